@@ -1,0 +1,44 @@
+"""What differs between client libraries, and between servers, in one place.
+
+Any client will do that has redis-py's ``execute_command``: redis-py, valkey-py, their cluster and asyncio clients,
+fakeredis. None of them is imported here; their errors are told apart by what the server said.
+"""
+
+from typing import Any
+
+from redset.exceptions import ClusterNameError, RedsetError, ServerFullError, WrongTypeError
+
+__all__ = ("AS_STORED", "explained", "script_is_unknown")
+
+#: Has a reply left as bytes by a client that was made with ``decode_responses=True``.
+AS_STORED: dict[str, Any] = {"NEVER_DECODE": True}
+
+
+def script_is_unknown(error: Exception) -> bool:
+    """Whether the server does not have the script yet, or not any more."""
+    return type(error).__name__ == "NoScriptError" or str(error).startswith("NOSCRIPT")
+
+
+def explained(error: Exception, name: str, keys: "tuple[bytes, ...]") -> RedsetError | None:
+    """The error of redset that says what the server's ``error`` means for the set ``name``, where there is one."""
+    said = str(error)
+    if "WRONGTYPE" in said:
+        return WrongTypeError(_wrong_type(said, keys))
+    if "used memory > 'maxmemory'" in said:
+        return ServerFullError(
+            f"the server is full (maxmemory) and refused to write to the set {name!r}; nothing was changed. "
+            "Items can still be taken; more can be added when there is room again"
+        )
+    if "CROSSSLOT" in said or "same hash slot" in said or "same key slot" in said:
+        return ClusterNameError(
+            f"no hash tag can keep the keys of a set named {name!r} in one slot of a cluster; "
+            "use a name that is not empty and has no '}', or one with a {tag} in it"
+        )
+    return None
+
+
+def _wrong_type(said: str, keys: "tuple[bytes, ...]") -> str:
+    """The scripts name the key themselves, a plain command has but one."""
+    _, _, named = said.partition("WRONGTYPE the key ")
+    key = keys[0].decode()
+    return f"the key {named}" if named else f"the key {key!r} holds something else than the sorted set it should be"

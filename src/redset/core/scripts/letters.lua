@@ -1,0 +1,19 @@
+-- Reads dead letters, the newest first. Writes nothing.
+-- KEYS: dead, letters
+-- ARGV: first and last rank, as in ZREVRANGE
+-- Returns item, time of death, "attempts score reason", item, ...
+-- include types
+
+local dead, letters = KEYS[1], KEYS[2]
+
+local refusal = wrong_type(dead, 'zset') or wrong_type(letters, 'hash')
+if refusal then return refusal end
+
+local found = redis.call('ZREVRANGE', dead, ARGV[1], ARGV[2], 'WITHSCORES')
+local rows = {}
+for i = 1, #found, 2 do
+    rows[#rows + 1] = found[i]
+    rows[#rows + 1] = found[i + 1]
+    rows[#rows + 1] = redis.call('HGET', letters, found[i])
+end
+return rows

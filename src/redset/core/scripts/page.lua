@@ -1,0 +1,51 @@
+-- Reads one page of what waits, in order. Writes nothing, so that it works on a replica.
+--
+-- A page starts behind the last item seen, wherever that item would stand now, and ends at the item that was last
+-- when the iteration began: so an item that stays is read exactly once whatever others do, and the iteration ends.
+-- KEYS: waiting
+-- ARGV: how many at most; the score and item seen last, the score and item to end with (each pair may be missing,
+--       and is: both before the first page)
+-- Returns item, score, item, score, ... and before the first page, in front, the score and item to end with.
+-- include types
+
+local waiting, limit = KEYS[1], tonumber(ARGV[1])
+
+local refusal = wrong_type(waiting, 'zset')
+if refusal then return refusal end
+
+-- Lua compares strings by the server's locale, a sorted set by their bytes.
+local function comes_after(left, right)
+    local shorter = math.min(#left, #right)
+    for i = 1, shorter do
+        local l, r = string.byte(left, i), string.byte(right, i)
+        if l ~= r then return l > r end
+    end
+    return #left > #right
+end
+
+-- How many items stand at or before this place in the order: by rank while the item is there, by bisection among
+-- the equal scores when it is gone.
+local function up_to(score, item)
+    if redis.call('ZSCORE', waiting, item) == score then return redis.call('ZRANK', waiting, item) + 1 end
+    local low = redis.call('ZCOUNT', waiting, '-inf', '(' .. score)
+    local high = redis.call('ZCOUNT', waiting, '-inf', score)
+    while low < high do
+        local middle = math.floor((low + high) / 2)
+        if comes_after(redis.call('ZRANGE', waiting, middle, middle)[1], item) then
+            high = middle
+        else
+            low = middle + 1
+        end
+    end
+    return low
+end
+
+if not ARGV[2] then
+    local rows = redis.call('ZRANGE', waiting, '0', limit - 1, 'WITHSCORES')
+    local last = redis.call('ZRANGE', waiting, '-1', '-1', 'WITHSCORES')
+    return {last[2], last[1], unpack(rows)}
+end
+
+local start, stop = up_to(ARGV[2], ARGV[3]), up_to(ARGV[4], ARGV[5])
+if start >= stop then return {} end
+return redis.call('ZRANGE', waiting, start, math.min(start + limit, stop) - 1, 'WITHSCORES')
