@@ -1,6 +1,7 @@
 """What redset asks of the objects it is given."""
 
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from abc import abstractmethod
+from typing import Protocol, TypeVar, runtime_checkable
 
 __all__ = ("Serializer",)
 
@@ -9,14 +10,17 @@ T = TypeVar("T")
 
 @runtime_checkable
 class Serializer(Protocol[T]):
-    """Turns items into what is stored, and back.
+    """Turns items into what is stored, and back; ``T`` is the type of the items.
 
-    Any object with these two methods will do, a module such as :mod:`json` included; it need not subclass this.
+    Any object with these two methods will do, the modules :mod:`json` and :mod:`pickle` included. A class may
+    also subclass this one, ``class TaskSerializer(Serializer[Task])``, and then has to define both methods.
     ``dumps`` must be deterministic, since two items are the same item when their serialized bytes are the same.
     """
 
-    def loads(self, stored: Any, /) -> T:
-        """The item that was stored as ``stored`` (always ``bytes``)."""
+    @abstractmethod
+    def loads(self, stored: bytes, /) -> T:
+        """The item that ``stored`` stands for; raise anything when it stands for none."""
 
-    def dumps(self, item: Any, /) -> "str | bytes":
-        """What to store for ``item``: bytes, or a str that is stored as UTF-8."""
+    @abstractmethod
+    def dumps(self, item: T, /) -> str | bytes:
+        """What to store for ``item``: bytes, or a str that is stored as UTF-8; raise anything to refuse it."""

@@ -1,0 +1,243 @@
+"""A lock that processes and machines share, for critical sections of one's own. The sets themselves need none.
+
+Both classes are the client library's own ``lock()`` with redset's defaults, its errors and its rules for leaving the
+block. The rules are small generators that yield the calls to make, so that they stand once; :class:`Lock` makes the
+calls, :class:`AsyncLock` awaits them.
+"""
+
+import asyncio
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial
+from types import TracebackType
+from typing import Any, NamedTuple, TypeAlias
+
+from redset.exceptions import LockTimeout
+
+__all__ = ("AsyncLock", "Lock")
+
+log = logging.getLogger("redset")
+
+Steps: TypeAlias = Generator[Callable[[], Any], Any, None]
+
+
+class _Entry(NamedTuple):
+    """One entry into a block: who made it (a thread or a task), and the client library's lock that it holds."""
+
+    by: object
+    lock: Any
+
+
+class _BaseLock:
+    """What the two locks share: everything but the waiting for the server.
+
+    One object may be used by many threads or tasks at once, so a lock that is held belongs to an entry.
+    """
+
+    def __init__(
+        self,
+        redis: Any,
+        key: str | bytes,
+        expires: float | None = None,
+        timeout: float | None = None,
+        poll_interval: float | None = None,
+    ) -> None:
+        """Nothing is sent yet.
+
+        :param redis: the client.
+        :param key: the key that stands for the lock on the server.
+        :param expires: seconds after which a lock still held is free again, since its holder may have crashed. Must
+            be longer than the block takes. Defaults to 20, and so does 0.
+        :param timeout: seconds to wait for a lock that somebody else holds. With 0 it is tried once, without
+            waiting. Defaults to 10.
+        :param poll_interval: seconds between two tries. Defaults to 0.2, and so does 0.
+        """
+        self.redis = redis
+        self.key = key
+        self.expires = expires or 20
+        self.timeout = 10 if timeout is None else timeout
+        self.poll_interval = poll_interval or 0.2
+        self._entries: list[_Entry] = []
+        self._entries_change = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} key={self.key!r}>"
+
+    def _new_lock(self) -> Any:
+        """A lock of the client library for one entry.
+
+        Its token is set before anything is sent, so it can be released even when no reply ever said that it was
+        acquired. Its token is not thread-local, since a block may be left by another thread than entered it.
+        """
+        lock = self.redis.lock(
+            self.key,
+            timeout=self.expires,
+            sleep=self.poll_interval,
+            blocking_timeout=self.timeout,
+            thread_local=False,
+        )
+        lock.local.token = uuid.uuid4().hex.encode()
+        return lock
+
+    def _acquire(self, lock: Any) -> Steps:
+        acquired = yield partial(lock.acquire, token=lock.local.token)
+        if acquired:
+            return
+        # When the reply to the SET that acquired it was lost, the client library repeated the SET, and the answer was
+        # that somebody has the lock: this very entry. Then its time starts now.
+        try:
+            yield lock.reacquire
+        except Exception as error:
+            if not _is_not_owned(error):
+                raise
+            raise LockTimeout(f"Timeout while waiting for lock '{_text(self.key)}'") from None
+
+    def _abandon(self, lock: Any) -> Steps:
+        """Release what an interrupted entry may have acquired unseen. Where that fails, it expires."""
+        try:
+            yield lock.release
+        except Exception as error:
+            if not _is_not_owned(error):
+                log.debug("The lock %r may be held until it expires: %r", self.key, error)
+
+    def _release(self, lock: Any, raised: BaseException | None) -> Steps:
+        """Release the lock without hiding what the block did.
+
+        When it has expired it is left to whoever has it now: the block has run, and raising could not undo it. Any
+        other error, such as a lost connection, is raised, unless the block itself ``raised`` one.
+        """
+        try:
+            yield lock.release
+        except Exception as error:
+            if _is_not_owned(error):
+                log.warning("The lock %r expired before its block ended; others may have entered it", self.key)
+            elif raised is not None:
+                log.warning("The lock %r could not be released and is held until it expires: %r", self.key, error)
+            else:
+                raise
+
+    def _entered(self, by: object, lock: Any) -> None:
+        with self._entries_change:
+            self._entries.append(_Entry(by, lock))
+
+    def _left(self, by: object) -> Any:
+        """The lock to release when ``by`` leaves a block: the one that ``by`` acquired last.
+
+        Some frameworks finish a generator in another thread or task than they began it in; then it is the oldest one.
+        Where there are several, all but the newest have expired, so this never opens a block that still runs.
+        """
+        with self._entries_change:
+            own = [entry for entry in self._entries if entry.by == by]
+            entry = own[-1] if own else self._entries[0]
+            self._entries.remove(entry)
+        return entry.lock
+
+
+class Lock(_BaseLock):
+    """A lock on the server as a context manager: at any time one block under its key runs, anywhere.
+
+    >>> with Lock(client, "report"):  # doctest: +SKIP
+    ...     write_the_report()
+
+    Threads may share one object, and then exclude each other. It is not reentrant: a block within a block of the same
+    key waits for itself, and times out. When the lock expires before the block ends, others may enter. The block is
+    not interrupted; its end leaves the lock to its new holder and logs a warning to the ``redset`` logger.
+    """
+
+    def __enter__(self) -> None:
+        """Wait for the lock and take it: one round trip when it is free, else one for each try.
+
+        :raises LockTimeout: when it was not to be had within the timeout.
+        """
+        lock = self._new_lock()
+        try:
+            _run(self._acquire(lock))
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                _run(self._abandon(lock))
+            raise
+        self._entered(threading.get_ident(), lock)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Release the lock, in one round trip. What the block raised passes through."""
+        _run(self._release(self._left(threading.get_ident()), raised))
+
+
+class AsyncLock(_BaseLock):
+    """:class:`Lock` for asyncio: the same, with ``async with`` and an asyncio client.
+
+    Tasks may share one object, and then exclude each other. A task that is cancelled while it waits, within the
+    block or as it leaves holds nothing afterwards.
+    """
+
+    async def __aenter__(self) -> None:
+        """Wait for the lock and take it: one round trip when it is free, else one for each try.
+
+        :raises LockTimeout: when it was not to be had within the timeout.
+        """
+        lock = self._new_lock()
+        try:
+            await _run_awaited(self._acquire(lock))
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                await _finish(_run_awaited(self._abandon(lock)))
+            raise
+        self._entered(asyncio.current_task(), lock)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Release the lock, in one round trip. What the block raised passes through."""
+        await _finish(_run_awaited(self._release(self._left(asyncio.current_task()), raised)))
+
+
+def _run(steps: Steps) -> None:
+    try:
+        call = next(steps)
+        while True:
+            try:
+                result = call()
+            except BaseException as error:
+                call = steps.throw(error)
+            else:
+                call = steps.send(result)
+    except StopIteration:
+        return
+
+
+async def _run_awaited(steps: Steps) -> None:
+    try:
+        call = next(steps)
+        while True:
+            try:
+                result = await call()
+            except BaseException as error:
+                call = steps.throw(error)
+            else:
+                call = steps.send(result)
+    except StopIteration:
+        return
+
+
+_unfinished: set[asyncio.Task[None]] = set()  # the event loop itself would not keep them from being collected
+
+
+async def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Await ``work``, which goes on when the caller is cancelled meanwhile."""
+    task = asyncio.create_task(work)
+    _unfinished.add(task)
+    task.add_done_callback(_unfinished.discard)
+    await asyncio.shield(task)
+
+
+def _is_not_owned(error: Exception) -> bool:
+    # By name: the class is that of the client library in use, which need not be redis-py.
+    return any(kind.__name__ == "LockNotOwnedError" for kind in type(error).__mro__)
+
+
+def _text(key: str | bytes) -> str:
+    return key if isinstance(key, str) else key.decode(errors="backslashreplace")
