@@ -4,17 +4,37 @@ Where Python's syntax has no await, there is a method: ``await ss.count()`` for 
 ``x in ss``, ``await ss.at(i)`` for ``ss[i]``, ``await ss.slice(a, b)`` for ``ss[a:b]``. Iteration is ``async for``.
 """
 
-from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import TypeVar
 
-import redset.sets as blocking
+from redset import reservations
+from redset import sets as blocking
 from redset.connect import connect_async as connect
-from redset.core.base import PLAIN, SCHEDULED, TIMED, BaseDeadLetters, BaseSet
+from redset.core.base import BaseDeadLetters, BaseSet
+from redset.core.consuming import BaseConsumption, Stop
+from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import AsyncDriver
+from redset.core.endings import Endings
+from redset.exceptions import LeaseLost
 from redset.locks import AsyncLock as Lock
-from redset.reservations import DeadLetter
+from redset.reservations import BaseReservation, DeadLetter, Delivery, Stats
 
-__all__ = ("DeadLetters", "Lock", "ScheduledSet", "SortedSet", "TimeSortedSet", "connect")
+__all__ = (
+    "Consumption",
+    "DeadLetters",
+    "Lock",
+    "Reservation",
+    "ScheduledSet",
+    "SortedSet",
+    "TimeSortedSet",
+    "connect",
+)
+
+log = logging.getLogger("redset")
 
 T = TypeVar("T")
 Face = TypeVar("Face", bound=type)
@@ -24,7 +44,7 @@ def _told_by(original: type) -> Callable[[Face], Face]:
     """Gives a class and its methods the docstrings of their synchronous twins: they say the same, awaited."""
 
     def tell(twin: Face) -> Face:
-        twin.__doc__ = f"The asyncio face of :class:`redset.sets.{original.__name__}`: the same, awaited.\n\n{original.__doc__}"
+        twin.__doc__ = f"The asyncio face of :class:`{original.__module__}.{original.__name__}`.\n\n{original.__doc__}"
         for name, member in vars(twin).items():
             if not getattr(member, "__doc__", None):
                 member.__doc__ = getattr(getattr(original, name, None), "__doc__", None)
@@ -33,8 +53,82 @@ def _told_by(original: type) -> Callable[[Face], Face]:
     return tell
 
 
+@_told_by(reservations.Reservation)
+class Reservation(BaseReservation[T]):
+    def __init__(self, delivery: Delivery[T], driver: AsyncDriver, endings: Endings[T]) -> None:
+        super().__init__(delivery)
+        self._driver = driver
+        self._endings = endings
+
+    async def ack(self) -> None:
+        await self._driver.follow(self._endings.one(self._endings.ack([self])))
+
+    async def nack(self, delay: float | None = None, reason: str = "") -> None:
+        await self._driver.follow(self._endings.one(self._endings.nack([self], delay, reason)))
+
+    async def again(self, delay: float = 0, score: float | None = None) -> None:
+        await self._driver.follow(self._endings.one(self._endings.again([self], delay, score)))
+
+    async def extend(self, lease: float) -> None:
+        await self._driver.follow(self._endings.one(self._endings.extend([self], lease)))
+
+    async def bury(self, reason: str = "") -> None:
+        await self._driver.follow(self._endings.one(self._endings.bury([self], reason)))
+
+    async def __aenter__(self) -> T:
+        return self.item
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._ended:
+            return
+        if error is None:
+            await self.ack()
+            return
+        try:
+            await self.nack(reason=f"{type(error).__name__}: {error}")
+        except Exception as trouble:
+            log.warning("%s: %r could not be nacked: %s", self._delivery.set_name, self.item, trouble)
+
+    @asynccontextmanager
+    async def keep_alive(self) -> AsyncIterator[None]:
+        """Extends the lease again and again, by as much as it was made for, while the block runs.
+
+        A task does it, every third of the lease. When the lease is lost all the same, because the item was discarded or
+        the server was out of reach for too long, the block is cancelled.
+
+        :raises LeaseLost: instead of that cancellation, and on leaving the block when the lease was lost meanwhile.
+        """
+        block = asyncio.current_task()
+        assert block is not None
+        cancellations = block.cancelling()
+        keeper = asyncio.create_task(self._keep_for(block), name="redset keep_alive")
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._lost_meanwhile() or block.uncancel() > cancellations:
+                raise
+        finally:
+            keeper.cancel()
+            await asyncio.wait([keeper])
+        if self._lost_meanwhile():
+            raise LeaseLost(f"the lease of {self.item!r} in the set {self._delivery.set_name!r} was lost meanwhile")
+
+    async def _keep_for(self, block: "asyncio.Task[object]") -> None:
+        while not self._ended:
+            await asyncio.sleep(self._lease / 3)
+            try:
+                await self.extend(self._lease)
+            except Exception as error:
+                if not self._is_still_ours(error):
+                    break
+        if self._lost_meanwhile():
+            block.cancel()
+
+
 @_told_by(blocking.SortedSet)
-class SortedSet(BaseSet[T, AsyncDriver, Lock]):
+class SortedSet(BaseSet[T, AsyncDriver, Lock, Reservation[T]]):
     _kind = PLAIN
     _driver_type = AsyncDriver
     _lock_type = Lock
@@ -45,11 +139,38 @@ class SortedSet(BaseSet[T, AsyncDriver, Lock]):
     async def add(self, item: T, score: float | None = None) -> float:
         return await self._driver.perform(self._operations.add(item, score))
 
-    async def pop(self) -> T:
-        return await self._driver.follow(self._operations.pop())
+    async def pop(self, wait: float | None = 0) -> T:
+        return await self._driver.follow(self._hand_outs.pop(wait))
 
-    async def take(self, num: int) -> list[T]:
-        return await self._driver.follow(self._operations.take(num))
+    async def take(self, num: int, wait: float | None = 0) -> list[T]:
+        return await self._driver.follow(self._hand_outs.take(num, wait))
+
+    async def reserve(self, lease: float = 60.0, wait: float | None = 0) -> Reservation[T]:
+        return await self._driver.follow(self._hand_outs.reserve(lease, wait))
+
+    async def reserve_many(self, num: int, lease: float = 60.0, wait: float | None = 0) -> list[Reservation[T]]:
+        return await self._driver.follow(self._hand_outs.reserve_many(num, lease, wait))
+
+    def consume(
+        self, lease: float = 60.0, batch: int = 1, wait: float | None = None, stop: Stop = None
+    ) -> "Consumption[T]":
+        return Consumption(self._driver, self._hand_outs, self._endings, lease, batch, wait, stop)
+
+    async def ack(self, reservations: Iterable[Reservation[T]]) -> list[Reservation[T]]:
+        return await self._driver.follow(self._endings.ack(reservations))
+
+    async def nack(
+        self, reservations: Iterable[Reservation[T]], delay: float | None = None, reason: str = ""
+    ) -> list[Reservation[T]]:
+        return await self._driver.follow(self._endings.nack(reservations, delay, reason))
+
+    async def again(
+        self, reservations: Iterable[Reservation[T]], delay: float = 0, score: float | None = None
+    ) -> list[Reservation[T]]:
+        return await self._driver.follow(self._endings.again(reservations, delay, score))
+
+    async def extend(self, reservations: Iterable[Reservation[T]], lease: float) -> list[Reservation[T]]:
+        return await self._driver.follow(self._endings.extend(reservations, lease))
 
     async def peek(self, position: int = 0) -> T:
         return await self._driver.perform(self._operations.peek(position))
@@ -75,6 +196,9 @@ class SortedSet(BaseSet[T, AsyncDriver, Lock]):
     def __aiter__(self) -> AsyncIterator[T]:
         return self._driver.iterate(self._operations.first_page())
 
+    async def stats(self) -> Stats:
+        return await self._driver.perform(self._operations.stats())
+
     async def discard(self, item: T) -> bool:
         return await self._driver.perform(self._operations.discard(item))
 
@@ -83,7 +207,10 @@ class SortedSet(BaseSet[T, AsyncDriver, Lock]):
 
     @property
     def dead_letters(self) -> "DeadLetters[T]":
-        return DeadLetters(self._driver, self._operations)
+        return DeadLetters(self._driver, self._letters)
+
+    def _new_reservation(self, delivery: Delivery[T]) -> Reservation[T]:
+        return Reservation(delivery, self._driver, self._endings)
 
 
 @_told_by(blocking.TimeSortedSet)
@@ -99,16 +226,55 @@ class ScheduledSet(TimeSortedSet[T]):
         return await self._driver.perform(self._operations.available())
 
 
+@_told_by(blocking.Consumption)
+class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
+    async def __aiter__(self) -> AsyncIterator[Reservation[T]]:
+        try:
+            while (reservation := await self._next_one()) is not None:
+                yield reservation
+        finally:
+            await self.close()
+
+    async def __anext__(self) -> Reservation[T]:
+        reservation = await self._next_one()
+        if reservation is None:
+            raise StopAsyncIteration
+        return reservation
+
+    async def _next_one(self) -> Reservation[T] | None:
+        return await self._driver.follow(self._next())
+
+    async def __aenter__(self) -> "Consumption[T]":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._driver.follow(self._close())
+
+
 @_told_by(blocking.DeadLetters)
 class DeadLetters(BaseDeadLetters[T, AsyncDriver]):
     async def count(self) -> int:
-        return await self._driver.perform(self._operations.count_letters())
+        return await self._driver.perform(self._letters.count())
 
     async def slice(self, start: int | None = None, stop: int | None = None) -> list[DeadLetter[T]]:
-        return await self._driver.perform(self._operations.letters(start, stop))
+        return await self._driver.perform(self._letters.slice(start, stop))
 
     def __aiter__(self) -> AsyncIterator[DeadLetter[T]]:
-        return self._driver.iterate(self._operations.first_letters())
+        return self._driver.iterate(self._letters.first_page())
 
-    async def clear(self) -> bool:
-        return await self._driver.perform(self._operations.clear_letters())
+    async def retry(self, item: T | DeadLetter[T]) -> bool:
+        return await self._driver.perform(self._letters.retry(item))
+
+    async def retry_all(self) -> int:
+        return await self._driver.follow(self._letters.retry_all())
+
+    async def discard(self, item: T | DeadLetter[T]) -> bool:
+        return await self._driver.perform(self._letters.discard(item))
+
+    async def clear(self) -> int:
+        return await self._driver.follow(self._letters.clear())

@@ -1,11 +1,185 @@
-"""What redset hands back besides items."""
+"""What redset hands back besides items: reservations, dead letters and counts."""
 
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-__all__ = ("DeadLetter",)
+from redset.exceptions import LeaseLost
+
+if TYPE_CHECKING:
+    from redset.core.drivers import Driver
+    from redset.core.endings import Batch, Endings
+
+__all__ = ("BaseReservation", "DeadLetter", "Delivery", "Lost", "Reservation", "Stats")
+
+log = logging.getLogger("redset")
 
 T = TypeVar("T")
+
+
+class Lost(threading.Event):
+    """Whether a lease is known to be lost: an event that is also true or false."""
+
+    def __bool__(self) -> bool:
+        return self.is_set()
+
+
+class Delivery(NamedTuple, Generic[T]):
+    """An item as it was handed out under a lease."""
+
+    set_name: str
+    item: T
+    stored: bytes
+    score: float
+    attempt: int
+    token: int
+    deadline: float
+    lease: float
+    #: When the lease ends at the earliest, by this process's monotonic clock.
+    ends_at: float
+
+
+class BaseReservation(Generic[T]):
+    """What a reservation knows; both faces end it in their own way."""
+
+    def __init__(self, delivery: Delivery[T]) -> None:
+        #: The item.
+        self.item = delivery.item
+        #: Its score, with which it comes back if it does.
+        self.score = delivery.score
+        #: How often it was delivered, this time included.
+        self.attempt = delivery.attempt
+        #: The fencing token: greater than that of any reservation of this set made before.
+        self.token = delivery.token
+        #: When the lease ends, in seconds since the epoch by the server's clock.
+        self.deadline = delivery.deadline
+        self._delivery = delivery
+        self._lease = delivery.lease
+        self._ends_at = delivery.ends_at
+        self._lost: Lost | None = None
+        # Whether an end was asked for, and whether it is known to have arrived (or to have come too late).
+        self._ending = False
+        self._ended = False
+        self._batch: Batch | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} item={self.item!r} attempt={self.attempt} token={self.token}>"
+
+    @property
+    def lost(self) -> Lost:
+        """An event that is set, and true, once the lease is known to be lost."""
+        if self._lost is None:
+            self._lost = Lost()
+        return self._lost
+
+    def _is_still_ours(self, error: Exception) -> bool:
+        """What an error while keeping it alive means. Until the lease can have run out, it is worth trying again."""
+        if isinstance(error, LeaseLost):
+            return False
+        log.warning("%s: the lease of %r could not be extended: %s", self._delivery.set_name, self.item, error)
+        if time.monotonic() < self._ends_at:
+            return True
+        self.lost.set()
+        return False
+
+    def _lost_meanwhile(self) -> bool:
+        """Whether the lease was lost, by somebody else than by ending it ourselves."""
+        return bool(self.lost) and not self._ending
+
+
+class Reservation(BaseReservation[T]):
+    """An item that nobody else can get until it is given up, or until the lease ends.
+
+    Ending it: :meth:`ack` (done), :meth:`nack` (failed, try again later), :meth:`again` (give it back, no attempt counted),
+    :meth:`bury` (never again). Keeping it: :meth:`extend`, :meth:`keep_alive`. As a context manager it gives the item, acks when
+    the block is left normally and nacks when it raises, unless the block ended it itself.
+
+    Each is one atomic round trip, and safe to repeat when a call raised because the server could not be reached.
+    Once the lease is over each raises :exc:`~redset.exceptions.LeaseLost` and changes nothing, whether or not somebody
+    else has the item by then.
+    """
+
+    def __init__(self, delivery: Delivery[T], driver: "Driver", endings: "Endings[T]") -> None:
+        super().__init__(delivery)
+        self._driver = driver
+        self._endings = endings
+
+    def ack(self) -> None:
+        """The item is done. If it was added again meanwhile, it waits again, as if new."""
+        self._driver.follow(self._endings.one(self._endings.ack([self])))
+
+    def nack(self, delay: float | None = None, reason: str = "") -> None:
+        """The attempt failed. The item waits again after a delay, or is a dead letter after ``max_attempts``.
+
+        :param delay: seconds. Default: what the set's ``backoff`` says for this attempt.
+        :param reason: kept with the dead letter, if it becomes one.
+        """
+        self._driver.follow(self._endings.one(self._endings.nack([self], delay, reason)))
+
+    def again(self, delay: float = 0, score: float | None = None) -> None:
+        """Gives the item back without counting this as an attempt.
+
+        :param delay: seconds until it can be taken again.
+        :param score: a new score; the default is the one it has.
+        """
+        self._driver.follow(self._endings.one(self._endings.again([self], delay, score)))
+
+    def extend(self, lease: float) -> None:
+        """Has the lease end ``lease`` seconds from now, earlier or later than it did."""
+        self._driver.follow(self._endings.one(self._endings.extend([self], lease)))
+
+    def bury(self, reason: str = "") -> None:
+        """Moves the item to the dead letters; if it was added again meanwhile, it waits again, as if new."""
+        self._driver.follow(self._endings.one(self._endings.bury([self], reason)))
+
+    def __enter__(self) -> T:
+        return self.item
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._ended:
+            return
+        if error is None:
+            self.ack()
+            return
+        try:
+            self.nack(reason=f"{type(error).__name__}: {error}")
+        except Exception as trouble:
+            log.warning("%s: %r could not be nacked: %s", self._delivery.set_name, self.item, trouble)
+
+    @contextmanager
+    def keep_alive(self) -> Iterator[None]:
+        """Extends the lease again and again, by as much as it was made for, while the block runs.
+
+        A thread does it, every third of the lease. When the lease is lost all the same, because the item was discarded
+        or the server was out of reach for too long, :attr:`lost` is set, for the block to look at.
+
+        :raises LeaseLost: on leaving the block, when the lease was lost meanwhile.
+        """
+        left = threading.Event()
+        keeper = threading.Thread(target=self._keep_until, args=(left,), name="redset keep_alive", daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            left.set()
+            keeper.join()
+        if self._lost_meanwhile():
+            raise LeaseLost(f"the lease of {self.item!r} in the set {self._delivery.set_name!r} was lost meanwhile")
+
+    def _keep_until(self, left: threading.Event) -> None:
+        while not left.wait(self._lease / 3) and not self._ended:
+            try:
+                self.extend(self._lease)
+            except Exception as error:
+                if not self._is_still_ours(error):
+                    return
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +198,26 @@ class DeadLetter(Generic[T]):
     attempts: int
     #: Its score when it was handed out last.
     score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """How many items of a set are in each state, at one moment."""
+
+    #: Items that wait, and those of them that can be taken now.
+    waiting: int
+    due: int
+    #: Items under a lease, those whose lease ran out and that were not brought back yet, and those backing off.
+    leased: int
+    expired: int
+    delayed: int
+    #: Items that were added again while they were leased.
+    parked: int
+    #: Finished items that are remembered.
+    done: int
+    #: Dead letters.
+    dead: int
+    #: The lowest score that waits, or None.
+    oldest_score: float | None
+    #: How many seconds the oldest due item has been due; None where scores are no times.
+    lag: float | None

@@ -4,28 +4,33 @@ Each method is a signature, a docstring and the operation that does it; :mod:`re
 """
 
 import builtins
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from types import TracebackType
 from typing import TypeVar, overload
 
-from redset.core.base import PLAIN, SCHEDULED, TIMED, BaseDeadLetters, BaseSet
+from redset.core.base import BaseDeadLetters, BaseSet
+from redset.core.consuming import BaseConsumption, Stop
+from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import Driver
 from redset.locks import Lock
-from redset.reservations import DeadLetter
+from redset.reservations import DeadLetter, Delivery, Reservation, Stats
 
-__all__ = ("DeadLetters", "ScheduledSet", "SortedSet", "TimeSortedSet")
+__all__ = ("Consumption", "DeadLetters", "ScheduledSet", "SortedSet", "TimeSortedSet")
 
 T = TypeVar("T")
 
 
-class SortedSet(BaseSet[T, Driver, Lock]):
+class SortedSet(BaseSet[T, Driver, Lock, Reservation[T]]):
     """A sorted set in Redis or Valkey that any number of processes share and that hands each item out once.
 
     Items are handed out lowest score first, ties in the order of their serialized bytes. Two items are the same item
     when they serialize to the same bytes.
 
-    Adding: :meth:`add`. Taking: :meth:`pop`, :meth:`take`. Looking: :meth:`peek`, :meth:`peek_score`, :meth:`score`,
+    Adding: :meth:`add`. Taking for good, at most once: :meth:`pop`, :meth:`take`. Taking under a lease, at least once:
+    :meth:`reserve`, :meth:`reserve_many`, :meth:`consume`, and ending leases in bulk: :meth:`ack`, :meth:`nack`, :meth:`again`,
+    :meth:`extend`. Looking: :meth:`peek`, :meth:`peek_score`, :meth:`score`,
     ``in`` or :meth:`contains`, ``len()`` or :meth:`count`, ``[i]`` or :meth:`at`, ``[a:b]`` or :meth:`slice`,
-    iteration. Removing: :meth:`discard`, :meth:`clear`. What could not be loaded: :attr:`dead_letters`.
+    iteration, :meth:`stats`. Removing: :meth:`discard`, :meth:`clear`. What died: :attr:`dead_letters`.
 
     Every method is one atomic round trip to the server unless it says otherwise. Beside the errors it names, each
     raises what the client raises when the server cannot be reached, and :exc:`~redset.exceptions.WrongTypeError`,
@@ -39,6 +44,13 @@ class SortedSet(BaseSet[T, Driver, Lock]):
         they are, and come back as bytes where they are not UTF-8.
     :param lock_timeout: seconds that :attr:`lock` waits. Default: 10.
     :param lock_expires: seconds after which :attr:`lock` counts as abandoned. Default: 20.
+    :param max_attempts: after how many deliveries an item that was nacked, or whose lease ran out, becomes a dead
+        letter. Default: never.
+    :param backoff: a callable that is given the number of the attempt that failed, 1 at first, and returns for how many
+        seconds the item is held back. Default: up to 1 s, 2 s, 4 s … an hour, any moment as likely as any other.
+    :param max_dead: how many dead letters are kept; the oldest go first. None for all.
+    :param retry_safe: whether the server keeps the reply of each call for ten minutes, so that a client that repeats a
+        call whose reply was lost, as redis-py does, loses nothing and gets nothing twice.
     """
 
     _kind = PLAIN
@@ -71,23 +83,103 @@ class SortedSet(BaseSet[T, Driver, Lock]):
         """
         return self._driver.perform(self._operations.add(item, score))
 
-    def pop(self) -> T:
+    def pop(self, wait: float | None = 0) -> T:
         """Removes the next item and returns it. At most once: it is lost when the process dies before it is handled.
 
-        An item that cannot be loaded goes to the dead letters and the next one is returned instead (a round trip more
-        for each).
+        An item that cannot be loaded goes to the dead letters and the next one is returned instead (two round trips
+        more for each).
 
+        :param wait: for how many seconds to wait for an item when there is none; None for ever. Waiting takes some five
+            round trips a second.
         :raises KeyError: there is nothing to take.
-        """
-        return self._driver.follow(self._operations.pop())
 
-    def take(self, num: int) -> list[T]:
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("write", score=2), jobs.add("read", score=1)
+        (2.0, 1.0)
+        >>> jobs.pop()
+        'read'
+        """
+        return self._driver.follow(self._hand_outs.pop(wait))
+
+    def take(self, num: int, wait: float | None = 0) -> list[T]:
         """Removes the next ``num`` items, or as many as there are, and returns them in order; at most once.
 
-        Items that cannot be loaded go to the dead letters and are left out of the result. One round trip, and atomic,
-        for each 1,000 items.
+        Items that cannot be loaded go to the dead letters. One round trip, and atomic, for each 1,000 items.
+
+        :param wait: for how many seconds to wait for the first item when there is none; None for ever.
         """
-        return self._driver.follow(self._operations.take(num))
+        return self._driver.follow(self._hand_outs.take(num, wait))
+
+    def reserve(self, lease: float = 60.0, wait: float | None = 0) -> Reservation[T]:
+        """Takes the next item under a lease. At least once: it comes back when it is not acked before the lease ends.
+
+        Nobody else gets the item meanwhile; if it is added again, that waits until the lease has ended.
+
+        :param lease: seconds.
+        :param wait: for how many seconds to wait for an item when there is none; None for ever.
+        :raises KeyError: there is nothing to take.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read")
+        0.0
+        >>> with jobs.reserve() as job:
+        ...     job
+        'read'
+        """
+        return self._driver.follow(self._hand_outs.reserve(lease, wait))
+
+    def reserve_many(self, num: int, lease: float = 60.0, wait: float | None = 0) -> list[Reservation[T]]:
+        """Takes the next ``num`` items, or as many as there are, each under a lease of its own; see :meth:`reserve`.
+
+        One round trip, and atomic, for each 1,000 items.
+        """
+        return self._driver.follow(self._hand_outs.reserve_many(num, lease, wait))
+
+    def consume(
+        self, lease: float = 60.0, batch: int = 1, wait: float | None = None, stop: Stop = None
+    ) -> "Consumption[T]":
+        """Iterates over reservations for as long as wanted: going on to the next one acks the one before.
+
+        The acks travel with the next hand-out, in one round trip. A reservation that the body ended itself is left
+        alone. On leaving the loop, what was not begun is given back as if it had never been delivered, and the one in
+        hand as a failed attempt without delay, since a ``break`` and an exception look alike here: who is done with it
+        acks it before leaving.
+
+        :param lease: seconds, for each item of a batch from when it is handed out. An item whose lease ran out before
+            its turn is left out, and counted in :attr:`Consumption.lost`, as is one whose ack came too late.
+        :param batch: how many items to take at once.
+        :param wait: after how many seconds without an item the loop ends; None for never.
+        :param stop: an event, or a callable: the loop ends when it is set, or returns true.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read", score=1), jobs.add("write", score=2)
+        (1.0, 2.0)
+        >>> for reservation in jobs.consume(wait=0):
+        ...     print(reservation.item)
+        read
+        write
+        """
+        return Consumption(self._driver, self._hand_outs, self._endings, lease, batch, wait, stop)
+
+    def ack(self, reservations: Iterable[Reservation[T]]) -> list[Reservation[T]]:
+        """Acks many reservations in one round trip for each 1,000; returns those whose lease was lost already."""
+        return self._driver.follow(self._endings.ack(reservations))
+
+    def nack(
+        self, reservations: Iterable[Reservation[T]], delay: float | None = None, reason: str = ""
+    ) -> list[Reservation[T]]:
+        """Nacks many reservations, like :meth:`ack`; each after its own backoff unless there is a ``delay`` in seconds."""
+        return self._driver.follow(self._endings.nack(reservations, delay, reason))
+
+    def again(
+        self, reservations: Iterable[Reservation[T]], delay: float = 0, score: float | None = None
+    ) -> list[Reservation[T]]:
+        """Gives many reservations back without counting an attempt, like :meth:`ack`."""
+        return self._driver.follow(self._endings.again(reservations, delay, score))
+
+    def extend(self, reservations: Iterable[Reservation[T]], lease: float) -> list[Reservation[T]]:
+        """Has many leases end ``lease`` seconds from now, like :meth:`ack`."""
+        return self._driver.follow(self._endings.extend(reservations, lease))
 
     def peek(self, position: int = 0) -> T:
         """The item at ``position`` among those that could be taken now, without removing it.
@@ -151,18 +243,28 @@ class SortedSet(BaseSet[T, Driver, Lock]):
         """
         return self._driver.iterate(self._operations.first_page())
 
+    def stats(self) -> Stats:
+        """How many items are in each state, and how old the oldest is."""
+        return self._driver.perform(self._operations.stats())
+
     def discard(self, item: T) -> bool:
-        """Removes ``item``; True when it was waiting."""
+        """Removes ``item`` whether it waits or is leased; True when it was there.
+
+        Who holds it finds the lease lost: this is how work is cancelled. A dead letter stays one.
+        """
         return self._driver.perform(self._operations.discard(item))
 
     def clear(self) -> bool:
-        """Removes everything, dead letters too; True when there was something."""
+        """Removes everything, dead letters too, and ends all leases; True when there was something."""
         return self._driver.perform(self._operations.clear())
 
     @property
     def dead_letters(self) -> "DeadLetters[T]":
-        """What will not be handed out any more: ``len()``, iteration (newest first), slices and ``clear()``."""
-        return DeadLetters(self._driver, self._operations)
+        """What will not be handed out any more."""
+        return DeadLetters(self._driver, self._letters)
+
+    def _new_reservation(self, delivery: Delivery[T]) -> Reservation[T]:
+        return Reservation(delivery, self._driver, self._endings)
 
 
 class TimeSortedSet(SortedSet[T]):
@@ -190,32 +292,83 @@ class ScheduledSet(TimeSortedSet[T]):
         return self._driver.perform(self._operations.available())
 
 
+class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
+    """A ``consume`` loop: an iterator over reservations, and a context manager that closes it.
+
+    ``for`` and ``with`` close it; whoever calls ``next()`` closes it with :meth:`close`.
+    """
+
+    def __iter__(self) -> Iterator[Reservation[T]]:
+        try:
+            yield from iter(self._next_one, None)
+        finally:
+            self.close()
+
+    def __next__(self) -> Reservation[T]:
+        reservation = self._next_one()
+        if reservation is None:
+            raise StopIteration
+        return reservation
+
+    def _next_one(self) -> Reservation[T] | None:
+        return self._driver.follow(self._next())
+
+    def __enter__(self) -> "Consumption[T]":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives back what is unhandled; see :meth:`SortedSet.consume`."""
+        self._driver.follow(self._close())
+
+
 class DeadLetters(BaseDeadLetters[T, Driver]):
     """The items of a set that will not be handed out any more, newest first.
 
-    ``len()`` or :meth:`count`, iteration, ``[a:b]`` or :meth:`slice`, :meth:`clear`. One round trip each; iteration takes
-    one for each 1,000.
+    Looking: ``len()`` or :meth:`count`, iteration, ``[a:b]`` or :meth:`slice`. Bringing back: :meth:`retry`,
+    :meth:`retry_all`. Forgetting: :meth:`discard`, :meth:`clear`. Where an item is expected, a
+    :class:`~redset.reservations.DeadLetter` will do too, which is how one without a loadable item is named.
+
+    One atomic round trip each, and one for each 1,000 letters where all are meant.
     """
 
     def count(self) -> int:
         """How many there are: ``len(letters)``."""
-        return self._driver.perform(self._operations.count_letters())
+        return self._driver.perform(self._letters.count())
 
     def __len__(self) -> int:
         return self.count()
 
     def slice(self, start: int | None = None, stop: int | None = None) -> list[DeadLetter[T]]:
         """Those from one position up to before another, newest first: ``letters[start:stop]``."""
-        return self._driver.perform(self._operations.letters(start, stop))
+        return self._driver.perform(self._letters.slice(start, stop))
 
     def __getitem__(self, index: builtins.slice) -> list[DeadLetter[T]]:
+        if not isinstance(index, builtins.slice):
+            raise TypeError(f"dead letters are sliced, like letters[:10], not indexed by {index!r}")
         if index.step not in (None, 1):
             raise ValueError(f"dead letters are sliced in steps of 1, not {index.step!r}")
         return self.slice(index.start, index.stop)
 
     def __iter__(self) -> Iterator[DeadLetter[T]]:
-        return self._driver.iterate(self._operations.first_letters())
+        return self._driver.iterate(self._letters.first_page())
 
-    def clear(self) -> bool:
-        """Forgets them all; True when there were any."""
-        return self._driver.perform(self._operations.clear_letters())
+    def retry(self, item: T | DeadLetter[T]) -> bool:
+        """Lets one wait again, with its score and as if never delivered; True when it was a dead letter."""
+        return self._driver.perform(self._letters.retry(item))
+
+    def retry_all(self) -> int:
+        """Lets all wait again, oldest first; returns how many."""
+        return self._driver.follow(self._letters.retry_all())
+
+    def discard(self, item: T | DeadLetter[T]) -> bool:
+        """Forgets one; True when it was a dead letter."""
+        return self._driver.perform(self._letters.discard(item))
+
+    def clear(self) -> int:
+        """Forgets them all; returns how many there were."""
+        return self._driver.follow(self._letters.clear())

@@ -1,52 +1,50 @@
 """What both faces of a set share: all that needs no waiting."""
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
+from redset.core.callers import callers_of
+from redset.core.clients import longest_block
+from redset.core.definition import Definition, Kind, exponential_backoff
+from redset.core.endings import Endings
+from redset.core.handouts import HandOuts
 from redset.core.items import PLAIN as PLAIN_SERIALIZER
-from redset.core.operations import SetOperations
+from redset.core.items import Items
+from redset.core.keys import Keys
+from redset.core.letters import Letters
+from redset.core.operations import Operations
 from redset.interfaces import Serializer
+from redset.reservations import BaseReservation, Delivery
 
-__all__ = ("PLAIN", "SCHEDULED", "TIMED", "BaseDeadLetters", "BaseSet", "Kind")
+__all__ = ("BaseDeadLetters", "BaseSet")
 
 T = TypeVar("T")
 DriverT = TypeVar("DriverT")
 LockT = TypeVar("LockT")
+Res = TypeVar("Res", bound=BaseReservation[Any])
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What makes one kind of set differ from another."""
-
-    #: Scores an item that is added without a score to a set without a scorer.
-    scorer: Callable[[Any], float]
-    #: What can be taken: ``"any"`` item, or only what is ``"due"``.
-    which: str
-
-
-PLAIN = Kind(scorer=lambda item: 0, which="any")
-TIMED = Kind(scorer=lambda item: time.time(), which="any")
-SCHEDULED = Kind(scorer=lambda item: time.time(), which="due")
-
-
-class BaseSet(Generic[T, DriverT, LockT]):
+class BaseSet(Generic[T, DriverT, LockT, Res]):
     """The constructor and the attributes of a set; its parameters are told in :class:`redset.SortedSet`."""
 
     _kind: Kind
-    _driver_type: Callable[[Any, str], DriverT]
+    _driver_type: Callable[..., DriverT]
     _lock_type: Callable[..., LockT]
 
     @overload
     def __init__(
-        self: "BaseSet[str, DriverT, LockT]",
+        self: "BaseSet[str, DriverT, LockT, Res]",
         redis_client: Any,
         name: str,
         scorer: Callable[[str], float] | None = None,
         serializer: None = None,
         lock_timeout: float | None = None,
         lock_expires: float | None = None,
+        *,
+        max_attempts: int | None = None,
+        backoff: Callable[[int], float] = exponential_backoff,
+        max_dead: int | None = 10_000,
+        retry_safe: bool = True,
     ) -> None: ...
     @overload
     def __init__(
@@ -57,6 +55,11 @@ class BaseSet(Generic[T, DriverT, LockT]):
         serializer: Serializer[T] | None = None,
         lock_timeout: float | None = None,
         lock_expires: float | None = None,
+        *,
+        max_attempts: int | None = None,
+        backoff: Callable[[int], float] = exponential_backoff,
+        max_dead: int | None = 10_000,
+        retry_safe: bool = True,
     ) -> None: ...
     def __init__(
         self,
@@ -66,23 +69,62 @@ class BaseSet(Generic[T, DriverT, LockT]):
         serializer: Any = None,
         lock_timeout: float | None = None,
         lock_expires: float | None = None,
+        *,
+        max_attempts: int | None = None,
+        backoff: Callable[[int], float] = exponential_backoff,
+        max_dead: int | None = 10_000,
+        retry_safe: bool = True,
     ) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a set must be a str, not {name!r}")
         self.redis = redis_client
         self.scorer: Callable[[T], float] = scorer or self._kind.scorer
         self.serializer: Any = PLAIN_SERIALIZER if serializer is None else serializer
-        self._operations: SetOperations[T] = SetOperations(name, self.scorer, self.serializer, self._kind.which)
-        self._driver = self._driver_type(redis_client, name)
+        definition: Definition[T] = Definition(
+            name=name,
+            keys=Keys(name),
+            items=Items(name, self.serializer),
+            scorer=self.scorer,
+            kind=self._kind,
+            max_attempts=_limit(max_attempts, "max_attempts"),
+            max_dead=_limit(max_dead, "max_dead"),
+            backoff=backoff,
+            longest_block=longest_block(redis_client),
+        )
+        self._definition = definition
+        self._operations = Operations(definition)
+        self._endings = Endings(definition)
+        self._letters = Letters(definition)
+        self._hand_outs: HandOuts[T, Res] = HandOuts(
+            definition, self._operations, self._endings, self._new_reservation
+        )
+        callers = callers_of(redis_client, definition.keys.call_prefix)
+        self._driver = self._driver_type(redis_client, name, callers, retry_safe=retry_safe)
         self.lock = self._lock_type(redis_client, f"{name}__lock", expires=lock_expires, timeout=lock_timeout)
 
     @property
     def name(self) -> str:
         """The name of the set, which is the key of what waits."""
-        return self._operations.name
+        return self._definition.name
+
+    def _new_reservation(self, delivery: Delivery[T]) -> Res:
+        raise NotImplementedError
 
 
 class BaseDeadLetters(Generic[T, DriverT]):
     """The dead letters of a set, which both faces look at in their own way."""
 
-    def __init__(self, driver: DriverT, operations: SetOperations[T]) -> None:
+    def __init__(self, driver: DriverT, letters: Letters[T]) -> None:
         self._driver = driver
-        self._operations = operations
+        self._letters = letters
+
+
+def _limit(value: int | None, what: str) -> int:
+    """A limit as the scripts take it, where 0 stands for none."""
+    if value is None:
+        return 0
+    if not isinstance(value, int):
+        raise TypeError(f"{what} must be an int or None, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{what} must be at least 1, or None for no limit, not {value!r}")
+    return value

@@ -8,7 +8,7 @@ from typing import Any
 
 from redset.exceptions import ClusterNameError, RedsetError, ServerFullError, WrongTypeError
 
-__all__ = ("AS_STORED", "explained", "script_is_unknown")
+__all__ = ("AS_STORED", "explained", "longest_block", "script_is_unknown", "timed_out")
 
 #: Has a reply left as bytes by a client that was made with ``decode_responses=True``.
 AS_STORED: dict[str, Any] = {"NEVER_DECODE": True}
@@ -17,6 +17,26 @@ AS_STORED: dict[str, Any] = {"NEVER_DECODE": True}
 def script_is_unknown(error: Exception) -> bool:
     """Whether the server does not have the script yet, or not any more."""
     return type(error).__name__ == "NoScriptError" or str(error).startswith("NOSCRIPT")
+
+
+def timed_out(error: Exception) -> bool:
+    """Whether a socket's own time limit ended a call."""
+    return any(kind.__name__ == "TimeoutError" for kind in type(error).__mro__)
+
+
+def longest_block(client: Any) -> float:
+    """How many seconds a command may block on this client before its socket gives up; ``inf`` without a limit.
+
+    Half of the socket's time limit, since an idle server ends a blocking command up to a tenth of a second late.
+    """
+    for holder in ("connection_pool", "nodes_manager"):
+        settings = getattr(getattr(client, holder, None), "connection_kwargs", None)
+        if settings is not None:
+            break
+    else:
+        settings = getattr(client, "connection_kwargs", {})
+    limit = settings.get("socket_timeout")
+    return float("inf") if limit is None else limit / 2
 
 
 def explained(error: Exception, name: str, keys: "tuple[bytes, ...]") -> RedsetError | None:

@@ -18,11 +18,8 @@ class _PlainSerializer:
     def dumps(self, item: Any) -> str | bytes:
         return bytes(item) if isinstance(item, bytes | bytearray | memoryview) else str(item)
 
-    def loads(self, stored: bytes) -> Any:
-        try:
-            return stored.decode()
-        except UnicodeDecodeError:
-            return stored
+    def loads(self, stored: str | bytes) -> Any:
+        return _text_if_it_is(stored) if isinstance(stored, bytes) else stored
 
 
 #: The serializer of a set that was given none.
@@ -32,22 +29,27 @@ PLAIN = _PlainSerializer()
 class Items(Generic[T]):
     """Turns the items of one set into stored bytes, and back.
 
-    What a serializer lacks, ``dumps`` or ``loads``, is taken from :data:`PLAIN`.
+    What a serializer lacks, ``dumps`` or ``loads``, is taken from :data:`PLAIN`. Its ``loads`` is given what its ``dumps``
+    makes: str or bytes. As long as that was not seen, which is so where items are only taken, it is given a str where
+    that is possible, as redset 0.5 did, and bytes when it refuses the str by a TypeError, as pickle does.
     """
 
-    __slots__ = ("_dumps", "_loads", "_name")
+    __slots__ = ("_dumps", "_loads", "_makes_text", "_name")
 
     def __init__(self, name: str, serializer: Any) -> None:
         self._name = name
         self._dumps: Callable[[T], str | bytes] = getattr(serializer, "dumps", PLAIN.dumps)
-        self._loads: Callable[[bytes], T] = getattr(serializer, "loads", PLAIN.loads)
+        self._loads: Callable[[str | bytes], T] = getattr(serializer, "loads", PLAIN.loads)
+        self._makes_text: bool | None = None
 
     def dump(self, item: T) -> bytes:
         """The bytes that stand for ``item``; what the serializer raises passes through."""
         stored = self._dumps(item)
         if isinstance(stored, str):
+            self._makes_text = True
             return stored.encode()
         if isinstance(stored, bytes):
+            self._makes_text = False
             return stored
         raise TypeError(f"the serializer made {stored!r} of the item {item!r}; its dumps must return str or bytes")
 
@@ -57,15 +59,14 @@ class Items(Generic[T]):
         :raises DeserializationError: when the serializer cannot load it; carries the bytes.
         """
         try:
-            return self._loads(stored)
+            return self._load(stored)
         except Exception as error:
             raise DeserializationError(self._name, stored, f"{type(error).__name__}: {error}") from error
 
     def load_all(self, stored: Sequence[bytes]) -> tuple[list[T], dict[int, DeserializationError]]:
         """The items that can be loaded, in order, and for each of the others its position and what is wrong."""
-        loads = self._loads
         try:
-            return [loads(one) for one in stored], {}
+            return [self._load(one) for one in stored], {}
         except Exception:
             return self._load_one_by_one(stored)
 
@@ -77,6 +78,24 @@ class Items(Generic[T]):
             except DeserializationError as error:
                 broken[position] = error
         return items, broken
+
+    def _load(self, stored: bytes) -> T:
+        if self._makes_text is False:
+            return self._loads(stored)
+        text = _text_if_it_is(stored)
+        try:
+            return self._loads(text)
+        except TypeError:
+            if self._makes_text or text is stored:
+                raise
+            return self._loads(stored)
+
+
+def _text_if_it_is(stored: bytes) -> Any:
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return stored
 
 
 def written_score(score: Any, item: Any) -> str:

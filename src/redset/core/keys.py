@@ -6,11 +6,23 @@ __all__ = ("Keys",)
 class Keys:
     """The names of a set's keys, as bytes, all in one slot of a cluster wherever a hash tag can do that.
 
-    The companions carry the set's name as their hash tag (``{jobs}:dead``). A name that has a tag of its own keeps
-    it and gets two colons (``{a}jobs::dead``), so that the sets ``x`` and ``{x}`` share nothing.
+    The companions carry the set's name as their hash tag (``{jobs}:leased``). A name that has a tag of its own keeps
+    it and gets two colons (``{a}jobs::leased``), so that the sets ``x`` and ``{x}`` share nothing.
     """
 
-    __slots__ = ("dead", "letters", "one_slot", "waiting")
+    __slots__ = (
+        "call_prefix",
+        "dead",
+        "deliveries",
+        "leased",
+        "letters",
+        "one_slot",
+        "parked",
+        "token",
+        "waiters",
+        "waiting",
+        "wake",
+    )
 
     def __init__(self, name: str) -> None:
         has_tag = _hash_tag(name) is not None
@@ -18,12 +30,28 @@ class Keys:
 
         #: Whether the companions hash to the slot of ``waiting``; a cluster can only serve a set where they do.
         self.one_slot = has_tag or _hash_tag(prefix) == name
-        #: ZSET, item -> score: what waits to be handed out. Its key is the set's name itself.
+        #: ZSET, item -> score: what waits to be handed out, and what anybody may ZADD to. Its key is the set's name.
         self.waiting = name.encode()
-        #: ZSET, item -> time of death: what will not be handed out any more. Every member has a field in `letters`.
+        #: ZSET, item -> when its lease ends; minus that for an item that nobody holds, which is backing off until then.
+        self.leased = f"{prefix}leased".encode()
+        #: HASH, item -> "token attempts score": one field for each member of `leased`, and for each item that waits
+        #: again after a delivery that failed; the token is 0 when nobody holds the item.
+        self.deliveries = f"{prefix}deliveries".encode()
+        #: ZSET, item -> newest score: what was added while somebody held it. Every member is in `leased`, and held.
+        self.parked = f"{prefix}parked".encode()
+        #: ZSET, item -> time of death: what is not handed out any more. Every member has a field in `letters`.
         self.dead = f"{prefix}dead".encode()
         #: HASH, item -> "attempts score reason": what is known of each member of `dead`, and of nothing else.
         self.letters = f"{prefix}letters".encode()
+        #: HASH: `last`, the last fencing token given, and `cleared`, when the set was cleared last. Only ever grow;
+        #: outlive `clear()`.
+        self.token = f"{prefix}token".encode()
+        #: LIST of at most one token: pushed to wake one waiter. Nothing is lost when it is.
+        self.wake = f"{prefix}wake".encode()
+        #: STRING that lives for a second: the note that somebody waits.
+        self.waiters = f"{prefix}waiters".encode()
+        #: STRING per caller, for ten minutes: the number of its last call and the reply (see `callers`).
+        self.call_prefix = f"{prefix}call:".encode()
 
 
 def _hash_tag(key: str) -> str | None:

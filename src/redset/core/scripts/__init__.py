@@ -10,7 +10,7 @@ from importlib.resources import files
 
 __all__ = ("Script",)
 
-_INCLUDE = re.compile(r"^-- include (\w+)$", re.MULTILINE)
+_INCLUDE = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
 
 
 class Script:
@@ -19,9 +19,18 @@ class Script:
     __slots__ = ("body", "sha")
 
     def __init__(self, name: str) -> None:
-        self.body = _INCLUDE.sub(lambda line: _read(f"shared/{line[1]}"), _read(name))
+        self.body = _filled_in(name, set())
         self.sha = hashlib.sha1(self.body.encode(), usedforsecurity=False).hexdigest()
 
 
-def _read(name: str) -> str:
-    return files(__name__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+def _filled_in(name: str, included: set[str]) -> str:
+    """The text of a script, with each piece it includes put in where it is needed first."""
+
+    def piece(line: re.Match[str]) -> str:
+        shared = f"shared/{line[1]}"
+        if shared in included:
+            return ""
+        included.add(shared)
+        return _filled_in(shared, included)
+
+    return _INCLUDE.sub(piece, files(__name__).joinpath(f"{name}.lua").read_text(encoding="utf-8"))

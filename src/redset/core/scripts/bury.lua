@@ -1,19 +1,17 @@
--- Puts items that were handed out and cannot be loaded among the dead letters.
--- KEYS: dead, letters
--- ARGV: item, score, reason, item, score, reason, ...
--- Returns how many dead letters there are now.
--- include types
+-- Puts items that were taken for good and cannot be loaded among the dead letters.
+-- KEYS: dead, letters[, call]
+-- ARGV: number, seen; max_dead; item, score, reason, item, score, reason, ...
+-- Returns how many old dead letters were dropped to make room.
+local dead, letters, call = KEYS[1], KEYS[2], KEYS[3]
+local max_dead = tonumber(ARGV[3])
+-- include calls
 -- include clock
+-- include deaths
 
-local dead, letters = KEYS[1], KEYS[2]
-
-local refusal = wrong_type(dead, 'zset') or wrong_type(letters, 'hash')
+local refusal = wrong_type(dead, 'zset', letters, 'hash')
 if refusal then return refusal end
 
-local died_at = now()
-for i = 1, #ARGV, 3 do
-    local item, score, reason = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-    redis.call('ZADD', dead, died_at, item)
-    redis.call('HSET', letters, item, '1 ' .. score .. ' ' .. reason)
-end
-return redis.call('ZCARD', dead)
+-- Makes the script one that has written, and may go on on a server that is full.
+redis.call('ZREM', dead, ARGV[4])
+for i = 4, #ARGV, 3 do die(ARGV[i], '1', ARGV[i + 1], ARGV[i + 2]) end
+return answer(tostring(forgotten))

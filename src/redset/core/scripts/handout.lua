@@ -1,21 +1,215 @@
--- Hands out: takes the first items out of what waits, lowest score first, ties by their bytes.
--- KEYS: waiting
--- ARGV: how many at most; 'due' for only those whose score has come by the server's clock, or 'any'
--- Returns item, score, item, score, ...
--- include types
+-- Hands out the first items of what waits, lowest score first, ties by their bytes: for good, or under a lease.
+-- This is the one place that decides what becomes of a waiting item that it meets, see `goes_out`.
+-- KEYS: waiting, leased, deliveries, parked, dead, letters, token, wake, waiters[, call]
+-- ARGV: number, seen; how many at most; 'due' for only those whose score has come, or 'any'; seconds of the lease, 0 to
+--       take them for good; "max_attempts max_dead waits": 0 for without limit, waits is 1 if the caller will wait;
+--       then what to ack before: item, token, item, token, ...
+-- Returns "more next died forgotten first deadline lost ..." and rows.
+--   more: 1 when it stopped early and may find more at once    next: seconds until something falls due, -1: not known
+--   died, forgotten: dead letters made and dropped             first, deadline: of the leases; tokens count up from first
+--   lost: the positions, from 0, of the acks that came too late
+--   rows: item, score, item, score, ...; under a lease item, score, attempt, ...
+local waiting, leased, deliveries, parked, dead, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local token, wake, waiters, call = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local limit, which = ARGV[3], ARGV[4]
+-- include calls
 -- include clock
 
-local waiting, limit, which = KEYS[1], ARGV[1], ARGV[2]
+-- A server packs in C; where there is no cmsgpack, rows are written one behind the other after their lengths.
+local cmsgpack_there = rawget(_G, 'cmsgpack')
 
-local refusal = wrong_type(waiting, 'zset')
+-- The reply to give, after it was recorded. What hands out rows has removed them before, so it has written and may go on
+-- writing on a server that is full; deleting is always allowed.
+local function hand_over(kind, head, rows)
+    if call then
+        local packed
+        if cmsgpack_there then
+            packed = cmsgpack.pack(rows)
+        else
+            local lengths = {}
+            for i, text in ipairs(rows) do lengths[i] = #text end
+            packed = table.concat(lengths, ' ') .. '\n' .. table.concat(rows)
+        end
+        if #rows == 0 then redis.call('DEL', call) end
+        redis.call('SET', call, number .. ' ' .. kind .. ' ' .. clock .. ' ' .. head .. '\n' .. packed, 'EX', RECORD_LIFE)
+    end
+    return {head, rows}
+end
+
+-- The first that can be handed out. An error where the key holds something else.
+local function first_rows(count)
+    if which == 'due' then
+        return redis.pcall('ZRANGE', waiting, '-inf', clock, 'BYSCORE', 'LIMIT', '0', count, 'WITHSCORES')
+    end
+    return redis.pcall('ZRANGE', waiting, '0', count - 1, 'WITHSCORES')
+end
+
+-- The common case first: a set of which nothing is anywhere but waiting.
+if ARGV[5] == '0' and not unseen and redis.call('EXISTS', deliveries, leased, parked, dead, letters, waiters) == 0 then
+    local rows = limit == '0' and {} or first_rows(limit)
+    if rows.err then return wrong_type(waiting, 'zset') end
+    if #rows > 0 then
+        -- What is due comes before what is not, so these are the first ranks in either case.
+        redis.call('ZREMRANGEBYRANK', waiting, '0', #rows / 2 - 1)
+        return hand_over('taken', '0 -1 0 0 0 0', rows)
+    end
+end
+
+local lease = tonumber(ARGV[5])
+local max_attempts, max_dead, waits = string.match(ARGV[6], '^(%d+) (%d+) (%d)$')
+limit, max_attempts, max_dead = tonumber(limit), tonumber(max_attempts), tonumber(max_dead)
+-- include wakeups
+-- include leases
+
+-- How many leases it brings back, and how many items it parks, before it says "more": about a millisecond each.
+local BUDGET = 250
+
+local refusal = wrong_type(waiting, 'zset', leased, 'zset', deliveries, 'hash', parked, 'zset', dead, 'zset',
+    letters, 'hash', token, 'hash', wake, 'list', waiters, 'string')
 if refusal then return refusal end
 
-local rows
-if which == 'due' then
-    rows = redis.call('ZRANGE', waiting, '-inf', now(), 'BYSCORE', 'LIMIT', '0', limit, 'WITHSCORES')
-else
-    rows = redis.call('ZRANGE', waiting, '0', limit - 1, 'WITHSCORES')
+-- The caller never saw what its last call was handed: that goes back, and counts for nothing.
+local function put_back_unseen()
+    -- Deleting comes first: it frees memory, so the rest goes through on a full server.
+    redis.call('DEL', call)
+    if unseen.kind == 'taken' and unseen.made_at > tonumber(redis.call('HGET', token, 'cleared') or 0) then
+        for i = 1, #unseen.rows, 2 do wait_again(unseen.rows[i], unseen.rows[i + 1]) end
+    elseif unseen.kind == 'leased' then
+        local first = tonumber(string.match(unseen.head, '^%S+ %S+ %S+ %S+ (%S+)'))
+        local items, tokens = {}, {}
+        for i = 1, #unseen.rows, 3 do
+            items[#items + 1] = unseen.rows[i]
+            tokens[#tokens + 1] = string.format('%.0f', first + #tokens)
+        end
+        end_leases(items, tokens, function() return 'again', 0, '' end)
+    end
 end
--- Whatever is due comes before whatever is not, so these rows are the first ranks in either case.
-if #rows > 0 then redis.call('ZREMRANGEBYRANK', waiting, '0', #rows / 2 - 1) end
-return rows
+if unseen then put_back_unseen() end
+
+local acks, tokens = {}, {}
+for i = 7, #ARGV, 2 do
+    acks[#acks + 1], tokens[#tokens + 1] = ARGV[i], ARGV[i + 1]
+end
+local lost = end_leases(acks, tokens, function() return 'ack' end)
+
+local more = bring_back_due(BUDGET) == BUDGET
+
+-- Whether a waiting item is handed out. `deadline` is its score in `leased`, `death` its score in `dead`, or false.
+local function goes_out(item, score, deadline, death)
+    if deadline and tonumber(deadline) > time then
+        redis.call('ZADD', parked, score, item)
+        return false
+    end
+    if deadline then
+        -- It was backing off, which the new addition ends, or its lease ran out and it was not brought back yet; then
+        -- it starts afresh if it would have died.
+        redis.call('ZREM', leased, item)
+        redis.call('ZREM', parked, item)
+        local _, attempts = delivery(item)
+        if tonumber(deadline) > 0 and max_attempts > 0 and tonumber(attempts) >= max_attempts then
+            redis.call('HDEL', deliveries, item)
+        end
+    elseif death then
+        redis.call('ZREM', dead, item)
+        redis.call('HDEL', letters, item)
+    end
+    return true
+end
+
+local function items_of(rows)
+    local items = {}
+    for i = 1, #rows, 2 do items[#items + 1] = rows[i] end
+    return items
+end
+
+-- Removes up to `count` rows from what waits, and returns those that go out.
+local function take(count)
+    local met = first_rows(count)
+    if #met == 0 then return met, 0 end
+    redis.call('ZREMRANGEBYRANK', waiting, '0', #met / 2 - 1)
+    local items = items_of(met)
+    local deadlines = redis.call('ZMSCORE', leased, unpack(items))
+    local deaths = redis.call('ZMSCORE', dead, unpack(items))
+    local going = {}
+    for i, item in ipairs(items) do
+        local score = met[2 * i]
+        if goes_out(item, score, deadlines[i], deaths[i]) then
+            going[#going + 1] = item
+            going[#going + 1] = score
+        end
+    end
+    return going, (#met - #going) / 2
+end
+
+local function take_all()
+    if limit == 0 then return {} end
+    local rows, stayed = take(limit)
+    local passed_over = stayed
+    while #rows < 2 * limit and stayed > 0 do
+        if passed_over >= BUDGET then
+            more = true
+            break
+        end
+        local found
+        found, stayed = take(math.min(limit - #rows / 2, BUDGET))
+        passed_over = passed_over + stayed
+        for _, value in ipairs(found) do rows[#rows + 1] = value end
+    end
+    return rows
+end
+
+-- Leases `rows` under tokens that count up from the first result, until the second.
+local function lease_out(rows)
+    local micros = moment[1] * 1000000 + moment[2]
+    local first = math.max(tonumber(redis.call('HGET', token, 'last') or 0) + 1, micros)
+    local deadline = after(lease)
+    local known = redis.call('HMGET', deliveries, unpack(items_of(rows)))
+    local leases, entries, leased_rows, count = {}, {}, {}, #rows / 2
+    for i = 1, count do
+        local item, score, attempt = rows[2 * i - 1], rows[2 * i], '1'
+        if known[i] then attempt = tostring(string.match(known[i], '^%S+ (%S+)') + 1) end
+        -- The last come first: a sorted set takes them in faster that way while it is small.
+        local at = 2 * (count - i) + 1
+        leases[at], leases[at + 1] = deadline, item
+        entries[at], entries[at + 1] = item, string.format('%.0f', first + i - 1) .. ' ' .. attempt .. ' ' .. score
+        at = 3 * i - 2
+        leased_rows[at], leased_rows[at + 1], leased_rows[at + 2] = item, score, attempt
+    end
+    redis.call('ZADD', leased, unpack(leases))
+    redis.call('HSET', deliveries, unpack(entries))
+    redis.call('HSET', token, 'last', string.format('%.0f', first + count - 1))
+    redis.call('PERSIST', token)
+    return leased_rows, first, deadline
+end
+
+-- Seconds until something falls due by itself, -1 when nothing is known to.
+local function next_due()
+    local moments = {}
+    local function consider(found, sign)
+        if found[2] then moments[#moments + 1] = sign * tonumber(found[2]) - time end
+    end
+    consider(redis.call('ZRANGE', leased, '(' .. clock, '+inf', 'BYSCORE', 'LIMIT', '0', '1', 'WITHSCORES'), 1)
+    consider(redis.call('ZRANGE', leased, '(-' .. clock, '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', '1', 'WITHSCORES'), -1)
+    if which == 'due' then consider(redis.call('ZRANGE', waiting, '0', '0', 'WITHSCORES'), 1) end
+    return #moments == 0 and '-1' or string.format('%.6f', math.max(0, math.min(unpack(moments))))
+end
+
+local rows, kind, first, deadline = take_all(), 'taken', 0, '0'
+if lease > 0 and #rows > 0 then
+    rows, first, deadline = lease_out(rows)
+    kind = 'leased'
+elseif #rows > 0 then
+    redis.call('HDEL', deliveries, unpack(items_of(rows)))
+end
+-- What is left behind is somebody else's; whoever is woken for nothing looks again anyway.
+if watched and (#rows > 0 or brought_back) and #first_rows(1) > 0 then wake_one() end
+
+waits = waits == '1' and #rows == 0
+local next_moment = waits and next_due() or '-1'
+local head = string.format('%d %s %d %d %.0f %s%s', more and 1 or 0, next_moment, died, forgotten, first, deadline, lost)
+local reply = hand_over(kind, head, rows)
+if waits then
+    redis.call('DEL', waiters)
+    redis.call('SET', waiters, '1', 'PX', '1000')
+end
+return reply

@@ -2,11 +2,10 @@
 -- KEYS: dead, letters
 -- ARGV: first and last rank, as in ZREVRANGE
 -- Returns item, time of death, "attempts score reason", item, ...
+local dead, letters = KEYS[1], KEYS[2]
 -- include types
 
-local dead, letters = KEYS[1], KEYS[2]
-
-local refusal = wrong_type(dead, 'zset') or wrong_type(letters, 'hash')
+local refusal = wrong_type(dead, 'zset', letters, 'hash')
 if refusal then return refusal end
 
 local found = redis.call('ZREVRANGE', dead, ARGV[1], ARGV[2], 'WITHSCORES')

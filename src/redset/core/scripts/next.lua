@@ -2,17 +2,16 @@
 -- KEYS: waiting
 -- ARGV: position among what can be had, from 0, or from the end when negative; 'due' or 'any'
 -- Returns how many can be had, and the item and the score at that position where there is one.
+local waiting, position, which = KEYS[1], tonumber(ARGV[1]), ARGV[2]
 -- include types
 -- include clock
-
-local waiting, position, which = KEYS[1], tonumber(ARGV[1]), ARGV[2]
 
 local refusal = wrong_type(waiting, 'zset')
 if refusal then return refusal end
 
 local available
 if which == 'due' then
-    available = redis.call('ZCOUNT', waiting, '-inf', now())
+    available = redis.call('ZCOUNT', waiting, '-inf', clock)
 else
     available = redis.call('ZCARD', waiting)
 end

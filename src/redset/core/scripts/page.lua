@@ -6,9 +6,8 @@
 -- ARGV: how many at most; the score and item seen last, the score and item to end with (each pair may be missing,
 --       and is: both before the first page)
 -- Returns item, score, item, score, ... and before the first page, in front, the score and item to end with.
--- include types
-
 local waiting, limit = KEYS[1], tonumber(ARGV[1])
+-- include types
 
 local refusal = wrong_type(waiting, 'zset')
 if refusal then return refusal end

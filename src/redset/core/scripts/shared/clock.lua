@@ -1,5 +1,4 @@
--- The server's time in seconds, to the microsecond, as a string that a score can be compared with.
-local function now()
-    local time = redis.call('TIME')
-    return time[1] .. string.format('.%06d', time[2])
-end
+-- The server's time: in seconds, to the microsecond, and the same as a string that a score can be compared with.
+local moment = redis.call('TIME')
+local clock = moment[1] .. '.' .. string.sub('00000' .. moment[2], -6)
+local time = tonumber(clock)

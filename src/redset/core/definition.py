@@ -1,0 +1,75 @@
+"""What a set is, as far as its operations need to know."""
+
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Generic, TypeVar
+
+from redset.core.items import Items
+from redset.core.keys import Keys
+
+__all__ = ("PLAIN", "SCHEDULED", "TIMED", "Definition", "Kind", "exponential_backoff", "seconds")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What makes one kind of set differ from another."""
+
+    #: Scores an item that is added without a score to a set without a scorer.
+    scorer: Callable[[Any], float]
+    #: What can be taken: ``"any"`` item, or only what is ``"due"``.
+    which: str
+    #: Whether scores are moments, in seconds since the epoch.
+    timed: bool
+
+
+PLAIN = Kind(scorer=lambda item: 0, which="any", timed=False)
+TIMED = Kind(scorer=lambda item: time.time(), which="any", timed=True)
+SCHEDULED = Kind(scorer=lambda item: time.time(), which="due", timed=True)
+
+
+@dataclass(frozen=True)
+class Definition(Generic[T]):
+    """One set: its name and keys, its items, and the rules it was made with."""
+
+    name: str
+    keys: Keys
+    items: Items[T]
+    scorer: Callable[[T], float]
+    kind: Kind
+    #: After how many deliveries an item that fails dies; 0 for never.
+    max_attempts: int
+    #: How many dead letters are kept; 0 for all.
+    max_dead: int
+    #: Seconds until an item may be tried again after its n-th delivery failed.
+    backoff: Callable[[int], float]
+    #: How many seconds a command may block at most, for the client's sake.
+    longest_block: float
+
+
+def exponential_backoff(attempt: int) -> float:
+    """The default: up to 1 s after the first failure, 2 s after the second, 4 s ..., at most an hour; full jitter.
+
+    Any moment up to the limit is as likely as any other, so that what failed together is not tried together again
+    (Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    """
+    return random.uniform(0, min(3600.0, 2.0 ** min(attempt - 1, 12)))
+
+
+def seconds(value: Any, what: str, *, positive: bool = False) -> float:
+    """``value`` as a number of seconds.
+
+    :raises TypeError: it is no int or float.
+    :raises ValueError: it is negative, NaN or infinite, or 0 where it must be positive.
+    """
+    if not isinstance(value, Real):
+        raise TypeError(f"{what} must be a number of seconds, not {value!r}")
+    number = float(value)
+    if not math.isfinite(number) or number < 0 or (positive and number == 0):
+        raise ValueError(f"{what} must be {'more than' if positive else 'at least'} 0 seconds, not {value!r}")
+    return number

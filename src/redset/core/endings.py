@@ -1,0 +1,191 @@
+"""Ending reservations: what ack, nack, again, extend and bury send, and what their replies mean."""
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from redset.core.definition import Definition, seconds
+from redset.core.items import written_score
+from redset.core.operations import CHUNK, Operation, Plan, Unanswered
+from redset.core.scripts import Script
+from redset.exceptions import LeaseLost
+from redset.reservations import BaseReservation
+
+__all__ = ("Batch", "End", "Endings")
+
+T = TypeVar("T")
+Res = TypeVar("Res", bound=BaseReservation[Any])
+
+log = logging.getLogger("redset")
+
+END = Script("end")
+
+
+class End(NamedTuple):
+    """How one lease is to end."""
+
+    verb: str
+    stored: bytes
+    token: int
+    #: nack, again: until it may be tried again; extend: the new lease.
+    seconds: float = 0.0
+    #: nack, bury: why; again: the new score, if any.
+    text: str = ""
+
+
+class Batch(Unanswered):
+    """Some ends that were asked for together, and how far that came.
+
+    When a call about them is never answered and the user asks for the same again, it goes on from there.
+    """
+
+    __slots__ = ("done", "ends", "lost", "now")
+
+    def __init__(self, ends: list[End]) -> None:
+        super().__init__()
+        self.ends = ends
+        self.done = 0
+        self.lost: list[int] = []
+        self.now = 0.0
+
+    def is_the_same(self, ends: list[End]) -> bool:
+        """A delay may differ, since a backoff is drawn anew."""
+        return [(end.verb, end.token) for end in ends] == [(end.verb, end.token) for end in self.ends]
+
+
+class Answer(NamedTuple):
+    """What the server says of some ends: its time, and the positions of those that were lost already."""
+
+    now: float
+    lost: list[int]
+
+
+class Endings(Generic[T]):
+    """Ending the leases of one set."""
+
+    __slots__ = ("_set",)
+
+    def __init__(self, definition: Definition[T]) -> None:
+        self._set = definition
+
+    def ack(self, reservations: Iterable[Res]) -> Plan[list[Res]]:
+        return self._end(reservations, lambda one: ("ack", 0.0, ""))
+
+    def nack(self, reservations: Iterable[Res], delay: float | None, reason: str) -> Plan[list[Res]]:
+        fixed = None if delay is None else seconds(delay, "a delay")
+
+        def how(one: Res) -> tuple[str, float, str]:
+            after = seconds(self._set.backoff(one.attempt), "what backoff returns") if fixed is None else fixed
+            return "nack", after, reason
+
+        return self._end(reservations, how)
+
+    def again(self, reservations: Iterable[Res], delay: float, score: float | None) -> Plan[list[Res]]:
+        after = seconds(delay, "a delay")
+
+        def how(one: Res) -> tuple[str, float, str]:
+            return "again", after, "" if score is None else written_score(score, one.item)
+
+        return self._end(reservations, how)
+
+    def extend(self, reservations: Iterable[Res], lease: float) -> Plan[list[Res]]:
+        lease = seconds(lease, "a lease", positive=True)
+        return self._end(reservations, lambda one: ("extend", lease, ""))
+
+    def bury(self, reservations: Iterable[Res], reason: str) -> Plan[list[Res]]:
+        return self._end(reservations, lambda one: ("bury", 0.0, reason))
+
+    def one(self, ending: Plan[list[Res]]) -> Plan[None]:
+        """The same for a single reservation: a lease that is lost is an error.
+
+        :raises LeaseLost: and nothing was changed.
+        """
+        for lost in (yield from ending):
+            raise LeaseLost(
+                f"the lease of {lost.item!r} in the set {self._set.name!r} is over: it ran out, or the item was "
+                "discarded, or the reservation was ended before"
+            )
+
+    def _end(self, reservations: Iterable[Res], how: Any) -> Plan[list[Res]]:
+        mine = list(reservations)
+        batch = self._batch_of(mine, how)
+        extending = bool(batch.ends) and batch.ends[0].verb == "extend"
+        for one in mine:
+            one._batch = batch
+            one._ending = one._ending or not extending
+        while batch.done < len(mine):
+            chunk = slice(batch.done, batch.done + CHUNK)
+            asked_at = time.monotonic()
+            answer: Answer = yield self.ends(batch.ends[chunk], batch)
+            batch.lost += [batch.done + position for position in answer.lost]
+            for one, end in zip(mine[chunk], batch.ends[chunk], strict=True):
+                _note_end(one, end, answer, asked_at)
+            batch.done += CHUNK
+        for one in mine:
+            one._batch = None
+        lost = [mine[position] for position in batch.lost]
+        for one in lost:
+            # An extension that crossed an end of our own found no lease, but nothing was lost.
+            if not (extending and one._ending):
+                one.lost.set()
+        return lost
+
+    def _batch_of(self, reservations: Sequence[Res], how: Any) -> Batch:
+        """The batch to send: the one that was never answered, when the same is asked for again."""
+        for one in reservations:
+            if not isinstance(one, BaseReservation):
+                raise TypeError(f"{one!r} is not a reservation")
+            if one._delivery.set_name != self._set.name:
+                raise ValueError(f"{one!r} is of the set {one._delivery.set_name!r}, not of {self._set.name!r}")
+        ends = [End(verb, one._delivery.stored, one.token, after, text) for one in reservations for verb, after, text in [how(one)]]
+        before = reservations[0]._batch if reservations else None
+        return before if before is not None and before.is_the_same(ends) else Batch(ends)
+
+    def ends(self, ends: Sequence[End], unanswered: Unanswered | None = None) -> Operation[Answer]:
+        """One round trip that ends or extends some leases, each in its own way."""
+        keys = self._set.keys
+        args = [str(self._set.max_attempts), str(self._set.max_dead)]
+        for end in ends:
+            args += (end.verb, end.stored, str(end.token), repr(end.seconds), end.text)  # type: ignore[arg-type]
+
+        def read(reply: bytes) -> Answer:
+            died, forgotten, now, *lost = reply.split()
+            log_deaths(self._set.name, int(died), int(forgotten))
+            return Answer(float(now), list(map(int, lost)))
+
+        return Operation(
+            END,
+            (
+                keys.waiting,
+                keys.leased,
+                keys.deliveries,
+                keys.parked,
+                keys.dead,
+                keys.letters,
+                keys.wake,
+                keys.waiters,
+            ),
+            args,
+            read,
+            recorded=True,
+            unanswered=unanswered,
+        )
+
+
+def _note_end(reservation: BaseReservation[Any], end: End, answer: Answer, asked_at: float) -> None:
+    """Keeps in mind what became of a reservation; that it was lost is noted by whoever asked."""
+    if end.verb == "extend":
+        reservation.deadline = answer.now + end.seconds
+        reservation._lease = end.seconds
+        reservation._ends_at = asked_at + end.seconds
+    else:
+        reservation._ended = True
+
+
+def log_deaths(name: str, died: int, forgotten: int) -> None:
+    """Tells of dead letters, which nobody may be looking at."""
+    if died:
+        log.warning("%s: moved to the dead letters after their last attempt: %d", name, died)
+    if forgotten:
+        log.warning("%s: too many dead letters, the oldest were dropped: %d", name, forgotten)

@@ -1,0 +1,298 @@
+"""Handing out: what pop, take, reserve and consume send, and how they wait. One script does them all."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from redset.core.definition import Definition, seconds
+from redset.core.endings import End, Endings, log_deaths
+from redset.core.operations import CHUNK, Listen, Operation, Operations, Plan, Sleep
+from redset.core.scripts import Script
+from redset.exceptions import DeserializationError
+from redset.reservations import BaseReservation, Delivery
+
+__all__ = ("NONE", "HandOut", "HandOuts", "Patience")
+
+T = TypeVar("T")
+X = TypeVar("X")
+Res = TypeVar("Res")
+
+log = logging.getLogger("redset")
+
+HAND_OUT = Script("handout")
+BURY = Script("bury")
+
+NO_DEATHS = [b"0", b"0"]
+
+#: How long, in seconds, one command listens at most, so that what another program adds is noticed soon.
+LISTEN = 0.2
+#: An idle server ends a blocking command up to so many seconds late; the last ones before a moment are slept instead.
+LATENESS = 0.1
+#: What is shorter than that is slept too: Redis 6.2 takes a block of 1 ms or less for one without an end.
+SHORTEST_LISTEN = 0.01
+
+
+class HandOut:
+    """What one hand-out gave."""
+
+    __slots__ = ("_words", "asked_at", "lease", "limit", "rows")
+
+    def __init__(self, reply: list[Any], limit: int, lease: float, asked_at: float) -> None:
+        # more, next, died, forgotten, first, deadline, lost ...; see the head of the script.
+        self._words: list[bytes] = reply[0].split()
+        #: item, score, ...; under a lease item, score, attempt, ...
+        self.rows: list[bytes] = reply[1]
+        self.limit = limit
+        #: The lease in seconds, 0 for none, and when it was asked for, by this process's monotonic clock.
+        self.lease = lease
+        self.asked_at = asked_at
+
+    @property
+    def more(self) -> bool:
+        """Whether it stopped early, and the next one may find more at once."""
+        return self._words[0] == b"1"
+
+    @property
+    def was_all(self) -> bool:
+        """Whether that was all there is."""
+        return not self.more and len(self.rows) < self.limit * (3 if self.lease else 2)
+
+    @property
+    def next_due(self) -> float:
+        """Seconds until something falls due by itself; inf when nothing is known to."""
+        return math.inf if self._words[1] == b"-1" else float(self._words[1])
+
+    @property
+    def deaths(self) -> list[bytes]:
+        """How many dead letters were made, and dropped, on the way."""
+        return self._words[2:4]
+
+    @property
+    def first_token(self) -> int:
+        """The token of the first row, of which the others count up; 0 where nothing is leased."""
+        return int(self._words[4])
+
+    @property
+    def deadline(self) -> float:
+        """Until when they are leased, by the server's clock."""
+        return float(self._words[5])
+
+    @property
+    def lost(self) -> list[int]:
+        """Which of the acks that came with it were too late, by their position."""
+        return [int(position) for position in self._words[6:]]
+
+
+class HandOuts(Generic[T, Res]):
+    """Taking items out of a set, for good or under a lease."""
+
+    __slots__ = (
+        "_all_keys",
+        "_endings",
+        "_items",
+        "_keys",
+        "_new_reservation",
+        "_operations",
+        "_options",
+        "_set",
+    )
+
+    def __init__(
+        self,
+        definition: Definition[T],
+        operations: Operations[T],
+        endings: Endings[T],
+        new_reservation: Callable[[Delivery[T]], Res],
+    ) -> None:
+        self._set = definition
+        self._keys = definition.keys
+        self._items = definition.items
+        self._operations = operations
+        self._endings = endings
+        self._new_reservation = new_reservation
+        keys = definition.keys
+        self._all_keys = (
+            keys.waiting,
+            keys.leased,
+            keys.deliveries,
+            keys.parked,
+            keys.dead,
+            keys.letters,
+            keys.token,
+            keys.wake,
+            keys.waiters,
+        )
+        limits = f"{definition.max_attempts} {definition.max_dead}"
+        self._options = {waits: f"{limits} {int(waits)}" for waits in (False, True)}
+
+    def pop(self, wait: float | None) -> Plan[T]:
+        for item in (yield from self.take(1, wait)):
+            return item
+        raise KeyError(f"pop from an empty set: {self._set.name!r}")
+
+    def take(self, num: int, wait: float | None) -> Plan[list[T]]:
+        return self._gather(int(num), 0.0, wait, self._taken)
+
+    def reserve(self, lease: float, wait: float | None) -> Plan[Res]:
+        for reservation in (yield from self.reserve_many(1, lease, wait)):
+            return reservation
+        raise KeyError(f"nothing to reserve in the set {self._set.name!r}")
+
+    def reserve_many(self, num: int, lease: float, wait: float | None) -> Plan[list[Res]]:
+        return self._gather(int(num), seconds(lease, "a lease", positive=True), wait, self.reserved)
+
+    def _gather(
+        self, num: int, lease: float, wait: float | None, receive: Callable[[HandOut], Plan[list[X]]]
+    ) -> Plan[list[X]]:
+        """Hands out chunk by chunk, until there are ``num`` or no more. Waits for the first only."""
+        patience = Patience(wait) if wait != 0 else NONE
+        gathered: list[X] = []
+        handed: list[HandOut] = []
+        try:
+            while (wanted := num - len(gathered)) > 0:
+                got = yield from self.wait_for(min(wanted, CHUNK), lease, patience)
+                handed.append(got)
+                gathered += yield from receive(got)
+                if not got.rows or (gathered and got.was_all):
+                    break
+                if gathered:
+                    patience = NONE
+        except Exception:
+            if not gathered:
+                raise
+            log.exception("%s: no more than these %d can be had for now", self._set.name, len(gathered))
+        except GeneratorExit:
+            raise
+        except BaseException:
+            for got in handed:
+                yield self._give_back(got)
+            raise
+        return gathered
+
+    def _taken(self, got: HandOut) -> Plan[list[T]]:
+        """The items that were handed out for good; those that cannot be loaded go to the dead letters instead."""
+        items, broken = self._items.load_all(got.rows[::2])
+        if broken:
+            letters = [(got.rows[2 * i], got.rows[2 * i + 1], error.reason) for i, error in broken.items()]
+            try:
+                yield self._bury(letters)
+            except Exception:
+                # The items that did load are in our hands alone: they must reach the caller whatever happens here.
+                log.exception("%s: could not be moved to the dead letters, here they are: %r", self._set.name, letters)
+            else:
+                log.error("%s: cannot be loaded, moved to the dead letters: %r", self._set.name, letters)
+        return items
+
+    def reserved(self, got: HandOut) -> Plan[list[Res]]:
+        """Reservations of what was handed out under a lease; what cannot be loaded goes to the dead letters instead."""
+        rows, first_token, deadline = got.rows, got.first_token, got.deadline
+        stored = rows[::3]
+        items, broken = self._items.load_all(stored)
+        if broken:
+            yield self._bury_reserved(got, broken)
+        loaded = iter(items)
+        return [
+            self._new_reservation(
+                Delivery(
+                    self._set.name,
+                    next(loaded),
+                    stored[i],
+                    float(rows[3 * i + 1]),
+                    int(rows[3 * i + 2]),
+                    first_token + i,
+                    deadline,
+                    got.lease,
+                    got.asked_at + got.lease,
+                )
+            )
+            for i in range(len(stored))
+            if i not in broken
+        ]
+
+    def _bury_reserved(self, got: HandOut, broken: dict[int, DeserializationError]) -> Operation[Any]:
+        stored = got.rows[::3]
+        letters = [(stored[i], error.reason) for i, error in broken.items()]
+        log.error("%s: cannot be loaded, moved to the dead letters: %r", self._set.name, letters)
+        return self._endings.ends(
+            [End("bury", stored[i], got.first_token + i, 0.0, error.reason) for i, error in broken.items()]
+        )
+
+    def _give_back(self, got: HandOut) -> Operation[Any]:
+        if not got.lease:
+            return self._operations.put_back(got.rows)
+        return self._endings.ends(
+            [End("again", stored, got.first_token + i) for i, stored in enumerate(got.rows[::3])]
+        )
+
+    def wait_for(
+        self, limit: int, lease: float, patience: "Patience", acks: Sequence[BaseReservation[T]] = ()
+    ) -> Plan[HandOut]:
+        """Hands out, again and again until there is something or the patience ends; ``acks`` go with the first try."""
+        while True:
+            got: HandOut = yield self._hand_out(limit, lease, waits=patience is not NONE and patience.left() > 0, acks=acks)
+            if got.deaths != NO_DEATHS:
+                log_deaths(self._set.name, *map(int, got.deaths))
+            if got.rows or acks:
+                return got
+            if got.more:
+                continue
+            left = patience.left()
+            if left <= 0:
+                return got
+            yield self._rest(left, got.next_due)
+
+    def _rest(self, left: float, next_due: float) -> Sleep | Listen:
+        """How to wait for the next try: listening, and sleeping where listening could end too late."""
+        until = min(left, max(next_due, 0.001))
+        if next_due <= LATENESS or until < SHORTEST_LISTEN:
+            return Sleep(until)
+        listen = min(LISTEN, self._set.longest_block, left, max(next_due - LATENESS, SHORTEST_LISTEN))
+        return Listen(self._keys.wake, listen, None if math.isinf(left) else left)
+
+    def _bury(self, letters: Sequence[tuple[bytes, bytes, str]]) -> Operation[int]:
+        return Operation(
+            BURY,
+            (self._keys.dead, self._keys.letters),
+            [str(self._set.max_dead), *(part for letter in letters for part in letter)],
+            int,
+            recorded=True,
+        )
+
+    def _hand_out(
+        self, limit: int, lease: float, *, waits: bool = False, acks: Sequence[BaseReservation[T]] = ()
+    ) -> Operation[HandOut]:
+        """One hand-out of ``limit`` items at most, under a lease unless that is 0, after ``acks`` were acked."""
+        options = self._options[waits]
+        args: list[bytes | str] = [str(limit), self._set.kind.which, repr(lease) if lease else "0", options]
+        for ack in acks:
+            args += (ack._delivery.stored, str(ack.token))
+        asked_at = time.monotonic()
+        return Operation(
+            HAND_OUT,
+            self._all_keys,
+            args,
+            lambda reply: HandOut(reply, limit, lease, asked_at),
+            recorded=True,
+            settle=self._settle,
+        )
+
+    def _settle(self) -> Operation[HandOut]:
+        """A hand-out of nothing: it only puts back what its caller has not seen."""
+        return self._hand_out(0, 0.0)
+
+
+class Patience:
+    """How long somebody is ready to wait, from now on: a number of seconds, or None for ever."""
+
+    def __init__(self, wait: float | None) -> None:
+        self._ends_at = math.inf if wait is None else time.monotonic() + seconds(wait, "wait")
+
+    def left(self) -> float:
+        """Seconds, 0 or less when it is over."""
+        return self._ends_at - time.monotonic()
+
+
+#: For whoever does not wait.
+NONE = Patience(0)

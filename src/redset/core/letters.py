@@ -1,0 +1,93 @@
+"""Dead letters: what the calls that look at them, bring them back and forget them send."""
+
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from redset.core.definition import Definition
+from redset.core.operations import CHUNK, Operation, Page, Plan, ranks
+from redset.core.scripts import Script
+from redset.reservations import DeadLetter
+
+__all__ = ("Letters",)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+READ = Script("letters")
+END = Script("deadletters")
+
+
+class Letters(Generic[T]):
+    """The dead letters of one set."""
+
+    __slots__ = ("_items", "_keys", "_set")
+
+    def __init__(self, definition: Definition[T]) -> None:
+        self._set = definition
+        self._keys = definition.keys
+        self._items = definition.items
+
+    def count(self) -> Operation[int]:
+        return Operation("ZCARD", (self._keys.dead,), (), int)
+
+    def slice(self, start: int | None, stop: int | None) -> Operation[list[DeadLetter[T]]]:
+        return Operation(READ, (self._keys.dead, self._keys.letters), ranks(start, stop), self._read)
+
+    def first_page(self, start: int = 0) -> Operation[Page[DeadLetter[T]]]:
+        def read(reply: list[bytes]) -> Page[DeadLetter[T]]:
+            letters = self._read(reply)
+            return Page(letters, self.first_page(start + CHUNK) if len(letters) == CHUNK else None)
+
+        return Operation(READ, (self._keys.dead, self._keys.letters), ranks(start, start + CHUNK), read)
+
+    def retry(self, letter: T | DeadLetter[T]) -> Operation[bool]:
+        return self._end("retry", [self._stored(letter)])
+
+    def discard(self, letter: T | DeadLetter[T]) -> Operation[bool]:
+        return self._end("forget", [self._stored(letter)])
+
+    def retry_all(self) -> Plan[int]:
+        return self._end_all("retry")
+
+    def clear(self) -> Plan[int]:
+        return self._end_all("forget")
+
+    def _end_all(self, verb: str) -> Plan[int]:
+        """Chunk by chunk, as many as there are now, so that what dies meanwhile does not keep it going for ever."""
+        left: int = yield self.count()
+        ended = 0
+        while left > 0:
+            some: int = yield self._end_oldest(verb, min(left, CHUNK))
+            if some == 0:
+                break
+            ended += some
+            left -= some
+        return ended
+
+    def _end_oldest(self, verb: str, count: int) -> Operation[int]:
+        return self._operation((verb, str(count)), int)
+
+    def _end(self, verb: str, stored: Sequence[bytes]) -> Operation[bool]:
+        return self._operation((verb, "0", *stored), lambda ended: ended != b"0")
+
+    def _operation(self, args: Sequence[bytes | str], read: Callable[[bytes], R]) -> Operation[R]:
+        keys = (self._keys.waiting, self._keys.dead, self._keys.letters, self._keys.wake, self._keys.waiters)
+        return Operation(END, keys, args, read, recorded=True)
+
+    def _stored(self, letter: T | DeadLetter[T]) -> bytes:
+        return letter.raw if isinstance(letter, DeadLetter) else self._items.dump(letter)
+
+    def _read(self, reply: list[bytes]) -> list[DeadLetter[T]]:
+        return [self._letter(*row) for row in zip(*[iter(reply)] * 3, strict=True)]
+
+    def _letter(self, stored: bytes, died_at: bytes, known: bytes) -> DeadLetter[T]:
+        attempts, score, reason = known.split(b" ", 2)
+        items, _ = self._items.load_all([stored])
+        return DeadLetter(
+            item=items[0] if items else None,
+            raw=stored,
+            reason=reason.decode(errors="replace"),
+            died_at=float(died_at),
+            attempts=int(attempts),
+            score=float(score),
+        )

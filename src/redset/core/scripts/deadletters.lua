@@ -1,0 +1,27 @@
+-- Ends dead letters: brings them back, or forgets them.
+-- KEYS: waiting, dead, letters, wake, waiters[, call]
+-- ARGV: number, seen; retry or forget; how many of the oldest, or 0 and then item, item, ...
+-- Returns how many there were.
+local waiting, dead, letters, wake, waiters, call = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local verb, oldest = ARGV[3], tonumber(ARGV[4])
+-- include calls
+-- include wakeups
+
+local refusal = wrong_type(waiting, 'zset', dead, 'zset', letters, 'hash')
+if refusal then return refusal end
+
+local items = {unpack(ARGV, 5)}
+if oldest > 0 then items = redis.call('ZRANGE', dead, '0', oldest - 1) end
+
+local ended = 0
+for _, item in ipairs(items) do
+    local known = redis.call('HGET', letters, item)
+    if redis.call('ZREM', dead, item) == 1 then
+        ended = ended + 1
+        redis.call('HDEL', letters, item)
+        -- It starts afresh, with the score it had; if it was added again since, that is the newer one.
+        if verb == 'retry' then redis.call('ZADD', waiting, 'NX', string.match(known, '^%S+ (%S+)'), item) end
+    end
+end
+if verb == 'retry' and ended > 0 then wake_one() end
+return answer(tostring(ended))

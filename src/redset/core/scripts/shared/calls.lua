@@ -1,0 +1,36 @@
+-- A call may be sent twice: docs/protocol.md tells how, and why this is enough. Needs `call`, the key of the caller's
+-- record, nil for a caller that keeps none.
+-- ARGV[1] is the number of this call, ARGV[2] that of the last call whose reply the caller has seen, both of sixteen
+-- digits. A record is "number kind made_at head\n" and, where rows were handed out, these, packed; its kind is `taken` or
+-- `leased` there, else `done`. When the last call's reply was never seen, `unseen` is its record.
+-- include types
+local RECORD_LIFE = '600'
+local number, unseen = ARGV[1], nil
+local last = call and redis.pcall('GETRANGE', call, '0', '15') or ''
+if type(last) == 'table' then return wrong_type(call, 'string') end
+if last > ARGV[2] then
+    if last > number then return redis.error_reply('STALE a newer call of this caller was served already') end
+    local kind, made_at, head, packed = string.match(redis.call('GET', call), '^%d+ (%S+) (%S+) ([^\n]*)\n(.*)$')
+    if kind == 'done' and last == number then return head end
+    local rows = {}
+    local packer = rawget(_G, 'cmsgpack')
+    if packer and packed ~= '' then
+        rows = packer.unpack(packed)
+    elseif packed ~= '' then
+        local lengths, text = string.match(packed, '^([^\n]*)\n(.*)$')
+        local start = 1
+        for length in string.gmatch(lengths, '%d+') do
+            rows[#rows + 1] = string.sub(text, start, start + length - 1)
+            start = start + length
+        end
+    end
+    if last == number then return {head, rows} end
+    unseen = {kind = kind, made_at = tonumber(made_at), head = head, rows = rows}
+end
+
+-- The reply to give where no rows are handed out, after it was recorded. What changed something has written before, and
+-- a script that has written once may go on writing on a server that is full.
+local function answer(head)
+    if call then redis.call('SET', call, number .. ' done 0 ' .. head .. '\n', 'EX', RECORD_LIFE) end
+    return head
+end

