@@ -1,7 +1,7 @@
 """The asyncio face: the same sets as in :mod:`redset.sets`, with every call awaited.
 
-Where Python's syntax has no await, there is a method: ``await ss.count()`` for ``len(ss)``, ``await ss.contains(x)`` for
-``x in ss``, ``await ss.at(i)`` for ``ss[i]``, ``await ss.slice(a, b)`` for ``ss[a:b]``. Iteration is ``async for``.
+Where Python's syntax has no await, there is a method: ``await ss.count()`` for ``len(ss)``, ``await ss.contains(x)``
+for ``x in ss``, ``await ss.at(i)`` for ``ss[i]``, ``await ss.slice(a, b)`` for ``ss[a:b]``. Iteration is ``async for``.
 """
 
 import asyncio

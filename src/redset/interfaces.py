@@ -1,7 +1,7 @@
 """What redset asks of the objects it is given."""
 
 from abc import abstractmethod
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 __all__ = ("Serializer",)
 
@@ -18,8 +18,12 @@ class Serializer(Protocol[T]):
     """
 
     @abstractmethod
-    def loads(self, stored: bytes, /) -> T:
-        """The item that ``stored`` stands for; raise anything when it stands for none."""
+    def loads(self, stored: Any, /) -> T:
+        """The item that ``stored`` stands for; raise anything when it stands for none.
+
+        It is what ``dumps`` made: a str or bytes. A set that has only taken items so far cannot know which: it gives a
+        str, or bytes where the stored item is not UTF-8 or the str raises a TypeError.
+        """
 
     @abstractmethod
     def dumps(self, item: T, /) -> str | bytes:

@@ -95,9 +95,9 @@ class BaseReservation(Generic[T]):
 class Reservation(BaseReservation[T]):
     """An item that nobody else can get until it is given up, or until the lease ends.
 
-    Ending it: :meth:`ack` (done), :meth:`nack` (failed, try again later), :meth:`again` (give it back, no attempt counted),
-    :meth:`bury` (never again). Keeping it: :meth:`extend`, :meth:`keep_alive`. As a context manager it gives the item, acks when
-    the block is left normally and nacks when it raises, unless the block ended it itself.
+    Ending it: :meth:`ack` (done), :meth:`nack` (failed, try again later), :meth:`again` (given back, no attempt
+    counted), :meth:`bury` (never again). Keeping it: :meth:`extend`, :meth:`keep_alive`. As a context manager it gives the item,
+    acks when the block is left normally and nacks when it raises, unless the block ended it itself.
 
     Each is one atomic round trip, and safe to repeat when a call raised because the server could not be reached.
     Once the lease is over each raises :exc:`~redset.exceptions.LeaseLost` and changes nothing, whether or not somebody

@@ -27,8 +27,8 @@ class SortedSet(BaseSet[T, Driver, Lock, Reservation[T]]):
     when they serialize to the same bytes.
 
     Adding: :meth:`add`. Taking for good, at most once: :meth:`pop`, :meth:`take`. Taking under a lease, at least once:
-    :meth:`reserve`, :meth:`reserve_many`, :meth:`consume`, and ending leases in bulk: :meth:`ack`, :meth:`nack`, :meth:`again`,
-    :meth:`extend`. Looking: :meth:`peek`, :meth:`peek_score`, :meth:`score`,
+    :meth:`reserve`, :meth:`reserve_many`, :meth:`consume`, and ending leases in bulk: :meth:`ack`, :meth:`nack`,
+    :meth:`again`, :meth:`extend`. Looking: :meth:`peek`, :meth:`peek_score`, :meth:`score`,
     ``in`` or :meth:`contains`, ``len()`` or :meth:`count`, ``[i]`` or :meth:`at`, ``[a:b]`` or :meth:`slice`,
     iteration, :meth:`stats`. Removing: :meth:`discard`, :meth:`clear`. What died: :attr:`dead_letters`.
 
@@ -168,7 +168,7 @@ class SortedSet(BaseSet[T, Driver, Lock, Reservation[T]]):
     def nack(
         self, reservations: Iterable[Reservation[T]], delay: float | None = None, reason: str = ""
     ) -> list[Reservation[T]]:
-        """Nacks many reservations, like :meth:`ack`; each after its own backoff unless there is a ``delay`` in seconds."""
+        """Nacks many reservations, like :meth:`ack`; each after its own backoff, or all after ``delay`` seconds."""
         return self._driver.follow(self._endings.nack(reservations, delay, reason))
 
     def again(

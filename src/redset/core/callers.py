@@ -7,7 +7,6 @@ process has as many of them, for each client and set name, as it ever made calls
 
 import asyncio
 import os
-import threading
 from collections import deque
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
@@ -68,21 +67,17 @@ class Callers:
 
 _pools: "WeakSet[Callers]" = WeakSet()
 _by_client: "WeakKeyDictionary[Any, dict[bytes, Callers]]" = WeakKeyDictionary()
-_lock = threading.Lock()
 
 
 def callers_of(client: Any, prefix: bytes) -> Callers:
     """The callers of the set with this key prefix on this client; its own for a client that cannot be told apart."""
     try:
-        with _lock:
-            return _by_client.setdefault(client, {}).setdefault(prefix, Callers(prefix))
+        return _by_client.setdefault(client, {}).setdefault(prefix, Callers(prefix))
     except TypeError:
         return Callers(prefix)
 
 
 def _forget_all() -> None:
-    global _lock
-    _lock = threading.Lock()
     for pool in list(_pools):
         pool.forget()
 

@@ -133,7 +133,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             log.warning("%s: the lease of %r was lost", reservation._delivery.set_name, reservation.item)
 
     def _close(self) -> Plan[None]:
-        """Gives back what is unhandled: what was not begun as if never delivered, the one in hand as a failed attempt."""
+        """Gives back what is unhandled: what was not begun as if undelivered, the one in hand as a failed attempt."""
         self._closed = True
         current, self._current = self._current, None
         ends = [End("ack", one._delivery.stored, one.token) for one in self._to_ack]

@@ -50,8 +50,9 @@ class Driver:
         """Yields the items of ``page`` and of those behind it; reads a page when the one before it is used up."""
         behind: Operation[Page[T]] | None = page
         while behind:
-            items, behind = self.perform(behind)
-            yield from items
+            read: Page[T] = self.perform(behind)
+            yield from read.items
+            behind = read.behind
 
     def _hold(self, talk: Talk[R]) -> R:
         try:
@@ -96,9 +97,10 @@ class AsyncDriver:
     async def iterate(self, page: Operation[Page[T]]) -> AsyncIterator[T]:
         behind: Operation[Page[T]] | None = page
         while behind:
-            items, behind = await self.perform(behind)
-            for item in items:
+            read: Page[T] = await self.perform(behind)
+            for item in read.items:
                 yield item
+            behind = read.behind
 
     async def _hold(self, talk: Talk[R]) -> R:
         turn = _Turn(self._turns)
@@ -258,16 +260,17 @@ def _talk_through(plan: Plan[R], name: str, callers: Callers | None) -> Talk[R]:
         step = next(plan)
         while True:
             try:
+                read: Any = None
                 if isinstance(step, Operation):
-                    result = yield from _talk_about(step, name, callers)
+                    read = yield from _talk_about(step, name, callers)
                 else:
-                    result = yield from _rest(step)
+                    yield from _rest(step)
             except BaseException as error:
                 step = plan.throw(error)
             else:
-                step = plan.send(result)
+                step = plan.send(read)
     except StopIteration as end:
-        result = end.value
+        result: R = end.value
         return result
 
 

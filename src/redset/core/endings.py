@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition, seconds
-from redset.core.items import written_score
+from redset.core.items import written_reason, written_score
 from redset.core.operations import CHUNK, Operation, Plan, Unanswered
 from redset.core.scripts import Script
 from redset.exceptions import LeaseLost
@@ -138,16 +138,20 @@ class Endings(Generic[T]):
                 raise TypeError(f"{one!r} is not a reservation")
             if one._delivery.set_name != self._set.name:
                 raise ValueError(f"{one!r} is of the set {one._delivery.set_name!r}, not of {self._set.name!r}")
-        ends = [End(verb, one._delivery.stored, one.token, after, text) for one in reservations for verb, after, text in [how(one)]]
+        ends = [
+            End(verb, one._delivery.stored, one.token, after, text)
+            for one in reservations
+            for verb, after, text in [how(one)]
+        ]
         before = reservations[0]._batch if reservations else None
         return before if before is not None and before.is_the_same(ends) else Batch(ends)
 
     def ends(self, ends: Sequence[End], unanswered: Unanswered | None = None) -> Operation[Answer]:
         """One round trip that ends or extends some leases, each in its own way."""
         keys = self._set.keys
-        args = [str(self._set.max_attempts), str(self._set.max_dead)]
+        args: list[bytes | str] = [str(self._set.max_attempts), str(self._set.max_dead)]
         for end in ends:
-            args += (end.verb, end.stored, str(end.token), repr(end.seconds), end.text)  # type: ignore[arg-type]
+            args += (end.verb, end.stored, str(end.token), repr(end.seconds), written_reason(end.text))
 
         def read(reply: bytes) -> Answer:
             died, forgotten, now, *lost = reply.split()

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition, seconds
 from redset.core.endings import End, Endings, log_deaths
+from redset.core.items import written_reason
 from redset.core.operations import CHUNK, Listen, Operation, Operations, Plan, Sleep
 from redset.core.scripts import Script
 from redset.exceptions import DeserializationError
@@ -222,16 +223,16 @@ class HandOuts(Generic[T, Res]):
     def _give_back(self, got: HandOut) -> Operation[Any]:
         if not got.lease:
             return self._operations.put_back(got.rows)
-        return self._endings.ends(
-            [End("again", stored, got.first_token + i) for i, stored in enumerate(got.rows[::3])]
-        )
+        return self._endings.ends([End("again", stored, got.first_token + i) for i, stored in enumerate(got.rows[::3])])
 
     def wait_for(
         self, limit: int, lease: float, patience: "Patience", acks: Sequence[BaseReservation[T]] = ()
     ) -> Plan[HandOut]:
         """Hands out, again and again until there is something or the patience ends; ``acks`` go with the first try."""
         while True:
-            got: HandOut = yield self._hand_out(limit, lease, waits=patience is not NONE and patience.left() > 0, acks=acks)
+            got: HandOut = yield self._hand_out(
+                limit, lease, waits=patience is not NONE and patience.left() > 0, acks=acks
+            )
             if got.deaths != NO_DEATHS:
                 log_deaths(self._set.name, *map(int, got.deaths))
             if got.rows or acks:
@@ -255,7 +256,10 @@ class HandOuts(Generic[T, Res]):
         return Operation(
             BURY,
             (self._keys.dead, self._keys.letters),
-            [str(self._set.max_dead), *(part for letter in letters for part in letter)],
+            [
+                str(self._set.max_dead),
+                *(part for stored, score, reason in letters for part in (stored, score, written_reason(reason))),
+            ],
             int,
             recorded=True,
         )

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from redset.exceptions import DeserializationError
 
-__all__ = ("PLAIN", "Items", "read_score", "written_score")
+__all__ = ("PLAIN", "Items", "read_score", "written_reason", "written_score")
 
 T = TypeVar("T")
 
@@ -29,9 +29,9 @@ PLAIN = _PlainSerializer()
 class Items(Generic[T]):
     """Turns the items of one set into stored bytes, and back.
 
-    What a serializer lacks, ``dumps`` or ``loads``, is taken from :data:`PLAIN`. Its ``loads`` is given what its ``dumps``
-    makes: str or bytes. As long as that was not seen, which is so where items are only taken, it is given a str where
-    that is possible, as redset 0.5 did, and bytes when it refuses the str by a TypeError, as pickle does.
+    What a serializer lacks, ``dumps`` or ``loads``, is taken from :data:`PLAIN`. Its ``loads`` is given what its
+    ``dumps`` makes: str or bytes. As long as that was not seen, which is so where items are only taken, it is given a
+    str where that is possible, as redset 0.5 did, and bytes when it refuses the str by a TypeError, as pickle does.
     """
 
     __slots__ = ("_dumps", "_loads", "_makes_text", "_name")
@@ -113,6 +113,11 @@ def written_score(score: Any, item: Any) -> str:
     if math.isnan(number):
         raise ValueError(f"the score of {item!r} is not a number: {score!r}")
     return repr(number)
+
+
+def written_reason(reason: str) -> bytes:
+    """``reason`` as it is stored, whatever it holds: what is wrong with an item may be that it is no text."""
+    return reason.encode(errors="backslashreplace")
 
 
 def read_score(score: Any) -> float | None:

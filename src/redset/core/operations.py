@@ -179,9 +179,7 @@ class Operations(Generic[T]):
         if len(rows) < 2 * CHUNK:
             return Page(items, None)
         seen: Place = (rows[-1], rows[-2])
-        behind = Operation(
-            PAGE, (self._keys.waiting,), (str(CHUNK), *seen, *end), lambda reply: self._page(reply, end)
-        )
+        behind = Operation(PAGE, (self._keys.waiting,), (str(CHUNK), *seen, *end), lambda reply: self._page(reply, end))
         return Page(items, behind)
 
     def discard_all(self, items: Iterable[T]) -> Operation[list[bool]]:
@@ -207,7 +205,7 @@ class Operations(Generic[T]):
 
         def read(reply: list[Any]) -> Stats:
             waiting, due, leased, expired, delayed, parked, dead = map(int, reply[:7])
-            now, oldest = float(reply[7]), read_score(reply[8] if len(reply) > 8 else None)
+            now, oldest = float(reply[7]), read_score(*reply[8:] or [None])
             lag = max(0.0, now - (now if oldest is None else oldest)) if kind.timed else None
             return Stats(waiting, due, leased, expired, delayed, parked, 0, dead, oldest, lag)
 
