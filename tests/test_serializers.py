@@ -293,7 +293,6 @@ class TestTypedSerializer:
             (set[Colour], set(Colour)),
             (attrs.make_class("Unequal", [], eq=False), attrs.make_class("Unequal", [], eq=False)()),
         ],
-        ids=repr,
     )
     def test_refuses_an_item_that_would_not_come_back_equal(self, item_type: Any, refused: Any) -> None:
         with pytest.raises(TypeError):

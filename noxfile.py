@@ -1,0 +1,29 @@
+"""Virtual environments for what the one in .venv cannot show: other Pythons, and the oldest client."""
+
+import nox
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+#: Keep in step with the extra ``redis`` in pyproject.toml.
+OLDEST_REDIS = "redis==4.5.5"
+#: It leaves connections to the garbage collector.
+ITS_WARNINGS = ("-W", "ignore::ResourceWarning", "-W", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+# Also where $CI is set: a machine has the Pythons it has.
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["test", "oldest"]
+
+
+@nox.session(python=PYTHONS)
+def test(session: nox.Session) -> None:
+    """The whole suite, on each Python."""
+    session.install("--editable", ".[dev]")
+    session.run("python", "-m", "pytest", "--numprocesses=2", "--dist=worksteal", *session.posargs)
+
+
+@nox.session
+def oldest(session: nox.Session) -> None:
+    """The conformance tests with the oldest redis-py."""
+    session.install("--editable", ".[dev]", OLDEST_REDIS)
+    session.run("python", "-m", "pytest", "-m", "conformance", "--numprocesses=2", *ITS_WARNINGS, *session.posargs)

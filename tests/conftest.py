@@ -1,0 +1,99 @@
+"""What the tests stand on: a server of their own, and the two faces of redset on a client of it.
+
+``REDSET_TEST_SERVER`` and ``REDSET_TEST_CLIENT`` choose another server and another kind of client; see matrix.py.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from faces import Awaited, Blocking, Face
+from redset import embedded
+from servers import FakeClock, Place, Server, Unavailable, place
+
+SERVER = os.environ.get("REDSET_TEST_SERVER", "valkey-9.1")
+CLIENT = os.environ.get("REDSET_TEST_CLIENT", "redis")
+
+# An example takes as long as the server does, which says nothing about the code; and a face serves many examples.
+settings.register_profile(
+    "redset",
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("redset")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_server_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps the tests off what the user's environment points at: a server's url, and the user's embedded server."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("REDSET_URL", raising=False)
+        environment.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        yield
+        embedded.stop()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Place]:
+    """The server of this worker: see servers.py for what can be done with it."""
+    try:
+        found = place(SERVER)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="session")
+def server_with_clock() -> Iterator[Server]:
+    if SERVER in ("cluster", "fakeredis"):
+        pytest.skip(f"the clock of {SERVER} cannot be moved")
+    try:
+        found = Server(SERVER, clock=FakeClock())
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def clock(server_with_clock: Server) -> FakeClock:
+    """The clock of the server. A test that asks for it has all its sets on a server of which it can be moved."""
+    clock = server_with_clock.clock
+    assert clock is not None
+    clock.reset()
+    return clock
+
+
+@pytest.fixture
+def here(request: pytest.FixtureRequest) -> Place:
+    """The server of this test, with nothing on it."""
+    found: Place = request.getfixturevalue("server_with_clock" if "clock" in request.fixturenames else "server")
+    found.empty()
+    return found
+
+
+@pytest.fixture
+def raw(here: Place) -> Iterator[Any]:
+    """A client that shows keys as they are: synchronous, in bytes."""
+    client = here.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture(params=["sync", "aio"])
+def face(request: pytest.FixtureRequest, here: Place) -> Iterator[Face]:
+    """Each face of redset in turn, used alike: ``face.SortedSet("name")``; see faces.py."""
+    made = (Blocking if request.param == "sync" else Awaited)(here, CLIENT)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["SortedSet", "TimeSortedSet", "ScheduledSet"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """The name of each class of sets in turn: ``getattr(face, kind)("name")``."""
+    return str(request.param)

@@ -1,0 +1,86 @@
+"""What is always true of the raw keys of a set, whatever was done with it."""
+
+from typing import Any
+
+from redset.core.keys import Keys
+
+#: The type of each key, by its name in :class:`Keys`.
+TYPES = {
+    "waiting": b"zset",
+    "leased": b"zset",
+    "deliveries": b"hash",
+    "parked": b"zset",
+    "dead": b"zset",
+    "letters": b"hash",
+    "token": b"hash",
+    "wake": b"list",
+    "waiters": b"string",
+}
+#: What remembers calls, tokens and waiters, and is there whether the set is empty or not.
+BOOKKEEPING = {"token", "wake", "waiters"}
+
+
+class RawSet:
+    """The keys of one set as they are on the server."""
+
+    def __init__(self, raw: Any, name: str) -> None:
+        self._raw = raw
+        self._keys = Keys(name)
+        self._named = {getattr(self._keys, key): key for key in TYPES if hasattr(self._keys, key)}
+
+    def scores(self, key: str) -> dict[bytes, float]:
+        """The members of a sorted set."""
+        return dict(self._raw.zrange(getattr(self._keys, key), 0, -1, withscores=True)) if key in self.present() else {}
+
+    def fields(self, key: str) -> dict[bytes, bytes]:
+        """The fields of a hash."""
+        return dict(self._raw.hgetall(getattr(self._keys, key))) if key in self.present() else {}
+
+    def present(self) -> set[str]:
+        """The keys that there are, by their names, without the records of calls."""
+        return {self._named[key] for key in self._all_keys() if key in self._named}
+
+    def is_empty(self) -> bool:
+        """Whether nothing is stored but what there is without any items too."""
+        return not self.present() - BOOKKEEPING
+
+    def check(self) -> None:
+        """Raises an AssertionError that says which invariant does not hold."""
+        self._check_keys()
+        self._check_dead_letters()
+        self._check_leases()
+
+    def _check_keys(self) -> None:
+        for key in self._all_keys():
+            name = self._named.get(key)
+            if name is None:
+                assert key.startswith(getattr(self._keys, "call_prefix", b"\0")), f"nobody knows the key {key!r}"
+                assert 0 < self._raw.ttl(key) <= 600, f"the record {key!r} does not end by itself"
+            else:
+                assert self._raw.type(key) == TYPES[name], f"{name} is a {self._raw.type(key)!r}"
+                if name not in BOOKKEEPING:
+                    assert self._raw.ttl(key) == -1, f"{name} would expire"
+
+    def _check_dead_letters(self) -> None:
+        dead, letters = self.scores("dead"), self.fields("letters")
+        assert dead.keys() == letters.keys(), "each dead item has one letter, and nothing else has"
+        for died_at in dead.values():
+            assert 0 < died_at <= self._now(), "nobody dies in the future"
+        for letter in letters.values():
+            attempts, score, _ = letter.split(b" ", 2)
+            assert int(attempts) >= 0
+            float(score)
+
+    def _check_leases(self) -> None:
+        leased, deliveries, parked = self.scores("leased"), self.fields("deliveries"), self.scores("parked")
+        assert leased.keys() <= deliveries.keys(), "what is leased was delivered"
+        assert deliveries.keys() - leased.keys() <= self.scores("waiting").keys(), "what was delivered is somewhere"
+        assert parked.keys() <= {item for item, until in leased.items() if until > 0}, "only what is held is parked"
+        assert not self.scores("dead").keys() & leased.keys(), "what is dead is not held"
+
+    def _all_keys(self) -> list[bytes]:
+        return list(self._raw.keys())
+
+    def _now(self) -> float:
+        seconds, microseconds = self._raw.time()
+        return float(seconds + microseconds / 10**6)

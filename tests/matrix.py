@@ -1,0 +1,135 @@
+"""Runs the suite on the other Pythons, and its conformance part on every server and with every kind of client.
+
+A program, no test: ``make matrix``. Says what it had to leave out and why, and ends with the sum of all runs.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from faces import CLIENTS
+from servers import PROGRAMS, Unavailable
+
+ROOT = Path(__file__).parents[1]
+REPORTS = ROOT / "build" / "matrix"
+PYTEST = [sys.executable, "-m", "pytest", "-m", "conformance", "--numprocesses=2", "--dist=worksteal"]
+NOX = [sys.executable, "-m", "nox", "--session"]
+PYTHONS = ["3.11", "3.12", "3.13"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of pytest."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def report(self) -> Path:
+        return REPORTS / f"{self.name.replace(' ', '-')}.xml"
+
+
+def main() -> int:
+    started = time.monotonic()
+    shutil.rmtree(REPORTS, ignore_errors=True)
+    total: Counter[str] = Counter()
+    for run in runs():
+        total += result_of(run)
+    print_closing(total, time.monotonic() - started)
+    return 1 if total["failed"] or total["error"] else 0
+
+
+def runs() -> Iterator[Run]:
+    """What is tested beside what ``make test`` does: that Python, that server and that client."""
+    for server in [*PROGRAMS, "cluster", "fakeredis"]:
+        if is_to_be_had(server):
+            yield Run(server, PYTEST, {"REDSET_TEST_SERVER": server})
+    for client in CLIENTS:
+        if client != "redis":
+            yield Run(client, PYTEST, {"REDSET_TEST_CLIENT": client})
+    yield Run("oldest redis-py", [*NOX, "oldest", "--"])
+    yield Run("oldest redis-py decode", [*NOX, "oldest", "--"], {"REDSET_TEST_CLIENT": "redis-decode"})
+    for python in PYTHONS:
+        if python != "{}.{}".format(*sys.version_info):
+            yield Run(f"python {python}", [*NOX, f"test-{python}", "--"], with_all_pythons())
+
+
+def is_to_be_had(server: str) -> bool:
+    try:
+        if server in PROGRAMS:
+            PROGRAMS[server].find()
+    except Unavailable as reason:
+        print(f"{server}: left out: {reason}", flush=True)
+        return False
+    return True
+
+
+def with_all_pythons() -> dict[str, str]:
+    """Makes pyenv give what it has, where it is in use; else only the default one can be found."""
+    if os.environ.get("PYENV_VERSION") or shutil.which("pyenv") is None:
+        return {}
+    installed = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False)
+    return {"PYENV_VERSION": ":".join(installed.stdout.split())}
+
+
+def result_of(run: Run) -> Counter[str]:
+    """Runs it; prints its closing line, or all that it said when it did not end well."""
+    done = subprocess.run(
+        [*run.command, "--quiet", f"--junitxml={run.report}"],
+        cwd=ROOT,
+        env=os.environ | run.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        print(done.stdout)
+    if not run.report.exists():
+        return without_report(run, done.returncode, done.stdout)
+    result = counted(run.report)
+    # Broken off, or nothing to run.
+    if done.returncode and not result["failed"]:
+        result["error"] += 1
+    print(f"{run.name}: {in_words(result)}", flush=True)
+    return result
+
+
+def without_report(run: Run, code: int, said: str) -> Counter[str]:
+    if code == 0:
+        print(f"{run.name}: left out: {said.strip().splitlines()[-1]}", flush=True)
+        return Counter()
+    print(f"{run.name}: did not get as far as its tests", flush=True)
+    return Counter(error=1)
+
+
+def counted(report: Path) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for suite in ET.parse(report).getroot().iter("testsuite"):
+        number = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
+        found["failed"] += number["failures"]
+        found["error"] += number["errors"]
+        found["skipped"] += number["skipped"]
+        found["passed"] += number["tests"] - number["failures"] - number["errors"] - number["skipped"]
+    return found
+
+
+def print_closing(total: Counter[str], seconds: float) -> None:
+    """As pytest does it."""
+    print(f" {in_words(total)} in {seconds:.2f}s ".center(80, "="), flush=True)
+
+
+def in_words(result: Counter[str]) -> str:
+    return ", ".join(f"{result[name]} {name}" for name in ("failed", "passed", "skipped", "error") if result[name])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""What the other tests stand on: that servers start, stop and keep time as told, and that both faces are used alike."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import servers
+from servers import PATIENCE, Cluster, FakeClock, Server, Unavailable, free_port, wait_until
+
+THESE_TESTS = Path(__file__).parent
+
+
+@contextlib.contextmanager
+def running(program: str = "valkey-9.1", **options: Any) -> Iterator[Server]:
+    server = Server(program, **options)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class TestServer:
+    def test_it_listens_on_a_socket_and_on_a_port_if_told(self) -> None:
+        import redis
+
+        with running(port=free_port()) as server, server.client() as client:
+            client.set("key", "value")
+
+            assert redis.Redis(port=server.port).get("key") == b"value"
+
+    def test_it_is_configured(self) -> None:
+        with running(maxmemory="10mb", maxmemory_policy="noeviction") as server, server.client() as client:
+            assert client.config_get("maxmemory")["maxmemory"] == "10485760"
+
+    @pytest.mark.parametrize("end", ["stop", "kill"])
+    def test_it_comes_back_with_what_it_has_stored(self, end: str) -> None:
+        with running(appendonly="yes", appendfsync="always") as server:
+            with server.client() as client:
+                client.set("key", "value")
+            getattr(server, end)()
+            assert server.asked("PING") == ""
+
+            server.start()
+
+            with server.client() as client:
+                assert client.get("key") == b"value"
+
+    def test_it_can_be_paused(self) -> None:
+        with running() as server:
+            server.pause()
+            assert server.asked("PING") == ""
+
+            server.resume()
+
+            assert server.asked("PING") == "+PONG"
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+    def test_it_ends_with_the_process_that_started_it(self, number: signal.Signals) -> None:
+        program = "import time; from servers import Server; print(Server().pid, flush=True); time.sleep(60)"
+        with subprocess.Popen(
+            [sys.executable, "-c", program], cwd=THESE_TESTS, stdout=subprocess.PIPE, text=True
+        ) as starter:
+            assert starter.stdout is not None
+            pid = int(starter.stdout.readline())
+            assert is_alive(pid)
+
+            starter.send_signal(number)
+
+        wait_until(lambda: not is_alive(pid))
+
+    def test_one_that_does_not_start_says_why(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(servers, "PATIENCE", 0.5)
+        with pytest.raises(RuntimeError, match="no-such-setting"):
+            Server(no_such_setting="1")
+
+
+class TestCluster:
+    def test_every_node_has_its_share(self) -> None:
+        cluster = Cluster()
+        try:
+            with contextlib.closing(cluster.client()) as client:
+                for number in range(100):
+                    client.set(f"key {number}", number)
+                assert len(client.keys()) == 100
+            shares = [int(node.asked("DBSIZE")[1:]) for node in cluster.nodes]
+        finally:
+            cluster.stop()
+
+        assert sum(shares) == 100
+        assert all(shares)
+
+
+class TestFakeClock:
+    @pytest.fixture
+    def server(self) -> Iterator[Server]:
+        try:
+            clock = FakeClock()
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+        with running(clock=clock) as server:
+            yield server
+
+    def test_it_moves_while_the_server_runs(self, server: Server) -> None:
+        clock = server.clock
+        assert clock is not None
+        with server.client() as client:
+            client.set("key", "value", ex=1000)
+
+            for _ in range(20):
+                clock.advance(100)
+                assert abs(client.time()[0] - clock.now()) <= 1
+
+            assert clock.now() > time.time() + 1999
+            assert client.get("key") is None
+
+    def test_it_goes_on_from_where_it_was_set(self, server: Server) -> None:
+        clock = server.clock
+        assert clock is not None
+        with server.client() as client:
+            clock.set(2_000_000_000.5)
+            seconds, micros = client.time()
+            assert 2_000_000_000.5 <= seconds + micros / 1e6 < 2_000_000_001.5
+
+            time.sleep(0.05)
+
+            assert client.time() >= (seconds, micros + 50_000) or client.time()[0] > seconds
+            clock.reset()
+            assert abs(client.time()[0] - time.time()) <= 1
+
+    def test_waiting_is_measured_and_does_not_jump(self, server: Server) -> None:
+        clock = server.clock
+        assert clock is not None
+        with server.client() as client:
+            before = time.monotonic()
+            assert client.blpop("nothing", timeout=0.2) is None
+            assert 0.15 < time.monotonic() - before < PATIENCE / 10
+
+
+def test_a_test_with_a_clock_has_its_sets_on_the_server_of_that_clock(face: Any, clock: FakeClock, raw: Any) -> None:
+    polls = face.ScheduledSet("polls")
+    polls.add("x", time.time() + 1000)
+    assert polls.available() == 0
+    assert raw.zcard("polls") == 1
+
+    clock.advance(1001)
+
+    assert polls.pop() == "x"
+
+
+class TestFaces:
+    """Each assertion is that of a synchronous set, on both faces."""
+
+    @pytest.fixture
+    def jobs(self, face: Any, kind: str) -> Any:
+        return getattr(face, kind)("jobs", scorer=len)
+
+    def test_a_set_is_used_as_a_synchronous_one(self, jobs: Any) -> None:
+        assert not jobs
+        for item in ("ccc", "a", "bb"):
+            jobs.add(item)
+
+        assert len(jobs) == 3
+        assert jobs
+        assert "bb" in jobs
+        assert "x" not in jobs
+        assert jobs[0] == "a"
+        assert jobs[1:] == ["bb", "ccc"]
+        assert list(jobs) == ["a", "bb", "ccc"]
+        assert jobs.name == "jobs"
+        assert "jobs" in repr(jobs)
+        assert jobs == jobs  # noqa: PLR0124 - the twin of an awaited set must be equal to itself
+        assert jobs != "jobs"
+
+    def test_errors_come_out(self, jobs: Any) -> None:
+        with pytest.raises(KeyError):
+            jobs.pop()
+        with pytest.raises(IndexError):
+            jobs[0]
+
+    def test_what_belongs_to_a_set_is_adapted_too(self, jobs: Any) -> None:
+        assert len(jobs.dead_letters) == 0
+        assert list(jobs.dead_letters) == []
+
+    def test_an_unknown_name_is_none(self, face: Any) -> None:
+        with pytest.raises(AttributeError, match="NoSuchSet"):
+            face.NoSuchSet("jobs")

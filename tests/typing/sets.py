@@ -1,0 +1,144 @@
+"""What a type checker makes of the public interface. Checked by mypy, never run.
+
+A line that must be refused carries an ignore; mypy's strict mode complains when there is nothing to ignore.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, NamedTuple, assert_type
+
+import redis
+import redis.asyncio
+
+import redset
+import redset.aio
+from redset import DeadLetter, ScheduledSet, SortedSet, TimeSortedSet
+from redset.interfaces import Serializer
+from redset.serializers import JSONSerializer, NamedtupleSerializer, TypedSerializer
+
+
+@dataclass
+class Task:
+    url: str
+    depth: int
+
+
+class Visit(NamedTuple):
+    url: str
+
+
+class TaskSerializer:
+    """Any object with these two methods will do."""
+
+    def dumps(self, item: Task) -> str:
+        return json.dumps([item.url, item.depth])
+
+    def loads(self, stored: bytes) -> Task:
+        return Task(*json.loads(stored))
+
+
+class DerivedSerializer(Serializer[Task]):
+    def dumps(self, item: Task, /) -> bytes:
+        return item.url.encode()
+
+    def loads(self, stored: bytes, /) -> Task:
+        return Task(stored.decode(), 0)
+
+
+def plain_sets_are_of_str(client: redis.Redis) -> None:
+    assert_type(SortedSet(client, "n"), SortedSet[str])
+    assert_type(TimeSortedSet(client, "n"), TimeSortedSet[str])
+    assert_type(ScheduledSet(client, "n"), ScheduledSet[str])
+    assert_type(redset.SortedSet(client, "n", len), SortedSet[str])
+    assert_type(redset.SortedSet(client, "n", lock_timeout=1, lock_expires=2.5), SortedSet[str])
+
+
+def the_serializer_says_what_a_set_is_of(client: redis.Redis) -> None:
+    assert_type(SortedSet(client, "n", serializer=TaskSerializer()), SortedSet[Task])
+    assert_type(TimeSortedSet(client, "n", serializer=DerivedSerializer()), TimeSortedSet[Task])
+    assert_type(ScheduledSet(client, "n", serializer=TypedSerializer(Task)), ScheduledSet[Task])
+    assert_type(SortedSet(client, "n", serializer=NamedtupleSerializer(Visit)), SortedSet[Visit])
+    assert_type(SortedSet(client, "n", serializer=JSONSerializer()), SortedSet[Any])
+    assert_type(SortedSet(client, "n", serializer=json), SortedSet[Any])
+    assert_type(SortedSet(client, "n", lambda task: task.depth, TaskSerializer()), SortedSet[Task])
+
+
+def a_set_can_be_annotated(client: redis.Redis) -> None:
+    tasks: SortedSet[Task] = SortedSet(client, "n", serializer=json)
+    anything: SortedSet[str | bytes] = SortedSet(client, "n")
+    assert_type(tasks.pop(), Task)
+    assert_type(anything.pop(), str | bytes)
+
+
+def every_method_knows_the_item(tasks: ScheduledSet[Task], task: Task) -> None:
+    assert_type(tasks.add(task), float)
+    assert_type(tasks.add(task, score=1), float)
+    assert_type(tasks.pop(), Task)
+    assert_type(tasks.take(3), list[Task])
+    assert_type(tasks.peek(), Task)
+    assert_type(tasks.peek_score(), float | None)
+    assert_type(tasks.score(task), float | None)
+    assert_type(task in tasks, bool)
+    assert_type(tasks.contains(task), bool)
+    assert_type(tasks.count(min=1, max=2.5), int)
+    assert_type(len(tasks), int)
+    assert_type(tasks[0], Task)
+    assert_type(tasks.at(0), Task)
+    assert_type(tasks[:2], list[Task])
+    assert_type(tasks.slice(0, 2), list[Task])
+    assert_type(list(tasks), list[Task])
+    assert_type(tasks.discard(task), bool)
+    assert_type(tasks.clear(), bool)
+    assert_type(tasks.available(), int)
+    assert_type(tasks.name, str)
+    assert_type(list(tasks.dead_letters), list[DeadLetter[Task]])
+    assert_type(tasks.dead_letters[:5], list[DeadLetter[Task]])
+    assert_type(tasks.dead_letters[:5][0].item, Task | None)
+    assert_type(tasks.dead_letters[:5][0].raw, bytes)
+    with tasks.lock:
+        pass
+
+
+def mistakes_are_found(client: redis.Redis, tasks: SortedSet[Task]) -> None:
+    tasks.add("a url")  # type: ignore[arg-type]
+    tasks.add(Task("a", 1), score="high")  # type: ignore[arg-type]
+    tasks.discard("a url")  # type: ignore[arg-type]
+    tasks.available()  # type: ignore[attr-defined]
+    tasks.count(1, 2)  # type: ignore[call-arg]
+    SortedSet(client)  # type: ignore[call-overload]
+    SortedSet(client, "n", scorer=lambda item: "high")  # type: ignore[arg-type, return-value]
+
+
+async def the_asyncio_face_knows_the_same(client: redis.asyncio.Redis, task: Task) -> None:
+    assert_type(redset.aio.SortedSet(client, "n"), redset.aio.SortedSet[str])
+    assert_type(redset.aio.TimeSortedSet(client, "n", serializer=json), redset.aio.TimeSortedSet[Any])
+    tasks = redset.aio.ScheduledSet(client, "n", serializer=TaskSerializer())
+    assert_type(tasks, redset.aio.ScheduledSet[Task])
+
+    assert_type(await tasks.add(task), float)
+    assert_type(await tasks.pop(), Task)
+    assert_type(await tasks.take(3), list[Task])
+    assert_type(await tasks.peek(), Task)
+    assert_type(await tasks.peek_score(), float | None)
+    assert_type(await tasks.score(task), float | None)
+    assert_type(await tasks.contains(task), bool)
+    assert_type(await tasks.count(min=1), int)
+    assert_type(await tasks.at(0), Task)
+    assert_type(await tasks.slice(0, 2), list[Task])
+    assert_type([item async for item in tasks], list[Task])
+    assert_type(await tasks.discard(task), bool)
+    assert_type(await tasks.clear(), bool)
+    assert_type(await tasks.available(), int)
+    assert_type([letter async for letter in tasks.dead_letters], list[DeadLetter[Task]])
+    assert_type(await tasks.dead_letters.count(), int)
+    async with tasks.lock:
+        pass
+
+
+async def what_would_block_is_a_mistake(tasks: redset.aio.SortedSet[Task], task: Task) -> None:
+    len(tasks)  # type: ignore[arg-type]
+    task in tasks  # type: ignore[operator]  # noqa: B015
+    tasks[0]  # type: ignore[index]
+    for _ in tasks:  # type: ignore[attr-defined]
+        pass
+    tasks.pop()  # type: ignore[unused-coroutine]
