@@ -1,0 +1,246 @@
+"""The benchmarks. Each is a function that says what the bare client does and what redset does for the same result.
+
+A new one takes a few lines: :func:`benchmark` says on which kinds of set it runs and what waits before each sample; the
+function is called once for each kind, face and serializer, and its sides are called for one item after the other.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from measure import Comparison, Side
+from stage import BARE, REDSET, Kind, Stage
+
+__all__ = ("BENCHMARKS", "Benchmark")
+
+Define: TypeAlias = Callable[[Stage], Comparison]
+
+ALL: tuple[Kind, ...] = ("sorted", "time", "scheduled")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    name: str
+    define: Define
+    kinds: tuple[Kind, ...]
+    #: How many calls make one sample: as many as take some ten milliseconds.
+    calls: int
+    #: How many items wait at the beginning of a sample.
+    waiting: int
+
+
+BENCHMARKS: list[Benchmark] = []
+
+
+def benchmark(
+    name: str, *kinds: Kind, calls: int = 300, waiting: int = 0, taken_by_each: int = 0
+) -> Callable[[Define], Define]:
+    """Registers a benchmark.
+
+    :param calls: how many calls make one sample.
+    :param waiting: how many items wait at the beginning of each sample, beside those that the calls take.
+    :param taken_by_each: how many items each call takes.
+    """
+
+    def register(define: Define) -> Define:
+        BENCHMARKS.append(Benchmark(name, define, kinds, calls, waiting + calls * taken_by_each))
+        return define
+
+    return register
+
+
+@benchmark("add", "sorted", "time")
+def add(stage: Stage) -> Comparison:
+    zadd, dumps, score = stage.client.zadd, stage.dumps, stage.score
+    return Comparison(
+        "ZADD",
+        bare=Side(BARE, lambda item: zadd(BARE, {dumps(item): score()})),
+        redset=Side(REDSET, stage.set().add),
+    )
+
+
+def _zpopmin(stage: Stage, number: int) -> Side:
+    """The bare client's side of whatever takes ``number`` items."""
+    zpopmin, loads = stage.client.zpopmin, stage.loads
+    if number == 1:
+        return Side(BARE, lambda _: zpopmin(BARE, 1), lambda rows: loads(rows[0][0]))
+    return Side(BARE, lambda _: zpopmin(BARE, number), lambda rows: [loads(item) for item, _ in rows])
+
+
+@benchmark("pop", *ALL, taken_by_each=1)
+def pop(stage: Stage) -> Comparison:
+    ss = stage.set()
+    return Comparison("ZPOPMIN", bare=_zpopmin(stage, 1), redset=Side(REDSET, lambda _: ss.pop()))
+
+
+@benchmark("pop-due", "scheduled", taken_by_each=1)
+def pop_due(stage: Stage) -> Comparison:
+    """The least that a client without scripts can do: look, and have it when it is we who removed it.
+
+    ZPOPMIN takes what is not due. In a transaction, ZRANGE with ZREMRANGEBYRANK removes an item that is not due when
+    none is, and with ZREMRANGEBYSCORE everything that is due. This has a fault left: an item that is put off between
+    the two calls is handed out all the same.
+    """
+    zrange, zrem, loads, ss = stage.client.zrange, stage.client.zrem, stage.loads, stage.set()
+
+    def look_and_remove(_: Any) -> Any:
+        while due := zrange(BARE, "-inf", time.time(), byscore=True, offset=0, num=1):
+            if zrem(BARE, due[0]):
+                return loads(due[0])
+        return None
+
+    async def look_and_remove_awaited(_: Any) -> Any:
+        while due := await zrange(BARE, "-inf", time.time(), byscore=True, offset=0, num=1):
+            if await zrem(BARE, due[0]):
+                return loads(due[0])
+        return None
+
+    return Comparison(
+        "ZRANGE, ZREM",
+        bare=Side(BARE, look_and_remove if stage.face == "blocking" else look_and_remove_awaited),
+        redset=Side(REDSET, lambda _: ss.pop()),
+    )
+
+
+@benchmark("pop-due-script", "scheduled", taken_by_each=1)
+def pop_due_script(stage: Stage) -> Comparison:
+    """The least that a client can do with a script of its own: without redset's checks, by the client's clock."""
+    script = """
+        local due = redis.call('ZRANGE', KEYS[1], '-inf', ARGV[1], 'BYSCORE', 'LIMIT', '0', '1')
+        if due[1] then redis.call('ZREM', KEYS[1], due[1]) end
+        return due[1]
+    """
+    evalsha, sha, loads, ss = stage.client.evalsha, stage.control.script_load(script), stage.loads, stage.set()
+    return Comparison(
+        "EVALSHA (least)",
+        bare=Side(BARE, lambda _: evalsha(sha, 1, BARE, time.time()), loads),
+        redset=Side(REDSET, lambda _: ss.pop()),
+    )
+
+
+def take(stage: Stage, number: int) -> Comparison:
+    ss = stage.set()
+    return Comparison(f"ZPOPMIN {number}", bare=_zpopmin(stage, number), redset=Side(REDSET, lambda _: ss.take(number)))
+
+
+@benchmark("take-100", *ALL, calls=60, taken_by_each=100)
+def take_100(stage: Stage) -> Comparison:
+    return take(stage, 100)
+
+
+@benchmark("take-1000", *ALL, calls=10, taken_by_each=1000)
+def take_1000(stage: Stage) -> Comparison:
+    return take(stage, 1000)
+
+
+@benchmark("retry-add", "time")
+def retry_add(stage: Stage) -> Comparison:
+    fast, safe = stage.set(retry_safe=False), stage.set()
+    return Comparison("retry_safe=False", bare=Side(REDSET, fast.add), redset=Side(REDSET, safe.add))
+
+
+def retry_take(stage: Stage, number: int) -> Comparison:
+    fast, safe = stage.set(retry_safe=False), stage.set()
+    return Comparison(
+        "retry_safe=False",
+        bare=Side(REDSET, lambda _: fast.take(number)),
+        redset=Side(REDSET, lambda _: safe.take(number)),
+    )
+
+
+@benchmark("retry-pop", "time", taken_by_each=1)
+def retry_pop(stage: Stage) -> Comparison:
+    return retry_take(stage, 1)
+
+
+@benchmark("retry-take-100", "time", calls=60, taken_by_each=100)
+def retry_take_100(stage: Stage) -> Comparison:
+    return retry_take(stage, 100)
+
+
+@benchmark("retry-take-1000", "time", calls=10, taken_by_each=1000)
+def retry_take_1000(stage: Stage) -> Comparison:
+    return retry_take(stage, 1000)
+
+
+@benchmark("reserve-ack", "time", taken_by_each=1)
+def reserve_ack(stage: Stage) -> Comparison:
+    ss = stage.set()
+
+    async def reserve_and_ack(_: Any) -> Any:
+        reservation = await ss.reserve()
+        await reservation.ack()
+
+    redset = (lambda _: ss.reserve().ack()) if stage.face == "blocking" else reserve_and_ack
+    return Comparison("ZPOPMIN", bare=_zpopmin(stage, 1), redset=Side(REDSET, redset))
+
+
+@benchmark("reserve-ack-100", "time", calls=30, taken_by_each=100)
+def reserve_ack_100(stage: Stage) -> Comparison:
+    ss = stage.set()
+
+    async def reserve_and_ack(_: Any) -> Any:
+        await ss.ack(await ss.reserve_many(100))
+
+    redset = (lambda _: ss.ack(ss.reserve_many(100))) if stage.face == "blocking" else reserve_and_ack
+    return Comparison("ZPOPMIN 100", bare=_zpopmin(stage, 100), redset=Side(REDSET, redset))
+
+
+@benchmark("consume", "time", taken_by_each=1)
+def consume(stage: Stage) -> Comparison:
+    """Each step acks the item before; so the last of a sample is acked in the next one."""
+    following: Callable[[Any], Any] = next if stage.face == "blocking" else anext
+    consumption = stage.set().consume()
+    return Comparison("ZPOPMIN", bare=_zpopmin(stage, 1), redset=Side(REDSET, lambda _: following(consumption)))
+
+
+@benchmark("consume-100", "time", calls=30, taken_by_each=100)
+def consume_100(stage: Stage) -> Comparison:
+    consumption = stage.set().consume(batch=100)
+
+    def a_batch(_: Any) -> None:
+        for _ in range(100):
+            next(consumption)
+
+    async def a_batch_awaited(_: Any) -> None:
+        for _ in range(100):
+            await anext(consumption)
+
+    redset = a_batch if stage.face == "blocking" else a_batch_awaited
+    return Comparison("ZPOPMIN 100", bare=_zpopmin(stage, 100), redset=Side(REDSET, redset))
+
+
+@benchmark("in", "time", waiting=300)
+def contains(stage: Stage) -> Comparison:
+    zscore, dumps, ss = stage.client.zscore, stage.dumps, stage.set()
+    return Comparison(
+        "ZSCORE",
+        bare=Side(BARE, lambda item: zscore(BARE, dumps(item)), lambda score: score is not None),
+        redset=Side(REDSET, ss.__contains__ if stage.face == "blocking" else ss.contains),
+    )
+
+
+@benchmark("len", "sorted", waiting=300)
+def length(stage: Stage) -> Comparison:
+    zcard, ss = stage.client.zcard, stage.set()
+    return Comparison(
+        "ZCARD",
+        bare=Side(BARE, lambda _: zcard(BARE)),
+        redset=Side(REDSET, lambda _: len(ss) if stage.face == "blocking" else ss.count()),
+    )
+
+
+@benchmark("iterate-5000", "time", calls=2, waiting=5000)
+def iterate(stage: Stage) -> Comparison:
+    """ZRANGE of everything is the fastest way to the items, and holds the server while it collects them."""
+    zrange, loads, ss = stage.client.zrange, stage.loads, stage.set()
+
+    async def iterate_awaited(_: Any) -> list[Any]:
+        return [item async for item in ss]
+
+    return Comparison(
+        "ZRANGE 0 -1",
+        bare=Side(BARE, lambda _: zrange(BARE, 0, -1), lambda rows: [loads(item) for item in rows]),
+        redset=Side(REDSET, (lambda _: list(ss)) if stage.face == "blocking" else iterate_awaited),
+    )

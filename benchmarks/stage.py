@@ -1,0 +1,94 @@
+"""What a benchmark works with: clients, the set under test, and items to put into it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, get_args
+
+import redis
+import redis.asyncio
+from measure import Side, time_asyncio, time_blocking
+
+import redset
+import redset.aio
+from redset.serializers import JSONSerializer
+
+__all__ = ("BARE", "FACES", "REDSET", "WIRES", "Face", "Kind", "Stage", "Wire")
+
+Kind: TypeAlias = Literal["sorted", "time", "scheduled"]
+Face: TypeAlias = Literal["blocking", "asyncio"]
+Wire: TypeAlias = Literal["plain", "json"]
+
+FACES: tuple[Face, ...] = get_args(Face)
+WIRES: tuple[Wire, ...] = get_args(Wire)
+
+BARE, REDSET = "bare", "redset"
+_WAITING = "waiting"
+
+_SETS: dict[tuple[Kind, Face], Callable[..., Any]] = {
+    ("sorted", "blocking"): redset.SortedSet,
+    ("time", "blocking"): redset.TimeSortedSet,
+    ("scheduled", "blocking"): redset.ScheduledSet,
+    ("sorted", "asyncio"): redset.aio.SortedSet,
+    ("time", "asyncio"): redset.aio.TimeSortedSet,
+    ("scheduled", "asyncio"): redset.aio.ScheduledSet,
+}
+
+
+class Stage:
+    """One kind of set on one face with one serializer, and the bare client that shares all of that with it.
+
+    :attr:`client` is the bare client; ``dumps`` and ``loads`` are what redset is given as its serializer, or what it
+    does without one.
+    """
+
+    def __init__(
+        self, url: str, loop: asyncio.Runner, kind: Kind, face: Face, wire: Wire, *, protocol: int | None
+    ) -> None:
+        options: dict[str, Any] = {} if protocol is None else {"protocol": protocol}
+        self.kind, self.face, self.wire = kind, face, wire
+        self.control = redis.Redis.from_url(url, **options)
+        self.client: Any = self.control if face == "blocking" else redis.asyncio.Redis.from_url(url, **options)
+        self.serializer = JSONSerializer() if wire == "json" else None
+        self.dumps: Callable[[Any], str | bytes] = self.serializer.dumps if self.serializer else str
+        self.loads: Callable[[bytes], Any] = self.serializer.loads if self.serializer else bytes.decode
+        self._loop = loop
+
+    def set(self, **options: Any) -> Any:
+        """The set under test."""
+        return _SETS[self.kind, self.face](self.client, REDSET, serializer=self.serializer, **options)
+
+    def score(self) -> float:
+        """The score that an item gets which is added now."""
+        return 0 if self.kind == "sorted" else time.time()
+
+    def items(self, number: int) -> list[Any]:
+        """Distinct items of an everyday size."""
+        urls = [f"https://example.org/products/{i * 7919 % 1_000_003:07}" for i in range(number)]
+        return urls if self.wire == "plain" else [{"url": url, "depth": 3, "tags": ["new", "shop"]} for url in urls]
+
+    def prepare(self, items: list[Any]) -> None:
+        """Says what waits at the beginning of each sample, under scores as this kind of set has them, all due."""
+        start = 0 if self.kind == "sorted" else time.time() - len(items) - 1.123457
+        self.control.flushdb()
+        if items:
+            scored: dict[str | bytes, float] = {
+                self.dumps(item): start + position for position, item in enumerate(items)
+            }
+            self.control.zadd(_WAITING, scored)  # type: ignore[type-var] # str and bytes may be mixed
+
+    def fill(self, key: str) -> None:
+        """Makes what was prepared all that waits under ``key``."""
+        if not self.control.copy(_WAITING, key, replace=True):
+            self.control.delete(key)
+
+    def time(self, side: Side, arguments: list[Any]) -> float:
+        """The seconds that the calls of ``side`` take, one after the other, on this face."""
+        if self.face == "blocking":
+            return time_blocking(side, arguments)
+        return self._loop.run(time_asyncio(side, arguments))
+
+    def close(self) -> None:
+        self.control.close()
+        if self.face == "asyncio":
+            self._loop.run(self.client.aclose())
