@@ -1,12 +1,16 @@
 """Distributed, de-duplicating sorted sets in Redis or Valkey that hand each item out once."""
 
 from redset.connect import connect
+from redset.core.items import Key
 from redset.exceptions import LeaseLost, LockTimeout, RedsetError
 from redset.reservations import DeadLetter, Reservation, Stats
 from redset.sets import ScheduledSet, SortedSet, TimeSortedSet
 
+__version__ = "1.0.0.dev0"
+
 __all__ = (
     "DeadLetter",
+    "Key",
     "LeaseLost",
     "LockTimeout",
     "RedsetError",

@@ -14,11 +14,12 @@ from typing import TypeVar
 from redset import reservations
 from redset import sets as blocking
 from redset.connect import connect_async as connect
-from redset.core.base import BaseDeadLetters, BaseSet
+from redset.core.base import BaseDeadLetters, BaseSet, T
 from redset.core.consuming import BaseConsumption, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import AsyncDriver
 from redset.core.endings import Endings
+from redset.core.items import Key
 from redset.exceptions import LeaseLost
 from redset.locks import AsyncLock as Lock
 from redset.reservations import BaseReservation, DeadLetter, Delivery, Stats
@@ -36,7 +37,6 @@ __all__ = (
 
 log = logging.getLogger("redset")
 
-T = TypeVar("T")
 Face = TypeVar("Face", bound=type)
 
 
@@ -128,7 +128,7 @@ class Reservation(BaseReservation[T]):
 
 
 @_told_by(blocking.SortedSet)
-class SortedSet(BaseSet[T, AsyncDriver, Lock, Reservation[T]]):
+class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T]):
     _kind = PLAIN
     _driver_type = AsyncDriver
     _lock_type = Lock
@@ -136,7 +136,7 @@ class SortedSet(BaseSet[T, AsyncDriver, Lock, Reservation[T]]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name!r}>"
 
-    async def add(self, item: T, score: float | None = None) -> float:
+    async def add(self, item: T, score: float | None = None) -> float | None:
         return await self._driver.perform(self._operations.add(item, score))
 
     async def pop(self, wait: float | None = 0) -> T:
@@ -178,11 +178,20 @@ class SortedSet(BaseSet[T, AsyncDriver, Lock, Reservation[T]]):
     async def peek_score(self) -> float | None:
         return await self._driver.perform(self._operations.peek_score())
 
-    async def score(self, item: T) -> float | None:
+    async def score(self, item: T | Key) -> float | None:
         return await self._driver.perform(self._operations.score(item))
 
-    async def contains(self, item: T) -> bool:
+    async def contains(self, item: T | Key) -> bool:
         return await self._driver.perform(self._operations.contains(item))
+
+    async def get(self, item: T | Key) -> T | None:
+        return await self._driver.perform(self._operations.get(item))
+
+    async def is_done(self, item: T | Key) -> bool:
+        return await self._driver.perform(self._operations.is_done(item))
+
+    async def forget(self, item: T | Key) -> bool:
+        return await self._driver.perform(self._operations.forget(item))
 
     async def count(self, *, min: float | None = None, max: float | None = None) -> int:
         return await self._driver.perform(self._operations.count(min, max))
@@ -199,7 +208,7 @@ class SortedSet(BaseSet[T, AsyncDriver, Lock, Reservation[T]]):
     async def stats(self) -> Stats:
         return await self._driver.perform(self._operations.stats())
 
-    async def discard(self, item: T) -> bool:
+    async def discard(self, item: T | Key) -> bool:
         return await self._driver.perform(self._operations.discard(item))
 
     async def clear(self) -> bool:
@@ -257,7 +266,7 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
 
 
 @_told_by(blocking.DeadLetters)
-class DeadLetters(BaseDeadLetters[T, AsyncDriver]):
+class DeadLetters(BaseDeadLetters[AsyncDriver, T]):
     async def count(self) -> int:
         return await self._driver.perform(self._letters.count())
 
@@ -267,13 +276,13 @@ class DeadLetters(BaseDeadLetters[T, AsyncDriver]):
     def __aiter__(self) -> AsyncIterator[DeadLetter[T]]:
         return self._driver.iterate(self._letters.first_page())
 
-    async def retry(self, item: T | DeadLetter[T]) -> bool:
+    async def retry(self, item: T | Key | DeadLetter[T]) -> bool:
         return await self._driver.perform(self._letters.retry(item))
 
     async def retry_all(self) -> int:
         return await self._driver.follow(self._letters.retry_all())
 
-    async def discard(self, item: T | DeadLetter[T]) -> bool:
+    async def discard(self, item: T | Key | DeadLetter[T]) -> bool:
         return await self._driver.perform(self._letters.discard(item))
 
     async def clear(self) -> int:

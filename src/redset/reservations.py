@@ -96,8 +96,8 @@ class Reservation(BaseReservation[T]):
     """An item that nobody else can get until it is given up, or until the lease ends.
 
     Ending it: :meth:`ack` (done), :meth:`nack` (failed, try again later), :meth:`again` (given back, no attempt
-    counted), :meth:`bury` (never again). Keeping it: :meth:`extend`, :meth:`keep_alive`. As a context manager it gives the item,
-    acks when the block is left normally and nacks when it raises, unless the block ended it itself.
+    counted), :meth:`bury` (never again). Keeping it: :meth:`extend`, :meth:`keep_alive`. As a context manager it gives
+    the item, acks when the block is left normally and nacks when it raises, unless the block ended it itself.
 
     Each is one atomic round trip, and safe to repeat when a call raised because the server could not be reached.
     Once the lease is over each raises :exc:`~redset.exceptions.LeaseLost` and changes nothing, whether or not somebody
@@ -188,7 +188,7 @@ class DeadLetter(Generic[T]):
 
     #: The item, or None where the serializer cannot load it.
     item: T | None
-    #: The item as stored.
+    #: The item as stored; on a keyed set its value.
     raw: bytes
     #: Why it died.
     reason: str
@@ -198,6 +198,8 @@ class DeadLetter(Generic[T]):
     attempts: int
     #: Its score when it was handed out last.
     score: float
+    #: The bytes by which it is told from others: the same as ``raw``, but on a keyed set.
+    identity: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,21 +6,20 @@ Each method is a signature, a docstring and the operation that does it; :mod:`re
 import builtins
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import TypeVar, overload
+from typing import overload
 
-from redset.core.base import BaseDeadLetters, BaseSet
+from redset.core.base import BaseDeadLetters, BaseSet, T
 from redset.core.consuming import BaseConsumption, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import Driver
+from redset.core.items import Key
 from redset.locks import Lock
 from redset.reservations import DeadLetter, Delivery, Reservation, Stats
 
 __all__ = ("Consumption", "DeadLetters", "ScheduledSet", "SortedSet", "TimeSortedSet")
 
-T = TypeVar("T")
 
-
-class SortedSet(BaseSet[T, Driver, Lock, Reservation[T]]):
+class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
     """A sorted set in Redis or Valkey that any number of processes share and that hands each item out once.
 
     Items are handed out lowest score first, ties in the order of their serialized bytes. Two items are the same item
@@ -49,6 +48,13 @@ class SortedSet(BaseSet[T, Driver, Lock, Reservation[T]]):
     :param backoff: a callable that is given the number of the attempt that failed, 1 at first, and returns for how many
         seconds the item is held back. Default: up to 1 s, 2 s, 4 s … an hour, any moment as likely as any other.
     :param max_dead: how many dead letters are kept; the oldest go first. None for all.
+    :param key: a callable that is given an item and returns its identity (a str, bytes, or what has a ``str``). Items
+        with one identity are one item, and what is handed out is the newest that was added. Default: an item is its
+        serialized bytes.
+    :param remember: for how many seconds finished items are remembered: those that were acked, or taken for good. A
+        remembered item is left out when it is added, and so is a dead one, until :meth:`forget` or a retry. Default:
+        not at all.
+    :param digest: whether a hash of 16 bytes is kept of each remembered item instead of the item.
     :param retry_safe: whether the server keeps the reply of each call for ten minutes, so that a client that repeats a
         call whose reply was lost, as redis-py does, loses nothing and gets nothing twice.
     """
@@ -60,11 +66,12 @@ class SortedSet(BaseSet[T, Driver, Lock, Reservation[T]]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name!r}, length={len(self)}>"
 
-    def add(self, item: T, score: float | None = None) -> float:
+    def add(self, item: T, score: float | None = None) -> float | None:
         """Adds ``item``; one that waits already gets the new score.
 
         :param score: any int or float but NaN. Default: what the scorer says.
-        :returns: the score the item has now.
+        :returns: the score the item has now; None when it was left out, being done and remembered, or dead on a set
+            that remembers.
         :raises TypeError: the score is no number. Like all that is wrong with an item or a score, this is noticed
             before anything is sent.
         :raises ValueError: the score is NaN.
@@ -194,16 +201,31 @@ class SortedSet(BaseSet[T, Driver, Lock, Reservation[T]]):
         """The score of the next item that could be taken now, or None when there is none."""
         return self._driver.perform(self._operations.peek_score())
 
-    def score(self, item: T) -> float | None:
+    def score(self, item: T | Key) -> float | None:
         """The score of ``item``, or None when it does not wait."""
         return self._driver.perform(self._operations.score(item))
 
-    def contains(self, item: T) -> bool:
+    def contains(self, item: T | Key) -> bool:
         """Whether ``item`` waits: ``item in ss``."""
         return self._driver.perform(self._operations.contains(item))
 
-    def __contains__(self, item: T) -> bool:
+    def __contains__(self, item: T | Key) -> bool:
         return self.contains(item)
+
+    def get(self, item: T | Key) -> T | None:
+        """The newest value of ``item`` on a set with a ``key``, whatever state it is in, or None when it is in none.
+
+        :raises TypeError: the set has no ``key``.
+        """
+        return self._driver.perform(self._operations.get(item))
+
+    def is_done(self, item: T | Key) -> bool:
+        """Whether ``item`` is remembered as done, on a set that remembers."""
+        return self._driver.perform(self._operations.is_done(item))
+
+    def forget(self, item: T | Key) -> bool:
+        """Forgets that ``item`` was done, or that it died, so that it can be added again; True when it was either."""
+        return self._driver.perform(self._operations.forget(item))
 
     def count(self, *, min: float | None = None, max: float | None = None) -> int:
         """How many items wait whose score is at least ``min`` and at most ``max``; without bounds, ``len(ss)``."""
@@ -247,7 +269,7 @@ class SortedSet(BaseSet[T, Driver, Lock, Reservation[T]]):
         """How many items are in each state, and how old the oldest is."""
         return self._driver.perform(self._operations.stats())
 
-    def discard(self, item: T) -> bool:
+    def discard(self, item: T | Key) -> bool:
         """Removes ``item`` whether it waits or is leased; True when it was there.
 
         Who holds it finds the lease lost: this is how work is cancelled. A dead letter stays one.
@@ -326,7 +348,7 @@ class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
         self._driver.follow(self._close())
 
 
-class DeadLetters(BaseDeadLetters[T, Driver]):
+class DeadLetters(BaseDeadLetters[Driver, T]):
     """The items of a set that will not be handed out any more, newest first.
 
     Looking: ``len()`` or :meth:`count`, iteration, ``[a:b]`` or :meth:`slice`. Bringing back: :meth:`retry`,
@@ -357,7 +379,7 @@ class DeadLetters(BaseDeadLetters[T, Driver]):
     def __iter__(self) -> Iterator[DeadLetter[T]]:
         return self._driver.iterate(self._letters.first_page())
 
-    def retry(self, item: T | DeadLetter[T]) -> bool:
+    def retry(self, item: T | Key | DeadLetter[T]) -> bool:
         """Lets one wait again, with its score and as if never delivered; True when it was a dead letter."""
         return self._driver.perform(self._letters.retry(item))
 
@@ -365,7 +387,7 @@ class DeadLetters(BaseDeadLetters[T, Driver]):
         """Lets all wait again, oldest first; returns how many."""
         return self._driver.follow(self._letters.retry_all())
 
-    def discard(self, item: T | DeadLetter[T]) -> bool:
+    def discard(self, item: T | Key | DeadLetter[T]) -> bool:
         """Forgets one; True when it was a dead letter."""
         return self._driver.perform(self._letters.discard(item))
 

@@ -1,11 +1,11 @@
 """What both faces of a set share: all that needs no waiting."""
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from redset.core.callers import callers_of
 from redset.core.clients import longest_block
-from redset.core.definition import Definition, Kind, exponential_backoff
+from redset.core.definition import Definition, Kind, exponential_backoff, seconds
 from redset.core.endings import Endings
 from redset.core.handouts import HandOuts
 from redset.core.items import PLAIN as PLAIN_SERIALIZER
@@ -16,15 +16,21 @@ from redset.core.operations import Operations
 from redset.interfaces import Serializer
 from redset.reservations import BaseReservation, Delivery
 
-__all__ = ("BaseDeadLetters", "BaseSet")
+__all__ = ("BaseDeadLetters", "BaseSet", "T")
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    # A set without a serializer gives str. This needs nothing when it runs.
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    T = TypeVarWithDefault("T", default=str)
+else:
+    T = TypeVar("T")
 DriverT = TypeVar("DriverT")
 LockT = TypeVar("LockT")
 Res = TypeVar("Res", bound=BaseReservation[Any])
 
 
-class BaseSet(Generic[T, DriverT, LockT, Res]):
+class BaseSet(Generic[DriverT, LockT, Res, T]):
     """The constructor and the attributes of a set; its parameters are told in :class:`redset.SortedSet`."""
 
     _kind: Kind
@@ -33,7 +39,7 @@ class BaseSet(Generic[T, DriverT, LockT, Res]):
 
     @overload
     def __init__(
-        self: "BaseSet[str, DriverT, LockT, Res]",
+        self: "BaseSet[DriverT, LockT, Res, str]",
         redis_client: Any,
         name: str,
         scorer: Callable[[str], float] | None = None,
@@ -45,6 +51,9 @@ class BaseSet(Generic[T, DriverT, LockT, Res]):
         backoff: Callable[[int], float] = exponential_backoff,
         max_dead: int | None = 10_000,
         retry_safe: bool = True,
+        key: Callable[[str], Any] | None = None,
+        remember: float | None = None,
+        digest: bool = False,
     ) -> None: ...
     @overload
     def __init__(
@@ -60,6 +69,9 @@ class BaseSet(Generic[T, DriverT, LockT, Res]):
         backoff: Callable[[int], float] = exponential_backoff,
         max_dead: int | None = 10_000,
         retry_safe: bool = True,
+        key: Callable[[T], Any] | None = None,
+        remember: float | None = None,
+        digest: bool = False,
     ) -> None: ...
     def __init__(
         self,
@@ -74,6 +86,9 @@ class BaseSet(Generic[T, DriverT, LockT, Res]):
         backoff: Callable[[int], float] = exponential_backoff,
         max_dead: int | None = 10_000,
         retry_safe: bool = True,
+        key: Callable[[Any], Any] | None = None,
+        remember: float | None = None,
+        digest: bool = False,
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"the name of a set must be a str, not {name!r}")
@@ -83,11 +98,13 @@ class BaseSet(Generic[T, DriverT, LockT, Res]):
         definition: Definition[T] = Definition(
             name=name,
             keys=Keys(name),
-            items=Items(name, self.serializer),
+            items=Items(name, self.serializer, key),
             scorer=self.scorer,
             kind=self._kind,
             max_attempts=_limit(max_attempts, "max_attempts"),
             max_dead=_limit(max_dead, "max_dead"),
+            remember=0.0 if remember is None else seconds(remember, "remember", positive=True),
+            digest=digest,
             backoff=backoff,
             longest_block=longest_block(redis_client),
         )
@@ -109,7 +126,7 @@ class BaseSet(Generic[T, DriverT, LockT, Res]):
         raise NotImplementedError
 
 
-class BaseDeadLetters(Generic[T, DriverT]):
+class BaseDeadLetters(Generic[DriverT, T]):
     """The dead letters of a set, which both faces look at in their own way."""
 
     def __init__(self, driver: DriverT, letters: Letters[T]) -> None:

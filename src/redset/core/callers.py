@@ -44,12 +44,11 @@ class Callers:
 
     def lend(self, *, hands_out: bool) -> Caller:
         """A caller for one call. For a hand-out, first one whose last hand-out was not seen: this call puts it back."""
-        for free in (self._unsettled, self._idle) if hands_out else (self._idle,):
-            try:
-                return free.pop()
-            except IndexError:
-                continue
-        return Caller(self._prefix)
+        try:
+            return self._unsettled.pop() if hands_out and self._unsettled else self._idle.pop()
+        except IndexError:
+            # Another thread may have been faster.
+            return Caller(self._prefix)
 
     def take_back(self, caller: Caller) -> None:
         """Returns a caller whose last reply was seen, or whose repetition would change nothing."""

@@ -46,10 +46,23 @@ class Definition(Generic[T]):
     max_attempts: int
     #: How many dead letters are kept; 0 for all.
     max_dead: int
+    #: How many seconds finished items are remembered; 0 for not at all. And whether only a hash of them is kept.
+    remember: float
+    digest: bool
     #: Seconds until an item may be tried again after its n-th delivery failed.
     backoff: Callable[[int], float]
     #: How many seconds a command may block at most, for the client's sake.
     longest_block: float
+
+    @property
+    def memory(self) -> str:
+        """Whether it is keyed, how long it remembers, and whether by a hash, as the scripts take it."""
+        return f"{int(self.items.keyed)} {self.remember!r} {int(self.digest)}" if self.extended else "0 0 0"
+
+    @property
+    def extended(self) -> bool:
+        """Whether it is keyed or remembers, and so has keys of its own for that."""
+        return self.items.keyed or self.remember > 0
 
 
 def exponential_backoff(attempt: int) -> float:

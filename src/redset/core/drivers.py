@@ -167,50 +167,74 @@ class _Turn:
 
 def _talk_about(operation: Operation[R], name: str, callers: Callers | None) -> Talk[R]:
     """One operation. One that changes something is numbered, so that it may arrive twice; without callers it is 0."""
+    caller: Caller | None = None
     try:
         if not operation.recorded:
-            return operation.read((yield from _send(operation, operation.keys, operation.args)))
-        if callers is None:
-            return operation.read((yield from _send(operation, operation.keys, ("0", "0", *operation.args))))
-        return (yield from _talk_numbered(operation, callers))
-    except Exception as error:
-        meaning = explained(error, name, operation.keys)
-        if meaning is None:
-            raise
-        raise meaning from error
-
-
-def _talk_numbered(operation: Operation[R], callers: Callers) -> Talk[R]:
-    unanswered = operation.unanswered
-    if unanswered is not None and unanswered.caller is not None:
-        # What was asked before and never answered is asked again, not a new question.
-        caller = unanswered.caller
-    else:
-        caller = callers.lend(hands_out=operation.settle is not None)
-        caller.number += 1
-    try:
-        reply = yield from _send(operation, *_numbered(operation, caller))
+            request = _request(operation)
+        elif callers is None:
+            request = _request(operation, operation.keys[:1], NO_NUMBERS)
+        else:
+            caller = _caller_for(operation, callers)
+            request = _request(operation, (caller.key,), _numbers(caller))
+        try:
+            reply = yield request
+        except Exception as error:
+            reply = yield from _send_in_full(operation, request, name, error)
         result = operation.read(reply)
-    except GeneratorExit:
-        _leave_unseen(operation, caller, callers)
+    except BaseException as error:
+        if caller is not None and callers is not None:
+            if isinstance(error, Exception | GeneratorExit):
+                _leave_unseen(operation, caller, callers)
+            else:
+                yield from _break_off(operation, caller, callers)
         raise
-    except Exception:
-        _leave_unseen(operation, caller, callers)
-        raise
-    except BaseException:
-        yield from _break_off(operation, caller, callers)
-        raise
-    caller.seen = caller.number
-    if unanswered is not None:
-        unanswered.caller = None
-    callers.take_back(caller)
+    if caller is not None and callers is not None:
+        caller.seen = caller.number
+        if operation.unanswered is not None:
+            operation.unanswered.caller = None
+        callers.take_back(caller)
     return result
 
 
-def _numbered(operation: Operation[Any], caller: Caller) -> tuple[Sequence[bytes], Sequence[bytes | str]]:
-    """The keys and the arguments of an operation as the next call of ``caller``."""
-    numbers = (f"{caller.number:016}", f"{caller.seen:016}")
-    return (*operation.keys, caller.key), (*numbers, *operation.args)
+def _caller_for(operation: Operation[Any], callers: Callers) -> Caller:
+    """Who makes this call. What was asked before and never answered is asked again, not a new question."""
+    if operation.unanswered is not None and operation.unanswered.caller is not None:
+        return operation.unanswered.caller
+    caller = callers.lend(hands_out=operation.settle is not None)
+    caller.number += 1
+    return caller
+
+
+#: The numbers of a call of nobody.
+NO_NUMBERS = ("0", "0")
+
+
+def _numbers(caller: Caller) -> tuple[str, str]:
+    return f"{caller.number:016}", f"{caller.seen:016}"
+
+
+def _request(operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequence[str] = ()) -> Request:
+    """What to send: of a script its digest, and with the key of a record and the numbers of a call in front."""
+    verb, keys, args = operation.verb, operation.keys, operation.args
+    if isinstance(verb, Script):
+        return ("EVALSHA", verb.sha, str(len(key) + len(keys)), *key, *keys, *numbers, *args)
+    return (verb, *keys, *args)
+
+
+def _send_in_full(operation: Operation[Any], request: Request, name: str, error: Exception) -> Talk[Any]:
+    """The same request with the whole script, when the error is that the server does not know it.
+
+    Not SCRIPT LOAD and the digest again: the server can lose the script in between.
+    """
+    if isinstance(operation.verb, Script) and isinstance(request, tuple) and script_is_unknown(error):
+        try:
+            return (yield ("EVAL", operation.verb.body, *request[2:]))
+        except Exception as second:
+            error = second
+    meaning = explained(error, name, operation.keys)
+    if meaning is None:
+        raise error
+    raise meaning from error
 
 
 def _leave_unseen(operation: Operation[Any], caller: Caller, callers: Callers) -> None:
@@ -230,28 +254,15 @@ def _break_off(operation: Operation[Any], caller: Caller, callers: Callers) -> T
         return
     caller.number += 1
     try:
+        # Were the script unknown, nothing was handed out either.
         settle = operation.settle()
-        yield from _send(settle, *_numbered(settle, caller))
+        yield _request(settle, (caller.key,), _numbers(caller))
     except BaseException:
         callers.take_back_unsettled(caller)
         # Whatever this was, the interruption that is under way says more.
         return
     caller.seen = caller.number
     callers.take_back(caller)
-
-
-def _send(operation: Operation[Any], keys: Sequence[bytes], args: Sequence[bytes | str]) -> Talk[Any]:
-    """The request of an operation, and once more with the whole script where the server does not know it yet."""
-    verb = operation.verb
-    if not isinstance(verb, Script):
-        return (yield (verb, *keys, *args))
-    try:
-        return (yield ("EVALSHA", verb.sha, str(len(keys)), *keys, *args))
-    except Exception as error:
-        if not script_is_unknown(error):
-            raise
-    # Not SCRIPT LOAD and the digest again: the server can lose the script in between.
-    return (yield ("EVAL", verb.body, str(len(keys)), *keys, *args))
 
 
 def _talk_through(plan: Plan[R], name: str, callers: Callers | None) -> Talk[R]:

@@ -64,10 +64,23 @@ class Answer(NamedTuple):
 class Endings(Generic[T]):
     """Ending the leases of one set."""
 
-    __slots__ = ("_set",)
+    __slots__ = ("_keys", "_set")
 
     def __init__(self, definition: Definition[T]) -> None:
         self._set = definition
+        keys = definition.keys
+        self._keys: tuple[bytes, ...] = (
+            keys.waiting,
+            keys.leased,
+            keys.deliveries,
+            keys.parked,
+            keys.dead,
+            keys.letters,
+            keys.wake,
+            keys.waiters,
+        )
+        if definition.extended:
+            self._keys += (keys.values, keys.done)
 
     def ack(self, reservations: Iterable[Res]) -> Plan[list[Res]]:
         return self._end(reservations, lambda one: ("ack", 0.0, ""))
@@ -119,8 +132,14 @@ class Endings(Generic[T]):
             asked_at = time.monotonic()
             answer: Answer = yield self.ends(batch.ends[chunk], batch)
             batch.lost += [batch.done + position for position in answer.lost]
-            for one, end in zip(mine[chunk], batch.ends[chunk], strict=True):
-                _note_end(one, end, answer, asked_at)
+            too_late = set(answer.lost)
+            for position, (one, end) in enumerate(zip(mine[chunk], batch.ends[chunk], strict=True)):
+                if end.verb != "extend":
+                    one._ended = True
+                elif position not in too_late:
+                    one.deadline = answer.now + end.seconds
+                    one._lease = end.seconds
+                    one._ends_at = asked_at + end.seconds
             batch.done += CHUNK
         for one in mine:
             one._batch = None
@@ -148,8 +167,7 @@ class Endings(Generic[T]):
 
     def ends(self, ends: Sequence[End], unanswered: Unanswered | None = None) -> Operation[Answer]:
         """One round trip that ends or extends some leases, each in its own way."""
-        keys = self._set.keys
-        args: list[bytes | str] = [str(self._set.max_attempts), str(self._set.max_dead)]
+        args: list[bytes | str] = [f"{self._set.max_attempts} {self._set.max_dead} {self._set.memory}"]
         for end in ends:
             args += (end.verb, end.stored, str(end.token), repr(end.seconds), written_reason(end.text))
 
@@ -158,33 +176,7 @@ class Endings(Generic[T]):
             log_deaths(self._set.name, int(died), int(forgotten))
             return Answer(float(now), list(map(int, lost)))
 
-        return Operation(
-            END,
-            (
-                keys.waiting,
-                keys.leased,
-                keys.deliveries,
-                keys.parked,
-                keys.dead,
-                keys.letters,
-                keys.wake,
-                keys.waiters,
-            ),
-            args,
-            read,
-            recorded=True,
-            unanswered=unanswered,
-        )
-
-
-def _note_end(reservation: BaseReservation[Any], end: End, answer: Answer, asked_at: float) -> None:
-    """Keeps in mind what became of a reservation; that it was lost is noted by whoever asked."""
-    if end.verb == "extend":
-        reservation.deadline = answer.now + end.seconds
-        reservation._lease = end.seconds
-        reservation._ends_at = asked_at + end.seconds
-    else:
-        reservation._ended = True
+        return Operation(END, self._keys, args, read, recorded=True, unanswered=unanswered)
 
 
 def log_deaths(name: str, died: int, forgotten: int) -> None:

@@ -38,17 +38,22 @@ SHORTEST_LISTEN = 0.01
 class HandOut:
     """What one hand-out gave."""
 
-    __slots__ = ("_words", "asked_at", "lease", "limit", "rows")
+    __slots__ = ("_words", "asked_at", "columns", "lease", "limit", "rows")
 
-    def __init__(self, reply: list[Any], limit: int, lease: float, asked_at: float) -> None:
+    def __init__(self, reply: list[Any], columns: int, limit: int, lease: float, asked_at: float) -> None:
         # more, next, died, forgotten, first, deadline, lost ...; see the head of the script.
-        self._words: list[bytes] = reply[0].split()
-        #: item, score, ...; under a lease item, score, attempt, ...
-        self.rows: list[bytes] = reply[1]
+        self._words: list[bytes] = reply.pop().split()
+        #: item, score; under a lease item, score, attempt; on keyed sets then whether there is a value, and the value.
+        self.rows: list[bytes] = reply
+        self.columns = columns
         self.limit = limit
         #: The lease in seconds, 0 for none, and when it was asked for, by this process's monotonic clock.
         self.lease = lease
         self.asked_at = asked_at
+
+    def row(self, position: int) -> list[bytes]:
+        """One row."""
+        return self.rows[position * self.columns : (position + 1) * self.columns]
 
     @property
     def more(self) -> bool:
@@ -58,7 +63,7 @@ class HandOut:
     @property
     def was_all(self) -> bool:
         """Whether that was all there is."""
-        return not self.more and len(self.rows) < self.limit * (3 if self.lease else 2)
+        return not self.more and len(self.rows) < self.limit * self.columns
 
     @property
     def next_due(self) -> float:
@@ -114,7 +119,7 @@ class HandOuts(Generic[T, Res]):
         self._endings = endings
         self._new_reservation = new_reservation
         keys = definition.keys
-        self._all_keys = (
+        self._all_keys: tuple[bytes, ...] = (
             keys.waiting,
             keys.leased,
             keys.deliveries,
@@ -125,11 +130,13 @@ class HandOuts(Generic[T, Res]):
             keys.wake,
             keys.waiters,
         )
+        if definition.extended:
+            self._all_keys += (keys.values, keys.done)
         limits = f"{definition.max_attempts} {definition.max_dead}"
-        self._options = {waits: f"{limits} {int(waits)}" for waits in (False, True)}
+        self._options = {waits: f"{limits} {int(waits)} {definition.memory}" for waits in (False, True)}
 
     def pop(self, wait: float | None) -> Plan[T]:
-        for item in (yield from self.take(1, wait)):
+        for item in (yield from self._gather(1, 0.0, wait, self._taken)):
             return item
         raise KeyError(f"pop from an empty set: {self._set.name!r}")
 
@@ -174,9 +181,9 @@ class HandOuts(Generic[T, Res]):
 
     def _taken(self, got: HandOut) -> Plan[list[T]]:
         """The items that were handed out for good; those that cannot be loaded go to the dead letters instead."""
-        items, broken = self._items.load_all(got.rows[::2])
+        items, broken = self._items.load_all(got.rows, 2)
         if broken:
-            letters = [(got.rows[2 * i], got.rows[2 * i + 1], error.reason) for i, error in broken.items()]
+            letters = [self._letter(got.row(i), error) for i, error in broken.items()]
             try:
                 yield self._bury(letters)
             except Exception:
@@ -188,11 +195,11 @@ class HandOuts(Generic[T, Res]):
 
     def reserved(self, got: HandOut) -> Plan[list[Res]]:
         """Reservations of what was handed out under a lease; what cannot be loaded goes to the dead letters instead."""
-        rows, first_token, deadline = got.rows, got.first_token, got.deadline
-        stored = rows[::3]
-        items, broken = self._items.load_all(stored)
+        columns, first_token, deadline = got.columns, got.first_token, got.deadline
+        stored, scores, attempts = got.rows[::columns], got.rows[1::columns], got.rows[2::columns]
+        items, broken = self._items.load_all(got.rows, 3)
         if broken:
-            yield self._bury_reserved(got, broken)
+            yield from self._bury_reserved(got, broken)
         loaded = iter(items)
         return [
             self._new_reservation(
@@ -200,8 +207,8 @@ class HandOuts(Generic[T, Res]):
                     self._set.name,
                     next(loaded),
                     stored[i],
-                    float(rows[3 * i + 1]),
-                    int(rows[3 * i + 2]),
+                    float(scores[i]),
+                    int(attempts[i]),
                     first_token + i,
                     deadline,
                     got.lease,
@@ -212,18 +219,24 @@ class HandOuts(Generic[T, Res]):
             if i not in broken
         ]
 
-    def _bury_reserved(self, got: HandOut, broken: dict[int, DeserializationError]) -> Operation[Any]:
-        stored = got.rows[::3]
-        letters = [(stored[i], error.reason) for i, error in broken.items()]
-        log.error("%s: cannot be loaded, moved to the dead letters: %r", self._set.name, letters)
-        return self._endings.ends(
-            [End("bury", stored[i], got.first_token + i, 0.0, error.reason) for i, error in broken.items()]
-        )
+    def _bury_reserved(self, got: HandOut, broken: dict[int, DeserializationError]) -> Plan[None]:
+        stored = got.rows[:: got.columns]
+        ends = [End("bury", stored[i], got.first_token + i, 0.0, error.reason) for i, error in broken.items()]
+        letters = [(end.stored, end.text) for end in ends]
+        try:
+            yield self._endings.ends(ends)
+        except Exception:
+            # They come back when their leases end; the others are needed now.
+            log.exception("%s: could not be moved to the dead letters: %r", self._set.name, letters)
+        else:
+            log.error("%s: cannot be loaded, moved to the dead letters: %r", self._set.name, letters)
 
     def _give_back(self, got: HandOut) -> Operation[Any]:
         if not got.lease:
             return self._operations.put_back(got.rows)
-        return self._endings.ends([End("again", stored, got.first_token + i) for i, stored in enumerate(got.rows[::3])])
+        return self._endings.ends(
+            [End("again", stored, got.first_token + i) for i, stored in enumerate(got.rows[:: got.columns])]
+        )
 
     def wait_for(
         self, limit: int, lease: float, patience: "Patience", acks: Sequence[BaseReservation[T]] = ()
@@ -252,17 +265,18 @@ class HandOuts(Generic[T, Res]):
         listen = min(LISTEN, self._set.longest_block, left, max(next_due - LATENESS, SHORTEST_LISTEN))
         return Listen(self._keys.wake, listen, None if math.isinf(left) else left)
 
-    def _bury(self, letters: Sequence[tuple[bytes, bytes, str]]) -> Operation[int]:
-        return Operation(
-            BURY,
-            (self._keys.dead, self._keys.letters),
-            [
-                str(self._set.max_dead),
-                *(part for stored, score, reason in letters for part in (stored, score, written_reason(reason))),
-            ],
-            int,
-            recorded=True,
-        )
+    def _letter(self, row: list[bytes], error: DeserializationError) -> tuple[bytes, bytes, bytes, bytes]:
+        """item, score, reason and value of what was taken and cannot be loaded."""
+        return row[0], row[1], written_reason(error.reason), row[-1] if self._items.keyed else b""
+
+    def _bury(self, letters: Sequence[tuple[bytes, bytes, bytes, bytes]]) -> Operation[int]:
+        keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.dead, self._keys.letters)
+        if self._items.keyed:
+            keys += (self._keys.values,)
+        args: list[bytes | str] = [str(self._set.max_dead)]
+        for letter in letters:
+            args += letter
+        return Operation(BURY, keys, args, int, recorded=True)
 
     def _hand_out(
         self, limit: int, lease: float, *, waits: bool = False, acks: Sequence[BaseReservation[T]] = ()
@@ -272,12 +286,13 @@ class HandOuts(Generic[T, Res]):
         args: list[bytes | str] = [str(limit), self._set.kind.which, repr(lease) if lease else "0", options]
         for ack in acks:
             args += (ack._delivery.stored, str(ack.token))
+        columns = self._items.columns(3 if lease else 2)
         asked_at = time.monotonic()
         return Operation(
             HAND_OUT,
             self._all_keys,
             args,
-            lambda reply: HandOut(reply, limit, lease, asked_at),
+            lambda reply: HandOut(reply, columns, limit, lease, asked_at),
             recorded=True,
             settle=self._settle,
         )

@@ -1,13 +1,14 @@
 """How an item and its score are written for the server, and read back."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Generic, TypeVar
 
 from redset.exceptions import DeserializationError
 
-__all__ = ("PLAIN", "Items", "read_score", "written_reason", "written_score")
+__all__ = ("PLAIN", "Items", "Key", "read_score", "written_reason", "written_score")
 
 T = TypeVar("T")
 
@@ -19,11 +20,28 @@ class _PlainSerializer:
         return bytes(item) if isinstance(item, bytes | bytearray | memoryview) else str(item)
 
     def loads(self, stored: str | bytes) -> Any:
-        return _text_if_it_is(stored) if isinstance(stored, bytes) else stored
+        try:
+            return stored.decode()  # type: ignore[union-attr]
+        except (UnicodeDecodeError, AttributeError):
+            return stored
 
 
 #: The serializer of a set that was given none.
 PLAIN = _PlainSerializer()
+
+
+@dataclass(frozen=True)
+class Key:
+    """Stands in for an item where one is looked up: ``Key("x") in ss``, ``ss.discard(Key("x"))``, ``ss.get(Key("x"))``.
+
+    :param identity: what the set's ``key`` makes of the item. On a set without a ``key``, the item as stored.
+    """
+
+    identity: Any
+
+    def stored(self) -> bytes:
+        """The identity as it is stored: bytes as they are, anything else as its str."""
+        return self.identity if isinstance(self.identity, bytes) else str(self.identity).encode()
 
 
 class Items(Generic[T]):
@@ -32,18 +50,31 @@ class Items(Generic[T]):
     What a serializer lacks, ``dumps`` or ``loads``, is taken from :data:`PLAIN`. Its ``loads`` is given what its
     ``dumps`` makes: str or bytes. As long as that was not seen, which is so where items are only taken, it is given a
     str where that is possible, as redset 0.5 did, and bytes when it refuses the str by a TypeError, as pickle does.
+
+    By default an item's identity is the bytes it serializes to. With a ``key`` it is what that says, and the bytes are
+    its value; an identity without a value, added by somebody who gave none, is loaded as the identity itself.
     """
 
-    __slots__ = ("_dumps", "_loads", "_makes_text", "_name")
+    __slots__ = ("_dumps", "_key", "_loads", "_makes_text", "_name", "keyed")
 
-    def __init__(self, name: str, serializer: Any) -> None:
+    def __init__(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> None:
         self._name = name
         self._dumps: Callable[[T], str | bytes] = getattr(serializer, "dumps", PLAIN.dumps)
         self._loads: Callable[[str | bytes], T] = getattr(serializer, "loads", PLAIN.loads)
         self._makes_text: bool | None = None
+        self._key = key
+        self.keyed = key is not None
+
+    def identity(self, item: T | Key) -> bytes:
+        """The bytes by which ``item`` is told from others; what the serializer or the key raises passes through."""
+        if isinstance(item, Key):
+            return item.stored()
+        return self.dump(item) if self._key is None else Key(self._key(item)).stored()
 
     def dump(self, item: T) -> bytes:
-        """The bytes that stand for ``item``; what the serializer raises passes through."""
+        """The bytes that ``item`` serializes to; what the serializer raises passes through."""
+        if isinstance(item, Key):
+            raise TypeError(f"{item!r} can be looked up but not added: it has no value")
         stored = self._dumps(item)
         if isinstance(stored, str):
             self._makes_text = True
@@ -53,31 +84,53 @@ class Items(Generic[T]):
             return stored
         raise TypeError(f"the serializer made {stored!r} of the item {item!r}; its dumps must return str or bytes")
 
-    def load(self, stored: bytes) -> T:
-        """The item that ``stored`` stands for.
+    def load(self, stored: bytes, has_value: bytes = b"0", value: bytes = b"") -> T:
+        """The item that a row stands for: stored bytes, and on a keyed set whether there is a value, and which.
 
         :raises DeserializationError: when the serializer cannot load it; carries the bytes.
         """
         try:
-            return self._load(stored)
+            return self._load_row(stored, has_value, value)
         except Exception as error:
-            raise DeserializationError(self._name, stored, f"{type(error).__name__}: {error}") from error
+            raw = value if has_value == b"1" else stored
+            raise DeserializationError(self._name, raw, f"{type(error).__name__}: {error}") from error
 
-    def load_all(self, stored: Sequence[bytes]) -> tuple[list[T], dict[int, DeserializationError]]:
-        """The items that can be loaded, in order, and for each of the others its position and what is wrong."""
+    def load_all(self, rows: Sequence[bytes], width: int) -> tuple[list[T], dict[int, DeserializationError]]:
+        """The items of ``rows`` that can be loaded, in order; of each of the others the position and what is wrong.
+
+        :param width: how many columns a row has, of which the first is the item as stored, beside those of a keyed set.
+        """
         try:
-            return [self._load(one) for one in stored], {}
+            if not self.keyed:
+                load = self._loads if self._makes_text is False or self._loads == PLAIN.loads else self._load
+                return [load(stored) for stored in rows[::width]], {}
+            return [self._load_row(*row) for row in self._keyed_rows(rows, width)], {}
         except Exception:
-            return self._load_one_by_one(stored)
+            return self._load_one_by_one(rows, width)
 
-    def _load_one_by_one(self, stored: Sequence[bytes]) -> tuple[list[T], dict[int, DeserializationError]]:
+    def columns(self, width: int) -> int:
+        """How many columns a row has in all that has ``width`` of them beside those of a keyed set."""
+        return width + 2 if self.keyed else width
+
+    def _keyed_rows(self, rows: Sequence[bytes], width: int) -> Iterable[tuple[bytes, bytes, bytes]]:
+        columns = self.columns(width)
+        return zip(rows[::columns], rows[width::columns], rows[width + 1 :: columns], strict=True)
+
+    def _load_one_by_one(self, rows: Sequence[bytes], width: int) -> tuple[list[T], dict[int, DeserializationError]]:
         items, broken = [], {}
-        for position, one in enumerate(stored):
+        each = self._keyed_rows(rows, width) if self.keyed else ((stored,) for stored in rows[::width])
+        for position, row in enumerate(each):
             try:
-                items.append(self.load(one))
+                items.append(self.load(*row))
             except DeserializationError as error:
                 broken[position] = error
         return items, broken
+
+    def _load_row(self, stored: bytes, has_value: bytes = b"0", value: bytes = b"") -> T:
+        if not self.keyed:
+            return self._load(stored)
+        identity: Any = _text_if_it_is(stored)
+        return self._load(value) if has_value == b"1" else identity
 
     def _load(self, stored: bytes) -> T:
         if self._makes_text is False:

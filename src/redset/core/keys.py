@@ -14,11 +14,13 @@ class Keys:
         "call_prefix",
         "dead",
         "deliveries",
+        "done",
         "leased",
         "letters",
         "one_slot",
         "parked",
         "token",
+        "values",
         "waiters",
         "waiting",
         "wake",
@@ -43,6 +45,11 @@ class Keys:
         self.dead = f"{prefix}dead".encode()
         #: HASH, item -> "attempts score reason": what is known of each member of `dead`, and of nothing else.
         self.letters = f"{prefix}letters".encode()
+        #: HASH, keyed sets only: identity -> newest value. One field for each identity in any of the states above, if
+        #: its value was ever given, and for no other.
+        self.values = f"{prefix}values".encode()
+        #: ZSET, sets that remember only: finished item, or a hash of it -> until when it is remembered.
+        self.done = f"{prefix}done".encode()
         #: HASH: `last`, the last fencing token given, and `cleared`, when the set was cleared last. Only ever grow;
         #: outlive `clear()`.
         self.token = f"{prefix}token".encode()

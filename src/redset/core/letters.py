@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from redset.core.definition import Definition
+from redset.core.items import Key
 from redset.core.operations import CHUNK, Operation, Page, Plan, ranks
 from redset.core.scripts import Script
+from redset.exceptions import DeserializationError
 from redset.reservations import DeadLetter
 
 __all__ = ("Letters",)
@@ -31,19 +33,25 @@ class Letters(Generic[T]):
         return Operation("ZCARD", (self._keys.dead,), (), int)
 
     def slice(self, start: int | None, stop: int | None) -> Operation[list[DeadLetter[T]]]:
-        return Operation(READ, (self._keys.dead, self._keys.letters), ranks(start, stop), self._read)
+        return self._reading(start, stop, self._read)
 
     def first_page(self, start: int = 0) -> Operation[Page[DeadLetter[T]]]:
         def read(reply: list[bytes]) -> Page[DeadLetter[T]]:
             letters = self._read(reply)
             return Page(letters, self.first_page(start + CHUNK) if len(letters) == CHUNK else None)
 
-        return Operation(READ, (self._keys.dead, self._keys.letters), ranks(start, start + CHUNK), read)
+        return self._reading(start, start + CHUNK, read)
 
-    def retry(self, letter: T | DeadLetter[T]) -> Operation[bool]:
+    def _reading(self, start: int | None, stop: int | None, read: Callable[[list[bytes]], R]) -> Operation[R]:
+        keys: tuple[bytes, ...] = (self._keys.dead, self._keys.letters)
+        if self._items.keyed:
+            keys += (self._keys.values,)
+        return Operation(READ, keys, ranks(start, stop), read)
+
+    def retry(self, letter: T | Key | DeadLetter[T]) -> Operation[bool]:
         return self._end("retry", [self._stored(letter)])
 
-    def discard(self, letter: T | DeadLetter[T]) -> Operation[bool]:
+    def discard(self, letter: T | Key | DeadLetter[T]) -> Operation[bool]:
         return self._end("forget", [self._stored(letter)])
 
     def retry_all(self) -> Plan[int]:
@@ -71,23 +79,38 @@ class Letters(Generic[T]):
         return self._operation((verb, "0", *stored), lambda ended: ended != b"0")
 
     def _operation(self, args: Sequence[bytes | str], read: Callable[[bytes], R]) -> Operation[R]:
-        keys = (self._keys.waiting, self._keys.dead, self._keys.letters, self._keys.wake, self._keys.waiters)
+        keys: tuple[bytes, ...] = (
+            self._keys.waiting,
+            self._keys.dead,
+            self._keys.letters,
+            self._keys.wake,
+            self._keys.waiters,
+        )
+        if self._items.keyed:
+            keys += (self._keys.values,)
         return Operation(END, keys, args, read, recorded=True)
 
-    def _stored(self, letter: T | DeadLetter[T]) -> bytes:
-        return letter.raw if isinstance(letter, DeadLetter) else self._items.dump(letter)
+    def _stored(self, letter: T | Key | DeadLetter[T]) -> bytes:
+        return letter.identity if isinstance(letter, DeadLetter) else self._items.identity(letter)
 
     def _read(self, reply: list[bytes]) -> list[DeadLetter[T]]:
-        return [self._letter(*row) for row in zip(*[iter(reply)] * 3, strict=True)]
+        columns = self._items.columns(3)
+        return [self._letter(*reply[start : start + columns]) for start in range(0, len(reply), columns)]
 
-    def _letter(self, stored: bytes, died_at: bytes, known: bytes) -> DeadLetter[T]:
+    def _letter(
+        self, stored: bytes, died_at: bytes, known: bytes, has_value: bytes = b"0", value: bytes = b""
+    ) -> DeadLetter[T]:
         attempts, score, reason = known.split(b" ", 2)
-        items, _ = self._items.load_all([stored])
+        try:
+            item = self._items.load(stored, has_value, value)
+        except DeserializationError:
+            item = None
         return DeadLetter(
-            item=items[0] if items else None,
-            raw=stored,
+            item=item,
+            raw=value if has_value == b"1" else stored,
             reason=reason.decode(errors="replace"),
             died_at=float(died_at),
             attempts=int(attempts),
             score=float(score),
+            identity=stored,
         )

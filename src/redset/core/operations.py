@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from redset.core.callers import Caller
 from redset.core.definition import Definition
-from redset.core.items import read_score, written_score
+from redset.core.items import Key, read_score, written_score
 from redset.core.scripts import Script
 from redset.reservations import Stats
 
@@ -28,8 +28,11 @@ CHUNK = 1000
 ADD = Script("add")
 CLEAR = Script("clear")
 DISCARD = Script("discard")
+DONE = Script("done")
+FORGET = Script("forget")
 NEXT = Script("next")
 PAGE = Script("page")
+RANGE = Script("range")
 STATS = Script("stats")
 
 
@@ -50,8 +53,8 @@ class Operation(NamedTuple, Generic[R]):
     keys: tuple[bytes, ...]
     args: Sequence[bytes | str]
     read: Callable[[Any], R]
-    #: Whether it changes something, so that the server keeps its reply in case it is sent twice. It is then given the
-    #: key of its record and the numbers of the call.
+    #: Whether it changes something, so that the server keeps its reply in case it is sent twice. It is then given,
+    #: before its own keys and arguments, the key of its record and the numbers of the call.
     recorded: bool = False
     #: For a hand-out: makes the operation that puts back what it took and nobody saw.
     settle: "Callable[[], Operation[Any]] | None" = None
@@ -95,44 +98,59 @@ class Page(NamedTuple, Generic[T]):
 class Operations(Generic[T]):
     """Adding to a set, looking at what waits in it, and removing from it."""
 
-    __slots__ = ("_items", "_keys", "_set")
+    __slots__ = ("_items", "_keys", "_set", "_waiting")
 
     def __init__(self, definition: Definition[T]) -> None:
         self._set = definition
         self._keys = definition.keys
         self._items = definition.items
+        # What looks at waiting items needs the values of a keyed set too.
+        self._waiting = (self._keys.waiting, self._keys.values) if self._items.keyed else (self._keys.waiting,)
 
-    def add(self, item: T, score: float | None) -> Operation[float]:
+    def add(self, item: T, score: float | None) -> Operation[float | None]:
         written = written_score(self._set.scorer(item) if score is None else score, item)
-        return self._add("any", [written, self._items.dump(item)], lambda _: float(written))
+        row: list[bytes | str] = [written, self._items.identity(item)]
+        if self._items.keyed:
+            row.append(self._items.dump(item))
+        return self._add("any", row, lambda reply: None if b" " in reply else float(written))
 
     def put_back(self, rows: Sequence[bytes]) -> Operation[None]:
-        """Adds items that were taken for good, given as item, score, item, score, ..., unless they wait again."""
-        pairs = [part for item, score in zip(rows[::2], rows[1::2], strict=True) for part in (score, item)]
-        return self._add("new", pairs, lambda _: None)
+        """Adds items that were taken for good, given as the rows of a hand-out, unless they wait again."""
+        columns = self._items.columns(2)
+        added: list[bytes | str] = []
+        for start in range(0, len(rows), columns):
+            stored, score, *_ = row = rows[start : start + columns]
+            added += (score, stored)
+            if self._items.keyed:
+                added.append(row[-1])
+        return self._add("new", added, lambda _: None)
 
-    def _add(self, which: str, pairs: Sequence[bytes | str], read: Callable[[Any], R]) -> Operation[R]:
-        keys = (self._keys.waiting, self._keys.wake, self._keys.waiters)
-        return Operation(ADD, keys, (which, *pairs), read, recorded=True)
+    def _add(self, which: str, rows: Sequence[bytes | str], read: Callable[[bytes], R]) -> Operation[R]:
+        keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.wake, self._keys.waiters)
+        if not self._set.extended:
+            return Operation(ADD, keys, (which, *rows), read, recorded=True)
+        keys += (self._keys.values, self._keys.done, self._keys.dead)
+        return Operation(ADD, keys, (which, self._set.memory, *rows), read, recorded=True)
 
     def peek(self, position: int) -> Operation[T]:
         def read(reply: list[Any]) -> T:
-            if len(reply) == 1:
+            available, row = reply
+            if not row:
                 raise KeyError(
-                    f"nothing at position {position} of the set {self._set.name!r}, which has {reply[0]} to take"
+                    f"nothing at position {position} of the set {self._set.name!r}, which has {available} to take"
                 )
-            return self._items.load(reply[1])
+            return self._items.load(row[0], *row[2:])
 
         return self._next(position, read)
 
     def peek_score(self) -> Operation[float | None]:
-        return self._next(0, lambda reply: read_score(reply[2] if len(reply) > 1 else None))
+        return self._next(0, lambda reply: read_score(reply[1][1] if reply[1] else None))
 
     def available(self) -> Operation[int]:
         return self._next(0, lambda reply: int(reply[0]))
 
     def _next(self, position: int, read: Callable[[list[Any]], R]) -> Operation[R]:
-        return Operation(NEXT, (self._keys.waiting,), (str(int(position)), self._set.kind.which), read)
+        return Operation(NEXT, self._waiting, (str(int(position)), self._set.kind.which), read)
 
     def count(self, lowest: float | None = None, highest: float | None = None) -> Operation[int]:
         if lowest is None and highest is None:
@@ -141,62 +159,95 @@ class Operations(Generic[T]):
         high = "inf" if highest is None else written_score(highest, "max")
         return Operation("ZCOUNT", (self._keys.waiting,), (low, high), int)
 
-    def scores(self, items: Iterable[T]) -> Operation[list[float | None]]:
-        stored = [self._items.dump(item) for item in items]
+    def scores(self, items: Iterable[T | Key]) -> Operation[list[float | None]]:
+        stored = [self._items.identity(item) for item in items]
         return Operation("ZMSCORE", (self._keys.waiting,), stored, lambda reply: [read_score(score) for score in reply])
 
-    def score(self, item: T) -> Operation[float | None]:
+    def score(self, item: T | Key) -> Operation[float | None]:
         return _only(self.scores([item]))
 
-    def contains(self, item: T) -> Operation[bool]:
+    def contains(self, item: T | Key) -> Operation[bool]:
         return _then(self.score(item), lambda score: score is not None)
 
-    def at(self, position: int) -> Operation[T]:
-        def read(reply: list[bytes]) -> T:
-            if not reply:
-                raise IndexError(f"the set {self._set.name!r} has nothing at position {position}")
-            return self._items.load(reply[0])
-
-        return Operation("ZRANGE", (self._keys.waiting,), (str(position), str(position)), read)
-
-    def slice(self, start: int | None, stop: int | None) -> Operation[list[T]]:
+    def get(self, item: T | Key) -> Operation[T | None]:
+        if not self._items.keyed:
+            raise TypeError(f"the set {self._set.name!r} was made without a key, so an item has no value beside itself")
+        stored = self._items.identity(item)
         return Operation(
-            "ZRANGE",
-            (self._keys.waiting,),
-            ranks(start, stop),
-            lambda reply: [self._items.load(stored) for stored in reply],
+            "HGET",
+            (self._keys.values,),
+            (stored,),
+            lambda value: None if value is None else self._items.load(stored, b"1", value),
         )
 
+    def is_done(self, item: T | Key) -> Operation[bool]:
+        digest = str(int(self._set.digest))
+        return Operation(DONE, (self._keys.done,), (digest, self._items.identity(item)), lambda reply: reply[0] == 1)
+
+    def forget(self, item: T | Key) -> Operation[bool]:
+        keys = (self._keys.waiting, self._keys.done, self._keys.dead, self._keys.letters, self._keys.values)
+        args = (str(int(self._set.digest)), self._items.identity(item))
+        return Operation(FORGET, keys, args, lambda reply: reply != b"", recorded=True)
+
+    def at(self, position: int) -> Operation[T]:
+        def read(items: list[T]) -> T:
+            if not items:
+                raise IndexError(f"the set {self._set.name!r} has nothing at position {position}")
+            return items[0]
+
+        return _then(self._range(str(position), str(position)), read)
+
+    def slice(self, start: int | None, stop: int | None) -> Operation[list[T]]:
+        return self._range(*ranks(start, stop))
+
+    def _range(self, first: str, last: str) -> Operation[list[T]]:
+        verb = RANGE if self._items.keyed else "ZRANGE"
+        return Operation(verb, self._waiting, (first, last), lambda reply: self._loaded(reply, 1))
+
+    def _loaded(self, rows: Sequence[bytes], width: int) -> list[T]:
+        """The items of rows that are only looked at, so what cannot be loaded is an error."""
+        items, broken = self._items.load_all(rows, width)
+        for error in broken.values():
+            raise error
+        return items
+
     def first_page(self) -> Operation[Page[T]]:
-        def read(reply: list[bytes]) -> Page[T]:
-            return self._page(reply[2:], end=(reply[0], reply[1])) if reply else Page([], None)
+        def read(reply: list[Any]) -> Page[T]:
+            rows, *places = reply
+            return self._page(rows, places[0], (places[1], places[2])) if rows else Page([], None)
 
-        return Operation(PAGE, (self._keys.waiting,), (str(CHUNK),), read)
+        return Operation(PAGE, self._waiting, (str(CHUNK),), read)
 
-    def _page(self, rows: list[bytes], end: Place) -> Page[T]:
+    def _page(self, rows: list[bytes], last_score: bytes, end: Place) -> Page[T]:
         """The items of a page, and the operation that reads the page behind it: up to ``end``, where we stop."""
-        items = [self._items.load(stored) for stored in rows[::2]]
-        if len(rows) < 2 * CHUNK:
+        items = self._loaded(rows, 1)
+        if len(items) < CHUNK:
             return Page(items, None)
-        seen: Place = (rows[-1], rows[-2])
-        behind = Operation(PAGE, (self._keys.waiting,), (str(CHUNK), *seen, *end), lambda reply: self._page(reply, end))
-        return Page(items, behind)
 
-    def discard_all(self, items: Iterable[T]) -> Operation[list[bool]]:
-        stored = [self._items.dump(item) for item in items]
+        def read(reply: list[Any]) -> Page[T]:
+            rows, *places = reply
+            return self._page(rows, places[0], end) if rows else Page([], None)
+
+        args = (str(CHUNK), last_score, rows[-self._items.columns(1)], *end)
+        return Page(items, Operation(PAGE, self._waiting, args, read))
+
+    def discard_all(self, items: Iterable[T | Key]) -> Operation[list[bool]]:
+        stored = [self._items.identity(item) for item in items]
 
         def read(reply: bytes) -> list[bool]:
             removed = set(map(int, reply.split()))
             return [position in removed for position in range(len(stored))]
 
-        keys = (self._keys.waiting, self._keys.leased, self._keys.deliveries, self._keys.parked)
+        keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.leased, self._keys.deliveries, self._keys.parked)
+        if self._items.keyed:
+            keys += (self._keys.dead, self._keys.values)
         return Operation(DISCARD, keys, stored, read, recorded=True)
 
-    def discard(self, item: T) -> Operation[bool]:
+    def discard(self, item: T | Key) -> Operation[bool]:
         return _only(self.discard_all([item]))
 
     def clear(self) -> Operation[bool]:
-        names = ("waiting", "leased", "deliveries", "parked", "dead", "letters", "token")
+        names = ("token", "waiting", "leased", "deliveries", "parked", "dead", "letters", "values", "done")
         keys = tuple(getattr(self._keys, name) for name in names)
         return Operation(CLEAR, keys, (), lambda reply: reply != b"0", recorded=True)
 
@@ -204,12 +255,12 @@ class Operations(Generic[T]):
         kind = self._set.kind
 
         def read(reply: list[Any]) -> Stats:
-            waiting, due, leased, expired, delayed, parked, dead = map(int, reply[:7])
-            now, oldest = float(reply[7]), read_score(*reply[8:] or [None])
+            waiting, due, leased, expired, delayed, parked, done, dead = map(int, reply[:8])
+            now, oldest = float(reply[8]), read_score(*reply[9:] or [None])
             lag = max(0.0, now - (now if oldest is None else oldest)) if kind.timed else None
-            return Stats(waiting, due, leased, expired, delayed, parked, 0, dead, oldest, lag)
+            return Stats(waiting, due, leased, expired, delayed, parked, done, dead, oldest, lag)
 
-        keys = (self._keys.waiting, self._keys.leased, self._keys.parked, self._keys.dead)
+        keys = (self._keys.waiting, self._keys.leased, self._keys.parked, self._keys.dead, self._keys.done)
         return Operation(STATS, keys, (kind.which,), read)
 
 

@@ -1,17 +1,16 @@
 -- Removes everything but the memory of tokens, so that those given from now on are still greater.
--- KEYS: waiting, leased, deliveries, parked, dead, letters, token[, call]
+-- KEYS: call, token, waiting, leased, deliveries, parked, dead, letters, values, done
 -- ARGV: number, seen
 -- Returns how many keys there were to remove.
-local waiting, leased, deliveries, parked, dead, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local token, call = KEYS[7], KEYS[8]
+local call, token, waiting, leased, deliveries, parked, dead, letters, values, done = unpack(KEYS)
 -- include calls
 -- include clock
 
-local refusal = wrong_type(waiting, 'zset', leased, 'zset', deliveries, 'hash', parked, 'zset', dead, 'zset', letters, 'hash',
-    token, 'hash')
+local refusal = wrong_type(token, 'hash', waiting, 'zset', leased, 'zset', deliveries, 'hash', parked, 'zset', dead, 'zset',
+    letters, 'hash', values, 'hash', done, 'zset')
 if refusal then return refusal end
 
-local removed = redis.call('UNLINK', waiting, leased, deliveries, parked, dead, letters)
+local removed = redis.call('UNLINK', waiting, leased, deliveries, parked, dead, letters, values, done)
 redis.call('HSET', token, 'cleared', clock)
 -- No call record outlives that: where no token was ever given, nothing else needs the key.
 if redis.call('HEXISTS', token, 'last') == 0 then redis.call('EXPIRE', token, RECORD_LIFE) end

@@ -1,13 +1,14 @@
 -- Ends dead letters: brings them back, or forgets them.
--- KEYS: waiting, dead, letters, wake, waiters[, call]
+-- KEYS: call, waiting, dead, letters, wake, waiters; on keyed sets values
 -- ARGV: number, seen; retry or forget; how many of the oldest, or 0 and then item, item, ...
 -- Returns how many there were.
-local waiting, dead, letters, wake, waiters, call = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local call, waiting, dead, letters, wake, waiters, values = unpack(KEYS)
 local verb, oldest = ARGV[3], tonumber(ARGV[4])
 -- include calls
 -- include wakeups
 
 local refusal = wrong_type(waiting, 'zset', dead, 'zset', letters, 'hash')
+if values then refusal = refusal or wrong_type(values, 'hash') end
 if refusal then return refusal end
 
 local items = {unpack(ARGV, 5)}
@@ -20,7 +21,11 @@ for _, item in ipairs(items) do
         ended = ended + 1
         redis.call('HDEL', letters, item)
         -- It starts afresh, with the score it had; if it was added again since, that is the newer one.
-        if verb == 'retry' then redis.call('ZADD', waiting, 'NX', string.match(known, '^%S+ (%S+)'), item) end
+        if verb == 'retry' then
+            redis.call('ZADD', waiting, 'NX', string.match(known, '^%S+ (%S+)'), item)
+        elseif values and not redis.call('ZSCORE', waiting, item) then
+            redis.call('HDEL', values, item)
+        end
     end
 end
 if verb == 'retry' and ended > 0 then wake_one() end

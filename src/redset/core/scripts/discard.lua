@@ -1,11 +1,12 @@
 -- Removes items, whether they wait or are leased; who holds one of them finds its lease lost.
--- KEYS: waiting, leased, deliveries, parked[, call]
+-- KEYS: call, waiting, leased, deliveries, parked; on keyed sets dead, values
 -- ARGV: number, seen; item, item, ...
 -- Returns the positions, from 0, of those that were there.
-local waiting, leased, deliveries, parked, call = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local call, waiting, leased, deliveries, parked, dead, values = unpack(KEYS)
 -- include calls
 
 local refusal = wrong_type(waiting, 'zset', leased, 'zset', deliveries, 'hash', parked, 'zset')
+if values then refusal = refusal or wrong_type(dead, 'zset', values, 'hash') end
 if refusal then return refusal end
 
 local removed = {}
@@ -14,6 +15,7 @@ for i = 3, #ARGV do
     local waited, was_leased = redis.call('ZREM', waiting, item), redis.call('ZREM', leased, item)
     redis.call('HDEL', deliveries, item)
     redis.call('ZREM', parked, item)
+    if values and not redis.call('ZSCORE', dead, item) then redis.call('HDEL', values, item) end
     if waited + was_leased > 0 then removed[#removed + 1] = i - 3 end
 end
 return answer(table.concat(removed, ' '))

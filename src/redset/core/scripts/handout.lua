@@ -1,22 +1,27 @@
 -- Hands out the first items of what waits, lowest score first, ties by their bytes: for good, or under a lease.
 -- This is the one place that decides what becomes of a waiting item that it meets, see `goes_out`.
--- KEYS: waiting, leased, deliveries, parked, dead, letters, token, wake, waiters[, call]
+-- KEYS: call, waiting, leased, deliveries, parked, dead, letters, token, wake, waiters; on sets that are keyed or remember
+--       values, done
 -- ARGV: number, seen; how many at most; 'due' for only those whose score has come, or 'any'; seconds of the lease, 0 to
---       take them for good; "max_attempts max_dead waits": 0 for without limit, waits is 1 if the caller will wait;
+--       take them for good; "max_attempts max_dead waits keyed remember digest": 0 for without limit, for no, for never;
 --       then what to ack before: item, token, item, token, ...
--- Returns "more next died forgotten first deadline lost ..." and rows.
+-- Returns rows, and behind them "more next died forgotten first deadline lost ...".
 --   more: 1 when it stopped early and may find more at once    next: seconds until something falls due, -1: not known
 --   died, forgotten: dead letters made and dropped             first, deadline: of the leases; tokens count up from first
 --   lost: the positions, from 0, of the acks that came too late
---   rows: item, score, item, score, ...; under a lease item, score, attempt, ...
-local waiting, leased, deliveries, parked, dead, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local token, wake, waiters, call = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+--   rows: item, score; under a lease item, score, attempt; on keyed sets then '1', value or '0', ''
+local call, waiting, leased, deliveries, parked, dead, letters, token, wake, waiters, values, done = unpack(KEYS)
 local limit, which = ARGV[3], ARGV[4]
 -- include calls
 -- include clock
 
 -- A server packs in C; where there is no cmsgpack, rows are written one behind the other after their lengths.
 local cmsgpack_there = rawget(_G, 'cmsgpack')
+
+local function with_head(rows, head)
+    rows[#rows + 1] = head
+    return rows
+end
 
 -- The reply to give, after it was recorded. What hands out rows has removed them before, so it has written and may go on
 -- writing on a server that is full; deleting is always allowed.
@@ -33,7 +38,7 @@ local function hand_over(kind, head, rows)
         if #rows == 0 then redis.call('DEL', call) end
         redis.call('SET', call, number .. ' ' .. kind .. ' ' .. clock .. ' ' .. head .. '\n' .. packed, 'EX', RECORD_LIFE)
     end
-    return {head, rows}
+    return with_head(rows, head)
 end
 
 -- The first that can be handed out. An error where the key holds something else.
@@ -45,7 +50,8 @@ local function first_rows(count)
 end
 
 -- The common case first: a set of which nothing is anywhere but waiting.
-if ARGV[5] == '0' and not unseen and redis.call('EXISTS', deliveries, leased, parked, dead, letters, waiters) == 0 then
+local plain = redis.call('EXISTS', deliveries, leased, parked, dead, letters, waiters) == 0
+if plain and ARGV[5] == '0' and not (values or done or repeated or unseen) then
     local rows = limit == '0' and {} or first_rows(limit)
     if rows.err then return wrong_type(waiting, 'zset') end
     if #rows > 0 then
@@ -56,8 +62,19 @@ if ARGV[5] == '0' and not unseen and redis.call('EXISTS', deliveries, leased, pa
 end
 
 local lease = tonumber(ARGV[5])
-local max_attempts, max_dead, waits = string.match(ARGV[6], '^(%d+) (%d+) (%d)$')
-limit, max_attempts, max_dead = tonumber(limit), tonumber(max_attempts), tonumber(max_dead)
+local max_attempts, max_dead, waits, keyed, remember, digest =
+    string.match(ARGV[6], '^(%d+) (%d+) (%d) (%d) (%S+) (%d)$')
+limit, max_attempts, max_dead, remember = tonumber(limit), tonumber(max_attempts), tonumber(max_dead), tonumber(remember)
+digest = digest == '1'
+if keyed == '0' then values = nil end
+if remember == 0 then done = nil end
+-- include values
+if repeated then
+    -- A value that stayed in the set is not copied into the record.
+    local rows = repeated.rows
+    if repeated.kind == 'leased' then rows = with_values(rows, 3) end
+    return with_head(rows, repeated.head)
+end
 -- include wakeups
 -- include leases
 
@@ -66,6 +83,8 @@ local BUDGET = 250
 
 local refusal = wrong_type(waiting, 'zset', leased, 'zset', deliveries, 'hash', parked, 'zset', dead, 'zset',
     letters, 'hash', token, 'hash', wake, 'list', waiters, 'string')
+if values then refusal = refusal or wrong_type(values, 'hash') end
+if done then refusal = refusal or wrong_type(done, 'zset') end
 if refusal then return refusal end
 
 -- The caller never saw what its last call was handed: that goes back, and counts for nothing.
@@ -73,7 +92,12 @@ local function put_back_unseen()
     -- Deleting comes first: it frees memory, so the rest goes through on a full server.
     redis.call('DEL', call)
     if unseen.kind == 'taken' and unseen.made_at > tonumber(redis.call('HGET', token, 'cleared') or 0) then
-        for i = 1, #unseen.rows, 2 do wait_again(unseen.rows[i], unseen.rows[i + 1]) end
+        for i = 1, #unseen.rows, values and 4 or 2 do
+            local item, score, has_value, value = unpack(unseen.rows, i, i + 3)
+            if values and has_value == '1' then redis.call('HSETNX', values, item, value) end
+            if done then redis.call('ZREM', done, memory_of(item)) end
+            wait_again(item, score)
+        end
     elseif unseen.kind == 'leased' then
         local first = tonumber(string.match(unseen.head, '^%S+ %S+ %S+ %S+ (%S+)'))
         local items, tokens = {}, {}
@@ -95,7 +119,11 @@ local lost = end_leases(acks, tokens, function() return 'ack' end)
 local more = bring_back_due(BUDGET) == BUDGET
 
 -- Whether a waiting item is handed out. `deadline` is its score in `leased`, `death` its score in `dead`, or false.
-local function goes_out(item, score, deadline, death)
+local function goes_out(item, score, deadline, death, is_done)
+    if is_done then
+        if values then redis.call('HDEL', values, item) end
+        return false
+    end
     if deadline and tonumber(deadline) > time then
         redis.call('ZADD', parked, score, item)
         return false
@@ -110,6 +138,8 @@ local function goes_out(item, score, deadline, death)
             redis.call('HDEL', deliveries, item)
         end
     elseif death then
+        -- Where work is remembered a dead item stays dead, or every link to a failing page would revive it.
+        if done then return false end
         redis.call('ZREM', dead, item)
         redis.call('HDEL', letters, item)
     end
@@ -127,13 +157,15 @@ local function take(count)
     local met = first_rows(count)
     if #met == 0 then return met, 0 end
     redis.call('ZREMRANGEBYRANK', waiting, '0', #met / 2 - 1)
+    if plain and not done then return met, 0 end
     local items = items_of(met)
     local deadlines = redis.call('ZMSCORE', leased, unpack(items))
     local deaths = redis.call('ZMSCORE', dead, unpack(items))
+    local dones = done and are_done(items) or {}
     local going = {}
     for i, item in ipairs(items) do
         local score = met[2 * i]
-        if goes_out(item, score, deadlines[i], deaths[i]) then
+        if goes_out(item, score, deadlines[i], deaths[i], dones[i]) then
             going[#going + 1] = item
             going[#going + 1] = score
         end
@@ -199,7 +231,11 @@ if lease > 0 and #rows > 0 then
     rows, first, deadline = lease_out(rows)
     kind = 'leased'
 elseif #rows > 0 then
-    redis.call('HDEL', deliveries, unpack(items_of(rows)))
+    local items = items_of(rows)
+    redis.call('HDEL', deliveries, unpack(items))
+    if done then remember_done(items) end
+    rows = with_values(rows, 2)
+    if values then redis.call('HDEL', values, unpack(items)) end
 end
 -- What is left behind is somebody else's; whoever is woken for nothing looks again anyway.
 if watched and (#rows > 0 or brought_back) and #first_rows(1) > 0 then wake_one() end
@@ -208,6 +244,10 @@ waits = waits == '1' and #rows == 0
 local next_moment = waits and next_due() or '-1'
 local head = string.format('%d %s %d %d %.0f %s%s', more and 1 or 0, next_moment, died, forgotten, first, deadline, lost)
 local reply = hand_over(kind, head, rows)
+if kind == 'leased' and values then
+    reply[#reply] = nil
+    reply = with_head(with_values(reply, 3), head)
+end
 if waits then
     redis.call('DEL', waiters)
     redis.call('SET', waiters, '1', 'PX', '1000')

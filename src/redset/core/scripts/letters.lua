@@ -1,11 +1,13 @@
 -- Reads dead letters, the newest first. Writes nothing.
--- KEYS: dead, letters
+-- KEYS: dead, letters; on keyed sets values
 -- ARGV: first and last rank, as in ZREVRANGE
--- Returns item, time of death, "attempts score reason", item, ...
-local dead, letters = KEYS[1], KEYS[2]
+-- Returns item, time of death, "attempts score reason", item, ...; on keyed sets then '1', value or '0', ''
+local dead, letters, values = unpack(KEYS)
 -- include types
+-- include values
 
 local refusal = wrong_type(dead, 'zset', letters, 'hash')
+if values then refusal = refusal or wrong_type(values, 'hash') end
 if refusal then return refusal end
 
 local found = redis.call('ZREVRANGE', dead, ARGV[1], ARGV[2], 'WITHSCORES')
@@ -15,4 +17,4 @@ for i = 1, #found, 2 do
     rows[#rows + 1] = found[i + 1]
     rows[#rows + 1] = redis.call('HGET', letters, found[i])
 end
-return rows
+return with_values(rows, 3)

@@ -1,12 +1,16 @@
 -- Looks at what would be handed out next, without taking it. Writes nothing.
--- KEYS: waiting
+-- KEYS: waiting; on keyed sets values
 -- ARGV: position among what can be had, from 0, or from the end when negative; 'due' or 'any'
--- Returns how many can be had, and the item and the score at that position where there is one.
-local waiting, position, which = KEYS[1], tonumber(ARGV[1]), ARGV[2]
+-- Returns how many can be had, and a row where there is one at that position: item, score; on keyed sets then '1', value
+-- or '0', ''
+local waiting, values = unpack(KEYS)
+local position, which = tonumber(ARGV[1]), ARGV[2]
 -- include types
 -- include clock
+-- include values
 
 local refusal = wrong_type(waiting, 'zset')
+if values then refusal = refusal or wrong_type(values, 'hash') end
 if refusal then return refusal end
 
 local available
@@ -16,7 +20,5 @@ else
     available = redis.call('ZCARD', waiting)
 end
 if position < 0 then position = available + position end
-if position < 0 or position >= available then return {available} end
-
-local row = redis.call('ZRANGE', waiting, position, position, 'WITHSCORES')
-return {available, row[1], row[2]}
+if position < 0 or position >= available then return {available, {}} end
+return {available, with_values(redis.call('ZRANGE', waiting, position, position, 'WITHSCORES'), 2)}

@@ -1,13 +1,14 @@
 -- Counts what is in each state. Writes nothing.
--- KEYS: waiting, leased, parked, dead
+-- KEYS: waiting, leased, parked, dead, done
 -- ARGV: 'due' or 'any': what can be taken
--- Returns the counts of waiting, due, leased, expired, delayed, parked, dead; the server's time; and the lowest score
+-- Returns the counts of waiting, due, leased, expired, delayed, parked, done, dead; the server's time; and the lowest score
 -- that waits, where something does.
-local waiting, leased, parked, dead, which = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1]
+local waiting, leased, parked, dead, done = unpack(KEYS)
+local which = ARGV[1]
 -- include types
 -- include clock
 
-local refusal = wrong_type(waiting, 'zset', leased, 'zset', parked, 'zset', dead, 'zset')
+local refusal = wrong_type(waiting, 'zset', leased, 'zset', parked, 'zset', dead, 'zset', done, 'zset')
 if refusal then return refusal end
 
 local all = redis.call('ZCARD', waiting)
@@ -19,6 +20,7 @@ return {
     redis.call('ZCOUNT', leased, '(0', clock),
     redis.call('ZCOUNT', leased, '-inf', '(0'),
     redis.call('ZCARD', parked),
+    redis.call('ZCOUNT', done, '(' .. clock, '+inf'),
     redis.call('ZCARD', dead),
     clock,
     redis.call('ZRANGE', waiting, '0', '0', 'WITHSCORES')[2],

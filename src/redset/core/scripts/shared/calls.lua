@@ -1,11 +1,12 @@
 -- A call may be sent twice: docs/protocol.md tells how, and why this is enough. Needs `call`, the key of the caller's
--- record, nil for a caller that keeps none.
--- ARGV[1] is the number of this call, ARGV[2] that of the last call whose reply the caller has seen, both of sixteen
--- digits. A record is "number kind made_at head\n" and, where rows were handed out, these, packed; its kind is `taken` or
--- `leased` there, else `done`. When the last call's reply was never seen, `unseen` is its record.
+-- record. ARGV[1] is the number of this call, ARGV[2] that of the last call whose reply the caller has seen, both of
+-- sixteen digits; a lone 0 is for a caller that keeps no record. A record is "number kind made_at head\n" and, where rows were handed out, these, packed; its kind is `taken` or
+-- `leased` there, else `done`. `repeated` is the record when this call handed out rows before; `unseen` is that of the
+-- last call when its reply was never seen.
 -- include types
 local RECORD_LIFE = '600'
-local number, unseen = ARGV[1], nil
+local number, repeated, unseen = ARGV[1], nil, nil
+if number == '0' then call = nil end
 local last = call and redis.pcall('GETRANGE', call, '0', '15') or ''
 if type(last) == 'table' then return wrong_type(call, 'string') end
 if last > ARGV[2] then
@@ -24,8 +25,8 @@ if last > ARGV[2] then
             start = start + length
         end
     end
-    if last == number then return {head, rows} end
-    unseen = {kind = kind, made_at = tonumber(made_at), head = head, rows = rows}
+    local record = {kind = kind, made_at = tonumber(made_at), head = head, rows = rows}
+    if last == number then repeated = record else unseen = record end
 end
 
 -- The reply to give where no rows are handed out, after it was recorded. What changed something has written before, and

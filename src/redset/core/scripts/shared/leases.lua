@@ -1,6 +1,8 @@
--- How a lease ends. Needs the keys by their names, `max_attempts` and `max_dead` as numbers (0: without limit).
+-- How a lease ends. Needs the keys by their names, `max_attempts` and `max_dead` as numbers (0: without limit); `values`
+-- on keyed sets, `done`, `remember` and `digest` on those that remember.
 -- Every one of these removes the item from `leased` first, which frees memory, so it goes through on a full server.
 -- include deaths
+-- include memory
 local brought_back = false
 
 -- A moment `seconds` from now, as a score.
@@ -24,10 +26,10 @@ local function wait_again(item, score)
     brought_back = true
 end
 
--- An item that may not be tried again: it dies, or starts afresh if it was added meanwhile.
+-- An item that may not be tried again: it dies, or starts afresh if it was added meanwhile and nothing is remembered.
 local function give_up(item, attempts, score, reason, parked_score)
     redis.call('HDEL', deliveries, item)
-    if parked_score then
+    if parked_score and not done then
         wait_again(item, parked_score)
     else
         die(item, attempts, score, reason)
@@ -48,6 +50,16 @@ local function try_again(item, attempts, score, seconds, parked_score)
         redis.call('ZADD', leased, '-' .. after(seconds), item)
         brought_back = true
     end
+end
+
+-- Forgets the values of identities that are not anywhere any more; of those that were leased or dead, some may wait.
+local function forget_values(items)
+    if not values then return end
+    local scores, gone = redis.call('ZMSCORE', waiting, unpack(items)), {}
+    for i, item in ipairs(items) do
+        if not scores[i] then gone[#gone + 1] = item end
+    end
+    if #gone > 0 then redis.call('HDEL', values, unpack(gone)) end
 end
 
 -- Whether anything is parked at all, so that most calls need not ask for each item.
@@ -109,13 +121,17 @@ local function end_leases(items, tokens, how)
             elseif verb == 'ack' then
                 acked[#acked + 1] = item
                 local parked_score = end_parking(item)
-                if parked_score then wait_again(item, parked_score) end
+                if parked_score and not done then wait_again(item, parked_score) end
             else
                 failed[verb](item, tonumber(attempts[i]), scores[i], end_parking(item), seconds, text)
             end
         end
     end
-    if #acked > 0 then redis.call('HDEL', deliveries, unpack(acked)) end
+    if #acked > 0 then
+        redis.call('HDEL', deliveries, unpack(acked))
+        if done then remember_done(acked) end
+        forget_values(acked)
+    end
     return lost
 end
 

@@ -1,0 +1,25 @@
+-- Forgets that items were done, or that they died, so that they can be added again.
+-- KEYS: call, waiting, done, dead, letters, values
+-- ARGV: number, seen; digest, 1 or 0; item, item, ...
+-- Returns the positions, from 0, of those that were remembered.
+local call, waiting, done, dead, letters, values = unpack(KEYS)
+local digest = ARGV[3] == '1'
+-- include calls
+-- include clock
+-- include memory
+
+local refusal = wrong_type(waiting, 'zset', done, 'zset', dead, 'zset', letters, 'hash', values, 'hash')
+if refusal then return refusal end
+
+local items = {unpack(ARGV, 4)}
+local dones, forgotten = are_done(items), {}
+for i, item in ipairs(items) do
+    redis.call('ZREM', done, memory_of(item))
+    local was_dead = redis.call('ZREM', dead, item) == 1
+    if was_dead then
+        redis.call('HDEL', letters, item)
+        if not redis.call('ZSCORE', waiting, item) then redis.call('HDEL', values, item) end
+    end
+    if dones[i] or was_dead then forgotten[#forgotten + 1] = i - 1 end
+end
+return answer(table.concat(forgotten, ' '))
