@@ -27,4 +27,6 @@ local function remember_done(items)
     redis.call('ZADD', done, unpack(members))
     local over = redis.call('ZRANGE', done, '-inf', clock, 'BYSCORE', 'LIMIT', '0', 2 * #items + 100)
     if #over > 0 then redis.call('ZREMRANGEBYRANK', done, '0', #over - 1) end
+    -- The last one takes the key with it, when nobody comes any more.
+    if redis.call('TTL', done) < remember then redis.call('EXPIRE', done, math.ceil(remember) + 1) end
 end
