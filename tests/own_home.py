@@ -15,11 +15,11 @@ import pytest
 
 from redset import embedded
 
-__all__ = ("home", "lasting_keys", "python", "until")
+__all__ = ("lasting_keys", "own_home", "python", "until")
 
 
-@pytest.fixture
-def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+@pytest.fixture(name="home")
+def own_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where the embedded server keeps its data; not under tmp_path, whose length would not leave room for a socket."""
     root = Path(tempfile.mkdtemp(prefix="redset-"))
     monkeypatch.setenv("HOME", str(root))

@@ -1,6 +1,7 @@
 """The ``redset`` command."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_home import home as home
-from own_home import lasting_keys, python, until
 
+from own_home import lasting_keys, own_home, python, until  # noqa: F401 - own_home is the fixture called home
 from redset import embedded
 from redset.cli import main
 from redset.cli.app import _end
@@ -159,18 +159,29 @@ class TestBreakingOffTheDemo:
         command.communicate()
         until(lambda: len(client.client_list()) == 1)
 
+    @pytest.mark.parametrize("handling", [False, True])
+    def test_a_server_that_dies_is_one_line(self, tmp_path: Path, *, handling: bool) -> None:
+        client, command = demo_at_work(tmp_path, lines=2_000 if handling else 200_000)
+        if handling:
+            (name,) = client.keys("redset-demo:*")
+            until(lambda: bool(client.exists(f"{{{name}}}:leased")))
+        os.kill(client.info("server")["process_id"], signal.SIGKILL)
+        _, err = command.communicate()
+        assert command.returncode == 1
+        assert re.fullmatch(r"redset: .*\n", err)
+
     def test_the_signal_is_an_exit(self) -> None:
         with pytest.raises(SystemExit) as ended:
             _end(signal.SIGTERM, None)
         assert ended.value.code == 143
 
 
-def demo_at_work(folder: Path) -> tuple[Any, subprocess.Popen[str]]:
+def demo_at_work(folder: Path, lines: int = 200_000) -> tuple[Any, subprocess.Popen[str]]:
     """A client, and a demo whose producers are adding: eight more clients of the server."""
     client = connect(decode_responses=True)
-    (folder / "lines").write_text("".join(f"{n}\n" for n in range(200_000)))
-    with (folder / "lines").open() as lines:
-        command = python("-m", "redset.cli", "demo", stdin=lines, TMPDIR=str(folder))
+    (folder / "lines").write_text("".join(f"{n}\n" for n in range(lines)))
+    with (folder / "lines").open() as text:
+        command = python("-m", "redset.cli", "demo", stdin=text, TMPDIR=str(folder))
     until(lambda: bool(client.keys("redset-demo:*")))
     assert len(client.client_list()) == 9
     return client, command

@@ -14,9 +14,8 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from own_home import home as home
-from own_home import python, until
 
+from own_home import own_home, python, until  # noqa: F401 - own_home is the fixture called home
 from redset import embedded
 from redset.connect import connect, connect_async
 from redset.exceptions import NoServerError

@@ -1,5 +1,6 @@
 """The demo, whole and in its parts."""
 
+import hashlib
 import io
 import os
 import pty
@@ -7,17 +8,20 @@ import random
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
+from types import SimpleNamespace
 
 import pytest
-from own_home import home as home
-from own_home import lasting_keys, python
 from rich.console import Console
 
+from own_home import lasting_keys, own_home, python  # noqa: F401 - own_home is the fixture called home
 from redset.cli import demo, demo_worker, inputs
 from redset.cli.demo import Outcome, Verdict, verdict
 from redset.cli.demo_processes import Worker
+from redset.cli.demo_worker import Result
 from redset.cli.inputs import Lines, PlainResult, Tree, from_arguments, waiting_lines
 from redset.connect import connect
 from redset.exceptions import RedsetError
@@ -67,12 +71,16 @@ class TestTheWholeDemo:
         shown = output.getvalue()
         assert row(shown, "files offered") == "18"
         assert row(shown, "distinct") == "6"
-        assert int(row(shown, "by consumer 1")) + int(row(shown, "by consumer 2")) == 6
+        assert "Consumer 1 was killed (SIGKILL) with 6 leases in its hands." in shown
+        assert row(shown, "handled by consumer 1, killed with 6 leases") == "3"
+        assert row(shown, "handled by consumer 2") == "6"
+        assert row(shown, "leases taken over") == "6"
+        assert row(shown, "results replaced by the taker-over's") == "3"
         assert row(shown, "handled in all") == "6"
         assert row(shown, "handled twice (must be 0)") == "0"
         assert row(shown, "missing (must be 0)") == "0"
         assert re.search(r"Identical files:\s.*\s.* 3 . .*\.txt", shown)
-        assert "exactly once" in shown
+        assert "Correct" in shown
         assert ("\x1b" in shown) is terminal
         assert lasting_keys(connect()) == []
 
@@ -84,7 +92,9 @@ class TestTheWholeDemo:
         assert (command.returncode, err) == (0, "")
         assert row(shown, "lines offered") == "14"
         assert row(shown, "distinct") == "4"
-        assert row(shown, "by consumer 1") == "4"
+        assert "None is killed" in shown
+        assert row(shown, "handled by consumer 1") == row(shown, "handled in all") == "4"
+        assert row(shown, "leases taken over") == "0"
         assert re.search(r"Most repeated lines:\s.*\s.* 3 . b .*\s.* 2 . a ", shown)
 
     def test_the_files_of_this_python(self) -> None:
@@ -92,6 +102,9 @@ class TestTheWholeDemo:
         shown, err = command.communicate()
         assert (command.returncode, err) == (0, "")
         assert "Nothing on standard input" in shown
+        assert row(shown, "handled by consumer 1, killed with 20 leases") == "10"
+        assert int(row(shown, "leases taken over")) >= 20
+        assert int(row(shown, "results replaced by the taker-over's")) >= 10
         distinct = int(row(shown, "distinct").replace(",", ""))
         assert distinct > 500
         assert int(row(shown, "files offered").replace(",", "")) == 3 * distinct
@@ -106,8 +119,11 @@ class TestTheWholeDemo:
         assert command.returncode == 0
         assert row(shown, "distinct") == "7"
 
-    def test_an_empty_tree(self, tmp_path: Path) -> None:
-        assert demo.run(Tree(tmp_path), 1, 1, Console(file=io.StringIO()))
+    @pytest.mark.parametrize("consumers", [1, 2])
+    def test_an_empty_tree(self, consumers: int, tmp_path: Path) -> None:
+        output = io.StringIO()
+        assert demo.run(Tree(tmp_path), 1, consumers, Console(file=output))
+        assert "was killed" not in output.getvalue()
 
     def test_a_wrong_result_fails(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(inputs, "_plain_digest", lambda path: "another")
@@ -124,8 +140,15 @@ class TestTheWholeDemo:
         assert "Handling lines: 5,000 of 5,000, done\n" in output.getvalue()
 
 
-def outcome(*taken: list[tuple[bytes, str | None]], distinct: int = 2) -> Outcome:
-    return Outcome(4, distinct, list(taken), 1.0, 1.0)
+def result(item: bytes, digest: str | None, *, token: int = 0, attempt: int = 1, began: float = 100.0) -> Result:
+    return Result(item, digest, token, attempt, began, began + 2)
+
+
+def outcome(*results: list[Result], distinct: int = 2) -> Outcome:
+    return Outcome(4, distinct, list(results), killed=True, held=1, adding_took=1.0, taking_took=1.0)
+
+
+A, B = result(b"a", "A", token=1), result(b"b", None, token=2)
 
 
 class TestVerdict:
@@ -134,18 +157,42 @@ class TestVerdict:
     @pytest.mark.parametrize(
         ("reported", "differs"),
         [
-            (outcome([(b"a", "A")], [(b"b", None)]), Verdict(0, 0, 0, 0)),
-            (outcome([(b"a", "A")], [(b"b", None), (b"a", "A")]), Verdict(1, 0, 0, 0)),
-            (outcome([(b"a", "A")], distinct=1), Verdict(0, 1, 0, 0)),
-            (outcome([(b"a", "A")], distinct=2), Verdict(0, 1, 1, 0)),
-            (outcome([(b"a", "A"), (b"b", None), (b"c", "C")], distinct=3), Verdict(0, 0, 1, 0)),
-            (outcome([(b"a", "A"), (b"b", None), (b"changed", "X")], distinct=3), Verdict(0, 0, 0, 0)),
-            (outcome([(b"a", "B")], [(b"b", "B")]), Verdict(0, 0, 0, 2)),
+            (outcome([A], [B]), Verdict(0, 0, 0, 0)),
+            (outcome([A], distinct=1), Verdict(0, 1, 0, 0)),
+            (outcome([A], distinct=2), Verdict(0, 1, 1, 0)),
+            (outcome([A, B, result(b"c", "C")], distinct=3), Verdict(0, 0, 1, 0)),
+            (outcome([A, B, result(b"changed", "X")], distinct=3), Verdict(0, 0, 0, 0)),
+            (outcome([result(b"a", "B")], [result(b"b", "B")]), Verdict(0, 0, 0, 2)),
         ],
     )
     def test_verdict(self, reported: Outcome, differs: Verdict) -> None:
         assert verdict(reported, self.plain) == differs
         assert differs.correct is (differs == Verdict(0, 0, 0, 0))
+
+    @pytest.mark.parametrize(
+        ("again", "twice"),
+        [
+            (result(b"a", "A", token=3, attempt=2, began=102.0), 0),  # the lease was over
+            (result(b"a", "A", token=3, attempt=2, began=101.0), 1),  # it was not
+            (
+                result(b"a", "A", token=3, attempt=1, began=102.0),
+                1,
+            ),  # an ack had ended its attempts
+            (A, 1),
+        ],
+    )
+    @pytest.mark.parametrize("first", [True, False])
+    def test_handled_again(self, again: Result, twice: int, *, first: bool) -> None:
+        reported = outcome([again], [A, B]) if first else outcome([A, B], [again])
+        assert verdict(reported, self.plain) == Verdict(twice, 0, 0, 0)
+
+    def test_the_newest_token_counts(self) -> None:
+        newer = result(b"a", "X", token=3, attempt=2, began=102.0)
+        assert verdict(outcome([newer], [A, B]), self.plain) == Verdict(0, 0, 0, 1)
+
+    @pytest.mark.parametrize("one", [A, B, result(b"", "A", began=1732423423.123457)])
+    def test_results_go_through_lines(self, one: Result) -> None:
+        assert Result.read(one.written()) == one
 
 
 class TestInputs:
@@ -224,8 +271,8 @@ class TestStandardInput:
 
     def test_nothing_in_it(self, tmp_path: Path) -> None:
         (tmp_path / "empty").touch()
-        for path in ("/dev/null", str(tmp_path / "empty")):
-            with open(path) as stream, waiting_lines(stream) as lines:
+        for path in (Path("/dev/null"), tmp_path / "empty"):
+            with path.open() as stream, waiting_lines(stream) as lines:
                 assert lines is None
 
     def test_a_terminal(self) -> None:
@@ -259,8 +306,13 @@ class TestProcesses:
         source = source_of(tree)
         jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")
         assert [*demo_worker.produce(jobs, source), *demo_worker.produce(jobs, source)] == ["6", "6"]
-        taken = [demo_worker.read_taken(report) for report in demo_worker.consume(jobs, source)]
-        assert sorted(taken) == sorted((path, source.digest(path)) for path in source.offers(random.Random()))
+        results = [Result.read(report) for report in demo_worker.consume(jobs, source)]
+        assert sorted((one.item, one.digest) for one in results) == sorted(
+            (path, source.digest(path)) for path in source.offers(random.Random())
+        )
+        assert {one.attempt for one in results} == {1}
+        assert len({one.token for one in results}) == 6
+        assert {round(one.deadline - one.began, 3) for one in results} == {demo_worker.LEASE}
 
     def test_reports_come_on_the_way(self, tmp_path: Path) -> None:
         (tmp_path / "lines").write_text("a\n" * 450)
@@ -270,7 +322,61 @@ class TestProcesses:
     def test_what_cannot_be_read_is_reported(self, tree: Path) -> None:
         jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")
         jobs.add(b"/no/such/file")
-        assert [*map(demo_worker.read_taken, demo_worker.consume(jobs, Tree(tree)))] == [(b"/no/such/file", None)]
+        (one,) = map(Result.read, demo_worker.consume(jobs, Tree(tree)))
+        assert (one.item, one.digest) == (b"/no/such/file", None)
+
+    def test_a_result_comes_before_its_ack(self, tree: Path) -> None:
+        jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")
+        jobs.add("/no/such/file")
+        reports = demo_worker.consume(jobs, Tree(tree))
+        next(reports)
+        assert jobs.stats().leased == 1
+        assert list(reports) == []
+        assert jobs.stats().leased == 0
+
+    def test_what_takes_longer_than_a_lease_keeps_it(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A pipe stands for a big file: reading it takes until something comes."""
+        jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")
+        jobs.add(str(tree / "pipe"))
+        monkeypatch.setattr(demo_worker, "LEASE", 0.5)
+        Timer(1.2, (tree / "pipe").write_text, ["late"]).start()
+        (one,) = map(Result.read, demo_worker.consume(jobs, Tree(tree)))
+        assert (one.attempt, one.digest) == (1, hashlib.blake2b(b"late").hexdigest())
+        assert one.deadline - one.began > 1.2
+
+    def test_what_others_have_in_hand_is_waited_for(self, tree: Path) -> None:
+        jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")
+        jobs.add("/no/such/file")
+        lost = jobs.reserve(lease=0.5)
+        (one,) = map(Result.read, demo_worker.consume(jobs, Tree(tree)))
+        assert (one.attempt, one.token > lost.token) == (2, True)
+
+    def test_a_lease_that_is_lost_meanwhile(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is not ours any more is not reported."""
+        jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")
+        jobs.add("/no/such/file")
+        monkeypatch.setattr(demo_worker, "LEASE", 0.3)
+        source = Tree(tree)
+
+        def slow(item: bytes) -> None:
+            jobs.discard("/no/such/file")
+            time.sleep(0.3)
+
+        monkeypatch.setattr(source, "digest", slow)
+        assert list(demo_worker.consume(jobs, source)) == []
+
+    @pytest.mark.parametrize(("number", "reported", "held"), [(0, 0, 0), (1, 1, 1), (5, 3, 5), (50, 10, 20)])
+    def test_one_that_falters(
+        self, number: int, reported: int, held: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")
+        for n in range(number):
+            jobs.add(str(n))
+        stands_still = []
+        stdin = SimpleNamespace(read=lambda: stands_still.append(jobs.stats().leased))
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert len(list(demo_worker.falter(jobs, Lines(tmp_path)))) == reported
+        assert stands_still == [held] * bool(held)
 
     @pytest.mark.parametrize(("told", "done"), [("go\n", "ready\n6\n"), ("", "ready\n")])
     def test_it_waits_for_the_start(
@@ -280,17 +386,27 @@ class TestProcesses:
         demo_worker.main("produce", "jobs", *source_of(tree).arguments())
         assert capsys.readouterr().out == done
 
-    def test_one_that_fails_before_the_start(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_one_that_fails_before_the_start(
+        self, tree: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
         monkeypatch.setenv("REDSET_URL", "unix:///no/such.sock")
         with Worker("produce", "jobs", Tree(tree)) as worker:
-            with pytest.raises(RedsetError, match=r"\(produce\) has failed with exit code 1"):
+            with pytest.raises(RedsetError, match=r"\(produce\) has failed: .*/no/such.sock"):
                 worker.wait_until_ready()
             worker.go()
+        assert capfd.readouterr().err == ""
 
     def test_one_that_fails_later(self, tree: Path) -> None:
         with Worker("unknown", "jobs", Tree(tree)) as worker:
             worker.wait_until_ready()
             worker.go()
             worker._reader.join()
-            with pytest.raises(RedsetError, match=r"\(unknown\) has failed"):
+            with pytest.raises(RedsetError, match=r"\(unknown\) has failed: exit code 1"):
                 worker.check()
+
+    def test_one_that_is_killed_has_not_failed(self, tree: Path) -> None:
+        with Worker("consume", "jobs", Tree(tree)) as worker:
+            worker.wait_until_ready()
+            worker.kill()
+            worker.check()
+            assert not worker.is_busy()

@@ -34,7 +34,7 @@ def demo(
         typer.Option(exists=True, file_okay=False, help="The tree of files to use, instead of Python's own."),
     ] = None,
 ) -> None:
-    """Has many processes add the same things and many share the work, and checks that each was done once.
+    """Has many processes add the same things and many share the work, kills one, and checks that all was done once.
 
     The things are the files of this Python's standard library, the files under --path, or the lines on standard
     input: redset demo < lines.txt. The server is the one at $REDSET_URL, else the embedded one.
@@ -72,6 +72,6 @@ def stop() -> None:
     print("Stopped; the data stay." if embedded.stop() else "The embedded server was not running.")
 
 
-def _end(number: int, frame: object) -> NoReturn:
+def _end(number: int, _frame: object) -> NoReturn:
     """Ends as an exception does, so that what must be cleared up is."""
     sys.exit(128 + number)

@@ -84,12 +84,12 @@ class Tree:
             folders[:] = [name for name in folders if name not in self._without]
             order.shuffle(folders)
             order.shuffle(names)
-            paths = (os.path.join(folder, name) for name in names)
+            paths = (os.path.join(folder, name) for name in names)  # noqa: PTH118 - a Path has no bytes
             yield from filter(_is_regular, paths)
 
     def digest(self, item: bytes) -> str | None:
         try:
-            with open(item, "rb") as file:
+            with Path(os.fsdecode(item)).open("rb") as file:
                 return hashlib.file_digest(file, "blake2b").hexdigest()
         except OSError:
             return None
@@ -185,7 +185,7 @@ def _is_regular(path: bytes) -> bool:
 def _plain_digest(path: bytes) -> str | None:
     content = hashlib.blake2b()
     try:
-        with open(path, "rb") as file:
+        with Path(os.fsdecode(path)).open("rb") as file:
             while chunk := file.read(1 << 20):
                 content.update(chunk)
     except OSError:
