@@ -133,8 +133,7 @@ local function goes_out(item, score, deadline, death, is_done)
         -- it starts afresh if it would have died.
         redis.call('ZREM', leased, item)
         redis.call('ZREM', parked, item)
-        local _, attempts = delivery(item)
-        if tonumber(deadline) > 0 and max_attempts > 0 and tonumber(attempts) >= max_attempts then
+        if tonumber(deadline) > 0 and max_attempts > 0 and delivery(item) >= max_attempts then
             redis.call('HDEL', deliveries, item)
         end
     elseif death then

@@ -10,10 +10,13 @@ local function after(seconds)
     return string.format('%.6f', time + seconds)
 end
 
--- token, attempts and score of an item that was delivered; nil when it is none.
+-- Attempts and score of an item that was delivered. Where somebody removed the memory of it, it counts as new: an item
+-- must never be stuck for want of a number.
 local function delivery(item)
     local known = redis.call('HGET', deliveries, item)
-    if known then return string.match(known, '^(%S+) (%S+) (%S+)$') end
+    if not known then return 0, clock end
+    local attempts, score = string.match(known, '^%S+ (%S+) (%S+)$')
+    return tonumber(attempts), score
 end
 
 local function remember_delivery(item, token, attempts, score)
@@ -141,8 +144,7 @@ local function bring_back_due(budget)
     local due = redis.call('ZRANGE', leased, '-' .. clock, clock, 'BYSCORE', 'LIMIT', '0', budget, 'WITHSCORES')
     for i = 1, #due, 2 do
         local item, held = due[i], tonumber(due[i + 1]) > 0
-        local _, attempts, score = delivery(item)
-        attempts = tonumber(attempts)
+        local attempts, score = delivery(item)
         redis.call('ZREM', leased, item)
         local parked_score = end_parking(item)
         if held and max_attempts > 0 and attempts >= max_attempts then
