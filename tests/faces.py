@@ -101,11 +101,9 @@ class Awaited:
         """``thing`` as a test uses it: what is redset's own as a :class:`Twin`, all else as it is."""
         if isinstance(thing, list):
             return [self.adapt(each) for each in thing]
-        if isinstance(thing, AsyncIterator):
-            return self.iterate(thing)
         if type(thing).__module__.startswith("redset.") and _is_awaited(type(thing)):
             return Twin(thing, self)
-        return thing
+        return self.iterate(thing) if isinstance(thing, AsyncIterator) else thing
 
     def iterate(self, iterator: AsyncIterator[Any]) -> Iterator[Any]:
         end = object()

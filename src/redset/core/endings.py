@@ -69,16 +69,7 @@ class Endings(Generic[T]):
     def __init__(self, definition: Definition[T]) -> None:
         self._set = definition
         keys = definition.keys
-        self._keys: tuple[bytes, ...] = (
-            keys.waiting,
-            keys.leased,
-            keys.deliveries,
-            keys.parked,
-            keys.dead,
-            keys.letters,
-            keys.wake,
-            keys.waiters,
-        )
+        self._keys: tuple[bytes, ...] = (*keys.states, keys.wake, keys.waiters)
         if definition.extended:
             self._keys += (keys.values, keys.done)
 

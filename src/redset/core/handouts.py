@@ -119,17 +119,7 @@ class HandOuts(Generic[T, Res]):
         self._endings = endings
         self._new_reservation = new_reservation
         keys = definition.keys
-        self._all_keys: tuple[bytes, ...] = (
-            keys.waiting,
-            keys.leased,
-            keys.deliveries,
-            keys.parked,
-            keys.dead,
-            keys.letters,
-            keys.token,
-            keys.wake,
-            keys.waiters,
-        )
+        self._all_keys: tuple[bytes, ...] = (*keys.states, keys.token, keys.wake, keys.waiters)
         if definition.extended:
             self._all_keys += (keys.values, keys.done)
         limits = f"{definition.max_attempts} {definition.max_dead}"

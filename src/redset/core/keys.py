@@ -19,6 +19,7 @@ class Keys:
         "letters",
         "one_slot",
         "parked",
+        "states",
         "token",
         "values",
         "waiters",
@@ -57,6 +58,8 @@ class Keys:
         self.wake = f"{prefix}wake".encode()
         #: STRING that lives for a second: the note that somebody waits.
         self.waiters = f"{prefix}waiters".encode()
+        #: What every script that moves items between their states needs, in the order in which they take it.
+        self.states = (self.waiting, self.leased, self.deliveries, self.parked, self.dead, self.letters)
         #: STRING per caller, for ten minutes: the number of its last call and the reply (see `callers`).
         self.call_prefix = f"{prefix}call:".encode()
 

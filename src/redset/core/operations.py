@@ -247,8 +247,7 @@ class Operations(Generic[T]):
         return _only(self.discard_all([item]))
 
     def clear(self) -> Operation[bool]:
-        names = ("token", "waiting", "leased", "deliveries", "parked", "dead", "letters", "values", "done")
-        keys = tuple(getattr(self._keys, name) for name in names)
+        keys = (self._keys.token, *self._keys.states, self._keys.values, self._keys.done)
         return Operation(CLEAR, keys, (), lambda reply: reply != b"0", recorded=True)
 
     def stats(self) -> Operation[Stats]:
