@@ -192,7 +192,8 @@ end
 -- Leases `rows` under tokens that count up from the first result, until the second.
 local function lease_out(rows)
     local micros = moment[1] * 1000000 + moment[2]
-    local first = math.max(tonumber(redis.call('HGET', token, 'last') or 0) + 1, micros)
+    local last_token = redis.call('HGET', token, 'last')
+    local first = math.max(tonumber(last_token or 0) + 1, micros)
     local deadline = after(lease)
     local known = redis.call('HMGET', deliveries, unpack(items_of(rows)))
     local leases, entries, leased_rows, count = {}, {}, {}, #rows / 2
@@ -209,8 +210,8 @@ local function lease_out(rows)
     redis.call('ZADD', leased, unpack(leases))
     redis.call('HSET', deliveries, unpack(entries))
     redis.call('HSET', token, 'last', string.format('%.0f', first + count - 1))
-    redis.call('PERSIST', token)
-    return leased_rows, first, deadline
+    if not last_token then redis.call('PERSIST', token) end
+    return leased_rows, string.format('%.0f', first), deadline
 end
 
 -- Seconds until something falls due by itself, -1 when nothing is known to.
@@ -225,7 +226,7 @@ local function next_due()
     return #moments == 0 and '-1' or string.format('%.6f', math.max(0, math.min(unpack(moments))))
 end
 
-local rows, kind, first, deadline = take_all(), 'taken', 0, '0'
+local rows, kind, first, deadline = take_all(), 'taken', '0', '0'
 if lease > 0 and #rows > 0 then
     rows, first, deadline = lease_out(rows)
     kind = 'leased'
@@ -241,7 +242,8 @@ if watched and (#rows > 0 or brought_back) and #first_rows(1) > 0 then wake_one(
 
 waits = waits == '1' and #rows == 0
 local next_moment = waits and next_due() or '-1'
-local head = string.format('%d %s %d %d %.0f %s%s', more and 1 or 0, next_moment, died, forgotten, first, deadline, lost)
+-- Put together piece by piece, which is much faster here than a format.
+local head = (more and '1 ' or '0 ') .. next_moment .. ' ' .. died .. ' ' .. forgotten .. ' ' .. first .. ' ' .. deadline .. lost
 local reply = hand_over(kind, head, rows)
 if kind == 'leased' and values then
     reply[#reply] = nil
