@@ -165,7 +165,8 @@ class HandOuts(Generic[T, Res]):
             raise
         except BaseException:
             for got in handed:
-                yield self._give_back(got)
+                if got.rows:
+                    yield self._give_back(got)
             raise
         return gathered
 
