@@ -112,9 +112,9 @@ class BaseSet(Generic[DriverT, LockT, Res, T]):
         self._operations = Operations(definition)
         self._endings = Endings(definition)
         self._letters = Letters(definition)
-        self._hand_outs: HandOuts[T, Res] = HandOuts(definition, self._operations, self._endings, self._new_reservation)
-        callers = callers_of(redis_client, definition.keys.call_prefix)
-        self._driver = self._driver_type(redis_client, name, callers, retry_safe=retry_safe)
+        self._hand_outs: HandOuts[T, Res] = HandOuts(definition, self._endings, self._new_reservation)
+        callers = callers_of(redis_client, definition.keys.call_prefix, recording=retry_safe)
+        self._driver = self._driver_type(redis_client, name, callers)
         self.lock = self._lock_type(redis_client, f"{name}__lock", expires=lock_expires, timeout=lock_timeout)
 
     @property

@@ -8,6 +8,7 @@ process has as many of them, for each client and set name, as it ever made calls
 import asyncio
 import os
 from collections import deque
+from collections.abc import Callable
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -27,53 +28,81 @@ class Caller:
         self.key = prefix + os.urandom(8).hex().encode()
         #: The number of its last call.
         self.number = 0
-        #: The number of the last call whose reply it has seen.
+        #: The number of the last call whose reply it has seen, or whose outcome changes nothing for it.
         self.seen = 0
 
 
 class Callers:
     """The callers of one set's name on one client, shared by all sets of that name in this process."""
 
-    def __init__(self, prefix: bytes) -> None:
+    def __init__(self, prefix: bytes, *, recording: bool) -> None:
+        #: Whether calls are numbered and recorded at all.
+        self.recording = recording
         self._prefix = prefix
         self._idle: deque[Caller] = deque()
+        #: Takes back callers whose last reply was seen: what it handed out has reached its taker. One step, in C, so
+        #: that an interrupt falls before it or after it.
+        self.accept: Callable[[list[Caller]], None] = self._idle.extend
+        self._unseen: deque[Caller] = deque()
         self._unsettled: deque[Caller] = deque()
         #: Who may listen for all that wait in an event loop.
         self.turns: Turns = WeakKeyDictionary()
         _pools.add(self)
 
     def lend(self, *, hands_out: bool) -> Caller:
-        """A caller for one call. For a hand-out, first one whose last hand-out was not seen: this call puts it back."""
-        try:
-            return self._unsettled.pop() if hands_out and self._unsettled else self._idle.pop()
-        except IndexError:
-            # Another thread may have been faster.
-            return Caller(self._prefix)
+        """A caller for one call.
 
-    def take_back(self, caller: Caller) -> None:
-        """Returns a caller whose last reply was seen, or whose repetition would change nothing."""
-        self._idle.append(caller)
+        First one whose last call nobody saw the end of, so that this one outdates it, should it be under way still. One
+        whose last hand-out was not seen is for a hand-out, which puts that back.
+        """
+        if hands_out and (caller := self.unsettled()):
+            return caller
+        caller = _pop(self._unseen) or _pop(self._idle) or Caller(self._prefix)
+        caller.seen = caller.number
+        return caller
 
-    def take_back_unsettled(self, caller: Caller) -> None:
-        """Returns a caller that does not know what its last hand-out took."""
-        self._unsettled.append(caller)
+    def unsettled(self) -> Caller | None:
+        """A caller that does not know what its last hand-out took, if there is one."""
+        return _pop(self._unsettled)
+
+    @property
+    def owe_several(self) -> bool:
+        """Whether more hand-outs are to be put back than one call can do."""
+        return len(self._unsettled) > 1
+
+    def leave_unseen(self, caller: Caller) -> None:
+        """Takes back a caller that does not know whether its last call, no hand-out, was executed."""
+        self._unseen.append(caller)
+
+    def leave_unsettled(self, callers: list[Caller]) -> None:
+        """Takes back callers that do not know what their last hand-out took."""
+        self._unsettled.extend(callers)
 
     def forget(self) -> None:
         """Drops all callers: after a fork they are the parent's."""
-        self._idle = deque()
-        self._unsettled = deque()
+        for callers in (self._idle, self._unseen, self._unsettled):
+            callers.clear()
+
+
+def _pop(callers: deque[Caller]) -> Caller | None:
+    """The last one, if any; another thread may take it first."""
+    try:
+        return callers.pop()
+    except IndexError:
+        return None
 
 
 _pools: "WeakSet[Callers]" = WeakSet()
-_by_client: "WeakKeyDictionary[Any, dict[bytes, Callers]]" = WeakKeyDictionary()
+_by_client: "WeakKeyDictionary[Any, dict[tuple[bytes, bool], Callers]]" = WeakKeyDictionary()
 
 
-def callers_of(client: Any, prefix: bytes) -> Callers:
+def callers_of(client: Any, prefix: bytes, *, recording: bool = True) -> Callers:
     """The callers of the set with this key prefix on this client; its own for a client that cannot be told apart."""
     try:
-        return _by_client.setdefault(client, {}).setdefault(prefix, Callers(prefix))
+        pools = _by_client.setdefault(client, {})
     except TypeError:
-        return Callers(prefix)
+        pools = {}
+    return pools.setdefault((prefix, recording), Callers(prefix, recording=recording))
 
 
 def _forget_all() -> None:

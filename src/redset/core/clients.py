@@ -8,7 +8,7 @@ from typing import Any
 
 from redset.exceptions import ClusterNameError, RedsetError, ServerFullError, WrongTypeError
 
-__all__ = ("AS_STORED", "explained", "longest_block", "script_is_unknown", "timed_out")
+__all__ = ("AS_STORED", "drop_idle_connections", "explained", "longest_block", "script_is_unknown", "timed_out")
 
 #: Has a reply left as bytes by a client that was made with ``decode_responses=True``.
 AS_STORED: dict[str, Any] = {"NEVER_DECODE": True}
@@ -22,6 +22,19 @@ def script_is_unknown(error: Exception) -> bool:
 def timed_out(error: Exception) -> bool:
     """Whether a socket's own time limit ended a call."""
     return any(kind.__name__ == "TimeoutError" for kind in type(error).__mro__)
+
+
+def drop_idle_connections(client: Any) -> None:
+    """Closes the connections that nobody uses: one of them may hold a reply that was never read."""
+    nodes = client.get_nodes() if hasattr(client, "get_nodes") else [client]
+    for node in nodes:
+        pool: Any = getattr(getattr(node, "redis_connection", node), "connection_pool", None)
+        if pool is not None:
+            try:
+                pool.disconnect(inuse_connections=False)
+            except TypeError:
+                # Old pools of the blocking kind only know all or nothing.
+                pool.disconnect()
 
 
 def longest_block(client: Any) -> float:

@@ -83,7 +83,11 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         except GeneratorExit:
             raise
         except BaseException:
-            yield from self._close()
+            try:
+                yield from self._close()
+            except Exception as trouble:
+                # What is wrong already says more; the leases run out by themselves.
+                log.warning("what a consumer had could not be given back: %s", trouble)
             raise
         yield from self._close()
         return None
@@ -136,7 +140,8 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         """Gives back what is unhandled: what was not begun as if undelivered, the one in hand as a failed attempt."""
         self._closed = True
         current, self._current = self._current, None
-        ends = [End("ack", one._delivery.stored, one.token) for one in self._to_ack]
+        acked = self._to_ack
+        ends = [End("ack", one._delivery.stored, one.token) for one in acked]
         ends += [End("again", one._delivery.stored, one.token) for one in self._ready]
         if current is not None and not current._ended:
             # A `break` and an exception look alike here, and an item that breaks its consumers must not loop for ever.
@@ -144,7 +149,9 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             current._ended = True
         self._to_ack, self._ready = [], deque()
         for start in range(0, len(ends), CHUNK):
-            yield self._endings.ends(ends[start : start + CHUNK])
+            answer = yield self._endings.ends(ends[start : start + CHUNK])
+            late = [start + position for position in answer.lost]
+            self._note_lost([acked[position] for position in late if position < len(acked)])
 
 
 def _as_callable(stop: Stop) -> Callable[[], bool]:

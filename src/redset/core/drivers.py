@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequen
 from typing import Any, TypeAlias, TypeVar
 
 from redset.core.callers import Caller, Callers, Turns
-from redset.core.clients import AS_STORED, explained, script_is_unknown, timed_out
+from redset.core.clients import AS_STORED, drop_idle_connections, explained, script_is_unknown, timed_out
 from redset.core.operations import Listen, Operation, Page, Plan, Sleep
 from redset.core.scripts import Script
 
@@ -31,16 +31,17 @@ SETTLING = 1.0
 class Driver:
     """Runs the operations of one set on a blocking client."""
 
-    __slots__ = ("_callers", "_execute", "_name")
+    __slots__ = ("_callers", "_client", "_execute", "_name")
 
-    def __init__(self, client: Any, name: str, callers: Callers, *, retry_safe: bool) -> None:
+    def __init__(self, client: Any, name: str, callers: Callers) -> None:
+        self._client = client
         self._execute: Callable[..., Any] = client.execute_command
         self._name = name
-        self._callers = callers if retry_safe else None
+        self._callers = callers
 
     def perform(self, operation: Operation[R]) -> R:
         """Performs one operation and returns what was read from its reply."""
-        return self._hold(_talk_about(operation, self._name, self._callers))
+        return self._hold(_talk_about(operation, self._name, self._callers, []))
 
     def follow(self, plan: Plan[R]) -> R:
         """Performs what ``plan`` yields, one after the other, and returns what it returns."""
@@ -60,7 +61,11 @@ class Driver:
             while True:
                 try:
                     reply = self._carry_out(request)
+                except Exception as error:
+                    request = talk.throw(error)
                 except BaseException as error:
+                    # An interrupt between sending and reading leaves a reply behind that would be taken for the next.
+                    drop_idle_connections(self._client)
                     request = talk.throw(error)
                 else:
                     request = talk.send(reply)
@@ -80,16 +85,15 @@ class Driver:
 class AsyncDriver:
     """Runs the operations of one set on an asyncio client; see :class:`Driver`."""
 
-    __slots__ = ("_callers", "_execute", "_name", "_turns")
+    __slots__ = ("_callers", "_execute", "_name")
 
-    def __init__(self, client: Any, name: str, callers: Callers, *, retry_safe: bool) -> None:
+    def __init__(self, client: Any, name: str, callers: Callers) -> None:
         self._execute: Callable[..., Any] = client.execute_command
         self._name = name
-        self._callers = callers if retry_safe else None
-        self._turns = callers.turns
+        self._callers = callers
 
     async def perform(self, operation: Operation[R]) -> R:
-        return await self._hold(_talk_about(operation, self._name, self._callers))
+        return await self._hold(_talk_about(operation, self._name, self._callers, []))
 
     async def follow(self, plan: Plan[R]) -> R:
         return await self._hold(_talk_through(plan, self._name, self._callers))
@@ -103,28 +107,38 @@ class AsyncDriver:
             behind = read.behind
 
     async def _hold(self, talk: Talk[R]) -> R:
-        turn = _Turn(self._turns)
+        turn = _Turn(self._callers.turns)
+        cancellations = _cancellations()
         patience: float | None = None
         try:
             request = next(talk)
             while True:
+                error: BaseException | None = None
                 try:
-                    if patience is None:
-                        reply = await self._carry_out(request, turn)
-                    else:
-                        async with asyncio.timeout(patience):
-                            reply = await self._carry_out(request, turn)
-                except BaseException as error:
-                    if not isinstance(error, Exception):
-                        patience = SETTLING
-                    request = talk.throw(error)
-                else:
+                    reply = await self._carry_out_within(patience, request, turn)
+                except BaseException as raised:
+                    error = raised
+                if _cancellations() > cancellations:
+                    # Python before 3.12 can swallow a cancellation that comes while a reply does.
+                    cancellations = _cancellations()
+                    error = error if isinstance(error, asyncio.CancelledError) else asyncio.CancelledError()
+                if error is None:
                     request = talk.send(reply)
+                    continue
+                if not isinstance(error, Exception):
+                    patience = SETTLING
+                request = talk.throw(error)
         except StopIteration as end:
             result: R = end.value
             return result
         finally:
             turn.end()
+
+    async def _carry_out_within(self, patience: float | None, request: Request, turn: "_Turn") -> Any:
+        if patience is None:
+            return await self._carry_out(request, turn)
+        async with asyncio.timeout(patience):
+            return await self._carry_out(request, turn)
 
     async def _carry_out(self, request: Request, turn: "_Turn") -> Any:
         if isinstance(request, tuple):
@@ -134,6 +148,12 @@ class AsyncDriver:
         if isinstance(request, Sleep):
             await asyncio.sleep(request.seconds)
         return None
+
+
+def _cancellations() -> int:
+    """How often somebody has asked for the end of this task."""
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
 
 
 class _Turn:
@@ -165,44 +185,53 @@ class _Turn:
             self._lock.release()
 
 
-def _talk_about(operation: Operation[R], name: str, callers: Callers | None) -> Talk[R]:
-    """One operation. One that changes something is numbered, so that it may arrive twice; without callers it is 0."""
-    caller: Caller | None = None
+def _talk_about(operation: Operation[R], name: str, callers: Callers, handed: list[Caller]) -> Talk[R]:
+    """One operation. One that changes something is numbered, so that it may arrive twice, or is 0.
+
+    A caller that was handed something, or may have been, is added to ``handed``, for whoever asked to say whether that
+    was received.
+    """
+    if not operation.recorded:
+        return operation.read((yield from _exchange(operation, _request(operation), name)))
+    if not callers.recording:
+        request = _request(operation, operation.keys[:1], NO_NUMBERS)
+        return operation.read((yield from _exchange(operation, request, name)))
+    hands_out, unanswered = operation.settle is not None, operation.unanswered
+    if operation.settle and callers.owe_several:
+        yield from _settle_all_but_one(operation.settle, name, callers)
+    asked_before = unanswered.caller if unanswered else None
+    # What was asked before and never answered is asked again, not a new question.
+    caller = asked_before or callers.lend(hands_out=hands_out)
     try:
-        if not operation.recorded:
-            request = _request(operation)
-        elif callers is None:
-            request = _request(operation, operation.keys[:1], NO_NUMBERS)
-        else:
-            caller = _caller_for(operation, callers)
-            request = _request(operation, (caller.key,), _numbers(caller))
-        try:
-            reply = yield request
-        except Exception as error:
-            reply = yield from _send_in_full(operation, request, name, error)
-        result = operation.read(reply)
+        caller.number += not asked_before
+        request = _request(operation, (caller.key,), _numbers(caller))
+        result = operation.read((yield from _exchange(operation, request, name)))
+        if hands_out and result:
+            handed.append(caller)
+            return result
     except BaseException as error:
-        if caller is not None and callers is not None:
-            if isinstance(error, Exception | GeneratorExit):
-                _leave_unseen(operation, caller, callers)
-            else:
-                yield from _break_off(operation, caller, callers)
+        _leave_unseen(operation, caller, callers, handed, error)
         raise
-    if caller is not None and callers is not None:
-        caller.seen = caller.number
-        if operation.unanswered is not None:
-            operation.unanswered.caller = None
-        callers.take_back(caller)
+    if unanswered:
+        unanswered.caller = None
+    # After a fork another process may ask the same again: a caller that was asked twice makes no further call.
+    if not asked_before:
+        callers.accept([caller])
     return result
 
 
-def _caller_for(operation: Operation[Any], callers: Callers) -> Caller:
-    """Who makes this call. What was asked before and never answered is asked again, not a new question."""
-    if operation.unanswered is not None and operation.unanswered.caller is not None:
-        return operation.unanswered.caller
-    caller = callers.lend(hands_out=operation.settle is not None)
-    caller.number += 1
-    return caller
+def _leave_unseen(
+    operation: Operation[Any], caller: Caller, callers: Callers, handed: list[Caller], error: BaseException
+) -> None:
+    """Who has to do with a call that ended in an error, so that nobody knows what it did."""
+    if operation.unanswered:
+        operation.unanswered.caller = caller
+    elif operation.settle is None:
+        callers.leave_unseen(caller)
+    elif isinstance(error, Exception):
+        callers.leave_unsettled([caller])
+    elif caller not in handed:
+        handed.append(caller)
 
 
 #: The numbers of a call of nobody.
@@ -221,68 +250,83 @@ def _request(operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequ
     return (verb, *keys, *args)
 
 
-def _send_in_full(operation: Operation[Any], request: Request, name: str, error: Exception) -> Talk[Any]:
-    """The same request with the whole script, when the error is that the server does not know it.
+def _exchange(operation: Operation[Any], request: Request, name: str) -> Talk[Any]:
+    """Sends a request, and once more with the whole script where the server does not know it; returns the reply.
 
     Not SCRIPT LOAD and the digest again: the server can lose the script in between.
     """
-    if isinstance(operation.verb, Script) and isinstance(request, tuple) and script_is_unknown(error):
+    try:
         try:
+            return (yield request)
+        except Exception as error:
+            if not isinstance(operation.verb, Script) or not isinstance(request, tuple) or not script_is_unknown(error):
+                raise
             return (yield ("EVAL", operation.verb.body, *request[2:]))
-        except Exception as second:
-            error = second
-    meaning = explained(error, name, operation.keys)
-    if meaning is None:
-        raise error
-    raise meaning from error
+    except Exception as error:
+        meaning = explained(error, name, operation.keys)
+        if meaning is None:
+            raise
+        raise meaning from error
 
 
-def _leave_unseen(operation: Operation[Any], caller: Caller, callers: Callers) -> None:
-    """Leaves a call whose reply nobody read to the next one: of the user's, for an end, or else of this caller's."""
-    if operation.unanswered is not None:
-        operation.unanswered.caller = caller
-    elif operation.settle is not None:
-        callers.take_back_unsettled(caller)
-    else:
-        callers.take_back(caller)
+def _talk_through(plan: Plan[R], name: str, callers: Callers) -> Talk[R]:
+    """The steps that a plan yields; what goes wrong with one is thrown into the plan.
 
-
-def _break_off(operation: Operation[Any], caller: Caller, callers: Callers) -> Talk[None]:
-    """Puts back at once what a hand-out may have been given that was interrupted or cancelled."""
-    if operation.settle is None:
-        _leave_unseen(operation, caller, callers)
-        return
-    caller.number += 1
+    What the plan was handed counts as received when it is through, and is put back when it is broken off.
+    """
+    handed: list[Caller] = []
+    settle: Callable[[], Operation[Any]] | None = None
+    accept = callers.accept
     try:
-        # Were the script unknown, nothing was handed out either.
-        settle = operation.settle()
-        yield _request(settle, (caller.key,), _numbers(caller))
-    except BaseException:
-        callers.take_back_unsettled(caller)
-        # Whatever this was, the interruption that is under way says more.
-        return
-    caller.seen = caller.number
-    callers.take_back(caller)
-
-
-def _talk_through(plan: Plan[R], name: str, callers: Callers | None) -> Talk[R]:
-    """The steps that a plan yields; what goes wrong with one is thrown into the plan."""
-    try:
-        step = next(plan)
-        while True:
-            try:
-                read: Any = None
-                if isinstance(step, Operation):
-                    read = yield from _talk_about(step, name, callers)
+        try:
+            step = next(plan)
+            while True:
+                try:
+                    read: Any = None
+                    if isinstance(step, Operation):
+                        settle = step.settle or settle
+                        read = yield from _talk_about(step, name, callers, handed)
+                    else:
+                        yield from _rest(step)
+                except BaseException as error:
+                    step = plan.throw(error)
                 else:
-                    yield from _rest(step)
-            except BaseException as error:
-                step = plan.throw(error)
-            else:
-                step = plan.send(read)
-    except StopIteration as end:
-        result: R = end.value
-        return result
+                    step = plan.send(read)
+        except StopIteration as end:
+            result: R = end.value
+            # An interrupt from here on until the taker has the result cannot be told from one after that.
+            received, handed = handed, []
+            accept(received)
+            return result
+    except BaseException as error:
+        if isinstance(error, Exception):
+            accept(handed)
+        elif isinstance(error, GeneratorExit):
+            callers.leave_unsettled(handed)
+        elif settle:
+            yield from _settle(handed, settle, name, callers)
+        raise
+
+
+def _settle_all_but_one(settle: Callable[[], Operation[Any]], name: str, callers: Callers) -> Talk[None]:
+    """Puts back all that nobody saw before more is handed out; the hand-out itself does it for the last of them."""
+    while callers.owe_several and (caller := callers.unsettled()):
+        yield from _settle([caller], settle, name, callers)
+
+
+def _settle(handed: list[Caller], settle: Callable[[], Operation[Any]], name: str, callers: Callers) -> Talk[None]:
+    """Puts back what was handed to somebody who was interrupted. What cannot be now is left to the next hand-out."""
+    while handed:
+        caller = handed.pop()
+        caller.number += 1
+        operation = settle()
+        try:
+            yield from _exchange(operation, _request(operation, (caller.key,), _numbers(caller)), name)
+        except BaseException:
+            # Whatever this was, the interruption that is under way says more.
+            callers.leave_unsettled([caller, *handed])
+            return
+        callers.accept([caller])
 
 
 def _rest(rest: Sleep | Listen) -> Talk[None]:

@@ -115,9 +115,10 @@ class Endings(Generic[T]):
         mine = list(reservations)
         batch = self._batch_of(mine, how)
         extending = bool(batch.ends) and batch.ends[0].verb == "extend"
-        for one in mine:
+        # An extension that was never answered is asked for anew: repeating it harms nothing.
+        for one in () if extending else mine:
             one._batch = batch
-            one._ending = one._ending or not extending
+            one._ending = True
         while batch.done < len(mine):
             chunk = slice(batch.done, batch.done + CHUNK)
             asked_at = time.monotonic()
@@ -133,7 +134,8 @@ class Endings(Generic[T]):
                     one._ends_at = asked_at + end.seconds
             batch.done += CHUNK
         for one in mine:
-            one._batch = None
+            if one._batch is batch:
+                one._batch = None
         lost = [mine[position] for position in batch.lost]
         for one in lost:
             # An extension that crossed an end of our own found no lease, but nothing was lost.

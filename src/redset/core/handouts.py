@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from redset.core.definition import Definition, seconds
 from redset.core.endings import End, Endings, log_deaths
 from redset.core.items import written_reason
-from redset.core.operations import CHUNK, Listen, Operation, Operations, Plan, Sleep
+from redset.core.operations import CHUNK, Listen, Operation, Plan, Sleep
 from redset.core.scripts import Script
 from redset.exceptions import DeserializationError
 from redset.reservations import BaseReservation, Delivery
@@ -54,6 +54,9 @@ class HandOut:
     def row(self, position: int) -> list[bytes]:
         """One row."""
         return self.rows[position * self.columns : (position + 1) * self.columns]
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
 
     @property
     def more(self) -> bool:
@@ -100,7 +103,6 @@ class HandOuts(Generic[T, Res]):
         "_items",
         "_keys",
         "_new_reservation",
-        "_operations",
         "_options",
         "_set",
     )
@@ -108,14 +110,12 @@ class HandOuts(Generic[T, Res]):
     def __init__(
         self,
         definition: Definition[T],
-        operations: Operations[T],
         endings: Endings[T],
         new_reservation: Callable[[Delivery[T]], Res],
     ) -> None:
         self._set = definition
         self._keys = definition.keys
         self._items = definition.items
-        self._operations = operations
         self._endings = endings
         self._new_reservation = new_reservation
         keys = definition.keys
@@ -147,11 +147,9 @@ class HandOuts(Generic[T, Res]):
         """Hands out chunk by chunk, until there are ``num`` or no more. Waits for the first only."""
         patience = Patience(wait) if wait != 0 else NONE
         gathered: list[X] = []
-        handed: list[HandOut] = []
         try:
             while (wanted := num - len(gathered)) > 0:
                 got = yield from self.wait_for(min(wanted, CHUNK), lease, patience)
-                handed.append(got)
                 gathered += yield from receive(got)
                 if not got.rows or (gathered and got.was_all):
                     break
@@ -161,13 +159,6 @@ class HandOuts(Generic[T, Res]):
             if not gathered:
                 raise
             log.exception("%s: no more than these %d can be had for now", self._set.name, len(gathered))
-        except GeneratorExit:
-            raise
-        except BaseException:
-            for got in handed:
-                if got.rows:
-                    yield self._give_back(got)
-            raise
         return gathered
 
     def _taken(self, got: HandOut) -> Plan[list[T]]:
@@ -221,13 +212,6 @@ class HandOuts(Generic[T, Res]):
             log.exception("%s: could not be moved to the dead letters: %r", self._set.name, letters)
         else:
             log.error("%s: cannot be loaded, moved to the dead letters: %r", self._set.name, letters)
-
-    def _give_back(self, got: HandOut) -> Operation[Any]:
-        if not got.lease:
-            return self._operations.put_back(got.rows)
-        return self._endings.ends(
-            [End("again", stored, got.first_token + i) for i, stored in enumerate(got.rows[:: got.columns])]
-        )
 
     def wait_for(
         self, limit: int, lease: float, patience: "Patience", acks: Sequence[BaseReservation[T]] = ()

@@ -112,25 +112,15 @@ class Operations(Generic[T]):
         row: list[bytes | str] = [written, self._items.identity(item)]
         if self._items.keyed:
             row.append(self._items.dump(item))
-        return self._add("any", row, lambda reply: None if b" " in reply else float(written))
 
-    def put_back(self, rows: Sequence[bytes]) -> Operation[None]:
-        """Adds items that were taken for good, given as the rows of a hand-out, unless they wait again."""
-        columns = self._items.columns(2)
-        added: list[bytes | str] = []
-        for start in range(0, len(rows), columns):
-            stored, score, *_ = row = rows[start : start + columns]
-            added += (score, stored)
-            if self._items.keyed:
-                added.append(row[-1])
-        return self._add("new", added, lambda _: None)
+        def read(reply: bytes) -> float | None:
+            return None if b" " in reply else float(written)
 
-    def _add(self, which: str, rows: Sequence[bytes | str], read: Callable[[bytes], R]) -> Operation[R]:
         keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.wake, self._keys.waiters)
         if not self._set.extended:
-            return Operation(ADD, keys, (which, *rows), read, recorded=True)
+            return Operation(ADD, keys, row, read, recorded=True)
         keys += (self._keys.values, self._keys.done, self._keys.dead)
-        return Operation(ADD, keys, (which, self._set.memory, *rows), read, recorded=True)
+        return Operation(ADD, keys, (self._set.memory, *row), read, recorded=True)
 
     def peek(self, position: int) -> Operation[T]:
         def read(reply: list[Any]) -> T:

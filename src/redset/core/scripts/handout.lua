@@ -105,7 +105,7 @@ local function put_back_unseen()
             items[#items + 1] = unseen.rows[i]
             tokens[#tokens + 1] = string.format('%.0f', first + #tokens)
         end
-        end_leases(items, tokens, function() return 'again', 0, '' end)
+        end_leases(items, tokens, function() return 'again', 0, '' end, true)
     end
 end
 if unseen then put_back_unseen() end

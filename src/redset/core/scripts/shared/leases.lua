@@ -92,8 +92,9 @@ local failed = {
 }
 
 -- Ends leases, or extends them. `items` were given under `tokens`; `how(i)` returns verb, seconds and text for each.
--- Returns the positions, from 0, each behind a space, of those whose lease was over; nothing changes for these.
-local function end_leases(items, tokens, how)
+-- Returns the positions, from 0, each behind a space, of those whose lease was over; nothing changes for these. What is
+-- put back `late` is taken even so, as long as nobody else has it.
+local function end_leases(items, tokens, how, late)
     if #items == 0 then return '' end
     local known = redis.call('HMGET', deliveries, unpack(items))
     local deadlines = redis.call('ZMSCORE', leased, unpack(items))
@@ -102,7 +103,8 @@ local function end_leases(items, tokens, how)
         local holder, attempt, score
         if known[i] then holder, attempt, score = string.match(known[i], '^(%S+) (%S+) (%S+)$') end
         -- A reservation that is named twice can only be ended once.
-        if holder == tokens[i] and tonumber(deadlines[i] or 0) > time and (not met[item] or how(i) == 'extend') then
+        local deadline = tonumber(deadlines[i] or 0)
+        if holder == tokens[i] and deadline > (late and 0 or time) and (not met[item] or how(i) == 'extend') then
             met[item] = true
             live[#live + 1] = item
             attempts[i], scores[i] = attempt, score
