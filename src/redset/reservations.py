@@ -221,5 +221,5 @@ class Stats:
     dead: int
     #: The lowest score that waits, or None.
     oldest_score: float | None
-    #: How many seconds the oldest due item has been due; None where scores are no times.
+    #: How many seconds the oldest due item has been due; None where scores are no times, and for one of minus infinity.
     lag: float | None

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition, seconds
@@ -32,6 +32,12 @@ class End(NamedTuple):
     seconds: float = 0.0
     #: nack, bury: why; again: the new score, if any.
     text: str = ""
+    #: Whether the delay was drawn: it is another one the next time the same is asked for.
+    drawn: bool = False
+
+    def asked_for(self) -> tuple[str, int, float | None, str]:
+        """What the user asked for, as far as it is the same when it is asked for again."""
+        return self.verb, self.token, None if self.drawn else self.seconds, self.text
 
 
 class Batch(Unanswered):
@@ -50,8 +56,8 @@ class Batch(Unanswered):
         self.now = 0.0
 
     def is_the_same(self, ends: list[End]) -> bool:
-        """A delay may differ, since a backoff is drawn anew."""
-        return [(end.verb, end.token) for end in ends] == [(end.verb, end.token) for end in self.ends]
+        """Whether the user asks for the same again."""
+        return [end.asked_for() for end in ends] == [end.asked_for() for end in self.ends]
 
 
 class Answer(NamedTuple):
@@ -74,31 +80,34 @@ class Endings(Generic[T]):
             self._keys += (keys.values, keys.done)
 
     def ack(self, reservations: Iterable[Res]) -> Plan[list[Res]]:
-        return self._end(reservations, lambda one: ("ack", 0.0, ""))
+        return self._end(reservations, lambda one: End("ack", one._delivery.stored, one.token))
 
     def nack(self, reservations: Iterable[Res], delay: float | None, reason: str) -> Plan[list[Res]]:
         fixed = None if delay is None else seconds(delay, "a delay")
+        _check_reason(reason)
 
-        def how(one: Res) -> tuple[str, float, str]:
+        def nack(one: Res) -> End:
             after = seconds(self._set.backoff(one.attempt), "what backoff returns") if fixed is None else fixed
-            return "nack", after, reason
+            return End("nack", one._delivery.stored, one.token, after, reason, drawn=fixed is None)
 
-        return self._end(reservations, how)
+        return self._end(reservations, nack)
 
     def again(self, reservations: Iterable[Res], delay: float, score: float | None) -> Plan[list[Res]]:
         after = seconds(delay, "a delay")
 
-        def how(one: Res) -> tuple[str, float, str]:
-            return "again", after, "" if score is None else written_score(score, one.item)
+        def again(one: Res) -> End:
+            new_score = "" if score is None else written_score(score, one.item)
+            return End("again", one._delivery.stored, one.token, after, new_score)
 
-        return self._end(reservations, how)
+        return self._end(reservations, again)
 
     def extend(self, reservations: Iterable[Res], lease: float) -> Plan[list[Res]]:
         lease = seconds(lease, "a lease", positive=True)
-        return self._end(reservations, lambda one: ("extend", lease, ""))
+        return self._end(reservations, lambda one: End("extend", one._delivery.stored, one.token, lease))
 
     def bury(self, reservations: Iterable[Res], reason: str) -> Plan[list[Res]]:
-        return self._end(reservations, lambda one: ("bury", 0.0, reason))
+        _check_reason(reason)
+        return self._end(reservations, lambda one: End("bury", one._delivery.stored, one.token, 0.0, reason))
 
     def one(self, ending: Plan[list[Res]]) -> Plan[None]:
         """The same for a single reservation: a lease that is lost is an error.
@@ -111,7 +120,7 @@ class Endings(Generic[T]):
                 "discarded, or the reservation was ended before"
             )
 
-    def _end(self, reservations: Iterable[Res], how: Any) -> Plan[list[Res]]:
+    def _end(self, reservations: Iterable[Res], how: Callable[[Res], End]) -> Plan[list[Res]]:
         mine = list(reservations)
         batch = self._batch_of(mine, how)
         extending = bool(batch.ends) and batch.ends[0].verb == "extend"
@@ -143,18 +152,14 @@ class Endings(Generic[T]):
                 one.lost.set()
         return lost
 
-    def _batch_of(self, reservations: Sequence[Res], how: Any) -> Batch:
+    def _batch_of(self, reservations: Sequence[Res], how: Callable[[Res], End]) -> Batch:
         """The batch to send: the one that was never answered, when the same is asked for again."""
         for one in reservations:
             if not isinstance(one, BaseReservation):
                 raise TypeError(f"{one!r} is not a reservation")
             if one._delivery.set_name != self._set.name:
                 raise ValueError(f"{one!r} is of the set {one._delivery.set_name!r}, not of {self._set.name!r}")
-        ends = [
-            End(verb, one._delivery.stored, one.token, after, text)
-            for one in reservations
-            for verb, after, text in [how(one)]
-        ]
+        ends = [how(one) for one in reservations]
         before = reservations[0]._batch if reservations else None
         return before if before is not None and before.is_the_same(ends) else Batch(ends)
 
@@ -170,6 +175,11 @@ class Endings(Generic[T]):
             return Answer(float(now), list(map(int, lost)))
 
         return Operation(END, self._keys, args, read, recorded=True, unanswered=unanswered)
+
+
+def _check_reason(reason: Any) -> None:
+    if not isinstance(reason, str):
+        raise TypeError(f"a reason must be a str, not {reason!r}")
 
 
 def log_deaths(name: str, died: int, forgotten: int) -> None:

@@ -246,9 +246,9 @@ class HandOuts(Generic[T, Res]):
 
     def _bury(self, letters: Sequence[tuple[bytes, bytes, bytes, bytes]]) -> Operation[int]:
         keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.dead, self._keys.letters)
-        if self._items.keyed:
-            keys += (self._keys.values,)
-        args: list[bytes | str] = [str(self._set.max_dead)]
+        if self._set.extended:
+            keys += (self._keys.values, self._keys.done)
+        args: list[bytes | str] = [f"{self._set.max_dead} {self._set.memory}"]
         for letter in letters:
             args += letter
         return Operation(BURY, keys, args, int, recorded=True)

@@ -6,6 +6,7 @@ both. Here are the operations that add, look and remove; those that hand out are
 that end a lease in :mod:`redset.core.endings`.
 """
 
+import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
@@ -246,7 +247,8 @@ class Operations(Generic[T]):
         def read(reply: list[Any]) -> Stats:
             waiting, due, leased, expired, delayed, parked, done, dead = map(int, reply[:8])
             now, oldest = float(reply[8]), read_score(*reply[9:] or [None])
-            lag = max(0.0, now - (now if oldest is None else oldest)) if kind.timed else None
+            since = now if oldest is None else oldest
+            lag = max(0.0, now - since) if kind.timed and since > -math.inf else None
             return Stats(waiting, due, leased, expired, delayed, parked, done, dead, oldest, lag)
 
         keys = (self._keys.waiting, self._keys.leased, self._keys.parked, self._keys.dead, self._keys.done)

@@ -29,10 +29,21 @@ local function wait_again(item, score)
     brought_back = true
 end
 
+-- The score of an item that was added while it was leased: parked, or not met by a hand-out yet.
+local function newer_score(item, parked_score)
+    return redis.call('ZSCORE', waiting, item) or parked_score
+end
+
 -- An item that may not be tried again: it dies, or starts afresh if it was added meanwhile and nothing is remembered.
 local function give_up(item, attempts, score, reason, parked_score)
     redis.call('HDEL', deliveries, item)
-    if parked_score and not done then
+    if done then
+        redis.call('ZREM', waiting, item)
+        parked_score = nil
+    else
+        parked_score = newer_score(item, parked_score)
+    end
+    if parked_score then
         wait_again(item, parked_score)
     else
         die(item, attempts, score, reason)
@@ -41,6 +52,7 @@ end
 
 -- An item to be tried again, after `seconds`. What was added meanwhile waits for nothing.
 local function try_again(item, attempts, score, seconds, parked_score)
+    parked_score = newer_score(item, parked_score)
     if parked_score or seconds <= 0 then
         if attempts == 0 then
             redis.call('HDEL', deliveries, item)

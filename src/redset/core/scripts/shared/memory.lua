@@ -27,6 +27,10 @@ local function remember_done(items)
     redis.call('ZADD', done, unpack(members))
     local over = redis.call('ZRANGE', done, '-inf', clock, 'BYSCORE', 'LIMIT', '0', 2 * #items + 100)
     if #over > 0 then redis.call('ZREMRANGEBYRANK', done, '0', #over - 1) end
-    -- The last one takes the key with it, when nobody comes any more.
-    if redis.call('TTL', done) < remember then redis.call('EXPIRE', done, math.ceil(remember) + 1) end
+    -- The last one takes the key with it, when nobody comes any more. TTL rounds, so there is a second to spare; a
+    -- server takes no time to live much longer than a lifetime.
+    local whole = math.min(remember, 2e9)
+    if redis.call('TTL', done) < whole + 1 then
+        redis.call('EXPIRE', done, string.format('%d', math.ceil(whole) + 2))
+    end
 end
