@@ -138,6 +138,9 @@ class Twin:
         return self._face.adapt(found)
 
     def __len__(self) -> int:
+        if not hasattr(self._original, "count"):
+            # What list() expects of an iterator, which it asks all the same.
+            raise TypeError(f"{self._original!r} has no len()")
         return int(self._call(self._original.count))
 
     def __bool__(self) -> bool:

@@ -87,7 +87,7 @@ def test_polling_with_a_scheduled_set(raw: Any) -> None:
 
 @pytest.mark.conformance
 def test_named_tuples(raw: Any) -> None:
-    Visit = collections.namedtuple("Visit", ["url", "depth"])  # noqa: PYI024 - as one wrote it then
+    Visit = collections.namedtuple("Visit", ["url", "depth"])
     visits = SortedSet(raw, "visits", scorer=lambda visit: visit.depth, serializer=NamedtupleSerializer(Visit))
     visits.add(Visit("b", 2))
     visits.add(Visit("a", 1))

@@ -184,7 +184,7 @@ class TestFaces:
         assert list(jobs) == ["a", "bb", "ccc"]
         assert jobs.name == "jobs"
         assert "jobs" in repr(jobs)
-        assert jobs == jobs  # noqa: PLR0124 - the twin of an awaited set must be equal to itself
+        assert jobs == jobs
         assert jobs != "jobs"
 
     def test_errors_come_out(self, jobs: Any) -> None:

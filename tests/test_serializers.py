@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import json
@@ -81,7 +81,7 @@ json_values = st.recursive(
     max_leaves=20,
 )
 
-moments = st.datetimes(timezones=st.just(datetime.UTC))
+moments = st.datetimes(timezones=st.just(dt.UTC))
 
 TYPED_VALUES: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
     "dataclass": (Page, st.builds(Page, text, st.integers(), finite, st.lists(text))),
@@ -94,8 +94,8 @@ TYPED_VALUES: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
     "sets": (list[set[tuple[int, str]]], st.lists(st.sets(st.tuples(st.integers(), text)))),
     "int keys": (dict[int, set[int]], st.dictionaries(st.integers(), st.sets(st.integers()))),
     "uuid keys": (dict[uuid.UUID, str], st.dictionaries(st.uuids(), text)),
-    "dates": (dict[datetime.date, Colour], st.dictionaries(st.dates(), st.sampled_from(Colour))),
-    "moments": (tuple[datetime.datetime, ...], st.lists(moments).map(tuple)),
+    "dates": (dict[dt.date, Colour], st.dictionaries(st.dates(), st.sampled_from(Colour))),
+    "moments": (tuple[dt.datetime, ...], st.lists(moments).map(tuple)),
     "bytes": (bytes, st.binary()),
     "any": (Any, json_values),
 }

@@ -71,8 +71,8 @@ def a_set_can_be_annotated(client: redis.Redis) -> None:
 
 
 def every_method_knows_the_item(tasks: ScheduledSet[Task], task: Task) -> None:
-    assert_type(tasks.add(task), float)
-    assert_type(tasks.add(task, score=1), float)
+    assert_type(tasks.add(task), float | None)
+    assert_type(tasks.add(task, score=1), float | None)
     assert_type(tasks.pop(), Task)
     assert_type(tasks.take(3), list[Task])
     assert_type(tasks.peek(), Task)
@@ -115,7 +115,7 @@ async def the_asyncio_face_knows_the_same(client: redis.asyncio.Redis, task: Tas
     tasks = redset.aio.ScheduledSet(client, "n", serializer=TaskSerializer())
     assert_type(tasks, redset.aio.ScheduledSet[Task])
 
-    assert_type(await tasks.add(task), float)
+    assert_type(await tasks.add(task), float | None)
     assert_type(await tasks.pop(), Task)
     assert_type(await tasks.take(3), list[Task])
     assert_type(await tasks.peek(), Task)
@@ -137,7 +137,7 @@ async def the_asyncio_face_knows_the_same(client: redis.asyncio.Redis, task: Tas
 
 async def what_would_block_is_a_mistake(tasks: redset.aio.SortedSet[Task], task: Task) -> None:
     len(tasks)  # type: ignore[arg-type]
-    task in tasks  # type: ignore[operator]  # noqa: B015
+    task in tasks  # type: ignore[operator]
     tasks[0]  # type: ignore[index]
     for _ in tasks:  # type: ignore[attr-defined]
         pass

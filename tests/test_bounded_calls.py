@@ -1,0 +1,261 @@
+"""No call holds the server for long, whatever it meets: it stops, says that there is more, and is made again.
+
+The server's own times are printed (pytest -s). Promised are 5 ms a call at most. On a busy machine any call can take
+longer, so what is asserted is how much of a processor's time each takes on the average, and the number of calls.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import redset
+from invariants import RawSet
+from servers import Place, Server, wait_until
+
+MANY = 100_000
+#: Milliseconds that are promised, times what a slower machine may take. A call that did all at once takes hundreds.
+LIMIT = 5.0 * 4
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@dataclass
+class Calls:
+    """How many calls of scripts there were, and for how many milliseconds they held the server."""
+
+    count: int = 0
+    mean: float = 0.0
+    longest: float = 0.0
+    #: A processor's time for each, with reading it, replying and all else that the server does.
+    busy: float = 0.0
+
+    def assert_short(self, what: str, *, at_least: int) -> None:
+        print(
+            f"{what}: {self.count} calls, {self.mean:.2f} ms each ({self.busy:.2f} ms of a processor), "
+            f"the longest {self.longest:.2f} ms"
+        )
+        assert self.count >= at_least
+        assert self.busy < LIMIT
+
+
+@pytest.fixture
+def timed(raw: Any, here: Place) -> Callable[..., Any]:
+    """Notes the calls of scripts in a block of code, as the server counts and times them."""
+    if not isinstance(here, Server):
+        pytest.skip("the statistics of a single server are looked at")
+
+    @contextmanager
+    def block() -> Iterator[Calls]:
+        calls = Calls()
+        raw.config_set("slowlog-max-len", 5000)
+        raw.config_set("slowlog-log-slower-than", 200)
+        raw.slowlog_reset()
+        raw.config_resetstat()
+        busy = processor_time(raw)
+        yield calls
+        busy = processor_time(raw) - busy
+        known = raw.info("commandstats")
+        scripts = [known[f"cmdstat_{name}"] for name in ("eval", "evalsha") if f"cmdstat_{name}" in known]
+        calls.count = sum(script["calls"] for script in scripts)
+        calls.busy = busy / calls.count
+        calls.mean = sum(script["usec"] for script in scripts) / calls.count / 1000
+        slow = [entry["duration"] for entry in raw.slowlog_get(5000) if entry["command"].startswith(b"EVAL")]
+        calls.longest = max(slow, default=0) / 1000
+
+    return block
+
+
+def processor_time(raw: Any) -> float:
+    """Of the server, in milliseconds."""
+    used = raw.info("cpu")
+    return 1000 * float(used["used_cpu_user"] + used["used_cpu_sys"])
+
+
+def fill(raw: Any, count: int = MANY) -> None:
+    """As another program would."""
+    for start in range(0, count, 1000):
+        raw.zadd("jobs", {f"{number:06}": 1 for number in range(start, start + 1000)})
+
+
+def lease_all(jobs: Any) -> list[Any]:
+    reservations: list[Any] = jobs.reserve_many(MANY, lease=600)
+    assert len(jobs) == 0
+    return reservations
+
+
+def let_all_leases_run_out(jobs: Any) -> None:
+    assert jobs.extend(lease_all(jobs), lease=0.001) == []
+    wait_until(lambda: jobs.stats().expired == MANY)
+
+
+@pytest.fixture
+def jobs(raw: Any) -> Any:
+    return redset.SortedSet(raw, "jobs")
+
+
+def test_a_hand_out_that_meets_many_expired_leases_gives_what_it_has(jobs: Any, raw: Any, timed: Any) -> None:
+    fill(raw)
+    let_all_leases_run_out(jobs)
+
+    with timed() as calls:
+        assert jobs.pop() is not None
+
+    calls.assert_short("a pop that meets 100,000 expired leases", at_least=1)
+    assert calls.count == 1, "it need not go on: it has what was asked for"
+    assert jobs.stats().expired > MANY / 2
+
+
+@pytest.mark.parametrize("reserves", [False, True], ids=["take", "reserve"])
+def test_many_expired_leases_all_come_back(jobs: Any, raw: Any, timed: Any, reserves: bool) -> None:
+    fill(raw)
+    let_all_leases_run_out(jobs)
+
+    with timed() as calls:
+        taken = jobs.reserve_many(MANY, lease=600) if reserves else jobs.take(MANY)
+
+    calls.assert_short("taking 100,000 whose lease ran out", at_least=100)
+    assert len(taken) == MANY
+    assert len({one.item if reserves else one for one in taken}) == MANY
+    RawSet(raw, "jobs").check()
+
+
+def test_many_expired_leases_without_attempts_left_become_dead_letters(jobs: Any, raw: Any, timed: Any) -> None:
+    fill(raw)
+    let_all_leases_run_out(jobs)
+    once = redset.SortedSet(raw, "jobs", max_attempts=1)
+
+    with timed() as calls:
+        assert once.take(1) == []
+
+    calls.assert_short("100,000 that die, of which 10,000 are kept", at_least=100)
+    assert len(once.dead_letters) == 10_000
+    RawSet(raw, "jobs").check()
+
+
+def test_many_waiting_items_that_are_all_leased_are_parked(jobs: Any, raw: Any, timed: Any) -> None:
+    fill(raw)
+    lease_all(jobs)
+    fill(raw)
+    raw.zadd("jobs", {"free": 2})
+
+    with timed() as calls:
+        assert jobs.pop() == "free"
+
+    calls.assert_short("a pop that has to park 100,000", at_least=100)
+    assert (jobs.stats().parked, len(jobs)) == (MANY, 0)
+
+
+def test_one_that_takes_many_of_which_most_are_leased_is_no_longer(jobs: Any, raw: Any, timed: Any) -> None:
+    fill(raw)
+    lease_all(jobs)
+    fill(raw)
+
+    with timed() as calls:
+        assert jobs.take(1000) == []
+
+    calls.assert_short("a take(1000) that has to park 100,000", at_least=50)
+    assert jobs.stats().parked == MANY
+
+
+def test_many_waiting_items_that_are_done_are_dropped(raw: Any, timed: Any) -> None:
+    jobs = redset.SortedSet(raw, "jobs", remember=600)
+    fill(raw)
+    assert len(jobs.take(MANY)) == MANY
+    fill(raw)
+    raw.zadd("jobs", {"new": 2})
+
+    with timed() as calls:
+        assert jobs.pop() == "new"
+
+    calls.assert_short("a pop that has to drop 100,000 that are done", at_least=100)
+    assert len(jobs) == 0
+
+
+def test_memories_that_are_over_are_forgotten_a_few_at_a_time(raw: Any, timed: Any) -> None:
+    jobs = redset.SortedSet(raw, "jobs", remember=1)
+    fill(raw)
+    assert len(jobs.take(MANY)) == MANY
+    time.sleep(1.1)
+
+    with timed() as calls:
+        for number in range(20):
+            jobs.add(str(number))
+            assert jobs.take(10) == [str(number)]
+
+    calls.assert_short("calls that meet 100,000 memories that are over", at_least=40)
+
+
+def test_many_backoffs_that_are_over_come_back(jobs: Any, raw: Any, timed: Any) -> None:
+    fill(raw)
+    jobs.nack(lease_all(jobs), delay=0.001)
+
+    with timed() as calls:
+        taken = jobs.take(MANY)
+
+    calls.assert_short("taking 100,000 whose backoff is over", at_least=100)
+    assert len(taken) == MANY
+
+
+def test_when_many_dead_letters_are_too_many_a_few_go_with_each_that_comes(jobs: Any, raw: Any, timed: Any) -> None:
+    fill(raw, 30_000)
+    everything = redset.SortedSet(raw, "jobs", max_dead=None, max_attempts=1)
+    everything.nack(everything.reserve_many(30_000))
+    assert len(everything.dead_letters) == 30_000
+    few = redset.SortedSet(raw, "jobs", max_dead=10)
+
+    with timed() as calls:
+        for number in range(3):
+            few.add(str(number))
+            few.reserve().bury()
+
+    calls.assert_short("burying when there are 30,000 dead letters, of which 10 may be kept", at_least=6)
+    assert {letter.item for letter in few.dead_letters[:3]} == {"0", "1", "2"}
+
+
+@pytest.mark.parametrize("verb", ["retry_all", "clear"])
+def test_many_dead_letters_end_a_few_at_a_time(raw: Any, timed: Any, verb: str) -> None:
+    jobs = redset.SortedSet(raw, "jobs", max_dead=None, max_attempts=1)
+    fill(raw, 20_000)
+    jobs.nack(lease_all(jobs))
+
+    with timed() as calls:
+        assert getattr(jobs.dead_letters, verb)() == 20_000
+
+    calls.assert_short(f"{verb} of 20,000 dead letters", at_least=20)
+    assert len(jobs.dead_letters) == 0
+
+
+@pytest.mark.parametrize("verb", ["ack", "nack", "again", "extend"])
+def test_many_leases_end_a_few_at_a_time(jobs: Any, raw: Any, timed: Any, verb: str) -> None:
+    fill(raw, 20_000)
+    reservations = lease_all(jobs)
+
+    with timed() as calls:
+        lost = jobs.extend(reservations, 600) if verb == "extend" else getattr(jobs, verb)(reservations)
+
+    calls.assert_short(f"{verb} of 20,000", at_least=20)
+    assert lost == []
+
+
+def test_clearing_a_large_set_is_one_short_call(jobs: Any, raw: Any, timed: Any) -> None:
+    fill(raw)
+    lease_all(jobs)
+    fill(raw)
+
+    with timed() as calls:
+        assert jobs.clear()
+
+    calls.assert_short("clearing 100,000 leased and 100,000 waiting", at_least=1)
+
+
+def test_taking_all_of_a_large_set_is_many_short_calls(jobs: Any, raw: Any, timed: Any) -> None:
+    fill(raw)
+
+    with timed() as calls:
+        assert len(jobs.take(MANY)) == MANY
+
+    calls.assert_short("taking 100,000", at_least=100)
