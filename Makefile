@@ -3,7 +3,8 @@
 #   make demo     the main job on an embedded server and the files of this Python installation
 #   make test     the whole suite, with coverage
 #   make lint     formatting, lint, types
-#   make matrix   the other Pythons, and the conformance tests on every server and client that can be had
+#   make matrix   the conformance tests on every server and client that can be had
+#   make pythons  the whole suite on every Python that can be had
 #   make bench    speed, as ratios to the bare client
 #   make format   formats the sources
 
@@ -14,7 +15,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint matrix bench format clean
+.PHONY: demo test lint matrix pythons bench format clean
 
 demo: .venv/for-demo
 	@$(BIN)/redset demo
@@ -29,6 +30,10 @@ lint: .venv/for-development
 
 matrix: .venv/for-development
 	@$(BIN)/python tests/matrix.py
+
+# A version manager gives what it has only when it is asked for all of it.
+pythons: .venv/for-development
+	@PYENV_VERSION=$$(pyenv versions --bare 2>/dev/null | paste -sd:) $(BIN)/nox --session test
 
 bench: .venv/for-development
 	@$(BIN)/python benchmarks/run.py

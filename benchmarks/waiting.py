@@ -71,15 +71,15 @@ def _print(face: str, way: str, what: str, late: list[float]) -> None:
 # The producer: each adds an item that says when it is to be there.
 
 
-def _add(jobs: Any, client: Any) -> None:
+def _add(jobs: Any, _client: Any) -> None:
     jobs.add(repr(time.time()), score=1)
 
 
-def _add_by_another_program(jobs: Any, client: Any) -> None:
+def _add_by_another_program(_jobs: Any, client: Any) -> None:
     client.zadd("jobs", {repr(time.time()): 1})
 
 
-def _add_what_falls_due(jobs: Any, client: Any) -> None:
+def _add_what_falls_due(jobs: Any, _client: Any) -> None:
     due_at = time.time() + random.uniform(0.05, 0.4)
     jobs.add(repr(due_at), score=due_at)
 

@@ -1,4 +1,4 @@
-"""Runs the suite on the other Pythons, and its conformance part on every server and with every kind of client.
+"""Runs the conformance part of the suite on every server and with every kind of client.
 
 A program, no test: ``make matrix``. Says what it had to leave out and why, and ends with the sum of all runs.
 """
@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "build" / "matrix"
 PYTEST = [sys.executable, "-m", "pytest", "-m", "conformance", "--numprocesses=2", "--dist=worksteal"]
 NOX = [sys.executable, "-m", "nox", "--session"]
-PYTHONS = ["3.11", "3.12", "3.13"]
 #: Every server and every kind of client, in as few pairs as that takes.
 PAIRS = (
     ("valkey-9.1", "redis-resp3"),
@@ -59,15 +58,12 @@ def main() -> int:
 
 
 def runs() -> Iterator[Run]:
-    """What is tested beside what ``make test`` does: that Python, that server and that client."""
+    """What is tested beside what ``make test`` does: that server and that client."""
     for server, client in PAIRS:
         if is_to_be_had(server):
             yield Run(f"{server} {client}", PYTEST, {"REDSET_TEST_SERVER": server, "REDSET_TEST_CLIENT": client})
     yield Run("oldest redis-py", [*NOX, "oldest", "--"])
     yield Run("oldest redis-py decode", [*NOX, "oldest", "--"], {"REDSET_TEST_CLIENT": "redis-decode"})
-    for python in PYTHONS:
-        if python != "{}.{}".format(*sys.version_info):
-            yield Run(f"python {python}", [*NOX, f"test-{python}", "--"], with_all_pythons())
 
 
 def is_to_be_had(server: str) -> bool:
@@ -78,14 +74,6 @@ def is_to_be_had(server: str) -> bool:
         print(f"{server}: left out: {reason}", flush=True)
         return False
     return True
-
-
-def with_all_pythons() -> dict[str, str]:
-    """Makes pyenv give what it has, where it is in use; else only the default one can be found."""
-    if os.environ.get("PYENV_VERSION") or shutil.which("pyenv") is None:
-        return {}
-    installed = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False)
-    return {"PYENV_VERSION": ":".join(installed.stdout.split())}
 
 
 def result_of(run: Run) -> Counter[str]:

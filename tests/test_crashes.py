@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -77,7 +78,7 @@ def test_whatever_consumers_that_are_killed_had_in_hand_is_handled_by_others(pro
 
     for _ in range(8):
         victim = consumers.pop(0)
-        wait_until(lambda pid=victim.pid: bool(raw.sismember("at work", pid)))
+        wait_until(partial(raw.sismember, "at work", victim.pid))
         victim.kill()
         victim.join()
         consumers.append(process(consume_slowly))
@@ -229,7 +230,7 @@ def consume_and_count(url: str) -> None:
 
 
 class Traffic:
-    """Producers and consumers that add and take all the while, each in a thread of its own; in bursts of one or many."""
+    """Producers and consumers that add and take all the while, each in a thread of its own."""
 
     def __init__(self, jobs: Any, takes: Callable[[Any], list[str]]) -> None:
         self._jobs = jobs
