@@ -143,7 +143,7 @@ class Model:
 
     def try_again(self, item: str, attempts: int, score: float, delay: float) -> None:
         self.leased.pop(item)
-        if delay and item not in self.parked:
+        if delay and item not in self.parked and item not in self.waiting:
             self.leased[item] = Delivered(0, self.now + delay, attempts, score)
             return
         if attempts:

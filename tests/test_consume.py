@@ -435,14 +435,16 @@ def test_a_consumer_waits_for_what_is_added(jobs: SortedSet[str]) -> None:
     seen: list[str] = []
 
     def consume() -> None:
-        for reservation in jobs.consume(wait=60, stop=lambda: len(seen) == 3):
-            seen.append(reservation.item)
+        seen.extend(one.item for one in jobs.consume(wait=60, stop=lambda: len(seen) == 3))
+
+    def add(item: str, number: int) -> None:
+        jobs.add(item, score=1)
+        wait_until(lambda: len(seen) == number)
 
     consumer = threading.Thread(target=consume, daemon=True)
     consumer.start()
     for number, item in enumerate("abc", 1):
-        jobs.add(item, score=1)
-        wait_until(lambda: len(seen) == number)
+        add(item, number)
 
     consumer.join(20)
     assert seen == ["a", "b", "c"]
@@ -460,8 +462,7 @@ def test_many_consumers_share_the_items(face: Any, kind: str, raw: Any) -> None:
     seen: list[str] = []
 
     def consume() -> None:
-        for reservation in getattr(face, kind)("jobs").consume(batch=3, wait=0):
-            seen.append(reservation.item)
+        seen.extend(items_of(getattr(face, kind)("jobs").consume(batch=3, wait=0)))
 
     consumers = [threading.Thread(target=consume, daemon=True) for _ in range(4)]
     for consumer in consumers:
@@ -535,12 +536,11 @@ async def next_attempts(jobs: Any) -> dict[str, int]:
     return {one.item: one.attempt for one in await jobs.reserve_many(10)}
 
 
-def test_leaving_an_async_for_gives_back_soon(in_asyncio: Any) -> None:
+def test_leaving_an_async_for_gives_back_soon(in_asyncio: Any, raw: Any) -> None:
     async def leave(jobs: Any) -> None:
         async for _ in jobs.consume(batch=3, wait=0):
             break
-        while await jobs.count() < 3:
-            await asyncio.sleep(0)
+        await asyncio.to_thread(wait_until, lambda: raw.zcard("jobs") == 3)
         assert await next_attempts(jobs) == {"a": 2, "b": 1, "c": 1}
 
     in_asyncio(leave)
@@ -581,12 +581,12 @@ def test_a_body_that_is_cancelled_gives_back(in_asyncio: Any) -> None:
 @pytest.mark.parametrize("turns", range(20))
 def test_a_consumer_that_is_cancelled_at_any_moment_ends_and_loses_nothing(in_asyncio: Any, turns: int) -> None:
     async def cancel(jobs: Any) -> None:
-        done: list[str] = []
+        done: set[str] = set()
 
         async def consume() -> None:
             async with jobs.consume(batch=2, wait=0) as consumption:
                 async for reservation in consumption:
-                    done.append(reservation.item)
+                    done.add(reservation.item)
 
         consumer = asyncio.create_task(consume())
         for _ in range(turns):
@@ -604,15 +604,14 @@ def test_a_consumer_that_is_cancelled_at_any_moment_ends_and_loses_nothing(in_as
 def test_an_event_of_asyncio_stops_a_consumer(in_asyncio: Any) -> None:
     async def stop(jobs: Any) -> None:
         event = asyncio.Event()
-        seen = []
+        seen: asyncio.Queue[str] = asyncio.Queue()
 
         async def consume() -> None:
             async for reservation in jobs.consume(stop=event):
-                seen.append(reservation.item)
+                seen.put_nowait(reservation.item)
 
         consumer = asyncio.create_task(consume())
-        while len(seen) < 3:
-            await asyncio.sleep(0.001)
+        assert [await seen.get() for _ in range(3)] == ["a", "b", "c"]
         event.set()
         async with asyncio.timeout(20):
             await consumer

@@ -208,11 +208,15 @@ def test_a_server_that_is_out_of_reach_for_too_long_is_a_lost_lease(raw: Any, mo
         assert time.monotonic() >= reservation._ends_at
 
 
+def wait_for_extension(reservation: Any) -> None:
+    before = reservation.deadline
+    wait_until(lambda: reservation.deadline > before)
+
+
 def test_a_lease_of_a_loop_can_be_kept_alive(jobs: SortedSet[str]) -> None:
     for reservation in jobs.consume(lease=LEASE, wait=0):
         with reservation.keep_alive():
-            first = reservation.deadline
-            wait_until(lambda: reservation.deadline > first)
+            wait_for_extension(reservation)
 
     assert jobs.stats().leased == 0
     assert len(jobs) == 0
@@ -247,8 +251,7 @@ async def for_ever() -> None:
 
 
 async def eventually(true: Callable[[], bool]) -> None:
-    while not true():
-        await asyncio.sleep(0.005)
+    await asyncio.to_thread(wait_until, true)
 
 
 def test_a_task_extends_the_lease_while_the_block_runs(in_asyncio: Any) -> None:
@@ -362,7 +365,7 @@ def test_what_an_async_block_ends_itself_is_not_lost(in_asyncio: Any, end: str) 
     async def finish(jobs: Any, reservation: Any) -> None:
         async with reservation.keep_alive():
             await getattr(reservation, end)()
-            await eventually(lambda: not any(task.get_name() == "redset keep_alive" for task in asyncio.all_tasks()))
+            await asyncio.wait([task for task in asyncio.all_tasks() if task.get_name() == "redset keep_alive"])
         assert not reservation.lost
 
     in_asyncio(finish)
