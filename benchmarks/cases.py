@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from measure import Comparison, Side
-from stage import BARE, REDSET, Kind, Stage
+from stage import BARE, KEYED, REDSET, Kind, Stage
 
 __all__ = ("BENCHMARKS", "Benchmark")
 
@@ -209,6 +209,94 @@ def consume_100(stage: Stage) -> Comparison:
 
     redset = a_batch if stage.face == "blocking" else a_batch_awaited
     return Comparison("ZPOPMIN 100", bare=_zpopmin(stage, 100), redset=Side(REDSET, redset))
+
+
+# What a set is asked for beside: compared with the same set without it.
+
+
+@benchmark("keyed-add", "time")
+def keyed_add(stage: Stage) -> Comparison:
+    return Comparison("without a key", bare=Side(REDSET, stage.set().add), redset=Side(KEYED, stage.keyed().add))
+
+
+def keyed_take(stage: Stage, number: int) -> Comparison:
+    without, keyed = stage.set(), stage.keyed()
+    return Comparison(
+        "without a key",
+        bare=Side(REDSET, lambda _: without.take(number)),
+        redset=Side(KEYED, lambda _: keyed.take(number)),
+    )
+
+
+@benchmark("keyed-pop", "time", taken_by_each=1)
+def keyed_pop(stage: Stage) -> Comparison:
+    without, keyed = stage.set(), stage.keyed()
+    return Comparison(
+        "without a key", bare=Side(REDSET, lambda _: without.pop()), redset=Side(KEYED, lambda _: keyed.pop())
+    )
+
+
+@benchmark("keyed-take-1000", "time", calls=10, taken_by_each=1000)
+def keyed_take_1000(stage: Stage) -> Comparison:
+    return keyed_take(stage, 1000)
+
+
+def remember_take(stage: Stage, number: int, *, digest: bool = False) -> Comparison:
+    forgetful, remembering = stage.set(), stage.set(remember=3600, digest=digest)
+    return Comparison(
+        "without memory",
+        bare=Side(REDSET, lambda _: forgetful.take(number)),
+        redset=Side(REDSET, lambda _: remembering.take(number)),
+    )
+
+
+@benchmark("remember-take-1", "time", taken_by_each=1)
+def remember_take_1(stage: Stage) -> Comparison:
+    return remember_take(stage, 1)
+
+
+@benchmark("remember-take-1000", "time", calls=10, taken_by_each=1000)
+def remember_take_1000(stage: Stage) -> Comparison:
+    return remember_take(stage, 1000)
+
+
+@benchmark("remember-digest-take-1000", "time", calls=10, taken_by_each=1000)
+def remember_digest_take_1000(stage: Stage) -> Comparison:
+    return remember_take(stage, 1000, digest=True)
+
+
+def remember_ack_100(stage: Stage, *, digest: bool) -> Comparison:
+    """The acks alone: what they ack was reserved before."""
+    return Comparison(
+        "without memory", bare=_acking_100(stage), redset=_acking_100(stage, remember=3600, digest=digest)
+    )
+
+
+def _acking_100(stage: Stage, **options: Any) -> Side:
+    ss, batches = stage.set(**options), list[Any]()
+
+    def reserve() -> None:
+        batches[:] = [ss.reserve_many(100, lease=600) for _ in range(ACKS)]
+
+    async def reserve_awaited() -> None:
+        batches[:] = [await ss.reserve_many(100, lease=600) for _ in range(ACKS)]
+
+    before = reserve if stage.face == "blocking" else reserve_awaited
+    return Side(REDSET, lambda _: ss.ack(batches.pop()), before=before)
+
+
+#: How many calls make one sample of acks.
+ACKS = 30
+
+
+@benchmark("remember-ack-100", "time", calls=ACKS, taken_by_each=100)
+def remember_ack(stage: Stage) -> Comparison:
+    return remember_ack_100(stage, digest=False)
+
+
+@benchmark("remember-digest-ack-100", "time", calls=ACKS, taken_by_each=100)
+def remember_digest_ack(stage: Stage) -> Comparison:
+    return remember_ack_100(stage, digest=True)
 
 
 @benchmark("in", "time", waiting=300)

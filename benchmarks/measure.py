@@ -25,6 +25,8 @@ class Side:
     call: Callable[[Any], Any]
     #: Turns the reply into what the other side returns, where the call alone does not.
     read: Callable[[Any], Any] | None = None
+    #: Makes ready what the calls of a sample need beside that key, untimed; on asyncio a coroutine function.
+    before: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)

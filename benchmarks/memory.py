@@ -1,11 +1,15 @@
-"""The server's memory for what waits: a set of redset beside a bare ZSET with the same items and scores."""
+"""The server's memory: for what waits, in a set of redset and in a bare ZSET with the same items and scores; for the
+identities and values of a keyed set; and for what is remembered.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stage import BARE, REDSET, Stage
+from stage import BARE, KEYED, REDSET, Stage
 
-__all__ = ("Memory", "measure_memory")
+from redset.core.keys import Keys
+
+__all__ = ("Kept", "Memory", "measure_memory", "measure_what_is_kept")
 
 ITEMS = 10_000
 
@@ -50,6 +54,48 @@ def measure_memory(stage: Stage) -> Memory:
         redset_growth=redset_growth / ITEMS,
         redset_keys=keys,
     )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Of each thing the bytes it has itself, and those it takes on the server, by what MEMORY USAGE says of its key."""
+
+    identity: tuple[float, float]
+    #: The identity is stored once more here, so it counts as the value's own.
+    value: tuple[float, float]
+    remembered: tuple[float, float]
+    remembered_as_a_digest: tuple[float, float]
+
+
+def measure_what_is_kept(stage: Stage) -> Kept:
+    """Fills a keyed set, and has sets that remember take the same identities."""
+    items = stage.items(ITEMS)
+    identities = [stage.identity(item) for item in items]
+    identity = sum(map(len, identities)) / ITEMS
+    value = identity + sum(len(stage.dumps(item)) for item in items) / ITEMS
+
+    stage.control.flushdb()
+    keyed = stage.keyed()
+    for position, item in enumerate(items):
+        keyed.add(item, stage.score() + position)
+    return Kept(
+        identity=(identity, _taken_by(stage, KEYED)),
+        value=(value, _taken_by(stage, Keys(KEYED).values)),
+        remembered=(identity, _remembered(stage, identities, digest=False)),
+        remembered_as_a_digest=(16, _remembered(stage, identities, digest=True)),
+    )
+
+
+def _remembered(stage: Stage, identities: list[str], *, digest: bool) -> float:
+    stage.control.flushdb()
+    stage.control.zadd(REDSET, dict.fromkeys(identities, 1))
+    stage.set(remember=3600, digest=digest, key=stage.identity).take(ITEMS)
+    return _taken_by(stage, Keys(REDSET).done)
+
+
+def _taken_by(stage: Stage, key: str | bytes) -> float:
+    taken: int = stage.control.memory_usage(key, samples=0)  # type: ignore[assignment] # any name will do
+    return taken / ITEMS
 
 
 def _growth(stage: Stage, fill: Callable[[], None]) -> tuple[int, int]:

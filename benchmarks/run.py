@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 COLUMNS = "{:<42} {:<16} {:>10} {:>10} {:>9} {:>7}   {}"
 MEMORY_COLUMNS = "{:<42} {:>16} {:>21} {:>22}"
+KEPT_COLUMNS = "{:<42} {:>10} {:>10}"
 
 
 def main() -> None:
@@ -107,7 +108,7 @@ def _measure_speed(name: str, benchmark: "Benchmark", stage: "Stage", options: a
     arguments = _prepare(stage, benchmark)
 
     def sample(side: "Side") -> float:
-        stage.fill(side.key)
+        stage.fill(side)
         if server_time:
             server_time.begin()
         seconds = stage.time(side, arguments)
@@ -134,7 +135,7 @@ def _print_speed(name: str, against: str, result: "Result") -> None:
 
 
 def _measure_memory(report: dict[str, Any], options: argparse.Namespace, url: str, loop: asyncio.Runner) -> None:
-    from memory import ITEMS, measure_memory
+    from memory import ITEMS, measure_memory, measure_what_is_kept
     from stage import Kind, Stage
 
     kinds: tuple[Kind, ...] = ("sorted", "time")
@@ -150,6 +151,14 @@ def _measure_memory(report: dict[str, Any], options: argparse.Namespace, url: st
         key = f"{found.bare_key:.1f}/{found.redset_key:.1f}"
         growth = f"{found.bare_growth:.1f}/{found.redset_growth:.1f}"
         print(MEMORY_COLUMNS.format(f"memory/{kind}", key, growth, found.redset_keys))
+    if wanted:
+        stage = Stage(url, loop, "time", "blocking", "json", protocol=options.protocol)
+        kept = measure_what_is_kept(stage)
+        stage.close()
+        report["kept"] = vars(kept)
+        print("\n" + KEPT_COLUMNS.format("bytes per item, its own bytes among them", "", "its own"))
+        for what, (own, taken) in vars(kept).items():
+            print(KEPT_COLUMNS.format(what.replace("_", " "), f"{taken:.1f}", f"{own:.1f}"))
 
 
 def _profile(options: argparse.Namespace, url: str, loop: asyncio.Runner) -> None:
@@ -159,7 +168,7 @@ def _profile(options: argparse.Namespace, url: str, loop: asyncio.Runner) -> Non
         side = benchmark.define(stage).redset
         profile = cProfile.Profile()
         for _ in range(options.rounds):
-            stage.fill(side.key)
+            stage.fill(side)
             profile.runcall(stage.time, side, arguments)
         print(f"\n{name}: {options.rounds * benchmark.calls} calls")
         pstats.Stats(profile).strip_dirs().sort_stats("tottime").print_stats(25)

@@ -11,9 +11,10 @@ from measure import Side, time_asyncio, time_blocking
 
 import redset
 import redset.aio
+from redset.core.keys import Keys
 from redset.serializers import JSONSerializer
 
-__all__ = ("BARE", "FACES", "REDSET", "WIRES", "Face", "Kind", "Stage", "Wire")
+__all__ = ("BARE", "FACES", "KEYED", "REDSET", "WIRES", "Face", "Kind", "Stage", "Wire")
 
 Kind: TypeAlias = Literal["sorted", "time", "scheduled"]
 Face: TypeAlias = Literal["blocking", "asyncio"]
@@ -22,8 +23,8 @@ Wire: TypeAlias = Literal["plain", "json"]
 FACES: tuple[Face, ...] = get_args(Face)
 WIRES: tuple[Wire, ...] = get_args(Wire)
 
-BARE, REDSET = "bare", "redset"
-_WAITING = "waiting"
+BARE, REDSET, KEYED = "bare", "redset", "keyed"
+_WAITING, _IDENTITIES, _VALUES = "waiting", "identities", "values"
 
 _SETS: dict[tuple[Kind, Face], Callable[..., Any]] = {
     ("sorted", "blocking"): redset.SortedSet,
@@ -56,7 +57,19 @@ class Stage:
 
     def set(self, **options: Any) -> Any:
         """The set under test."""
-        return _SETS[self.kind, self.face](self.client, REDSET, serializer=self.serializer, **options)
+        return self._set(REDSET, **options)
+
+    def keyed(self, **options: Any) -> Any:
+        """The same as a keyed set, of which the identities are what is stored of a plain item."""
+        return self._set(KEYED, key=self.identity, **options)
+
+    def _set(self, name: str, **options: Any) -> Any:
+        return _SETS[self.kind, self.face](self.client, name, serializer=self.serializer, **options)
+
+    def identity(self, item: Any) -> str:
+        """What a keyed set tells an item by."""
+        identity: str = item if self.wire == "plain" else item["url"]
+        return identity
 
     def score(self) -> float:
         """The score that an item gets which is added now."""
@@ -76,11 +89,22 @@ class Stage:
                 self.dumps(item): start + position for position, item in enumerate(items)
             }
             self.control.zadd(_WAITING, scored)  # type: ignore[type-var] # str and bytes may be mixed
+            self.control.zadd(
+                _IDENTITIES, {self.identity(item): start + position for position, item in enumerate(items)}
+            )
+            self.control.hset(_VALUES, mapping={self.identity(item): self.dumps(item) for item in items})
 
-    def fill(self, key: str) -> None:
-        """Makes what was prepared all that waits under ``key``."""
-        if not self.control.copy(_WAITING, key, replace=True):
-            self.control.delete(key)
+    def fill(self, side: Side) -> None:
+        """Makes what was prepared all that there is in the set of ``side``, and itself ready."""
+        keys = Keys(side.key)
+        self.control.delete(keys.waiting, keys.values, keys.leased, keys.deliveries, keys.done)
+        self.control.copy(_IDENTITIES if side.key == KEYED else _WAITING, side.key)
+        if side.key == KEYED:
+            self.control.copy(_VALUES, keys.values)  # type: ignore[arg-type] # any name will do
+        if side.before is not None:
+            made = side.before()
+            if self.face == "asyncio":
+                self._loop.run(made)
 
     def time(self, side: Side, arguments: list[Any]) -> float:
         """The seconds that the calls of ``side`` take, one after the other, on this face."""

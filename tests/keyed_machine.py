@@ -175,6 +175,11 @@ class KeyedModel(Model):
         super().ack(item)
         self.remember(item)
 
+    def bury(self, item: str, reason: str) -> None:
+        if self.remembers:
+            self.waiting.pop(item, None)
+        super().bury(item, reason)
+
     def start_afresh(self, item: str) -> bool:
         if self.remembers:
             self.parked.pop(item, None)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from own_home import lasting_keys, own_home, python, until
+from own_home import lasting_keys, own_home, python, until  # noqa: F401 - own_home is the fixture called home
 from redset import embedded
 from redset.cli import main
 from redset.cli.app import _end

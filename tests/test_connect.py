@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from own_home import own_home, python, until
+from own_home import own_home, python, until  # noqa: F401 - own_home is the fixture called home
 from redset import embedded
 from redset.connect import connect, connect_async
 from redset.exceptions import NoServerError

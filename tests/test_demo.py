@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from own_home import lasting_keys, own_home, python
+from own_home import lasting_keys, own_home, python  # noqa: F401 - own_home is the fixture called home
 from redset.cli import demo, demo_worker, inputs
 from redset.cli.demo import Outcome, Verdict, verdict
 from redset.cli.demo_processes import Worker

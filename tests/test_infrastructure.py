@@ -184,7 +184,7 @@ class TestFaces:
         assert list(jobs) == ["a", "bb", "ccc"]
         assert jobs.name == "jobs"
         assert "jobs" in repr(jobs)
-        assert jobs == jobs
+        assert jobs == jobs  # noqa: PLR0124 - that it is equal to itself is what is asked
         assert jobs != "jobs"
 
     def test_errors_come_out(self, jobs: Any) -> None:

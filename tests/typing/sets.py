@@ -137,7 +137,7 @@ async def the_asyncio_face_knows_the_same(client: redis.asyncio.Redis, task: Tas
 
 async def what_would_block_is_a_mistake(tasks: redset.aio.SortedSet[Task], task: Task) -> None:
     len(tasks)  # type: ignore[arg-type]
-    task in tasks  # type: ignore[operator]
+    task in tasks  # type: ignore[operator]  # noqa: B015 - it is checked, not run
     tasks[0]  # type: ignore[index]
     for _ in tasks:  # type: ignore[attr-defined]
         pass

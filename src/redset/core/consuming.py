@@ -22,8 +22,6 @@ log = logging.getLogger("redset")
 
 #: How long, in seconds, an ack may wait for a hand-out to travel with.
 OLDEST_ACK = 1.0
-#: How often, in seconds, whoever waits looks whether it should stop.
-STOP_CHECK = 0.2
 
 
 class Event(Protocol):
@@ -110,12 +108,11 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         return None
 
     def _hand_out(self, patience: Patience) -> Plan[bool]:
-        """Asks for the next batch; the acks travel with it. Waits a moment at most, so that `stop` is noticed."""
+        """Asks for the next batch; the acks travel with it."""
         acks = self._to_ack
         self._to_ack = []
-        some = Patience(min(patience.left(), STOP_CHECK) if patience.left() > 0 else 0)
         try:
-            got = yield from self._hand_outs.wait_for(self._batch, self._lease, some, acks)
+            got = yield from self._hand_outs.wait_for(self._batch, self._lease, patience, acks, self._should_stop)
         except BaseException:
             # Whether they were acked is not known: leaving the loop will try again, alone.
             self._to_ack = acks

@@ -5,6 +5,7 @@ generators that yield requests and are sent replies. Each driver only carries th
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -26,6 +27,8 @@ Talk: TypeAlias = Generator[Request, Any, R]
 
 #: How long, in seconds, a task that was cancelled stays to put back what its call was handed.
 SETTLING = 1.0
+#: How often, in seconds, whoever stands in line looks whether it should stop.
+STOP_CHECK = 0.2
 
 
 class Driver:
@@ -143,7 +146,7 @@ class AsyncDriver:
     async def _carry_out(self, request: Request, turn: "_Turn") -> Any:
         if isinstance(request, tuple):
             return await self._execute(*request, **AS_STORED)
-        if isinstance(request, Listen) and await turn.is_ours(request.patience):
+        if isinstance(request, Listen) and await turn.is_ours(request.patience, request.should_stop):
             return await self._execute(*request.command())
         if isinstance(request, Sleep):
             await asyncio.sleep(request.seconds)
@@ -166,18 +169,21 @@ class _Turn:
         self._turns = turns
         self._lock: asyncio.Lock | None = None
 
-    async def is_ours(self, patience: float | None) -> bool:
-        """Whether it was ours already. If not, stands in line for it until ``patience`` seconds have passed."""
+    async def is_ours(self, patience: float | None, should_stop: Callable[[], bool]) -> bool:
+        """Whether to listen now. Stands in line for it, unless it is ours, for ``patience`` seconds at most."""
         if self._lock:
             return True
         lock = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         nobody_listens = not lock.locked()
-        try:
-            async with asyncio.timeout(patience):
-                await lock.acquire()
-        except TimeoutError:
-            return False
-        self._lock = lock
+        ends_at = math.inf if patience is None else time.monotonic() + patience
+        while self._lock is None:
+            try:
+                async with asyncio.timeout(min(STOP_CHECK, ends_at - time.monotonic())):
+                    await lock.acquire()
+                    self._lock = lock
+            except TimeoutError:
+                if should_stop() or time.monotonic() >= ends_at:
+                    return False
         return nobody_listens
 
     def end(self) -> None:

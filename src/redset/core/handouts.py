@@ -214,7 +214,12 @@ class HandOuts(Generic[T, Res]):
             log.error("%s: cannot be loaded, moved to the dead letters: %r", self._set.name, letters)
 
     def wait_for(
-        self, limit: int, lease: float, patience: "Patience", acks: Sequence[BaseReservation[T]] = ()
+        self,
+        limit: int,
+        lease: float,
+        patience: "Patience",
+        acks: Sequence[BaseReservation[T]] = (),
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> Plan[HandOut]:
         """Hands out, again and again until there is something or the patience ends; ``acks`` go with the first try."""
         while True:
@@ -230,15 +235,17 @@ class HandOuts(Generic[T, Res]):
             left = patience.left()
             if left <= 0:
                 return got
-            yield self._rest(left, got.next_due)
+            yield self._rest(left, got.next_due, should_stop)
+            if should_stop():
+                return got
 
-    def _rest(self, left: float, next_due: float) -> Sleep | Listen:
+    def _rest(self, left: float, next_due: float, should_stop: Callable[[], bool]) -> Sleep | Listen:
         """How to wait for the next try: listening, and sleeping where listening could end too late."""
         until = min(left, max(next_due, 0.001))
         if next_due <= LATENESS or until < SHORTEST_LISTEN:
             return Sleep(until)
         listen = min(LISTEN, self._set.longest_block, left, max(next_due - LATENESS, SHORTEST_LISTEN))
-        return Listen(self._keys.wake, listen, None if math.isinf(left) else left)
+        return Listen(self._keys.wake, listen, None if math.isinf(left) else left, should_stop)
 
     def _letter(self, row: list[bytes], error: DeserializationError) -> tuple[bytes, bytes, bytes, bytes]:
         """item, score, reason and value of what was taken and cannot be loaded."""

@@ -51,7 +51,7 @@ class Keys:
         self.values = f"{prefix}values".encode()
         #: ZSET, sets that remember only: finished item, or a hash of it -> until when it is remembered.
         self.done = f"{prefix}done".encode()
-        #: HASH: `last`, the last fencing token given, and `cleared`, when the set was cleared last. Only ever grow;
+        #: HASH: `last`, the last fencing token given, and `cleared`, the number of the last `clear()`. Only ever grow;
         #: outlive `clear()`.
         self.token = f"{prefix}token".encode()
         #: LIST of at most one token: pushed to wake one waiter. Nothing is lost when it is.

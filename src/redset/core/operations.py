@@ -77,6 +77,8 @@ class Listen:
     seconds: float
     #: How many seconds there are in all, to stand in line for those who listen for many; None for any number.
     patience: float | None
+    #: Whether to give up meanwhile; asked every now and then.
+    should_stop: Callable[[], bool]
 
     def command(self) -> tuple[bytes | str, ...]:
         """The command that listens: it removes nothing but the wake-up."""

@@ -11,7 +11,9 @@ local refusal = wrong_type(token, 'hash', waiting, 'zset', leased, 'zset', deliv
 if refusal then return refusal end
 
 local removed = redis.call('UNLINK', waiting, leased, deliveries, parked, dead, letters, values, done)
-redis.call('HSET', token, 'cleared', clock)
+local micros = moment[1] * 1000000 + moment[2]
+local before = tonumber(redis.call('HGET', token, 'cleared') or 0)
+redis.call('HSET', token, 'cleared', string.format('%.0f', math.max(before + 1, micros)))
 -- No call record outlives that: where no token was ever given, nothing else needs the key.
 if redis.call('HEXISTS', token, 'last') == 0 then redis.call('EXPIRE', token, RECORD_LIFE) end
 return answer(tostring(removed))

@@ -36,7 +36,9 @@ local function hand_over(kind, head, rows)
             packed = table.concat(lengths, ' ') .. '\n' .. table.concat(rows)
         end
         if #rows == 0 then redis.call('DEL', call) end
-        redis.call('SET', call, number .. ' ' .. kind .. ' ' .. clock .. ' ' .. head .. '\n' .. packed, 'EX', RECORD_LIFE)
+        local cleared = redis.call('HGET', token, 'cleared') or '0'
+        local made = number .. ' ' .. kind .. ' ' .. cleared .. ' ' .. head .. '\n'
+        redis.call('SET', call, made .. packed, 'EX', RECORD_LIFE)
     end
     return with_head(rows, head)
 end
@@ -91,7 +93,7 @@ if refusal then return refusal end
 local function put_back_unseen()
     -- Deleting comes first: it frees memory, so the rest goes through on a full server.
     redis.call('DEL', call)
-    if unseen.kind == 'taken' and unseen.made_at > tonumber(redis.call('HGET', token, 'cleared') or 0) then
+    if unseen.kind == 'taken' and unseen.cleared >= tonumber(redis.call('HGET', token, 'cleared') or 0) then
         for i = 1, #unseen.rows, values and 4 or 2 do
             local item, score, has_value, value = unpack(unseen.rows, i, i + 3)
             if values and has_value == '1' then redis.call('HSETNX', values, item, value) end

@@ -1,7 +1,7 @@
 -- A call may be sent twice: docs/protocol.md tells how, and why this is enough. Needs `call`, the key of the caller's
 -- record. ARGV[1] is the number of this call, ARGV[2] that of the last call whose reply the caller has seen, both of
--- sixteen digits; a lone 0 is for a caller that keeps no record. A record is "number kind made_at head\n" and, where rows were handed out, these, packed; its kind is `taken` or
--- `leased` there, else `done`. `repeated` is the record when this call handed out rows before; `unseen` is that of the
+-- sixteen digits; a lone 0 is for a caller that keeps no record. A record is "number kind cleared head\n" and, where rows were handed out, these, packed; its kind is `taken` or
+-- `leased` there, else `done`. `cleared` is what the set's last clear() was known by. `repeated` is the record when this call handed out rows before; `unseen` is that of the
 -- last call when its reply was never seen.
 -- include types
 local RECORD_LIFE = '600'
@@ -11,7 +11,7 @@ local last = call and redis.pcall('GETRANGE', call, '0', '15') or ''
 if type(last) == 'table' then return wrong_type(call, 'string') end
 if last > ARGV[2] then
     if last > number then return redis.error_reply('STALE a newer call of this caller was served already') end
-    local kind, made_at, head, packed = string.match(redis.call('GET', call), '^%d+ (%S+) (%S+) ([^\n]*)\n(.*)$')
+    local kind, cleared, head, packed = string.match(redis.call('GET', call), '^%d+ (%S+) (%S+) ([^\n]*)\n(.*)$')
     if kind == 'done' and last == number then return head end
     local rows = {}
     local packer = rawget(_G, 'cmsgpack')
@@ -25,7 +25,7 @@ if last > ARGV[2] then
             start = start + length
         end
     end
-    local record = {kind = kind, made_at = tonumber(made_at), head = head, rows = rows}
+    local record = {kind = kind, cleared = tonumber(cleared), head = head, rows = rows}
     if last == number then repeated = record else unseen = record end
 end
 
