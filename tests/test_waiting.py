@@ -667,7 +667,7 @@ def test_a_cancelled_task_loses_nothing(here: Place, reserves: bool) -> None:
             await adding
         assert len(taken) + cancelled == 3 * rounds, "nothing else happened"
         left = await everything(jobs)
-        await client.aclose()
+        await (getattr(client, "aclose", None) or client.close)()
         return taken, left
 
     async def wait(jobs: Any) -> str:
