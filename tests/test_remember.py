@@ -340,31 +340,32 @@ def test_what_is_done_is_remembered_for_so_long_by_the_clock_of_the_server(
     assert pages.is_done("/a")
 
 
-def test_each_is_remembered_for_its_own_time_however_short_that_is(face: Any, clock: FakeClock) -> None:
-    pages = face.SortedSet("pages", remember=10)
-    for number in range(10):
+def test_each_is_remembered_for_its_own_time(face: Any, clock: FakeClock) -> None:
+    pages = face.SortedSet("pages", remember=REMEMBER)
+    for item in "/a", "/b", "/c":
+        pages.add(item, score=1)
+        pages.pop()
+        clock.advance(REMEMBER * 0.4)
+
+    assert [pages.is_done(item) for item in ("/a", "/b", "/c")] == [False, True, True]
+    clock.advance(REMEMBER * 0.4)
+    assert [pages.is_done(item) for item in ("/a", "/b", "/c")] == [False, False, True]
+
+
+@pytest.mark.parametrize("remember", [0.5, 1, 2.5])
+def test_the_key_that_remembers_outlives_all_that_it_remembers(
+    face: Any, raw: Any, clock: FakeClock, remember: float
+) -> None:
+    """At any moment, between whole seconds too."""
+    pages = face.SortedSet("pages", remember=remember)
+    for number in range(20):
         pages.add(f"/{number}", score=1)
         pages.pop()
-        clock.advance(0.99)
-        assert pages.is_done(f"/{number}")
-
-    clock.advance(8.5)
-    assert pages.is_done("/9")
-    clock.advance(1)
-    assert not pages.is_done("/9")
-
-
-def test_the_last_memory_ends_when_its_time_is_over_and_not_before(face: Any, clock: FakeClock) -> None:
-    pages = face.SortedSet("pages", remember=1)
-    pages.add("/first", score=1)
-    pages.pop()
-    clock.advance(1.4)
-    pages.add("/last", score=1)
-    pages.pop()
-
-    clock.advance(0.7)
-
-    assert pages.is_done("/last")
+        with raw.pipeline(transaction=True) as both:
+            both.time().pttl(Keys("pages").done).zrange(Keys("pages").done, -1, -1, withscores=True)
+            (seconds, microseconds), left, [(_, until)] = both.execute()
+        assert seconds + microseconds / 10**6 + left / 1000 >= until
+        clock.advance(0.37)
 
 
 def test_sets_that_remember_for_longer_and_shorter_can_share_a_name(face: Any, clock: FakeClock) -> None:
