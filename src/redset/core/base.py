@@ -101,6 +101,7 @@ class BaseSet(Generic[DriverT, LockT, Res, T]):
             items=Items(name, self.serializer, key),
             scorer=self.scorer,
             kind=self._kind,
+            timed=self._kind.which == "due" or (self._kind.timed and scorer is None),
             max_attempts=_limit(max_attempts, "max_attempts"),
             max_dead=_limit(max_dead, "max_dead"),
             remember=0.0 if remember is None else seconds(remember, "remember", positive=True),

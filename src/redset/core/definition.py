@@ -24,7 +24,7 @@ class Kind:
     scorer: Callable[[Any], float]
     #: What can be taken: ``"any"`` item, or only what is ``"due"``.
     which: str
-    #: Whether scores are moments, in seconds since the epoch.
+    #: Whether its own scorer gives moments, in seconds since the epoch.
     timed: bool
 
 
@@ -42,6 +42,8 @@ class Definition(Generic[T]):
     items: Items[T]
     scorer: Callable[[T], float]
     kind: Kind
+    #: Whether scores are known to be moments: a scorer of the user's may say anything.
+    timed: bool
     #: After how many deliveries an item that fails dies; 0 for never.
     max_attempts: int
     #: How many dead letters are kept; 0 for all.

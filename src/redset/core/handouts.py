@@ -252,7 +252,7 @@ class HandOuts(Generic[T, Res]):
         return row[0], row[1], written_reason(error.reason), row[-1] if self._items.keyed else b""
 
     def _bury(self, letters: Sequence[tuple[bytes, bytes, bytes, bytes]]) -> Operation[int]:
-        keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.dead, self._keys.letters)
+        keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.leased, self._keys.dead, self._keys.letters)
         if self._set.extended:
             keys += (self._keys.values, self._keys.done)
         args: list[bytes | str] = [f"{self._set.max_dead} {self._set.memory}"]

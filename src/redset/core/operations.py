@@ -250,7 +250,7 @@ class Operations(Generic[T]):
             waiting, due, leased, expired, delayed, parked, done, dead = map(int, reply[:8])
             now, oldest = float(reply[8]), read_score(*reply[9:] or [None])
             since = now if oldest is None else oldest
-            lag = max(0.0, now - since) if kind.timed and since > -math.inf else None
+            lag = max(0.0, now - since) if self._set.timed and since > -math.inf else None
             return Stats(waiting, due, leased, expired, delayed, parked, done, dead, oldest, lag)
 
         keys = (self._keys.waiting, self._keys.leased, self._keys.parked, self._keys.dead, self._keys.done)
