@@ -153,8 +153,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
         acks it before leaving.
 
         :param lease: seconds, for each item of a batch from when it is handed out; the ack of an item goes out when the
-            loop asks for more, so a lease must outlast the work on a batch or at least on the next item. An item whose lease ran out before
-            its turn is left out, and counted in :attr:`Consumption.lost`, as is one whose ack came too late.
+            loop asks for more, so a lease must outlast the work on the next item too. An item whose lease ran out
+            before its turn is left out, and counted in :attr:`Consumption.lost`, as is one whose ack came too late.
         :param batch: how many items to take at once.
         :param wait: after how many seconds without an item the loop ends; None for never.
         :param stop: an event, or a callable: the loop ends when it is set, or returns true.
