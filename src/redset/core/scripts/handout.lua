@@ -15,6 +15,10 @@ local limit, which = ARGV[3], ARGV[4]
 -- include calls
 -- include clock
 
+-- What is put back after the set was cleared would come back from the dead: a record says which clear() it came after.
+local cleared = redis.pcall('HGET', token, 'cleared') or '0'
+if type(cleared) == 'table' then return wrong_type(token, 'hash') end
+
 -- A server packs in C; where there is no cmsgpack, rows are written one behind the other after their lengths.
 local cmsgpack_there = rawget(_G, 'cmsgpack')
 
@@ -36,7 +40,6 @@ local function hand_over(kind, head, rows)
             packed = table.concat(lengths, ' ') .. '\n' .. table.concat(rows)
         end
         if #rows == 0 then redis.call('DEL', call) end
-        local cleared = redis.call('HGET', token, 'cleared') or '0'
         local made = number .. ' ' .. kind .. ' ' .. cleared .. ' ' .. head .. '\n'
         redis.call('SET', call, made .. packed, 'EX', RECORD_LIFE)
     end
@@ -93,7 +96,7 @@ if refusal then return refusal end
 local function put_back_unseen()
     -- Deleting comes first: it frees memory, so the rest goes through on a full server.
     redis.call('DEL', call)
-    if unseen.kind == 'taken' and unseen.cleared >= tonumber(redis.call('HGET', token, 'cleared') or 0) then
+    if unseen.kind == 'taken' and unseen.cleared >= tonumber(cleared) then
         for i = 1, #unseen.rows, values and 4 or 2 do
             local item, score, has_value, value = unpack(unseen.rows, i, i + 3)
             if values and has_value == '1' then redis.call('HSETNX', values, item, value) end
