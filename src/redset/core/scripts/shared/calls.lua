@@ -1,8 +1,9 @@
 -- A call may be sent twice: docs/protocol.md tells how, and why this is enough. Needs `call`, the key of the caller's
 -- record. ARGV[1] is the number of this call, ARGV[2] that of the last call whose reply the caller has seen, both of
--- sixteen digits; a lone 0 is for a caller that keeps no record. A record is "number kind cleared head\n" and, where rows were handed out, these, packed; its kind is `taken` or
--- `leased` there, else `done`. `cleared` is what the set's last clear() was known by. `repeated` is the record when this call handed out rows before; `unseen` is that of the
--- last call when its reply was never seen.
+-- sixteen digits; a lone 0 is for a caller that keeps no record.
+-- A record is "number kind cleared head\n" and, where rows were handed out, these, packed; its kind is `taken` or `leased`
+-- there, else `done`; `cleared` is the number of the set's last clear() then. `repeated` is the record when this call
+-- handed out rows before; `unseen` is that of the last call when its reply was never seen.
 -- include types
 local RECORD_LIFE = '600'
 local number, repeated, unseen = ARGV[1], nil, nil
