@@ -137,7 +137,7 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T]):
         return f"<{type(self).__name__} name={self.name!r}>"
 
     async def add(self, item: T, score: float | None = None) -> float | None:
-        return await self._driver.perform(self._operations.add(item, score))
+        return await self._driver.perform(self._adding.add(item, score))
 
     async def pop(self, wait: float | None = 0) -> T:
         return await self._driver.follow(self._hand_outs.pop(wait))
@@ -173,46 +173,46 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T]):
         return await self._driver.follow(self._endings.extend(reservations, lease))
 
     async def peek(self, position: int = 0) -> T:
-        return await self._driver.perform(self._operations.peek(position))
+        return await self._driver.perform(self._looking.peek(position))
 
     async def peek_score(self) -> float | None:
-        return await self._driver.perform(self._operations.peek_score())
+        return await self._driver.perform(self._looking.peek_score())
 
     async def score(self, item: T | Key) -> float | None:
-        return await self._driver.perform(self._operations.score(item))
+        return await self._driver.perform(self._looking.score(item))
 
     async def contains(self, item: T | Key) -> bool:
-        return await self._driver.perform(self._operations.contains(item))
+        return await self._driver.perform(self._looking.contains(item))
 
     async def get(self, item: T | Key) -> T | None:
-        return await self._driver.perform(self._operations.get(item))
+        return await self._driver.perform(self._looking.get(item))
 
     async def is_done(self, item: T | Key) -> bool:
-        return await self._driver.perform(self._operations.is_done(item))
+        return await self._driver.perform(self._looking.is_done(item))
 
     async def forget(self, item: T | Key) -> bool:
-        return await self._driver.perform(self._operations.forget(item))
+        return await self._driver.perform(self._removing.forget(item))
 
     async def count(self, *, min: float | None = None, max: float | None = None) -> int:
-        return await self._driver.perform(self._operations.count(min, max))
+        return await self._driver.perform(self._looking.count(min, max))
 
     async def at(self, index: int) -> T:
-        return await self._driver.perform(self._operations.at(index))
+        return await self._driver.perform(self._looking.at(index))
 
     async def slice(self, start: int | None = None, stop: int | None = None) -> list[T]:
-        return await self._driver.perform(self._operations.slice(start, stop))
+        return await self._driver.perform(self._looking.slice(start, stop))
 
     def __aiter__(self) -> AsyncIterator[T]:
-        return self._driver.iterate(self._operations.first_page())
+        return self._driver.iterate(self._looking.first_page())
 
     async def stats(self) -> Stats:
-        return await self._driver.perform(self._operations.stats())
+        return await self._driver.perform(self._looking.stats())
 
     async def discard(self, item: T | Key) -> bool:
-        return await self._driver.perform(self._operations.discard(item))
+        return await self._driver.perform(self._removing.discard(item))
 
     async def clear(self) -> bool:
-        return await self._driver.perform(self._operations.clear())
+        return await self._driver.perform(self._removing.clear())
 
     @property
     def dead_letters(self) -> "DeadLetters[T]":
@@ -232,7 +232,7 @@ class ScheduledSet(TimeSortedSet[T]):
     _kind = SCHEDULED
 
     async def available(self) -> int:
-        return await self._driver.perform(self._operations.available())
+        return await self._driver.perform(self._looking.available())
 
 
 @_told_by(blocking.Consumption)

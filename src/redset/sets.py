@@ -88,7 +88,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
         >>> len(jobs)
         2
         """
-        return self._driver.perform(self._operations.add(item, score))
+        return self._driver.perform(self._adding.add(item, score))
 
     def pop(self, wait: float | None = 0) -> T:
         """Removes the next item and returns it. At most once: it is lost when the process dies before it is handled.
@@ -196,19 +196,19 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
         :raises KeyError: there is nothing at that position.
         :raises DeserializationError: it cannot be loaded; carries the stored bytes.
         """
-        return self._driver.perform(self._operations.peek(position))
+        return self._driver.perform(self._looking.peek(position))
 
     def peek_score(self) -> float | None:
         """The score of the next item that could be taken now, or None when there is none."""
-        return self._driver.perform(self._operations.peek_score())
+        return self._driver.perform(self._looking.peek_score())
 
     def score(self, item: T | Key) -> float | None:
         """The score of ``item``, or None when it does not wait."""
-        return self._driver.perform(self._operations.score(item))
+        return self._driver.perform(self._looking.score(item))
 
     def contains(self, item: T | Key) -> bool:
         """Whether ``item`` waits: ``item in ss``."""
-        return self._driver.perform(self._operations.contains(item))
+        return self._driver.perform(self._looking.contains(item))
 
     def __contains__(self, item: T | Key) -> bool:
         return self.contains(item)
@@ -218,19 +218,19 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
 
         :raises TypeError: the set has no ``key``.
         """
-        return self._driver.perform(self._operations.get(item))
+        return self._driver.perform(self._looking.get(item))
 
     def is_done(self, item: T | Key) -> bool:
         """Whether ``item`` is remembered as done, on a set that remembers."""
-        return self._driver.perform(self._operations.is_done(item))
+        return self._driver.perform(self._looking.is_done(item))
 
     def forget(self, item: T | Key) -> bool:
         """Forgets that ``item`` was done, or that it died, so that it can be added again; True when it was either."""
-        return self._driver.perform(self._operations.forget(item))
+        return self._driver.perform(self._removing.forget(item))
 
     def count(self, *, min: float | None = None, max: float | None = None) -> int:
         """How many items wait whose score is at least ``min`` and at most ``max``; without bounds, ``len(ss)``."""
-        return self._driver.perform(self._operations.count(min, max))
+        return self._driver.perform(self._looking.count(min, max))
 
     def __len__(self) -> int:
         return self.count()
@@ -241,11 +241,11 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
         :raises IndexError: there is nothing at that position.
         :raises DeserializationError: it cannot be loaded; carries the stored bytes.
         """
-        return self._driver.perform(self._operations.at(index))
+        return self._driver.perform(self._looking.at(index))
 
     def slice(self, start: int | None = None, stop: int | None = None) -> list[T]:
         """The waiting items from one position up to before another: ``ss[start:stop]``."""
-        return self._driver.perform(self._operations.slice(start, stop))
+        return self._driver.perform(self._looking.slice(start, stop))
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -264,22 +264,22 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
         An item that stays with its score is yielded exactly once whatever others add or take meanwhile, and the
         iteration ends at the item that was last when it began.
         """
-        return self._driver.iterate(self._operations.first_page())
+        return self._driver.iterate(self._looking.first_page())
 
     def stats(self) -> Stats:
         """How many items are in each state, and how old the oldest is."""
-        return self._driver.perform(self._operations.stats())
+        return self._driver.perform(self._looking.stats())
 
     def discard(self, item: T | Key) -> bool:
         """Removes ``item`` whether it waits or is leased; True when it was there.
 
         Who holds it finds the lease lost: this is how work is cancelled. A dead letter stays one.
         """
-        return self._driver.perform(self._operations.discard(item))
+        return self._driver.perform(self._removing.discard(item))
 
     def clear(self) -> bool:
         """Removes everything, dead letters too, and ends all leases; True when there was something."""
-        return self._driver.perform(self._operations.clear())
+        return self._driver.perform(self._removing.clear())
 
     @property
     def dead_letters(self) -> "DeadLetters[T]":
@@ -312,7 +312,7 @@ class ScheduledSet(TimeSortedSet[T]):
 
     def available(self) -> int:
         """How many items are due."""
-        return self._driver.perform(self._operations.available())
+        return self._driver.perform(self._looking.available())
 
 
 class Consumption(BaseConsumption[T, Driver, Reservation[T]]):

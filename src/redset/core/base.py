@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from redset.core.adding import Adding
 from redset.core.callers import callers_of
 from redset.core.clients import longest_block
 from redset.core.definition import Definition, Kind, exponential_backoff, seconds
@@ -12,7 +13,8 @@ from redset.core.items import PLAIN as PLAIN_SERIALIZER
 from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.letters import Letters
-from redset.core.operations import Operations
+from redset.core.looking import Looking
+from redset.core.removing import Removing
 from redset.interfaces import Serializer
 from redset.reservations import BaseReservation, Delivery
 
@@ -110,7 +112,9 @@ class BaseSet(Generic[DriverT, LockT, Res, T]):
             longest_block=longest_block(redis_client),
         )
         self._definition = definition
-        self._operations = Operations(definition)
+        self._adding = Adding(definition)
+        self._looking = Looking(definition)
+        self._removing = Removing(definition)
         self._endings = Endings(definition)
         self._letters = Letters(definition)
         self._hand_outs: HandOuts[T, Res] = HandOuts(definition, self._endings, self._new_reservation)
