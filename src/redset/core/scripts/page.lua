@@ -11,37 +11,11 @@ local waiting, values = unpack(KEYS)
 local limit = tonumber(ARGV[1])
 -- include types
 -- include values
+-- include places
 
 local refusal = wrong_type(waiting, 'zset')
 if values then refusal = refusal or wrong_type(values, 'hash') end
 if refusal then return refusal end
-
--- Lua compares strings by the server's locale, a sorted set by their bytes.
-local function comes_after(left, right)
-    local shorter = math.min(#left, #right)
-    for i = 1, shorter do
-        local l, r = string.byte(left, i), string.byte(right, i)
-        if l ~= r then return l > r end
-    end
-    return #left > #right
-end
-
--- How many items stand at or before this place in the order: by rank while the item is there, by bisection among
--- the equal scores when it is gone.
-local function up_to(score, item)
-    if redis.call('ZSCORE', waiting, item) == score then return redis.call('ZRANK', waiting, item) + 1 end
-    local low = redis.call('ZCOUNT', waiting, '-inf', '(' .. score)
-    local high = redis.call('ZCOUNT', waiting, '-inf', score)
-    while low < high do
-        local middle = math.floor((low + high) / 2)
-        if comes_after(redis.call('ZRANGE', waiting, middle, middle)[1], item) then
-            high = middle
-        else
-            low = middle + 1
-        end
-    end
-    return low
-end
 
 local function rows_between(first, last)
     local items = redis.call('ZRANGE', waiting, first, last)
