@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition, seconds
 from redset.core.endings import End, Endings, log_deaths
-from redset.core.items import written_reason
+from redset.core.items import Items, written_reason
 from redset.core.operations import CHUNK, Listen, Operation, Plan, Sleep
 from redset.core.scripts import Script
 from redset.exceptions import DeserializationError
@@ -38,22 +38,25 @@ SHORTEST_LISTEN = 0.01
 class HandOut:
     """What one hand-out gave."""
 
-    __slots__ = ("_words", "asked_at", "columns", "lease", "limit", "rows")
+    __slots__ = ("_words", "asked_at", "columns", "lease", "limit", "rows", "values")
 
-    def __init__(self, reply: list[Any], columns: int, limit: int, lease: float, asked_at: float) -> None:
+    def __init__(self, reply: list[Any], items: Items[Any], limit: int, lease: float, asked_at: float) -> None:
         # more, next, died, forgotten, first, deadline, lost ...; see the head of the script.
         self._words: list[bytes] = reply.pop().split()
-        #: item, score; under a lease item, score, attempt; on keyed sets then whether there is a value, and the value.
+        #: On a keyed set the value of each row's item, or None where there is none.
+        self.values = items.values_behind(reply)
+        #: item, score; under a lease item, score, attempt.
         self.rows: list[bytes] = reply
-        self.columns = columns
+        self.columns = 3 if lease else 2
         self.limit = limit
         #: The lease in seconds, 0 for none, and when it was asked for, by this process's monotonic clock.
         self.lease = lease
         self.asked_at = asked_at
 
-    def row(self, position: int) -> list[bytes]:
-        """One row."""
-        return self.rows[position * self.columns : (position + 1) * self.columns]
+    @property
+    def stored(self) -> list[bytes]:
+        """The items of the rows, as stored."""
+        return self.rows[:: self.columns]
 
     def __bool__(self) -> bool:
         return bool(self.rows)
@@ -163,9 +166,9 @@ class HandOuts(Generic[T, Res]):
 
     def _taken(self, got: HandOut) -> Plan[list[T]]:
         """The items that were handed out for good; those that cannot be loaded go to the dead letters instead."""
-        items, broken = self._items.load_all(got.rows, 2)
+        items, broken = self._items.load_all(got.stored, got.values)
         if broken:
-            letters = [self._letter(got.row(i), error) for i, error in broken.items()]
+            letters = [self._letter(got, i, error) for i, error in broken.items()]
             try:
                 yield self._bury(letters)
             except Exception:
@@ -177,9 +180,9 @@ class HandOuts(Generic[T, Res]):
 
     def reserved(self, got: HandOut) -> Plan[list[Res]]:
         """Reservations of what was handed out under a lease; what cannot be loaded goes to the dead letters instead."""
-        columns, first_token, deadline = got.columns, got.first_token, got.deadline
-        stored, scores, attempts = got.rows[::columns], got.rows[1::columns], got.rows[2::columns]
-        items, broken = self._items.load_all(got.rows, 3)
+        first_token, deadline = got.first_token, got.deadline
+        stored, scores, attempts = got.stored, got.rows[1::3], got.rows[2::3]
+        items, broken = self._items.load_all(stored, got.values)
         if broken:
             yield from self._bury_reserved(got, broken)
         loaded = iter(items)
@@ -202,7 +205,7 @@ class HandOuts(Generic[T, Res]):
         ]
 
     def _bury_reserved(self, got: HandOut, broken: dict[int, DeserializationError]) -> Plan[None]:
-        stored = got.rows[:: got.columns]
+        stored = got.stored
         ends = [End("bury", stored[i], got.first_token + i, 0.0, error.reason) for i, error in broken.items()]
         letters = [(end.stored, end.text) for end in ends]
         try:
@@ -247,9 +250,11 @@ class HandOuts(Generic[T, Res]):
         listen = min(LISTEN, self._set.longest_block, left, max(next_due - LATENESS, SHORTEST_LISTEN))
         return Listen(self._keys.wake, listen, None if math.isinf(left) else left, should_stop)
 
-    def _letter(self, row: list[bytes], error: DeserializationError) -> tuple[bytes, bytes, bytes, bytes]:
+    def _letter(self, got: HandOut, position: int, error: DeserializationError) -> tuple[bytes, bytes, bytes, bytes]:
         """item, score, reason and value of what was taken and cannot be loaded."""
-        return row[0], row[1], written_reason(error.reason), row[-1] if self._items.keyed else b""
+        stored, score = got.rows[2 * position : 2 * position + 2]
+        value = got.values[position] if got.values else None
+        return stored, score, written_reason(error.reason), value or b""
 
     def _bury(self, letters: Sequence[tuple[bytes, bytes, bytes, bytes]]) -> Operation[int]:
         keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.leased, self._keys.dead, self._keys.letters)
@@ -268,13 +273,12 @@ class HandOuts(Generic[T, Res]):
         args: list[bytes | str] = [str(limit), self._set.kind.which, repr(lease) if lease else "0", options]
         for ack in acks:
             args += (ack._delivery.stored, str(ack.token))
-        columns = self._items.columns(3 if lease else 2)
         asked_at = time.monotonic()
         return Operation(
             HAND_OUT,
             self._all_keys,
             args,
-            lambda reply: HandOut(reply, columns, limit, lease, asked_at),
+            lambda reply: HandOut(reply, self._items, limit, lease, asked_at),
             recorded=True,
             settle=self._settle,
         )

@@ -1,7 +1,7 @@
 """How an item and its score are written for the server, and read back."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Generic, TypeVar
@@ -84,53 +84,50 @@ class Items(Generic[T]):
             return stored
         raise TypeError(f"the serializer made {stored!r} of the item {item!r}; its dumps must return str or bytes")
 
-    def load(self, stored: bytes, has_value: bytes = b"0", value: bytes = b"") -> T:
-        """The item that a row stands for: stored bytes, and on a keyed set whether there is a value, and which.
+    def values_behind(self, rows: list[Any]) -> list[bytes | None] | None:
+        """Takes the list of values off the end of ``rows``, where the server puts it on keyed sets; None on others."""
+        return rows.pop() if self.keyed else None
+
+    def load(self, stored: bytes, value: bytes | None = None) -> T:
+        """The item that is stored so; on a keyed set under this value, or None where there is none.
 
         :raises DeserializationError: when the serializer cannot load it; carries the bytes.
         """
         try:
-            return self._load_row(stored, has_value, value)
+            return self._load_valued(stored, value) if self.keyed else self._load(stored)
         except Exception as error:
-            raw = value if has_value == b"1" else stored
+            raw = stored if value is None else value
             raise DeserializationError(self._name, raw, f"{type(error).__name__}: {error}") from error
 
-    def load_all(self, rows: Sequence[bytes], width: int) -> tuple[list[T], dict[int, DeserializationError]]:
-        """The items of ``rows`` that can be loaded, in order; of each of the others the position and what is wrong.
+    def load_all(
+        self, stored: Sequence[bytes], values: Sequence[bytes | None] | None
+    ) -> tuple[list[T], dict[int, DeserializationError]]:
+        """The items that can be loaded, in order; of each of the others the position and what is wrong.
 
-        :param width: how many columns a row has, of which the first is the item as stored, beside those of a keyed set.
+        :param values: on a keyed set what :meth:`values_behind` gave.
         """
         try:
-            if not self.keyed:
-                load = self._loads if self._makes_text is False or self._loads == PLAIN.loads else self._load
-                return [load(stored) for stored in rows[::width]], {}
-            return [self._load_row(*row) for row in self._keyed_rows(rows, width)], {}
+            if values is not None:
+                return list(map(self._load_valued, stored, values)), {}
+            load = self._loads if self._makes_text is False or self._loads == PLAIN.loads else self._load
+            return [load(one) for one in stored], {}
         except Exception:
-            return self._load_one_by_one(rows, width)
+            return self._load_one_by_one(stored, values or [None] * len(stored))
 
-    def columns(self, width: int) -> int:
-        """How many columns a row has in all that has ``width`` of them beside those of a keyed set."""
-        return width + 2 if self.keyed else width
-
-    def _keyed_rows(self, rows: Sequence[bytes], width: int) -> Iterable[tuple[bytes, bytes, bytes]]:
-        columns = self.columns(width)
-        return zip(rows[::columns], rows[width::columns], rows[width + 1 :: columns], strict=True)
-
-    def _load_one_by_one(self, rows: Sequence[bytes], width: int) -> tuple[list[T], dict[int, DeserializationError]]:
+    def _load_one_by_one(
+        self, stored: Sequence[bytes], values: Sequence[bytes | None]
+    ) -> tuple[list[T], dict[int, DeserializationError]]:
         items, broken = [], {}
-        each = self._keyed_rows(rows, width) if self.keyed else ((stored,) for stored in rows[::width])
-        for position, row in enumerate(each):
+        for position, (one, value) in enumerate(zip(stored, values, strict=True)):
             try:
-                items.append(self.load(*row))
+                items.append(self.load(one, value))
             except DeserializationError as error:
                 broken[position] = error
         return items, broken
 
-    def _load_row(self, stored: bytes, has_value: bytes = b"0", value: bytes = b"") -> T:
-        if not self.keyed:
-            return self._load(stored)
-        identity: Any = _text_if_it_is(stored)
-        return self._load(value) if has_value == b"1" else identity
+    def _load_valued(self, stored: bytes, value: bytes | None) -> T:
+        identity: Any = _text_if_it_is(stored) if value is None else None
+        return identity if value is None else self._load(value)
 
     def _load(self, stored: bytes) -> T:
         if self._makes_text is False:

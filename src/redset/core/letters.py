@@ -1,7 +1,7 @@
 """Dead letters: what the calls that look at them, bring them back and forget them send."""
 
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import Key
@@ -36,7 +36,7 @@ class Letters(Generic[T]):
         return self._reading(start, stop, self._read)
 
     def first_page(self, start: int = 0) -> Operation[Page[DeadLetter[T]]]:
-        def read(reply: list[bytes]) -> Page[DeadLetter[T]]:
+        def read(reply: list[Any]) -> Page[DeadLetter[T]]:
             letters = self._read(reply)
             return Page(letters, self.first_page(start + CHUNK) if len(letters) == CHUNK else None)
 
@@ -93,21 +93,19 @@ class Letters(Generic[T]):
     def _stored(self, letter: T | Key | DeadLetter[T]) -> bytes:
         return letter.identity if isinstance(letter, DeadLetter) else self._items.identity(letter)
 
-    def _read(self, reply: list[bytes]) -> list[DeadLetter[T]]:
-        columns = self._items.columns(3)
-        return [self._letter(*reply[start : start + columns]) for start in range(0, len(reply), columns)]
+    def _read(self, reply: list[Any]) -> list[DeadLetter[T]]:
+        values = self._items.values_behind(reply) or [None] * (len(reply) // 3)
+        return list(map(self._letter, reply[::3], reply[1::3], reply[2::3], values))
 
-    def _letter(
-        self, stored: bytes, died_at: bytes, known: bytes, has_value: bytes = b"0", value: bytes = b""
-    ) -> DeadLetter[T]:
+    def _letter(self, stored: bytes, died_at: bytes, known: bytes, value: bytes | None) -> DeadLetter[T]:
         attempts, score, reason = known.split(b" ", 2)
         try:
-            item = self._items.load(stored, has_value, value)
+            item = self._items.load(stored, value)
         except DeserializationError:
             item = None
         return DeadLetter(
             item=item,
-            raw=value if has_value == b"1" else stored,
+            raw=stored if value is None else value,
             reason=reason.decode(errors="replace"),
             died_at=float(died_at),
             attempts=int(attempts),

@@ -1,7 +1,7 @@
 """Looking at what is in a set: what is sent, and what the replies mean. Nothing here changes anything."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from redset.core.definition import Definition
@@ -39,12 +39,12 @@ class Looking(Generic[T]):
 
     def peek(self, position: int) -> Operation[T]:
         def read(reply: list[Any]) -> T:
-            available, row = reply
+            available, row, *values = reply
             if not row:
                 raise KeyError(
                     f"nothing at position {position} of the set {self._set.name!r}, which has {available} to take"
                 )
-            return self._items.load(row[0], *row[2:])
+            return self._items.load(row[0], *(values[0] if values else ()))
 
         return self._next(position, read)
 
@@ -82,7 +82,7 @@ class Looking(Generic[T]):
             "HGET",
             (self._keys.values,),
             (stored,),
-            lambda value: None if value is None else self._items.load(stored, b"1", value),
+            lambda value: None if value is None else self._items.load(stored, value),
         )
 
     def is_done(self, item: T | Key) -> Operation[bool]:
@@ -102,11 +102,12 @@ class Looking(Generic[T]):
 
     def _range(self, first: str, last: str) -> Operation[list[T]]:
         verb = RANGE if self._items.keyed else "ZRANGE"
-        return Operation(verb, self._waiting, (first, last), lambda reply: self._loaded(reply, 1))
+        return Operation(verb, self._waiting, (first, last), self._loaded)
 
-    def _loaded(self, rows: Sequence[bytes], width: int) -> list[T]:
-        """The items of rows that are only looked at, so what cannot be loaded is an error."""
-        items, broken = self._items.load_all(rows, width)
+    def _loaded(self, stored: list[Any]) -> list[T]:
+        """The items of a list that are only looked at, so what cannot be loaded is an error."""
+        values = self._items.values_behind(stored)
+        items, broken = self._items.load_all(stored, values)
         for error in broken.values():
             raise error
         return items
@@ -120,7 +121,7 @@ class Looking(Generic[T]):
 
     def _page(self, rows: list[bytes], last_score: bytes, end: Place) -> Page[T]:
         """The items of a page, and the operation that reads the page behind it: up to ``end``, where we stop."""
-        items = self._loaded(rows, 1)
+        items = self._loaded(rows)
         if len(items) < CHUNK:
             return Page(items, None)
 
@@ -128,7 +129,7 @@ class Looking(Generic[T]):
             rows, *places = reply
             return self._page(rows, places[0], end) if rows else Page([], None)
 
-        args = (str(CHUNK), last_score, rows[-self._items.columns(1)], *end)
+        args = (str(CHUNK), last_score, rows[-1], *end)
         return Page(items, Operation(PAGE, self._waiting, args, read))
 
     def stats(self) -> Operation[Stats]:

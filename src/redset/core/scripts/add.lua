@@ -6,6 +6,7 @@
 -- Returns "added left ...": how many did not wait before; the positions, from 0, of those left out.
 local call, waiting, wake, waiters, values, done, dead = unpack(KEYS)
 -- include calls
+-- include answer
 -- include wakeups
 
 if not values then
@@ -28,7 +29,7 @@ if refusal then return refusal end
 local width, items = keyed == '1' and 3 or 2, {}
 for i = 4, #ARGV, width do items[#items + 1] = ARGV[i + 1] end
 local dones, deaths = {}, {}
-if done then dones, deaths = are_done(items), redis.call('ZMSCORE', dead, unpack(items)) end
+if done then dones, deaths = are_done(memories_of(items)), redis.call('ZMSCORE', dead, unpack(items)) end
 
 local going, fields, left = {}, {}, ''
 for i, item in ipairs(items) do

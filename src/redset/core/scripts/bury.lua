@@ -9,6 +9,7 @@ max_dead, remember, digest = tonumber(max_dead), tonumber(remember), digest == '
 if keyed == '0' then values = nil end
 if remember == 0 then done = nil end
 -- include calls
+-- include answer
 -- include clock
 -- include deaths
 -- include memory
@@ -23,7 +24,7 @@ redis.call('ZREM', dead, ARGV[4])
 for i = 4, #ARGV, 4 do
     local item = ARGV[i]
     -- It was taken for good, but it is not done.
-    if done then redis.call('ZREM', done, memory_of(item)) end
+    if done then redis.call('ZREM', done, unpack(memories_of({item}))) end
     -- What was added since is newer; whoever takes that will see what is wrong with it, if anything is.
     if not (redis.call('ZSCORE', waiting, item) or redis.call('ZSCORE', leased, item)) then
         if values then redis.call('HSET', values, item, ARGV[i + 3]) end

@@ -4,6 +4,7 @@
 -- Returns how many keys there were to remove.
 local call, token, waiting, leased, deliveries, parked, dead, letters, values, done = unpack(KEYS)
 -- include calls
+-- include answer
 -- include clock
 
 local refusal = wrong_type(token, 'hash', waiting, 'zset', leased, 'zset', deliveries, 'hash', parked, 'zset', dead, 'zset',

@@ -5,6 +5,7 @@
 local call, waiting, dead, letters, wake, waiters, values = unpack(KEYS)
 local verb, oldest = ARGV[3], tonumber(ARGV[4])
 -- include calls
+-- include answer
 -- include wakeups
 
 local refusal = wrong_type(waiting, 'zset', dead, 'zset', letters, 'hash')

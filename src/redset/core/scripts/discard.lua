@@ -4,6 +4,7 @@
 -- Returns the positions, from 0, of those that were there.
 local call, waiting, leased, deliveries, parked, dead, values = unpack(KEYS)
 -- include calls
+-- include answer
 
 local refusal = wrong_type(waiting, 'zset', leased, 'zset', deliveries, 'hash', parked, 'zset')
 if values then refusal = refusal or wrong_type(dead, 'zset', values, 'hash') end

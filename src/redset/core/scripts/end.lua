@@ -13,7 +13,35 @@ max_attempts, max_dead, remember, digest = tonumber(max_attempts), tonumber(max_
 if keyed == '0' then values = nil end
 if remember == 0 then done = nil end
 -- include calls
+-- include answer
 -- include clock
+-- include finished
+
+local items, tokens, only_acks = {}, {}, true
+for i = 4, #ARGV, 5 do
+    only_acks = only_acks and ARGV[i] == 'ack'
+    items[#items + 1], tokens[#tokens + 1] = ARGV[i + 1], ARGV[i + 2]
+end
+
+-- The reply where all is as it mostly is: acks of what is held, and nothing is parked. It does in fewer steps what the rules
+-- in `leases` do; nil, and nothing was changed, for when it takes these.
+local function common_case()
+    if #items == 0 or redis.call('EXISTS', parked) == 1 then return nil end
+    local known, deadlines = redis.pcall('HMGET', deliveries, unpack(items)), redis.pcall('ZMSCORE', leased, unpack(items))
+    local refusal = known.err or deadlines.err or values and wrong_type(values, 'hash') or done and wrong_type(done, 'zset')
+    if refusal then return nil end
+    local met = {}
+    for i, item in ipairs(items) do
+        if met[item] or not is_held(known[i], deadlines[i], tokens[i]) then return nil end
+        met[item] = true
+    end
+    redis.call('ZREM', leased, unpack(items))
+    finish(items)
+    return answer('0 0 ' .. clock)
+end
+local reply = only_acks and common_case()
+if reply then return reply end
+
 -- include wakeups
 -- include leases
 
@@ -24,10 +52,6 @@ if refusal then return refusal end
 
 -- Deleting is always allowed, and what has written once may go on writing on a server that is full.
 if call then redis.call('DEL', call) end
-local items, tokens = {}, {}
-for i = 4, #ARGV, 5 do
-    items[#items + 1], tokens[#tokens + 1] = ARGV[i + 1], ARGV[i + 2]
-end
 local lost = end_leases(items, tokens, function(i)
     local at = 5 * i - 1
     return ARGV[at], tonumber(ARGV[at + 3]), ARGV[at + 4]

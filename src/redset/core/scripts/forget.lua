@@ -5,6 +5,7 @@
 local call, waiting, done, dead, letters, values = unpack(KEYS)
 local digest = ARGV[3] == '1'
 -- include calls
+-- include answer
 -- include clock
 -- include memory
 
@@ -12,9 +13,10 @@ local refusal = wrong_type(waiting, 'zset', done, 'zset', dead, 'zset', letters,
 if refusal then return refusal end
 
 local items = {unpack(ARGV, 4)}
-local dones, forgotten = are_done(items), {}
+local memories = memories_of(items)
+local dones, forgotten = are_done(memories), {}
 for i, item in ipairs(items) do
-    redis.call('ZREM', done, memory_of(item))
+    redis.call('ZREM', done, memories[i])
     local was_dead = redis.call('ZREM', dead, item) == 1
     if was_dead then
         redis.call('HDEL', letters, item)

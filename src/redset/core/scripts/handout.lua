@@ -2,83 +2,176 @@
 -- This is the one place that decides what becomes of a waiting item that it meets, see `goes_out`.
 -- KEYS: call, waiting, leased, deliveries, parked, dead, letters, token, wake, waiters; on sets that are keyed or remember
 --       values, done
--- ARGV: number, seen; how many at most; 'due' for only those whose score has come, or 'any'; seconds of the lease, 0 to
---       take them for good; "max_attempts max_dead waits keyed remember digest": 0 for without limit, for no, for never;
+-- ARGV: number, seen; how many at most; 'due' for only those whose score has come, or 'any', and 'due last' or 'any last'
+--       for the last of them first; seconds of the lease, 0 to take them for good;
+--       "max_attempts max_dead waits keyed remember digest": 0 for without limit, for no, for never;
 --       then what to ack before: item, token, item, token, ...
--- Returns rows, and behind them "more next died forgotten first deadline lost ...".
+-- Returns rows; on keyed sets behind them a list of the value of each, or nil; and behind these
+-- "more next died forgotten first deadline lost ...".
 --   more: 1 when it stopped early and may find more at once    next: seconds until something falls due, -1: not known
 --   died, forgotten: dead letters made and dropped             first, deadline: of the leases; tokens count up from first
 --   lost: the positions, from 0, of the acks that came too late
---   rows: item, score; under a lease item, score, attempt; on keyed sets then '1', value or '0', ''
+--   rows: item, score; under a lease item, score, attempt
 local call, waiting, leased, deliveries, parked, dead, letters, token, wake, waiters, values, done = unpack(KEYS)
-local limit, which = ARGV[3], ARGV[4]
+local limit, which, lease = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 -- include calls
 -- include clock
+-- include packing
 
+local given = redis.pcall('HMGET', token, 'cleared', 'last')
+if given.err then return wrong_type(token, 'hash') end
 -- What is put back after the set was cleared would come back from the dead: a record says which clear() it came after.
-local cleared = redis.pcall('HGET', token, 'cleared') or '0'
-if type(cleared) == 'table' then return wrong_type(token, 'hash') end
+local cleared, last_token = given[1] or '0', given[2]
 
--- A server packs in C; where there is no cmsgpack, rows are written one behind the other after their lengths.
-local cmsgpack_there = rawget(_G, 'cmsgpack')
-
-local function with_head(rows, head)
+-- The reply to give, after it was recorded. What hands out rows has removed them before, so it has written and may go on
+-- writing on a server that is full; deleting is always allowed. A value that stays in the set is not copied.
+local function hand_over(kind, head, rows, found)
+    if call then
+        if #rows == 0 then redis.call('DEL', call) end
+        local made = number .. ' ' .. kind .. ' ' .. cleared .. ' ' .. head .. '\n'
+        redis.call('SET', call, made .. pack(rows, kind == 'taken' and found or {}), 'EX', RECORD_LIFE)
+    end
+    if values then rows[#rows + 1] = found end
     rows[#rows + 1] = head
     return rows
 end
 
--- The reply to give, after it was recorded. What hands out rows has removed them before, so it has written and may go on
--- writing on a server that is full; deleting is always allowed.
-local function hand_over(kind, head, rows)
-    if call then
-        local packed
-        if cmsgpack_there then
-            packed = cmsgpack.pack(rows)
-        else
-            local lengths = {}
-            for i, text in ipairs(rows) do lengths[i] = #text end
-            packed = table.concat(lengths, ' ') .. '\n' .. table.concat(rows)
-        end
-        if #rows == 0 then redis.call('DEL', call) end
-        local made = number .. ' ' .. kind .. ' ' .. cleared .. ' ' .. head .. '\n'
-        redis.call('SET', call, made .. packed, 'EX', RECORD_LIFE)
-    end
-    return with_head(rows, head)
-end
+-- What can be handed out is the first of what waits, or up to now; it goes from its beginning or from its end.
+local is_due, from_end = string.sub(which, 1, 3) == 'due', #which > 3
 
--- The first that can be handed out. An error where the key holds something else.
-local function first_rows(count)
-    if which == 'due' then
+-- The next that can be handed out. An error where the key holds something else.
+local function next_rows(count)
+    if is_due and from_end then
+        return redis.pcall('ZRANGE', waiting, clock, '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', count, 'WITHSCORES')
+    elseif is_due then
         return redis.pcall('ZRANGE', waiting, '-inf', clock, 'BYSCORE', 'LIMIT', '0', count, 'WITHSCORES')
+    elseif from_end then
+        return redis.pcall('ZRANGE', waiting, '0', count - 1, 'REV', 'WITHSCORES')
     end
     return redis.pcall('ZRANGE', waiting, '0', count - 1, 'WITHSCORES')
 end
 
--- The common case first: a set of which nothing is anywhere but waiting.
-local plain = redis.call('EXISTS', deliveries, leased, parked, dead, letters, waiters) == 0
-if plain and ARGV[5] == '0' and not (values or done or repeated or unseen) then
-    local rows = limit == '0' and {} or first_rows(limit)
+-- Removes the first `count` of these.
+local function remove_next(count)
+    local first = '0'
+    if from_end then
+        local all = is_due and redis.call('ZCOUNT', waiting, '-inf', clock) or redis.call('ZCARD', waiting)
+        first = all - count
+    end
+    redis.call('ZREMRANGEBYRANK', waiting, first, first + count - 1)
+end
+
+-- The simplest case first: nothing is anywhere but waiting, and it is taken for good.
+local simple = lease == 0 and limit > 0 and not (values or done or repeated or unseen)
+if simple and redis.call('EXISTS', deliveries, leased, parked, dead, letters, waiters) == 0 then
+    local rows = next_rows(limit)
     if rows.err then return wrong_type(waiting, 'zset') end
     if #rows > 0 then
-        -- What is due comes before what is not, so these are the first ranks in either case.
-        redis.call('ZREMRANGEBYRANK', waiting, '0', #rows / 2 - 1)
+        remove_next(#rows / 2)
         return hand_over('taken', '0 -1 0 0 0 0', rows)
     end
 end
 
-local lease = tonumber(ARGV[5])
-local max_attempts, max_dead, waits, keyed, remember, digest =
-    string.match(ARGV[6], '^(%d+) (%d+) (%d) (%d) (%S+) (%d)$')
-limit, max_attempts, max_dead, remember = tonumber(limit), tonumber(max_attempts), tonumber(max_dead), tonumber(remember)
-digest = digest == '1'
-if keyed == '0' then values = nil end
-if remember == 0 then done = nil end
+local keyed, remember, digest
+if values then
+    keyed, remember, digest = string.match(ARGV[6], '(%d) (%S+) (%d)$')
+    remember, digest = tonumber(remember), digest == '1'
+    if keyed == '0' then values = nil end
+    if remember == 0 then done = nil end
+end
 -- include values
+-- include finished
+
+-- Leases `rows` under tokens that count up from the first result, until the second. `known` has the fields of their items in
+-- `deliveries`, behind the first `offset`.
+local function lease_out(rows, known, offset)
+    local first = math.max(tonumber(last_token or 0) + 1, moment[1] * 1000000 + moment[2])
+    local deadline = string.format('%.6f', time + lease)
+    local leases, entries, leased_rows, count = {}, {}, {}, #rows / 2
+    for i = 1, count do
+        local item, score, attempt, field = rows[2 * i - 1], rows[2 * i], '1', known[offset + i]
+        if field then attempt = tostring(string.match(field, '^%S+ (%S+)') + 1) end
+        -- The last come first: a sorted set takes them in faster that way while it is small.
+        local at = 2 * (count - i) + 1
+        leases[at], leases[at + 1] = deadline, item
+        entries[at], entries[at + 1] = item, string.format('%d', first + i - 1) .. ' ' .. attempt .. ' ' .. score
+        at = 3 * i - 2
+        leased_rows[at], leased_rows[at + 1], leased_rows[at + 2] = item, score, attempt
+    end
+    redis.call('ZADD', leased, unpack(leases))
+    redis.call('HSET', deliveries, unpack(entries))
+    redis.call('HSET', token, 'last', string.format('%d', first + count - 1))
+    if not last_token then redis.call('PERSIST', token) end
+    return leased_rows, string.format('%d', first), deadline
+end
+
+-- The reply where all is as it mostly is: what is met goes out, what is acked is held, and nothing is to be brought back or
+-- decided. It does in fewer steps what the rules below do; nil, and nothing was changed, for when it takes these.
+local function common_case()
+    if limit == 0 or redis.call('EXISTS', parked, dead, letters, waiters) > 0 then return nil end
+    local rows = next_rows(limit)
+    if rows.err or #rows == 0 then return nil end
+
+    local items, acks, remembered = items_of(rows, 2), {}, nil
+    for i = 7, #ARGV, 2 do acks[#acks + 1] = ARGV[i] end
+    local known, in_work = {}, redis.call('EXISTS', leased, deliveries) > 0
+    if in_work then
+        local asked = {}
+        for i, item in ipairs(acks) do asked[i] = item end
+        for i, item in ipairs(items) do asked[#acks + i] = item end
+        local over = redis.pcall('ZRANGE', leased, '-' .. clock, clock, 'BYSCORE', 'LIMIT', '0', '1')
+        if over.err or #over > 0 then return nil end
+        local deadlines = redis.call('ZMSCORE', leased, unpack(asked))
+        known = redis.pcall('HMGET', deliveries, unpack(asked))
+        if known.err then return nil end
+        local met = {}
+        for i, item in ipairs(acks) do
+            if met[item] or not is_held(known[i], deadlines[i], ARGV[6 + 2 * i]) then return nil end
+            met[item] = true
+        end
+        for i = 1, #items do
+            if deadlines[#acks + i] then return nil end
+        end
+    elseif #acks > 0 then
+        return nil
+    end
+    if done then
+        if wrong_type(done, 'zset') then return nil end
+        remembered = memories_of(items)
+        local dones = are_done(remembered)
+        for i = 1, #items do
+            if dones[i] then return nil end
+        end
+    end
+    local found = values and redis.pcall('HMGET', values, unpack(items))
+    if found and found.err then return nil end
+
+    remove_next(#items)
+    if #acks > 0 then
+        redis.call('ZREM', leased, unpack(acks))
+        finish(acks)
+    end
+    if lease > 0 then
+        local leased_rows, first, deadline = lease_out(rows, known, #acks)
+        return hand_over('leased', '0 -1 0 0 ' .. first .. ' ' .. deadline, leased_rows, found)
+    end
+    if in_work then redis.call('HDEL', deliveries, unpack(items)) end
+    if done then remember_done(remembered) end
+    if values then redis.call('HDEL', values, unpack(items)) end
+    return hand_over('taken', '0 -1 0 0 0 0', rows, found)
+end
+local reply = not (repeated or unseen) and common_case()
+if reply then return reply end
+
+local max_attempts, max_dead, waits = string.match(ARGV[6], '^(%d+) (%d+) (%d)')
+max_attempts, max_dead = tonumber(max_attempts), tonumber(max_dead)
+-- include unpacking
 if repeated then
-    -- A value that stayed in the set is not copied into the record.
-    local rows = repeated.rows
-    if repeated.kind == 'leased' then rows = with_values(rows, 3) end
-    return with_head(rows, repeated.head)
+    local rows, found = unpacked(repeated.packed)
+    if values and repeated.kind == 'leased' then found = values_of(items_of(rows, 3)) end
+    if values then rows[#rows + 1] = found end
+    rows[#rows + 1] = repeated.head
+    return rows
 end
 -- include wakeups
 -- include leases
@@ -96,20 +189,20 @@ if refusal then return refusal end
 local function put_back_unseen()
     -- Deleting comes first: it frees memory, so the rest goes through on a full server.
     redis.call('DEL', call)
+    if unseen.kind == 'done' then return end
+    local rows, found = unpacked(unseen.packed)
+    if #rows == 0 then return end
     if unseen.kind == 'taken' and unseen.cleared >= tonumber(cleared) then
-        for i = 1, #unseen.rows, values and 4 or 2 do
-            local item, score, has_value, value = unpack(unseen.rows, i, i + 3)
-            if values and has_value == '1' then redis.call('HSETNX', values, item, value) end
-            if done then redis.call('ZREM', done, memory_of(item)) end
-            wait_again(item, score)
+        local items = items_of(rows, 2)
+        if done then redis.call('ZREM', done, unpack(memories_of(items))) end
+        for i, item in ipairs(items) do
+            if values and found[i] then redis.call('HSETNX', values, item, found[i]) end
+            wait_again(item, rows[2 * i])
         end
     elseif unseen.kind == 'leased' then
         local first = tonumber(string.match(unseen.head, '^%S+ %S+ %S+ %S+ (%S+)'))
-        local items, tokens = {}, {}
-        for i = 1, #unseen.rows, 3 do
-            items[#items + 1] = unseen.rows[i]
-            tokens[#tokens + 1] = string.format('%.0f', first + #tokens)
-        end
+        local items, tokens = items_of(rows, 3), {}
+        for i = 1, #items do tokens[i] = string.format('%d', first + i - 1) end
         end_leases(items, tokens, function() return 'again', 0, '' end, true)
     end
 end
@@ -150,22 +243,15 @@ local function goes_out(item, score, deadline, death, is_done)
     return true
 end
 
-local function items_of(rows)
-    local items = {}
-    for i = 1, #rows, 2 do items[#items + 1] = rows[i] end
-    return items
-end
-
 -- Removes up to `count` rows from what waits, and returns those that go out.
 local function take(count)
-    local met = first_rows(count)
+    local met = next_rows(count)
     if #met == 0 then return met, 0 end
-    redis.call('ZREMRANGEBYRANK', waiting, '0', #met / 2 - 1)
-    if plain and not done then return met, 0 end
-    local items = items_of(met)
+    local items = items_of(met, 2)
+    remove_next(#items)
     local deadlines = redis.call('ZMSCORE', leased, unpack(items))
     local deaths = redis.call('ZMSCORE', dead, unpack(items))
-    local dones = done and are_done(items) or {}
+    local dones = done and are_done(memories_of(items)) or {}
     local going = {}
     for i, item in ipairs(items) do
         local score = met[2 * i]
@@ -194,31 +280,6 @@ local function take_all()
     return rows
 end
 
--- Leases `rows` under tokens that count up from the first result, until the second.
-local function lease_out(rows)
-    local micros = moment[1] * 1000000 + moment[2]
-    local last_token = redis.call('HGET', token, 'last')
-    local first = math.max(tonumber(last_token or 0) + 1, micros)
-    local deadline = after(lease)
-    local known = redis.call('HMGET', deliveries, unpack(items_of(rows)))
-    local leases, entries, leased_rows, count = {}, {}, {}, #rows / 2
-    for i = 1, count do
-        local item, score, attempt = rows[2 * i - 1], rows[2 * i], '1'
-        if known[i] then attempt = tostring(string.match(known[i], '^%S+ (%S+)') + 1) end
-        -- The last come first: a sorted set takes them in faster that way while it is small.
-        local at = 2 * (count - i) + 1
-        leases[at], leases[at + 1] = deadline, item
-        entries[at], entries[at + 1] = item, string.format('%.0f', first + i - 1) .. ' ' .. attempt .. ' ' .. score
-        at = 3 * i - 2
-        leased_rows[at], leased_rows[at + 1], leased_rows[at + 2] = item, score, attempt
-    end
-    redis.call('ZADD', leased, unpack(leases))
-    redis.call('HSET', deliveries, unpack(entries))
-    redis.call('HSET', token, 'last', string.format('%.0f', first + count - 1))
-    if not last_token then redis.call('PERSIST', token) end
-    return leased_rows, string.format('%.0f', first), deadline
-end
-
 -- Seconds until something falls due by itself, -1 when nothing is known to.
 local function next_due()
     local moments = {}
@@ -227,33 +288,29 @@ local function next_due()
     end
     consider(redis.call('ZRANGE', leased, '(' .. clock, '+inf', 'BYSCORE', 'LIMIT', '0', '1', 'WITHSCORES'), 1)
     consider(redis.call('ZRANGE', leased, '(-' .. clock, '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', '1', 'WITHSCORES'), -1)
-    if which == 'due' then consider(redis.call('ZRANGE', waiting, '0', '0', 'WITHSCORES'), 1) end
+    if is_due then consider(redis.call('ZRANGE', waiting, '0', '0', 'WITHSCORES'), 1) end
     return #moments == 0 and '-1' or string.format('%.6f', math.max(0, math.min(unpack(moments))))
 end
 
 local rows, kind, first, deadline = take_all(), 'taken', '0', '0'
+local items = items_of(rows, 2)
+local found = values and values_of(items)
 if lease > 0 and #rows > 0 then
-    rows, first, deadline = lease_out(rows)
+    rows, first, deadline = lease_out(rows, redis.call('HMGET', deliveries, unpack(items)), 0)
     kind = 'leased'
 elseif #rows > 0 then
-    local items = items_of(rows)
     redis.call('HDEL', deliveries, unpack(items))
-    if done then remember_done(items) end
-    rows = with_values(rows, 2)
+    if done then remember_done(memories_of(items)) end
     if values then redis.call('HDEL', values, unpack(items)) end
 end
 -- What is left behind is somebody else's; whoever is woken for nothing looks again anyway.
-if watched and (#rows > 0 or brought_back) and #first_rows(1) > 0 then wake_one() end
+if watched and (#rows > 0 or brought_back) and #next_rows(1) > 0 then wake_one() end
 
 waits = waits == '1' and #rows == 0
 local next_moment = waits and next_due() or '-1'
 -- Put together piece by piece, which is much faster here than a format.
 local head = (more and '1 ' or '0 ') .. next_moment .. ' ' .. died .. ' ' .. forgotten .. ' ' .. first .. ' ' .. deadline .. lost
-local reply = hand_over(kind, head, rows)
-if kind == 'leased' and values then
-    reply[#reply] = nil
-    reply = with_head(with_values(reply, 3), head)
-end
+reply = hand_over(kind, head, rows, found)
 if waits then
     redis.call('DEL', waiters)
     redis.call('SET', waiters, '1', 'PX', '1000')

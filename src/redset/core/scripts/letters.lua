@@ -1,7 +1,8 @@
 -- Reads dead letters, the newest first. Writes nothing.
 -- KEYS: dead, letters; on keyed sets values
 -- ARGV: first and last rank, as in ZREVRANGE
--- Returns item, time of death, "attempts score reason", item, ...; on keyed sets then '1', value or '0', ''
+-- Returns item, time of death, "attempts score reason", item, ...; on keyed sets behind these a list of the value of each,
+-- or nil
 local dead, letters, values = unpack(KEYS)
 -- include types
 -- include values
@@ -17,4 +18,5 @@ for i = 1, #found, 2 do
     rows[#rows + 1] = found[i + 1]
     rows[#rows + 1] = redis.call('HGET', letters, found[i])
 end
-return with_values(rows, 3)
+if values then rows[#rows + 1] = values_of(items_of(rows, 3)) end
+return rows

@@ -1,8 +1,8 @@
 -- Looks at what would be handed out next, without taking it. Writes nothing.
 -- KEYS: waiting; on keyed sets values
 -- ARGV: position among what can be had, from 0, or from the end when negative; 'due' or 'any'
--- Returns how many can be had, and a row where there is one at that position: item, score; on keyed sets then '1', value
--- or '0', ''
+-- Returns how many can be had; where there is one at that position, a row: item, score; on keyed sets a list of its value,
+-- or nil
 local waiting, values = unpack(KEYS)
 local position, which = tonumber(ARGV[1]), ARGV[2]
 -- include types
@@ -21,4 +21,5 @@ else
 end
 if position < 0 then position = available + position end
 if position < 0 or position >= available then return {available, {}} end
-return {available, with_values(redis.call('ZRANGE', waiting, position, position, 'WITHSCORES'), 2)}
+local row = redis.call('ZRANGE', waiting, position, position, 'WITHSCORES')
+return {available, row, values and values_of({row[1]})}

@@ -5,8 +5,8 @@
 -- KEYS: waiting; on keyed sets values
 -- ARGV: how many at most; the score and item seen last, the score and item to end with (each pair may be missing,
 --       and is: both before the first page)
--- Returns rows of an item, and on keyed sets '1', value or '0', ''; the score of the last row, since reading them all
--- takes the server longer than the items; and before the first page the score and item to end with.
+-- Returns a list of items, on keyed sets with a list of the value of each, or nil, behind them; the score of the last item,
+-- since reading them all takes the server longer than the items; and before the first page the score and item to end with.
 local waiting, values = unpack(KEYS)
 local limit = tonumber(ARGV[1])
 -- include types
@@ -21,7 +21,8 @@ local function rows_between(first, last)
     local items = redis.call('ZRANGE', waiting, first, last)
     if #items == 0 then return {items} end
     local last_score = redis.call('ZSCORE', waiting, items[#items])
-    return {with_values(items, 1), last_score}
+    if values then items[#items + 1] = values_of(items) end
+    return {items, last_score}
 end
 
 if not ARGV[2] then

@@ -1,11 +1,13 @@
 -- Reads waiting items of a keyed set by their position. Writes nothing.
 -- KEYS: waiting, values
 -- ARGV: first and last rank, as in ZRANGE
--- Returns item, '1', value or item, '0', '', ...
+-- Returns the items, and behind these a list of the value of each, or nil.
 local waiting, values = unpack(KEYS)
 -- include types
 -- include values
 
 local refusal = wrong_type(waiting, 'zset', values, 'hash')
 if refusal then return refusal end
-return with_values(redis.call('ZRANGE', waiting, ARGV[1], ARGV[2]), 1)
+local rows = redis.call('ZRANGE', waiting, ARGV[1], ARGV[2])
+rows[#rows + 1] = values_of(rows)
+return rows

@@ -14,25 +14,6 @@ if last > ARGV[2] then
     if last > number then return redis.error_reply('STALE a newer call of this caller was served already') end
     local kind, cleared, head, packed = string.match(redis.call('GET', call), '^%d+ (%S+) (%S+) ([^\n]*)\n(.*)$')
     if kind == 'done' and last == number then return head end
-    local rows = {}
-    local packer = rawget(_G, 'cmsgpack')
-    if packer and packed ~= '' then
-        rows = packer.unpack(packed)
-    elseif packed ~= '' then
-        local lengths, text = string.match(packed, '^([^\n]*)\n(.*)$')
-        local start = 1
-        for length in string.gmatch(lengths, '%d+') do
-            rows[#rows + 1] = string.sub(text, start, start + length - 1)
-            start = start + length
-        end
-    end
-    local record = {kind = kind, cleared = tonumber(cleared), head = head, rows = rows}
+    local record = {kind = kind, cleared = tonumber(cleared), head = head, packed = packed}
     if last == number then repeated = record else unseen = record end
-end
-
--- The reply to give where no rows are handed out, after it was recorded. What changed something has written before, and
--- a script that has written once may go on writing on a server that is full.
-local function answer(head)
-    if call then redis.call('SET', call, number .. ' done 0 ' .. head .. '\n', 'EX', RECORD_LIFE) end
-    return head
 end

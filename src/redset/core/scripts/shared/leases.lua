@@ -1,8 +1,7 @@
--- How a lease ends. Needs the keys by their names, `max_attempts` and `max_dead` as numbers (0: without limit); `values`
--- on keyed sets, `done`, `remember` and `digest` on those that remember.
+-- How a lease ends. Needs the keys by their names, `max_attempts` and `max_dead` as numbers (0: without limit).
 -- Every one of these removes the item from `leased` first, which frees memory, so it goes through on a full server.
+-- include finished
 -- include deaths
--- include memory
 local brought_back = false
 
 -- A moment `seconds` from now, as a score.
@@ -65,16 +64,6 @@ local function try_again(item, attempts, score, seconds, parked_score)
         redis.call('ZADD', leased, '-' .. after(seconds), item)
         brought_back = true
     end
-end
-
--- Forgets the values of identities that are not anywhere any more; of those that were leased or dead, some may wait.
-local function forget_values(items)
-    if not values then return end
-    local scores, gone = redis.call('ZMSCORE', waiting, unpack(items)), {}
-    for i, item in ipairs(items) do
-        if not scores[i] then gone[#gone + 1] = item end
-    end
-    if #gone > 0 then redis.call('HDEL', values, unpack(gone)) end
 end
 
 -- Whether anything is parked at all, so that most calls need not ask for each item.
@@ -144,11 +133,7 @@ local function end_leases(items, tokens, how, late)
             end
         end
     end
-    if #acked > 0 then
-        redis.call('HDEL', deliveries, unpack(acked))
-        if done then remember_done(acked) end
-        forget_values(acked)
-    end
+    if #acked > 0 then finish(acked) end
     return lost
 end
 

@@ -1,0 +1,24 @@
+-- What becomes of items whose work is done. Needs `waiting` and `deliveries`; `values` on keyed sets, `done`, `remember` and
+-- `digest` on those that remember.
+-- include memory
+
+-- Forgets the values of identities that are not anywhere any more; of those that were leased or dead, some may wait.
+local function forget_values(items)
+    if not values then return end
+    local scores, gone = redis.call('ZMSCORE', waiting, unpack(items)), {}
+    for i, item in ipairs(items) do
+        if not scores[i] then gone[#gone + 1] = item end
+    end
+    if #gone > 0 then redis.call('HDEL', values, unpack(gone)) end
+end
+
+local function finish(items)
+    redis.call('HDEL', deliveries, unpack(items))
+    if done then remember_done(memories_of(items)) end
+    forget_values(items)
+end
+
+-- Whether a lease is `token`'s and not over. `known` is the item's field in `deliveries`, `deadline` its score in `leased`.
+local function is_held(known, deadline, token)
+    return known and deadline and string.find(known, token .. ' ', 1, true) == 1 and tonumber(deadline) > time
+end
