@@ -175,6 +175,7 @@ if repeated then
 end
 -- include wakeups
 -- include leases
+-- include unseen
 
 -- How many leases it brings back, and how many items it parks, before it says "more": about a millisecond each.
 local BUDGET = 250
@@ -185,27 +186,6 @@ if values then refusal = refusal or wrong_type(values, 'hash') end
 if done then refusal = refusal or wrong_type(done, 'zset') end
 if refusal then return refusal end
 
--- The caller never saw what its last call was handed: that goes back, and counts for nothing.
-local function put_back_unseen()
-    -- Deleting comes first: it frees memory, so the rest goes through on a full server.
-    redis.call('DEL', call)
-    if unseen.kind == 'done' then return end
-    local rows, found = unpacked(unseen.packed)
-    if #rows == 0 then return end
-    if unseen.kind == 'taken' and unseen.cleared >= tonumber(cleared) then
-        local items = items_of(rows, 2)
-        if done then redis.call('ZREM', done, unpack(memories_of(items))) end
-        for i, item in ipairs(items) do
-            if values and found[i] then redis.call('HSETNX', values, item, found[i]) end
-            wait_again(item, rows[2 * i])
-        end
-    elseif unseen.kind == 'leased' then
-        local first = tonumber(string.match(unseen.head, '^%S+ %S+ %S+ %S+ (%S+)'))
-        local items, tokens = items_of(rows, 3), {}
-        for i = 1, #items do tokens[i] = string.format('%d', first + i - 1) end
-        end_leases(items, tokens, function() return 'again', 0, '' end, true)
-    end
-end
 if unseen then put_back_unseen() end
 
 local acks, tokens = {}, {}
