@@ -145,6 +145,12 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T]):
     async def take(self, num: int, wait: float | None = 0) -> list[T]:
         return await self._driver.follow(self._hand_outs.take(num, wait))
 
+    async def pop_max(self, wait: float | None = 0) -> T:
+        return await self._driver.follow(self._hand_outs.pop(wait, last=True))
+
+    async def take_max(self, num: int, wait: float | None = 0) -> list[T]:
+        return await self._driver.follow(self._hand_outs.take(num, wait, last=True))
+
     async def reserve(self, lease: float = 60.0, wait: float | None = 0) -> Reservation[T]:
         return await self._driver.follow(self._hand_outs.reserve(lease, wait))
 

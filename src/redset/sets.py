@@ -25,7 +25,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
     Items are handed out lowest score first, ties in the order of their serialized bytes. Two items are the same item
     when they serialize to the same bytes.
 
-    Adding: :meth:`add`. Taking for good, at most once: :meth:`pop`, :meth:`take`. Taking under a lease, at least once:
+    Adding: :meth:`add`. Taking for good, at most once: :meth:`pop`, :meth:`take`, :meth:`pop_max`,
+    :meth:`take_max`. Taking under a lease, at least once:
     :meth:`reserve`, :meth:`reserve_many`, :meth:`consume`, and ending leases in bulk: :meth:`ack`, :meth:`nack`,
     :meth:`again`, :meth:`extend`. Looking: :meth:`peek`, :meth:`peek_score`, :meth:`score`,
     ``in`` or :meth:`contains`, ``len()`` or :meth:`count`, ``[i]`` or :meth:`at`, ``[a:b]`` or :meth:`slice`,
@@ -116,6 +117,21 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
         :param wait: for how many seconds to wait for the first item when there is none; None for ever.
         """
         return self._driver.follow(self._hand_outs.take(num, wait))
+
+    def pop_max(self, wait: float | None = 0) -> T:
+        """Removes the last item of those that could be taken now, the one of the highest score; else like :meth:`pop`.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("write", score=2), jobs.add("read", score=1)
+        (2.0, 1.0)
+        >>> jobs.pop_max()
+        'write'
+        """
+        return self._driver.follow(self._hand_outs.pop(wait, last=True))
+
+    def take_max(self, num: int, wait: float | None = 0) -> list[T]:
+        """Removes the last ``num`` items, or as many as there are, the last one first; like :meth:`take`."""
+        return self._driver.follow(self._hand_outs.take(num, wait, last=True))
 
     def reserve(self, lease: float = 60.0, wait: float | None = 0) -> Reservation[T]:
         """Takes the next item under a lease. At least once: it comes back when it is not acked before the lease ends.

@@ -128,13 +128,13 @@ class HandOuts(Generic[T, Res]):
         limits = f"{definition.max_attempts} {definition.max_dead}"
         self._options = {waits: f"{limits} {int(waits)} {definition.memory}" for waits in (False, True)}
 
-    def pop(self, wait: float | None) -> Plan[T]:
-        for item in (yield from self._gather(1, 0.0, wait, self._taken)):
+    def pop(self, wait: float | None, *, last: bool = False) -> Plan[T]:
+        for item in (yield from self.take(1, wait, last=last)):
             return item
         raise KeyError(f"pop from an empty set: {self._set.name!r}")
 
-    def take(self, num: int, wait: float | None) -> Plan[list[T]]:
-        return self._gather(int(num), 0.0, wait, self._taken)
+    def take(self, num: int, wait: float | None, *, last: bool = False) -> Plan[list[T]]:
+        return self._gather(int(num), 0.0, wait, self._taken, last=last)
 
     def reserve(self, lease: float, wait: float | None) -> Plan[Res]:
         for reservation in (yield from self.reserve_many(1, lease, wait)):
@@ -145,14 +145,20 @@ class HandOuts(Generic[T, Res]):
         return self._gather(int(num), seconds(lease, "a lease", positive=True), wait, self.reserved)
 
     def _gather(
-        self, num: int, lease: float, wait: float | None, receive: Callable[[HandOut], Plan[list[X]]]
+        self,
+        num: int,
+        lease: float,
+        wait: float | None,
+        receive: Callable[[HandOut], Plan[list[X]]],
+        *,
+        last: bool = False,
     ) -> Plan[list[X]]:
         """Hands out chunk by chunk, until there are ``num`` or no more. Waits for the first only."""
         patience = Patience(wait) if wait != 0 else NONE
         gathered: list[X] = []
         try:
             while (wanted := num - len(gathered)) > 0:
-                got = yield from self.wait_for(min(wanted, CHUNK), lease, patience)
+                got = yield from self.wait_for(min(wanted, CHUNK), lease, patience, last=last)
                 gathered += yield from receive(got)
                 if not got.rows or (gathered and got.was_all):
                     break
@@ -223,11 +229,13 @@ class HandOuts(Generic[T, Res]):
         patience: "Patience",
         acks: Sequence[BaseReservation[T]] = (),
         should_stop: Callable[[], bool] = lambda: False,
+        *,
+        last: bool = False,
     ) -> Plan[HandOut]:
         """Hands out, again and again until there is something or the patience ends; ``acks`` go with the first try."""
         while True:
             got: HandOut = yield self._hand_out(
-                limit, lease, waits=patience is not NONE and patience.left() > 0, acks=acks
+                limit, lease, waits=patience is not NONE and patience.left() > 0, acks=acks, last=last
             )
             if got.deaths != NO_DEATHS:
                 log_deaths(self._set.name, *map(int, got.deaths))
@@ -266,11 +274,20 @@ class HandOuts(Generic[T, Res]):
         return Operation(BURY, keys, args, int, recorded=True)
 
     def _hand_out(
-        self, limit: int, lease: float, *, waits: bool = False, acks: Sequence[BaseReservation[T]] = ()
+        self,
+        limit: int,
+        lease: float,
+        *,
+        waits: bool = False,
+        acks: Sequence[BaseReservation[T]] = (),
+        last: bool = False,
     ) -> Operation[HandOut]:
-        """One hand-out of ``limit`` items at most, under a lease unless that is 0, after ``acks`` were acked."""
-        options = self._options[waits]
-        args: list[bytes | str] = [str(limit), self._set.kind.which, repr(lease) if lease else "0", options]
+        """One hand-out of ``limit`` items at most, under a lease unless that is 0, after ``acks`` were acked.
+
+        The first of those that can be had, or the last.
+        """
+        which = f"{self._set.kind.which} last" if last else self._set.kind.which
+        args: list[bytes | str] = [str(limit), which, repr(lease) if lease else "0", self._options[waits]]
         for ack in acks:
             args += (ack._delivery.stored, str(ack.token))
         asked_at = time.monotonic()
