@@ -60,6 +60,16 @@ def add(stage: Stage) -> Comparison:
     )
 
 
+@benchmark("update-1000", "sorted", "time", calls=10)
+def update_1000(stage: Stage) -> Comparison:
+    zadd, dumps, score, ss, items = stage.client.zadd, stage.dumps, stage.score, stage.set(), stage.items(1000)
+    return Comparison(
+        "ZADD of 1000",
+        bare=Side(BARE, lambda _: zadd(BARE, {dumps(item): score() for item in items})),
+        redset=Side(REDSET, lambda _: ss.update(items)),
+    )
+
+
 def _zpopmin(stage: Stage, number: int) -> Side:
     """The bare client's side of whatever takes ``number`` items."""
     zpopmin, loads = stage.client.zpopmin, stage.loads
@@ -217,6 +227,16 @@ def consume_100(stage: Stage) -> Comparison:
 @benchmark("keyed-add", "time")
 def keyed_add(stage: Stage) -> Comparison:
     return Comparison("without a key", bare=Side(REDSET, stage.set().add), redset=Side(KEYED, stage.keyed().add))
+
+
+@benchmark("keyed-update-1000", "time", calls=10)
+def keyed_update_1000(stage: Stage) -> Comparison:
+    without, keyed, items = stage.set(), stage.keyed(), stage.items(1000)
+    return Comparison(
+        "without a key",
+        bare=Side(REDSET, lambda _: without.update(items)),
+        redset=Side(KEYED, lambda _: keyed.update(items)),
+    )
 
 
 def keyed_take(stage: Stage, number: int) -> Comparison:

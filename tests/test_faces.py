@@ -55,8 +55,8 @@ def special_names(face: type) -> set[str]:
 
 
 def spelled(annotation: Any) -> str:
-    """An annotation without what has to differ: the module of a class, and that an iterator is awaited."""
-    return re.sub(r"\bredset\.(\w+\.)*|\bAsync(?=Iterator)", "", str(annotation))
+    """An annotation without what has to differ: the module of a class, and what is awaited."""
+    return re.sub(r"\bredset\.(\w+\.)*|\bAsync(?=Iterator)| \| [\w.]*AsyncIterable\[[^]]*\]", "", str(annotation))
 
 
 def parameters(function: Any) -> list[tuple[str, Any, Any, str]]:
@@ -140,6 +140,11 @@ def test_an_asyncio_set_cannot_be_mistaken_for_a_synchronous_one(raw: Any) -> No
 
 OPERATIONS: dict[str, Callable[[Any], Any]] = {
     "add": lambda jobs: jobs.add("x", score=1),
+    "add if it is not there": lambda jobs: jobs.add("x", score=1, nx=True),
+    "update": lambda jobs: jobs.update("xyz", score=1),
+    "increment": lambda jobs: jobs.increment("x", 1),
+    "scores": lambda jobs: jobs.scores("abx"),
+    "contains_many": lambda jobs: jobs.contains_many("abx"),
     "pop": lambda jobs: jobs.pop(),
     "take": lambda jobs: jobs.take(1000),
     "take more than there is": lambda jobs: jobs.take(1001),

@@ -67,7 +67,6 @@ NAMES: dict[str, Any] = {
 ASKED: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda pages, item: pages.add(item),
     "score": lambda pages, item: pages.score(item),
-    "in": lambda pages, item: item in pages,
     "get": lambda pages, item: pages.get(item),
     "is_done": lambda pages, item: pages.is_done(item),
     "forget": lambda pages, item: pages.forget(item),
@@ -329,6 +328,11 @@ def test_a_key_that_cannot_be_stored_is_refused_and_nothing_is_changed(
         ask(pages, page("\ud800"))
 
     assert stored.is_empty()
+
+
+def test_what_the_key_refuses_is_not_in_the_set(pages: SortedSet[Any]) -> None:
+    assert {"no": "url"} not in pages
+    assert page("\ud800") not in pages
 
 
 def test_what_the_serializer_raises_passes_through_and_nothing_is_changed(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from redset import SortedSet
+from redset import Key, SortedSet
 from redset.exceptions import DeserializationError, RedsetError
 
 pytestmark = pytest.mark.conformance
@@ -90,13 +90,41 @@ def test_in_compares_serialized_items(face: Any, kind: str) -> None:
     assert [2, 1] not in pairs
 
 
-def test_what_a_serializer_refuses_cannot_be_asked_for(face: Any, kind: str) -> None:
+def test_what_a_serializer_refuses_is_not_in_the_set_and_has_no_score(face: Any, kind: str) -> None:
     pairs = getattr(face, kind)("pairs", serializer=json)
 
-    with pytest.raises(TypeError):
-        pairs.contains({1, 2})
+    assert {1, 2} not in pairs
+    assert pairs.contains({1, 2}) is False
     with pytest.raises(TypeError):
         pairs.score({1, 2})
+
+
+def test_what_the_key_refuses_is_not_in_the_set(face: Any) -> None:
+    pages = face.SortedSet("pages", serializer=json, key=lambda page: page["url"])
+    pages.add({"url": "/a"})
+
+    assert "/a" not in pages
+    assert pages.contains_many([{"url": "/a"}, {}, 7, Key("/a")]) == [True, False, False, True]
+
+
+def test_many_can_be_asked_for_at_once(jobs: Any) -> None:
+    asked = ["a", "x", "c", "a"]
+
+    assert jobs.scores(asked) == [1.0, None, 3.0, 1.0]
+    assert jobs.contains_many(iter(asked)) == [True, False, True, True]
+    assert jobs.scores([]) == jobs.contains_many([]) == []
+
+
+def test_more_can_be_asked_for_than_one_call_takes(face: Any) -> None:
+    numbers = face.SortedSet("numbers", serializer=json)
+    numbers.update(([number] for number in range(0, 2500, 2)), score=lambda item: item[0])
+
+    assert numbers.scores([number] for number in range(2500)) == [None if n % 2 else float(n) for n in range(2500)]
+    asked = [{1} if number % 7 == 0 else [number] for number in range(2500)]
+    assert numbers.contains_many(asked) == [n % 7 != 0 and n % 2 == 0 for n in range(2500)]
+    assert numbers.contains_many([{1}] * 3) == [False] * 3
+    with pytest.raises(TypeError):
+        numbers.scores([[1], {1}])
 
 
 # Counting

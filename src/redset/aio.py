@@ -6,7 +6,7 @@ for ``x in ss``, ``await ss.at(i)`` for ``ss[i]``, ``await ss.slice(a, b)`` for 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TypeVar
@@ -14,12 +14,14 @@ from typing import TypeVar
 from redset import reservations
 from redset import sets as blocking
 from redset.connect import connect_async as connect
+from redset.core.adding import Update, flagged
 from redset.core.base import BaseDeadLetters, BaseSet, T
 from redset.core.consuming import BaseConsumption, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import AsyncDriver
 from redset.core.endings import Endings
 from redset.core.items import Key
+from redset.core.operations import CHUNK
 from redset.exceptions import LeaseLost
 from redset.locks import AsyncLock as Lock
 from redset.reservations import BaseReservation, DeadLetter, Delivery, Stats
@@ -51,6 +53,19 @@ def _told_by(original: type) -> Callable[[Face], Face]:
         return twin
 
     return tell
+
+
+async def _in_chunks(iterable: AsyncIterable[T], update: Update[T]) -> AsyncIterator[list[T]]:
+    """The items of ``iterable``, chunk by chunk; what it raises is noted like what any other raises."""
+    chunk: list[T] = []
+    with update.noting_errors():
+        async for item in iterable:
+            chunk.append(item)
+            if len(chunk) == CHUNK:
+                yield chunk
+                chunk = []
+    if chunk:
+        yield chunk
 
 
 @_told_by(reservations.Reservation)
@@ -136,8 +151,33 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name!r}>"
 
-    async def add(self, item: T, score: float | None = None) -> float | None:
-        return await self._driver.perform(self._adding.add(item, score))
+    async def add(
+        self,
+        item: T,
+        score: float | None = None,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+    ) -> float | None:
+        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt) if nx or xx or gt or lt else None
+        return await self._driver.perform(self._adding.add(item, score, rule))
+
+    async def update(
+        self, *iterables: Iterable[T] | AsyncIterable[T], score: float | Callable[[T], float] | None = None
+    ) -> int:
+        update = Update(self._adding, score)
+        for iterable in iterables:
+            if isinstance(iterable, AsyncIterable):
+                async for items in _in_chunks(iterable, update):
+                    await self._driver.follow(update.add(items))
+            else:
+                await self._driver.follow(update.add(iterable))
+        return update.new
+
+    async def increment(self, item: T, by: float) -> float | None:
+        return await self._driver.perform(self._adding.increment(item, by))
 
     async def pop(self, wait: float | None = 0) -> T:
         return await self._driver.follow(self._hand_outs.pop(wait))
@@ -187,8 +227,14 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T]):
     async def score(self, item: T | Key) -> float | None:
         return await self._driver.perform(self._looking.score(item))
 
+    async def scores(self, items: Iterable[T | Key]) -> list[float | None]:
+        return await self._driver.follow(self._looking.scores_of_all(items))
+
     async def contains(self, item: T | Key) -> bool:
         return await self._driver.perform(self._looking.contains(item))
+
+    async def contains_many(self, items: Iterable[T | Key]) -> list[bool]:
+        return await self._driver.follow(self._looking.contains_many(items))
 
     async def get(self, item: T | Key) -> T | None:
         return await self._driver.perform(self._looking.get(item))

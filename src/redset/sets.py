@@ -4,10 +4,11 @@ Each method is a signature, a docstring and the operation that does it; :mod:`re
 """
 
 import builtins
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import overload
 
+from redset.core.adding import flagged
 from redset.core.base import BaseDeadLetters, BaseSet, T
 from redset.core.consuming import BaseConsumption, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
@@ -25,12 +26,12 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
     Items are handed out lowest score first, ties in the order of their serialized bytes. Two items are the same item
     when they serialize to the same bytes.
 
-    Adding: :meth:`add`. Taking for good, at most once: :meth:`pop`, :meth:`take`, :meth:`pop_max`,
-    :meth:`take_max`. Taking under a lease, at least once:
-    :meth:`reserve`, :meth:`reserve_many`, :meth:`consume`, and ending leases in bulk: :meth:`ack`, :meth:`nack`,
-    :meth:`again`, :meth:`extend`. Looking: :meth:`peek`, :meth:`peek_score`, :meth:`score`,
-    ``in`` or :meth:`contains`, ``len()`` or :meth:`count`, ``[i]`` or :meth:`at`, ``[a:b]`` or :meth:`slice`,
-    iteration, :meth:`stats`. Removing: :meth:`discard`, :meth:`clear`. What died: :attr:`dead_letters`.
+    Adding: :meth:`add`, :meth:`update`, :meth:`increment`. Taking for good, at most once: :meth:`pop`, :meth:`take`,
+    :meth:`pop_max`, :meth:`take_max`. Taking under a lease, at least once: :meth:`reserve`, :meth:`reserve_many`,
+    :meth:`consume`, and ending leases in bulk: :meth:`ack`, :meth:`nack`, :meth:`again`, :meth:`extend`. Looking:
+    :meth:`peek`, :meth:`peek_score`, :meth:`score`, :meth:`scores`, ``in`` or :meth:`contains`, :meth:`contains_many`,
+    ``len()`` or :meth:`count`, ``[i]`` or :meth:`at`, ``[a:b]`` or :meth:`slice`, iteration, :meth:`stats`. Removing:
+    :meth:`discard`, :meth:`clear`. What died: :attr:`dead_letters`.
 
     Every method is one atomic round trip to the server unless it says otherwise. Beside the errors it names, each
     raises what the client raises when the server cannot be reached, and :exc:`~redset.exceptions.WrongTypeError`,
@@ -56,6 +57,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
         remembered item is left out when it is added, and so is a dead one, until :meth:`forget` or a retry. Default:
         not at all.
     :param digest: whether a hash of 16 bytes is kept of each remembered item instead of the item.
+    :param duplicates: which score stands when an item that waits is added again: the newest (``"update"``, the
+        default), the first (``"keep"``), the lowest (``"earliest"``) or the highest (``"latest"``).
     :param retry_safe: whether the server keeps the reply of each call for ten minutes, so that a client that repeats a
         call whose reply was lost, as redis-py does, loses nothing and gets nothing twice.
     """
@@ -67,15 +70,28 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name!r}, length={len(self)}>"
 
-    def add(self, item: T, score: float | None = None) -> float | None:
-        """Adds ``item``; one that waits already gets the new score.
+    def add(
+        self,
+        item: T,
+        score: float | None = None,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+    ) -> float | None:
+        """Adds ``item``. What becomes of one that waits already is said by the flags, or else by ``duplicates``.
 
         :param score: any int or float but NaN. Default: what the scorer says.
-        :returns: the score the item has now; None when it was left out, being done and remembered, or dead on a set
-            that remembers.
+        :param nx: only adds it if it does not wait yet.
+        :param xx: only changes the score if it waits.
+        :param gt: only raises the score of an item that waits. With ``xx`` it is not added if it does not.
+        :param lt: only lowers it, likewise.
+        :returns: the score the item has now; None when it does not wait now: it was left out, being done and
+            remembered, or dead on a set that remembers, or it did not wait and ``xx`` was given.
         :raises TypeError: the score is no number. Like all that is wrong with an item or a score, this is noticed
             before anything is sent.
-        :raises ValueError: the score is NaN.
+        :raises ValueError: the score is NaN, or the flags contradict each other.
         :raises ServerFullError: the server is at its ``maxmemory``; nothing was added.
 
         >>> from redset import SortedSet
@@ -89,7 +105,33 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
         >>> len(jobs)
         2
         """
-        return self._driver.perform(self._adding.add(item, score))
+        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt) if nx or xx or gt or lt else None
+        return self._driver.perform(self._adding.add(item, score, rule))
+
+    def update(self, *iterables: Iterable[T], score: float | Callable[[T], float] | None = None) -> int:
+        """Adds all items of ``iterables`` and returns how many were new.
+
+        One round trip, and atomic, for each 1,000 items, of which no more are held at a time. What an iterable, the
+        scorer or the serializer raises passes through with a note that says how many items were added before.
+
+        :param score: a number for all, or a callable that is given an item and stands in for the scorer.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], (f"step {number}" for number in range(3)), score=len)
+        5
+        >>> list(jobs)
+        ['read', 'write', 'step 0', 'step 1', 'step 2']
+        """
+        return self._driver.follow(self._adding.update(iterables, score))
+
+    def increment(self, item: T, by: float) -> float | None:
+        """Adds ``by`` to the score of ``item``, or adds it with that score if it does not wait.
+
+        :returns: the score the item has now; None when it was left out, as by :meth:`add`.
+        :raises TypeError: ``by`` is no number.
+        :raises ValueError: the sum is no number: that of two opposite infinities.
+        """
+        return self._driver.perform(self._adding.increment(item, by))
 
     def pop(self, wait: float | None = 0) -> T:
         """Removes the next item and returns it. At most once: it is lost when the process dies before it is handled.
@@ -222,9 +264,17 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
         """The score of ``item``, or None when it does not wait."""
         return self._driver.perform(self._looking.score(item))
 
+    def scores(self, items: Iterable[T | Key]) -> list[float | None]:
+        """The score of each of ``items``, None for those that do not wait; one round trip for each 1,000."""
+        return self._driver.follow(self._looking.scores_of_all(items))
+
     def contains(self, item: T | Key) -> bool:
-        """Whether ``item`` waits: ``item in ss``."""
+        """Whether ``item`` waits: ``item in ss``. What the serializer refuses does not."""
         return self._driver.perform(self._looking.contains(item))
+
+    def contains_many(self, items: Iterable[T | Key]) -> list[bool]:
+        """Whether each of ``items`` waits; one round trip for each 1,000."""
+        return self._driver.follow(self._looking.contains_many(items))
 
     def __contains__(self, item: T | Key) -> bool:
         return self.contains(item)

@@ -1,40 +1,188 @@
 """Adding to a set: what is sent, and what the replies mean."""
 
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from redset.core.definition import Definition
-from redset.core.items import written_score
-from redset.core.operations import Operation
+from redset.core.items import written_score, written_scores
+from redset.core.operations import Operation, Plan, in_chunks, only
 from redset.core.scripts import Script
 
-__all__ = ("Adding",)
+__all__ = ("Adding", "Rule", "Score", "Update", "flagged")
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+#: One score for all items, a callable that scores each of them, or None for the set's scorer.
+Score: TypeAlias = float | Callable[[T], float] | None
 
 ADD = Script("add")
+
+
+class Rule(NamedTuple):
+    """What becomes of an item that waits already, and of one that does not."""
+
+    #: The flags of ZADD; none when the new score stands in any case.
+    flags: str
+    #: On keyed sets, whose value is replaced: that of ``all`` items, of ``new`` ones or of those ``known`` to wait.
+    replaces: str = "all"
+
+
+#: The rules of ``duplicates=``.
+DUPLICATES = {"update": Rule(""), "keep": Rule("NX"), "earliest": Rule("LT"), "latest": Rule("GT")}
+
+
+def flagged(*, nx: bool = False, xx: bool = False, gt: bool = False, lt: bool = False) -> Rule | None:
+    """The rule that these flags of ``add`` stand for, None without any.
+
+    :raises ValueError: they contradict each other.
+    """
+    given = [flag for flag, is_given in (("nx", nx), ("xx", xx), ("gt", gt), ("lt", lt)) if is_given]
+    if not given:
+        return None
+    if given not in (["nx"], ["xx"], ["gt"], ["lt"], ["xx", "gt"], ["xx", "lt"]):
+        raise ValueError(f"{' and '.join(given)} contradict each other: no item can be added like that")
+    return Rule(" ".join(given).upper(), "new" if nx else "known" if xx else "all")
 
 
 class Adding(Generic[T]):
     """Adding to one set."""
 
-    __slots__ = ("_items", "_keys", "_set")
+    __slots__ = ("_duplicates", "_items", "_keys", "_more_keys", "_set", "set_name", "width")
 
     def __init__(self, definition: Definition[T]) -> None:
+        keys = definition.keys
         self._set = definition
-        self._keys = definition.keys
+        self.set_name = definition.name
         self._items = definition.items
+        self._duplicates = DUPLICATES[definition.duplicates]
+        self._keys: tuple[bytes, ...] = (keys.waiting, keys.wake, keys.waiters)
+        self._more_keys: tuple[bytes, ...] = (*self._keys, keys.values, keys.done, keys.dead)
+        #: How many columns a row has: score, item, and on keyed sets the value.
+        self.width = 3 if definition.items.keyed else 2
 
-    def add(self, item: T, score: float | None) -> Operation[float | None]:
-        written = written_score(self._set.scorer(item) if score is None else score, item)
-        row: list[bytes | str] = [written, self._items.identity(item)]
+    def add(self, item: T, score: float | None = None, rule: Rule | None = None) -> Operation[float | None]:
+        row = self._row(item, written_score(self._set.scorer(item) if score is None else score, item))
+        if rule or self._duplicates.flags:
+            return only(self.add_rows(row, rule))
+        return self._operation(row, self._duplicates, "added", lambda reply: None if b" " in reply else float(row[0]))
+
+    def add_all(
+        self, items: Sequence[T], score: Score[T] = None, rule: Rule | None = None
+    ) -> Operation[list[float | None]]:
+        """The scores that ``items`` have when all are in; None for those that do not wait or were left out.
+
+        :param rule: by default that of the set's ``duplicates``.
+        """
+        return self.add_rows(self.rows(items, score), rule)
+
+    def add_rows(self, rows: Sequence[bytes | str], rule: Rule | None = None) -> Operation[list[float | None]]:
+        """The same for rows as :meth:`rows` makes them.
+
+        The arguments of the operation are the options of the set and the rule, one string or none at all, and then the
+        rows, of :attr:`width` columns. So two of one set and one rule are one of both their rows, in this order, and
+        its results are those of both. Where the rule has flags, an item that is in both has the same score in both.
+        """
+        rule = rule or self._duplicates
+        if rule.flags:
+            return self._operation(rows, rule, "scores", _read_scores)
+        written = rows[:: self.width]
+
+        def read(reply: bytes) -> list[float | None]:
+            scores: list[float | None] = list(map(float, written))
+            for position in reply.split()[1:]:
+                scores[int(position)] = None
+            return scores
+
+        return self._operation(rows, rule, "added", read)
+
+    def count_new(self, items: Sequence[T], score: Score[T] = None, rule: Rule | None = None) -> Operation[int]:
+        """Adds ``items``, 1,000 at most, and counts those that did not wait before."""
+        return self._operation(self.rows(items, score), rule or self._duplicates, "added", _read_added)
+
+    def update(self, iterables: Iterable[Iterable[T]], score: Score[T] = None, rule: Rule | None = None) -> Plan[int]:
+        """Adds all items, 1,000 a call, and counts those that were new."""
+        update = Update(self, score, rule)
+        yield from update.add(chain.from_iterable(iterables))
+        return update.new
+
+    def increment(self, item: T, by: float) -> Operation[float | None]:
+        """Not to be joined with others: ZADD increments one item at a time."""
+        row = self._row(item, written_score(by, item))
+        return only(self._operation(row, Rule("INCR"), "scores", lambda reply: self._read_sum(reply, item, by)))
+
+    def _read_sum(self, reply: bytes, item: T, by: float) -> list[float | None]:
+        if reply == b"nan":
+            raise ValueError(f"the score of {item!r} in the set {self._set.name!r} plus {by!r} is no number")
+        return _read_scores(reply)
+
+    def _row(self, item: T, written: str) -> list[bytes | str]:
         if self._items.keyed:
-            row.append(self._items.dump(item))
+            return [written, self._items.identity(item), self._items.dump(item)]
+        return [written, self._items.identity(item)]
 
-        def read(reply: bytes) -> float | None:
-            return None if b" " in reply else float(written)
+    def rows(self, items: Sequence[T], score: Score[T] = None) -> list[bytes | str]:
+        """What is sent of ``items``; what the scorer, the serializer or the key raises passes through."""
+        rows: list[Any] = [None] * (len(items) * self.width)
+        rows[:: self.width] = self._written_scores(items, score)
+        rows[1 :: self.width] = self._items.identities(items)
+        if self._items.keyed:
+            rows[2 :: self.width] = self._items.dump_all(items)
+        return rows
 
-        keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.wake, self._keys.waiters)
-        if not self._set.extended:
-            return Operation(ADD, keys, row, read, recorded=True)
-        keys += (self._keys.values, self._keys.done, self._keys.dead)
-        return Operation(ADD, keys, (self._set.memory, *row), read, recorded=True)
+    def _written_scores(self, items: Sequence[T], score: Score[T]) -> list[str]:
+        if score is None or callable(score):
+            return written_scores(list(map(score or self._set.scorer, items)), items)
+        return [written_score(score, "all items")] * len(items)
+
+    def _operation(
+        self, rows: Sequence[bytes | str], rule: Rule, want: str, read: Callable[[bytes], R]
+    ) -> Operation[R]:
+        if not rule.flags and not self._set.extended:
+            return Operation(ADD, self._keys, rows, read, recorded=True)
+        options = f"{self._set.memory} {want} {rule.replaces} {rule.flags}"
+        return Operation(ADD, self._more_keys, (options, *rows), read, recorded=True)
+
+
+class Update(Generic[T]):
+    """Many items on their way into a set, and how far they are."""
+
+    __slots__ = ("_adding", "_rule", "_score", "new", "sent")
+
+    def __init__(self, adding: Adding[T], score: Score[T] = None, rule: Rule | None = None) -> None:
+        if score is not None and not callable(score):
+            written_score(score, "all items")
+        self._adding = adding
+        self._score = score
+        self._rule = rule
+        #: How many were added, and how many of these did not wait before.
+        self.sent = 0
+        self.new = 0
+
+    def add(self, items: Iterable[T]) -> Plan[None]:
+        """Adds ``items``, and holds no more than a chunk of them. What they raise passes through, with a note."""
+        with self.noting_errors():
+            for chunk in in_chunks(items):
+                self.new += yield self._adding.count_new(chunk, self._score, self._rule)
+                self.sent += len(chunk)
+
+    @contextmanager
+    def noting_errors(self) -> Iterator[None]:
+        """Lets an error say how far this had come when it was raised."""
+        try:
+            yield
+        except Exception as error:
+            error.add_note(
+                f"{self.sent} items had been added to the set {self._adding.set_name!r} before, {self.new} of them new"
+            )
+            raise
+
+
+def _read_added(reply: bytes) -> int:
+    return int(reply.split(maxsplit=1)[0])
+
+
+def _read_scores(reply: bytes) -> list[float | None]:
+    return [None if score == b"-" else float(score) for score in reply.split(b" ")]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from redset.core.adding import Adding
 from redset.core.callers import callers_of
 from redset.core.clients import longest_block
-from redset.core.definition import Definition, Kind, exponential_backoff, seconds
+from redset.core.definition import Definition, Duplicates, Kind, exponential_backoff, one_of_duplicates, seconds
 from redset.core.endings import Endings
 from redset.core.handouts import HandOuts
 from redset.core.items import PLAIN as PLAIN_SERIALIZER
@@ -56,6 +56,7 @@ class BaseSet(Generic[DriverT, LockT, Res, T]):
         key: Callable[[str], Any] | None = None,
         remember: float | None = None,
         digest: bool = False,
+        duplicates: Duplicates = "update",
     ) -> None: ...
     @overload
     def __init__(
@@ -74,6 +75,7 @@ class BaseSet(Generic[DriverT, LockT, Res, T]):
         key: Callable[[T], Any] | None = None,
         remember: float | None = None,
         digest: bool = False,
+        duplicates: Duplicates = "update",
     ) -> None: ...
     def __init__(
         self,
@@ -91,6 +93,7 @@ class BaseSet(Generic[DriverT, LockT, Res, T]):
         key: Callable[[Any], Any] | None = None,
         remember: float | None = None,
         digest: bool = False,
+        duplicates: Duplicates = "update",
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"the name of a set must be a str, not {name!r}")
@@ -108,6 +111,7 @@ class BaseSet(Generic[DriverT, LockT, Res, T]):
             max_dead=_limit(max_dead, "max_dead"),
             remember=0.0 if remember is None else seconds(remember, "remember", positive=True),
             digest=digest,
+            duplicates=one_of_duplicates(duplicates),
             backoff=backoff,
             longest_block=longest_block(redis_client),
         )

@@ -6,14 +6,27 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 from redset.core.items import Items
 from redset.core.keys import Keys
 
-__all__ = ("PLAIN", "SCHEDULED", "TIMED", "Definition", "Kind", "exponential_backoff", "seconds")
+__all__ = (
+    "PLAIN",
+    "SCHEDULED",
+    "TIMED",
+    "Definition",
+    "Duplicates",
+    "Kind",
+    "exponential_backoff",
+    "one_of_duplicates",
+    "seconds",
+)
 
 T = TypeVar("T")
+
+#: Which score stands when an item that waits is added again: the newest, the first, the lowest or the highest.
+Duplicates: TypeAlias = Literal["update", "keep", "earliest", "latest"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,7 @@ class Definition(Generic[T]):
     #: How many seconds finished items are remembered; 0 for not at all. And whether only a hash of them is kept.
     remember: float
     digest: bool
+    duplicates: Duplicates
     #: Seconds until an item may be tried again after its n-th delivery failed.
     backoff: Callable[[int], float]
     #: How many seconds a command may block at most, for the client's sake.
@@ -74,6 +88,17 @@ def exponential_backoff(attempt: int) -> float:
     (Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
     """
     return random.uniform(0, min(3600.0, 2.0 ** min(attempt - 1, 12)))
+
+
+def one_of_duplicates(value: Any) -> Duplicates:
+    """``value`` as it is.
+
+    :raises ValueError: it is none of them.
+    """
+    if value not in get_args(Duplicates):
+        raise ValueError(f"duplicates must be 'update', 'keep', 'earliest' or 'latest', not {value!r}")
+    found: Duplicates = value
+    return found
 
 
 def seconds(value: Any, what: str, *, positive: bool = False) -> float:

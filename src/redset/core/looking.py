@@ -1,12 +1,12 @@
 """Looking at what is in a set: what is sent, and what the replies mean. Nothing here changes anything."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import Key, read_score, written_score
-from redset.core.operations import CHUNK, Operation, Page, only, ranks, then
+from redset.core.operations import CHUNK, Operation, Page, Plan, in_chunks, only, ranks, then
 from redset.core.scripts import Script
 from redset.reservations import Stats
 
@@ -64,15 +64,44 @@ class Looking(Generic[T]):
         high = "inf" if highest is None else written_score(highest, "max")
         return Operation("ZCOUNT", (self._keys.waiting,), (low, high), int)
 
-    def scores(self, items: Iterable[T | Key]) -> Operation[list[float | None]]:
-        stored = [self._items.identity(item) for item in items]
-        return Operation("ZMSCORE", (self._keys.waiting,), stored, lambda reply: [read_score(score) for score in reply])
+    def scores(self, items: Sequence[T | Key]) -> Operation[list[float | None]]:
+        """Of 1,000 items at most; None for each that does not wait."""
+        return self._scores(self._items.identities(items))
+
+    def scores_of_all(self, items: Iterable[T | Key]) -> Plan[list[float | None]]:
+        scores: list[float | None] = []
+        for chunk in in_chunks(items):
+            scores += yield self.scores(chunk)
+        return scores
 
     def score(self, item: T | Key) -> Operation[float | None]:
-        return only(self.scores([item]))
+        return only(self.scores((item,)))
 
     def contains(self, item: T | Key) -> Operation[bool]:
-        return then(self.score(item), lambda score: score is not None)
+        stored = self._identity_if_any(item)
+        if stored is None:
+            # Still one round trip like any other, so that whoever asks need not know.
+            return Operation("EXISTS", (self._keys.waiting,), (), lambda reply: False)
+        return then(only(self._scores((stored,))), lambda score: score is not None)
+
+    def contains_many(self, items: Iterable[T | Key]) -> Plan[list[bool]]:
+        contained: list[bool] = []
+        for chunk in in_chunks(items):
+            identities = list(map(self._identity_if_any, chunk))
+            asked = [stored for stored in identities if stored is not None]
+            scores = iter((yield self._scores(asked)) if asked else ())
+            contained += [stored is not None and next(scores) is not None for stored in identities]
+        return contained
+
+    def _scores(self, stored: Sequence[bytes]) -> Operation[list[float | None]]:
+        return Operation("ZMSCORE", (self._keys.waiting,), stored, lambda reply: [read_score(score) for score in reply])
+
+    def _identity_if_any(self, item: T | Key) -> bytes | None:
+        """None for what the serializer or the key refuses: it cannot be in the set."""
+        try:
+            return self._items.identity(item)
+        except Exception:
+            return None
 
     def get(self, item: T | Key) -> Operation[T | None]:
         if not self._items.keyed:

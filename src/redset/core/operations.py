@@ -5,14 +5,15 @@ operations and rests, is sent what was read from each reply, and returns the res
 both. Each of the modules beside this one has those of one purpose: adding, looking, removing, handing out, ending.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from redset.core.callers import Caller
 from redset.core.scripts import Script
 
-__all__ = ("CHUNK", "Listen", "Operation", "Page", "Plan", "Sleep", "Unanswered", "only", "ranks", "then")
+__all__ = ("CHUNK", "Listen", "Operation", "Page", "Plan", "Sleep", "Unanswered", "in_chunks", "only", "ranks", "then")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -78,6 +79,13 @@ class Page(NamedTuple, Generic[T]):
 
     items: list[T]
     behind: "Operation[Page[T]] | None"
+
+
+def in_chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    """``items`` in lists of 1,000, of which one is held at a time."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk
 
 
 def ranks(start: int | None, stop: int | None) -> tuple[str, str]:
