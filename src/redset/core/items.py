@@ -42,7 +42,8 @@ class Key:
 
     def stored(self) -> bytes:
         """The identity as it is stored: bytes as they are, anything else as its str."""
-        return self.identity if isinstance(self.identity, bytes) else str(self.identity).encode()
+        stored = PLAIN.dumps(self.identity)
+        return stored.encode() if isinstance(stored, str) else stored
 
 
 class Items(Generic[T]):
