@@ -4,7 +4,7 @@ from redset.connect import connect
 from redset.core.items import Key
 from redset.exceptions import LeaseLost, LockTimeout, RedsetError
 from redset.reservations import DeadLetter, Reservation, Stats
-from redset.sets import ScheduledSet, SortedSet, TimeSortedSet
+from redset.sets import PeriodicSet, ScheduledSet, SortedSet, TimeSortedSet
 
 __version__ = "1.0.0.dev0"
 
@@ -13,6 +13,7 @@ __all__ = (
     "Key",
     "LeaseLost",
     "LockTimeout",
+    "PeriodicSet",
     "RedsetError",
     "Reservation",
     "ScheduledSet",

@@ -22,6 +22,7 @@ from redset.core.drivers import AsyncDriver
 from redset.core.endings import Endings
 from redset.core.items import Key
 from redset.core.operations import CHUNK
+from redset.core.periodic import BasePeriodic
 from redset.exceptions import LeaseLost
 from redset.locks import AsyncLock as Lock
 from redset.reservations import BaseReservation, DeadLetter, Delivery, Stats
@@ -30,6 +31,7 @@ __all__ = (
     "Consumption",
     "DeadLetters",
     "Lock",
+    "PeriodicSet",
     "Reservation",
     "ScheduledSet",
     "SortedSet",
@@ -285,6 +287,31 @@ class ScheduledSet(TimeSortedSet[T]):
 
     async def available(self) -> int:
         return await self._driver.perform(self._looking.available())
+
+
+@_told_by(blocking.PeriodicSet)
+class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
+    _kind = SCHEDULED
+
+    async def add(  # type: ignore[override] # what is periodic has an interval, and no score of its own
+        self, item: T, interval: float | None = None, first: float | None = None
+    ) -> bool:
+        return await self._driver.perform(self._scheduling.schedule(item, interval, first))
+
+    async def update(  # type: ignore[override]
+        self,
+        *iterables: Iterable[T],
+        interval: float | Callable[[T], float] | None = None,
+        first: float | Callable[[T], float] | None = None,
+    ) -> int:
+        return await self._driver.follow(self._scheduling.schedule_many(iterables, interval, first))
+
+    async def interval(self, item: T | Key) -> float | None:
+        planned = await self._driver.perform(self._scheduling.planned(item))
+        return planned.interval if planned.there else None
+
+    async def next_due(self, item: T | Key) -> float | None:
+        return (await self._driver.perform(self._scheduling.planned(item))).next_due
 
 
 @_told_by(blocking.Consumption)

@@ -14,10 +14,11 @@ from redset.core.consuming import BaseConsumption, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import Driver
 from redset.core.items import Key
+from redset.core.periodic import BasePeriodic
 from redset.locks import Lock
 from redset.reservations import DeadLetter, Delivery, Reservation, Stats
 
-__all__ = ("Consumption", "DeadLetters", "ScheduledSet", "SortedSet", "TimeSortedSet")
+__all__ = ("Consumption", "DeadLetters", "PeriodicSet", "ScheduledSet", "SortedSet", "TimeSortedSet")
 
 
 class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
@@ -379,6 +380,70 @@ class ScheduledSet(TimeSortedSet[T]):
     def available(self) -> int:
         """How many items are due."""
         return self._driver.perform(self._looking.available())
+
+
+class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
+    """Things to be done again and again, each exactly once per interval however many pollers there are.
+
+    An item is due at its ticks. Taking one that is due plans its next tick in the same step on the server: a whole
+    number of intervals after the last planned one, so nothing drifts, and ticks that were missed are not made up for.
+    An item that is taken under a lease is held out of the schedule until it is acked, and waits for its next tick then;
+    a nack has it tried again after the backoff without disturbing the rhythm. All by the server's clock: when that is
+    set back, an item stays planned for when it was.
+
+    Otherwise it is a :class:`ScheduledSet`; scores are the next ticks, in seconds since the epoch.
+
+    :param interval: seconds between two ticks of an item that has no interval of its own.
+    :param scorer: a callable that is given the item and returns its first tick, in seconds since the epoch. Default:
+        now, by the server's clock.
+    :param jitter: over how many seconds first ticks are spread, evenly and at random, so that a million items that are
+        added at once do not fall due at once; not those that are named by ``first``.
+
+    >>> from redset import PeriodicSet
+    >>> feeds = PeriodicSet(client, "feeds", interval=3600)
+    >>> feeds.add("https://example.org/feed"), feeds.add("https://example.org/feed")
+    (True, False)
+    >>> feeds.take(10), feeds.take(10)
+    (['https://example.org/feed'], [])
+    """
+
+    _kind = SCHEDULED
+
+    def add(  # type: ignore[override] # what is periodic has an interval, and no score of its own
+        self, item: T, interval: float | None = None, first: float | None = None
+    ) -> bool:
+        """Adds ``item``; True when it was not there, neither waiting nor in work. What is there keeps its place.
+
+        :param interval: seconds between its ticks; a new one applies from its next tick on. Default: what it has
+            already, or else that of the set.
+        :param first: when it falls due first, in seconds since the epoch. Default: what the scorer says.
+        :raises TypeError: a number is none. Like all that is wrong with an item, noticed before anything is sent.
+        :raises ValueError: the interval is not positive and finite, or ``first`` is NaN.
+        :raises ServerFullError: the server is at its ``maxmemory``; nothing was added.
+        """
+        return self._driver.perform(self._scheduling.schedule(item, interval, first))
+
+    def update(  # type: ignore[override]
+        self,
+        *iterables: Iterable[T],
+        interval: float | Callable[[T], float] | None = None,
+        first: float | Callable[[T], float] | None = None,
+    ) -> int:
+        """Adds all items and returns how many were new; one round trip, and atomic, for each 1,000. See :meth:`add`.
+
+        :param interval: seconds for all, or a callable that is given each item.
+        :param first: the same.
+        """
+        return self._driver.follow(self._scheduling.schedule_many(iterables, interval, first))
+
+    def interval(self, item: T | Key) -> float | None:
+        """How many seconds lie between the ticks of ``item``; None when it is not there."""
+        planned = self._driver.perform(self._scheduling.planned(item))
+        return planned.interval if planned.there else None
+
+    def next_due(self, item: T | Key) -> float | None:
+        """When ``item`` falls due, in seconds since the epoch; None when it is not there, or somebody has it."""
+        return self._driver.perform(self._scheduling.planned(item)).next_due
 
 
 class Consumption(BaseConsumption[T, Driver, Reservation[T]]):

@@ -38,6 +38,8 @@ class BaseSet(Generic[DriverT, LockT, Res, T]):
     _kind: Kind
     _driver_type: Callable[..., DriverT]
     _lock_type: Callable[..., LockT]
+    #: Seconds between two ticks; 0 on sets that are not periodic.
+    _interval = 0.0
 
     @overload
     def __init__(
@@ -103,7 +105,7 @@ class BaseSet(Generic[DriverT, LockT, Res, T]):
         definition: Definition[T] = Definition(
             name=name,
             keys=Keys(name),
-            items=Items(name, self.serializer, key),
+            items=self._make_items(name, self.serializer, key),
             scorer=self.scorer,
             kind=self._kind,
             timed=self._kind.which == "due" or (self._kind.timed and scorer is None),
@@ -111,12 +113,13 @@ class BaseSet(Generic[DriverT, LockT, Res, T]):
             max_dead=_limit(max_dead, "max_dead"),
             remember=0.0 if remember is None else seconds(remember, "remember", positive=True),
             digest=digest,
+            interval=self._interval,
             duplicates=one_of_duplicates(duplicates),
             backoff=backoff,
             longest_block=longest_block(redis_client),
         )
         self._definition = definition
-        self._adding = Adding(definition)
+        self._adding = self._make_adding(definition)
         self._looking = Looking(definition)
         self._removing = Removing(definition)
         self._endings = Endings(definition)
@@ -130,6 +133,12 @@ class BaseSet(Generic[DriverT, LockT, Res, T]):
     def name(self) -> str:
         """The name of the set, which is the key of what waits."""
         return self._definition.name
+
+    def _make_items(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> Items[T]:
+        return Items(name, serializer, key)
+
+    def _make_adding(self, definition: Definition[T]) -> Adding[T]:
+        return Adding(definition)
 
     def _new_reservation(self, delivery: Delivery[T]) -> Res:
         raise NotImplementedError

@@ -65,6 +65,8 @@ class Definition(Generic[T]):
     remember: float
     digest: bool
     duplicates: Duplicates
+    #: Seconds between two ticks of an item that has no interval of its own; 0 for a set that is not periodic.
+    interval: float
     #: Seconds until an item may be tried again after its n-th delivery failed.
     backoff: Callable[[int], float]
     #: How many seconds a command may block at most, for the client's sake.
@@ -73,12 +75,17 @@ class Definition(Generic[T]):
     @property
     def memory(self) -> str:
         """Whether it is keyed, how long it remembers, and whether by a hash, as the scripts take it."""
-        return f"{int(self.items.keyed)} {self.remember!r} {int(self.digest)}" if self.extended else "0 0 0"
+        return f"{int(self.items.valued)} {self.remember!r} {int(self.digest)}" if self.extended else "0 0 0"
+
+    @property
+    def finishing(self) -> str:
+        """The same for scripts that finish items, and how long until the next tick."""
+        return f"{self.memory} {self.interval or 0!r}"
 
     @property
     def extended(self) -> bool:
         """Whether it is keyed or remembers, and so has keys of its own for that."""
-        return self.items.keyed or self.remember > 0
+        return self.items.valued or self.remember > 0
 
 
 def exponential_backoff(attempt: int) -> float:

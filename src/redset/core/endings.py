@@ -165,7 +165,7 @@ class Endings(Generic[T]):
 
     def ends(self, ends: Sequence[End], unanswered: Unanswered | None = None) -> Operation[Answer]:
         """One round trip that ends or extends some leases, each in its own way."""
-        args: list[bytes | str] = [f"{self._set.max_attempts} {self._set.max_dead} {self._set.memory}"]
+        args: list[bytes | str] = [f"{self._set.max_attempts} {self._set.max_dead} {self._set.finishing}"]
         for end in ends:
             args += (end.verb, end.stored, str(end.token), repr(end.seconds), written_reason(end.text))
 

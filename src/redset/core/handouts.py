@@ -126,7 +126,7 @@ class HandOuts(Generic[T, Res]):
         if definition.extended:
             self._all_keys += (keys.values, keys.done)
         limits = f"{definition.max_attempts} {definition.max_dead}"
-        self._options = {waits: f"{limits} {int(waits)} {definition.memory}" for waits in (False, True)}
+        self._options = {waits: f"{limits} {int(waits)} {definition.finishing}" for waits in (False, True)}
 
     def pop(self, wait: float | None, *, last: bool = False) -> Plan[T]:
         for item in (yield from self.take(1, wait, last=last)):
@@ -268,7 +268,7 @@ class HandOuts(Generic[T, Res]):
         keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.leased, self._keys.dead, self._keys.letters)
         if self._set.extended:
             keys += (self._keys.values, self._keys.done)
-        args: list[bytes | str] = [f"{self._set.max_dead} {self._set.memory}"]
+        args: list[bytes | str] = [f"{self._set.max_dead} {self._set.finishing}"]
         for letter in letters:
             args += letter
         return Operation(BURY, keys, args, int, recorded=True)

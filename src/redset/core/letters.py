@@ -44,7 +44,7 @@ class Letters(Generic[T]):
 
     def _reading(self, start: int | None, stop: int | None, read: Callable[[list[bytes]], R]) -> Operation[R]:
         keys: tuple[bytes, ...] = (self._keys.dead, self._keys.letters)
-        if self._items.keyed:
+        if self._items.valued:
             keys += (self._keys.values,)
         return Operation(READ, keys, ranks(start, stop), read)
 
@@ -86,7 +86,7 @@ class Letters(Generic[T]):
             self._keys.wake,
             self._keys.waiters,
         )
-        if self._items.keyed:
+        if self._items.valued:
             keys += (self._keys.values,)
         return Operation(END, keys, args, read, recorded=True)
 

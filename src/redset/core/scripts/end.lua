@@ -1,15 +1,18 @@
 -- Ends reservations, or extends them. One whose lease is over already is left alone, whoever has the item by now.
 -- KEYS: call, waiting, leased, deliveries, parked, dead, letters, wake, waiters; on sets that are keyed or remember
 --       values, done
--- ARGV: number, seen; "max_attempts max_dead keyed remember digest": 0 for without limit, for no, for never;
+-- ARGV: number, seen; "max_attempts max_dead keyed remember digest interval": 0 for without limit, for no, for never;
 --       then for each: ack, nack, again, extend or bury; item, token; seconds, text: for
 --       nack: until it may be tried again, why        again: until then, the new score or ''
 --       extend: the new lease, ''                     bury: 0, why           ack: 0, ''
 -- Returns "died forgotten now lost ...": dead letters made and dropped; the time, to which a lease adds; the positions,
 -- from 0, of those that were over.
 local call, waiting, leased, deliveries, parked, dead, letters, wake, waiters, values, done = unpack(KEYS)
-local max_attempts, max_dead, keyed, remember, digest = string.match(ARGV[3], '^(%d+) (%d+) (%d) (%S+) (%d)$')
+local max_attempts, max_dead, keyed, remember, digest, interval =
+    string.match(ARGV[3], '^(%d+) (%d+) (%d) (%S+) (%d) (%S+)$')
 max_attempts, max_dead, remember, digest = tonumber(max_attempts), tonumber(max_dead), tonumber(remember), digest == '1'
+interval = tonumber(interval)
+if interval == 0 then interval = nil end
 if keyed == '0' then values = nil end
 if remember == 0 then done = nil end
 -- include calls
@@ -36,7 +39,9 @@ local function common_case()
         met[item] = true
     end
     redis.call('ZREM', leased, unpack(items))
-    finish(items)
+    local planned = {}
+    for i = 1, interval and #items or 0 do planned[i] = string.match(known[i], '%S+$') end
+    finish(items, planned)
     return answer('0 0 ' .. clock)
 end
 local reply = only_acks and common_case()

@@ -4,7 +4,7 @@
 --       values, done
 -- ARGV: number, seen; how many at most; 'due' for only those whose score has come, or 'any', and 'due last' or 'any last'
 --       for the last of them first; seconds of the lease, 0 to take them for good;
---       "max_attempts max_dead waits keyed remember digest": 0 for without limit, for no, for never;
+--       "max_attempts max_dead waits keyed remember digest interval": 0 for without limit, for no, for never;
 --       then what to ack before: item, token, item, token, ...
 -- Returns rows; on keyed sets behind them a list of the value of each, or nil; and behind these
 -- "more next died forgotten first deadline lost ...".
@@ -24,12 +24,13 @@ if given.err then return wrong_type(token, 'hash') end
 local cleared, last_token = given[1] or '0', given[2]
 
 -- The reply to give, after it was recorded. What hands out rows has removed them before, so it has written and may go on
--- writing on a server that is full; deleting is always allowed. A value that stays in the set is not copied.
-local function hand_over(kind, head, rows, found)
+-- writing on a server that is full; deleting is always allowed. `undo` is what else it takes to put rows back that were
+-- taken for good; a value that stays in the set is not copied.
+local function hand_over(kind, head, rows, found, undo)
     if call then
         if #rows == 0 then redis.call('DEL', call) end
         local made = number .. ' ' .. kind .. ' ' .. cleared .. ' ' .. head .. '\n'
-        redis.call('SET', call, made .. pack(rows, kind == 'taken' and found or {}), 'EX', RECORD_LIFE)
+        redis.call('SET', call, made .. pack(rows, undo or {}), 'EX', RECORD_LIFE)
     end
     if values then rows[#rows + 1] = found end
     rows[#rows + 1] = head
@@ -72,12 +73,13 @@ if simple and redis.call('EXISTS', deliveries, leased, parked, dead, letters, wa
     end
 end
 
-local keyed, remember, digest
+local keyed, remember, digest, interval
 if values then
-    keyed, remember, digest = string.match(ARGV[6], '(%d) (%S+) (%d)$')
-    remember, digest = tonumber(remember), digest == '1'
+    keyed, remember, digest, interval = string.match(ARGV[6], '(%d) (%S+) (%d) (%S+)$')
+    remember, digest, interval = tonumber(remember), digest == '1', tonumber(interval)
     if keyed == '0' then values = nil end
     if remember == 0 then done = nil end
+    if interval == 0 then interval = nil end
 end
 -- include values
 -- include finished
@@ -105,6 +107,15 @@ local function lease_out(rows, known, offset)
     return leased_rows, string.format('%d', first), deadline
 end
 
+-- What becomes of items that were taken for good, once their rows are removed. Returns what it takes to undo that.
+local function let_go(items, rows, found, memories)
+    redis.call('HDEL', deliveries, unpack(items))
+    if interval then return schedule_next(items, column(rows, 2, 2)) end
+    if done then remember_done(memories) end
+    if values then redis.call('HDEL', values, unpack(items)) end
+    return found
+end
+
 -- The reply where all is as it mostly is: what is met goes out, what is acked is held, and nothing is to be brought back or
 -- decided. It does in fewer steps what the rules below do; nil, and nothing was changed, for when it takes these.
 local function common_case()
@@ -112,7 +123,7 @@ local function common_case()
     local rows = next_rows(limit)
     if rows.err or #rows == 0 then return nil end
 
-    local items, acks, remembered = items_of(rows, 2), {}, nil
+    local items, acks, remembered = column(rows, 2, 1), {}, nil
     for i = 7, #ARGV, 2 do acks[#acks + 1] = ARGV[i] end
     local known, in_work = {}, redis.call('EXISTS', leased, deliveries) > 0
     if in_work then
@@ -149,16 +160,15 @@ local function common_case()
     remove_next(#items)
     if #acks > 0 then
         redis.call('ZREM', leased, unpack(acks))
-        finish(acks)
+        local planned = {}
+        for i = 1, interval and #acks or 0 do planned[i] = string.match(known[i], '%S+$') end
+        finish(acks, planned)
     end
     if lease > 0 then
         local leased_rows, first, deadline = lease_out(rows, known, #acks)
         return hand_over('leased', '0 -1 0 0 ' .. first .. ' ' .. deadline, leased_rows, found)
     end
-    if in_work then redis.call('HDEL', deliveries, unpack(items)) end
-    if done then remember_done(remembered) end
-    if values then redis.call('HDEL', values, unpack(items)) end
-    return hand_over('taken', '0 -1 0 0 0 0', rows, found)
+    return hand_over('taken', '0 -1 0 0 0 0', rows, found, let_go(items, rows, found, remembered))
 end
 local reply = not (repeated or unseen) and common_case()
 if reply then return reply end
@@ -168,7 +178,8 @@ max_attempts, max_dead = tonumber(max_attempts), tonumber(max_dead)
 -- include unpacking
 if repeated then
     local rows, found = unpacked(repeated.packed)
-    if values and repeated.kind == 'leased' then found = values_of(items_of(rows, 3)) end
+    if values and repeated.kind == 'leased' then found = values_of(column(rows, 3, 1)) end
+    if interval and repeated.kind == 'taken' then found = values_of(column(rows, 2, 1)) end
     if values then rows[#rows + 1] = found end
     rows[#rows + 1] = repeated.head
     return rows
@@ -227,7 +238,7 @@ end
 local function take(count)
     local met = next_rows(count)
     if #met == 0 then return met, 0 end
-    local items = items_of(met, 2)
+    local items = column(met, 2, 1)
     remove_next(#items)
     local deadlines = redis.call('ZMSCORE', leased, unpack(items))
     local deaths = redis.call('ZMSCORE', dead, unpack(items))
@@ -272,16 +283,14 @@ local function next_due()
     return #moments == 0 and '-1' or string.format('%.6f', math.max(0, math.min(unpack(moments))))
 end
 
-local rows, kind, first, deadline = take_all(), 'taken', '0', '0'
-local items = items_of(rows, 2)
+local rows, kind, first, deadline, undo = take_all(), 'taken', '0', '0', nil
+local items = column(rows, 2, 1)
 local found = values and values_of(items)
 if lease > 0 and #rows > 0 then
     rows, first, deadline = lease_out(rows, redis.call('HMGET', deliveries, unpack(items)), 0)
     kind = 'leased'
 elseif #rows > 0 then
-    redis.call('HDEL', deliveries, unpack(items))
-    if done then remember_done(memories_of(items)) end
-    if values then redis.call('HDEL', values, unpack(items)) end
+    undo = let_go(items, rows, found, done and memories_of(items))
 end
 -- What is left behind is somebody else's; whoever is woken for nothing looks again anyway.
 if watched and (#rows > 0 or brought_back) and #next_rows(1) > 0 then wake_one() end
@@ -290,7 +299,7 @@ waits = waits == '1' and #rows == 0
 local next_moment = waits and next_due() or '-1'
 -- Put together piece by piece, which is much faster here than a format.
 local head = (more and '1 ' or '0 ') .. next_moment .. ' ' .. died .. ' ' .. forgotten .. ' ' .. first .. ' ' .. deadline .. lost
-reply = hand_over(kind, head, rows, found)
+reply = hand_over(kind, head, rows, found, undo)
 if waits then
     redis.call('DEL', waiters)
     redis.call('SET', waiters, '1', 'PX', '1000')

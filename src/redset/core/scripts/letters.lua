@@ -18,5 +18,5 @@ for i = 1, #found, 2 do
     rows[#rows + 1] = found[i + 1]
     rows[#rows + 1] = redis.call('HGET', letters, found[i])
 end
-if values then rows[#rows + 1] = values_of(items_of(rows, 3)) end
+if values then rows[#rows + 1] = values_of(column(rows, 3, 1)) end
 return rows

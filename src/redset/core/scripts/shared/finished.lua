@@ -1,6 +1,7 @@
 -- What becomes of items whose work is done. Needs `waiting` and `deliveries`; `values` on keyed sets, `done`, `remember` and
--- `digest` on those that remember.
+-- `digest` on those that remember, `interval` on periodic ones.
 -- include memory
+-- include ticks
 
 -- Forgets the values of identities that are not anywhere any more; of those that were leased or dead, some may wait.
 local function forget_values(items)
@@ -12,8 +13,13 @@ local function forget_values(items)
     if #gone > 0 then redis.call('HDEL', values, unpack(gone)) end
 end
 
-local function finish(items)
+-- `planned` are the moments of periodic items at which they fell due.
+local function finish(items, planned)
     redis.call('HDEL', deliveries, unpack(items))
+    if interval then
+        schedule_next(items, planned)
+        return
+    end
     if done then remember_done(memories_of(items)) end
     forget_values(items)
 end

@@ -117,7 +117,7 @@ local function end_leases(items, tokens, how, late)
 
     -- The first write: it frees memory, so the rest goes through on a full server.
     redis.call('ZREM', leased, unpack(live))
-    local acked = {}
+    local acked, planned = {}, {}
     for i, item in ipairs(items) do
         if attempts[i] then
             local verb, seconds, text = how(i)
@@ -125,7 +125,7 @@ local function end_leases(items, tokens, how, late)
                 redis.call('ZADD', leased, after(seconds), item)
                 brought_back = brought_back or time + seconds < tonumber(deadlines[i])
             elseif verb == 'ack' then
-                acked[#acked + 1] = item
+                acked[#acked + 1], planned[#planned + 1] = item, scores[i]
                 local parked_score = end_parking(item)
                 if parked_score and not done then wait_again(item, parked_score) end
             else
@@ -133,7 +133,7 @@ local function end_leases(items, tokens, how, late)
             end
         end
     end
-    if #acked > 0 then finish(acked) end
+    if #acked > 0 then finish(acked, planned) end
     return lost
 end
 

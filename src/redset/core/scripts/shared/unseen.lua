@@ -8,9 +8,9 @@ local function put_back_unseen(positions)
     -- Deleting comes first: it frees memory, so the rest goes through on a full server.
     redis.call('DEL', call)
     if unseen.kind == 'done' then return end
-    local rows, found = unpacked(unseen.packed)
+    local rows, undo = unpacked(unseen.packed)
     local taken, items, back = unseen.kind == 'taken', {}, {}
-    local all = items_of(rows, taken and 2 or 3)
+    local all = column(rows, taken and 2 or 3, 1)
     for i = 1, positions and #positions or #all do
         back[i] = positions and positions[i] or i
         items[i] = all[back[i]]
@@ -19,8 +19,18 @@ local function put_back_unseen(positions)
     if taken and unseen.cleared >= tonumber(cleared) then
         if done then redis.call('ZREM', done, unpack(memories_of(items))) end
         for i, item in ipairs(items) do
-            if values and found[back[i]] then redis.call('HSETNX', values, item, found[back[i]]) end
-            wait_again(item, rows[2 * back[i]])
+            local score, needed = rows[2 * back[i]], undo[back[i]]
+            if interval then
+                -- It waits for its next tick, unless something else became of it since.
+                local tick = redis.call('ZSCORE', waiting, item)
+                if tick and tonumber(tick) == tonumber(needed) then
+                    redis.call('ZADD', waiting, score, item)
+                    brought_back = true
+                end
+            else
+                if values and needed then redis.call('HSETNX', values, item, needed) end
+                wait_again(item, score)
+            end
         end
     elseif not taken then
         local first = tonumber(string.match(unseen.head, '^%S+ %S+ %S+ %S+ (%S+)'))

@@ -1,0 +1,165 @@
+"""Periodic sets: how their items are told from intervals, and what adding and asking about them sends."""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from redset.core.adding import Adding, Rule, Score
+from redset.core.definition import Definition, exponential_backoff, seconds
+from redset.core.items import Items, Key, read_score, written_score
+from redset.core.operations import Operation, Plan, in_chunks, only, then
+from redset.core.scripts import Script
+
+__all__ = ("BasePeriodic", "Planned", "Scheduling")
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+PLANNED = Script("planned")
+SCHEDULE = Script("schedule")
+
+#: A number of seconds for all items, or a callable that is given each of them.
+Seconds = float | Callable[[T], float] | None
+
+
+class PeriodicItems(Items[T]):
+    """Items whose value has their own interval in front: ``b"interval\\nvalue"``, where either may be missing."""
+
+    __slots__ = ()
+
+    def __init__(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> None:
+        super().__init__(name, serializer, key)
+        self.valued = True
+
+    def _load_valued(self, stored: bytes, value: bytes | None) -> T:
+        if not self.keyed:
+            return self._load(stored)
+        _, told, own_value = (value or b"").partition(b"\n")
+        return super()._load_valued(stored, own_value if told else None)
+
+
+class Planned(NamedTuple):
+    """What is planned for one item."""
+
+    #: Whether it is in the set: waiting for its next tick, or in work.
+    there: bool
+    #: When it falls due, in seconds since the epoch; None while somebody has it.
+    next_due: float | None
+    #: How many seconds lie between its ticks.
+    interval: float
+
+
+class Scheduling(Adding[T]):
+    """Adding to one periodic set, in any of the ways there are; what is there already keeps its place."""
+
+    __slots__ = ("_jitter", "_planned_keys", "_schedule_keys")
+
+    def __init__(self, definition: Definition[T], jitter: float) -> None:
+        super().__init__(definition)
+        keys = definition.keys
+        self._jitter = jitter
+        self._schedule_keys = (keys.waiting, keys.wake, keys.waiters, keys.leased, keys.values)
+        self._planned_keys = (keys.waiting, keys.leased, keys.values)
+
+    def schedule(self, item: T, interval: float | None, first: float | None) -> Operation[bool]:
+        return only(self.schedule_all([item], interval, first))
+
+    def schedule_all(self, items: Sequence[T], interval: Seconds[T], first: Seconds[T]) -> Operation[list[bool]]:
+        """Adds ``items``, 1,000 at most: which of them were new."""
+        rows: list[bytes | str] = ["1" if self._items.keyed else "0"]
+        for item in items:
+            rows += (self._first(item, first), self._items.identity(item), _own_interval(item, interval))
+            if self._items.keyed:
+                rows.append(self._items.dump(item))
+
+        def read(reply: bytes) -> list[bool]:
+            new = set(map(int, reply.split()))
+            return [position in new for position in range(len(items))]
+
+        return Operation(SCHEDULE, self._schedule_keys, rows, read, recorded=True)
+
+    def schedule_many(self, iterables: Iterable[Iterable[T]], interval: Seconds[T], first: Seconds[T]) -> Plan[int]:
+        """Adds all items, 1,000 a call, and counts those that were new."""
+        new = 0
+        for items in iterables:
+            for chunk in in_chunks(items):
+                new += sum((yield self.schedule_all(chunk, interval, first)))
+        return new
+
+    def count_new(
+        self,
+        items: Sequence[T],
+        score: Score[T] = None,
+        rule: Rule | None = None,  # noqa: ARG002 # what is there keeps its place, whatever it says
+    ) -> Operation[int]:
+        """For whoever knows the set as any other."""
+        return then(self.schedule_all(items, None, score), sum)
+
+    def increment(self, item: T, by: float) -> Operation[float | None]:
+        raise TypeError(f"{item!r} cannot be put off by {by!r}: the set {self._set.name!r} plans its ticks itself")
+
+    def planned(self, item: T | Key) -> Operation[Planned]:
+        def read(reply: list[Any]) -> Planned:
+            score, deadline, value = reply
+            own = (value or b"").partition(b"\n")[0]
+            interval = float(own) if own else self._set.interval
+            return Planned(not score is deadline is None, read_score(score), interval)
+
+        return Operation(PLANNED, self._planned_keys, (self._items.identity(item),), read)
+
+    def _first(self, item: T, first: Seconds[T]) -> str:
+        """When an item falls due first, in seconds since the epoch; behind a plus, from the server's now on."""
+        if first is not None:
+            return written_score(first(item) if callable(first) else first, item)
+        spread = random.uniform(0, self._jitter)
+        if self._set.scorer is self._set.kind.scorer:
+            return f"+{spread!r}"
+        return written_score(self._set.scorer(item) + spread, item)
+
+
+def _own_interval(item: T, interval: Seconds[T]) -> str:
+    if interval is None:
+        return ""
+    return repr(seconds(interval(item) if callable(interval) else interval, f"the interval of {item!r}", positive=True))
+
+
+class BasePeriodic(Generic[T]):
+    """What both faces of a periodic set share, before what all sets share."""
+
+    _scheduling: Scheduling[T]
+
+    def __init__(
+        self,
+        redis_client: Any,
+        name: str,
+        interval: float,
+        scorer: Callable[[T], float] | None = None,
+        serializer: Any = None,
+        *,
+        jitter: float = 0,
+        max_attempts: int | None = None,
+        backoff: Callable[[int], float] = exponential_backoff,
+        max_dead: int | None = 10_000,
+        retry_safe: bool = True,
+        key: Callable[[T], Any] | None = None,
+    ) -> None:
+        self._interval = seconds(interval, "interval", positive=True)
+        self._jitter = seconds(jitter, "jitter")
+        super().__init__(  # type: ignore[call-arg] # what comes behind is BaseSet
+            redis_client,
+            name,
+            scorer,
+            serializer,
+            max_attempts=max_attempts,
+            backoff=backoff,
+            max_dead=max_dead,
+            retry_safe=retry_safe,
+            key=key,
+        )
+
+    def _make_items(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> Items[T]:
+        return PeriodicItems(name, serializer, key)
+
+    def _make_adding(self, definition: Definition[T]) -> Scheduling[T]:
+        self._scheduling = Scheduling(definition, self._jitter)
+        return self._scheduling
