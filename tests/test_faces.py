@@ -31,6 +31,8 @@ INSTEAD_OF = {
     "__len__": "count",
     "__contains__": "contains",
     "__getitem__": "slice",
+    "__delitem__": "remove_slice",
+    "__reversed__": "reversed",
     "__iter__": "__aiter__",
     "__next__": "__anext__",
     "__enter__": "__aenter__",
@@ -97,7 +99,7 @@ def test_every_method_of_the_asyncio_face_is_awaited_or_iterated(sync: type, aio
 def iterates(method: Any) -> bool:
     """Whether it returns a class of this face that is iterated by ``async for``."""
     returned = spelled(inspect.signature(method).return_annotation).partition("[")[0]
-    return hasattr(vars(redset.aio).get(returned), "__aiter__")
+    return returned.endswith("Iterator") or hasattr(vars(redset.aio).get(returned), "__aiter__")
 
 
 @each_twin
@@ -157,6 +159,13 @@ OPERATIONS: dict[str, Callable[[Any], Any]] = {
     "at": lambda jobs: jobs.at(0),
     "slice": lambda jobs: jobs.slice(0, 2),
     "iterate": lambda jobs: list(iter(jobs)),
+    "index": lambda jobs: jobs.index("x"),
+    "iterate in reverse": lambda jobs: list(jobs.reversed()),
+    "iterate with scores": lambda jobs: list(jobs.with_scores()),
+    "between": lambda jobs: list(jobs.between(0, 1)),
+    "remove_at": lambda jobs: jobs.remove_at(0),
+    "remove_slice": lambda jobs: jobs.remove_slice(1, 3),
+    "remove_between": lambda jobs: jobs.remove_between(1, 1),
     "discard": lambda jobs: jobs.discard("x"),
     "clear": lambda jobs: jobs.clear(),
     "count dead letters": lambda jobs: jobs.dead_letters.count(),

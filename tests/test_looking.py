@@ -149,9 +149,7 @@ def test_len_counts_all_that_waits(jobs: SortedSet[str], empty: SortedSet[str]) 
     ],
     ids=repr,
 )
-def test_count_counts_the_scores_within_its_bounds(
-    jobs: SortedSet[str], bounds: dict[str, float], expected: int
-) -> None:
+def test_count_counts_the_scores_within_its_bounds(jobs: SortedSet[str], bounds: dict[str, Any], expected: int) -> None:
     assert jobs.count(**bounds) == expected
 
 

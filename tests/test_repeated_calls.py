@@ -98,7 +98,7 @@ def closing(face: Face) -> Iterator[Face]:
 
 
 def load_scripts(raw: Any) -> None:
-    for name in "add", "bury", "clear", "deadletters", "discard", "end", "handout":
+    for name in "add", "bury", "clear", "cut", "deadletters", "discard", "end", "handout":
         raw.script_load(Script(name).body)
 
 
@@ -130,6 +130,52 @@ class TestACallWhoseReplyIsLost:
         assert jobs.add("read", 5) == 5.0
         assert state.scores("waiting") == {}
         assert proxy.faults == 1
+
+    @pytest.mark.parametrize("flags", [{"nx": True}, {"gt": True}], ids=str)
+    def test_nor_when_it_was_added_by_flags(
+        self, jobs: Any, proxy: Proxy, other: Any, state: RawSet, flags: dict[str, bool]
+    ) -> None:
+        proxy.plan(Fault.LOST_REPLY, meanwhile=other.pop)
+
+        assert jobs.add("read", 5, **flags) == 5.0
+        assert state.scores("waiting") == {}
+
+    def test_update_says_how_many_were_new_and_adds_nothing_again(
+        self, jobs: Any, proxy: Proxy, other: Any, state: RawSet
+    ) -> None:
+        proxy.plan(Fault.NONE, Fault.LOST_REPLY, Fault.CUT_REPLY, meanwhile=lambda: other.take(5000))
+
+        assert jobs.update(map(str, range(2500)), score=1) == 2500
+        assert len(state.scores("waiting")) == 500
+        assert proxy.faults == 2
+
+    @lost
+    def test_increment_adds_once(self, jobs: Any, proxy: Proxy, other: Any, state: RawSet, fault: Fault) -> None:
+        other.add("x", 1)
+        proxy.plan(fault, fault)
+
+        assert jobs.increment("x", 2) == 3.0
+        assert jobs.increment("x", 2) == 5.0
+        assert proxy.faults == 2
+
+    @pytest.mark.parametrize(
+        ("remove", "says"),
+        [
+            (lambda jobs: jobs.remove("a"), None),
+            (lambda jobs: jobs.remove_at(0), None),
+            (lambda jobs: jobs.remove_slice(0, 1), 1),
+            (lambda jobs: jobs.remove_between(0, 1), 1),
+        ],
+        ids=["remove", "remove_at", "remove_slice", "remove_between"],
+    )
+    def test_an_item_is_removed_once(
+        self, jobs: Any, proxy: Proxy, other: Any, state: RawSet, remove: Any, says: object
+    ) -> None:
+        other.add("a", 1), other.add("b", 2)
+        proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.add("a", 0))
+
+        assert remove(jobs) == says
+        assert state.scores("waiting") == {b"a": 0.0, b"b": 2.0}
 
     @lost
     def test_pop_returns_the_item_that_was_removed(
@@ -301,10 +347,26 @@ class TestACallThatArrivesLate:
             lambda jobs: jobs.take(2),
             lambda jobs: jobs.reserve().ack(),
             lambda jobs: jobs.discard("c"),
+            lambda jobs: jobs.update(["new", "c"], score=9),
+            lambda jobs: jobs.increment("c", 5),
+            lambda jobs: jobs.remove_at(2),
+            lambda jobs: jobs.remove_between(2, 3),
             lambda jobs: jobs.clear(),
             lambda jobs: jobs.dead_letters.retry("dead"),
         ],
-        ids=["add", "pop", "take", "reserve", "discard", "clear", "retry"],
+        ids=[
+            "add",
+            "pop",
+            "take",
+            "reserve",
+            "discard",
+            "update",
+            "increment",
+            "remove_at",
+            "remove_between",
+            "clear",
+            "retry",
+        ],
     )
     @pytest.mark.parametrize("went_on", [False, True], ids=["right after", "after a newer call"])
     def test_it_does_nothing(

@@ -1,7 +1,8 @@
 """The asyncio face: the same sets as in :mod:`redset.sets`, with every call awaited.
 
 Where Python's syntax has no await, there is a method: ``await ss.count()`` for ``len(ss)``, ``await ss.contains(x)``
-for ``x in ss``, ``await ss.at(i)`` for ``ss[i]``, ``await ss.slice(a, b)`` for ``ss[a:b]``. Iteration is ``async for``.
+for ``x in ss``, ``await ss.at(i)`` for ``ss[i]``, ``await ss.slice(a, b)`` for ``ss[a:b]``,
+``remove_at`` and ``remove_slice`` for ``del``. Iteration is ``async for``, ``ss.reversed()`` that of ``reversed(ss)``.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from redset.core.drivers import AsyncDriver
 from redset.core.endings import Endings
 from redset.core.items import Key
 from redset.core.operations import CHUNK
+from redset.core.paging import Stretch
 from redset.core.periodic import BasePeriodic
 from redset.exceptions import LeaseLost
 from redset.locks import AsyncLock as Lock
@@ -247,8 +249,13 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T]):
     async def forget(self, item: T | Key) -> bool:
         return await self._driver.perform(self._removing.forget(item))
 
-    async def count(self, *, min: float | None = None, max: float | None = None) -> int:
-        return await self._driver.perform(self._looking.count(min, max))
+    async def count(
+        self, *, min: float | None = None, max: float | None = None, inclusive: tuple[bool, bool] = (True, True)
+    ) -> int:
+        return await self._driver.perform(self._looking.count(min, max, inclusive))
+
+    async def index(self, item: T | Key) -> int:
+        return await self._driver.perform(self._looking.index(item))
 
     async def at(self, index: int) -> T:
         return await self._driver.perform(self._looking.at(index))
@@ -257,13 +264,48 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T]):
         return await self._driver.perform(self._looking.slice(start, stop))
 
     def __aiter__(self) -> AsyncIterator[T]:
-        return self._driver.iterate(self._looking.first_page())
+        return self._driver.iterate(self._paging.items())
+
+    def reversed(self) -> AsyncIterator[T]:
+        return self._driver.iterate(self._paging.items(Stretch(reverse=True)))
+
+    def with_scores(self) -> AsyncIterator[tuple[T, float]]:
+        return self._driver.iterate(self._paging.with_scores())
+
+    def between(
+        self,
+        min: float | None = None,
+        max: float | None = None,
+        *,
+        inclusive: tuple[bool, bool] = (True, True),
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> AsyncIterator[T]:
+        return self._driver.iterate(self._paging.items(Stretch(min, max, inclusive, limit, reverse)))
 
     async def stats(self) -> Stats:
         return await self._driver.perform(self._looking.stats())
 
     async def discard(self, item: T | Key) -> bool:
         return await self._driver.perform(self._removing.discard(item))
+
+    async def remove(self, item: T | Key) -> None:
+        await self._driver.perform(self._removing.remove(item))
+
+    async def remove_at(self, index: int) -> None:
+        await self._driver.perform(self._removing.remove_at(index))
+
+    async def remove_slice(self, start: int | None = None, stop: int | None = None) -> int:
+        return await self._driver.follow(self._removing.remove_slice(start, stop))
+
+    async def remove_between(
+        self,
+        min: float | None = None,
+        max: float | None = None,
+        *,
+        inclusive: tuple[bool, bool] = (True, True),
+    ) -> int:
+        return await self._driver.follow(self._removing.remove_between(min, max, inclusive))
 
     async def clear(self) -> bool:
         return await self._driver.perform(self._removing.clear())

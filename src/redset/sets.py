@@ -14,6 +14,7 @@ from redset.core.consuming import BaseConsumption, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import Driver
 from redset.core.items import Key
+from redset.core.paging import Stretch
 from redset.core.periodic import BasePeriodic
 from redset.locks import Lock
 from redset.reservations import DeadLetter, Delivery, Reservation, Stats
@@ -27,12 +28,17 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
     Items are handed out lowest score first, ties in the order of their serialized bytes. Two items are the same item
     when they serialize to the same bytes.
 
-    Adding: :meth:`add`, :meth:`update`, :meth:`increment`. Taking for good, at most once: :meth:`pop`, :meth:`take`,
-    :meth:`pop_max`, :meth:`take_max`. Taking under a lease, at least once: :meth:`reserve`, :meth:`reserve_many`,
-    :meth:`consume`, and ending leases in bulk: :meth:`ack`, :meth:`nack`, :meth:`again`, :meth:`extend`. Looking:
-    :meth:`peek`, :meth:`peek_score`, :meth:`score`, :meth:`scores`, ``in`` or :meth:`contains`, :meth:`contains_many`,
-    ``len()`` or :meth:`count`, ``[i]`` or :meth:`at`, ``[a:b]`` or :meth:`slice`, iteration, :meth:`stats`. Removing:
-    :meth:`discard`, :meth:`clear`. What died: :attr:`dead_letters`.
+    - Adding: :meth:`add`, :meth:`update`, :meth:`increment`.
+    - Taking for good, at most once: :meth:`pop`, :meth:`take`, :meth:`pop_max`, :meth:`take_max`. Under a lease, at
+      least once: :meth:`reserve`, :meth:`reserve_many`, :meth:`consume`; ending leases in bulk: :meth:`ack`,
+      :meth:`nack`, :meth:`again`, :meth:`extend`.
+    - Looking at what could be taken now: :meth:`peek`, :meth:`peek_score`. At all that waits: ``len()``, ``in``,
+      ``[i]``, ``[a:b]``, or :meth:`count`, :meth:`contains`, :meth:`at`, :meth:`slice`; :meth:`contains_many`,
+      :meth:`score`, :meth:`scores`, :meth:`index`. At the whole: :meth:`stats`.
+    - Iterating: ``for item in ss``, :meth:`reversed`, :meth:`with_scores`, :meth:`between`.
+    - Removing: :meth:`discard`, :meth:`remove`, :meth:`clear`; ``del ss[i]``, ``del ss[a:b]``, or :meth:`remove_at`,
+      :meth:`remove_slice`; :meth:`remove_between`.
+    - Values and memory: :meth:`get`, :meth:`is_done`, :meth:`forget`. What died: :attr:`dead_letters`.
 
     Every method is one atomic round trip to the server unless it says otherwise. Beside the errors it names, each
     raises what the client raises when the server cannot be reached, and :exc:`~redset.exceptions.WrongTypeError`,
@@ -295,12 +301,24 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
         """Forgets that ``item`` was done, or that it died, so that it can be added again; True when it was either."""
         return self._driver.perform(self._removing.forget(item))
 
-    def count(self, *, min: float | None = None, max: float | None = None) -> int:
-        """How many items wait whose score is at least ``min`` and at most ``max``; without bounds, ``len(ss)``."""
-        return self._driver.perform(self._looking.count(min, max))
+    def count(
+        self, *, min: float | None = None, max: float | None = None, inclusive: tuple[bool, bool] = (True, True)
+    ) -> int:
+        """How many items wait whose score is at least ``min`` and at most ``max``; without bounds, ``len(ss)``.
+
+        :param inclusive: whether ``min`` itself is within the bounds, and whether ``max`` is.
+        """
+        return self._driver.perform(self._looking.count(min, max, inclusive))
 
     def __len__(self) -> int:
         return self.count()
+
+    def index(self, item: T | Key) -> int:
+        """The position of ``item`` in order: ``ss[ss.index(item)] == item``.
+
+        :raises ValueError: it does not wait.
+        """
+        return self._driver.perform(self._looking.index(item))
 
     def at(self, index: int) -> T:
         """The waiting item at a position in order: ``ss[index]``.
@@ -321,8 +339,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
     def __getitem__(self, index: int | builtins.slice) -> T | list[T]:
         if not isinstance(index, builtins.slice):
             return self.at(index)
-        if index.step not in (None, 1):
-            raise ValueError(f"a set is sliced in steps of 1, not {index.step!r}")
+        _check_step(index)
         return self.slice(index.start, index.stop)
 
     def __iter__(self) -> Iterator[T]:
@@ -331,7 +348,48 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
         An item that stays with its score is yielded exactly once whatever others add or take meanwhile, and the
         iteration ends at the item that was last when it began.
         """
-        return self._driver.iterate(self._looking.first_page())
+        return self._driver.iterate(self._paging.items())
+
+    def reversed(self) -> Iterator[T]:
+        """Yields the waiting items in reverse order, ``reversed(ss)``; as in iteration, to the one that was first."""
+        return self._driver.iterate(self._paging.items(Stretch(reverse=True)))
+
+    def __reversed__(self) -> Iterator[T]:
+        return self.reversed()
+
+    def with_scores(self) -> Iterator[tuple[T, float]]:
+        """Yields each waiting item and its score, in order; as in iteration.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> list(jobs.with_scores())
+        [('read', 4.0), ('write', 5.0)]
+        """
+        return self._driver.iterate(self._paging.with_scores())
+
+    def between(
+        self,
+        min: float | None = None,
+        max: float | None = None,
+        *,
+        inclusive: tuple[bool, bool] = (True, True),
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> Iterator[T]:
+        """Yields the waiting items whose score is at least ``min`` and at most ``max``, in order; as in iteration.
+
+        :param inclusive: whether ``min`` itself is within the bounds, and whether ``max`` is.
+        :param limit: how many to yield at most; None for all.
+        :param reverse: whether to begin at ``max``. The bounds keep their order.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write", "rewrite"], score=len)
+        3
+        >>> list(jobs.between(4, 7, inclusive=(False, True), reverse=True))
+        ['rewrite', 'write']
+        """
+        return self._driver.iterate(self._paging.items(Stretch(min, max, inclusive, limit, reverse)))
 
     def stats(self) -> Stats:
         """How many items are in each state, and how old the oldest is."""
@@ -344,6 +402,51 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
         """
         return self._driver.perform(self._removing.discard(item))
 
+    def remove(self, item: T | Key) -> None:
+        """Removes ``item`` like :meth:`discard`.
+
+        :raises KeyError: it was not there.
+        """
+        self._driver.perform(self._removing.remove(item))
+
+    def remove_at(self, index: int) -> None:
+        """Removes the waiting item at a position in order: ``del ss[index]``.
+
+        :raises IndexError: there is nothing at that position.
+        """
+        self._driver.perform(self._removing.remove_at(index))
+
+    def remove_slice(self, start: int | None = None, stop: int | None = None) -> int:
+        """Removes the waiting items from one position up to before another, ``del ss[start:stop]``; returns how many.
+
+        This is about what waits: who holds one of them under a lease goes on. One round trip, and atomic, for each
+        1,000 items; of more, what others add or remove meanwhile shifts the positions.
+        """
+        return self._driver.follow(self._removing.remove_slice(start, stop))
+
+    def __delitem__(self, index: int | builtins.slice) -> None:
+        if not isinstance(index, builtins.slice):
+            self.remove_at(index)
+        else:
+            _check_step(index)
+            self.remove_slice(index.start, index.stop)
+
+    def remove_between(
+        self,
+        min: float | None = None,
+        max: float | None = None,
+        *,
+        inclusive: tuple[bool, bool] = (True, True),
+    ) -> int:
+        """Removes the waiting items whose score is at least ``min`` and at most ``max``; returns how many.
+
+        This is about what waits: who holds one of them under a lease goes on. One round trip, and atomic, for each
+        1,000 items; no more are removed than there were at the first of these.
+
+        :param inclusive: whether ``min`` itself is within the bounds, and whether ``max`` is.
+        """
+        return self._driver.follow(self._removing.remove_between(min, max, inclusive))
+
     def clear(self) -> bool:
         """Removes everything, dead letters too, and ends all leases; True when there was something."""
         return self._driver.perform(self._removing.clear())
@@ -355,6 +458,11 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
 
     def _new_reservation(self, delivery: Delivery[T]) -> Reservation[T]:
         return Reservation(delivery, self._driver, self._endings)
+
+
+def _check_step(index: builtins.slice) -> None:
+    if index.step not in (None, 1):
+        raise ValueError(f"a set is sliced in steps of 1, not {index.step!r}")
 
 
 class TimeSortedSet(SortedSet[T]):

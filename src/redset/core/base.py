@@ -14,6 +14,7 @@ from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.letters import Letters
 from redset.core.looking import Looking
+from redset.core.paging import Paging
 from redset.core.removing import Removing
 from redset.interfaces import Serializer
 from redset.reservations import BaseReservation, Delivery
@@ -121,6 +122,7 @@ class BaseSet(Generic[DriverT, LockT, Res, T]):
         self._definition = definition
         self._adding = self._make_adding(definition)
         self._looking = Looking(definition)
+        self._paging = Paging(definition)
         self._removing = Removing(definition)
         self._endings = Endings(definition)
         self._letters = Letters(definition)

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from redset.exceptions import DeserializationError
 
-__all__ = ("PLAIN", "Items", "Key", "read_score", "written_reason", "written_score", "written_scores")
+__all__ = ("PLAIN", "Items", "Key", "read_score", "written_bounds", "written_reason", "written_score", "written_scores")
 
 T = TypeVar("T")
 
@@ -143,6 +143,26 @@ class Items(Generic[T]):
         except Exception:
             return self._load_one_by_one(stored, values or [None] * len(stored))
 
+    def load_looked_at(self, rows: list[Any], width: int) -> list[T]:
+        """The items of rows that are only looked at, so that what cannot be loaded is an error.
+
+        :param width: how many columns a row has, of which the first is the item. Values are taken off their end.
+        """
+        values = self.values_behind(rows)
+        items, broken = self.load_all(rows[::width], values)
+        for error in broken.values():
+            raise error
+        return items
+
+    def load_page(self, rows: list[Any] | bytes) -> list[T]:
+        """The same of rows of an item alone, which may come as lines of one string."""
+        if not isinstance(rows, bytes):
+            return self.load_looked_at(rows, 1)
+        if self._loads == PLAIN.loads:
+            with suppress(UnicodeDecodeError):
+                return rows.decode().split("\n")  # type: ignore[return-value] # what PLAIN makes of text
+        return self.load_looked_at(rows.split(b"\n"), 1)
+
     def _load_one_by_one(
         self, stored: Sequence[bytes], values: Sequence[bytes | None]
     ) -> tuple[list[T], dict[int, DeserializationError]]:
@@ -202,6 +222,20 @@ def written_scores(scores: Sequence[Any], items: Sequence[Any]) -> list[str]:
             if "nan" not in written:
                 return written
     return list(map(written_score, scores, items))
+
+
+def written_bounds(
+    lowest: float | None, highest: float | None, inclusive: tuple[bool, bool] = (True, True)
+) -> tuple[str, str]:
+    """Bounds of scores as the server reads them.
+
+    :raises TypeError: one is no number, or ``inclusive`` no pair.
+    :raises ValueError: one is NaN.
+    """
+    includes_lowest, includes_highest = inclusive
+    low = "-inf" if lowest is None else ("" if includes_lowest else "(") + written_score(lowest, "min")
+    high = "inf" if highest is None else ("" if includes_highest else "(") + written_score(highest, "max")
+    return low, high
 
 
 def written_reason(reason: str) -> bytes:

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Generic, TypeAlias, TypeVar
+from operator import index
+from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
-from redset.core.items import Key, read_score, written_score
-from redset.core.operations import CHUNK, Operation, Page, Plan, in_chunks, only, ranks, then
+from redset.core.items import Key, read_score, written_bounds
+from redset.core.operations import Operation, Plan, in_chunks, only, ranks, then
 from redset.core.scripts import Script
 from redset.reservations import Stats
 
@@ -15,12 +16,8 @@ __all__ = ("Looking",)
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: A score and an item: a place in the order of a set.
-Place: TypeAlias = tuple[bytes, bytes]
-
 DONE = Script("done")
 NEXT = Script("next")
-PAGE = Script("page")
 RANGE = Script("range")
 STATS = Script("stats")
 
@@ -57,12 +54,15 @@ class Looking(Generic[T]):
     def _next(self, position: int, read: Callable[[list[Any]], R]) -> Operation[R]:
         return Operation(NEXT, self._waiting, (str(int(position)), self._set.kind.which), read)
 
-    def count(self, lowest: float | None = None, highest: float | None = None) -> Operation[int]:
+    def count(
+        self,
+        lowest: float | None = None,
+        highest: float | None = None,
+        inclusive: tuple[bool, bool] = (True, True),
+    ) -> Operation[int]:
         if lowest is None and highest is None:
             return Operation("ZCARD", (self._keys.waiting,), (), int)
-        low = "-inf" if lowest is None else written_score(lowest, "min")
-        high = "inf" if highest is None else written_score(highest, "max")
-        return Operation("ZCOUNT", (self._keys.waiting,), (low, high), int)
+        return Operation("ZCOUNT", (self._keys.waiting,), written_bounds(lowest, highest, inclusive), int)
 
     def scores(self, items: Sequence[T | Key]) -> Operation[list[float | None]]:
         """Of 1,000 items at most; None for each that does not wait."""
@@ -118,48 +118,29 @@ class Looking(Generic[T]):
         digest = str(int(self._set.digest))
         return Operation(DONE, (self._keys.done,), (digest, self._items.identity(item)), lambda reply: reply[0] == 1)
 
+    def index(self, item: T | Key) -> Operation[int]:
+        def read(rank: int | None) -> int:
+            if rank is None:
+                raise ValueError(f"{item!r} does not wait in the set {self._set.name!r}")
+            return int(rank)
+
+        return Operation("ZRANK", (self._keys.waiting,), (self._items.identity(item),), read)
+
     def at(self, position: int) -> Operation[T]:
         def read(items: list[T]) -> T:
             if not items:
                 raise IndexError(f"the set {self._set.name!r} has nothing at position {position}")
             return items[0]
 
-        return then(self._range(str(position), str(position)), read)
+        rank = str(index(position))
+        return then(self._range(rank, rank), read)
 
     def slice(self, start: int | None, stop: int | None) -> Operation[list[T]]:
         return self._range(*ranks(start, stop))
 
     def _range(self, first: str, last: str) -> Operation[list[T]]:
         verb = RANGE if self._items.valued else "ZRANGE"
-        return Operation(verb, self._waiting, (first, last), self._loaded)
-
-    def _loaded(self, stored: list[Any]) -> list[T]:
-        """The items of a list that are only looked at, so what cannot be loaded is an error."""
-        values = self._items.values_behind(stored)
-        items, broken = self._items.load_all(stored, values)
-        for error in broken.values():
-            raise error
-        return items
-
-    def first_page(self) -> Operation[Page[T]]:
-        def read(reply: list[Any]) -> Page[T]:
-            rows, *places = reply
-            return self._page(rows, places[0], (places[1], places[2])) if rows else Page([], None)
-
-        return Operation(PAGE, self._waiting, (str(CHUNK),), read)
-
-    def _page(self, rows: list[bytes], last_score: bytes, end: Place) -> Page[T]:
-        """The items of a page, and the operation that reads the page behind it: up to ``end``, where we stop."""
-        items = self._loaded(rows)
-        if len(items) < CHUNK:
-            return Page(items, None)
-
-        def read(reply: list[Any]) -> Page[T]:
-            rows, *places = reply
-            return self._page(rows, places[0], end) if rows else Page([], None)
-
-        args = (str(CHUNK), last_score, rows[-1], *end)
-        return Page(items, Operation(PAGE, self._waiting, args, read))
+        return Operation(verb, self._waiting, (first, last), lambda reply: self._items.load_looked_at(reply, 1))
 
     def stats(self) -> Operation[Stats]:
         kind = self._set.kind

@@ -8,6 +8,7 @@ both. Each of the modules beside this one has those of one purpose: adding, look
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import index
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from redset.core.callers import Caller
@@ -92,7 +93,7 @@ def ranks(start: int | None, stop: int | None) -> tuple[str, str]:
     """The first and the last rank of ``[start:stop]``, as ZRANGE counts them: the last one is included."""
     if stop == 0:
         return "1", "0"
-    return str(start or 0), str(-1 if stop is None else stop - 1)
+    return str(0 if start is None else index(start)), str(-1 if stop is None else index(stop) - 1)
 
 
 def only(operation: Operation[list[R]]) -> Operation[R]:

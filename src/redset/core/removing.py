@@ -1,11 +1,12 @@
 """Removing from a set, and from its memory: what is sent, and what the replies mean."""
 
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from operator import index
+from typing import Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition
-from redset.core.items import Key
-from redset.core.operations import Operation, only
+from redset.core.items import Key, written_bounds
+from redset.core.operations import CHUNK, Operation, Plan, only, ranks, then
 from redset.core.scripts import Script
 
 __all__ = ("Removing",)
@@ -13,8 +14,17 @@ __all__ = ("Removing",)
 T = TypeVar("T")
 
 CLEAR = Script("clear")
+CUT = Script("cut")
 DISCARD = Script("discard")
 FORGET = Script("forget")
+
+
+class Cut(NamedTuple):
+    """How many items were removed, of how many that there were to remove, and the position of the first."""
+
+    removed: int
+    found: int
+    first: int
 
 
 class Removing(Generic[T]):
@@ -42,6 +52,46 @@ class Removing(Generic[T]):
     def discard(self, item: T | Key) -> Operation[bool]:
         return only(self.discard_all([item]))
 
+    def remove(self, item: T | Key) -> Operation[None]:
+        def read(removed: list[bool]) -> None:
+            if not removed[0]:
+                raise KeyError(item)
+
+        return then(self.discard_all([item]), read)
+
+    def remove_at(self, position: int) -> Operation[None]:
+        def read(cut: Cut) -> None:
+            if not cut.removed:
+                raise IndexError(f"the set {self._set.name!r} has nothing at position {position}")
+
+        rank = str(index(position))
+        return then(self._cut(1, "ranks", rank, rank), read)
+
+    def remove_slice(self, start: int | None, stop: int | None) -> Plan[int]:
+        cut: Cut = yield self._cut(CHUNK, "ranks", *ranks(start, stop))
+        removed, found, first = cut
+        while cut.removed and removed < found:
+            cut = yield self._cut(CHUNK, "ranks", str(first), str(first + found - removed - 1))
+            removed += cut.removed
+        return removed
+
+    def remove_between(
+        self, lowest: float | None, highest: float | None, inclusive: tuple[bool, bool] = (True, True)
+    ) -> Plan[int]:
+        bounds = written_bounds(lowest, highest, inclusive)
+        cut: Cut = yield self._cut(CHUNK, "scores", *bounds)
+        removed, found, _ = cut
+        while cut.removed and removed < found:
+            cut = yield self._cut(min(CHUNK, found - removed), "scores", *bounds)
+            removed += cut.removed
+        return removed
+
+    def _cut(self, limit: int, by: str, first: str, last: str) -> "Operation[Cut]":
+        keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.leased, self._keys.deliveries)
+        if self._items.valued:
+            keys += (self._keys.dead, self._keys.values)
+        return Operation(CUT, keys, (str(limit), by, first, last), _read_cut, recorded=True)
+
     def clear(self) -> Operation[bool]:
         keys = (self._keys.token, *self._keys.states, self._keys.values, self._keys.done)
         return Operation(CLEAR, keys, (), lambda reply: reply != b"0", recorded=True)
@@ -50,3 +100,7 @@ class Removing(Generic[T]):
         keys = (self._keys.waiting, self._keys.done, self._keys.dead, self._keys.letters, self._keys.values)
         args = (str(int(self._set.digest)), self._items.identity(item))
         return Operation(FORGET, keys, args, lambda reply: reply != b"", recorded=True)
+
+
+def _read_cut(reply: bytes) -> Cut:
+    return Cut(*map(int, reply.split()))

@@ -25,3 +25,15 @@ local function up_to(score, item)
     end
     return low
 end
+
+-- How many items stand before this place.
+local function before(score, item)
+    local count = up_to(score, item)
+    return redis.call('ZSCORE', waiting, item) == score and count - 1 or count
+end
+
+-- How many items have a score that is too low for this bound, which is written as for ZCOUNT.
+local function below(bound)
+    local exclusive = string.match(bound, '^%((.*)$')
+    return redis.call('ZCOUNT', waiting, '-inf', exclusive or '(' .. bound)
+end

@@ -1,0 +1,95 @@
+"""Reading what waits page by page, in order or in reverse: what is sent, and what the replies mean."""
+
+from collections.abc import Callable
+from operator import index
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+
+from redset.core.definition import Definition
+from redset.core.items import written_bounds
+from redset.core.operations import CHUNK, Operation, Page
+from redset.core.scripts import Script
+
+__all__ = ("Paging", "Stretch")
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: A score and an item: a place in the order of a set.
+Place: TypeAlias = tuple[bytes, bytes]
+
+PAGE = Script("page")
+
+
+class Stretch(NamedTuple):
+    """Which of the waiting items are read, and in which direction."""
+
+    min: float | None = None
+    max: float | None = None
+    inclusive: tuple[bool, bool] = (True, True)
+    #: How many at most; None for all.
+    limit: int | None = None
+    reverse: bool = False
+
+
+ALL = Stretch()
+
+
+class Paging(Generic[T]):
+    """Reading one set page by page."""
+
+    __slots__ = ("_items", "_keys", "_set")
+
+    def __init__(self, definition: Definition[T]) -> None:
+        self._set = definition
+        self._items = definition.items
+        self._keys: tuple[bytes, ...] = (definition.keys.waiting,)
+        if definition.items.valued:
+            self._keys += (definition.keys.values,)
+
+    def items(self, stretch: Stretch = ALL) -> Operation[Page[T]]:
+        return self._first_page(stretch, "items", self._items.load_page)
+
+    def with_scores(self) -> Operation[Page[tuple[T, float]]]:
+        return self._first_page(ALL, "scores", self._scored)
+
+    def _scored(self, rows: list[Any]) -> list[tuple[T, float]]:
+        items = self._items.load_looked_at(rows, 2)
+        return list(zip(items, map(float, rows[1::2]), strict=True))
+
+    def _first_page(self, stretch: Stretch, shape: str, load: Callable[[Any], list[R]]) -> Operation[Page[R]]:
+        limit = None if stretch.limit is None else index(stretch.limit)
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit must be at least 0, or None for all, not {limit!r}")
+        course = Course(self._keys, "backward" if stretch.reverse else "forward", shape, load)
+        return course.page(limit, written_bounds(stretch.min, stretch.max, stretch.inclusive))
+
+
+class Course(NamedTuple, Generic[R]):
+    """One reading: what all of its pages have in common."""
+
+    keys: tuple[bytes, ...]
+    direction: str
+    shape: str
+    load: Callable[[Any], list[R]]
+
+    def page(self, left: int | None, where: tuple[bytes | str, ...]) -> Operation[Page[R]]:
+        """The page that begins ``where``, of a reading of which ``left`` items are wanted still."""
+        wanted = CHUNK if left is None else min(left, CHUNK)
+
+        def read(reply: list[Any]) -> Page[R]:
+            if not reply:
+                return Page([], None)
+            rows, last_score, *end = reply
+            items = self.load(rows)
+            still_left = None if left is None else left - len(items)
+            if len(items) < wanted or still_left == 0:
+                return Page(items, None)
+            return Page(items, self.page(still_left, (last_score, self._last_item(rows), *end)))
+
+        return Operation(PAGE, self.keys, (str(wanted), self.direction, self.shape, *where), read)
+
+    def _last_item(self, rows: Any) -> bytes:
+        if isinstance(rows, bytes):
+            return rows.rpartition(b"\n")[2]
+        item: bytes = rows[-1 if self.shape == "items" else -2]
+        return item
