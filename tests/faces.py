@@ -1,9 +1,12 @@
 """The two faces of redset, used alike, so that one body of tests holds for both: every call blocks."""
 
 import asyncio
+import copy
+import functools
 import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any, Protocol, TypeVar
 
 import redset
@@ -40,6 +43,9 @@ class Face(Protocol):
     def run(self, awaitable: Awaitable[T]) -> T:
         """What ``awaitable`` comes to."""
 
+    def another(self) -> AbstractContextManager["Face"]:
+        """The same face on a client of its own."""
+
     def close(self) -> None: ...
 
 
@@ -48,7 +54,11 @@ class Blocking:
 
     def __init__(self, place: Place, kind: str) -> None:
         library, options = CLIENTS[kind]
+        self._made = place, kind
         self.client = place.client(library, **options)
+
+    def another(self) -> AbstractContextManager[Face]:
+        return closing(Blocking(*self._made))
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         made_by = found(name, redset, redset.sets, redset.locks)
@@ -72,7 +82,17 @@ class Awaited:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="event loop of a test", daemon=True)
         self._thread.start()
-        self.client = self.call(place.client, library, awaited=True, **options)
+        self._make_client = functools.partial(place.client, library, awaited=True, **options)
+        self.client = self.call(self._make_client)
+
+    @contextmanager
+    def another(self) -> Iterator[Face]:
+        other = copy.copy(self)
+        other.client = self.call(self._make_client)
+        try:
+            yield other
+        finally:
+            other.close_client()
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         made_by = found(name, redset.aio)
@@ -114,11 +134,14 @@ class Awaited:
             if hasattr(iterator, "aclose"):
                 self.call(iterator.aclose)
 
-    def close(self) -> None:
+    def close_client(self) -> None:
         # Old clients have no aclose, new ones warn about close.
         self.call(getattr(self.client, "aclose", None) or self.client.close)
         if pool := getattr(self.client, "connection_pool", None):
             self.call(pool.disconnect)
+
+    def close(self) -> None:
+        self.close_client()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()

@@ -37,6 +37,16 @@ INSTEAD_OF = {
     "__next__": "__anext__",
     "__enter__": "__aenter__",
     "__exit__": "__aexit__",
+    **dict.fromkeys(["__or__", "__ror__"], "union"),
+    **dict.fromkeys(["__and__", "__rand__"], "intersection"),
+    **dict.fromkeys(["__sub__", "__rsub__"], "difference"),
+    **dict.fromkeys(["__xor__", "__rxor__"], "symmetric_difference"),
+    "__ior__": "union_update",
+    "__iand__": "intersection_update",
+    "__isub__": "difference_update",
+    "__ixor__": "symmetric_difference_update",
+    **dict.fromkeys(["__le__", "__lt__"], "issubset"),
+    **dict.fromkeys(["__ge__", "__gt__"], "issuperset"),
 }
 
 each_twin = pytest.mark.parametrize(("sync", "aio"), TWINS)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redset import reservations
 from redset import sets as blocking
@@ -309,6 +309,45 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T]):
 
     async def clear(self) -> bool:
         return await self._driver.perform(self._removing.clear())
+
+    async def copy(self) -> set[T]:
+        return await self._driver.follow(self._algebra.union())
+
+    async def union(self, *others: Iterable[Any] | AsyncIterable[Any]) -> set[T]:
+        return await self._driver.follow(self._algebra.union(others))
+
+    async def intersection(self, *others: Iterable[Any] | AsyncIterable[Any]) -> set[T]:
+        return await self._driver.follow(self._algebra.intersection(others))
+
+    async def difference(self, *others: Iterable[Any] | AsyncIterable[Any]) -> set[T]:
+        return await self._driver.follow(self._algebra.difference(others))
+
+    async def symmetric_difference(self, other: Iterable[Any] | AsyncIterable[Any]) -> set[T]:
+        return await self._driver.follow(self._algebra.symmetric_difference(other))
+
+    async def equals(self, other: Iterable[Any] | AsyncIterable[Any]) -> bool:
+        return await self._driver.follow(self._algebra.equals(other))
+
+    async def issubset(self, other: Iterable[Any] | AsyncIterable[Any]) -> bool:
+        return await self._driver.follow(self._algebra.issubset(other))
+
+    async def issuperset(self, other: Iterable[Any] | AsyncIterable[Any]) -> bool:
+        return await self._driver.follow(self._algebra.issuperset(other))
+
+    async def isdisjoint(self, other: Iterable[Any] | AsyncIterable[Any]) -> bool:
+        return await self._driver.follow(self._algebra.isdisjoint(other))
+
+    async def union_update(self, *others: Iterable[Any] | AsyncIterable[Any]) -> None:
+        await self._driver.follow(self._algebra.union_update(others))
+
+    async def intersection_update(self, *others: Iterable[Any] | AsyncIterable[Any]) -> None:
+        await self._driver.follow(self._algebra.intersection_update(others))
+
+    async def difference_update(self, *others: Iterable[Any] | AsyncIterable[Any]) -> None:
+        await self._driver.follow(self._algebra.difference_update(others))
+
+    async def symmetric_difference_update(self, other: Iterable[Any] | AsyncIterable[Any]) -> None:
+        await self._driver.follow(self._algebra.symmetric_difference_update(other))
 
     @property
     def dead_letters(self) -> "DeadLetters[T]":

@@ -4,9 +4,11 @@ Each method is a signature, a docstring and the operation that does it; :mod:`re
 """
 
 import builtins
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableSet
+from collections.abc import Set as AbstractSet
+from functools import wraps
 from types import TracebackType
-from typing import overload
+from typing import Any, Self, TypeVar, cast, overload
 
 from redset.core.adding import flagged
 from redset.core.base import BaseDeadLetters, BaseSet, T
@@ -22,7 +24,24 @@ from redset.reservations import DeadLetter, Delivery, Reservation, Stats
 __all__ = ("Consumption", "DeadLetters", "PeriodicSet", "ScheduledSet", "SortedSet", "TimeSortedSet")
 
 
-class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
+S = TypeVar("S")
+Operator = TypeVar("Operator", bound=Callable[[Any, Any], Any])
+
+
+def _with(kind: type) -> Callable[[Operator], Operator]:
+    """Has an operator leave whatever is not of this kind to the other side."""
+
+    def restrict(operate: Operator) -> Operator:
+        @wraps(operate)
+        def restricted(self: Any, other: Any) -> Any:
+            return operate(self, other) if isinstance(other, kind) else NotImplemented
+
+        return cast("Operator", restricted)
+
+    return restrict
+
+
+class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], MutableSet[T]):
     """A sorted set in Redis or Valkey that any number of processes share and that hands each item out once.
 
     Items are handed out lowest score first, ties in the order of their serialized bytes. Two items are the same item
@@ -38,6 +57,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
     - Iterating: ``for item in ss``, :meth:`reversed`, :meth:`with_scores`, :meth:`between`.
     - Removing: :meth:`discard`, :meth:`remove`, :meth:`clear`; ``del ss[i]``, ``del ss[a:b]``, or :meth:`remove_at`,
       :meth:`remove_slice`; :meth:`remove_between`.
+    - Beside other sets: the operators and comparisons of ``set``, and their named forms, see :meth:`union`.
     - Values and memory: :meth:`get`, :meth:`is_done`, :meth:`forget`. What died: :attr:`dead_letters`.
 
     Every method is one atomic round trip to the server unless it says otherwise. Beside the errors it names, each
@@ -77,7 +97,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name!r}, length={len(self)}>"
 
-    def add(
+    def add(  # type: ignore[override] # the add of MutableSet has no score to take or to return
         self,
         item: T,
         score: float | None = None,
@@ -283,8 +303,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
         """Whether each of ``items`` waits; one round trip for each 1,000."""
         return self._driver.follow(self._looking.contains_many(items))
 
-    def __contains__(self, item: T | Key) -> bool:
-        return self.contains(item)
+    def __contains__(self, item: object) -> bool:
+        return self.contains(item)  # type: ignore[arg-type] # what the set cannot hold is not in it
 
     def get(self, item: T | Key) -> T | None:
         """The newest value of ``item`` on a set with a ``key``, whatever state it is in, or None when it is in none.
@@ -395,7 +415,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
         """How many items are in each state, and how old the oldest is."""
         return self._driver.perform(self._looking.stats())
 
-    def discard(self, item: T | Key) -> bool:
+    def discard(self, item: T | Key) -> bool:  # type: ignore[override] # that of MutableSet tells nothing
         """Removes ``item`` whether it waits or is leased; True when it was there.
 
         Who holds it finds the lease lost: this is how work is cancelled. A dead letter stays one.
@@ -447,9 +467,172 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T]):
         """
         return self._driver.follow(self._removing.remove_between(min, max, inclusive))
 
-    def clear(self) -> bool:
+    def clear(self) -> bool:  # type: ignore[override] # likewise
         """Removes everything, dead letters too, and ends all leases; True when there was something."""
         return self._driver.perform(self._removing.clear())
+
+    # Beside other sets. What the right side is decides in the core; here it only must be iterable, or a set.
+
+    def copy(self) -> set[T]:
+        """The waiting items as a plain set; one round trip for each 1,000.
+
+        Here and in every form that makes a new set, items come in stored form: as they come back from the set. Those
+        that cannot be hashed raise TypeError.
+        """
+        return self._driver.follow(self._algebra.union())
+
+    def union(self, *others: Iterable[Any]) -> set[T]:
+        """What waits or is in one of ``others``, as a plain set: ``ss | other``.
+
+        Two items are the same when this set serializes them to the same bytes, or when its ``key`` gives them one
+        identity. It takes a round trip for each 1,000 items that are read of a set on a server, or asked for on behalf
+        of an iterable, so it is no snapshot: what others change meanwhile may be seen or not. A redset set on the same
+        client and with the same serializer (and key) is compared on the server, so that only what makes a difference
+        is read; on a cluster only when both are in one slot. All this holds for every operator, comparison and named
+        form.
+
+        :raises TypeError: an item of an iterable cannot be serialized, or one of the result cannot be hashed. What the
+            serializer raises passes through.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"])
+        2
+        >>> sorted(jobs | {"write", "sing"}), jobs & {"write", "sing"}, jobs - {"write", "sing"}
+        (['read', 'sing', 'write'], {'write'}, {'read'})
+        >>> jobs == {"read", "write"}, jobs <= {"read"}
+        (True, False)
+        """
+        return self._driver.follow(self._algebra.union(others))
+
+    def intersection(self, *others: Iterable[Any]) -> set[T]:
+        """What waits and is in all of ``others``, as a plain set: ``ss & other``; see :meth:`union`."""
+        return self._driver.follow(self._algebra.intersection(others))
+
+    def difference(self, *others: Iterable[Any]) -> set[T]:
+        """What waits and is in none of ``others``, as a plain set: ``ss - other``; see :meth:`union`.
+
+        The identities of an iterable, and of a set with another serializer, are held in memory.
+        """
+        return self._driver.follow(self._algebra.difference(others))
+
+    def symmetric_difference(self, other: Iterable[Any]) -> set[T]:
+        """What waits or is in ``other``, but not both, as a plain set: ``ss ^ other``; see :meth:`union`."""
+        return self._driver.follow(self._algebra.symmetric_difference(other))
+
+    def equals(self, other: Iterable[Any]) -> bool:
+        """Whether the same items wait here as are in ``other``, whatever their scores: ``ss == other``.
+
+        What the serializer refuses is not in this set. The identities of an iterable are held in memory.
+        """
+        return self._driver.follow(self._algebra.equals(other))
+
+    def issubset(self, other: Iterable[Any]) -> bool:
+        """Whether all that waits is in ``other``: ``ss <= other``; see :meth:`equals`."""
+        return self._driver.follow(self._algebra.issubset(other))
+
+    def issuperset(self, other: Iterable[Any]) -> bool:
+        """Whether all of ``other`` waits: ``ss >= other``; what the serializer refuses does not."""
+        return self._driver.follow(self._algebra.issuperset(other))
+
+    def isdisjoint(self, other: Iterable[Any]) -> bool:
+        """Whether nothing of ``other`` waits."""
+        return self._driver.follow(self._algebra.isdisjoint(other))
+
+    def union_update(self, *others: Iterable[Any]) -> None:
+        """Adds what does not wait yet, with the scorer's score; what waits keeps its score and value: ``ss |= other``.
+
+        This and the other forms that work in place change 1,000 items at a time, each time atomically. What an
+        iterable raises passes through with a note that says how far it came.
+        """
+        self._driver.follow(self._algebra.union_update(others))
+
+    def intersection_update(self, *others: Iterable[Any]) -> None:
+        """Discards what waits and is not in all of ``others``: ``ss &= other``; see :meth:`union_update`.
+
+        The identities of an iterable are held in memory, and nothing is discarded until it came to its end.
+        """
+        self._driver.follow(self._algebra.intersection_update(others))
+
+    def difference_update(self, *others: Iterable[Any]) -> None:
+        """Discards the items of ``others``, waiting or leased: ``ss -= other``; see :meth:`union_update`."""
+        self._driver.follow(self._algebra.difference_update(others))
+
+    def symmetric_difference_update(self, other: Iterable[Any]) -> None:
+        """Discards the items of ``other`` that wait, and adds the rest: ``ss ^= other``; see :meth:`union_update`.
+
+        The identities of ``other`` are held in memory, since each counts once.
+        """
+        self._driver.follow(self._algebra.symmetric_difference_update(other))
+
+    # AbstractSet asks for a set where any iterable will do, here as in its own methods; and the items of its results
+    # may be of the other side's type, while here they have been through the serializer.
+
+    @_with(Iterable)
+    def __or__(self, other: Iterable[Any]) -> set[T]:
+        return self.union(other)
+
+    @_with(Iterable)
+    def __and__(self, other: Iterable[Any]) -> set[T]:
+        return self.intersection(other)
+
+    @_with(Iterable)
+    def __sub__(self, other: Iterable[Any]) -> set[T]:
+        return self.difference(other)
+
+    @_with(Iterable)
+    def __xor__(self, other: Iterable[Any]) -> set[T]:
+        return self.symmetric_difference(other)
+
+    @_with(Iterable)
+    def __rsub__(self, other: Iterable[Any]) -> set[T]:
+        return self._driver.follow(self._algebra.difference_from(other))
+
+    __ror__, __rand__, __rxor__ = __or__, __and__, __xor__
+
+    @_with(Iterable)
+    def __ior__(self, other: Iterable[Any]) -> Self:
+        self.union_update(other)
+        return self
+
+    @_with(Iterable)
+    def __iand__(self, other: Iterable[Any]) -> Self:
+        self.intersection_update(other)
+        return self
+
+    @_with(Iterable)
+    def __isub__(self, other: Iterable[Any]) -> Self:
+        self.difference_update(other)
+        return self
+
+    @_with(Iterable)
+    def __ixor__(self, other: Iterable[Any]) -> Self:
+        self.symmetric_difference_update(other)
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return self.equals(other) if isinstance(other, AbstractSet) else NotImplemented
+
+    @_with(AbstractSet)
+    def __le__(self, other: AbstractSet[Any]) -> bool:
+        return self.issubset(other)
+
+    @_with(AbstractSet)
+    def __ge__(self, other: AbstractSet[Any]) -> bool:
+        return self.issuperset(other)
+
+    @_with(AbstractSet)
+    def __lt__(self, other: AbstractSet[Any]) -> bool:
+        return self._driver.follow(self._algebra.is_proper_subset(other))
+
+    @_with(AbstractSet)
+    def __gt__(self, other: AbstractSet[Any]) -> bool:
+        return self._driver.follow(self._algebra.is_proper_superset(other))
+
+    __hash__ = None  # type: ignore[assignment] # as in set, which typeshed declares in the same way
+
+    @classmethod
+    def _from_iterable(cls, it: Iterable[S]) -> set[S]:
+        return set(it)
 
     @property
     def dead_letters(self) -> "DeadLetters[T]":

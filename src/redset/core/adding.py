@@ -98,6 +98,10 @@ class Adding(Generic[T]):
 
         return self._operation(rows, rule, "added", read)
 
+    def add_absent(self, rows: Sequence[bytes | str]) -> Operation[Any]:
+        """Adds such rows without those whose items wait: these keep their scores, and their values."""
+        return self.add_rows(rows, Rule("NX", "new"))
+
     def count_new(self, items: Sequence[T], score: Score[T] = None, rule: Rule | None = None) -> Operation[int]:
         """Adds ``items``, 1,000 at most, and counts those that did not wait before."""
         return self._operation(self.rows(items, score), rule or self._duplicates, "added", _read_added)
@@ -126,13 +130,13 @@ class Adding(Generic[T]):
     def rows(self, items: Sequence[T], score: Score[T] = None) -> list[bytes | str]:
         """What is sent of ``items``; what the scorer, the serializer or the key raises passes through."""
         rows: list[Any] = [None] * (len(items) * self.width)
-        rows[:: self.width] = self._written_scores(items, score)
+        rows[:: self.width] = self.written_scores(items, score)
         rows[1 :: self.width] = self._items.identities(items)
         if self._items.keyed:
             rows[2 :: self.width] = self._items.dump_all(items)
         return rows
 
-    def _written_scores(self, items: Sequence[T], score: Score[T]) -> list[str]:
+    def written_scores(self, items: Sequence[T], score: Score[T] = None) -> list[str]:
         if score is None or callable(score):
             return written_scores(list(map(score or self._set.scorer, items)), items)
         return [written_score(score, "all items")] * len(items)

@@ -1,9 +1,10 @@
 """What both faces of a set share: all that needs no waiting."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, SupportsIndex, TypeVar, overload
 
 from redset.core.adding import Adding
+from redset.core.algebra import Algebra
 from redset.core.callers import callers_of
 from redset.core.clients import longest_block
 from redset.core.definition import Definition, Duplicates, Kind, exponential_backoff, one_of_duplicates, seconds
@@ -129,12 +130,19 @@ class BaseSet(Generic[DriverT, LockT, Res, T]):
         self._hand_outs: HandOuts[T, Res] = HandOuts(definition, self._endings, self._new_reservation)
         callers = callers_of(redis_client, definition.keys.call_prefix, recording=retry_safe)
         self._driver = self._driver_type(redis_client, name, callers)
+        self._algebra = Algebra(definition, self._adding, redis_client, self._driver)
         self.lock = self._lock_type(redis_client, f"{name}__lock", expires=lock_expires, timeout=lock_timeout)
 
     @property
     def name(self) -> str:
         """The name of the set, which is the key of what waits."""
         return self._definition.name
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError(
+            f"the set {self.name!r} cannot be pickled or copied: it is on a server. Send its name, and make it anew "
+            "there, on a client of its own; for what is in it, copy() makes a plain set"
+        )
 
     def _make_items(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> Items[T]:
         return Items(name, serializer, key)

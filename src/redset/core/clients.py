@@ -8,7 +8,15 @@ from typing import Any
 
 from redset.exceptions import ClusterNameError, RedsetError, ServerFullError, WrongTypeError
 
-__all__ = ("AS_STORED", "drop_idle_connections", "explained", "longest_block", "script_is_unknown", "timed_out")
+__all__ = (
+    "AS_STORED",
+    "are_beside",
+    "drop_idle_connections",
+    "explained",
+    "longest_block",
+    "script_is_unknown",
+    "timed_out",
+)
 
 #: Has a reply left as bytes by a client that was made with ``decode_responses=True``.
 AS_STORED: dict[str, Any] = {"NEVER_DECODE": True}
@@ -35,6 +43,12 @@ def drop_idle_connections(client: Any) -> None:
             except TypeError:
                 # Old pools of the blocking kind only know all or nothing.
                 pool.disconnect()
+
+
+def are_beside(client: Any, one: bytes, other: bytes) -> bool:
+    """Whether one script can see both keys: always, but on a cluster only where they are in one slot."""
+    keyslot = getattr(client, "keyslot", None)
+    return keyslot is None or keyslot(one) == keyslot(other)
 
 
 def longest_block(client: Any) -> float:

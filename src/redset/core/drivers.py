@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from redset.core.callers import Caller, Callers, Turns
 from redset.core.clients import AS_STORED, drop_idle_connections, explained, script_is_unknown, timed_out
-from redset.core.operations import Listen, Operation, Page, Plan, Sleep
+from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
 from redset.core.scripts import Script
 
 __all__ = ("AsyncDriver", "Driver")
@@ -20,8 +20,8 @@ __all__ = ("AsyncDriver", "Driver")
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: The words of one command, or a rest.
-Request: TypeAlias = tuple[bytes | str, ...] | Sleep | Listen
+#: The words of one command, a rest, or what somebody else does.
+Request: TypeAlias = tuple[bytes | str, ...] | Sleep | Listen | Elsewhere
 #: Yields requests, is sent the replies or thrown the errors, and returns the result.
 Talk: TypeAlias = Generator[Request, Any, R]
 
@@ -33,6 +33,8 @@ STOP_CHECK = 0.2
 
 class Driver:
     """Runs the operations of one set on a blocking client."""
+
+    awaits = False
 
     __slots__ = ("_callers", "_client", "_execute", "_name")
 
@@ -81,12 +83,16 @@ class Driver:
             return self._execute(*request, **AS_STORED)
         if isinstance(request, Listen):
             return self._execute(*request.command())
+        if isinstance(request, Elsewhere):
+            return request.do()
         time.sleep(request.seconds)
         return None
 
 
 class AsyncDriver:
     """Runs the operations of one set on an asyncio client; see :class:`Driver`."""
+
+    awaits = True
 
     __slots__ = ("_callers", "_execute", "_name")
 
@@ -148,6 +154,8 @@ class AsyncDriver:
             return await self._execute(*request, **AS_STORED)
         if isinstance(request, Listen) and await turn.is_ours(request.patience, request.should_stop):
             return await self._execute(*request.command())
+        if isinstance(request, Elsewhere):
+            return await request.do()
         if isinstance(request, Sleep):
             await asyncio.sleep(request.seconds)
         return None
@@ -293,7 +301,7 @@ def _talk_through(plan: Plan[R], name: str, callers: Callers) -> Talk[R]:
                         settle = step.settle or settle
                         read = yield from _talk_about(step, name, callers, handed)
                     else:
-                        yield from _rest(step)
+                        read = yield from _step_aside(step)
                 except BaseException as error:
                     step = plan.throw(error)
                 else:
@@ -335,10 +343,13 @@ def _settle(handed: list[Caller], settle: Callable[[], Operation[Any]], name: st
         callers.accept([caller])
 
 
-def _rest(rest: Sleep | Listen) -> Talk[None]:
-    """Waits. A socket that times out while it listens heard nothing, which is no error."""
+def _step_aside(step: Sleep | Listen | Elsewhere) -> Talk[Any]:
+    """Waits, or has somebody else do something. A socket that times out while it listens heard nothing, no error."""
+    if isinstance(step, Elsewhere):
+        return (yield step)
     try:
-        yield rest
+        yield step
     except Exception as error:
         if not timed_out(error):
             raise
+    return None

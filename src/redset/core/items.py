@@ -74,6 +74,18 @@ class Items(Generic[T]):
             return item.stored()
         return self.dump(item) if self._key is None else Key(self._key(item)).stored()
 
+    def are_like(self, others: "Items[Any]") -> bool:
+        """Whether others are stored in the same way, so that what is stored there can be compared and loaded here."""
+        ours, theirs = ((type(items), items._dumps, items._loads, items._key) for items in (self, others))
+        return ours == theirs
+
+    def identity_if_any(self, item: T | Key) -> bytes | None:
+        """None for what the serializer or the key refuses: it cannot be in the set."""
+        try:
+            return self.identity(item)
+        except Exception:
+            return None
+
     def identities(self, items: Sequence[T | Key]) -> list[bytes]:
         """The identity of each of many items."""
         if self._key is not None or Key in set(map(type, items)):
@@ -116,6 +128,10 @@ class Items(Generic[T]):
     def values_behind(self, rows: list[Any]) -> list[bytes | None] | None:
         """Takes the list of values off the end of ``rows``, where the server puts it on sets that have them."""
         return rows.pop() if self.valued else None
+
+    def own_value(self, value: bytes | None) -> bytes | None:
+        """What the serializer made of the item, out of what stands in the values."""
+        return value
 
     def load(self, stored: bytes, value: bytes | None = None) -> T:
         """The item that is stored so; on a keyed set under this value, or None where there is none.
@@ -175,6 +191,7 @@ class Items(Generic[T]):
         return items, broken
 
     def _load_valued(self, stored: bytes, value: bytes | None) -> T:
+        value = self.own_value(value)
         identity: Any = _text_if_it_is(stored) if value is None else None
         return identity if value is None else self._load(value)
 

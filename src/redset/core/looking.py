@@ -78,7 +78,7 @@ class Looking(Generic[T]):
         return only(self.scores((item,)))
 
     def contains(self, item: T | Key) -> Operation[bool]:
-        stored = self._identity_if_any(item)
+        stored = self._items.identity_if_any(item)
         if stored is None:
             # Still one round trip like any other, so that whoever asks need not know.
             return Operation("EXISTS", (self._keys.waiting,), (), lambda reply: False)
@@ -87,7 +87,7 @@ class Looking(Generic[T]):
     def contains_many(self, items: Iterable[T | Key]) -> Plan[list[bool]]:
         contained: list[bool] = []
         for chunk in in_chunks(items):
-            identities = list(map(self._identity_if_any, chunk))
+            identities = list(map(self._items.identity_if_any, chunk))
             asked = [stored for stored in identities if stored is not None]
             scores = iter((yield self._scores(asked)) if asked else ())
             contained += [stored is not None and next(scores) is not None for stored in identities]
@@ -95,13 +95,6 @@ class Looking(Generic[T]):
 
     def _scores(self, stored: Sequence[bytes]) -> Operation[list[float | None]]:
         return Operation("ZMSCORE", (self._keys.waiting,), stored, lambda reply: [read_score(score) for score in reply])
-
-    def _identity_if_any(self, item: T | Key) -> bytes | None:
-        """None for what the serializer or the key refuses: it cannot be in the set."""
-        try:
-            return self._items.identity(item)
-        except Exception:
-            return None
 
     def get(self, item: T | Key) -> Operation[T | None]:
         if not self._items.keyed:

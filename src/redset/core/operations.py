@@ -14,7 +14,20 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 from redset.core.callers import Caller
 from redset.core.scripts import Script
 
-__all__ = ("CHUNK", "Listen", "Operation", "Page", "Plan", "Sleep", "Unanswered", "in_chunks", "only", "ranks", "then")
+__all__ = (
+    "CHUNK",
+    "Elsewhere",
+    "Listen",
+    "Operation",
+    "Page",
+    "Plan",
+    "Sleep",
+    "Unanswered",
+    "in_chunks",
+    "only",
+    "ranks",
+    "then",
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -72,7 +85,14 @@ class Listen:
         return ("BLPOP", self.key, f"{self.seconds:.3f}")
 
 
-Plan: TypeAlias = Generator[Operation[Any] | Sleep | Listen, Any, R]
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A step of a plan: what somebody else does, such as the driver of another set; awaited on the asyncio face."""
+
+    do: Callable[[], Any]
+
+
+Plan: TypeAlias = Generator[Operation[Any] | Sleep | Listen | Elsewhere, Any, R]
 
 
 class Page(NamedTuple, Generic[T]):

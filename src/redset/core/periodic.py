@@ -32,10 +32,11 @@ class PeriodicItems(Items[T]):
         self.valued = True
 
     def _load_valued(self, stored: bytes, value: bytes | None) -> T:
-        if not self.keyed:
-            return self._load(stored)
+        return super()._load_valued(stored, value) if self.keyed else self._load(stored)
+
+    def own_value(self, value: bytes | None) -> bytes | None:
         _, told, own_value = (value or b"").partition(b"\n")
-        return super()._load_valued(stored, own_value if told else None)
+        return own_value if told else None
 
 
 class Planned(NamedTuple):
@@ -85,6 +86,13 @@ class Scheduling(Adding[T]):
             for chunk in in_chunks(items):
                 new += sum((yield self.schedule_all(chunk, interval, first)))
         return new
+
+    def add_absent(self, rows: Sequence[bytes | str]) -> Operation[Any]:
+        args: list[bytes | str] = ["1" if self._items.keyed else "0"]
+        for start in range(0, len(rows), self.width):
+            score, item, *value = rows[start : start + self.width]
+            args += (score, item, "", *value)
+        return Operation(SCHEDULE, self._schedule_keys, args, lambda reply: None, recorded=True)
 
     def count_new(
         self,

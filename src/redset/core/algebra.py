@@ -1,0 +1,246 @@
+"""Sets beside other sets: what every operator does, as plans over a few questions.
+
+They are asked of a page or a chunk at a time: what of ours is not theirs, what of theirs is not ours, what is both.
+:mod:`redset.core.operands` says who answers. Nothing here is a snapshot: others may change both sides meanwhile.
+"""
+
+import operator
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import Any, Generic, TypeVar
+
+from redset.core.adding import Adding
+from redset.core.definition import Definition
+from redset.core.items import Key
+from redset.core.looking import Looking
+from redset.core.operands import Beside, Foreign, Operand, Row, Side, Stream, kept, operand, paged, streamed
+from redset.core.operations import Operation, Plan
+from redset.core.removing import Removing
+
+__all__ = ("Algebra",)
+
+T = TypeVar("T")
+
+
+class Algebra(Generic[T]):
+    """One set beside others: iterables, and redset sets of the same face."""
+
+    def __init__(self, definition: Definition[T], adding: Adding[T], client: Any, driver: Any) -> None:
+        self._side = Side(definition, client, driver)
+        self._keys = definition.keys
+        self._items = definition.items
+        self._adding = adding
+        self._looking = Looking(definition)
+        self._removing = Removing(definition)
+
+    def _operand(self, other: Any) -> Operand:
+        theirs = getattr(other, "_algebra", None)
+        return operand(self._side, other, theirs._side if isinstance(theirs, Algebra) else None)
+
+    def _operands(self, others: Iterable[Any]) -> list[Operand]:
+        return [self._operand(other) for other in others]
+
+    # What makes a new set
+
+    def union(self, others: Iterable[Any] = ()) -> Plan[set[T]]:
+        operands = self._operands(others)
+        return (yield from self._collected(self._ours(values=True), *map(self._news, operands)))
+
+    def intersection(self, others: Iterable[Any]) -> Plan[set[T]]:
+        # What the server compares comes first, since the rest is asked of what is left.
+        operands = sorted(self._operands(others), key=lambda theirs: not isinstance(theirs, Beside))
+        stream = (yield from self._shared(operands.pop(0), values=True)) if operands else self._ours(values=True)
+        for theirs in operands:
+            stream = kept(stream, _within(theirs, inside=True))
+        return (yield from self._collected(stream))
+
+    def difference(self, others: Iterable[Any]) -> Plan[set[T]]:
+        return self._collected(self._ours(self._operands(others), values=True))
+
+    def difference_from(self, other: Any) -> Plan[set[T]]:
+        """What the other one has and ours has not."""
+        return self._collected(self._theirs(self._operand(other)))
+
+    def symmetric_difference(self, other: Any) -> Plan[set[T]]:
+        theirs = self._operand(other)
+        yield from theirs.keep()
+        return (yield from self._collected(self._ours([theirs], values=True), self._theirs(theirs)))
+
+    def _collected(self, *streams: Stream[Row]) -> Plan[set[T]]:
+        """The items of the streams in their stored form, each identity once."""
+        result, met = set[T](), set[bytes]()
+        for stream in streams:
+            while rows := (yield from stream()):
+                for row in rows:
+                    if row.identity not in met:
+                        met.add(row.identity)
+                        result.add(row.item(self._items))
+        return result
+
+    # What compares
+
+    def equals(self, other: Any) -> Plan[bool]:
+        return self._is_within(other, operator.eq)
+
+    def issubset(self, other: Any) -> Plan[bool]:
+        return self._is_within(other, operator.le)
+
+    def is_proper_subset(self, other: Any) -> Plan[bool]:
+        return self._is_within(other, operator.lt)
+
+    def _is_within(self, other: Any, sizes: Callable[[int, int], bool]) -> Plan[bool]:
+        """Whether all of ours is theirs, and the number of our items compares so to that of theirs."""
+        theirs = self._operand(other)
+        if not sizes((yield self._looking.count()), (yield from theirs.size())):
+            return False
+        return not (yield from self._ours([theirs])())
+
+    def issuperset(self, other: Any) -> Plan[bool]:
+        return self._holds(self._operand(other))
+
+    def is_proper_superset(self, other: Any) -> Plan[bool]:
+        theirs = self._operand(other)
+        if (yield self._looking.count()) <= (yield from theirs.size()):
+            return False
+        return (yield from self._holds(theirs))
+
+    def _holds(self, theirs: Operand) -> Plan[bool]:
+        if isinstance(theirs, Beside):
+            return not (yield from streamed(paged(theirs.side.waiting, [self._keys.waiting]))())
+        while identities := (yield from theirs.identities()):
+            if theirs.has_refused or (yield from self._which(identities)) != set(identities):
+                return False
+        return not theirs.has_refused
+
+    def isdisjoint(self, other: Any) -> Plan[bool]:
+        shared = yield from self._shared(self._operand(other))
+        return not (yield from shared())
+
+    # What changes the set
+
+    def union_update(self, others: Iterable[Any]) -> Plan[None]:
+        """Adds what does not wait yet; what waits keeps its score."""
+        for theirs in self._operands(others):
+            stream = self._news(theirs)
+            while rows := (yield from stream()):
+                yield from self._add(rows)
+
+    def intersection_update(self, others: Iterable[Any]) -> Plan[None]:
+        for theirs in self._operands(others):
+            stream = self._ours([theirs])
+            while rows := (yield from stream()):
+                yield self._discard([row.identity for row in rows])
+
+    def difference_update(self, others: Iterable[Any]) -> Plan[None]:
+        for theirs in self._operands(others):
+            identities = self._there_to_discard(theirs) if isinstance(theirs, Beside) else theirs.identities
+            while found := (yield from identities()):
+                yield self._discard(found)
+
+    def symmetric_difference_update(self, other: Any) -> Plan[None]:
+        """Discards those of the other's items that wait, and adds the rest; each of them once."""
+        theirs, met = self._operand(other), set[bytes]()
+        while rows := (yield from theirs.rows()):
+            # Of those with one identity, the first counts.
+            new = {row.identity: row for row in reversed(rows) if row.identity not in met}
+            met.update(new)
+            there = yield from self._which(list(new))
+            if there:
+                yield self._discard([identity for identity in new if identity in there])
+            yield from self._add([row for row in new.values() if row.identity not in there])
+
+    def _add(self, rows: list[Row]) -> Plan[None]:
+        if rows:
+            columns: list[Iterable[bytes | str]] = [
+                self._adding.written_scores([row.item_to_score(self._items) for row in rows]),
+                [row.identity for row in rows],
+            ]
+            if self._items.keyed:
+                columns.append(self._value_to_store(row) for row in rows)
+            yield self._adding.add_absent(list(chain.from_iterable(zip(*columns, strict=True))))
+
+    def _value_to_store(self, row: Row) -> bytes:
+        """An identity without a value stands for itself, so here that becomes its value."""
+        value = self._items.own_value(row.value)
+        return self._items.dump(row.item(self._items)) if value is None else value
+
+    def _discard(self, identities: list[bytes]) -> Operation[Any]:
+        return self._removing.discard_all(map(Key, identities))
+
+    def _there_to_discard(self, theirs: Beside) -> Stream[bytes]:
+        """Those of theirs that wait or are leased here."""
+        ours = (self._keys.waiting, self._keys.leased)
+        stream = streamed(paged(theirs.side.waiting, ours, inside=True))
+
+        def more() -> Plan[list[bytes]]:
+            return [row.identity for row in (yield from stream())]
+
+        return more
+
+    # The questions
+
+    def _ours(self, operands: Iterable[Operand] = (), *, values: bool = False) -> Stream[Row]:
+        """What waits and is in none of the others."""
+        operands = list(operands)
+        beside = [theirs.side.waiting for theirs in operands if isinstance(theirs, Beside)]
+        stream = streamed(paged(self._keys.waiting, beside, values=self._side.values if values else None))
+        for theirs in operands:
+            if not isinstance(theirs, Beside):
+                stream = kept(stream, _within(theirs, inside=False))
+        return stream
+
+    def _news(self, theirs: Operand) -> Stream[Row]:
+        """All of theirs, without what waits where the server can tell that at once."""
+        if not isinstance(theirs, Beside):
+            return theirs.rows
+        return streamed(paged(theirs.side.waiting, [self._keys.waiting], values=theirs.side.values))
+
+    def _theirs(self, theirs: Operand) -> Stream[Row]:
+        """What is theirs and does not wait."""
+
+        def absent(rows: list[Row]) -> Plan[list[Row]]:
+            there = yield from self._which([row.identity for row in rows])
+            return [row for row in rows if row.identity not in there]
+
+        return self._news(theirs) if isinstance(theirs, Beside) else kept(theirs.rows, absent)
+
+    def _shared(self, theirs: Operand, *, values: bool = False) -> Plan[Stream[Row]]:
+        """What waits and is theirs."""
+        of_keyed = self._side.values if values else None
+        if isinstance(theirs, Beside):
+            pair = [self._keys.waiting, theirs.side.waiting]
+            if (yield self._looking.count()) > (yield from theirs.size()):
+                pair.reverse()
+            return streamed(paged(pair[0], pair[1:], inside=True, values=of_keyed))
+        if not isinstance(theirs, Foreign):
+            return kept(streamed(paged(self._keys.waiting, values=of_keyed)), _within(theirs, inside=True))
+
+        def more() -> Plan[list[Row]]:
+            while identities := (yield from theirs.identities()):
+                if rows := (yield from self._rows(identities, of_keyed)):
+                    return rows
+            return []
+
+        return more
+
+    def _rows(self, identities: list[bytes], values: bytes | None) -> Plan[list[Row]]:
+        """Those of these that wait, with their values when the key of these is given."""
+        there: list[bytes] = yield self._side.which(identities)
+        if not values or not there:
+            return list(map(Row, there))
+        found: list[bytes | None] = yield Operation("HMGET", (values,), there, list)
+        return list(map(Row, there, found))
+
+    def _which(self, identities: list[bytes]) -> Plan[set[bytes]]:
+        """Which of these wait."""
+        return set((yield self._side.which(identities))) if identities else set()
+
+
+def _within(theirs: Operand, *, inside: bool) -> Callable[[list[Row]], Plan[list[Row]]]:
+    """Keeps those rows that are theirs, or those that are not."""
+
+    def keep(rows: list[Row]) -> Plan[list[Row]]:
+        found = yield from theirs.which([row.identity for row in rows])
+        return [row for row in rows if (row.identity in found) is inside]
+
+    return keep

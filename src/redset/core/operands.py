@@ -1,0 +1,303 @@
+"""The other side of an operator, seen from our set: what it holds, told by what our set makes of items.
+
+It is one of three. :class:`Beside`: a redset set that stores items as ours does, where one script can see both, so that
+the server compares them. :class:`Alike`: one that stores them as ours does, but somewhere else; it is asked.
+:class:`Foreign`: whatever else gives items; what our serializer makes of them says which are the same.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from redset.core.clients import are_beside
+from redset.core.definition import Definition
+from redset.core.items import Items
+from redset.core.looking import Looking
+from redset.core.operations import CHUNK, Elsewhere, Operation, Page, Plan, in_chunks
+from redset.core.paging import Paging
+from redset.core.scripts import Script
+
+__all__ = ("Beside", "Foreign", "Operand", "Row", "Side", "Stream", "kept", "operand", "paged", "streamed")
+
+R = TypeVar("R")
+
+BESIDE = Script("beside")
+
+#: Gives a few more at each call, a thousand at most, and none when there are no more.
+Stream: TypeAlias = Callable[[], Plan[list[R]]]
+
+_NOT_GIVEN: Any = object()
+
+
+class Row(NamedTuple):
+    """An item as it is stored; and as it was given, if it was, since a scorer sees it like that."""
+
+    identity: bytes
+    value: bytes | None = None
+    given: Any = _NOT_GIVEN
+
+    def item(self, items: Items[R]) -> R:
+        """The item in its stored form."""
+        return items.load(self.identity, self.value)
+
+    def item_to_score(self, items: Items[Any]) -> Any:
+        return self.item(items) if self.given is _NOT_GIVEN else self.given
+
+
+class Side(NamedTuple):
+    """A redset set beside others: what it is, and who performs its operations where."""
+
+    definition: Definition[Any]
+    client: Any
+    driver: Any
+
+    @property
+    def waiting(self) -> bytes:
+        return self.definition.keys.waiting
+
+    @property
+    def values(self) -> bytes | None:
+        """The key of the values, where an item has one beside its identity."""
+        return self.definition.keys.values if self.definition.items.valued else None
+
+    def which(self, identities: Sequence[bytes]) -> Operation[list[bytes]]:
+        """Which of these wait here."""
+
+        def read(scores: list[Any]) -> list[bytes]:
+            return [one for one, score in zip(identities, scores, strict=True) if score is not None]
+
+        return Operation("ZMSCORE", (self.waiting,), identities, read)
+
+    def elsewhere(self, operation: Operation[Any]) -> Elsewhere:
+        """The step of a plan of another set that performs an operation of this one."""
+        return Elsewhere(lambda: self.driver.perform(operation))
+
+
+def paged(
+    key: bytes, others: Sequence[bytes] = (), *, inside: bool = False, values: bytes | None = None
+) -> Operation[Page[Row]]:
+    """The first page of a sorted set: of its items those that are in any of the others, or those that are in none.
+
+    :param values: the key of their values, to be read as well.
+    """
+    keys = (key, *others, values) if values else (key, *others)
+    args = (str(CHUNK), "inside" if inside else "outside", "1" if values else "0")
+
+    def read(reply: list[Any]) -> Page[Row]:
+        found, *places = reply
+        rows = list(map(Row, found, found.pop()) if values else map(Row, found))
+        return Page(rows, Operation(BESIDE, keys, (*args, *places), read) if places else None)
+
+    return Operation(BESIDE, keys, args, read)
+
+
+def streamed(first: Operation[Page[R]], of: Side | None = None) -> Stream[R]:
+    """What is on a page and on those behind it, of our set or of another one."""
+    behind: Operation[Page[R]] | None = first
+
+    def more() -> Plan[list[R]]:
+        nonlocal behind
+        while behind:
+            page: Page[R] = yield of.elsewhere(behind) if of else behind
+            behind = page.behind
+            if page.items:
+                return page.items
+        return []
+
+    return more
+
+
+def kept(stream: Stream[R], keep: Callable[[list[R]], Plan[list[R]]]) -> Stream[R]:
+    """What ``keep`` leaves of a stream."""
+
+    def more() -> Plan[list[R]]:
+        while found := (yield from stream()):
+            if left := (yield from keep(found)):
+                return left
+        return []
+
+    return more
+
+
+class Operand(ABC):
+    """What is on the other side. Its streams can be read once."""
+
+    #: Whether it gave items that our set could not hold.
+    has_refused = False
+
+    @abstractmethod
+    def identities(self) -> Plan[list[bytes]]:
+        """A stream of its items by their identities, without those that our set could not hold."""
+
+    @abstractmethod
+    def rows(self) -> Plan[list[Row]]:
+        """A stream of its items as our set would store them; raises what our serializer raises."""
+
+    @abstractmethod
+    def which(self, identities: list[bytes]) -> Plan[Collection[bytes]]:
+        """Which of these, a thousand at most, are in it."""
+
+    @abstractmethod
+    def size(self) -> Plan[int]:
+        """How many items are in it."""
+
+    def keep(self) -> Plan[None]:
+        """Has :meth:`rows` go on to work after :meth:`which`."""
+        yield from ()
+
+
+class Alike(Operand):
+    """A redset set that stores items as ours does."""
+
+    def __init__(self, side: Side) -> None:
+        self.side = side
+        self._rows = streamed(paged(side.waiting, values=side.values), side)
+        self._bare = streamed(paged(side.waiting), side)
+
+    def identities(self) -> Plan[list[bytes]]:
+        return [row.identity for row in (yield from self._bare())]
+
+    def rows(self) -> Plan[list[Row]]:
+        return self._rows()
+
+    def which(self, identities: list[bytes]) -> Plan[Collection[bytes]]:
+        return set((yield self.side.elsewhere(self.side.which(identities))))
+
+    def size(self) -> Plan[int]:
+        found: int = yield self.side.elsewhere(Looking(self.side.definition).count())
+        return found
+
+
+class Beside(Alike):
+    """One that our scripts can see."""
+
+
+class Foreign(Operand):
+    """Whatever gives items."""
+
+    def __init__(self, items: Items[Any], source: Stream[Any]) -> None:
+        self._items = items
+        self._source = source
+        #: All that it gave, once that was needed; with rows where they were to be kept.
+        self._all: dict[bytes, Row | None] | None = None
+        self._again: Iterator[list[Any]] = iter(())
+
+    def identities(self) -> Plan[list[bytes]]:
+        if self._all is not None:
+            return next(self._again, [])
+        while items := (yield from self._source()):
+            if found := self._identified(items):
+                return found
+        return []
+
+    def rows(self) -> Plan[list[Row]]:
+        if self._all is not None:
+            return next(self._again, [])
+        items = yield from self._source()
+        stored = self._items.dump_all(items)
+        if not self._items.keyed:
+            return [Row(identity, given=item) for identity, item in zip(stored, items, strict=True)]
+        identities = self._items.identities(items)
+        return [Row(one, value, item) for one, value, item in zip(identities, stored, items, strict=True)]
+
+    def which(self, identities: list[bytes]) -> Plan[Collection[bytes]]:
+        return (yield from self._everything()).keys() & identities
+
+    def size(self) -> Plan[int]:
+        return len((yield from self._everything())) + self.has_refused
+
+    def keep(self) -> Plan[None]:
+        met: dict[bytes, Row | None] = {}
+        while rows := (yield from self.rows()):
+            for row in rows:
+                met.setdefault(row.identity, row)
+        self._all, self._again = met, in_chunks(met.values())
+
+    def _everything(self) -> Plan[dict[bytes, Row | None]]:
+        if self._all is None:
+            met: dict[bytes, Row | None] = {}
+            while identities := (yield from self.identities()):
+                met.update(dict.fromkeys(identities))
+            self._all, self._again = met, in_chunks(met)
+        return self._all
+
+    def _identified(self, items: list[Any]) -> list[bytes]:
+        try:
+            return self._items.identities(items)
+        except Exception:
+            found = [self._items.identity_if_any(item) for item in items]
+        self.has_refused = self.has_refused or None in found
+        return [identity for identity in found if identity is not None]
+
+
+def operand(ours: Side, other: Any, theirs: Side | None) -> Operand:
+    """The other side; ``theirs`` when it is a redset set.
+
+    :raises TypeError: when it gives no items, or gives them to the other face only.
+    """
+    items = ours.definition.items
+    if theirs is None:
+        awaited = ours.driver.awaits and isinstance(other, AsyncIterable)
+        return Foreign(items, _given_one_by_one(other) if awaited else _given(iter(other)))
+    if theirs.driver.awaits is not ours.driver.awaits:
+        what = "of redset.aio, so it must be awaited" if theirs.driver.awaits else "synchronous, so it would block"
+        raise TypeError(
+            f"the set {theirs.definition.name!r} is {what}; the set {ours.definition.name!r} is not: "
+            "make both with the same face"
+        )
+    if not items.are_like(theirs.definition.items):
+        return Foreign(items, streamed(Paging(theirs.definition).items(), theirs))
+    seen = theirs.client is ours.client and are_beside(ours.client, ours.waiting, theirs.waiting)
+    return Beside(theirs) if seen else Alike(theirs)
+
+
+def _given(iterator: Iterator[Any]) -> Stream[Any]:
+    """The items of an iterable, as a stream. To what it raises, a note is added that says how far it came."""
+    parts, handled = in_chunks(iterator), 0
+
+    def more() -> Plan[list[Any]]:
+        nonlocal handled
+        yield from ()
+        try:
+            part = next(parts, [])
+        except Exception as error:
+            error.add_note(_how_far(handled))
+            raise
+        handled += len(part)
+        return part
+
+    return more
+
+
+def _given_one_by_one(iterable: AsyncIterable[Any]) -> Stream[Any]:
+    """The same of an iterable that is awaited."""
+    iterator, handled = aiter(iterable), 0
+
+    async def read() -> list[Any]:
+        nonlocal handled
+        try:
+            part = await _next_chunk(iterator)
+        except Exception as error:
+            error.add_note(_how_far(handled))
+            raise
+        handled += len(part)
+        return part
+
+    def more() -> Plan[list[Any]]:
+        part: list[Any] = yield Elsewhere(read)
+        return part
+
+    return more
+
+
+async def _next_chunk(iterator: AsyncIterator[Any]) -> list[Any]:
+    part: list[Any] = []
+    async for item in iterator:
+        part.append(item)
+        if len(part) == CHUNK:
+            break
+    return part
+
+
+def _how_far(handled: int) -> str:
+    return f"{handled} items of it had been handled before"

@@ -1,0 +1,40 @@
+-- Reads one page of a sorted set, of which it returns the items that are in others as well, or those that are not: so two
+-- sets are compared where they are. Writes nothing. What a page is, and where the last one ends, is told in page.lua.
+-- KEYS: the set to page; those beside it, if any; where asked for, the values of a keyed set
+-- ARGV: how many to look at; "inside" for what is in any of the others, "outside" for what is in none; 1 where the last key
+--       holds values, else 0; the score and item seen last, the score and item to end with (before the first page neither)
+-- Returns a list of items, with values a list of the value of each, or nil, behind them; where there is more to page, the
+-- score and item seen last, the score and item to end with.
+local waiting, others = KEYS[1], {unpack(KEYS, 2)}
+local values = ARGV[3] == '1' and table.remove(others) or nil
+local limit, inside = tonumber(ARGV[1]), ARGV[2] == 'inside'
+-- include types
+-- include values
+-- include places
+
+local refusal = wrong_type(waiting, 'zset')
+for _, other in ipairs(others) do refusal = refusal or wrong_type(other, 'zset') end
+if values then refusal = refusal or wrong_type(values, 'hash') end
+if refusal then return refusal end
+
+local start, stop, end_score, end_item = 0, redis.call('ZCARD', waiting), ARGV[6], ARGV[7]
+if end_item then
+    start, stop = up_to(ARGV[4], ARGV[5]), up_to(end_score, end_item)
+else
+    local last = redis.call('ZRANGE', waiting, '-1', '-1', 'WITHSCORES')
+    end_item, end_score = last[1], last[2]
+end
+if start >= stop then return {{}} end
+
+local items = redis.call('ZRANGE', waiting, start, math.min(start + limit, stop) - 1)
+local found, rows = {}, {}
+for _, other in ipairs(others) do
+    local scores = redis.call('ZMSCORE', other, unpack(items))
+    for i = 1, #items do found[i] = found[i] or scores[i] end
+end
+for i, item in ipairs(items) do
+    if inside == (found[i] and true or false) then rows[#rows + 1] = item end
+end
+if values then rows[#rows + 1] = values_of(rows) end
+if start + #items >= stop then return {rows} end
+return {rows, redis.call('ZSCORE', waiting, items[#items]), items[#items], end_score, end_item}
