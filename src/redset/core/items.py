@@ -128,6 +128,9 @@ class Items(Generic[T]):
         :param width: how many columns a row has, of which the first is the item as stored, beside those of a keyed set.
         """
         try:
+            if not self.keyed and self._loads == PLAIN.loads:
+                with suppress(UnicodeDecodeError):
+                    return list(map(bytes.decode, rows[::width])), {}  # type: ignore[arg-type] # a str is what comes back
             if not self.keyed:
                 load = self._loads if self._makes_text is False or self._loads == PLAIN.loads else self._load
                 return [load(stored) for stored in rows[::width]], {}
