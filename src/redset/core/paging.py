@@ -21,6 +21,7 @@ Place: TypeAlias = tuple[bytes, bytes]
 PAGE = Script("page")
 
 #: How many pages are marked ahead at once, about how many items one of these has, and how many it may have in the end.
+#: Pages of a keyed set, which come with values, are half as large, and so is the first, for whoever needs no second.
 MARKS = 50
 MARKED = 2 * CHUNK
 MOST = 4 * MARKED
@@ -78,7 +79,7 @@ class Paging(Generic[T]):
             columns=self._items.columns(2 if shape == "scores" else 1),
             load=load,
         )
-        return course.page(limit, written_bounds(stretch.min, stretch.max, stretch.inclusive))
+        return course.page(limit, written_bounds(stretch.min, stretch.max, stretch.inclusive), is_first=True)
 
 
 class Course(NamedTuple, Generic[R]):
@@ -92,9 +93,10 @@ class Course(NamedTuple, Generic[R]):
     columns: int
     load: Callable[[Any], list[R]]
 
-    def page(self, left: int | None, where: tuple[bytes | str, ...]) -> Operation[Page[R]]:
+    def page(self, left: int | None, where: tuple[bytes | str, ...], *, is_first: bool = False) -> Operation[Page[R]]:
         """The page that begins ``where``, of a reading of which ``left`` items are wanted still."""
-        wanted = CHUNK if left is None else min(left, CHUNK)
+        size = CHUNK if is_first or len(self.keys) > 1 else MARKED
+        wanted = size if left is None else min(left, size)
 
         def read(reply: list[Any]) -> Page[R]:
             if not reply:
