@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -223,11 +223,12 @@ def test_a_chunk_is_one_round_trip(jobs: SortedSet[str], raw: Any) -> None:
 @pytest.mark.parametrize("options", [{}, {"duplicates": "keep"}, {"remember": 10}], ids=str)
 def test_whoever_waits_is_woken_by_whatever_adds(face: Any, raw: Any, options: dict[str, Any]) -> None:
     jobs, keys = face.SortedSet("jobs", **options), Keys("jobs")
-    for add in (
+    adders: list[Callable[[], Any]] = [
         lambda: jobs.update(["a", "b"]),
         lambda: jobs.add("c", 1, nx=True),
         lambda: jobs.increment("d", 1),
-    ):
+    ]
+    for add in adders:
         raw.set(keys.waiters, "1")
         raw.delete(keys.wake)
         add()
