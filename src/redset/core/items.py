@@ -75,9 +75,14 @@ class Items(Generic[T]):
     def identities(self, items: Sequence[T | Key]) -> list[bytes]:
         """The identity of each of many items."""
         types = set(map(type, items))
-        if self._key is not None or Key in types:
+        if Key in types:
             return [self.identity(item) for item in items]
-        return self._dump_all(items, types)  # type: ignore[arg-type] # there is no Key among them
+        if self._key is None:
+            return self._dump_all(items, types)  # type: ignore[arg-type] # there is no Key among them
+        made = list(map(self._key, items))  # type: ignore[arg-type] # nor here
+        if set(map(type, made)) == {str}:
+            return list(map(str.encode, made))
+        return [Key(identity).stored() for identity in made]
 
     def dump_all(self, items: Sequence[T]) -> list[bytes]:
         """The bytes that each of many items serializes to; as :meth:`dump`, and several times as fast."""
@@ -219,7 +224,9 @@ def written_score(score: Any, item: Any) -> str:
 def written_scores(scores: Sequence[Any], items: Sequence[Any]) -> list[str]:
     """The same for many items, several times as fast where their scores are plain numbers."""
     types = set(map(type, scores))
-    if types <= {int, float}:
+    if scores and types <= {int, float}:
+        if scores[0] == scores[-1] and len(set(scores)) == 1:
+            return [written_score(scores[0], items[0])] * len(scores)
         with suppress(OverflowError):
             written = list(map(repr, map(float, scores) if int in types else scores))
             if "nan" not in written:
