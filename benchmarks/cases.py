@@ -5,7 +5,8 @@ function is called once for each kind, face and serializer, and its sides are ca
 """
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -28,23 +29,26 @@ class Benchmark:
     calls: int
     #: How many items wait at the beginning of a sample.
     waiting: int
+    #: How many rounds are enough, where each takes long.
+    rounds: int | None
 
 
 BENCHMARKS: list[Benchmark] = []
 
 
 def benchmark(
-    name: str, *kinds: Kind, calls: int = 300, waiting: int = 0, taken_by_each: int = 0
+    name: str, *kinds: Kind, calls: int = 300, waiting: int = 0, taken_by_each: int = 0, rounds: int | None = None
 ) -> Callable[[Define], Define]:
     """Registers a benchmark.
 
     :param calls: how many calls make one sample.
     :param waiting: how many items wait at the beginning of each sample, beside those that the calls take.
     :param taken_by_each: how many items each call takes.
+    :param rounds: how many rounds are enough, where each takes long.
     """
 
     def register(define: Define) -> Define:
-        BENCHMARKS.append(Benchmark(name, define, kinds, calls, waiting + calls * taken_by_each))
+        BENCHMARKS.append(Benchmark(name, define, kinds, calls, waiting + calls * taken_by_each, rounds))
         return define
 
     return register
@@ -337,6 +341,61 @@ def length(stage: Stage) -> Comparison:
         bare=Side(BARE, lambda _: zcard(BARE)),
         redset=Side(REDSET, lambda _: len(ss) if stage.face == "blocking" else ss.count()),
     )
+
+
+@benchmark("index", "time", waiting=300)
+def index(stage: Stage) -> Comparison:
+    zrank, dumps, ss = stage.client.zrank, stage.dumps, stage.set()
+    return Comparison(
+        "ZRANK",
+        bare=Side(BARE, lambda item: zrank(BARE, dumps(item))),
+        redset=Side(REDSET, ss.index),
+    )
+
+
+@benchmark("at", "time", waiting=300)
+def at(stage: Stage) -> Comparison:
+    zrange, loads, ss = stage.client.zrange, stage.loads, stage.set()
+    return Comparison(
+        "ZRANGE 7 7",
+        bare=Side(BARE, lambda _: zrange(BARE, 7, 7), lambda rows: loads(rows[0])),
+        redset=Side(REDSET, lambda _: ss[7] if stage.face == "blocking" else ss.at(7)),
+    )
+
+
+def iterate_paged(stage: Stage, *, waiting: int) -> Comparison:
+    """The bare client goes by ranks, a thousand at a time: whatever others add or remove makes it skip or repeat."""
+    zrange, loads, ss = stage.client.zrange, stage.loads, stage.set()
+
+    def bare() -> Iterator[Any]:
+        for start in range(0, waiting, 1000):
+            yield from [loads(item) for item in zrange(BARE, start, start + 999)]
+
+    async def bare_awaited() -> AsyncIterator[Any]:
+        for start in range(0, waiting, 1000):
+            for item in [loads(item) for item in await zrange(BARE, start, start + 999)]:
+                yield item
+
+    async def used_up_awaited(iterator: AsyncIterator[Any]) -> None:
+        async for _ in iterator:
+            pass
+
+    used_up, blocking = deque[Any](maxlen=0).extend, stage.face == "blocking"
+    return Comparison(
+        "ZRANGE by 1000",
+        bare=Side(BARE, lambda _: used_up(bare()) if blocking else used_up_awaited(bare_awaited())),
+        redset=Side(REDSET, lambda _: used_up(iter(ss)) if blocking else used_up_awaited(aiter(ss))),
+    )
+
+
+@benchmark("iterate-100k", "time", calls=1, waiting=100_000)
+def iterate_100k(stage: Stage) -> Comparison:
+    return iterate_paged(stage, waiting=100_000)
+
+
+@benchmark("iterate-1m", "time", calls=1, waiting=1_000_000, rounds=5)
+def iterate_1m(stage: Stage) -> Comparison:
+    return iterate_paged(stage, waiting=1_000_000)
 
 
 @benchmark("iterate-5000", "time", calls=2, waiting=5000)

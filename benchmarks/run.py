@@ -117,7 +117,7 @@ def _measure_speed(name: str, benchmark: "Benchmark", stage: "Stage", options: a
         return seconds / benchmark.calls
 
     comparison = benchmark.define(stage)
-    result = compare(comparison, sample, options.rounds)
+    result = compare(comparison, sample, min(options.rounds, benchmark.rounds or options.rounds))
     _print_speed(name, comparison.against, result)
     if server_time:
         print(server_time)

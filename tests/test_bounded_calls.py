@@ -259,3 +259,52 @@ def test_taking_all_of_a_large_set_is_many_short_calls(jobs: Any, raw: Any, time
         assert len(jobs.take(MANY)) == MANY
 
     calls.assert_short("taking 100,000", at_least=100)
+
+
+@pytest.mark.parametrize("score", [None, 1], ids=["scores differ", "one score"])
+@pytest.mark.parametrize("read", ["__iter__", "reversed", "with_scores", "between"])
+def test_reading_a_large_set_is_many_short_calls(
+    jobs: Any, raw: Any, timed: Any, read: str, score: float | None
+) -> None:
+    fill(raw)
+    if score is None:
+        for start in range(0, MANY, 1000):
+            raw.zadd("jobs", {f"{number:06}": number for number in range(start, start + 1000)})
+
+    with timed() as calls:
+        assert sum(1 for _ in getattr(jobs, read)()) == MANY
+
+    calls.assert_short(f"{read} of 100,000", at_least=1)
+
+
+def test_reading_a_large_keyed_set_is_many_short_calls(raw: Any, timed: Any) -> None:
+    jobs = redset.SortedSet(raw, "jobs", key=lambda item: item[:6])
+    with timed() as calls:
+        assert jobs.update((f"{number:06} and its value" for number in range(MANY)), score=1) == MANY
+    calls.assert_short("adding 100,000 with their values", at_least=100)
+
+    with timed() as calls:
+        assert sum(1 for _ in jobs.with_scores()) == MANY
+    calls.assert_short("with_scores of 100,000 with their values", at_least=100)
+
+
+@pytest.mark.parametrize("flags", [False, True], ids=["update", "earliest"])
+def test_adding_many_is_many_short_calls(raw: Any, timed: Any, flags: bool) -> None:
+    jobs = redset.SortedSet(raw, "jobs", duplicates="earliest" if flags else "update")
+    with timed() as calls:
+        assert jobs.update(map(str, range(MANY)), score=1) == MANY
+
+    calls.assert_short("adding 100,000", at_least=100)
+
+
+@pytest.mark.parametrize("by", ["scores", "positions"])
+def test_removing_many_is_many_short_calls(jobs: Any, raw: Any, timed: Any, by: str) -> None:
+    fill(raw)
+    lease_all(jobs)
+    fill(raw)
+
+    with timed() as calls:
+        assert (jobs.remove_between(1, 1) if by == "scores" else jobs.remove_slice()) == MANY
+
+    calls.assert_short("removing 100,000 that are leased too", at_least=100)
+    RawSet(raw, "jobs").check()

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import CLIENT
+from faces import Awaited
 from keyed_machine import KeyedRawSet
 from redset import Key, SortedSet
 from redset.core.keys import Keys
@@ -328,3 +330,97 @@ def test_more_is_removed_than_one_call_takes(face: Any, raw: Any) -> None:
     fill(raw, range(MANY), score=1)
     assert jobs.remove_between(1, 1) == MANY
     assert raw.exists("jobs") == 0
+
+
+# Large sets: where scores differ, pages are marked ahead by scores
+
+
+def many_scores(number: int) -> float:
+    return float(number)
+
+
+def scores_of_three(number: int) -> float:
+    return float(number // 3)
+
+
+def long_runs(number: int) -> float:
+    """Runs of one score that are longer than a page, between scores that differ."""
+    return float(number - number % 7000 if number % 7000 < 4500 else number)
+
+
+SHAPES = pytest.mark.parametrize(
+    "score_of", [many_scores, scores_of_three, long_runs], ids=lambda shape: shape.__name__
+)
+
+LARGE = 15_000
+
+
+def fill_large(raw: Any, score_of: Callable[[int], float]) -> None:
+    for start in range(0, 4 * LARGE, 4000):
+        raw.zadd("jobs", {f"{number:05}": score_of(number) for number in range(start, min(start + 4000, 4 * LARGE), 4)})
+
+
+@SHAPES
+@each_reader
+def test_large_sets_are_read_whole(raw: Any, read: Callable[[Any], Any], reverse: bool, score_of: Any) -> None:
+    fill_large(raw, score_of)
+
+    assert list(read(SortedSet(raw, "jobs"))) == names(*range(0, 4 * LARGE, 4))[:: -1 if reverse else 1]
+
+
+@SHAPES
+@each_reader
+def test_what_stays_in_a_large_set_is_read_once(
+    raw: Any, read: Callable[[Any], Any], reverse: bool, score_of: Any
+) -> None:
+    fill_large(raw, score_of)
+    seen = []
+    for item in read(SortedSet(raw, "jobs")):
+        seen.append(item)
+        if len(seen) % 900 == 0:
+            at = int(item[:5])
+            near = at - at % 8
+            chosen = [number for number in range(near - 12_000, near + 12_000, 24) if 0 <= number < 4 * LARGE]
+            raw.zrem("jobs", item if at % 8 == 0 else "none", *names(*chosen[::2]))
+            raw.zadd("jobs", {f"{number:05}": score_of(near) for number in chosen[1::2]})
+            raw.zadd("jobs", {f"{number:05}x": score_of(number) for number in chosen})
+
+    staying = names(*range(4, 4 * LARGE, 8))
+    assert [item for item in seen if len(item) == 5 and int(item) % 8 == 4] == staying[:: -1 if reverse else 1]
+
+
+@each_reader
+def test_more_may_come_between_two_marks_than_a_page_holds(raw: Any, read: Callable[[Any], Any], reverse: bool) -> None:
+    fill_large(raw, many_scores)
+    items = read(SortedSet(raw, "jobs"))
+    seen = [next(items)]
+    for start in range(0, 20_000, 5000):
+        raw.zadd("jobs", {f"new {number}": 30_000 + number / 10**6 for number in range(start, start + 5000)})
+    seen += items
+
+    old = [item for item in seen if not item.startswith("new")]
+    assert old == names(*range(0, 4 * LARGE, 4))[:: -1 if reverse else 1]
+    assert len(seen) == len(set(seen)) == LARGE + 20_000
+
+
+def test_a_large_set_may_be_cleared_meanwhile(raw: Any) -> None:
+    fill_large(raw, many_scores)
+    items = iter(SortedSet(raw, "jobs"))
+    next(items)
+    raw.delete("jobs")
+
+    assert len(list(items)) == 999
+
+
+def test_asyncio_reads_large_sets_too(here: Any, raw: Any) -> None:
+    fill_large(raw, many_scores)
+    face = Awaited(here, CLIENT)
+    jobs = face.SortedSet("jobs")
+
+    async def all_of(iterator: Any) -> list[Any]:
+        return [item async for item in iterator]
+
+    assert face.run(all_of(jobs._original)) == names(*range(0, 4 * LARGE, 4))
+    scored = face.run(all_of(jobs._original.with_scores()))
+    assert scored == [(name, float(name)) for name in names(*range(0, 4 * LARGE, 4))]
+    face.close()

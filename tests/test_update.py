@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from conftest import CLIENT
 from faces import Awaited
 from redset import SortedSet
+from redset.core.keys import Keys
 
 pytestmark = pytest.mark.conformance
 
@@ -217,3 +218,18 @@ def test_a_chunk_is_one_round_trip(jobs: SortedSet[str], raw: Any) -> None:
     except Exception as error:
         pytest.skip(f"the statistics of a single server are looked at: {error}")
     assert calls == 3
+
+
+@pytest.mark.parametrize("options", [{}, {"duplicates": "keep"}, {"remember": 10}], ids=str)
+def test_whoever_waits_is_woken_by_whatever_adds(face: Any, raw: Any, options: dict[str, Any]) -> None:
+    jobs, keys = face.SortedSet("jobs", **options), Keys("jobs")
+    adders: list[Callable[[], Any]] = [
+        lambda: jobs.update(["a", "b"]),
+        lambda: jobs.add("c", 1, nx=True),
+        lambda: jobs.increment("d", 1),
+    ]
+    for add in adders:
+        raw.set(keys.waiters, "1")
+        raw.delete(keys.wake)
+        add()
+        assert raw.llen(keys.wake) == 1

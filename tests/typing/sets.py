@@ -4,6 +4,7 @@ A line that must be refused carries an ignore; mypy's strict mode complains when
 """
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, assert_type
 
@@ -12,7 +13,7 @@ import redis.asyncio
 
 import redset
 import redset.aio
-from redset import DeadLetter, ScheduledSet, SortedSet, TimeSortedSet
+from redset import DeadLetter, Key, ScheduledSet, SortedSet, TimeSortedSet
 from redset.interfaces import Serializer
 from redset.serializers import JSONSerializer, NamedtupleSerializer, TypedSerializer
 
@@ -73,6 +74,22 @@ def a_set_can_be_annotated(client: redis.Redis) -> None:
 def every_method_knows_the_item(tasks: ScheduledSet[Task], task: Task) -> None:
     assert_type(tasks.add(task), float | None)
     assert_type(tasks.add(task, score=1), float | None)
+    assert_type(tasks.add(task, nx=True), float | None)
+    assert_type(tasks.update([task], (each for each in [task]), score=lambda item: item.depth), int)
+    assert_type(tasks.update([task], score=1), int)
+    assert_type(tasks.increment(task, 1.5), float | None)
+    assert_type(tasks.scores([task, Key("a")]), list[float | None])
+    assert_type(tasks.contains_many([task, Key("a")]), list[bool])
+    assert_type(tasks.index(task), int)
+    assert_type(list(reversed(tasks)), list[Task])
+    assert_type(list(tasks.reversed()), list[Task])
+    assert_type(list(tasks.between(1, 2, inclusive=(True, False), limit=3, reverse=True)), list[Task])
+    assert_type(list(tasks.with_scores()), list[tuple[Task, float]])
+    assert_type(tasks.remove_between(max=2), int)
+    assert_type(tasks.remove_slice(0, 2), int)
+    tasks.remove(task)
+    tasks.remove_at(0)
+    del tasks[0], tasks[1:]
     assert_type(tasks.pop(), Task)
     assert_type(tasks.take(3), list[Task])
     assert_type(tasks.peek(), Task)
@@ -105,6 +122,9 @@ def mistakes_are_found(client: redis.Redis, tasks: SortedSet[Task]) -> None:
     tasks.discard("a url")  # type: ignore[arg-type]
     tasks.available()  # type: ignore[attr-defined]
     tasks.count(1, 2)  # type: ignore[call-arg]
+    tasks.update(["a url"])  # type: ignore[list-item]
+    tasks.update([Task("a", 1)], score=len)  # type: ignore[arg-type]
+    SortedSet(client, "n", duplicates="newest")  # type: ignore[call-overload]
     SortedSet(client)  # type: ignore[call-overload]
     SortedSet(client, "n", scorer=lambda item: "high")  # type: ignore[arg-type, return-value]
 
@@ -116,6 +136,16 @@ async def the_asyncio_face_knows_the_same(client: redis.asyncio.Redis, task: Tas
     assert_type(tasks, redset.aio.ScheduledSet[Task])
 
     assert_type(await tasks.add(task), float | None)
+
+    async def made() -> AsyncIterator[Task]:
+        yield task
+
+    assert_type(await tasks.update([task], made(), score=1), int)
+    assert_type(await tasks.scores([task]), list[float | None])
+    assert_type(await tasks.index(task), int)
+    assert_type([item async for item in tasks.reversed()], list[Task])
+    assert_type([item async for item in tasks.between(1)], list[Task])
+    assert_type([pair async for pair in tasks.with_scores()], list[tuple[Task, float]])
     assert_type(await tasks.pop(), Task)
     assert_type(await tasks.take(3), list[Task])
     assert_type(await tasks.peek(), Task)

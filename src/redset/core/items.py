@@ -88,18 +88,25 @@ class Items(Generic[T]):
 
     def identities(self, items: Sequence[T | Key]) -> list[bytes]:
         """The identity of each of many items."""
-        if self._key is not None or Key in set(map(type, items)):
+        types = set(map(type, items))
+        if Key in types:
             return [self.identity(item) for item in items]
-        return self.dump_all(items)  # type: ignore[arg-type] # there is no Key among them
+        if self._key is None:
+            return self._dump_all(items, types)  # type: ignore[arg-type] # there is no Key among them
+        made = list(map(self._key, items))  # type: ignore[arg-type] # nor here
+        if set(map(type, made)) == {str}:
+            return list(map(str.encode, made))
+        return [Key(identity).stored() for identity in made]
 
     def dump_all(self, items: Sequence[T]) -> list[bytes]:
         """The bytes that each of many items serializes to; as :meth:`dump`, and several times as fast."""
         types = set(map(type, items))
+        return [self.dump(item) for item in items] if Key in types else self._dump_all(items, types)
+
+    def _dump_all(self, items: Sequence[T], types: set[type]) -> list[bytes]:
         if types == {str} and self._dumps == PLAIN.dumps:
             self._makes_text = True
             return list(map(str.encode, items))  # type: ignore[arg-type] # each of them is a str
-        if Key in types:
-            return [self.dump(item) for item in items]
         stored = list(map(self._dumps, items))
         types = set(map(type, stored))
         if types == {bytes}:
@@ -154,6 +161,9 @@ class Items(Generic[T]):
         try:
             if values is not None:
                 return list(map(self._load_valued, stored, values)), {}
+            if self._loads == PLAIN.loads:
+                with suppress(UnicodeDecodeError):
+                    return list(map(bytes.decode, stored)), {}  # type: ignore[arg-type] # a str is what comes back
             load = self._loads if self._makes_text is False or self._loads == PLAIN.loads else self._load
             return [load(one) for one in stored], {}
         except Exception:
@@ -233,9 +243,12 @@ def written_score(score: Any, item: Any) -> str:
 
 def written_scores(scores: Sequence[Any], items: Sequence[Any]) -> list[str]:
     """The same for many items, several times as fast where their scores are plain numbers."""
-    if set(map(type, scores)) <= {int, float}:
+    types = set(map(type, scores))
+    if scores and types <= {int, float}:
+        if scores[0] == scores[-1] and len(set(scores)) == 1:
+            return [written_score(scores[0], items[0])] * len(scores)
         with suppress(OverflowError):
-            written = list(map(repr, map(float, scores)))
+            written = list(map(repr, map(float, scores) if int in types else scores))
             if "nan" not in written:
                 return written
     return list(map(written_score, scores, items))

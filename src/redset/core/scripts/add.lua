@@ -32,8 +32,10 @@ if done then refusal = refusal or wrong_type(done, 'zset', dead, 'zset') end
 if refusal then return refusal end
 
 local width, items = values and 3 or 2, {}
-local count = (#ARGV - 3) / width
-for i = 1, count do items[i] = ARGV[5 + width * (i - 1)] end
+-- A local variable is read faster than a global one, which tells when there are thousands of columns.
+local columns = ARGV
+local count = (#columns - 3) / width
+for i = 1, count do items[i] = columns[5 + width * (i - 1)] end
 local dones, deaths = {}, {}
 if done then dones, deaths = are_done(memories_of(items)), redis.call('ZMSCORE', dead, unpack(items)) end
 
@@ -53,10 +55,10 @@ for i = 1, count do
     if dones[i] or deaths[i] then
         left = left .. ' ' .. i - 1
     else
-        going[going_count + 1], going[going_count + 2] = ARGV[at], item
+        going[going_count + 1], going[going_count + 2] = columns[at], item
         going_count = going_count + 2
         if values and (replaces == 'all' or waits[item] == (replaces == 'known')) then
-            fields[field_count + 1], fields[field_count + 2] = item, ARGV[at + 2]
+            fields[field_count + 1], fields[field_count + 2] = item, columns[at + 2]
             field_count = field_count + 2
             if replaces == 'new' then waits[item] = true end
         end
