@@ -4,7 +4,8 @@ A line that must be refused carries an ignore; mypy's strict mode complains when
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, MutableSet
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, NamedTuple, assert_type
 
@@ -116,6 +117,63 @@ def every_method_knows_the_item(tasks: ScheduledSet[Task], task: Task) -> None:
         pass
 
 
+def a_set_is_a_mutable_set(tasks: SortedSet[Task], task: Task, names: set[str]) -> None:
+    as_one: MutableSet[Task] = tasks
+    as_any: AbstractSet[Task] = tasks
+    assert_type(as_one.pop(), Task)
+    assert_type(as_any & names, AbstractSet[Task])
+    takes_a_set(tasks)
+
+
+def takes_a_set(tasks: Collection[Task]) -> None: ...
+
+
+def results_are_plain_sets_in_stored_form(tasks: SortedSet[Task], task: Task, names: set[str]) -> None:
+    assert_type(tasks | {task}, set[Task])
+    assert_type(tasks | names, set[Task])
+    assert_type(tasks & [task], set[Task])
+    assert_type(tasks - (name for name in names), set[Task])
+    assert_type(tasks ^ tasks, set[Task])
+    assert_type([task] - tasks, set[Task])
+    assert_type([task] | tasks, set[Task])
+    assert_type(tasks - {task} - {task}, set[Task])
+    assert_type(tasks.union(names, [task]), set[Task])
+    assert_type(tasks.intersection(), set[Task])
+    assert_type(tasks.difference(tasks, names), set[Task])
+    assert_type(tasks.symmetric_difference(names), set[Task])
+    assert_type(tasks.copy(), set[Task])
+
+
+def comparisons_are_bool(tasks: SortedSet[Task], names: set[str]) -> None:
+    assert_type(tasks == names, bool)
+    assert_type(tasks <= names, bool)
+    assert_type(names < tasks, bool)
+    assert_type(tasks.issubset([1, 2]), bool)
+    assert_type(tasks.issuperset(name for name in names), bool)
+    assert_type(tasks.isdisjoint(names), bool)
+    assert_type(tasks.equals(names), bool)
+
+
+def a_set_stays_what_it_is_in_place(tasks: ScheduledSet[Task], task: Task) -> None:
+    tasks |= [task]
+    tasks &= {task}
+    tasks -= (task for _ in range(3))
+    tasks ^= tasks
+    assert_type(tasks, ScheduledSet[Task])
+    tasks.union_update([task], {task})
+    tasks.intersection_update([task])
+    tasks.difference_update([task])
+    tasks.symmetric_difference_update([task])
+
+
+def mistakes_beside_other_sets_are_found(tasks: SortedSet[Task], other: redset.aio.SortedSet[Task], task: Task) -> None:
+    tasks < [task]  # type: ignore[operator]  # noqa: B015 - it is checked, not run
+    tasks | 1  # type: ignore[operator]
+    tasks.union(1)  # type: ignore[arg-type]
+    tasks.union(other)  # type: ignore[arg-type]
+    tasks | other  # type: ignore[operator]
+
+
 def mistakes_are_found(client: redis.Redis, tasks: SortedSet[Task]) -> None:
     tasks.add("a url")  # type: ignore[arg-type]
     tasks.add(Task("a", 1), score="high")  # type: ignore[arg-type]
@@ -163,6 +221,26 @@ async def the_asyncio_face_knows_the_same(client: redis.asyncio.Redis, task: Tas
     assert_type(await tasks.dead_letters.count(), int)
     async with tasks.lock:
         pass
+
+
+async def the_asyncio_face_has_the_named_forms(
+    tasks: redset.aio.SortedSet[Task], sync: SortedSet[Task], task: Task
+) -> None:
+    assert_type(await tasks.union([task], tasks), set[Task])
+    assert_type(await tasks.intersection(), set[Task])
+    assert_type(await tasks.difference(item async for item in tasks), set[Task])
+    assert_type(await tasks.symmetric_difference(tasks), set[Task])
+    assert_type(await tasks.copy(), set[Task])
+    assert_type(await tasks.equals(tasks), bool)
+    assert_type(await tasks.issubset([task]), bool)
+    assert_type(await tasks.issuperset([task]), bool)
+    assert_type(await tasks.isdisjoint([task]), bool)
+    await tasks.union_update([task], tasks)
+    await tasks.intersection_update([task])
+    await tasks.difference_update(tasks)
+    await tasks.symmetric_difference_update([task])
+    tasks | {task}  # type: ignore[operator]
+    tasks <= {task}  # type: ignore[operator]  # noqa: B015 - it is checked, not run
 
 
 async def what_would_block_is_a_mistake(tasks: redset.aio.SortedSet[Task], task: Task) -> None:
