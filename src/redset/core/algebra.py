@@ -71,11 +71,15 @@ class Algebra(Generic[T]):
         result, met = set[T](), set[bytes]()
         for stream in streams:
             while rows := (yield from stream()):
-                for row in rows:
-                    if row.identity not in met:
-                        met.add(row.identity)
-                        result.add(row.item(self._items))
+                result.update(self._loaded(_new(rows, met)))
         return result
+
+    def _loaded(self, rows: list[Row]) -> list[T]:
+        values = [row[1] for row in rows] if self._items.valued else None
+        items, broken = self._items.load_all([row[0] for row in rows], values)
+        for error in broken.values():
+            raise error
+        return items
 
     # What compares
 
@@ -129,7 +133,7 @@ class Algebra(Generic[T]):
         for theirs in self._operands(others):
             stream = self._ours([theirs])
             while rows := (yield from stream()):
-                yield self._discard([row.identity for row in rows])
+                yield self._discard([row[0] for row in rows])
 
     def difference_update(self, others: Iterable[Any]) -> Plan[None]:
         for theirs in self._operands(others):
@@ -141,28 +145,30 @@ class Algebra(Generic[T]):
         """Discards those of the other's items that wait, and adds the rest; each of them once."""
         theirs, met = self._operand(other), set[bytes]()
         while rows := (yield from theirs.rows()):
-            # Of those with one identity, the first counts.
-            new = {row.identity: row for row in reversed(rows) if row.identity not in met}
-            met.update(new)
+            new = {row[0]: row for row in _new(rows, met)}
             there = yield from self._which(list(new))
             if there:
                 yield self._discard([identity for identity in new if identity in there])
-            yield from self._add([row for row in new.values() if row.identity not in there])
+            yield from self._add([row for identity, row in new.items() if identity not in there])
 
     def _add(self, rows: list[Row]) -> Plan[None]:
         if rows:
             columns: list[Iterable[bytes | str]] = [
-                self._adding.written_scores([row.item_to_score(self._items) for row in rows]),
-                [row.identity for row in rows],
+                self._adding.written_scores(self._to_score(rows)),
+                [row[0] for row in rows],
             ]
             if self._items.keyed:
-                columns.append(self._value_to_store(row) for row in rows)
+                columns.append(map(self._value_to_store, rows))
             yield self._adding.add_absent(list(chain.from_iterable(zip(*columns, strict=True))))
+
+    def _to_score(self, rows: list[Row]) -> list[T]:
+        """The items as they were given, or else in their stored form."""
+        return [row[2] for row in rows] if rows[0][2:] else self._loaded(rows)
 
     def _value_to_store(self, row: Row) -> bytes:
         """An identity without a value stands for itself, so here that becomes its value."""
-        value = self._items.own_value(row.value)
-        return self._items.dump(row.item(self._items)) if value is None else value
+        value = self._items.own_value(row[1])
+        return self._items.dump(self._items.load(*row[:2])) if value is None else value
 
     def _discard(self, identities: list[bytes]) -> Operation[Any]:
         return self._removing.discard_all(map(Key, identities))
@@ -173,7 +179,7 @@ class Algebra(Generic[T]):
         stream = streamed(paged(theirs.side.waiting, ours, inside=True))
 
         def more() -> Plan[list[bytes]]:
-            return [row.identity for row in (yield from stream())]
+            return [row[0] for row in (yield from stream())]
 
         return more
 
@@ -199,8 +205,8 @@ class Algebra(Generic[T]):
         """What is theirs and does not wait."""
 
         def absent(rows: list[Row]) -> Plan[list[Row]]:
-            there = yield from self._which([row.identity for row in rows])
-            return [row for row in rows if row.identity not in there]
+            there = yield from self._which([row[0] for row in rows])
+            return [row for row in rows if row[0] not in there]
 
         return self._news(theirs) if isinstance(theirs, Beside) else kept(theirs.rows, absent)
 
@@ -227,20 +233,29 @@ class Algebra(Generic[T]):
         """Those of these that wait, with their values when the key of these is given."""
         there: list[bytes] = yield self._side.which(identities)
         if not values or not there:
-            return list(map(Row, there))
+            return [(identity, None) for identity in there]
         found: list[bytes | None] = yield Operation("HMGET", (values,), there, list)
-        return list(map(Row, there, found))
+        return list(zip(there, found, strict=True))
 
     def _which(self, identities: list[bytes]) -> Plan[set[bytes]]:
         """Which of these wait."""
         return set((yield self._side.which(identities))) if identities else set()
 
 
+def _new(rows: list[Row], met: set[bytes]) -> list[Row]:
+    """The rows whose identity was not met before, of those with one identity the first; they are met then."""
+    new = {row[0]: row for row in reversed(rows)}
+    for identity in new.keys() & met:
+        del new[identity]
+    met.update(new)
+    return list(new.values())
+
+
 def _within(theirs: Operand, *, inside: bool) -> Callable[[list[Row]], Plan[list[Row]]]:
     """Keeps those rows that are theirs, or those that are not."""
 
     def keep(rows: list[Row]) -> Plan[list[Row]]:
-        found = yield from theirs.which([row.identity for row in rows])
-        return [row for row in rows if (row.identity in found) is inside]
+        found = yield from theirs.which([row[0] for row in rows])
+        return [row for row in rows if (row[0] in found) is inside]
 
     return keep

@@ -26,22 +26,9 @@ BESIDE = Script("beside")
 #: Gives a few more at each call, a thousand at most, and none when there are no more.
 Stream: TypeAlias = Callable[[], Plan[list[R]]]
 
-_NOT_GIVEN: Any = object()
-
-
-class Row(NamedTuple):
-    """An item as it is stored; and as it was given, if it was, since a scorer sees it like that."""
-
-    identity: bytes
-    value: bytes | None = None
-    given: Any = _NOT_GIVEN
-
-    def item(self, items: Items[R]) -> R:
-        """The item in its stored form."""
-        return items.load(self.identity, self.value)
-
-    def item_to_score(self, items: Items[Any]) -> Any:
-        return self.item(items) if self.given is _NOT_GIVEN else self.given
+#: An item as it is stored: its identity, and its value, or None where it has none or that is not wanted. Behind these
+#: the item as it was given, where it was, since a scorer sees it like that.
+Row: TypeAlias = tuple[Any, ...]
 
 
 class Side(NamedTuple):
@@ -81,11 +68,14 @@ def paged(
     :param values: the key of their values, to be read as well.
     """
     keys = (key, *others, values) if values else (key, *others)
-    args = (str(CHUNK), "inside" if inside else "outside", "1" if values else "0")
+    # What each of the others is asked takes as long as reading the page does.
+    limit = max(CHUNK // 10, CHUNK // max(1, len(others)))
+    args = (str(limit), "inside" if inside else "outside", "1" if values else "0")
 
     def read(reply: list[Any]) -> Page[Row]:
         found, *places = reply
-        rows = list(map(Row, found, found.pop()) if values else map(Row, found))
+        values_found = found.pop() if values else [None] * len(found)
+        rows: list[Row] = list(zip(found, values_found, strict=True))
         return Page(rows, Operation(BESIDE, keys, (*args, *places), read) if places else None)
 
     return Operation(BESIDE, keys, args, read)
@@ -155,7 +145,7 @@ class Alike(Operand):
         self._bare = streamed(paged(side.waiting), side)
 
     def identities(self) -> Plan[list[bytes]]:
-        return [row.identity for row in (yield from self._bare())]
+        return [row[0] for row in (yield from self._bare())]
 
     def rows(self) -> Plan[list[Row]]:
         return self._rows()
@@ -196,9 +186,8 @@ class Foreign(Operand):
         items = yield from self._source()
         stored = self._items.dump_all(items)
         if not self._items.keyed:
-            return [Row(identity, given=item) for identity, item in zip(stored, items, strict=True)]
-        identities = self._items.identities(items)
-        return [Row(one, value, item) for one, value, item in zip(identities, stored, items, strict=True)]
+            return list(zip(stored, [None] * len(items), items, strict=True))
+        return list(zip(self._items.identities(items), stored, items, strict=True))
 
     def which(self, identities: list[bytes]) -> Plan[Collection[bytes]]:
         return (yield from self._everything()).keys() & identities
@@ -210,7 +199,7 @@ class Foreign(Operand):
         met: dict[bytes, Row | None] = {}
         while rows := (yield from self.rows()):
             for row in rows:
-                met.setdefault(row.identity, row)
+                met.setdefault(row[0], row)
         self._all, self._again = met, in_chunks(met.values())
 
     def _everything(self) -> Plan[dict[bytes, Row | None]]:

@@ -17,6 +17,20 @@ for _, other in ipairs(others) do refusal = refusal or wrong_type(other, 'zset')
 if values then refusal = refusal or wrong_type(values, 'hash') end
 if refusal then return refusal end
 
+-- Of these the ones that are in any of the others, or those that are in none.
+local function of_interest(items)
+    if #others == 0 then return items end
+    local found, chosen = {}, {}
+    for _, other in ipairs(others) do
+        local scores = redis.call('ZMSCORE', other, unpack(items))
+        for i = 1, #items do found[i] = found[i] or scores[i] end
+    end
+    for i, item in ipairs(items) do
+        if inside == (found[i] and true or false) then chosen[#chosen + 1] = item end
+    end
+    return chosen
+end
+
 local start, stop, end_score, end_item = 0, redis.call('ZCARD', waiting), ARGV[6], ARGV[7]
 if end_item then
     start, stop = up_to(ARGV[4], ARGV[5]), up_to(end_score, end_item)
@@ -24,17 +38,11 @@ else
     local last = redis.call('ZRANGE', waiting, '-1', '-1', 'WITHSCORES')
     end_item, end_score = last[1], last[2]
 end
-if start >= stop then return {{}} end
+if start >= stop then return {{values and {}}} end
 
 local items = redis.call('ZRANGE', waiting, start, math.min(start + limit, stop) - 1)
-local found, rows = {}, {}
-for _, other in ipairs(others) do
-    local scores = redis.call('ZMSCORE', other, unpack(items))
-    for i = 1, #items do found[i] = found[i] or scores[i] end
-end
-for i, item in ipairs(items) do
-    if inside == (found[i] and true or false) then rows[#rows + 1] = item end
-end
+local count, last_item = #items, items[#items]
+local rows = of_interest(items)
 if values then rows[#rows + 1] = values_of(rows) end
-if start + #items >= stop then return {rows} end
-return {rows, redis.call('ZSCORE', waiting, items[#items]), items[#items], end_score, end_item}
+if start + count >= stop then return {rows} end
+return {rows, redis.call('ZSCORE', waiting, last_item), last_item, end_score, end_item}
