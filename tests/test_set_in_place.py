@@ -163,6 +163,15 @@ def test_a_scorer_sees_the_item_as_it_was_given(face: Any) -> None:
     assert jobs.scores("123") == [7, 7, 7]
 
 
+@pytest.mark.parametrize("form", ["union_update", "symmetric_difference_update"])
+def test_items_are_scored_in_their_order(face: Any, form: str) -> None:
+    scores = itertools.count()
+    jobs = face.SortedSet("jobs", scorer=lambda item: next(scores))
+    getattr(jobs, form)("zebra")
+
+    assert list(jobs) == ["z", "e", "b", "r", "a"]
+
+
 @pytest.mark.parametrize("where", ["beside", "on another client"])
 def test_values_come_along_from_another_keyed_set(face: Any, where: str, raw: Any) -> None:
     def key(row: Any) -> Any:

@@ -248,7 +248,7 @@ def _new(rows: list[Row], met: set[bytes]) -> list[Row]:
     for identity in new.keys() & met:
         del new[identity]
     met.update(new)
-    return list(new.values())
+    return list(new.values())[::-1]
 
 
 def _within(theirs: Operand, *, inside: bool) -> Callable[[list[Row]], Plan[list[Row]]]:
