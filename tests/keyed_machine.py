@@ -236,6 +236,47 @@ class KeyedMachine(LeaseMachine):
             self.model.waiting[item] = score
             self.note_value(item, self.versions.newest)
 
+    @rule(item=items, place=places, flag=st.sampled_from(["nx", "xx", "gt", "lt"]), who=numbers)
+    def add_by_flag(self, item: str, place: float, flag: str, who: int) -> None:
+        score, old = self.score(place), self.model.waiting.get(item)
+        added = self.one_of(self.consumers, who).add(item, score=score, **{flag: True})
+        if self.model.leaves_out(item):
+            assert added is None
+            return
+        if old is None:
+            expected = None if flag == "xx" else score
+        else:
+            expected = {"nx": old, "xx": score, "gt": max(old, score), "lt": min(old, score)}[flag]
+        assert added == expected
+        if expected is not None and not (flag == "nx" and old is not None):
+            self.model.waiting[item] = expected
+            self.note_value(item, self.versions.newest)
+
+    @rule(additions=st.lists(st.tuples(items, places), max_size=5), who=numbers)
+    def update(self, additions: list[tuple[str, float]], who: int) -> None:
+        before, new = self.versions.newest, 0
+        scores = [self.score(place) for _, place in additions]
+        following = iter(scores)
+        added = self.one_of(self.consumers, who).update(
+            [item for item, _ in additions], score=lambda item: next(following)
+        )
+        for version, ((item, _), score) in enumerate(zip(additions, scores, strict=True), start=before + 1):
+            if not self.model.leaves_out(item):
+                new += item not in self.model.waiting
+                self.model.waiting[item] = score
+                self.note_value(item, version)
+        assert added == new
+
+    @rule(item=items, by=st.sampled_from([-1.5, 2.0]), who=numbers)
+    def increment(self, item: str, by: float, who: int) -> None:
+        added = self.one_of(self.consumers, who).increment(item, by)
+        if self.model.leaves_out(item):
+            assert added is None
+            return
+        self.model.waiting[item] = self.model.waiting.get(item, 0.0) + by
+        assert added == self.model.waiting[item]
+        self.note_value(item, self.versions.newest)
+
     @precondition(lambda self: self.keyed)
     @rule(item=items, place=places)
     def another_program_adds_a_value(self, item: str, place: float) -> None:

@@ -160,6 +160,16 @@ class Model:
         waited, was_leased = self.waiting.pop(item, None), self.leased.pop(item, None)
         return waited is not None or was_leased is not None
 
+    def in_order(self) -> list[str]:
+        return sorted(self.waiting, key=lambda item: (self.waiting[item], item.encode()))
+
+    def cut(self, items: list[str]) -> None:
+        """What waits goes, and what is leased stays."""
+        for item in items:
+            del self.waiting[item]
+            if item not in self.leased:
+                self.failed.pop(item, None)
+
 
 class LeaseMachine(RuleBasedStateMachine):
     face: Any
@@ -191,6 +201,21 @@ class LeaseMachine(RuleBasedStateMachine):
     def another_program_adds(self, item: str, place: float) -> None:
         self.raw.zadd("jobs", {item: self.score(place)})
         self.model.waiting[item] = self.score(place)
+
+    # Removing what waits
+
+    @rule(start=st.integers(-4, 4), stop=st.none() | st.integers(-4, 4), who=numbers)
+    def remove_slice(self, start: int, stop: int | None, who: int) -> None:
+        gone = self.model.in_order()[start:stop]
+        assert self.one_of(self.consumers, who).remove_slice(start, stop) == len(gone)
+        self.model.cut(gone)
+
+    @rule(one=places, other=places, who=numbers)
+    def remove_between(self, one: float, other: float, who: int) -> None:
+        low, high = self.score(one), self.score(other)
+        gone = [item for item in self.model.in_order() if low <= self.model.waiting[item] < high]
+        assert self.one_of(self.consumers, who).remove_between(low, high, inclusive=(True, False)) == len(gone)
+        self.model.cut(gone)
 
     # Taking for good
 
@@ -408,8 +433,9 @@ class LeaseMachine(RuleBasedStateMachine):
     def available(self) -> list[str]:
         """What can be taken of what waits, in order."""
         now = self.score(self.model.now / AGE if self.time.moves_the_server else 0)
-        ordered = sorted(self.model.waiting, key=lambda item: (self.model.waiting[item], item.encode()))
-        return [item for item in ordered if self.kind != "ScheduledSet" or self.model.waiting[item] <= now]
+        return [
+            item for item in self.model.in_order() if self.kind != "ScheduledSet" or self.model.waiting[item] <= now
+        ]
 
     def is_live(self, reservation: Any) -> bool:
         item = reservation.item

@@ -78,7 +78,6 @@ ASKED: dict[str, Callable[[Any, Any], Any]] = {
 each_taker = pytest.mark.parametrize("take", TAKERS.values(), ids=TAKERS.keys())
 each_end = pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
 each_name = pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
-each_asked = pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED.keys())
 #: What cannot have a key is not in a set; everything else raises an error.
 each_refusing = pytest.mark.parametrize(
     "ask", [ask for name, ask in ASKED.items() if name != "in"], ids=[name for name in ASKED if name != "in"]

@@ -349,7 +349,10 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], MutableSet[T]):
         return self._driver.perform(self._looking.at(index))
 
     def slice(self, start: int | None = None, stop: int | None = None) -> list[T]:
-        """The waiting items from one position up to before another: ``ss[start:stop]``."""
+        """The waiting items from one position up to before another, as in a list: ``ss[start:stop]``.
+
+        One call, however many items that are; iteration and :meth:`between` are for those that are very many.
+        """
         return self._driver.perform(self._looking.slice(start, stop))
 
     @overload
@@ -363,10 +366,10 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], MutableSet[T]):
         return self.slice(index.start, index.stop)
 
     def __iter__(self) -> Iterator[T]:
-        """Yields the waiting items in order, 1,000 a round trip.
+        """Yields the waiting items in order, a thousand or two a round trip, of which no more are held at a time.
 
-        An item that stays with its score is yielded exactly once whatever others add or take meanwhile, and the
-        iteration ends at the item that was last when it began.
+        An item that stays with its score is yielded exactly once whatever others add, take or move meanwhile, and the
+        iteration ends at the item that was last when it began. Nothing is written, so that it works on a replica.
         """
         return self._driver.iterate(self._paging.items())
 
