@@ -70,7 +70,7 @@ class Items(Generic[T]):
         """The bytes by which ``item`` is told from others; what the serializer or the key raises passes through."""
         if isinstance(item, Key):
             return item.stored()
-        return self.dump(item) if self._key is None else Key(self._key(item)).stored()
+        return self._as_bytes(self._dumps(item), item) if self._key is None else Key(self._key(item)).stored()
 
     def identities(self, items: Sequence[T | Key]) -> list[bytes]:
         """The identity of each of many items."""

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import Key, read_score, written_score
-from redset.core.operations import CHUNK, Operation, Page, Plan, in_chunks, only, ranks, then
+from redset.core.operations import CHUNK, Operation, Page, Plan, Rows, in_chunks, only, ranks, slices, then
 from redset.core.scripts import Script
 from redset.reservations import Stats
 
@@ -17,6 +17,10 @@ R = TypeVar("R")
 
 #: A score and an item: a place in the order of a set.
 Place: TypeAlias = tuple[bytes, bytes]
+
+#: What has one answer for each item.
+EACH = Rows(0, 1, slices)
+DONE_EACH = Rows(1, 1, slices)
 
 DONE = Script("done")
 NEXT = Script("next")
@@ -94,7 +98,9 @@ class Looking(Generic[T]):
         return contained
 
     def _scores(self, stored: Sequence[bytes]) -> Operation[list[float | None]]:
-        return Operation("ZMSCORE", (self._keys.waiting,), stored, lambda reply: [read_score(score) for score in reply])
+        return Operation(
+            "ZMSCORE", (self._keys.waiting,), stored, lambda reply: [read_score(score) for score in reply], shared=EACH
+        )
 
     def _identity_if_any(self, item: T | Key) -> bytes | None:
         """None for what the serializer or the key refuses: it cannot be in the set."""
@@ -108,15 +114,22 @@ class Looking(Generic[T]):
             raise TypeError(f"the set {self._set.name!r} was made without a key, so an item has no value beside itself")
         stored = self._items.identity(item)
         return Operation(
-            "HGET",
+            "HMGET",
             (self._keys.values,),
             (stored,),
-            lambda value: None if value is None else self._items.load(stored, b"1", value),
+            lambda values: None if values[0] is None else self._items.load(stored, b"1", values[0]),
+            shared=EACH,
         )
 
     def is_done(self, item: T | Key) -> Operation[bool]:
         digest = str(int(self._set.digest))
-        return Operation(DONE, (self._keys.done,), (digest, self._items.identity(item)), lambda reply: reply[0] == 1)
+        return Operation(
+            DONE,
+            (self._keys.done,),
+            (digest, self._items.identity(item)),
+            lambda reply: reply[0] == 1,
+            shared=DONE_EACH,
+        )
 
     def at(self, position: int) -> Operation[T]:
         def read(items: list[T]) -> T:

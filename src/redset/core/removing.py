@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import Key
-from redset.core.operations import Operation, only
+from redset.core.operations import Operation, Rows, only, positions
 from redset.core.scripts import Script
 
 __all__ = ("Removing",)
@@ -15,6 +15,10 @@ T = TypeVar("T")
 CLEAR = Script("clear")
 DISCARD = Script("discard")
 FORGET = Script("forget")
+
+#: How these are done together.
+DISCARDS = Rows(0, 1, positions)
+FORGETS = Rows(1, 1, positions)
 
 
 class Removing(Generic[T]):
@@ -37,7 +41,7 @@ class Removing(Generic[T]):
         keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.leased, self._keys.deliveries, self._keys.parked)
         if self._items.keyed:
             keys += (self._keys.dead, self._keys.values)
-        return Operation(DISCARD, keys, stored, read, recorded=True)
+        return Operation(DISCARD, keys, stored, read, recorded=True, shared=DISCARDS)
 
     def discard(self, item: T | Key) -> Operation[bool]:
         return only(self.discard_all([item]))
@@ -49,4 +53,4 @@ class Removing(Generic[T]):
     def forget(self, item: T | Key) -> Operation[bool]:
         keys = (self._keys.waiting, self._keys.done, self._keys.dead, self._keys.letters, self._keys.values)
         args = (str(int(self._set.digest)), self._items.identity(item))
-        return Operation(FORGET, keys, args, lambda reply: reply != b"", recorded=True)
+        return Operation(FORGET, keys, args, lambda reply: reply != b"", recorded=True, shared=FORGETS)

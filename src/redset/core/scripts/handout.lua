@@ -82,6 +82,7 @@ if repeated then
 end
 -- include wakeups
 -- include leases
+-- include unseen
 
 -- How many leases it brings back, and how many items it parks, before it says "more": about a millisecond each.
 local BUDGET = 250
@@ -92,28 +93,7 @@ if values then refusal = refusal or wrong_type(values, 'hash') end
 if done then refusal = refusal or wrong_type(done, 'zset') end
 if refusal then return refusal end
 
--- The caller never saw what its last call was handed: that goes back, and counts for nothing.
-local function put_back_unseen()
-    -- Deleting comes first: it frees memory, so the rest goes through on a full server.
-    redis.call('DEL', call)
-    if unseen.kind == 'taken' and unseen.cleared >= tonumber(cleared) then
-        for i = 1, #unseen.rows, values and 4 or 2 do
-            local item, score, has_value, value = unpack(unseen.rows, i, i + 3)
-            if values and has_value == '1' then redis.call('HSETNX', values, item, value) end
-            if done then redis.call('ZREM', done, memory_of(item)) end
-            wait_again(item, score)
-        end
-    elseif unseen.kind == 'leased' then
-        local first = tonumber(string.match(unseen.head, '^%S+ %S+ %S+ %S+ (%S+)'))
-        local items, tokens = {}, {}
-        for i = 1, #unseen.rows, 3 do
-            items[#items + 1] = unseen.rows[i]
-            tokens[#tokens + 1] = string.format('%.0f', first + #tokens)
-        end
-        end_leases(items, tokens, function() return 'again', 0, '' end, true)
-    end
-end
-if unseen then put_back_unseen() end
+if unseen then put_back_unseen(cleared) end
 
 local acks, tokens = {}, {}
 for i = 7, #ARGV, 2 do
