@@ -9,19 +9,24 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
-__all__ = ("Caller", "Callers", "Turns", "callers_of")
+if TYPE_CHECKING:
+    from redset.core.operations import Operation
+    from redset.core.sharing import Gathering
+
+__all__ = ("Caller", "Callers", "Gatherings", "Turns", "callers_of")
 
 
 Turns: TypeAlias = "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]"
+Gatherings: TypeAlias = "WeakKeyDictionary[asyncio.AbstractEventLoop, Gathering]"
 
 
 class Caller:
     """One sequence of calls."""
 
-    __slots__ = ("key", "number", "seen")
+    __slots__ = ("key", "number", "owes", "seen")
 
     def __init__(self, prefix: bytes) -> None:
         #: The key of its record.
@@ -30,6 +35,9 @@ class Caller:
         self.number = 0
         #: The number of the last call whose reply it has seen, or whose outcome changes nothing for it.
         self.seen = 0
+        #: What puts back a part of its last hand-out, under its number. Until that is answered it makes no other call:
+        #: the rest was received.
+        self.owes: Operation[Any] | None = None
 
 
 class Callers:
@@ -47,6 +55,8 @@ class Callers:
         self._unsettled: deque[Caller] = deque()
         #: Who may listen for all that wait in an event loop.
         self.turns: Turns = WeakKeyDictionary()
+        #: What gathers in an event loop to go out together.
+        self.gatherings: Gatherings = WeakKeyDictionary()
         _pools.add(self)
 
     def lend(self, *, hands_out: bool) -> Caller:
@@ -55,20 +65,17 @@ class Callers:
         First one whose last call nobody saw the end of, so that this one outdates it, should it be under way still. One
         whose last hand-out was not seen is for a hand-out, which puts that back.
         """
-        if hands_out and (caller := self.unsettled()):
+        if hands_out and (caller := _pop(self._unsettled)):
             return caller
         caller = _pop(self._unseen) or _pop(self._idle) or Caller(self._prefix)
         caller.seen = caller.number
         return caller
 
-    def unsettled(self) -> Caller | None:
-        """A caller that does not know what its last hand-out took, if there is one."""
-        return _pop(self._unsettled)
-
-    @property
-    def owe_several(self) -> bool:
-        """Whether more hand-outs are to be put back than one call can do."""
-        return len(self._unsettled) > 1
+    def to_settle(self) -> Caller | None:
+        """A caller whose last hand-out must be put back before there is another, which does that itself for one."""
+        if self._unsettled and (len(self._unsettled) > 1 or any(caller.owes for caller in tuple(self._unsettled))):
+            return _pop(self._unsettled)
+        return None
 
     def leave_unseen(self, caller: Caller) -> None:
         """Takes back a caller that does not know whether its last call, no hand-out, was executed."""

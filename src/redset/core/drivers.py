@@ -14,6 +14,7 @@ from redset.core.callers import Caller, Callers, Turns
 from redset.core.clients import AS_STORED, drop_idle_connections, explained, script_is_unknown, timed_out
 from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
 from redset.core.scripts import Script
+from redset.core.sharing import Call, Gathering, Joint, Line
 
 __all__ = ("AsyncDriver", "Driver")
 
@@ -24,6 +25,9 @@ R = TypeVar("R")
 Request: TypeAlias = tuple[bytes | str, ...] | Sleep | Listen | Elsewhere
 #: Yields requests, is sent the replies or thrown the errors, and returns the result.
 Talk: TypeAlias = Generator[Request, Any, R]
+
+#: Makes the operation that puts back what nobody saw; see `Operation.settle`.
+Settle: TypeAlias = Callable[..., Operation[Any]]
 
 #: How long, in seconds, a task that was cancelled stays to put back what its call was handed.
 SETTLING = 1.0
@@ -94,18 +98,122 @@ class AsyncDriver:
 
     awaits = True
 
-    __slots__ = ("_callers", "_execute", "_name")
+    __slots__ = ("_callers", "_execute", "_gathering", "_name")
 
     def __init__(self, client: Any, name: str, callers: Callers) -> None:
         self._execute: Callable[..., Any] = client.execute_command
         self._name = name
         self._callers = callers
+        self._gathering: Gathering | None = None
 
     async def perform(self, operation: Operation[R]) -> R:
-        return await self._hold(_talk_about(operation, self._name, self._callers, []))
+        call = self._enter(operation)
+        if not isinstance(call, Call):
+            return await self._hold(_talk_about(operation, self._name, self._callers, []), line=call)
+        await call.answer
+        return operation.read(call.reply())
 
     async def follow(self, plan: Plan[R]) -> R:
-        return await self._hold(_talk_through(plan, self._name, self._callers))
+        """Compare :func:`_talk_through`; what came as a part of joint calls is received, or put back, by parts."""
+        handed: list[Caller] = []
+        shares: list[Call] = []
+        settle: Settle | None = None
+        turn = _Turn(self._callers.turns)
+        try:
+            step = next(plan)
+            while True:
+                try:
+                    if isinstance(step, Operation):
+                        settle = step.settle or settle
+                        read = await self._ask(step, handed, shares)
+                    else:
+                        read = await self._hold(_step_aside(step), turn=turn)
+                except BaseException as error:
+                    step = plan.throw(error)
+                else:
+                    step = plan.send(read)
+        except StopIteration as end:
+            result: R = end.value
+        except BaseException as error:
+            await self._break_off(error, handed, shares, settle)
+            raise
+        finally:
+            turn.end()
+        self._callers.accept(handed)
+        for share in shares:
+            share.receive()
+        return result
+
+    async def _break_off(
+        self, error: BaseException, handed: list[Caller], shares: list[Call], settle: Settle | None
+    ) -> None:
+        for share in shares:
+            if isinstance(error, Exception):
+                share.receive()
+            else:
+                share.leave()
+        await self._hold(_break_off(error, handed, settle, self._name, self._callers), patience=SETTLING)
+        if not isinstance(error, Exception | GeneratorExit):
+            await _put_back_by_others(shares)
+
+    async def _ask(self, operation: Operation[R], handed: list[Caller], shares: list[Call]) -> R:
+        """One operation. If it was handed something, or may have been, that is added to ``handed`` or ``shares``."""
+        call = self._enter(operation)
+        if not isinstance(call, Call):
+            return await self._hold(_talk_about(operation, self._name, self._callers, handed), line=call)
+        try:
+            await call.answer
+        except BaseException:
+            if operation.settle:
+                shares.append(call)
+            raise
+        result = operation.read(call.reply())
+        if call.rows:
+            shares.append(call)
+        return result
+
+    def _enter(self, operation: Operation[Any]) -> Call | Line | None:
+        """The part of an operation in a joint call; or it goes out alone, and others gather behind it in the line."""
+        shared, unanswered = operation.shared, operation.unanswered
+        if shared is None:
+            return None
+        if unanswered:
+            if unanswered.caller:
+                return None
+            if call := unanswered.call:
+                call.repeat()
+                return call
+        loop = asyncio.get_running_loop()
+        gathering = self._gathering
+        if gathering is None or gathering.loop() is not loop:
+            gathering = self._gathering = self._callers.gatherings.setdefault(loop, Gathering(loop))
+        return gathering.enter(operation, shared, self, loop)
+
+    async def carry(self, joint: Joint) -> None:
+        handed: list[Caller] = []
+        try:
+            replies = await self._hold(_talk_for_many(joint.operation, self._name, self._callers, handed), joint=joint)
+        except BaseException as error:
+            joint.fail(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            joint.deal(replies, handed[0] if handed else None)
+
+    async def put_back(self, joint: Joint) -> None:
+        caller, settle = joint.caller, joint.operation.settle
+        assert caller is not None
+        assert settle is not None
+        if not joint.nothing_was_received:
+            caller.number += 1
+            caller.owes = settle(joint.unreceived)
+        try:
+            await self._hold(_settle([caller], settle, self._name, self._callers))
+        finally:
+            joint.conclude()
+
+    def accept(self, caller: Caller) -> None:
+        self._callers.accept([caller])
 
     async def iterate(self, page: Operation[Page[T]]) -> AsyncIterator[T]:
         behind: Operation[Page[T]] | None = page
@@ -115,22 +223,42 @@ class AsyncDriver:
                 yield item
             behind = read.behind
 
-    async def _hold(self, talk: Talk[R]) -> R:
-        turn = _Turn(self._callers.turns)
+    async def _hold(
+        self,
+        talk: Talk[R],
+        line: Line | None = None,
+        joint: Joint | None = None,
+        turn: "_Turn | None" = None,
+        patience: float | None = None,
+    ) -> R:
+        """Carries out what ``talk`` requests.
+
+        :param line: where others gather behind this, if they do.
+        :param joint: whose call it is, if it is one.
+        :param turn: the place in line of who listens, if it does.
+        :param patience: how many seconds a request may take; once this is broken off only so many.
+        """
         cancellations = _cancellations()
-        patience: float | None = None
         try:
             request = next(talk)
             while True:
                 error: BaseException | None = None
                 try:
-                    reply = await self._carry_out_within(patience, request, turn)
+                    if patience is None:
+                        reply = await self._carry_out(request, turn)
+                    else:
+                        async with asyncio.timeout(patience):
+                            reply = await self._carry_out(request, turn)
                 except BaseException as raised:
                     error = raised
                 if _cancellations() > cancellations:
                     # Python before 3.12 can swallow a cancellation that comes while a reply does.
                     cancellations = _cancellations()
                     error = error if isinstance(error, asyncio.CancelledError) else asyncio.CancelledError()
+                if joint and isinstance(error, asyncio.CancelledError) and joint.is_awaited and self._callers.recording:
+                    # Somebody cancels all tasks there are; those who are spared get what they wait for.
+                    cancellations = _uncancelled()
+                    continue
                 if error is None:
                     request = talk.send(reply)
                     continue
@@ -141,23 +269,19 @@ class AsyncDriver:
             result: R = end.value
             return result
         finally:
-            turn.end()
+            if line:
+                line.leave()
 
-    async def _carry_out_within(self, patience: float | None, request: Request, turn: "_Turn") -> Any:
-        if patience is None:
-            return await self._carry_out(request, turn)
-        async with asyncio.timeout(patience):
-            return await self._carry_out(request, turn)
-
-    async def _carry_out(self, request: Request, turn: "_Turn") -> Any:
+    async def _carry_out(self, request: Request, turn: "_Turn | None") -> Any:
         if isinstance(request, tuple):
             return await self._execute(*request, **AS_STORED)
-        if isinstance(request, Listen) and await turn.is_ours(request.patience, request.should_stop):
-            return await self._execute(*request.command())
         if isinstance(request, Elsewhere):
             return await request.do()
         if isinstance(request, Sleep):
-            await asyncio.sleep(request.seconds)
+            return await asyncio.sleep(request.seconds)
+        assert turn is not None
+        if await turn.is_ours(request.patience, request.should_stop):
+            return await self._execute(*request.command())
         return None
 
 
@@ -165,6 +289,19 @@ def _cancellations() -> int:
     """How often somebody has asked for the end of this task."""
     task = asyncio.current_task()
     return task.cancelling() if task else 0
+
+
+def _uncancelled() -> int:
+    """Takes back that somebody has asked for the end of this task."""
+    task = asyncio.current_task()
+    return task.uncancel() if task else 0
+
+
+async def _put_back_by_others(shares: list[Call]) -> None:
+    """Waits a while until what was handed out jointly, and not received, has been put back."""
+    under_way = {share.joint.concluded for share in shares if share.joint and not share.joint.concluded.done()}
+    if under_way:
+        await asyncio.wait(under_way, timeout=SETTLING)
 
 
 class _Turn:
@@ -211,8 +348,8 @@ def _talk_about(operation: Operation[R], name: str, callers: Callers, handed: li
         request = _request(operation, operation.keys[:1], NO_NUMBERS)
         return operation.read((yield from _exchange(operation, request, name)))
     hands_out, unanswered = operation.settle is not None, operation.unanswered
-    if operation.settle and callers.owe_several:
-        yield from _settle_all_but_one(operation.settle, name, callers)
+    while operation.settle and (unsettled := callers.to_settle()):
+        yield from _settle_before(unsettled, operation.settle, name, callers)
     asked_before = unanswered.caller if unanswered else None
     # What was asked before and never answered is asked again, not a new question.
     caller = asked_before or callers.lend(hands_out=hands_out)
@@ -232,6 +369,15 @@ def _talk_about(operation: Operation[R], name: str, callers: Callers, handed: li
     if not asked_before:
         callers.accept([caller])
     return result
+
+
+def _talk_for_many(operation: Operation[R], name: str, callers: Callers, handed: list[Caller]) -> Talk[R]:
+    """A joint operation; when it is broken off, all that it took is put back."""
+    try:
+        return (yield from _talk_about(operation, name, callers, handed))
+    except BaseException as error:
+        yield from _break_off(error, handed, operation.settle, name, callers)
+        raise
 
 
 def _leave_unseen(
@@ -289,7 +435,7 @@ def _talk_through(plan: Plan[R], name: str, callers: Callers) -> Talk[R]:
     What the plan was handed counts as received when it is through, and is put back when it is broken off.
     """
     handed: list[Caller] = []
-    settle: Callable[[], Operation[Any]] | None = None
+    settle: Settle | None = None
     accept = callers.accept
     try:
         try:
@@ -313,34 +459,52 @@ def _talk_through(plan: Plan[R], name: str, callers: Callers) -> Talk[R]:
             accept(received)
             return result
     except BaseException as error:
-        if isinstance(error, Exception):
-            accept(handed)
-        elif isinstance(error, GeneratorExit):
-            callers.leave_unsettled(handed)
-        elif settle:
-            yield from _settle(handed, settle, name, callers)
+        yield from _break_off(error, handed, settle, name, callers)
         raise
 
 
-def _settle_all_but_one(settle: Callable[[], Operation[Any]], name: str, callers: Callers) -> Talk[None]:
-    """Puts back all that nobody saw before more is handed out; the hand-out itself does it for the last of them."""
-    while callers.owe_several and (caller := callers.unsettled()):
-        yield from _settle([caller], settle, name, callers)
+def _break_off(
+    error: BaseException, handed: list[Caller], settle: Settle | None, name: str, callers: Callers
+) -> Talk[None]:
+    """What becomes of what was handed out when ``error`` is the end: an interruption puts it back."""
+    if isinstance(error, Exception):
+        callers.accept(handed)
+    elif isinstance(error, GeneratorExit):
+        callers.leave_unsettled(handed)
+    elif settle:
+        yield from _settle(handed, settle, name, callers)
 
 
-def _settle(handed: list[Caller], settle: Callable[[], Operation[Any]], name: str, callers: Callers) -> Talk[None]:
+def _settle_before(caller: Caller, settle: Settle, name: str, callers: Callers) -> Talk[None]:
+    """Puts back what nobody saw before more is handed out."""
+    try:
+        yield from _put_back(caller, settle, name)
+    except BaseException:
+        callers.leave_unsettled([caller])
+        raise
+    callers.accept([caller])
+
+
+def _settle(handed: list[Caller], settle: Settle, name: str, callers: Callers) -> Talk[None]:
     """Puts back what was handed to somebody who was interrupted. What cannot be now is left to the next hand-out."""
     while handed:
-        caller = handed.pop()
-        caller.number += 1
-        operation = settle()
         try:
-            yield from _exchange(operation, _request(operation, (caller.key,), _numbers(caller)), name)
+            yield from _put_back(handed[-1], settle, name)
         except BaseException:
             # Whatever this was, the interruption that is under way says more.
-            callers.leave_unsettled([caller, *handed])
+            callers.leave_unsettled(handed)
             return
-        callers.accept([caller])
+        callers.accept([handed.pop()])
+
+
+def _put_back(caller: Caller, settle: Settle, name: str) -> Talk[None]:
+    """Puts back what this caller was handed, or the part of it that it owes."""
+    operation = caller.owes
+    if operation is None:
+        caller.number += 1
+        operation = settle()
+    yield from _exchange(operation, _request(operation, (caller.key,), _numbers(caller)), name)
+    caller.owes = None
 
 
 def _step_aside(step: Sleep | Listen | Elsewhere) -> Talk[Any]:

@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition, seconds
 from redset.core.items import written_reason, written_score
-from redset.core.operations import CHUNK, Operation, Plan, Unanswered
+from redset.core.operations import CHUNK, Operation, Plan, Rows, Unanswered, positions
 from redset.core.scripts import Script
 from redset.exceptions import LeaseLost
 from redset.reservations import BaseReservation
@@ -20,6 +20,19 @@ Res = TypeVar("Res", bound=BaseReservation[Any])
 log = logging.getLogger("redset")
 
 END = Script("end")
+
+
+def _share_answer(reply: bytes, sizes: list[int]) -> list[bytes]:
+    """Deals out what is said of ends."""
+    died, forgotten, now, *lost = reply.split()
+    dealt = [b"0 0 %b %b" % (now, own) for own in positions(b" ".join(lost), sizes)]
+    # Of deaths nobody is told twice.
+    dealt[0] = dealt[0].replace(b"0 0", died + b" " + forgotten, 1)
+    return dealt
+
+
+#: How ends are made together.
+ENDS = Rows(1, 5, _share_answer)
 
 
 class End(NamedTuple):
@@ -70,10 +83,11 @@ class Answer(NamedTuple):
 class Endings(Generic[T]):
     """Ending the leases of one set."""
 
-    __slots__ = ("_keys", "_set")
+    __slots__ = ("_keys", "_options", "_set")
 
     def __init__(self, definition: Definition[T]) -> None:
         self._set = definition
+        self._options = f"{definition.max_attempts} {definition.max_dead} {definition.finishing}"
         keys = definition.keys
         self._keys: tuple[bytes, ...] = (*keys.states, keys.wake, keys.waiters)
         if definition.extended:
@@ -165,16 +179,17 @@ class Endings(Generic[T]):
 
     def ends(self, ends: Sequence[End], unanswered: Unanswered | None = None) -> Operation[Answer]:
         """One round trip that ends or extends some leases, each in its own way."""
-        args: list[bytes | str] = [f"{self._set.max_attempts} {self._set.max_dead} {self._set.finishing}"]
+        args: list[bytes | str] = [self._options]
         for end in ends:
             args += (end.verb, end.stored, str(end.token), repr(end.seconds), written_reason(end.text))
 
         def read(reply: bytes) -> Answer:
             died, forgotten, now, *lost = reply.split()
-            log_deaths(self._set.name, int(died), int(forgotten))
+            if died != b"0" or forgotten != b"0":
+                log_deaths(self._set.name, int(died), int(forgotten))
             return Answer(float(now), list(map(int, lost)))
 
-        return Operation(END, self._keys, args, read, recorded=True, unanswered=unanswered)
+        return Operation(END, self._keys, args, read, recorded=True, unanswered=unanswered, shared=ENDS)
 
 
 def _check_reason(reason: Any) -> None:

@@ -3,13 +3,13 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition, seconds
 from redset.core.endings import End, Endings, log_deaths
 from redset.core.items import Items, written_reason
-from redset.core.operations import CHUNK, Listen, Operation, Plan, Sleep
+from redset.core.operations import CHUNK, Args, Listen, Operation, Plan, Sleep
 from redset.core.scripts import Script
 from redset.exceptions import DeserializationError
 from redset.reservations import BaseReservation, Delivery
@@ -24,6 +24,7 @@ log = logging.getLogger("redset")
 
 HAND_OUT = Script("handout")
 BURY = Script("bury")
+PUT_BACK = Script("putback")
 
 NO_DEATHS = [b"0", b"0"]
 
@@ -97,6 +98,47 @@ class HandOut:
         return [int(position) for position in self._words[6:]]
 
 
+class Portions(NamedTuple):
+    """Hand-outs that go out as one, of all that they want together; what comes is dealt out in their order."""
+
+    columns: int
+    #: Whether a list of the rows' values stands behind them.
+    valued: bool
+
+    def kind(self, operation: Operation[Any]) -> Hashable:
+        return operation.verb, operation.keys, *operation.args[1:]
+
+    def size(self, args: Args) -> int:
+        return int(args[0])
+
+    def join(self, many: Sequence[Args]) -> Args:
+        return str(sum(map(self.size, many))), *many[0][1:]
+
+    def deal(self, reply: list[Any], many: Sequence[Args]) -> list[list[Any]]:
+        words = reply.pop().split()
+        values = reply.pop() if self.valued else []
+        first, start, dealt = int(words[4]), 0, []
+        for args in many:
+            end = start + self.size(args) * self.columns
+            rows = reply[start:end]
+            if not rows and reply:
+                # Who waits for more shall look for himself: only then is he waited for, and told when to look again.
+                words[0] = b"1"
+            if first:
+                words[4] = b"%d" % (first + start // self.columns)
+            if self.valued:
+                rows.append(values[start // self.columns : end // self.columns])
+            rows.append(b" ".join(words))
+            dealt.append(rows)
+            # Of deaths nobody is told twice.
+            words[2:4] = NO_DEATHS
+            start = end
+        return dealt
+
+    def rows(self, reply: list[Any]) -> int:
+        return (len(reply) - 1 - self.valued) // self.columns
+
+
 class HandOuts(Generic[T, Res]):
     """Taking items out of a set, for good or under a lease."""
 
@@ -107,6 +149,7 @@ class HandOuts(Generic[T, Res]):
         "_keys",
         "_new_reservation",
         "_options",
+        "_portions",
         "_set",
     )
 
@@ -127,6 +170,7 @@ class HandOuts(Generic[T, Res]):
             self._all_keys += (keys.values, keys.done)
         limits = f"{definition.max_attempts} {definition.max_dead}"
         self._options = {waits: f"{limits} {int(waits)} {definition.finishing}" for waits in (False, True)}
+        self._portions = (Portions(2, definition.items.valued), Portions(3, definition.items.valued))
 
     def pop(self, wait: float | None, *, last: bool = False) -> Plan[T]:
         for item in (yield from self.take(1, wait, last=last)):
@@ -298,11 +342,15 @@ class HandOuts(Generic[T, Res]):
             lambda reply: HandOut(reply, self._items, limit, lease, asked_at),
             recorded=True,
             settle=self._settle,
+            shared=None if acks else self._portions[bool(lease)],
         )
 
-    def _settle(self) -> Operation[HandOut]:
-        """A hand-out of nothing: it only puts back what its caller has not seen."""
-        return self._hand_out(0, 0.0)
+    def _settle(self, positions: Sequence[int] | None = None) -> Operation[Any]:
+        """Puts back what its caller has not seen, as a hand-out of nothing does, or only the rows at some positions."""
+        if positions is None:
+            return self._hand_out(0, 0.0)
+        args = (self._options[False], *(str(position + 1) for position in positions))
+        return Operation(PUT_BACK, self._all_keys, args, lambda reply: None, recorded=True)
 
 
 class Patience:

@@ -72,7 +72,7 @@ class Items(Generic[T]):
         """The bytes by which ``item`` is told from others; what the serializer or the key raises passes through."""
         if isinstance(item, Key):
             return item.stored()
-        return self.dump(item) if self._key is None else Key(self._key(item)).stored()
+        return self._as_bytes(self._dumps(item), item) if self._key is None else Key(self._key(item)).stored()
 
     def are_like(self, others: "Items[Any]") -> bool:
         """Whether others are stored in the same way, so that what is stored there can be compared and loaded here."""

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import Key, read_score, written_bounds
-from redset.core.operations import Operation, Plan, in_chunks, only, ranks, then
+from redset.core.operations import Operation, Plan, Rows, in_chunks, only, ranks, slices, then
 from redset.core.scripts import Script
 from redset.reservations import Stats
 
@@ -15,6 +15,10 @@ __all__ = ("Looking",)
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+#: What has one answer for each item.
+EACH = Rows(0, 1, slices)
+DONE_EACH = Rows(1, 1, slices)
 
 DONE = Script("done")
 NEXT = Script("next")
@@ -94,22 +98,31 @@ class Looking(Generic[T]):
         return contained
 
     def _scores(self, stored: Sequence[bytes]) -> Operation[list[float | None]]:
-        return Operation("ZMSCORE", (self._keys.waiting,), stored, lambda reply: [read_score(score) for score in reply])
+        return Operation(
+            "ZMSCORE", (self._keys.waiting,), stored, lambda reply: [read_score(score) for score in reply], shared=EACH
+        )
 
     def get(self, item: T | Key) -> Operation[T | None]:
         if not self._items.keyed:
             raise TypeError(f"the set {self._set.name!r} was made without a key, so an item has no value beside itself")
         stored = self._items.identity(item)
         return Operation(
-            "HGET",
+            "HMGET",
             (self._keys.values,),
             (stored,),
-            lambda value: None if value is None else self._items.load(stored, value),
+            lambda values: None if values[0] is None else self._items.load(stored, values[0]),
+            shared=EACH,
         )
 
     def is_done(self, item: T | Key) -> Operation[bool]:
         digest = str(int(self._set.digest))
-        return Operation(DONE, (self._keys.done,), (digest, self._items.identity(item)), lambda reply: reply[0] == 1)
+        return Operation(
+            DONE,
+            (self._keys.done,),
+            (digest, self._items.identity(item)),
+            lambda reply: reply[0] == 1,
+            shared=DONE_EACH,
+        )
 
     def index(self, item: T | Key) -> Operation[int]:
         def read(rank: int | None) -> int:

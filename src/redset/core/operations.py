@@ -5,27 +5,36 @@ operations and rests, is sent what was read from each reply, and returns the res
 both. Each of the modules beside this one has those of one purpose: adding, looking, removing, handing out, ending.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from operator import index
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from redset.core.callers import Caller
 from redset.core.scripts import Script
 
+if TYPE_CHECKING:
+    from redset.core.sharing import Call
+
 __all__ = (
     "CHUNK",
+    "Args",
     "Elsewhere",
     "Listen",
     "Operation",
     "Page",
     "Plan",
+    "Rows",
+    "Shared",
     "Sleep",
     "Unanswered",
     "in_chunks",
     "only",
+    "positions",
     "ranks",
+    "slices",
     "then",
 )
 
@@ -36,14 +45,85 @@ S = TypeVar("S")
 #: How many items one call to the server moves at most: it holds the server for about a millisecond.
 CHUNK = 1000
 
+#: What is sent behind the keys.
+Args: TypeAlias = Sequence[bytes | str]
+
 
 class Unanswered:
     """What the user may repeat because its outcome was never learned: it then goes out as the same call."""
 
-    __slots__ = ("caller",)
+    __slots__ = ("call", "caller")
 
     def __init__(self) -> None:
+        #: Who asked, for a call of its own; its part, in one of many.
         self.caller: Caller | None = None
+        self.call: Call | None = None
+
+
+class Shared(Protocol):
+    """How operations of one kind go out as one, and how its reply is dealt out to them."""
+
+    def kind(self, operation: "Operation[Any]") -> Hashable:
+        """What is the same in all that may go together."""
+
+    def size(self, args: Args) -> int:
+        """How many items it moves at most."""
+
+    def join(self, many: Sequence[Args]) -> Args: ...
+
+    def deal(self, reply: Any, many: Sequence[Args]) -> Sequence[Any]:
+        """The reply that each of ``many`` would have got."""
+
+    def rows(self, reply: Any) -> int:
+        """How many rows such a reply hands out."""
+
+
+class Rows(NamedTuple):
+    """Operations that say the same of rows: in one that is shared, the rows stand one behind the other."""
+
+    #: How many arguments come before the rows, and how many make a row.
+    head: int
+    width: int
+    #: Deals out a reply, by the number of rows of each.
+    split: Callable[[Any, list[int]], Sequence[Any]]
+
+    def kind(self, operation: "Operation[Any]") -> Hashable:
+        if not self.head:
+            return operation.verb, operation.keys
+        return operation.verb, operation.keys, *operation.args[: self.head]
+
+    def size(self, args: Args) -> int:
+        return (len(args) - self.head) // self.width
+
+    def join(self, many: Sequence[Args]) -> Args:
+        joined = list(many[0])
+        for args in many[1:]:
+            joined += args[self.head :] if self.head else args
+        return joined
+
+    def deal(self, reply: Any, many: Sequence[Args]) -> Sequence[Any]:
+        return self.split(reply, list(map(self.size, many)))
+
+    def rows(self, _: Any) -> int:
+        return 0
+
+
+def slices(reply: Sequence[Any], sizes: list[int]) -> list[Sequence[Any]]:
+    """Deals out a reply that has one element for each row."""
+    ends = list(accumulate(sizes))
+    return [reply[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+
+def positions(reply: bytes, sizes: list[int]) -> list[bytes]:
+    """Deals out a reply that names rows by their positions, from 0."""
+    if not reply:
+        return [b""] * len(sizes)
+    dealt: list[list[int]] = [[] for _ in sizes]
+    ends = list(accumulate(sizes))
+    for position in map(int, reply.split()):
+        owner = bisect_right(ends, position)
+        dealt[owner].append(position - ends[owner] + sizes[owner])
+    return [b" ".join(b"%d" % position for position in own) for own in dealt]
 
 
 class Operation(NamedTuple, Generic[R]):
@@ -52,14 +132,16 @@ class Operation(NamedTuple, Generic[R]):
     #: A script, or the name of a command.
     verb: Script | str
     keys: tuple[bytes, ...]
-    args: Sequence[bytes | str]
+    args: Args
     read: Callable[[Any], R]
     #: Whether it changes something, so that the server keeps its reply in case it is sent twice. It is then given,
     #: before its own keys and arguments, the key of its record and the numbers of the call.
     recorded: bool = False
-    #: For a hand-out: makes the operation that puts back what it took and nobody saw.
-    settle: "Callable[[], Operation[Any]] | None" = None
+    #: For a hand-out: makes the operation that puts back what it took and nobody saw; of only some rows, by position.
+    settle: "Callable[..., Operation[Any]] | None" = None
     unanswered: Unanswered | None = None
+    #: For what asyncio's tasks may ask together.
+    shared: Shared | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +205,4 @@ def only(operation: Operation[list[R]]) -> Operation[R]:
 
 def then(operation: Operation[R], convert: Callable[[R], S]) -> Operation[S]:
     read = operation.read
-    return Operation(
-        operation.verb, operation.keys, operation.args, lambda reply: convert(read(reply)), operation.recorded
-    )
+    return operation._replace(read=lambda reply: convert(read(reply)))  # type: ignore[return-value,arg-type]

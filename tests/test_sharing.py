@@ -1,0 +1,677 @@
+"""Calls of many tasks in one round trip: each has its own result or error, and who goes away touches nobody else."""
+
+import asyncio
+import gc
+import random
+import weakref
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import pytest
+
+import redset
+import redset.aio
+from conftest import CLIENT
+from faces import CLIENTS
+from invariants import RawSet
+from proxy import Chance, Fault, Proxy
+from redset.core import sharing
+from redset.core.callers import callers_of
+from redset.core.keys import Keys
+from redset.core.scripts import Script
+from redset.exceptions import LeaseLost, RedsetError
+from servers import Server, wait_until
+
+SCRIPTS = ("add", "bury", "discard", "done", "end", "forget", "handout", "putback")
+
+
+Start: TypeAlias = Callable[[], Coroutine[Any, Any, Any]]
+
+
+class Gate:
+    """Stands between a set and its client: counts the calls, and holds, loses or disturbs them as a test says."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.calls: list[tuple[Any, ...]] = []
+        #: For the next calls, what happens to them.
+        self.plan: list[Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]] = []
+
+    async def execute_command(self, *words: Any, **options: Any) -> Any:
+        self.calls.append(words)
+        if self.plan:
+            return await self.plan.pop(0)(lambda: self.client.execute_command(*words, **options))
+        return await self.client.execute_command(*words, **options)
+
+
+class Hold:
+    """Holds the reply of one call back, or the call itself, until it is released."""
+
+    def __init__(self, *, reply: bool = True) -> None:
+        self._holds_reply = reply
+        self.is_held = asyncio.Event()
+        self.release = asyncio.Event()
+
+    async def __call__(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        reply = await call() if self._holds_reply else None
+        self.is_held.set()
+        await self.release.wait()
+        return reply if self._holds_reply else await call()
+
+
+async def lose_reply(call: Callable[[], Awaitable[Any]]) -> Any:
+    await call()
+    raise ConnectionError("the reply was lost")
+
+
+async def lose_call(call: Callable[[], Awaitable[Any]]) -> Any:
+    raise ConnectionError("the server is out of reach")
+
+
+async def pass_on(call: Callable[[], Awaitable[Any]]) -> Any:
+    return await call()
+
+
+@asynccontextmanager
+async def gate_to(here: Any) -> Any:
+    library, options = CLIENTS[CLIENT]
+    client = here.client(library, awaited=True, **options)
+    try:
+        yield Gate(client)
+    finally:
+        await (getattr(client, "aclose", None) or client.close)()
+
+
+@pytest.fixture
+def run(here: Any, raw: Any) -> Callable[[Callable[[Gate], Awaitable[Any]]], Any]:
+    """Runs a test's coroutine function, which is given a gate to the server."""
+    for name in SCRIPTS:
+        raw.script_load(Script(name).body)
+
+    async def with_gate(test: Callable[[Gate], Awaitable[Any]]) -> Any:
+        async with asyncio.timeout(30), gate_to(here) as gate:
+            result = await test(gate)
+            for gatherings in callers_of(gate, Keys("jobs").call_prefix).gatherings.values():
+                await settled(gatherings)
+            return result
+
+    return lambda test: asyncio.run(with_gate(test))
+
+
+async def settled(gathering: sharing.Gathering) -> None:
+    """Returns when nothing is under way, and makes sure that nothing is kept of it."""
+    while gathering._tasks:
+        await asyncio.wait(gathering._tasks)
+    await asyncio.sleep(0)
+    assert gathering.lines == {}
+
+
+@pytest.fixture
+def state(raw: Any) -> Any:
+    state = RawSet(raw, "jobs")
+    yield state
+    state.check()
+
+
+async def start_behind(
+    gate: Gate, jobs: Any, first: Start, *others: Start
+) -> tuple["asyncio.Task[Any]", list["asyncio.Task[Any]"], Hold]:
+    """Starts calls while the first one is held, so that they gather; lets the first one go and holds theirs."""
+    alone, together = Hold(), Hold()
+    gate.plan += [alone, together]
+    leader = asyncio.create_task(first())
+    await alone.is_held.wait()
+    tasks = [asyncio.create_task(other()) for other in others]
+    await asyncio.sleep(0)
+    alone.release.set()
+    await together.is_held.wait()
+    return leader, tasks, together
+
+
+OPERATIONS: dict[str, tuple[dict[str, Any], Callable[[Any, int], Awaitable[Any]], Callable[[int], Any]]] = {
+    "add": ({}, lambda jobs, i: jobs.add(f"new {i}", i), lambda i: float(i)),
+    "add nx": ({}, lambda jobs, i: jobs.add(str(i), 0, nx=True), lambda i: float(i)),
+    "add to a remembering set": (
+        {"remember": 60},
+        lambda jobs, i: jobs.add(f"done {i}" if i % 3 == 0 else f"new {i}", i),
+        lambda i: None if i % 3 == 0 else float(i),
+    ),
+    "discard": ({}, lambda jobs, i: jobs.discard(str(2 * i)), lambda i: i < 50),
+    "contains": ({}, lambda jobs, i: jobs.contains(str(2 * i)), lambda i: i < 50),
+    "score": ({}, lambda jobs, i: jobs.score(str(2 * i)), lambda i: float(2 * i) if i < 50 else None),
+    "is_done": ({"remember": 60}, lambda jobs, i: jobs.is_done(f"done {2 * i}"), lambda i: i < 50),
+    "forget": ({"remember": 60}, lambda jobs, i: jobs.forget(f"done {2 * i}"), lambda i: i < 50),
+    "get": ({"key": str}, lambda jobs, i: jobs.get(redset.Key(2 * i)), lambda i: None),
+}
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_calls_of_a_hundred_tasks_take_a_few_round_trips_and_each_has_its_own_result(
+    run: Any, raw: Any, state: RawSet, name: str
+) -> None:
+    options, call, expected = OPERATIONS[name]
+
+    async def test(gate: Gate) -> None:
+        raw.zadd("jobs", {str(i): i for i in range(100)})
+        jobs = redset.aio.SortedSet[str](gate, "jobs", **options)
+        if "remember" in options:
+            raw.zadd(Keys("jobs").done, {f"done {i}": 2**40 for i in range(100)})
+        results = await asyncio.gather(*(call(jobs, i) for i in range(100)))
+
+        assert results == [expected(i) for i in range(100)]
+        assert len(gate.calls) <= 3
+        raw.delete(Keys("jobs").done)
+
+    run(test)
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("options", [{}, {"key": str}, {"remember": 60}], ids=["plain", "keyed", "remembering"])
+def test_hand_outs_are_shared_and_each_gets_its_own(run: Any, raw: Any, options: dict[str, Any]) -> None:
+    async def test(gate: Gate) -> None:
+        jobs = redset.aio.SortedSet[str](gate, "jobs", **options)
+        await jobs.update([f"{i:03}" for i in range(100)])
+        gate.calls.clear()
+        async with asyncio.TaskGroup() as tasks:
+            pops = [tasks.create_task(jobs.pop()) for _ in range(20)]
+            takes = [tasks.create_task(jobs.take(2)) for _ in range(10)]
+            reserves = [tasks.create_task(jobs.reserve()) for _ in range(20)]
+            many = [tasks.create_task(jobs.reserve_many(4)) for _ in range(10)]
+        assert len(gate.calls) <= 4
+
+        reservations = [task.result() for task in reserves] + [each for task in many for each in task.result()]
+        assert len({reservation.token for reservation in reservations}) == 60
+        handed = [task.result() for task in pops] + [item for task in takes for item in task.result()]
+        handed += [reservation.item for reservation in reservations]
+        assert sorted(handed) == [f"{i:03}" for i in range(100)]
+
+        gate.calls.clear()
+        await asyncio.gather(*(reservation.ack() for reservation in reservations))
+        assert len(gate.calls) <= 2
+        assert raw.zcard(Keys("jobs").leased) == 0
+        raw.delete(Keys("jobs").done)
+
+    run(test)
+
+
+@pytest.mark.conformance
+def test_who_comes_too_late_finds_it_empty(run: Any, raw: Any, state: RawSet) -> None:
+    async def test(gate: Gate) -> None:
+        raw.zadd("jobs", {"a": 1, "b": 2, "c": 3})
+        jobs = redset.aio.SortedSet[str](gate, "jobs")
+        results = await asyncio.gather(*(jobs.pop() for _ in range(10)), return_exceptions=True)
+
+        assert results[:3] == ["a", "b", "c"]
+        assert [type(result) for result in results[3:]] == [KeyError] * 7
+
+    run(test)
+
+
+def test_one_call_moves_a_thousand_items_at_most_and_a_full_one_does_not_wait(run: Any, state: RawSet) -> None:
+    async def test(gate: Gate) -> None:
+        jobs = redset.aio.SortedSet[str](gate, "jobs")
+        hold = Hold()
+        gate.plan = [hold]
+        tasks = [asyncio.create_task(jobs.add(str(i), i)) for i in range(2501)]
+        await asyncio.wait(tasks[1:2001])
+        assert not tasks[0].done()
+        hold.release.set()
+        assert await asyncio.gather(*tasks) == [float(i) for i in range(2501)]
+
+        rows = sorted((len(call) - 8) // 2 for call in gate.calls)
+        assert rows == [1, 500, 1000, 1000]
+
+    run(test)
+
+
+def test_sets_of_one_name_share_and_others_do_not(run: Any, raw: Any) -> None:
+    async def test(gate: Gate) -> None:
+        await asyncio.gather(*(redset.aio.SortedSet[str](gate, "jobs").add(str(i)) for i in range(50)))
+        assert len(gate.calls) == 2
+        await asyncio.gather(*(redset.aio.SortedSet[str](gate, f"jobs {i % 2}").add(str(i)) for i in range(50)))
+        assert len(gate.calls) == 6
+
+    run(test)
+
+
+def test_a_task_that_calls_alone_needs_no_other_task(run: Any, state: RawSet) -> None:
+    async def test(gate: Gate) -> None:
+        jobs = redset.aio.SortedSet[str](gate, "jobs")
+        before = asyncio.all_tasks()
+
+        async def only_these(call: Callable[[], Awaitable[Any]]) -> Any:
+            assert asyncio.all_tasks() == before
+            return await call()
+
+        gate.plan = [only_these] * 6
+        for item in "ab":
+            await jobs.add(item)
+        assert await jobs.pop() == "a"
+        await (await jobs.reserve()).ack()
+        assert await jobs.contains("a") is False
+        assert gate.plan == []
+
+    run(test)
+
+
+def test_each_tasks_own_calls_stay_in_order(run: Any, raw: Any, state: RawSet) -> None:
+    async def test(gate: Gate) -> None:
+        jobs = redset.aio.SortedSet[str](gate, "jobs")
+
+        async def work(name: str) -> None:
+            for number in range(20):
+                assert await jobs.add(name, number) == number
+                assert await jobs.score(name) == number
+                assert await jobs.discard(name) is True
+                assert await jobs.contains(name) is False
+
+        await asyncio.gather(*(work(f"task {number}") for number in range(20)))
+
+    run(test)
+
+
+class TestErrors:
+    def test_a_bad_item_fails_its_caller_only(self, run: Any, state: RawSet) -> None:
+        class Picky:
+            def dumps(self, item: str) -> str:
+                if item == "bad":
+                    raise ValueError("bad")
+                return item
+
+            def loads(self, stored: Any) -> Any:
+                if stored == "broken":
+                    raise ValueError("broken")
+                return stored
+
+        async def test(gate: Gate) -> None:
+            jobs = redset.aio.SortedSet[str](gate, "jobs", serializer=Picky())
+            items = ["a", "b", "bad", "c", "broken"]
+            results = await asyncio.gather(*map(jobs.add, items), return_exceptions=True)
+            assert [type(result) for result in results] == [float, float, ValueError, float, float]
+
+            popped = await asyncio.gather(*(jobs.pop() for _ in range(4)), return_exceptions=True)
+            assert popped[0] == "a"
+            assert Counter(map(type, popped)) == {str: 3, KeyError: 1}
+            assert state.scores("dead").keys() == {b"broken"}
+
+        run(test)
+
+    def test_the_servers_error_reaches_each_as_its_own(self, run: Any, raw: Any) -> None:
+        async def test(gate: Gate) -> None:
+            raw.set("jobs", "no sorted set")
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            for calls in ([jobs.add(str(i)) for i in range(9)], [jobs.pop() for _ in range(9)]):
+                errors = await asyncio.gather(*calls, return_exceptions=True)
+                assert all(isinstance(error, RedsetError) and "'jobs'" in str(error) for error in errors)
+                assert len(set(map(id, errors))) == 9
+            raw.delete("jobs")
+            assert await jobs.add("x", 1) == 1
+
+        run(test)
+
+    def test_items_whose_reply_was_lost_come_back_for_the_next(self, run: Any, raw: Any, state: RawSet) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(6)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            gate.plan = [pass_on, lose_reply]
+            results = await asyncio.gather(*(jobs.pop() for _ in range(5)), return_exceptions=True)
+            assert [type(result) for result in results] == [str] + [ConnectionError] * 4
+            assert await jobs.take(9) == ["1", "2", "3", "4", "5"]
+
+        run(test)
+
+    @pytest.mark.parametrize("fault", [lose_reply, lose_call])
+    @pytest.mark.parametrize("verb", ["ack", "nack", "again", "bury"])
+    def test_ends_whose_reply_was_lost_succeed_when_they_are_asked_for_again(
+        self, run: Any, raw: Any, state: RawSet, verb: str, fault: Any
+    ) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(6)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            reservations = await jobs.reserve_many(6)
+            gate.plan = [pass_on, fault]
+            ends = await asyncio.gather(*(getattr(each, verb)() for each in reservations), return_exceptions=True)
+            assert [type(end) for end in ends] == [type(None)] + [ConnectionError] * 5
+            gate.calls.clear()
+
+            # Others work on what came back meanwhile, and must not be disturbed.
+            again = await jobs.reserve_many(6) if verb == "again" and fault is lose_reply else []
+            await getattr(reservations[1], verb)()
+            await asyncio.gather(*(getattr(each, verb)() for each in reservations[2:]))
+
+            assert len(gate.calls) == 1 + bool(again)
+            assert not any(each.lost for each in reservations)
+            for each in reservations:
+                with pytest.raises(LeaseLost):
+                    await each.ack()
+            await jobs.ack(again)
+
+        run(test)
+
+    def test_an_end_that_is_asked_for_again_while_it_is_under_way_is_one(
+        self, run: Any, raw: Any, state: RawSet
+    ) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(3)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            first, second, third = await jobs.reserve_many(3)
+            _, (cancelled, other), hold = await start_behind(gate, jobs, first.ack, second.ack, third.ack)
+            cancelled.cancel()
+            await asyncio.wait([cancelled])
+            again = asyncio.create_task(second.ack())
+            await asyncio.sleep(0)
+            hold.release.set()
+            await asyncio.gather(again, other)
+            assert state.is_empty()
+            assert len(gate.calls) == 3
+
+        run(test)
+
+
+class TestCancellation:
+    @pytest.mark.parametrize("verb", ["add", "pop", "reserve"])
+    def test_who_leaves_the_line_is_not_asked_for(self, run: Any, raw: Any, state: RawSet, verb: str) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(4)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            calls = [(lambda i=i: jobs.add(f"new {i}")) if verb == "add" else getattr(jobs, verb) for i in range(4)]
+            hold = Hold()
+            gate.plan = [hold]
+            tasks = [asyncio.create_task(call()) for call in calls]
+            await hold.is_held.wait()
+            tasks[2].cancel()
+            await asyncio.wait([tasks[2]])
+            hold.release.set()
+            await asyncio.wait(tasks)
+            assert [task.cancelled() for task in tasks] == [False, False, True, False]
+            if verb == "add":
+                assert not await jobs.contains("new 2")
+            else:
+                assert state.scores("waiting") == {b"3": 3.0}
+                assert len(gate.calls) == 2
+
+        run(test)
+
+    @pytest.mark.parametrize("options", [{}, {"key": str}, {"remember": 60}], ids=["plain", "keyed", "remembering"])
+    @pytest.mark.parametrize("verb", ["pop", "take", "reserve", "reserve_many"])
+    @pytest.mark.parametrize("moment", ["under way", "answered"])
+    @pytest.mark.parametrize("who", [{1}, {0, 2, 3}, {0, 1, 2, 3}], ids=["one", "three", "all"])
+    def test_what_was_handed_out_for_it_is_back_and_others_keep_theirs(
+        self,
+        run: Any,
+        raw: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        options: dict[str, Any],
+        verb: str,
+        moment: str,
+        who: set[int],
+    ) -> None:
+        each = 2 if verb in {"take", "reserve_many"} else 1
+
+        async def test(gate: Gate) -> None:
+            jobs = redset.aio.SortedSet[str](gate, "jobs", scorer=float, **options)
+            await jobs.update(map(str, range(10)))
+            call = (lambda: getattr(jobs, verb)(2)) if each == 2 else getattr(jobs, verb)
+            leader, tasks, hold = await start_behind(gate, jobs, call, *[call] * 4)
+            leaving = [tasks[i] for i in who]
+            if moment == "under way":
+                for task in leaving:
+                    task.cancel()
+            else:
+                wake = sharing.Call.wake
+
+                def wake_and_cancel(call: sharing.Call) -> None:
+                    wake(call)
+                    if call.position in who:
+                        tasks[call.position].cancel()
+
+                monkeypatch.setattr(sharing.Call, "wake", wake_and_cancel)
+            hold.release.set()
+            await asyncio.wait([leader, *tasks])
+            assert {i for i, task in enumerate(tasks) if task.cancelled()} == who
+
+            gone = {f"{position}".encode() for i in who for position in range(each * (i + 1), each * (i + 2))}
+            stays = {f"{position}".encode() for position in range(each * 5, 10)}
+            state = RawSet(raw, "jobs")
+            assert state.scores("waiting") == {item: float(item) for item in gone | stays}
+            kept = [task.result() for i, task in enumerate(tasks) if i not in who]
+            if verb == "reserve":
+                await asyncio.gather(*(reservation.ack() for reservation in kept))
+                await leader.result().ack()
+            elif verb == "reserve_many":
+                assert await jobs.ack([one for many in [*kept, leader.result()] for one in many]) == []
+            # Neither an attempt nor a memory is left of it.
+            back = await jobs.reserve_many(10)
+            assert {one.item.encode() for one in back} == gone | stays
+            assert {one.attempt for one in back} == {1}
+            await jobs.ack(back)
+            assert raw.zcard("jobs") == 0
+            raw.delete(Keys("jobs").done)
+
+        run(test)
+
+    @pytest.mark.parametrize("fault", [lose_reply, lose_call])
+    def test_what_could_not_be_put_back_in_part_is_put_back_first_by_the_next_and_nothing_else(
+        self, run: Any, raw: Any, state: RawSet, fault: Any
+    ) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(6)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            leader, tasks, hold = await start_behind(gate, jobs, jobs.pop, *[jobs.pop] * 4)
+            gate.plan = [fault, lose_call, fault]
+            tasks[1].cancel()
+            hold.release.set()
+            await asyncio.wait([leader, *tasks])
+            assert tasks[3].result() == "4"
+            # Another caller works on, also by calls that hand nothing out.
+            raw.zrem("jobs", "2")
+            raw.zadd("jobs", {"1": 10})
+            for _ in range(2):
+                with pytest.raises(ConnectionError):
+                    await jobs.take(9)
+            assert await jobs.add("x", 9) == 9
+
+            expected = ["5", "x", "1"] if fault is lose_reply else ["2", "5", "x", "1"]
+            assert await jobs.take(9) == expected
+            assert await jobs.take(9) == []
+
+        run(test)
+
+    def test_what_was_cleared_meanwhile_stays_away(self, run: Any, raw: Any, state: RawSet) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(6)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            _, tasks, hold = await start_behind(gate, jobs, jobs.pop, *[jobs.pop] * 3)
+            await jobs.clear()
+            tasks[0].cancel()
+            hold.release.set()
+            await asyncio.wait(tasks)
+            assert state.scores("waiting") == {}
+
+        run(test)
+
+    def test_who_waits_for_an_item_gets_one_that_comes_back(self, run: Any, raw: Any, state: RawSet) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(3)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            _, tasks, hold = await start_behind(gate, jobs, jobs.pop, jobs.pop, jobs.pop)
+            waiting = asyncio.create_task(jobs.pop(wait=20))
+            tasks[0].cancel()
+            hold.release.set()
+            assert await waiting == "1"
+
+        run(test)
+
+    def test_where_all_tasks_are_cancelled_one_that_is_spared_gets_its_result(
+        self, run: Any, raw: Any, state: RawSet
+    ) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(5)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            _, tasks, hold = await start_behind(gate, jobs, jobs.pop, *[jobs.pop] * 3)
+            spared = tasks[1]
+            for task in asyncio.all_tasks() - {asyncio.current_task(), spared}:
+                task.cancel()
+            hold.release.set()
+            assert await spared == "2"
+            await asyncio.wait(tasks)
+            # The leader has its item.
+            assert sorted(await jobs.take(9)) == ["1", "3", "4"]
+
+        run(test)
+
+    def test_a_loop_that_ends_meanwhile_loses_nothing(self, run: Any, raw: Any, state: RawSet) -> None:
+        """It cancels all tasks, also those that carry joint calls, as `asyncio.run` does."""
+
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(20)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            await start_behind(gate, jobs, jobs.pop, *[jobs.pop] * 3, *[jobs.reserve] * 3)
+            everybody = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in everybody:
+                task.cancel()
+            await asyncio.gather(*everybody, return_exceptions=True)
+            assert len(state.scores("waiting")) == 19
+
+        run(test)
+
+
+def test_waiting_callers_are_each_served_as_items_come(run: Any, raw: Any, state: RawSet) -> None:
+    async def test(gate: Gate) -> None:
+        jobs = redset.aio.SortedSet[str](gate, "jobs")
+        waiting = [asyncio.create_task(jobs.pop(wait=20)) for _ in range(10)]
+        for number in range(10):
+            await jobs.add(str(number), number)
+        assert sorted(await asyncio.gather(*waiting)) == [str(number) for number in range(10)]
+
+    run(test)
+
+
+def test_who_waits_and_gets_none_of_what_others_got_is_told_of_the_next(run: Any, raw: Any, state: RawSet) -> None:
+    async def test(gate: Gate) -> None:
+        raw.zadd("jobs", {"a": 1, "b": 2})
+        jobs = redset.aio.SortedSet[str](gate, "jobs")
+        leader, tasks, hold = await start_behind(
+            gate, jobs, lambda: jobs.pop(wait=20), *[lambda: jobs.pop(wait=20)] * 2
+        )
+        hold.release.set()
+        assert (await leader, await tasks[0]) == ("a", "b")
+        await asyncio.to_thread(wait_until, lambda: raw.exists(Keys("jobs").waiters))
+        assert not tasks[1].done()
+        await jobs.add("c")
+        assert await tasks[1] == "c"
+
+    run(test)
+
+
+def test_without_records_calls_are_shared_as_well(run: Any, raw: Any, state: RawSet) -> None:
+    async def test(gate: Gate) -> None:
+        jobs = redset.aio.SortedSet[str](gate, "jobs", retry_safe=False)
+        await asyncio.gather(*(jobs.add(f"{i:02}") for i in range(50)))
+        popped = await asyncio.gather(*(jobs.pop() for _ in range(50)))
+        assert sorted(popped) == [f"{i:02}" for i in range(50)]
+        assert len(gate.calls) <= 4
+        assert set(raw.keys()) == set()
+
+    run(test)
+
+
+def test_nothing_is_kept_of_a_loop_that_is_closed(here: Any) -> None:
+    library, options = CLIENTS[CLIENT]
+    loops = []
+
+    async def call(client: Any) -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await asyncio.gather(*(jobs.add(str(i)) for i in range(9)))
+        await client.connection_pool.disconnect()
+
+    client = Gate(None)
+    jobs = redset.aio.SortedSet[str](client, "jobs")
+
+    async def with_client() -> None:
+        client.client = here.client(library, awaited=True, **options)
+        try:
+            await call(client.client)
+        finally:
+            await (getattr(client.client, "aclose", None) or client.client.close)()
+
+    for _ in range(3):
+        asyncio.run(with_client())
+    client.client = None
+    gc.collect()
+    assert [loop() for loop in loops[:-1]] == [None, None]
+
+
+class Crowd:
+    """Tasks that consume one by one, each of which is cancelled now and then, until they have had so many items."""
+
+    def __init__(self, jobs: Any, verb: str, wanted: int) -> None:
+        self._jobs = jobs
+        self._verb = verb
+        self._wanted = wanted
+        self._random = random.Random(11)
+        self.delivered = Counter[str]()
+        self.cancelled = 0
+
+    async def consume(self) -> None:
+        while self.delivered.total() < self._wanted:
+            task = asyncio.create_task(getattr(self._jobs, self._verb)())
+            if self._random.random() < 0.3:
+                await asyncio.wait([task], timeout=self._random.random() * 0.004)
+                await end(task)
+            await asyncio.wait([task])
+            if task.cancelled():
+                self.cancelled += 1
+            elif task.exception() is None:
+                await self.have(task.result())
+
+    async def have(self, handed: Any) -> None:
+        if self._verb == "pop":
+            self.delivered[handed] += 1
+            return
+        self.delivered[handed.item] += 1
+        while True:
+            try:
+                await handed.ack()
+            except LeaseLost:
+                raise
+            except Exception:
+                continue
+            return
+
+
+async def end(task: "asyncio.Task[Any]") -> None:
+    """Again and again: in Python 3.11 a client that sends with `wait_for` can miss it."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=1)
+
+
+@pytest.mark.parametrize("verb", ["pop", "reserve"])
+def test_cancellations_and_lost_replies_together_lose_nothing(here: Any, raw: Any, state: RawSet, verb: str) -> None:
+    if not isinstance(here, Server):
+        pytest.skip("the proxy stands in front of a single server")
+    items = [f"item {number}" for number in range(1500)]
+    raw.zadd("jobs", dict.fromkeys(items, 1))
+    kinds = (Fault.LOST_COMMAND, Fault.LOST_REPLY, Fault.CUT_REPLY, Fault.LATE)
+    proxy = Proxy(here, repeats=1, chance=Chance(seed=12, one_in=12, kinds=kinds))
+
+    async def test() -> Crowd:
+        async with asyncio.timeout(50), gate_to(proxy) as gate:
+            crowd = Crowd(redset.aio.SortedSet[str](gate, "jobs"), verb, len(items))
+            await asyncio.gather(*(crowd.consume() for _ in range(24)))
+            return crowd
+
+    try:
+        crowd = asyncio.run(test())
+    finally:
+        proxy.deliver()
+        proxy.stop()
+
+    assert crowd.delivered == Counter(items)
+    assert state.is_empty()
+    assert crowd.cancelled > 20
+    assert proxy.faults > 20
