@@ -1,7 +1,9 @@
 """Calls of many tasks in one round trip: each has its own result or error, and who goes away touches nobody else."""
 
 import asyncio
+import contextlib
 import gc
+import itertools
 import random
 import weakref
 from collections import Counter
@@ -351,6 +353,28 @@ class TestErrors:
 
         run(test)
 
+    def test_ends_that_fail_together_may_each_be_asked_for_again_at_once(
+        self, run: Any, raw: Any, state: RawSet
+    ) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(6)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            gate.plan = [pass_on, pass_on, lose_reply, lose_call, lose_reply]
+
+            async def insist(reservation: Any) -> int:
+                for failures in itertools.count():
+                    with contextlib.suppress(ConnectionError):
+                        await reservation.ack()
+                        return failures
+                raise AssertionError
+
+            failures = await asyncio.gather(*map(insist, await jobs.reserve_many(6)))
+            assert failures == [0] + [3] * 5
+            assert len(gate.calls) == 6
+            assert state.is_empty()
+
+        run(test)
+
     def test_an_end_that_is_asked_for_again_while_it_is_under_way_is_one(
         self, run: Any, raw: Any, state: RawSet
     ) -> None:
@@ -423,8 +447,8 @@ class TestCancellation:
             else:
                 wake = sharing.Call.wake
 
-                def wake_and_cancel(call: sharing.Call) -> None:
-                    wake(call)
+                def wake_and_cancel(call: sharing.Call, *error: Any) -> None:
+                    wake(call, *error)
                     if call.position in who:
                         tasks[call.position].cancel()
 
@@ -520,6 +544,35 @@ class TestCancellation:
             await asyncio.wait(tasks)
             # The leader has its item.
             assert sorted(await jobs.take(9)) == ["1", "3", "4"]
+
+        run(test)
+
+    def test_tasks_that_are_cancelled_before_they_begin_leave_nobody_waiting(
+        self, run: Any, raw: Any, state: RawSet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Those of redset's own: to make a joint call, to repeat it, and to put something back."""
+        start = sharing.Gathering.run
+        cancelled = list[asyncio.Task[None]]()
+
+        def run_but_cancel(gathering: sharing.Gathering, *work: Any) -> None:
+            before = set(gathering._tasks)
+            start(gathering, *work)
+            (task,) = gathering._tasks - before
+            if len(cancelled) % 2 == 0:
+                task.cancel()
+            cancelled.append(task)
+
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(6)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            monkeypatch.setattr(sharing.Gathering, "run", run_but_cancel)
+            _, tasks, hold = await start_behind(gate, jobs, jobs.pop, *[jobs.pop] * 3)
+            tasks[0].cancel()
+            hold.release.set()
+            await asyncio.wait(tasks)
+            assert [task.cancelled() for task in tasks] == [True, False, False]
+            assert len(cancelled) == 3
+            assert await jobs.take(9) == ["1", "4", "5"]
 
         run(test)
 

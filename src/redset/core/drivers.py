@@ -5,9 +5,10 @@ generators that yield requests and are sent replies. Each driver only carries th
 """
 
 import asyncio
+import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from redset.core.callers import Caller, Callers, Turns
@@ -17,6 +18,8 @@ from redset.core.scripts import Script
 from redset.core.sharing import Call, Gathering, Joint, Line
 
 __all__ = ("AsyncDriver", "Driver")
+
+log = logging.getLogger("redset")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -200,17 +203,23 @@ class AsyncDriver:
         else:
             joint.deal(replies, handed[0] if handed else None)
 
-    async def put_back(self, joint: Joint) -> None:
-        caller, settle = joint.caller, joint.operation.settle
-        assert caller is not None
-        assert settle is not None
-        if not joint.nothing_was_received:
-            caller.number += 1
-            caller.owes = settle(joint.unreceived)
-        try:
-            await self._hold(_settle([caller], settle, self._name, self._callers))
-        finally:
-            joint.conclude()
+    def put_back(
+        self, operation: Operation[Any], caller: Caller, positions: Sequence[int]
+    ) -> Coroutine[Any, Any, None]:
+        assert operation.settle is not None
+        caller.number += 1
+        caller.owes = operation.settle(positions)
+        self._callers.leave_unsettled([caller])
+        return self._put_back_what_is_owed(operation.settle)
+
+    async def _put_back_what_is_owed(self, settle: Settle) -> None:
+        while caller := self._callers.to_settle():
+            try:
+                await self._hold(_settle_before(caller, settle, self._name, self._callers), patience=SETTLING)
+            except Exception as trouble:
+                # The next hand-out does it first, and says what is wrong if that goes on.
+                log.info("%s: what a cancelled call was handed is put back later: %s", self._name, trouble)
+                return
 
     def accept(self, caller: Caller) -> None:
         self._callers.accept([caller])

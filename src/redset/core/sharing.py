@@ -23,8 +23,10 @@ class Carrier(Protocol):
     async def carry(self, joint: "Joint") -> None:
         """Sends it, and has it deal out what comes of it."""
 
-    async def put_back(self, joint: "Joint") -> None:
-        """Puts back what nobody received."""
+    def put_back(
+        self, operation: Operation[Any], caller: Caller, positions: Sequence[int]
+    ) -> Coroutine[Any, Any, None]:
+        """Has ``caller`` owe that these rows of its hand-out are put back, and returns what does it."""
 
     def accept(self, caller: Caller) -> None:
         """All that this caller was handed was received."""
@@ -33,7 +35,7 @@ class Carrier(Protocol):
 class Call:
     """One task's operation, which goes out as a part of a joint one."""
 
-    __slots__ = ("answer", "joint", "operation", "position", "rows")
+    __slots__ = ("answer", "error", "joint", "operation", "position", "rows")
 
     def __init__(self, operation: Operation[Any], answer: "asyncio.Future[None]") -> None:
         self.operation = operation
@@ -48,13 +50,16 @@ class Call:
         self.position = position
         #: The rows that were handed out for it.
         self.rows: Sequence[int] = ()
+        #: What went wrong, for as long as it has not been raised: by then the joint call may be under way again.
+        self.error: BaseException | None = None
 
     def reply(self) -> Any:
         """Its part of the reply; when the joint call failed, an error of its own is raised."""
         joint = self.joint
         assert joint is not None
-        if joint.error is not None:
-            raise _one_more(joint.error) from joint.error.__cause__
+        error, self.error = self.error, None
+        if error is not None:
+            raise _one_more(error) from error.__cause__
         if self.operation.unanswered:
             self.operation.unanswered.call = None
         return joint.replies[self.position]
@@ -72,8 +77,9 @@ class Call:
     def is_awaited(self) -> bool:
         return not self.answer.done()
 
-    def wake(self) -> None:
+    def wake(self, error: BaseException | None = None) -> None:
         if not self.answer.done():
+            self.error = error
             self.answer.set_result(None)
 
     def leave(self) -> None:
@@ -93,18 +99,18 @@ class Joint:
     """Calls that go out as one."""
 
     __slots__ = (
+        "_caller",
         "_calls",
         "_carrier",
         "_gathering",
-        "_row_count",
         "_shared",
+        "_tries",
         "_undecided",
-        "caller",
+        "_unreceived",
         "concluded",
         "error",
         "operation",
         "replies",
-        "unreceived",
     )
 
     def __init__(self, calls: list[Call], gathering: "Gathering", carrier: Carrier) -> None:
@@ -113,12 +119,12 @@ class Joint:
         self._carrier = carrier
         self.replies: Sequence[Any] = ()
         self.error: BaseException | None = None
+        self._tries = 1
         #: Who was handed something, if there was something.
-        self.caller: Caller | None = None
+        self._caller: Caller | None = None
         #: How many parts of it may still be received or not; the rows of those that were not.
         self._undecided = 0
-        self._row_count = 0
-        self.unreceived: list[int] = []
+        self._unreceived: list[int] = []
         #: Done when all that was handed out has been received or put back.
         self.concluded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -140,20 +146,17 @@ class Joint:
     def is_awaited(self) -> bool:
         return any(call.is_awaited for call in self._calls)
 
-    @property
-    def nothing_was_received(self) -> bool:
-        return len(self.unreceived) == self._row_count
-
     def repeat(self) -> None:
         if self.error is not None or self.concluded.get_loop() is not asyncio.get_running_loop():
             self.error = None
-            self._gathering.run(self._carrier.carry(self))
+            self._tries = this = self._tries + 1
+            self._gathering.run(self._carrier.carry(self), lambda: self._end_unknown(this))
 
     def deal(self, replies: Sequence[Any], caller: Caller | None) -> None:
         """Deals out the replies; ``caller`` is who was handed something."""
         self.replies = replies
         if caller is not None:
-            self.caller = caller
+            self._caller = caller
             self._deal_rows()
         self._wake()
         # Calls and joint call would keep each other alive until the garbage collector comes.
@@ -162,42 +165,49 @@ class Joint:
             self._conclude()
 
     def _deal_rows(self) -> None:
+        start = 0
         for call, reply in zip(self._calls, self.replies, strict=True):
             if count := self._shared.rows(reply):
-                call.rows = range(self._row_count, self._row_count + count)
-                self._row_count += count
+                call.rows = range(start, start + count)
+                start += count
                 if call.is_awaited:
                     self._undecided += 1
                 else:
-                    self.unreceived += call.rows
+                    self._unreceived += call.rows
+
+    def _end_unknown(self, tries: int) -> None:
+        """Fails when a try has ended without a reply or an error: its task was cancelled before it began."""
+        if tries == self._tries and self.error is None and not self.replies:
+            self.fail(asyncio.CancelledError())
 
     def fail(self, error: BaseException) -> None:
         self.error = error
         self._wake()
-        self.conclude()
+        self._end()
 
     def _wake(self) -> None:
         for call in self._calls:
-            call.wake()
+            call.wake(self.error)
         if len(self._calls) > 1:
             self._gathering.expect_a_crowd()
 
     def decide(self, unreceived: Sequence[int] = ()) -> None:
         """Notes what became of one part; what was not received goes back when this is known of all, by one call."""
-        self.unreceived += unreceived
+        self._unreceived += unreceived
         self._undecided -= 1
         if not self._undecided:
             self._conclude()
 
     def _conclude(self) -> None:
-        if self.unreceived:
-            self._gathering.run(self._carrier.put_back(self))
+        if self._unreceived:
+            assert self._caller is not None
+            self._gathering.run(self._carrier.put_back(self.operation, self._caller, self._unreceived), self._end)
             return
-        if self.caller is not None:
-            self._carrier.accept(self.caller)
-        self.conclude()
+        if self._caller is not None:
+            self._carrier.accept(self._caller)
+        self._end()
 
-    def conclude(self) -> None:
+    def _end(self) -> None:
         if not self.concluded.done():
             self.concluded.set_result(None)
 
@@ -247,14 +257,25 @@ class Line:
         while self._size >= CHUNK or (self._gathered and not self._under_way):
             if calls := self._next():
                 self._under_way += 1
-                self._gathering.run(self._go(Joint(calls, self._gathering, self._carrier)))
+                self._carry(calls)
         if not self._under_way:
             self._start_soon()
 
-    async def _go(self, joint: Joint) -> None:
-        try:
-            await self._carrier.carry(joint)
-        finally:
+    def _carry(self, calls: list[Call]) -> None:
+        self._gathering.run(self._carry_on(calls), lambda: self._leave_but(calls))
+
+    async def _carry_on(self, calls: list[Call]) -> None:
+        """Has calls made as one, and then those that have gathered by then, as long as there are any."""
+        while calls:
+            await self._carrier.carry(Joint(calls, self._gathering, self._carrier))
+            # Those who have just been answered may ask the next thing in this turn of the event loop.
+            await asyncio.sleep(0)
+            calls = self._next() if self._under_way == 1 else []
+
+    def _leave_but(self, calls: list[Call]) -> None:
+        if left := [call for call in calls if call.joint is None and call.is_awaited]:
+            self._carry(left)
+        else:
             self.leave()
 
     def _next(self) -> list[Call]:
@@ -301,11 +322,16 @@ class Gathering:
         line.gather(call, size)
         return call
 
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Has a task do what nobody in particular waits for."""
+    def run(self, work: Coroutine[Any, Any, None], then: Callable[[], None]) -> None:
+        """Has a task do what nobody in particular waits for. One that is cancelled at once has not even begun."""
         task = asyncio.get_running_loop().create_task(work, name="redset")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def done(task: "asyncio.Task[None]") -> None:
+            self._tasks.discard(task)
+            then()
+
+        task.add_done_callback(done)
 
     def soon(self, do: Callable[[], None]) -> None:
         """When all who are to be woken now have gone on."""
