@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from redset.core.adding import Adding, Rule, Score
 from redset.core.definition import Definition, exponential_backoff, seconds
 from redset.core.items import Items, Key, read_score, written_score
-from redset.core.operations import Operation, Plan, in_chunks, only, then
+from redset.core.operations import Operation, Plan, Rows, in_chunks, only, positions, then
 from redset.core.scripts import Script
 
 __all__ = ("BasePeriodic", "Planned", "Scheduling")
@@ -53,12 +53,13 @@ class Planned(NamedTuple):
 class Scheduling(Adding[T]):
     """Adding to one periodic set, in any of the ways there are; what is there already keeps its place."""
 
-    __slots__ = ("_jitter", "_planned_keys", "_schedule_keys")
+    __slots__ = ("_jitter", "_planned_keys", "_schedule_keys", "_schedules")
 
     def __init__(self, definition: Definition[T], jitter: float) -> None:
         super().__init__(definition)
         keys = definition.keys
         self._jitter = jitter
+        self._schedules = Rows(1, self.width + 1, positions)
         self._schedule_keys = (keys.waiting, keys.wake, keys.waiters, keys.leased, keys.values)
         self._planned_keys = (keys.waiting, keys.leased, keys.values)
 
@@ -77,7 +78,7 @@ class Scheduling(Adding[T]):
             new = set(map(int, reply.split()))
             return [position in new for position in range(len(items))]
 
-        return Operation(SCHEDULE, self._schedule_keys, rows, read, recorded=True)
+        return Operation(SCHEDULE, self._schedule_keys, rows, read, recorded=True, shared=self._schedules)
 
     def schedule_many(self, iterables: Iterable[Iterable[T]], interval: Seconds[T], first: Seconds[T]) -> Plan[int]:
         """Adds all items, 1,000 a call, and counts those that were new."""

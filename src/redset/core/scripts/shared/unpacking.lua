@@ -1,4 +1,5 @@
 -- What `packing` packed: two lists.
+-- include packing
 local function unpacked(packed)
     if cmsgpack_there then return cmsgpack.unpack(packed) end
     local count, lengths, text = string.match(packed, '^(%d+)([^\n]*)\n(.*)$')
