@@ -1,0 +1,60 @@
+"""What the examples share: processes that end with the one that started them, and sets of which nothing is left."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import Process
+from typing import Any, NoReturn
+
+__all__ = ("cleared", "left", "run", "running")
+
+
+def run(main: Callable[[], bool]) -> NoReturn:
+    """Runs ``main`` and exits: 0 when it says that all is right, 1 when not, 130 after a Ctrl-C."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(not main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@contextmanager
+def running(*processes: Process) -> Iterator[None]:
+    """Has the processes run while the block does, and ends those that still do then.
+
+    They do not hear a Ctrl-C: this process does, and ends them.
+    """
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for process in processes:
+        process.start()
+    signal.signal(signal.SIGINT, heard)
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
+
+
+@contextmanager
+def cleared(*sets: Any) -> Iterator[None]:
+    """Has the sets be empty at first, and leaves nothing of them on the server."""
+    for each in sets:
+        each.clear()
+    try:
+        yield
+    finally:
+        for each in sets:
+            # When this is answered, the server has done the last that an ended process had sent, which could add again.
+            each.redis.ping()
+            each.clear()
+            # Clearing keeps the last fencing token for later users of the name; of this one there are none.
+            each.redis.delete(f"{{{each.name}}}:token")
+
+
+def left(items: Any) -> int:
+    """How many items of a set are not finished: they wait, now or after a backoff, or somebody has them."""
+    stats = items.stats()
+    return int(stats.waiting + stats.leased + stats.expired + stats.delayed + stats.parked)
