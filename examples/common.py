@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import Process
 from typing import Any, NoReturn
@@ -39,19 +39,22 @@ def running(*processes: Process) -> Iterator[None]:
 
 
 @contextmanager
-def cleared(*sets: Any) -> Iterator[None]:
-    """Has the sets be empty at first, and leaves nothing of them on the server."""
+def cleared(*sets: Any, others: Sequence[str] = ()) -> Iterator[None]:
+    """Has the sets, and other keys, be empty at first, and leaves nothing of them on the server."""
+    client = sets[0].redis
+    for key in others:
+        client.delete(key)
     for each in sets:
         each.clear()
     try:
         yield
     finally:
+        # When this is answered, the server has done the last that an ended process had sent, which could add again.
+        client.ping()
         for each in sets:
-            # When this is answered, the server has done the last that an ended process had sent, which could add again.
-            each.redis.ping()
             each.clear()
-            # Clearing keeps the last fencing token for later users of the name; of this one there are none.
-            each.redis.delete(f"{{{each.name}}}:token")
+        # Clearing keeps the last fencing token for later users of the name; of these there are none.
+        client.delete(*others, *(f"{{{each.name}}}:token" for each in sets))
 
 
 def left(items: Any) -> int:

@@ -140,8 +140,7 @@ def main() -> bool:
     hosts, pages = scheduled_hosts(client), [pages_of(client, host) for host in web.hosts]
     workers = {name: Process(target=work, args=(name,)) for name in map("worker {}".format, range(options.workers))}
     killed = ""
-    with cleared(hosts, *pages), running(*workers.values()):
-        client.delete(TITLES)
+    with cleared(hosts, *pages, others=[TITLES]), running(*workers.values()):
         web.start()
         pages[0].add(web.url(0))
         hosts.add(web.hosts[0])
@@ -152,7 +151,6 @@ def main() -> bool:
         letters = [letter for each in pages for letter in each.dead_letters]
         done = sum(each.stats().done for each in pages)
         stored = client.hlen(TITLES)
-        client.delete(TITLES)
 
     for letter in letters:
         print(f"dead letter after attempt {letter.attempts}: {letter.item}: {letter.reason}")
