@@ -25,15 +25,15 @@ def running(*processes: Process) -> Iterator[None]:
 
     They do not hear a Ctrl-C: this process does, and ends them.
     """
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # which they inherit
     for process in processes:
         process.start()
-    signal.signal(signal.SIGINT, heard)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         yield
     finally:
         for process in processes:
-            process.terminate()
+            process.kill()  # A SIGTERM that reaches a process just forked, with a handler for it, can be lost.
         for process in processes:
             process.join()
 

@@ -3,9 +3,9 @@
     python examples/foreign_producer.py
 
 Shows: orders come from node (foreign_producer.js) and from the shell (foreign_producer.sh, by redis-cli or valkey-cli);
-from both or whichever is installed. Neither needs redset: an item is a member of the sorted set that has the set's name.
-This set has a key, so each member has a value too, here JSON, in the hash `{name}:values`. It is set before the member
-is added, or a consumer could meet the one without the other.
+from both or whichever is installed. Neither needs redset: an item is a member of the sorted set with the name of the
+set. This set has a key, so each member has a value too, here JSON, in the hash `{name}:values`. It is set before the
+member is added, or a consumer could meet the one without the other.
 
 Expect: each order once, though each is added twice, since the set remembers what was done; and within 0.3 s. (redset's
 own `add` wakes a consumer within a millisecond. For a plain ZADD it looks five times a second.)
