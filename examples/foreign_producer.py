@@ -42,7 +42,8 @@ def main() -> bool:
         sys.exit("neither node nor redis-cli nor valkey-cli is installed")
     with cleared(orders), ExitStack() as stack:
         for command in commands:
-            stack.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+            stack.callback(process.kill)
         return received(orders, ORDERS * len(commands))
 
 
