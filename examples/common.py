@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from multiprocessing import Process
 from typing import Any, NoReturn
 
-__all__ = ("cleared", "left", "run", "running")
+__all__ = ("cleared", "deaf_to_interrupts", "left", "run", "running")
 
 
 def run(main: Callable[[], bool]) -> NoReturn:
@@ -20,21 +20,29 @@ def run(main: Callable[[], bool]) -> NoReturn:
 
 
 @contextmanager
-def running(*processes: Process) -> Iterator[None]:
-    """Has the processes run while the block does, and ends those that still do then.
-
-    They do not hear a Ctrl-C: this process does, and ends them.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # which they inherit
-    for process in processes:
-        process.start()
+def deaf_to_interrupts() -> Iterator[None]:
+    """Processes that are started in here never hear a Ctrl-C; this one hears it afterwards."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         yield
     finally:
-        for process in processes:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
+@contextmanager
+def running(*processes: Process) -> Iterator[None]:
+    """Has the processes run while the block does, and ends those that still do then."""
+    started: list[Process] = []
+    try:
+        with deaf_to_interrupts():
+            for process in processes:
+                process.start()
+                started.append(process)
+        yield
+    finally:
+        for process in started:
             process.kill()  # A SIGTERM that reaches a process just forked, with a handler for it, can be lost.
-        for process in processes:
+        for process in started:
             process.join()
 
 

@@ -12,16 +12,19 @@ own `add` wakes a consumer within a millisecond. For a plain ZADD it looks five 
 """
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
 import redset
-from common import cleared, run
+from common import cleared, deaf_to_interrupts, run
 
 ORDERS = 3  # of each producer
 LATEST = 0.3  # seconds
@@ -41,10 +44,22 @@ def main() -> bool:
     if not commands:
         sys.exit("neither node nor redis-cli nor valkey-cli is installed")
     with cleared(orders), ExitStack() as stack:
-        for command in commands:
-            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL))
-            stack.callback(process.kill)
+        with deaf_to_interrupts():
+            for command in commands:
+                stack.enter_context(running(command))
         return received(orders, ORDERS * len(commands))
+
+
+@contextmanager
+def running(command: list[str]) -> Iterator[None]:
+    """Has the command run while the block does, and ends it then, with all that it has started."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # It has ended itself.
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def received(orders: redset.SortedSet[Order], expected: int) -> bool:
