@@ -1,6 +1,6 @@
 """Producers in other languages: whatever can send a ZADD can add to a set, and a waiting consumer notices.
 
-    python examples/foreign_producer.py
+    python examples/foreign_producer.py [--latest 0.3]
 
 Shows: orders come from node (foreign_producer.js) and from the shell (foreign_producer.sh, by redis-cli or valkey-cli);
 from both or whichever is installed. Neither needs redset: an item is a member of the sorted set with the name of the
@@ -11,6 +11,7 @@ Expect: each order once, though each is added twice, since the set remembers wha
 own `add` wakes a consumer within a millisecond. For a plain ZADD it looks five times a second.)
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -27,7 +28,6 @@ import redset
 from common import cleared, deaf_to_interrupts, run
 
 ORDERS = 3  # of each producer
-LATEST = 0.3  # seconds
 
 
 class Order(TypedDict):
@@ -36,6 +36,7 @@ class Order(TypedDict):
 
 
 def main() -> bool:
+    options = arguments()
     client = redset.connect()
     orders: redset.SortedSet[Order] = redset.SortedSet(
         client, "example-orders", serializer=json, key=lambda order: order["id"], remember=3600
@@ -47,7 +48,7 @@ def main() -> bool:
         with deaf_to_interrupts():
             for command in commands:
                 stack.enter_context(running(command))
-        return received(orders, ORDERS * len(commands))
+        return received(orders, ORDERS * len(commands), options.latest)
 
 
 @contextmanager
@@ -62,17 +63,17 @@ def running(command: list[str]) -> Iterator[None]:
         process.wait()
 
 
-def received(orders: redset.SortedSet[Order], expected: int) -> bool:
+def received(orders: redset.SortedSet[Order], expected: int, latest: float) -> bool:
     """Whether as many orders come as were sent, and in time."""
     ids, late = [], 0
     for reservation in orders.consume(wait=2):  # None, the default, would wait for ever
         order, delay = reservation.item, time.time() - reservation.item["sent"]
         print(f"{order['id']} was received {1000 * delay:.0f} ms after it was sent")
         ids.append(order["id"])
-        late += delay > LATEST
+        late += delay > latest
     print(f"orders received, of {expected}: {len(set(ids))}")
     print(f"received twice (must be 0): {len(ids) - len(set(ids))}")
-    print(f"later than {LATEST} s (must be 0): {late}")
+    print(f"later than {latest:g} s (must be 0): {late}")
     return len(ids) == len(set(ids)) == expected and not late
 
 
@@ -91,6 +92,12 @@ def producers(client: Any) -> list[list[str]]:
     if cli := shutil.which("valkey-cli") or shutil.which("redis-cli"):
         found.append(["sh", str(here.with_suffix(".sh")), cli, *for_cli])
     return found
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--latest", type=float, default=0.3, help="after how many seconds an order may be received")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ EXAMPLES = [
     example("polling", "--seconds 2", "--seconds 1000"),
     example(
         "foreign_producer",
-        "",
+        "--latest 2",  # which is for a busy machine
         "",
         pytest.mark.skipif(NO_CLIENTS, reason="needs node, redis-cli or valkey-cli"),
     ),
