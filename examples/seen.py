@@ -1,0 +1,100 @@
+"""What was seen already: a set that all processes share, in which each item lives for its own time.
+
+    python examples/seen.py [--processes 3] [--events 2000] [--seconds 3]
+
+Shows two uses of an ExpiringSet:
+
+- events that are delivered several times, to any of several processes. `add_new` marks a batch and returns those that
+  nobody had marked, in one round trip: each event is new to exactly one process;
+- alerts that go off again and again, of which people want to hear only now and then: `add` is True when an alert is new
+  or its time is over. One that is seen meanwhile keeps its time, so it is heard again after that. (`touch` prolongs it:
+  then it would be heard again only when it has been quiet for as long.)
+
+Expect: how many events each process handled, alerts with their times, and a check of both.
+
+What is marked is not yet done: an event is lost when its process dies between marking and handling it, so this is "at
+most once". For work that must not be lost take a set that remembers, `SortedSet(…, remember=…)`: see scraper.py.
+"""
+
+import argparse
+import multiprocessing
+import random
+import time
+from collections import Counter
+from itertools import pairwise
+from multiprocessing import Process
+from multiprocessing.queues import SimpleQueue
+
+import redset
+from common import cleared, run, running
+
+BATCH = 100
+DELIVERIES = 3  # of each event
+MUTED = {"disk full": 0.5, "backup late": 1.0}  # for how many seconds
+
+
+def seen_events() -> redset.ExpiringSet[str]:
+    return redset.ExpiringSet(redset.connect(), "example-events", ttl=3600)
+
+
+def handle(deliveries: list[str], handled: "SimpleQueue[list[str]]") -> None:
+    """Handles the events that are new, and reports them."""
+    seen, new = seen_events(), []
+    for start in range(0, len(deliveries), BATCH):
+        new += seen.add_new(deliveries[start : start + BATCH])
+    handled.put(new)
+
+
+def main() -> bool:
+    options = arguments()
+    events_right = handle_events(options.processes, options.events)
+    return raise_alerts(options.seconds) and events_right
+
+
+def handle_events(processes: int, events: int) -> bool:
+    deliveries = DELIVERIES * [f"event {number}" for number in range(events)]
+    random.shuffle(deliveries)
+    handled: SimpleQueue[list[str]] = multiprocessing.SimpleQueue()
+    workers = [Process(target=handle, args=(deliveries[n::processes], handled)) for n in range(processes)]
+    seen = seen_events()
+    with cleared(seen), running(*workers):
+        reports = [handled.get() for _ in workers]
+        marked = len(seen)
+    times = Counter(event for report in reports for event in report)
+    print(f"{len(deliveries):,} deliveries; handled by each process: {', '.join(f'{len(one):,}' for one in reports)}")
+    print(f"handled in all, and marked as seen (must be {events:,}): {times.total():,}, {marked:,}")
+    print(f"handled twice (must be 0): {sum(count > 1 for count in times.values())}")
+    return times.total() == len(times) == marked == events
+
+
+def raise_alerts(seconds: float) -> bool:
+    muted: redset.ExpiringSet[str] = redset.ExpiringSet(redset.connect(), "example-alerts", ttl=60)
+    heard: dict[str, list[float]] = {alert: [] for alert in MUTED}
+    raised, began = 0, time.monotonic()
+    with cleared(muted):
+        while (now := time.monotonic() - began) < seconds:
+            for alert, ttl in MUTED.items():
+                raised += 1
+                if muted.add(alert, ttl=ttl):
+                    heard[alert].append(now)
+                    print(f"{now:.1f} s: {alert}, and not again for {muted.ttl(alert) or 0:.1f} s")
+            time.sleep(0.05)
+    print(f"{raised} alerts were raised, {sum(map(len, heard.values()))} heard")
+    early = [
+        alert for alert, times in heard.items() for one, next in pairwise(times) if next - one < 0.9 * MUTED[alert]
+    ]
+    missing = [alert for alert, times in heard.items() if len(times) < seconds // MUTED[alert] / 2]
+    print(f"heard too early, or not heard again (must be none): {', '.join(early + missing) or 'none'}")
+    return not (early or missing)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--processes", type=int, default=3)
+    parser.add_argument("--events", type=int, default=2000)
+    parser.add_argument("--seconds", type=float, default=3, help="for how long alerts are raised")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run(main)
