@@ -7,7 +7,9 @@ set -e
 for number in 1 2 3; do
     sleep 0.4
     sent=$(printf '%d.%06d' $("$@" TIME))
-    "$@" HSET '{example-orders}:values' "cli-$number" "{\"id\": \"cli-$number\", \"sent\": $sent}"
-    "$@" ZADD example-orders NX "$number" "cli-$number"
-    "$@" ZADD example-orders NX "$number" "cli-$number"
+    "$@" <<COMMANDS
+HSET {example-orders}:values cli-$number '{"id": "cli-$number", "sent": $sent}'
+ZADD example-orders NX $number cli-$number
+ZADD example-orders NX $number cli-$number
+COMMANDS
 done
