@@ -438,11 +438,10 @@ class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
 
     def interval(self, item: T | Key) -> float | None:
         """How many seconds lie between the ticks of ``item``; None when it is not there."""
-        planned = self._driver.perform(self._scheduling.planned(item))
-        return planned.interval if planned.there else None
+        return self._driver.perform(self._scheduling.planned(item)).interval
 
     def next_due(self, item: T | Key) -> float | None:
-        """When ``item`` falls due, in seconds since the epoch; None when it is not there, or somebody has it."""
+        """When ``item`` falls due, in seconds since the epoch; None when it is not there or somebody has it."""
         return self._driver.perform(self._scheduling.planned(item)).next_due
 
 

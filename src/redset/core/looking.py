@@ -35,7 +35,7 @@ class Looking(Generic[T]):
         self._keys = definition.keys
         self._items = definition.items
         # What looks at waiting items needs the values of a keyed set too.
-        self._waiting = (self._keys.waiting, self._keys.values) if self._items.valued else (self._keys.waiting,)
+        self._waiting = (self._keys.waiting, self._keys.values) if self._items.keyed else (self._keys.waiting,)
 
     def peek(self, position: int) -> Operation[T]:
         def read(reply: list[Any]) -> T:
@@ -130,7 +130,7 @@ class Looking(Generic[T]):
         return self._range(*ranks(start, stop))
 
     def _range(self, first: str, last: str) -> Operation[list[T]]:
-        verb = RANGE if self._items.valued else "ZRANGE"
+        verb = RANGE if self._items.keyed else "ZRANGE"
         return Operation(verb, self._waiting, (first, last), self._loaded)
 
     def _loaded(self, stored: list[Any]) -> list[T]:

@@ -35,7 +35,7 @@ class Removing(Generic[T]):
             return [position in removed for position in range(len(stored))]
 
         keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.leased, self._keys.deliveries, self._keys.parked)
-        if self._items.valued:
+        if self._set.valued:
             keys += (self._keys.dead, self._keys.values)
         return Operation(DISCARD, keys, stored, read, recorded=True)
 
