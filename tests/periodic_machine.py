@@ -102,7 +102,7 @@ class Model:
 
     def hand_out(self, num: int) -> list[tuple[str, float, int]]:
         """What goes out: name, score and number of the attempt."""
-        going = []
+        going: list[tuple[str, float, int]] = []
         for name in self.due():
             if len(going) == num:
                 break
@@ -388,7 +388,7 @@ class PeriodicMachine(RuleBasedStateMachine):
             every = self.model.intervals.get(name, EVERY) * BEAT if self.model.is_there(name) else None
             assert self.pollers[0].interval(redset.Key(name)) == every
             found = self.pollers[0].next_due(redset.Key(name))
-            assert found is due is None or found == pytest.approx(self.moment(due), abs=BEAT / 10)
+            assert found == (None if due is None else pytest.approx(self.moment(due), abs=BEAT / 10))
 
     @invariant()
     def the_counts_are_right(self) -> None:

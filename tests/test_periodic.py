@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -205,13 +205,14 @@ def test_the_asyncio_face_adds_from_an_asynchronous_iterable(face: Any, raw: Any
     ("wrong", "error"), [(0, ValueError), (-1, ValueError), (math.nan, ValueError), (math.inf, ValueError)]
 )
 def test_an_interval_is_positive_and_finite(face: Any, feeds: Any, raw: Any, wrong: float, error: Any) -> None:
-    for call in (
+    calls: list[Callable[[], Any]] = [
         lambda: feeds.add("a", interval=wrong),
         lambda: feeds.update(["a"], interval=wrong),
         lambda: feeds.update([], interval=wrong),
         lambda: feeds.update(["a"], interval=lambda item: wrong),
         lambda: face.PeriodicSet("feeds", wrong),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(error, match="interval"):
             call()
 
@@ -220,20 +221,22 @@ def test_an_interval_is_positive_and_finite(face: Any, feeds: Any, raw: Any, wro
 
 @conformance
 def test_what_is_no_number_is_refused_before_anything_is_sent(face: Any, feeds: Any, raw: Any) -> None:
-    for call in (
+    no_numbers: list[Callable[[], Any]] = [
         lambda: feeds.add("a", interval="60"),
         lambda: feeds.add("a", first="now"),
         lambda: feeds.update([], first="now"),
         lambda: face.PeriodicSet("feeds", "60"),
         lambda: face.PeriodicSet("feeds", EVERY, jitter="1"),
-    ):
+    ]
+    for call in no_numbers:
         with pytest.raises(TypeError):
             call()
-    for call in (
+    no_times: list[Callable[[], Any]] = [
         lambda: feeds.add("a", first=math.nan),
         lambda: face.PeriodicSet("feeds", EVERY, jitter=-1),
         lambda: face.PeriodicSet("feeds", EVERY, jitter=math.inf),
-    ):
+    ]
+    for call in no_times:
         with pytest.raises(ValueError):
             call()
 
@@ -452,7 +455,7 @@ def test_what_is_reserved_is_held_out_of_the_schedule_until_it_is_acked(
     assert (feeds.next_due("a"), feeds.interval("a")) == (None, 500.0), "somebody has it, and it is known still"
     reservation.ack()
     assert (len(feeds), feeds.next_due("a"), feeds.take(5)) == (1, started + 500, [])
-    assert state.fields("deliveries") == state.scores("leased") == {}
+    assert (state.fields("deliveries"), state.scores("leased")) == ({}, {})
 
 
 @conformance
