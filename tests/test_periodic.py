@@ -162,6 +162,7 @@ def test_many_are_added_at_once_each_with_its_own_interval_and_beginning(feeds: 
     assert len(feeds) == 2500
     assert [feeds.interval(item) for item in ("0", "7", "2499")] == [1.0, 8.0, 2500.0]
     assert [feeds.next_due(item) for item in ("0", "2499")] == [0.0, 2499.0]
+    assert intervals(raw) == {item.encode(): b"%d.0\n" % (int(item) + 1) for item in numbers}
     assert feeds.update() == feeds.update([]) == 0
 
 
