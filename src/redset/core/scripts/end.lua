@@ -39,9 +39,7 @@ local function common_case()
         met[item] = true
     end
     redis.call('ZREM', leased, unpack(items))
-    local planned = {}
-    for i = 1, interval and #items or 0 do planned[i] = string.match(known[i], '%S+$') end
-    finish(items, planned)
+    finish(items, planned_of(known, #items))
     return answer('0 0 ' .. clock)
 end
 local reply = only_acks and common_case()

@@ -163,9 +163,7 @@ local function common_case()
     remove_next(#items)
     if #acks > 0 then
         redis.call('ZREM', leased, unpack(acks))
-        local planned = {}
-        for i = 1, interval and #acks or 0 do planned[i] = string.match(known[i], '%S+$') end
-        finish(acks, planned)
+        finish(acks, planned_of(known, #acks))
     end
     if lease > 0 then
         local leased_rows, first, deadline = lease_out(rows, known, #acks)
