@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from measure import Comparison, Side
-from stage import BARE, KEYED, REDSET, Kind, Stage
+from stage import BARE, KEYED, PERIODIC, REDSET, Kind, Stage
 
 __all__ = ("BENCHMARKS", "Benchmark")
 
@@ -321,6 +321,41 @@ def remember_ack(stage: Stage) -> Comparison:
 @benchmark("remember-digest-ack-100", "time", calls=ACKS, taken_by_each=100)
 def remember_digest_ack(stage: Stage) -> Comparison:
     return remember_ack_100(stage, digest=True)
+
+
+# What is periodic: compared with a scheduled set, which plans nothing.
+
+
+@benchmark("periodic-add", "scheduled")
+def periodic_add(stage: Stage) -> Comparison:
+    return Comparison("scheduled", bare=Side(REDSET, stage.set().add), redset=Side(PERIODIC, stage.periodic().add))
+
+
+@benchmark("periodic-pop", "scheduled", taken_by_each=1)
+def periodic_pop(stage: Stage) -> Comparison:
+    scheduled, periodic = stage.set(), stage.periodic()
+    return Comparison(
+        "scheduled", bare=Side(REDSET, lambda _: scheduled.pop()), redset=Side(PERIODIC, lambda _: periodic.pop())
+    )
+
+
+def periodic_take(stage: Stage, number: int) -> Comparison:
+    scheduled, periodic = stage.set(), stage.periodic()
+    return Comparison(
+        "scheduled",
+        bare=Side(REDSET, lambda _: scheduled.take(number)),
+        redset=Side(PERIODIC, lambda _: periodic.take(number)),
+    )
+
+
+@benchmark("periodic-take-100", "scheduled", calls=60, taken_by_each=100)
+def periodic_take_100(stage: Stage) -> Comparison:
+    return periodic_take(stage, 100)
+
+
+@benchmark("periodic-take-1000", "scheduled", calls=10, taken_by_each=1000)
+def periodic_take_1000(stage: Stage) -> Comparison:
+    return periodic_take(stage, 1000)
 
 
 @benchmark("in", "time", waiting=300)

@@ -14,7 +14,7 @@ import redset.aio
 from redset.core.keys import Keys
 from redset.serializers import JSONSerializer
 
-__all__ = ("BARE", "FACES", "KEYED", "REDSET", "WIRES", "Face", "Kind", "Stage", "Wire")
+__all__ = ("BARE", "FACES", "KEYED", "PERIODIC", "REDSET", "WIRES", "Face", "Kind", "Stage", "Wire")
 
 Kind: TypeAlias = Literal["sorted", "time", "scheduled"]
 Face: TypeAlias = Literal["blocking", "asyncio"]
@@ -23,7 +23,7 @@ Wire: TypeAlias = Literal["plain", "json"]
 FACES: tuple[Face, ...] = get_args(Face)
 WIRES: tuple[Wire, ...] = get_args(Wire)
 
-BARE, REDSET, KEYED = "bare", "redset", "keyed"
+BARE, REDSET, KEYED, PERIODIC = "bare", "redset", "keyed", "periodic"
 _WAITING, _IDENTITIES, _VALUES = "waiting", "identities", "values"
 
 _SETS: dict[tuple[Kind, Face], Callable[..., Any]] = {
@@ -62,6 +62,11 @@ class Stage:
     def keyed(self, **options: Any) -> Any:
         """The same as a keyed set, of which the identities are what is stored of a plain item."""
         return self._set(KEYED, key=self.identity, **options)
+
+    def periodic(self) -> Any:
+        """The same items as things to be done every hour."""
+        made_by = redset.PeriodicSet if self.face == "blocking" else redset.aio.PeriodicSet
+        return made_by(self.client, PERIODIC, 3600, serializer=self.serializer)
 
     def _set(self, name: str, **options: Any) -> Any:
         return _SETS[self.kind, self.face](self.client, name, serializer=self.serializer, **options)

@@ -23,6 +23,8 @@ class KeyedRawSet(RawSet):
     """The keys of a set that is keyed, or remembers, or both, as they are on the server."""
 
     TYPES = TYPES | {"values": b"hash", "done": b"zset"}
+    #: Seconds that the record of a call lives.
+    RECORD_LIFE = 600
 
     def __init__(self, raw: Any, name: str) -> None:
         super().__init__(raw, name)
@@ -47,7 +49,7 @@ class KeyedRawSet(RawSet):
             name = self._named.get(key)
             if name is None:
                 assert key.startswith(self._keys.call_prefix), f"nobody knows the key {key!r}"
-                assert 0 < self._raw.ttl(key) <= 600, f"the record {key!r} does not end by itself"
+                assert 0 < self._raw.ttl(key) <= self.RECORD_LIFE, f"the record {key!r} does not end by itself"
             else:
                 assert self._raw.type(key) == self.TYPES[name], f"{name} is a {self._raw.type(key)!r}"
                 if name == "done":

@@ -24,7 +24,7 @@ from redset.core.endings import Endings
 from redset.core.items import Key
 from redset.core.operations import CHUNK
 from redset.core.paging import Stretch
-from redset.core.periodic import BasePeriodic
+from redset.core.periodic import BasePeriodic, ScheduleMany
 from redset.exceptions import LeaseLost
 from redset.locks import AsyncLock as Lock
 from redset.reservations import BaseReservation, DeadLetter, Delivery, Stats
@@ -171,7 +171,9 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T]):
     async def update(
         self, *iterables: Iterable[T] | AsyncIterable[T], score: float | Callable[[T], float] | None = None
     ) -> int:
-        update = Update(self._adding, score)
+        return await self._follow_update(Update(self._adding, score), iterables)
+
+    async def _follow_update(self, update: Update[T], iterables: Iterable[Iterable[T] | AsyncIterable[T]]) -> int:
         for iterable in iterables:
             if isinstance(iterable, AsyncIterable):
                 async for items in _in_chunks(iterable, update):
@@ -381,15 +383,14 @@ class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
 
     async def update(  # type: ignore[override]
         self,
-        *iterables: Iterable[T],
+        *iterables: Iterable[T] | AsyncIterable[T],
         interval: float | Callable[[T], float] | None = None,
         first: float | Callable[[T], float] | None = None,
     ) -> int:
-        return await self._driver.follow(self._scheduling.schedule_many(iterables, interval, first))
+        return await self._follow_update(ScheduleMany(self._scheduling, interval, first), iterables)
 
     async def interval(self, item: T | Key) -> float | None:
-        planned = await self._driver.perform(self._scheduling.planned(item))
-        return planned.interval if planned.there else None
+        return (await self._driver.perform(self._scheduling.planned(item))).interval
 
     async def next_due(self, item: T | Key) -> float | None:
         return (await self._driver.perform(self._scheduling.planned(item))).next_due

@@ -685,7 +685,8 @@ class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
     a nack has it tried again after the backoff without disturbing the rhythm. All by the server's clock: when that is
     set back, an item stays planned for when it was.
 
-    Otherwise it is a :class:`ScheduledSet`; scores are the next ticks, in seconds since the epoch.
+    Otherwise it is a :class:`ScheduledSet`; scores are the next ticks, in seconds since the epoch. Another program that
+    adds to it with ZADD plans the next tick of an item, whether it is there or not.
 
     :param interval: seconds between two ticks of an item that has no interval of its own.
     :param scorer: a callable that is given the item and returns its first tick, in seconds since the epoch. Default:
@@ -707,6 +708,8 @@ class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
         self, item: T, interval: float | None = None, first: float | None = None
     ) -> bool:
         """Adds ``item``; True when it was not there, neither waiting nor in work. What is there keeps its place.
+
+        One that is dead is new.
 
         :param interval: seconds between its ticks; a new one applies from its next tick on. Default: what it has
             already, or else that of the set.
@@ -732,11 +735,10 @@ class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
 
     def interval(self, item: T | Key) -> float | None:
         """How many seconds lie between the ticks of ``item``; None when it is not there."""
-        planned = self._driver.perform(self._scheduling.planned(item))
-        return planned.interval if planned.there else None
+        return self._driver.perform(self._scheduling.planned(item)).interval
 
     def next_due(self, item: T | Key) -> float | None:
-        """When ``item`` falls due, in seconds since the epoch; None when it is not there, or somebody has it."""
+        """When ``item`` falls due, in seconds since the epoch; None when it is not there or somebody has it."""
         return self._driver.perform(self._scheduling.planned(item)).next_due
 
 

@@ -185,8 +185,11 @@ class Update(Generic[T]):
         """Adds ``items``, and holds no more than a chunk of them. What they raise passes through, with a note."""
         with self.noting_errors():
             for chunk in in_chunks(items):
-                self.new += yield self._adding.count_new(chunk, self._score, self._rule)
+                self.new += yield self._count_new(chunk)
                 self.sent += len(chunk)
+
+    def _count_new(self, items: Sequence[T]) -> Operation[int]:
+        return self._adding.count_new(items, self._score, self._rule)
 
     @contextmanager
     def noting_errors(self) -> Iterator[None]:

@@ -75,7 +75,7 @@ class Algebra(Generic[T]):
         return result
 
     def _loaded(self, rows: list[Row]) -> list[T]:
-        values = [row[1] for row in rows] if self._items.valued else None
+        values = [row[1] for row in rows] if self._items.keyed else None
         items, broken = self._items.load_all([row[0] for row in rows], values)
         for error in broken.values():
             raise error

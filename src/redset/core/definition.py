@@ -75,7 +75,7 @@ class Definition(Generic[T]):
     @property
     def memory(self) -> str:
         """Whether it is keyed, how long it remembers, and whether by a hash, as the scripts take it."""
-        return f"{int(self.items.valued)} {self.remember!r} {int(self.digest)}" if self.extended else "0 0 0"
+        return f"{int(self.items.keyed)} {self.remember!r} {int(self.digest)}" if self.extended else "0 0 0"
 
     @property
     def finishing(self) -> str:
@@ -83,9 +83,14 @@ class Definition(Generic[T]):
         return f"{self.memory} {self.interval or 0!r}"
 
     @property
+    def valued(self) -> bool:
+        """Whether something is kept beside an item: its value, its interval, or both."""
+        return self.items.keyed or self.interval > 0
+
+    @property
     def extended(self) -> bool:
-        """Whether it is keyed or remembers, and so has keys of its own for that."""
-        return self.items.valued or self.remember > 0
+        """Whether it is keyed, periodic or remembers, and so has keys of its own for that."""
+        return self.valued or self.remember > 0
 
 
 def exponential_backoff(attempt: int) -> float:

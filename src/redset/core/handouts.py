@@ -170,7 +170,7 @@ class HandOuts(Generic[T, Res]):
             self._all_keys += (keys.values, keys.done)
         limits = f"{definition.max_attempts} {definition.max_dead}"
         self._options = {waits: f"{limits} {int(waits)} {definition.finishing}" for waits in (False, True)}
-        self._portions = (Portions(2, definition.items.valued), Portions(3, definition.items.valued))
+        self._portions = (Portions(2, definition.items.keyed), Portions(3, definition.items.keyed))
 
     def pop(self, wait: float | None, *, last: bool = False) -> Plan[T]:
         for item in (yield from self.take(1, wait, last=last)):

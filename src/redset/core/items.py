@@ -57,7 +57,7 @@ class Items(Generic[T]):
     its value; an identity without a value, added by somebody who gave none, is loaded as the identity itself.
     """
 
-    __slots__ = ("_dumps", "_key", "_loads", "_makes_text", "_name", "keyed", "valued")
+    __slots__ = ("_dumps", "_key", "_loads", "_makes_text", "_name", "keyed")
 
     def __init__(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> None:
         self._name = name
@@ -65,8 +65,7 @@ class Items(Generic[T]):
         self._loads: Callable[[str | bytes], T] = getattr(serializer, "loads", PLAIN.loads)
         self._makes_text: bool | None = None
         self._key = key
-        #: Whether identity and value are told apart, and whether values stand beside what waits.
-        self.keyed = self.valued = key is not None
+        self.keyed = key is not None
 
     def identity(self, item: T | Key) -> bytes:
         """The bytes by which ``item`` is told from others; what the serializer or the key raises passes through."""
@@ -133,8 +132,8 @@ class Items(Generic[T]):
         raise TypeError(f"the serializer made {stored!r} of the item {item!r}; its dumps must return str or bytes")
 
     def values_behind(self, rows: list[Any]) -> list[bytes | None] | None:
-        """Takes the list of values off the end of ``rows``, where the server puts it on sets that have them."""
-        return rows.pop() if self.valued else None
+        """Takes the list of values off the end of ``rows``, where the server puts it on keyed sets; None on others."""
+        return rows.pop() if self.keyed else None
 
     def own_value(self, value: bytes | None) -> bytes | None:
         """What the serializer made of the item, out of what stands in the values."""
@@ -146,10 +145,16 @@ class Items(Generic[T]):
         :raises DeserializationError: when the serializer cannot load it; carries the bytes.
         """
         try:
-            return self._load_valued(stored, value) if self.valued else self._load(stored)
+            return self._load_valued(stored, value) if self.keyed else self._load(stored)
         except Exception as error:
-            raw = stored if value is None else value
-            raise DeserializationError(self._name, raw, f"{type(error).__name__}: {error}") from error
+            raise DeserializationError(
+                self._name, self.raw(stored, value), f"{type(error).__name__}: {error}"
+            ) from error
+
+    def raw(self, stored: bytes, value: bytes | None) -> bytes:
+        """What is loaded, or cannot be: the item as stored, or on a keyed set its value."""
+        own_value = self.own_value(value)
+        return stored if own_value is None else own_value
 
     def load_all(
         self, stored: Sequence[bytes], values: Sequence[bytes | None] | None

@@ -46,8 +46,8 @@ class Keys:
         self.dead = f"{prefix}dead".encode()
         #: HASH, item -> "attempts score reason": what is known of each member of `dead`, and of nothing else.
         self.letters = f"{prefix}letters".encode()
-        #: HASH, keyed sets only: identity -> newest value. One field for each identity in any of the states above, if
-        #: its value was ever given, and for no other.
+        #: HASH, keyed and periodic sets only: identity -> newest value; periodic: "interval\nvalue", where either
+        #: may be missing. One field for each identity in any of the states above, if that was given, and for no other.
         self.values = f"{prefix}values".encode()
         #: ZSET, sets that remember only: finished item, or a hash of it -> until when it is remembered.
         self.done = f"{prefix}done".encode()

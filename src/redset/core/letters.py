@@ -44,7 +44,7 @@ class Letters(Generic[T]):
 
     def _reading(self, start: int | None, stop: int | None, read: Callable[[list[bytes]], R]) -> Operation[R]:
         keys: tuple[bytes, ...] = (self._keys.dead, self._keys.letters)
-        if self._items.valued:
+        if self._items.keyed:
             keys += (self._keys.values,)
         return Operation(READ, keys, ranks(start, stop), read)
 
@@ -86,7 +86,7 @@ class Letters(Generic[T]):
             self._keys.wake,
             self._keys.waiters,
         )
-        if self._items.valued:
+        if self._set.valued:
             keys += (self._keys.values,)
         return Operation(END, keys, args, read, recorded=True)
 
@@ -105,7 +105,7 @@ class Letters(Generic[T]):
             item = None
         return DeadLetter(
             item=item,
-            raw=stored if value is None else value,
+            raw=self._items.raw(stored, value),
             reason=reason.decode(errors="replace"),
             died_at=float(died_at),
             attempts=int(attempts),

@@ -36,7 +36,7 @@ class Looking(Generic[T]):
         self._keys = definition.keys
         self._items = definition.items
         # What looks at waiting items needs the values of a keyed set too.
-        self._waiting = (self._keys.waiting, self._keys.values) if self._items.valued else (self._keys.waiting,)
+        self._waiting = (self._keys.waiting, self._keys.values) if self._items.keyed else (self._keys.waiting,)
 
     def peek(self, position: int) -> Operation[T]:
         def read(reply: list[Any]) -> T:
@@ -145,7 +145,7 @@ class Looking(Generic[T]):
         return self._range(*ranks(start, stop))
 
     def _range(self, first: str, last: str) -> Operation[list[T]]:
-        verb = RANGE if self._items.valued else "ZRANGE"
+        verb = RANGE if self._items.keyed else "ZRANGE"
         return Operation(verb, self._waiting, (first, last), lambda reply: self._items.load_looked_at(reply, 1))
 
     def stats(self) -> Operation[Stats]:

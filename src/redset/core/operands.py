@@ -45,7 +45,7 @@ class Side(NamedTuple):
     @property
     def values(self) -> bytes | None:
         """The key of the values, where an item has one beside its identity."""
-        return self.definition.keys.values if self.definition.items.valued else None
+        return self.definition.keys.values if self.definition.items.keyed else None
 
     def which(self, identities: Sequence[bytes]) -> Operation[list[bytes]]:
         """Which of these wait here."""

@@ -50,7 +50,7 @@ class Paging(Generic[T]):
         self._set = definition
         self._items = definition.items
         self._keys: tuple[bytes, ...] = (definition.keys.waiting,)
-        if definition.items.valued:
+        if definition.items.keyed:
             self._keys += (definition.keys.values,)
 
     def items(self, stretch: Stretch = ALL) -> Operation[Page[T]]:
@@ -74,7 +74,7 @@ class Paging(Generic[T]):
             keys=self._keys,
             direction="backward" if stretch.reverse else "forward",
             shape=shape,
-            marks=MARKS if limit is None and not self._items.valued else 0,
+            marks=MARKS if limit is None and not self._items.keyed else 0,
             load=load,
         )
         return course.page(limit, written_bounds(stretch.min, stretch.max, stretch.inclusive), is_first=True)

@@ -2,15 +2,16 @@
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from redset.core.adding import Adding, Rule, Score
+from redset.core.adding import Adding, Rule, Score, Update
 from redset.core.definition import Definition, exponential_backoff, seconds
 from redset.core.items import Items, Key, read_score, written_score
-from redset.core.operations import Operation, Plan, Rows, in_chunks, only, positions, then
+from redset.core.operations import Operation, Plan, Rows, only, positions, then
 from redset.core.scripts import Script
 
-__all__ = ("BasePeriodic", "Planned", "Scheduling")
+__all__ = ("BasePeriodic", "Planned", "ScheduleMany", "Scheduling")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,16 +24,9 @@ Seconds = float | Callable[[T], float] | None
 
 
 class PeriodicItems(Items[T]):
-    """Items whose value has their own interval in front: ``b"interval\\nvalue"``, where either may be missing."""
+    """Items whose value, on a keyed set, has their own interval in front: ``b"interval\\nvalue"``."""
 
     __slots__ = ()
-
-    def __init__(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> None:
-        super().__init__(name, serializer, key)
-        self.valued = True
-
-    def _load_valued(self, stored: bytes, value: bytes | None) -> T:
-        return super()._load_valued(stored, value) if self.keyed else self._load(stored)
 
     def own_value(self, value: bytes | None) -> bytes | None:
         _, told, own_value = (value or b"").partition(b"\n")
@@ -42,12 +36,10 @@ class PeriodicItems(Items[T]):
 class Planned(NamedTuple):
     """What is planned for one item."""
 
-    #: Whether it is in the set: waiting for its next tick, or in work.
-    there: bool
-    #: When it falls due, in seconds since the epoch; None while somebody has it.
+    #: How many seconds lie between its ticks; None when it is not there, neither waiting nor in work.
+    interval: float | None
+    #: When it falls due, in seconds since the epoch; None when it is not there or somebody has it.
     next_due: float | None
-    #: How many seconds lie between its ticks.
-    interval: float
 
 
 class Scheduling(Adding[T]):
@@ -82,11 +74,9 @@ class Scheduling(Adding[T]):
 
     def schedule_many(self, iterables: Iterable[Iterable[T]], interval: Seconds[T], first: Seconds[T]) -> Plan[int]:
         """Adds all items, 1,000 a call, and counts those that were new."""
-        new = 0
-        for items in iterables:
-            for chunk in in_chunks(items):
-                new += sum((yield self.schedule_all(chunk, interval, first)))
-        return new
+        update = ScheduleMany(self, interval, first)
+        yield from update.add(chain.from_iterable(iterables))
+        return update.new
 
     def add_absent(self, rows: Sequence[bytes | str]) -> Operation[Any]:
         args: list[bytes | str] = ["1" if self._items.keyed else "0"]
@@ -109,12 +99,15 @@ class Scheduling(Adding[T]):
 
     def planned(self, item: T | Key) -> Operation[Planned]:
         def read(reply: list[Any]) -> Planned:
-            score, deadline, value = reply
-            own = (value or b"").partition(b"\n")[0]
-            interval = float(own) if own else self._set.interval
-            return Planned(not score is deadline is None, read_score(score), interval)
+            score, deadline = read_score(reply[0]), read_score(reply[1])
+            if score is None and deadline is None:
+                return Planned(None, None)
+            # Held until then; minus that when nobody holds it and it is to be tried again then.
+            if score is None and deadline is not None and deadline < 0:
+                score = -deadline
+            return Planned(float(reply[2]), score)
 
-        return Operation(PLANNED, self._planned_keys, (self._items.identity(item),), read)
+        return Operation(PLANNED, self._planned_keys, (self._items.identity(item), repr(self._set.interval)), read)
 
     def _first(self, item: T, first: Seconds[T]) -> str:
         """When an item falls due first, in seconds since the epoch; behind a plus, from the server's now on."""
@@ -124,6 +117,22 @@ class Scheduling(Adding[T]):
         if self._set.scorer is self._set.kind.scorer:
             return f"+{spread!r}"
         return written_score(self._set.scorer(item) + spread, item)
+
+
+class ScheduleMany(Update[T]):
+    """Many items on their way into a periodic set."""
+
+    __slots__ = ("_interval", "_scheduling")
+
+    def __init__(self, scheduling: Scheduling[T], interval: Seconds[T], first: Seconds[T]) -> None:
+        super().__init__(scheduling, first)
+        if interval is not None and not callable(interval):
+            seconds(interval, "the interval of all items", positive=True)
+        self._scheduling = scheduling
+        self._interval = interval
+
+    def _count_new(self, items: Sequence[T]) -> Operation[int]:
+        return then(self._scheduling.schedule_all(items, self._interval, self._score), sum)
 
 
 def _own_interval(item: T, interval: Seconds[T]) -> str:

@@ -49,7 +49,7 @@ class Removing(Generic[T]):
             return [position in removed for position in range(len(stored))]
 
         keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.leased, self._keys.deliveries, self._keys.parked)
-        if self._items.valued:
+        if self._set.valued:
             keys += (self._keys.dead, self._keys.values)
         return Operation(DISCARD, keys, stored, read, recorded=True, shared=DISCARDS)
 
@@ -92,7 +92,7 @@ class Removing(Generic[T]):
 
     def _cut(self, limit: int, by: str, first: str, last: str) -> "Operation[Cut]":
         keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.leased, self._keys.deliveries)
-        if self._items.valued:
+        if self._set.valued:
             keys += (self._keys.dead, self._keys.values)
         return Operation(CUT, keys, (str(limit), by, first, last), _read_cut, recorded=True)
 

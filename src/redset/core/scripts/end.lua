@@ -1,6 +1,6 @@
 -- Ends reservations, or extends them. One whose lease is over already is left alone, whoever has the item by now.
--- KEYS: call, waiting, leased, deliveries, parked, dead, letters, wake, waiters; on sets that are keyed or remember
---       values, done
+-- KEYS: call, waiting, leased, deliveries, parked, dead, letters, wake, waiters; on sets that are keyed, periodic
+--       or remember values, done
 -- ARGV: number, seen; "max_attempts max_dead keyed remember digest interval": 0 for without limit, for no, for never;
 --       then for each: ack, nack, again, extend or bury; item, token; seconds, text: for
 --       nack: until it may be tried again, why        again: until then, the new score or ''
@@ -13,7 +13,7 @@ local max_attempts, max_dead, keyed, remember, digest, interval =
 max_attempts, max_dead, remember, digest = tonumber(max_attempts), tonumber(max_dead), tonumber(remember), digest == '1'
 interval = tonumber(interval)
 if interval == 0 then interval = nil end
-if keyed == '0' then values = nil end
+if keyed == '0' and not interval then values = nil end
 if remember == 0 then done = nil end
 -- include calls
 -- include answer
@@ -31,17 +31,15 @@ end
 local function common_case()
     if #items == 0 or redis.call('EXISTS', parked) == 1 then return nil end
     local known, deadlines = redis.pcall('HMGET', deliveries, unpack(items)), redis.pcall('ZMSCORE', leased, unpack(items))
-    local refusal = known.err or deadlines.err or values and wrong_type(values, 'hash') or done and wrong_type(done, 'zset')
-    if refusal then return nil end
+    if known.err or deadlines.err or wrong_type(waiting, 'zset') then return nil end
+    if values and wrong_type(values, 'hash') or done and wrong_type(done, 'zset') then return nil end
     local met = {}
     for i, item in ipairs(items) do
         if met[item] or not is_held(known[i], deadlines[i], tokens[i]) then return nil end
         met[item] = true
     end
     redis.call('ZREM', leased, unpack(items))
-    local planned = {}
-    for i = 1, interval and #items or 0 do planned[i] = string.match(known[i], '%S+$') end
-    finish(items, planned)
+    finish(items, planned_of(known, #items))
     return answer('0 0 ' .. clock)
 end
 local reply = only_acks and common_case()

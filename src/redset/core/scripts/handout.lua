@@ -1,7 +1,7 @@
 -- Hands out the first items of what waits, lowest score first, ties by their bytes: for good, or under a lease.
 -- This is the one place that decides what becomes of a waiting item that it meets, see `goes_out`.
--- KEYS: call, waiting, leased, deliveries, parked, dead, letters, token, wake, waiters; on sets that are keyed or remember
---       values, done
+-- KEYS: call, waiting, leased, deliveries, parked, dead, letters, token, wake, waiters; on sets that are keyed, periodic
+--       or remember values, done
 -- ARGV: number, seen; how many at most; 'due' for only those whose score has come, or 'any', and 'due last' or 'any last'
 --       for the last of them first; seconds of the lease, 0 to take them for good;
 --       "max_attempts max_dead waits keyed remember digest interval": 0 for without limit, for no, for never;
@@ -18,6 +18,9 @@ local limit, which, lease = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 -- include clock
 -- include packing
 
+-- Whether values are told with the rows.
+local keyed = false
+
 local given = redis.pcall('HMGET', token, 'cleared', 'last')
 if given.err then return wrong_type(token, 'hash') end
 -- What is put back after the set was cleared would come back from the dead: a record says which clear() it came after.
@@ -32,7 +35,7 @@ local function hand_over(kind, head, rows, found, undo)
         local made = number .. ' ' .. kind .. ' ' .. cleared .. ' ' .. head .. '\n'
         redis.call('SET', call, made .. pack(rows, undo or {}), 'EX', RECORD_LIFE)
     end
-    if values then rows[#rows + 1] = found end
+    if keyed then rows[#rows + 1] = found end
     rows[#rows + 1] = head
     return rows
 end
@@ -73,13 +76,13 @@ if simple and redis.call('EXISTS', deliveries, leased, parked, dead, letters, wa
     end
 end
 
-local keyed, remember, digest, interval
+local remember, digest, interval
 if values then
     keyed, remember, digest, interval = string.match(ARGV[6], '(%d) (%S+) (%d) (%S+)$')
-    remember, digest, interval = tonumber(remember), digest == '1', tonumber(interval)
-    if keyed == '0' then values = nil end
-    if remember == 0 then done = nil end
+    keyed, remember, digest, interval = keyed == '1', tonumber(remember), digest == '1', tonumber(interval)
     if interval == 0 then interval = nil end
+    if not (keyed or interval) then values = nil end
+    if remember == 0 then done = nil end
 end
 -- include values
 -- include finished
@@ -110,7 +113,7 @@ end
 -- What becomes of items that were taken for good, once their rows are removed. Returns what it takes to undo that.
 local function let_go(items, rows, found, memories)
     redis.call('HDEL', deliveries, unpack(items))
-    if interval then return schedule_next(items, column(rows, 2, 2)) end
+    if interval then return schedule_next(items, column(rows, 2, 2), found) end
     if done then remember_done(memories) end
     if values then redis.call('HDEL', values, unpack(items)) end
     return found
@@ -160,9 +163,7 @@ local function common_case()
     remove_next(#items)
     if #acks > 0 then
         redis.call('ZREM', leased, unpack(acks))
-        local planned = {}
-        for i = 1, interval and #acks or 0 do planned[i] = string.match(known[i], '%S+$') end
-        finish(acks, planned)
+        finish(acks, planned_of(known, #acks))
     end
     if lease > 0 then
         local leased_rows, first, deadline = lease_out(rows, known, #acks)
@@ -178,9 +179,9 @@ max_attempts, max_dead = tonumber(max_attempts), tonumber(max_dead)
 -- include unpacking
 if repeated then
     local rows, found = unpacked(repeated.packed)
-    if values and repeated.kind == 'leased' then found = values_of(column(rows, 3, 1)) end
-    if interval and repeated.kind == 'taken' then found = values_of(column(rows, 2, 1)) end
-    if values then rows[#rows + 1] = found end
+    if keyed and repeated.kind == 'leased' then found = values_of(column(rows, 3, 1)) end
+    if keyed and interval and repeated.kind == 'taken' then found = values_of(column(rows, 2, 1)) end
+    if keyed then rows[#rows + 1] = found end
     rows[#rows + 1] = repeated.head
     return rows
 end

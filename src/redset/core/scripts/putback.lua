@@ -1,8 +1,8 @@
 -- Puts back some of what the caller's last call handed out, for those who went away before it reached them.
--- KEYS: call, waiting, leased, deliveries, parked, dead, letters, token, wake, waiters; on sets that are keyed or remember
---       values, done
--- ARGV: number, seen; "max_attempts max_dead waits keyed remember digest interval": 0 for without limit, for no, for never; then
---       the positions of the rows, from 1
+-- KEYS: call, waiting, leased, deliveries, parked, dead, letters, token, wake, waiters; on sets that are keyed, periodic
+--       or remember values, done
+-- ARGV: number, seen; "max_attempts max_dead waits keyed remember digest interval": 0 for without limit, for no, for never;
+--       then the positions of the rows, from 1
 -- Returns ''.
 local call, waiting, leased, deliveries, parked, dead, letters, token, wake, waiters, values, done = unpack(KEYS)
 local max_attempts, max_dead, _, keyed, remember, digest, interval =
@@ -10,7 +10,7 @@ local max_attempts, max_dead, _, keyed, remember, digest, interval =
 max_attempts, max_dead, remember, digest = tonumber(max_attempts), tonumber(max_dead), tonumber(remember), digest == '1'
 interval = tonumber(interval)
 if interval == 0 then interval = nil end
-if keyed == '0' then values = nil end
+if keyed == '0' and not interval then values = nil end
 if remember == 0 then done = nil end
 -- include calls
 -- include answer

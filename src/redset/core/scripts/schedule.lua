@@ -19,7 +19,7 @@ local scores, deadlines = redis.call('ZMSCORE', waiting, unpack(items)), redis.c
 local before, there = redis.call('HMGET', values, unpack(items)), {}
 for i, item in ipairs(items) do
     local at = 4 + width * (i - 1)
-    local first, interval, value = ARGV[at], ARGV[at + 2], ARGV[at + 3] or ''
+    local first, interval, value = ARGV[at], ARGV[at + 2], keyed and ARGV[at + 3] or ''
     if not (scores[i] or deadlines[i] or there[item]) then
         new[#new + 1] = i - 1
         if string.sub(first, 1, 1) == '+' then first = string.format('%.6f', time + tonumber(first)) end

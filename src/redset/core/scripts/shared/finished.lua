@@ -24,6 +24,15 @@ local function finish(items, planned)
     forget_values(items)
 end
 
+-- When the first `count` of delivered items fell due: their scores in `known`, their fields in `deliveries`. Only periodic
+-- sets need that; nil on others.
+local function planned_of(known, count)
+    if not interval then return nil end
+    local planned = {}
+    for i = 1, count do planned[i] = string.match(known[i], '^%S+ %S+ (%S+)') end
+    return planned
+end
+
 -- Whether a lease is `token`'s and not over. `known` is the item's field in `deliveries`, `deadline` its score in `leased`.
 local function is_held(known, deadline, token)
     return known and deadline and string.find(known, token .. ' ', 1, true) == 1 and tonumber(deadline) > time

@@ -1,5 +1,5 @@
--- Two lists of strings, of which the second may have false in it, as one string. A server packs in C; where there is no
--- cmsgpack, they stand one behind the other after their lengths.
+-- Two lists, one of strings and one of strings, numbers and false, as one string. A server packs in C; where there is no
+-- cmsgpack, they stand one behind the other after their lengths, numbers as strings.
 local cmsgpack_there = rawget(_G, 'cmsgpack')
 
 local function pack(rows, found)
@@ -7,8 +7,10 @@ local function pack(rows, found)
     local lengths, texts = {#rows}, {}
     for _, list in ipairs({rows, found}) do
         for i = 1, #list do
-            lengths[#lengths + 1] = list[i] and #list[i] or -1
-            texts[#texts + 1] = list[i] or ''
+            local text = list[i]
+            if type(text) == 'number' then text = string.format('%.17g', text) end
+            lengths[#lengths + 1] = text and #text or -1
+            texts[#texts + 1] = text or ''
         end
     end
     return table.concat(lengths, ' ') .. '\n' .. table.concat(texts)
