@@ -4,12 +4,13 @@ from redset.connect import connect
 from redset.core.items import Key
 from redset.exceptions import LeaseLost, LockTimeout, RedsetError
 from redset.reservations import DeadLetter, Reservation, Stats
-from redset.sets import PeriodicSet, ScheduledSet, SortedSet, TimeSortedSet
+from redset.sets import ExpiringSet, PeriodicSet, ScheduledSet, SortedSet, TimeSortedSet
 
 __version__ = "1.0.0.dev0"
 
 __all__ = (
     "DeadLetter",
+    "ExpiringSet",
     "Key",
     "LeaseLost",
     "LockTimeout",

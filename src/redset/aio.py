@@ -10,17 +10,19 @@ import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from redset import reservations
 from redset import sets as blocking
 from redset.connect import connect_async as connect
 from redset.core.adding import Update, flagged
+from redset.core.algebra import Algebra
 from redset.core.base import BaseDeadLetters, BaseSet, T
 from redset.core.consuming import BaseConsumption, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import AsyncDriver
 from redset.core.endings import Endings
+from redset.core.expiring import BaseExpiring, Newcomers
 from redset.core.items import Key
 from redset.core.operations import CHUNK
 from redset.core.paging import Stretch
@@ -32,6 +34,7 @@ from redset.reservations import BaseReservation, DeadLetter, Delivery, Stats
 __all__ = (
     "Consumption",
     "DeadLetters",
+    "ExpiringSet",
     "Lock",
     "PeriodicSet",
     "Reservation",
@@ -59,7 +62,7 @@ def _told_by(original: type) -> Callable[[Face], Face]:
     return tell
 
 
-async def _in_chunks(iterable: AsyncIterable[T], update: Update[T]) -> AsyncIterator[list[T]]:
+async def _in_chunks(iterable: AsyncIterable[T], update: Update[T] | Newcomers[T]) -> AsyncIterator[list[T]]:
     """The items of ``iterable``, chunk by chunk; what it raises is noted like what any other raises."""
     chunk: list[T] = []
     with update.noting_errors():
@@ -146,8 +149,53 @@ class Reservation(BaseReservation[T]):
             block.cancel()
 
 
+@_told_by(blocking.SetOperators)
+class SetOperators(Generic[T]):
+    _driver: AsyncDriver
+    _algebra: Algebra[T]
+
+    async def copy(self) -> set[T]:
+        return await self._driver.follow(self._algebra.union())
+
+    async def union(self, *others: Iterable[Any] | AsyncIterable[Any]) -> set[T]:
+        return await self._driver.follow(self._algebra.union(others))
+
+    async def intersection(self, *others: Iterable[Any] | AsyncIterable[Any]) -> set[T]:
+        return await self._driver.follow(self._algebra.intersection(others))
+
+    async def difference(self, *others: Iterable[Any] | AsyncIterable[Any]) -> set[T]:
+        return await self._driver.follow(self._algebra.difference(others))
+
+    async def symmetric_difference(self, other: Iterable[Any] | AsyncIterable[Any]) -> set[T]:
+        return await self._driver.follow(self._algebra.symmetric_difference(other))
+
+    async def equals(self, other: Iterable[Any] | AsyncIterable[Any]) -> bool:
+        return await self._driver.follow(self._algebra.equals(other))
+
+    async def issubset(self, other: Iterable[Any] | AsyncIterable[Any]) -> bool:
+        return await self._driver.follow(self._algebra.issubset(other))
+
+    async def issuperset(self, other: Iterable[Any] | AsyncIterable[Any]) -> bool:
+        return await self._driver.follow(self._algebra.issuperset(other))
+
+    async def isdisjoint(self, other: Iterable[Any] | AsyncIterable[Any]) -> bool:
+        return await self._driver.follow(self._algebra.isdisjoint(other))
+
+    async def union_update(self, *others: Iterable[Any] | AsyncIterable[Any]) -> None:
+        await self._driver.follow(self._algebra.union_update(others))
+
+    async def intersection_update(self, *others: Iterable[Any] | AsyncIterable[Any]) -> None:
+        await self._driver.follow(self._algebra.intersection_update(others))
+
+    async def difference_update(self, *others: Iterable[Any] | AsyncIterable[Any]) -> None:
+        await self._driver.follow(self._algebra.difference_update(others))
+
+    async def symmetric_difference_update(self, other: Iterable[Any] | AsyncIterable[Any]) -> None:
+        await self._driver.follow(self._algebra.symmetric_difference_update(other))
+
+
 @_told_by(blocking.SortedSet)
-class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T]):
+class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
     _kind = PLAIN
     _driver_type = AsyncDriver
     _lock_type = Lock
@@ -312,45 +360,6 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T]):
     async def clear(self) -> bool:
         return await self._driver.perform(self._removing.clear())
 
-    async def copy(self) -> set[T]:
-        return await self._driver.follow(self._algebra.union())
-
-    async def union(self, *others: Iterable[Any] | AsyncIterable[Any]) -> set[T]:
-        return await self._driver.follow(self._algebra.union(others))
-
-    async def intersection(self, *others: Iterable[Any] | AsyncIterable[Any]) -> set[T]:
-        return await self._driver.follow(self._algebra.intersection(others))
-
-    async def difference(self, *others: Iterable[Any] | AsyncIterable[Any]) -> set[T]:
-        return await self._driver.follow(self._algebra.difference(others))
-
-    async def symmetric_difference(self, other: Iterable[Any] | AsyncIterable[Any]) -> set[T]:
-        return await self._driver.follow(self._algebra.symmetric_difference(other))
-
-    async def equals(self, other: Iterable[Any] | AsyncIterable[Any]) -> bool:
-        return await self._driver.follow(self._algebra.equals(other))
-
-    async def issubset(self, other: Iterable[Any] | AsyncIterable[Any]) -> bool:
-        return await self._driver.follow(self._algebra.issubset(other))
-
-    async def issuperset(self, other: Iterable[Any] | AsyncIterable[Any]) -> bool:
-        return await self._driver.follow(self._algebra.issuperset(other))
-
-    async def isdisjoint(self, other: Iterable[Any] | AsyncIterable[Any]) -> bool:
-        return await self._driver.follow(self._algebra.isdisjoint(other))
-
-    async def union_update(self, *others: Iterable[Any] | AsyncIterable[Any]) -> None:
-        await self._driver.follow(self._algebra.union_update(others))
-
-    async def intersection_update(self, *others: Iterable[Any] | AsyncIterable[Any]) -> None:
-        await self._driver.follow(self._algebra.intersection_update(others))
-
-    async def difference_update(self, *others: Iterable[Any] | AsyncIterable[Any]) -> None:
-        await self._driver.follow(self._algebra.difference_update(others))
-
-    async def symmetric_difference_update(self, other: Iterable[Any] | AsyncIterable[Any]) -> None:
-        await self._driver.follow(self._algebra.symmetric_difference_update(other))
-
     @property
     def dead_letters(self) -> "DeadLetters[T]":
         return DeadLetters(self._driver, self._letters)
@@ -394,6 +403,56 @@ class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
 
     async def next_due(self, item: T | Key) -> float | None:
         return (await self._driver.perform(self._scheduling.planned(item))).next_due
+
+
+@_told_by(blocking.ExpiringSet)
+class ExpiringSet(BaseExpiring[AsyncDriver, T], SetOperators[T]):
+    _driver_type = AsyncDriver
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name!r}>"
+
+    async def add(self, item: T, ttl: float | None = None) -> bool:
+        return await self._driver.perform(self._expiring.add(item, ttl))
+
+    async def add_new(self, items: Iterable[T] | AsyncIterable[T], ttl: float | None = None) -> list[T]:
+        newcomers = Newcomers(self.name, self._expiring, ttl)
+        if isinstance(items, AsyncIterable):
+            async for chunk in _in_chunks(items, newcomers):
+                await self._driver.follow(newcomers.add(chunk))
+        else:
+            await self._driver.follow(newcomers.add(items))
+        return newcomers.new
+
+    async def touch(self, item: T | Key, ttl: float | None = None) -> bool:
+        return await self._driver.perform(self._expiring.touch(item, ttl))
+
+    async def contains(self, item: T | Key) -> bool:
+        return await self._driver.perform(self._expiring.contains(item))
+
+    async def contains_many(self, items: Iterable[T | Key]) -> list[bool]:
+        return await self._driver.follow(self._expiring.contains_many(items))
+
+    async def ttl(self, item: T | Key) -> float | None:
+        return await self._driver.perform(self._expiring.ttl(item))
+
+    async def count(self) -> int:
+        return await self._driver.perform(self._expiring.count())
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self._driver.iterate(self._expiring.first_page())
+
+    async def discard(self, item: T | Key) -> bool:
+        return await self._driver.perform(self._expiring.discard(item))
+
+    async def remove(self, item: T | Key) -> None:
+        await self._driver.perform(self._expiring.remove(item))
+
+    async def pop(self) -> T:
+        return await self._driver.follow(self._expiring.pop())
+
+    async def clear(self) -> bool:
+        return await self._driver.perform(self._expiring.clear())
 
 
 @_told_by(blocking.Consumption)

@@ -11,17 +11,19 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
 from redset.core.adding import flagged
+from redset.core.algebra import Algebra
 from redset.core.base import BaseDeadLetters, BaseSet, T
 from redset.core.consuming import BaseConsumption, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import Driver
+from redset.core.expiring import BaseExpiring, Newcomers
 from redset.core.items import Key
 from redset.core.paging import Stretch
 from redset.core.periodic import BasePeriodic
 from redset.locks import Lock
 from redset.reservations import DeadLetter, Delivery, Reservation, Stats
 
-__all__ = ("Consumption", "DeadLetters", "PeriodicSet", "ScheduledSet", "SortedSet", "TimeSortedSet")
+__all__ = ("Consumption", "DeadLetters", "ExpiringSet", "PeriodicSet", "ScheduledSet", "SortedSet", "TimeSortedSet")
 
 
 S = TypeVar("S")
@@ -41,7 +43,177 @@ def _with(kind: type) -> Callable[[Operator], Operator]:
     return restrict
 
 
-class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], MutableSet[T]):
+class SetOperators(MutableSet[T]):
+    """The operators and comparisons of ``set``, and their named forms: what every set can do beside others."""
+
+    _driver: Driver
+    _algebra: Algebra[T]
+
+    # What the right side is decides in the core; here it only must be iterable, or a set.
+
+    def copy(self) -> set[T]:
+        """The items as a plain set; one round trip for each 1,000.
+
+        Here and in every form that makes a new set, items come in stored form: as they come back from the set. Those
+        that cannot be hashed raise TypeError.
+        """
+        return self._driver.follow(self._algebra.union())
+
+    def union(self, *others: Iterable[Any]) -> set[T]:
+        """What is in this set or in one of ``others``, as a plain set: ``ss | other``.
+
+        Two items are the same when this set serializes them to the same bytes, or when its ``key`` gives them one
+        identity. It takes a round trip for each 1,000 items that are read of a set on a server, or asked for on behalf
+        of an iterable, so it is no snapshot: what others change meanwhile may be seen or not. A redset set on the same
+        client and with the same serializer (and key) is compared on the server, so that only what makes a difference
+        is read; on a cluster only when both are in one slot. All this holds for every operator, comparison and named
+        form.
+
+        :raises TypeError: an item of an iterable cannot be serialized, or one of the result cannot be hashed. What the
+            serializer raises passes through.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"])
+        2
+        >>> sorted(jobs | {"write", "sing"}), jobs & {"write", "sing"}, jobs - {"write", "sing"}
+        (['read', 'sing', 'write'], {'write'}, {'read'})
+        >>> jobs == {"read", "write"}, jobs <= {"read"}
+        (True, False)
+        """
+        return self._driver.follow(self._algebra.union(others))
+
+    def intersection(self, *others: Iterable[Any]) -> set[T]:
+        """What is in this set and in all of ``others``, as a plain set: ``ss & other``; see :meth:`union`."""
+        return self._driver.follow(self._algebra.intersection(others))
+
+    def difference(self, *others: Iterable[Any]) -> set[T]:
+        """What is in this set and in none of ``others``, as a plain set: ``ss - other``; see :meth:`union`.
+
+        The identities of an iterable, and of a set with another serializer, are held in memory.
+        """
+        return self._driver.follow(self._algebra.difference(others))
+
+    def symmetric_difference(self, other: Iterable[Any]) -> set[T]:
+        """What is in this set or in ``other``, but not both, as a plain set: ``ss ^ other``; see :meth:`union`."""
+        return self._driver.follow(self._algebra.symmetric_difference(other))
+
+    def equals(self, other: Iterable[Any]) -> bool:
+        """Whether the same items are here and in ``other``, whatever their scores: ``ss == other``.
+
+        What the serializer refuses is not in this set. The identities of an iterable are held in memory.
+        """
+        return self._driver.follow(self._algebra.equals(other))
+
+    def issubset(self, other: Iterable[Any]) -> bool:
+        """Whether all that is in this set is in ``other``: ``ss <= other``; see :meth:`equals`."""
+        return self._driver.follow(self._algebra.issubset(other))
+
+    def issuperset(self, other: Iterable[Any]) -> bool:
+        """Whether all of ``other`` is in this set: ``ss >= other``; what the serializer refuses is not."""
+        return self._driver.follow(self._algebra.issuperset(other))
+
+    def isdisjoint(self, other: Iterable[Any]) -> bool:
+        """Whether nothing of ``other`` is in this set."""
+        return self._driver.follow(self._algebra.isdisjoint(other))
+
+    def union_update(self, *others: Iterable[Any]) -> None:
+        """Adds what is not here yet, as ``add`` does by default; what is here stays as it is: ``ss |= other``.
+
+        This and the other forms that work in place change 1,000 items at a time, each time atomically. What an
+        iterable raises passes through with a note that says how far it came.
+        """
+        self._driver.follow(self._algebra.union_update(others))
+
+    def intersection_update(self, *others: Iterable[Any]) -> None:
+        """Discards what is here and not in all of ``others``: ``ss &= other``; see :meth:`union_update`.
+
+        The identities of an iterable are held in memory, and nothing is discarded until it came to its end.
+        """
+        self._driver.follow(self._algebra.intersection_update(others))
+
+    def difference_update(self, *others: Iterable[Any]) -> None:
+        """Discards the items of ``others``, leased or not: ``ss -= other``; see :meth:`union_update`."""
+        self._driver.follow(self._algebra.difference_update(others))
+
+    def symmetric_difference_update(self, other: Iterable[Any]) -> None:
+        """Discards the items of ``other`` that are here, and adds the rest: ``ss ^= other``; see :meth:`union_update`.
+
+        The identities of ``other`` are held in memory, since each counts once.
+        """
+        self._driver.follow(self._algebra.symmetric_difference_update(other))
+
+    # AbstractSet asks for a set where any iterable will do, here as in its own methods; and the items of its results
+    # may be of the other side's type, while here they have been through the serializer.
+
+    @_with(Iterable)
+    def __or__(self, other: Iterable[Any]) -> set[T]:
+        return self.union(other)
+
+    @_with(Iterable)
+    def __and__(self, other: Iterable[Any]) -> set[T]:
+        return self.intersection(other)
+
+    @_with(Iterable)
+    def __sub__(self, other: Iterable[Any]) -> set[T]:
+        return self.difference(other)
+
+    @_with(Iterable)
+    def __xor__(self, other: Iterable[Any]) -> set[T]:
+        return self.symmetric_difference(other)
+
+    @_with(Iterable)
+    def __rsub__(self, other: Iterable[Any]) -> set[T]:
+        return self._driver.follow(self._algebra.difference_from(other))
+
+    __ror__, __rand__, __rxor__ = __or__, __and__, __xor__
+
+    @_with(Iterable)
+    def __ior__(self, other: Iterable[Any]) -> Self:
+        self.union_update(other)
+        return self
+
+    @_with(Iterable)
+    def __iand__(self, other: Iterable[Any]) -> Self:
+        self.intersection_update(other)
+        return self
+
+    @_with(Iterable)
+    def __isub__(self, other: Iterable[Any]) -> Self:
+        self.difference_update(other)
+        return self
+
+    @_with(Iterable)
+    def __ixor__(self, other: Iterable[Any]) -> Self:
+        self.symmetric_difference_update(other)
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return self.equals(other) if isinstance(other, AbstractSet) else NotImplemented
+
+    @_with(AbstractSet)
+    def __le__(self, other: AbstractSet[Any]) -> bool:
+        return self.issubset(other)
+
+    @_with(AbstractSet)
+    def __ge__(self, other: AbstractSet[Any]) -> bool:
+        return self.issuperset(other)
+
+    @_with(AbstractSet)
+    def __lt__(self, other: AbstractSet[Any]) -> bool:
+        return self._driver.follow(self._algebra.is_proper_subset(other))
+
+    @_with(AbstractSet)
+    def __gt__(self, other: AbstractSet[Any]) -> bool:
+        return self._driver.follow(self._algebra.is_proper_superset(other))
+
+    __hash__ = None  # type: ignore[assignment] # as in set, which typeshed declares in the same way
+
+    @classmethod
+    def _from_iterable(cls, it: Iterable[S]) -> set[S]:
+        return set(it)
+
+
+class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     """A sorted set in Redis or Valkey that any number of processes share and that hands each item out once.
 
     Items are handed out lowest score first, ties in the order of their serialized bytes. Two items are the same item
@@ -474,169 +646,6 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], MutableSet[T]):
         """Removes everything, dead letters too, and ends all leases; True when there was something."""
         return self._driver.perform(self._removing.clear())
 
-    # Beside other sets. What the right side is decides in the core; here it only must be iterable, or a set.
-
-    def copy(self) -> set[T]:
-        """The waiting items as a plain set; one round trip for each 1,000.
-
-        Here and in every form that makes a new set, items come in stored form: as they come back from the set. Those
-        that cannot be hashed raise TypeError.
-        """
-        return self._driver.follow(self._algebra.union())
-
-    def union(self, *others: Iterable[Any]) -> set[T]:
-        """What waits or is in one of ``others``, as a plain set: ``ss | other``.
-
-        Two items are the same when this set serializes them to the same bytes, or when its ``key`` gives them one
-        identity. It takes a round trip for each 1,000 items that are read of a set on a server, or asked for on behalf
-        of an iterable, so it is no snapshot: what others change meanwhile may be seen or not. A redset set on the same
-        client and with the same serializer (and key) is compared on the server, so that only what makes a difference
-        is read; on a cluster only when both are in one slot. All this holds for every operator, comparison and named
-        form.
-
-        :raises TypeError: an item of an iterable cannot be serialized, or one of the result cannot be hashed. What the
-            serializer raises passes through.
-
-        >>> jobs = SortedSet(client, "jobs")
-        >>> jobs.update(["read", "write"])
-        2
-        >>> sorted(jobs | {"write", "sing"}), jobs & {"write", "sing"}, jobs - {"write", "sing"}
-        (['read', 'sing', 'write'], {'write'}, {'read'})
-        >>> jobs == {"read", "write"}, jobs <= {"read"}
-        (True, False)
-        """
-        return self._driver.follow(self._algebra.union(others))
-
-    def intersection(self, *others: Iterable[Any]) -> set[T]:
-        """What waits and is in all of ``others``, as a plain set: ``ss & other``; see :meth:`union`."""
-        return self._driver.follow(self._algebra.intersection(others))
-
-    def difference(self, *others: Iterable[Any]) -> set[T]:
-        """What waits and is in none of ``others``, as a plain set: ``ss - other``; see :meth:`union`.
-
-        The identities of an iterable, and of a set with another serializer, are held in memory.
-        """
-        return self._driver.follow(self._algebra.difference(others))
-
-    def symmetric_difference(self, other: Iterable[Any]) -> set[T]:
-        """What waits or is in ``other``, but not both, as a plain set: ``ss ^ other``; see :meth:`union`."""
-        return self._driver.follow(self._algebra.symmetric_difference(other))
-
-    def equals(self, other: Iterable[Any]) -> bool:
-        """Whether the same items wait here as are in ``other``, whatever their scores: ``ss == other``.
-
-        What the serializer refuses is not in this set. The identities of an iterable are held in memory.
-        """
-        return self._driver.follow(self._algebra.equals(other))
-
-    def issubset(self, other: Iterable[Any]) -> bool:
-        """Whether all that waits is in ``other``: ``ss <= other``; see :meth:`equals`."""
-        return self._driver.follow(self._algebra.issubset(other))
-
-    def issuperset(self, other: Iterable[Any]) -> bool:
-        """Whether all of ``other`` waits: ``ss >= other``; what the serializer refuses does not."""
-        return self._driver.follow(self._algebra.issuperset(other))
-
-    def isdisjoint(self, other: Iterable[Any]) -> bool:
-        """Whether nothing of ``other`` waits."""
-        return self._driver.follow(self._algebra.isdisjoint(other))
-
-    def union_update(self, *others: Iterable[Any]) -> None:
-        """Adds what does not wait yet, with the scorer's score; what waits keeps its score and value: ``ss |= other``.
-
-        This and the other forms that work in place change 1,000 items at a time, each time atomically. What an
-        iterable raises passes through with a note that says how far it came.
-        """
-        self._driver.follow(self._algebra.union_update(others))
-
-    def intersection_update(self, *others: Iterable[Any]) -> None:
-        """Discards what waits and is not in all of ``others``: ``ss &= other``; see :meth:`union_update`.
-
-        The identities of an iterable are held in memory, and nothing is discarded until it came to its end.
-        """
-        self._driver.follow(self._algebra.intersection_update(others))
-
-    def difference_update(self, *others: Iterable[Any]) -> None:
-        """Discards the items of ``others``, waiting or leased: ``ss -= other``; see :meth:`union_update`."""
-        self._driver.follow(self._algebra.difference_update(others))
-
-    def symmetric_difference_update(self, other: Iterable[Any]) -> None:
-        """Discards the items of ``other`` that wait, and adds the rest: ``ss ^= other``; see :meth:`union_update`.
-
-        The identities of ``other`` are held in memory, since each counts once.
-        """
-        self._driver.follow(self._algebra.symmetric_difference_update(other))
-
-    # AbstractSet asks for a set where any iterable will do, here as in its own methods; and the items of its results
-    # may be of the other side's type, while here they have been through the serializer.
-
-    @_with(Iterable)
-    def __or__(self, other: Iterable[Any]) -> set[T]:
-        return self.union(other)
-
-    @_with(Iterable)
-    def __and__(self, other: Iterable[Any]) -> set[T]:
-        return self.intersection(other)
-
-    @_with(Iterable)
-    def __sub__(self, other: Iterable[Any]) -> set[T]:
-        return self.difference(other)
-
-    @_with(Iterable)
-    def __xor__(self, other: Iterable[Any]) -> set[T]:
-        return self.symmetric_difference(other)
-
-    @_with(Iterable)
-    def __rsub__(self, other: Iterable[Any]) -> set[T]:
-        return self._driver.follow(self._algebra.difference_from(other))
-
-    __ror__, __rand__, __rxor__ = __or__, __and__, __xor__
-
-    @_with(Iterable)
-    def __ior__(self, other: Iterable[Any]) -> Self:
-        self.union_update(other)
-        return self
-
-    @_with(Iterable)
-    def __iand__(self, other: Iterable[Any]) -> Self:
-        self.intersection_update(other)
-        return self
-
-    @_with(Iterable)
-    def __isub__(self, other: Iterable[Any]) -> Self:
-        self.difference_update(other)
-        return self
-
-    @_with(Iterable)
-    def __ixor__(self, other: Iterable[Any]) -> Self:
-        self.symmetric_difference_update(other)
-        return self
-
-    def __eq__(self, other: object) -> bool:
-        return self.equals(other) if isinstance(other, AbstractSet) else NotImplemented
-
-    @_with(AbstractSet)
-    def __le__(self, other: AbstractSet[Any]) -> bool:
-        return self.issubset(other)
-
-    @_with(AbstractSet)
-    def __ge__(self, other: AbstractSet[Any]) -> bool:
-        return self.issuperset(other)
-
-    @_with(AbstractSet)
-    def __lt__(self, other: AbstractSet[Any]) -> bool:
-        return self._driver.follow(self._algebra.is_proper_subset(other))
-
-    @_with(AbstractSet)
-    def __gt__(self, other: AbstractSet[Any]) -> bool:
-        return self._driver.follow(self._algebra.is_proper_superset(other))
-
-    __hash__ = None  # type: ignore[assignment] # as in set, which typeshed declares in the same way
-
-    @classmethod
-    def _from_iterable(cls, it: Iterable[S]) -> set[S]:
-        return set(it)
-
     @property
     def dead_letters(self) -> "DeadLetters[T]":
         """What will not be handed out any more."""
@@ -740,6 +749,157 @@ class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
     def next_due(self, item: T | Key) -> float | None:
         """When ``item`` falls due, in seconds since the epoch; None when it is not there or somebody has it."""
         return self._driver.perform(self._scheduling.planned(item)).next_due
+
+
+class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
+    """A set in Redis or Valkey that any number of processes share and whose items each live for their own time.
+
+    It says once and for all whether something was seen: of however many processes that add an item exactly one is told
+    that it is new, until its time is over by the server's clock. Two items are the same item when they serialize to
+    the same bytes.
+
+    - Adding: :meth:`add`, :meth:`add_new`. Living longer, or shorter: :meth:`touch`.
+    - Looking: ``len()``, ``in``, iteration; or :meth:`count`, :meth:`contains`, :meth:`contains_many`; :meth:`ttl`.
+    - Removing: :meth:`discard`, :meth:`remove`, :meth:`pop`, :meth:`clear`.
+    - Beside other sets: the operators and comparisons of ``set``, and their named forms, see :meth:`union`.
+
+    Every method is one atomic round trip to the server unless it says otherwise. Beside the errors it names, each
+    raises what the client raises when the server cannot be reached, and :exc:`~redset.exceptions.WrongTypeError`,
+    with nothing changed, when one of the set's keys holds something else.
+
+    An item whose time is over is not in the set any more, whether or not it still takes memory: every call that writes
+    frees that of some of them, more than it adds, and the key expires with its last item when nobody comes any more.
+
+    Programs in other languages see a sorted set: item, until when it lives in seconds since the epoch. Whoever adds to
+    it by ZADD what lives longer than all that was there sends PERSIST behind that, or the key expires before; the next
+    write from here has it expire with its last item again.
+
+    :param redis_client: a client with the interface of ``redis.Redis``: redis-py, valkey-py, a cluster client …
+    :param name: the key under which the items are; the records of calls are named after it.
+    :param ttl: for how many seconds an item lives that is added without a time of its own; more than 0.
+    :param serializer: an object with ``dumps`` and ``loads``, see :class:`~redset.interfaces.Serializer`. Default:
+        items are stored as ``str(item)`` and come back as str; bytes are stored as they are.
+    :param digest: whether only a hash is kept of each item, the first 16 bytes of the SHA-1 of what it serializes to,
+        which saves the memory of long items. Such a set can be asked for items and added to, but what needs its items
+        raises TypeError: iteration, and of the operators those whose outcome can have what only this set has. Two items
+        whose hashes agree would be taken for one, which is to be expected among some 10^19.
+    :param retry_safe: whether the server keeps the reply of each call for ten minutes, so that an ``add`` which a
+        client repeats because its reply was lost, as redis-py does, says what it said before.
+
+    >>> from redset import ExpiringSet
+    >>> seen = ExpiringSet(client, "seen", ttl=24 * 3600)
+    >>> seen.add("/a"), seen.add("/a"), "/a" in seen
+    (True, False, True)
+    >>> seen.add_new(["/a", "/b", "/c", "/b"])
+    ['/b', '/c']
+    >>> seen.touch("/b", ttl=60), round(seen.ttl("/b")), seen.ttl("/d")
+    (True, 60, None)
+    >>> list(seen)
+    ['/b', '/a', '/c']
+    >>> {"/c", "/d"} - seen
+    {'/d'}
+    """
+
+    _driver_type = Driver
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name!r}, length={len(self)}>"
+
+    def add(self, item: T, ttl: float | None = None) -> bool:  # type: ignore[override] # that of MutableSet tells nothing
+        """Adds ``item``; one that is there keeps its time.
+
+        :param ttl: for how many seconds it lives. Default: that of the set.
+        :returns: True when it was not there: never added, removed, or its time was over.
+        :raises TypeError: ``ttl`` is no number. Like all that is wrong with an item, noticed before anything is sent.
+        :raises ValueError: ``ttl`` is not more than 0, or not finite.
+        :raises ServerFullError: the server is at its ``maxmemory``; nothing was added.
+        """
+        return self._driver.perform(self._expiring.add(item, ttl))
+
+    def add_new(self, items: Iterable[T], ttl: float | None = None) -> list[T]:
+        """Adds those of ``items`` that are not there, and returns these: your own objects, in order, each item once.
+
+        One round trip, and atomic, for each 1,000 items; of an iterator no more are held at a time, beside those that
+        were new. What it raises passes through, as does what the serializer or the server raises, with a note that says
+        how far this came. What was new until then is new to nobody else any more, so the error has it: a list, in its
+        attribute ``new_items``. Of a call whose reply never came nobody knows whether it added its items.
+
+        :param ttl: for how many seconds each of them lives. Default: that of the set.
+        :raises ServerFullError: the server is at its ``maxmemory``; of the last 1,000 items nothing was added.
+
+        >>> seen = ExpiringSet(client, "seen", ttl=3600)
+        >>> seen.add_new(["/a", "/b", "/a"]), seen.add_new(f"/{letter}" for letter in "abc")
+        (['/a', '/b'], ['/c'])
+        """
+        newcomers = Newcomers(self.name, self._expiring, ttl)
+        self._driver.follow(newcomers.add(items))
+        return newcomers.new
+
+    def touch(self, item: T | Key, ttl: float | None = None) -> bool:
+        """Has ``item`` live for ``ttl`` seconds from now, be that longer than it would or shorter.
+
+        :param ttl: Default: that of the set.
+        :returns: False when it is not there; it is not added then.
+        :raises ServerFullError: the server is at its ``maxmemory``; nothing was changed.
+        """
+        return self._driver.perform(self._expiring.touch(item, ttl))
+
+    def contains(self, item: T | Key) -> bool:
+        """Whether ``item`` is there: ``item in seen``. What the serializer refuses is not."""
+        return self._driver.perform(self._expiring.contains(item))
+
+    def contains_many(self, items: Iterable[T | Key]) -> list[bool]:
+        """Whether each of ``items`` is there; one round trip for each 1,000."""
+        return self._driver.follow(self._expiring.contains_many(items))
+
+    def __contains__(self, item: object) -> bool:
+        return self.contains(item)  # type: ignore[arg-type] # what the set cannot hold is not in it
+
+    def ttl(self, item: T | Key) -> float | None:
+        """For how many seconds ``item`` still lives; None when it is not there."""
+        return self._driver.perform(self._expiring.ttl(item))
+
+    def count(self) -> int:
+        """How many items there are: ``len(seen)``."""
+        return self._driver.perform(self._expiring.count())
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __iter__(self) -> Iterator[T]:
+        """Yields the items, what ends first first, 1,000 a round trip.
+
+        An item that keeps its time is yielded exactly once whatever others do, unless that is over before its turn; and
+        the iteration ends at the item that was last when it began.
+
+        :raises TypeError: only hashes are kept.
+        :raises DeserializationError: an item cannot be loaded; carries the stored bytes.
+        """
+        return self._driver.iterate(self._expiring.first_page())
+
+    def discard(self, item: T | Key) -> bool:  # type: ignore[override] # likewise
+        """Removes ``item``; True when it was there."""
+        return self._driver.perform(self._expiring.discard(item))
+
+    def remove(self, item: T | Key) -> None:
+        """Removes ``item``.
+
+        :raises KeyError: it was not there.
+        """
+        self._driver.perform(self._expiring.remove(item))
+
+    def pop(self) -> T:
+        """Removes the item that ends first and returns it; each goes to one caller only. Two round trips.
+
+        :raises KeyError: there is none.
+        :raises TypeError: only hashes are kept.
+        :raises DeserializationError: it cannot be loaded, and stays; carries the stored bytes.
+        """
+        return self._driver.follow(self._expiring.pop())
+
+    def clear(self) -> bool:  # type: ignore[override] # likewise
+        """Removes everything; True when there was something."""
+        return self._driver.perform(self._expiring.clear())
 
 
 class Consumption(BaseConsumption[T, Driver, Reservation[T]]):

@@ -5,33 +5,37 @@ They are asked of a page or a chunk at a time: what of ours is not theirs, what 
 """
 
 import operator
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from redset.core.adding import Adding
-from redset.core.definition import Definition
 from redset.core.items import Key
-from redset.core.looking import Looking
-from redset.core.operands import Beside, Foreign, Operand, Row, Side, Stream, kept, operand, paged, streamed
+from redset.core.operands import Beside, Foreign, Held, Operand, Row, Side, Stream, kept, operand, paged, streamed
 from redset.core.operations import Operation, Plan
 from redset.core.removing import Removing
 
-__all__ = ("Algebra",)
+__all__ = ("Algebra", "SortedAlgebra")
 
 T = TypeVar("T")
 
 
-class Algebra(Generic[T]):
+class Algebra(ABC, Generic[T]):
     """One set beside others: iterables, and redset sets of the same face."""
 
-    def __init__(self, definition: Definition[T], adding: Adding[T], client: Any, driver: Any) -> None:
-        self._side = Side(definition, client, driver)
-        self._keys = definition.keys
-        self._items = definition.items
-        self._adding = adding
-        self._looking = Looking(definition)
-        self._removing = Removing(definition)
+    def __init__(self, side: Side, discardable: Sequence[Held]) -> None:
+        self._side = side
+        self._items = side.items
+        #: Where there can be what :meth:`_discard` removes.
+        self._discardable = discardable
+
+    @abstractmethod
+    def _add(self, rows: list[Row]) -> Operation[Any]:
+        """Adds those that are not in the set; what is stays as it is."""
+
+    @abstractmethod
+    def _discard(self, identities: list[bytes]) -> Operation[Any]: ...
 
     def _operand(self, other: Any) -> Operand:
         theirs = getattr(other, "_algebra", None)
@@ -63,8 +67,9 @@ class Algebra(Generic[T]):
 
     def symmetric_difference(self, other: Any) -> Plan[set[T]]:
         theirs = self._operand(other)
+        only_ours = self._ours([theirs], values=True)
         yield from theirs.keep()
-        return (yield from self._collected(self._ours([theirs], values=True), self._theirs(theirs)))
+        return (yield from self._collected(only_ours, self._theirs(theirs)))
 
     def _collected(self, *streams: Stream[Row]) -> Plan[set[T]]:
         """The items of the streams in their stored form, each identity once."""
@@ -95,22 +100,23 @@ class Algebra(Generic[T]):
     def _is_within(self, other: Any, sizes: Callable[[int, int], bool]) -> Plan[bool]:
         """Whether all of ours is theirs, and the number of our items compares so to that of theirs."""
         theirs = self._operand(other)
-        if not sizes((yield self._looking.count()), (yield from theirs.size())):
+        missing = self._ours([theirs])
+        if not sizes((yield self._side.count()), (yield from theirs.size())):
             return False
-        return not (yield from self._ours([theirs])())
+        return not (yield from missing())
 
     def issuperset(self, other: Any) -> Plan[bool]:
         return self._holds(self._operand(other))
 
     def is_proper_superset(self, other: Any) -> Plan[bool]:
         theirs = self._operand(other)
-        if (yield self._looking.count()) <= (yield from theirs.size()):
+        if (yield self._side.count()) <= (yield from theirs.size()):
             return False
         return (yield from self._holds(theirs))
 
     def _holds(self, theirs: Operand) -> Plan[bool]:
         if isinstance(theirs, Beside):
-            return not (yield from streamed(paged(theirs.side.waiting, [self._keys.waiting]))())
+            return not (yield from streamed(theirs.side.paged([self._side.held]))())
         while identities := (yield from theirs.identities()):
             if theirs.has_refused or (yield from self._which(identities)) != set(identities):
                 return False
@@ -127,7 +133,7 @@ class Algebra(Generic[T]):
         for theirs in self._operands(others):
             stream = self._news(theirs)
             while rows := (yield from stream()):
-                yield from self._add(rows)
+                yield self._add(rows)
 
     def intersection_update(self, others: Iterable[Any]) -> Plan[None]:
         for theirs in self._operands(others):
@@ -149,34 +155,12 @@ class Algebra(Generic[T]):
             there = yield from self._which(list(new))
             if there:
                 yield self._discard([identity for identity in new if identity in there])
-            yield from self._add([row for identity, row in new.items() if identity not in there])
-
-    def _add(self, rows: list[Row]) -> Plan[None]:
-        if rows:
-            columns: list[Iterable[bytes | str]] = [
-                self._adding.written_scores(self._to_score(rows)),
-                [row[0] for row in rows],
-            ]
-            if self._items.keyed:
-                columns.append(map(self._value_to_store, rows))
-            yield self._adding.add_absent(list(chain.from_iterable(zip(*columns, strict=True))))
-
-    def _to_score(self, rows: list[Row]) -> list[T]:
-        """The items as they were given, or else in their stored form."""
-        return [row[2] for row in rows] if rows[0][2:] else self._loaded(rows)
-
-    def _value_to_store(self, row: Row) -> bytes:
-        """An identity without a value stands for itself, so here that becomes its value."""
-        value = self._items.own_value(row[1])
-        return self._items.dump(self._items.load(*row[:2])) if value is None else value
-
-    def _discard(self, identities: list[bytes]) -> Operation[Any]:
-        return self._removing.discard_all(map(Key, identities))
+            if absent := [row for identity, row in new.items() if identity not in there]:
+                yield self._add(absent)
 
     def _there_to_discard(self, theirs: Beside) -> Stream[bytes]:
-        """Those of theirs that wait or are leased here."""
-        ours = (self._keys.waiting, self._keys.leased)
-        stream = streamed(paged(theirs.side.waiting, ours, inside=True))
+        """Those of theirs that can be discarded here."""
+        stream = streamed(theirs.side.paged(self._discardable, inside=True))
 
         def more() -> Plan[list[bytes]]:
             return [row[0] for row in (yield from stream())]
@@ -188,8 +172,8 @@ class Algebra(Generic[T]):
     def _ours(self, operands: Iterable[Operand] = (), *, values: bool = False) -> Stream[Row]:
         """What waits and is in none of the others."""
         operands = list(operands)
-        beside = [theirs.side.waiting for theirs in operands if isinstance(theirs, Beside)]
-        stream = streamed(paged(self._keys.waiting, beside, values=self._side.values if values else None))
+        beside = [theirs.side.held for theirs in operands if isinstance(theirs, Beside)]
+        stream = streamed(self._side.paged(beside, values=values))
         for theirs in operands:
             if not isinstance(theirs, Beside):
                 stream = kept(stream, _within(theirs, inside=False))
@@ -199,7 +183,7 @@ class Algebra(Generic[T]):
         """All of theirs, without what waits where the server can tell that at once."""
         if not isinstance(theirs, Beside):
             return theirs.rows
-        return streamed(paged(theirs.side.waiting, [self._keys.waiting], values=theirs.side.values))
+        return streamed(theirs.side.paged([self._side.held], values=True))
 
     def _theirs(self, theirs: Operand) -> Stream[Row]:
         """What is theirs and does not wait."""
@@ -214,12 +198,12 @@ class Algebra(Generic[T]):
         """What waits and is theirs."""
         of_keyed = self._side.values if values else None
         if isinstance(theirs, Beside):
-            pair = [self._keys.waiting, theirs.side.waiting]
-            if (yield self._looking.count()) > (yield from theirs.size()):
+            pair = [self._side.held, theirs.side.held]
+            if (yield self._side.count()) > (yield from theirs.size()):
                 pair.reverse()
             return streamed(paged(pair[0], pair[1:], inside=True, values=of_keyed))
-        if not isinstance(theirs, Foreign):
-            return kept(streamed(paged(self._keys.waiting, values=of_keyed)), _within(theirs, inside=True))
+        if not (isinstance(theirs, Foreign) or self._side.hashes):
+            return kept(streamed(self._side.paged(values=values)), _within(theirs, inside=True))
 
         def more() -> Plan[list[Row]]:
             while identities := (yield from theirs.identities()):
@@ -240,6 +224,36 @@ class Algebra(Generic[T]):
     def _which(self, identities: list[bytes]) -> Plan[set[bytes]]:
         """Which of these wait."""
         return set((yield self._side.which(identities))) if identities else set()
+
+
+class SortedAlgebra(Algebra[T]):
+    """A set beside others whose items wait under scores, and may be leased."""
+
+    def __init__(self, side: Side, leased: bytes, adding: Adding[T], removing: Removing[T]) -> None:
+        super().__init__(side, (side.held, Held(leased)))
+        self._adding = adding
+        self._removing = removing
+
+    def _add(self, rows: list[Row]) -> Operation[Any]:
+        columns: list[Iterable[bytes | str]] = [
+            self._adding.written_scores(self._to_score(rows)),
+            [row[0] for row in rows],
+        ]
+        if self._items.keyed:
+            columns.append(map(self._value_to_store, rows))
+        return self._adding.add_absent(list(chain.from_iterable(zip(*columns, strict=True))))
+
+    def _to_score(self, rows: list[Row]) -> list[T]:
+        """The items as they were given, or else in their stored form."""
+        return [row[2] for row in rows] if rows[0][2:] else self._loaded(rows)
+
+    def _value_to_store(self, row: Row) -> bytes:
+        """An identity without a value stands for itself, so here that becomes its value."""
+        value = self._items.own_value(row[1])
+        return self._items.dump(self._items.load(*row[:2])) if value is None else value
+
+    def _discard(self, identities: list[bytes]) -> Operation[Any]:
+        return self._removing.discard_all(map(Key, identities))
 
 
 def _new(rows: list[Row], met: set[bytes]) -> list[Row]:

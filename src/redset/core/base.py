@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, SupportsIndex, TypeVar, overload
 
 from redset.core.adding import Adding
-from redset.core.algebra import Algebra
+from redset.core.algebra import Algebra, SortedAlgebra
 from redset.core.callers import callers_of
 from redset.core.clients import longest_block
 from redset.core.definition import Definition, Duplicates, Kind, exponential_backoff, one_of_duplicates, seconds
@@ -15,12 +15,13 @@ from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.letters import Letters
 from redset.core.looking import Looking
+from redset.core.operands import Held, Side
 from redset.core.paging import Paging
 from redset.core.removing import Removing
 from redset.interfaces import Serializer
 from redset.reservations import BaseReservation, Delivery
 
-__all__ = ("BaseDeadLetters", "BaseSet", "T")
+__all__ = ("BaseDeadLetters", "BaseSet", "OnServer", "T")
 
 if TYPE_CHECKING:
     # A set without a serializer gives str. This needs nothing when it runs.
@@ -34,11 +35,37 @@ LockT = TypeVar("LockT")
 Res = TypeVar("Res", bound=BaseReservation[Any])
 
 
-class BaseSet(Generic[DriverT, LockT, Res, T]):
+class OnServer(Generic[DriverT]):
+    """What every set is: a name, and whatever performs its operations on a client."""
+
+    _driver_type: Callable[..., DriverT]
+
+    def __init__(self, redis_client: Any, name: str, serializer: Any, *, retry_safe: bool) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a set must be a str, not {name!r}")
+        self.redis = redis_client
+        self.serializer: Any = PLAIN_SERIALIZER if serializer is None else serializer
+        self._name = name
+        self._keys = Keys(name)
+        callers = callers_of(redis_client, self._keys.call_prefix, recording=retry_safe)
+        self._driver = self._driver_type(redis_client, name, callers)
+
+    @property
+    def name(self) -> str:
+        """The name of the set, which is the key of what is in it."""
+        return self._name
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError(
+            f"the set {self.name!r} cannot be pickled or copied: it is on a server. Send its name, and make it anew "
+            "there, on a client of its own; for what is in it, copy() makes a plain set"
+        )
+
+
+class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
     """The constructor and the attributes of a set; its parameters are told in :class:`redset.SortedSet`."""
 
     _kind: Kind
-    _driver_type: Callable[..., DriverT]
     _lock_type: Callable[..., LockT]
     #: Seconds between two ticks; 0 on sets that are not periodic.
     _interval = 0.0
@@ -99,14 +126,11 @@ class BaseSet(Generic[DriverT, LockT, Res, T]):
         digest: bool = False,
         duplicates: Duplicates = "update",
     ) -> None:
-        if not isinstance(name, str):
-            raise TypeError(f"the name of a set must be a str, not {name!r}")
-        self.redis = redis_client
+        super().__init__(redis_client, name, serializer, retry_safe=retry_safe)
         self.scorer: Callable[[T], float] = scorer or self._kind.scorer
-        self.serializer: Any = PLAIN_SERIALIZER if serializer is None else serializer
         definition: Definition[T] = Definition(
             name=name,
-            keys=Keys(name),
+            keys=self._keys,
             items=self._make_items(name, self.serializer, key),
             scorer=self.scorer,
             kind=self._kind,
@@ -120,29 +144,26 @@ class BaseSet(Generic[DriverT, LockT, Res, T]):
             backoff=backoff,
             longest_block=longest_block(redis_client),
         )
-        self._definition = definition
         self._adding = self._make_adding(definition)
         self._looking = Looking(definition)
-        self._paging = Paging(definition)
+        self._paging = Paging(self._keys, definition.items)
         self._removing = Removing(definition)
         self._endings = Endings(definition)
         self._letters = Letters(definition)
         self._hand_outs: HandOuts[T, Res] = HandOuts(definition, self._endings, self._new_reservation)
-        callers = callers_of(redis_client, definition.keys.call_prefix, recording=retry_safe)
-        self._driver = self._driver_type(redis_client, name, callers)
-        self._algebra = Algebra(definition, self._adding, redis_client, self._driver)
-        self.lock = self._lock_type(redis_client, f"{name}__lock", expires=lock_expires, timeout=lock_timeout)
-
-    @property
-    def name(self) -> str:
-        """The name of the set, which is the key of what waits."""
-        return self._definition.name
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise TypeError(
-            f"the set {self.name!r} cannot be pickled or copied: it is on a server. Send its name, and make it anew "
-            "there, on a client of its own; for what is in it, copy() makes a plain set"
+        side = Side(
+            name=name,
+            items=definition.items,
+            held=Held(self._keys.waiting),
+            which=self._looking.which,
+            count=self._looking.count,
+            first_page=self._paging.items,
+            client=redis_client,
+            driver=self._driver,
+            values=self._keys.values if definition.items.keyed else None,
         )
+        self._algebra: Algebra[T] = SortedAlgebra(side, self._keys.leased, self._adding, self._removing)
+        self.lock = self._lock_type(redis_client, f"{name}__lock", expires=lock_expires, timeout=lock_timeout)
 
     def _make_items(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> Items[T]:
         return Items(name, serializer, key)

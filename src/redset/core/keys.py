@@ -17,6 +17,7 @@ class Keys:
         "done",
         "leased",
         "letters",
+        "living",
         "one_slot",
         "parked",
         "states",
@@ -35,6 +36,8 @@ class Keys:
         self.one_slot = has_tag or _hash_tag(prefix) == name
         #: ZSET, item -> score: what waits to be handed out, and what anybody may ZADD to. Its key is the set's name.
         self.waiting = name.encode()
+        #: ZSET, expiring sets only: item, or a hash of it -> until when it lives. Its key is the set's name too.
+        self.living = self.waiting
         #: ZSET, item -> when its lease ends; minus that for an item that nobody holds, which is backing off until then.
         self.leased = f"{prefix}leased".encode()
         #: HASH, item -> "token attempts score": one field for each member of `leased`, and for each item that waits

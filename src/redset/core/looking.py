@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 from operator import index
 from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
-from redset.core.items import Key, read_score, written_bounds
+from redset.core.items import Items, Key, read_score, written_bounds
 from redset.core.operations import Operation, Plan, Rows, in_chunks, only, ranks, slices, then
 from redset.core.scripts import Script
 from redset.reservations import Stats
 
-__all__ = ("Looking",)
+__all__ = ("Looking", "which_of")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -89,13 +90,14 @@ class Looking(Generic[T]):
         return then(only(self._scores((stored,))), lambda score: score is not None)
 
     def contains_many(self, items: Iterable[T | Key]) -> Plan[list[bool]]:
-        contained: list[bool] = []
-        for chunk in in_chunks(items):
-            identities = list(map(self._items.identity_if_any, chunk))
-            asked = [stored for stored in identities if stored is not None]
-            scores = iter((yield self._scores(asked)) if asked else ())
-            contained += [stored is not None and next(scores) is not None for stored in identities]
-        return contained
+        return which_of(items, self._items, self._are_there)
+
+    def which(self, stored: Sequence[bytes]) -> Operation[list[bytes]]:
+        """Which of these, 1,000 at most, wait."""
+        return then(self._are_there(stored), lambda there: list(compress(stored, there)))
+
+    def _are_there(self, stored: Sequence[bytes]) -> Operation[list[bool]]:
+        return then(self._scores(stored), lambda scores: [score is not None for score in scores])
 
     def _scores(self, stored: Sequence[bytes]) -> Operation[list[float | None]]:
         return Operation(
@@ -160,3 +162,16 @@ class Looking(Generic[T]):
 
         keys = (self._keys.waiting, self._keys.leased, self._keys.parked, self._keys.dead, self._keys.done)
         return Operation(STATS, keys, (kind.which,), read)
+
+
+def which_of(
+    items: Iterable[T | Key], of: Items[T], ask: Callable[[Sequence[bytes]], Operation[list[bool]]]
+) -> Plan[list[bool]]:
+    """Asks about ``items``, a chunk at a time; False for each that the set cannot hold."""
+    found: list[bool] = []
+    for chunk in in_chunks(items):
+        identities = list(map(of.identity_if_any, chunk))
+        asked = [stored for stored in identities if stored is not None]
+        answers = iter((yield ask(asked)) if asked else ())
+        found += [stored is not None and next(answers) for stored in identities]
+    return found

@@ -7,17 +7,16 @@ the server compares them. :class:`Alike`: one that stores them as ours does, but
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from redset.core.clients import are_beside
-from redset.core.definition import Definition
 from redset.core.items import Items
-from redset.core.looking import Looking
 from redset.core.operations import CHUNK, Elsewhere, Operation, Page, Plan, in_chunks
-from redset.core.paging import Paging
 from redset.core.scripts import Script
 
-__all__ = ("Beside", "Foreign", "Operand", "Row", "Side", "Stream", "kept", "operand", "paged", "streamed")
+__all__ = ("Beside", "Foreign", "Held", "Operand", "Row", "Side", "Stream", "kept", "operand", "paged", "streamed")
 
 R = TypeVar("R")
 
@@ -31,46 +30,77 @@ Stream: TypeAlias = Callable[[], Plan[list[R]]]
 Row: TypeAlias = tuple[Any, ...]
 
 
-class Side(NamedTuple):
-    """A redset set beside others: what it is, and who performs its operations where."""
+class Held(NamedTuple):
+    """A sorted set of items on a server."""
 
-    definition: Definition[Any]
+    key: bytes
+    #: Whether its scores say until when each item lives, so that those that live no more do not count.
+    expires: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A redset set beside others: what it has, how it is asked, and who performs its operations where."""
+
+    name: str
+    items: Items[Any]
+    held: Held
+    #: Which of some identities, a thousand at most, it has.
+    which: Callable[[Sequence[bytes]], Operation[list[bytes]]]
+    #: How many items it has.
+    count: Callable[[], Operation[int]]
+    #: The first page of its items.
+    first_page: Callable[[], Operation[Page[Any]]]
     client: Any
     driver: Any
+    #: The key of the values, where an item has one beside its identity.
+    values: bytes | None = None
+    #: Whether it has hashes of items, so that it can be asked for an item but cannot tell which ones it has.
+    hashes: bool = False
 
-    @property
-    def waiting(self) -> bytes:
-        return self.definition.keys.waiting
+    def paged(
+        self, others: Sequence[Held] = (), *, inside: bool = False, values: bool = False, limit: int | None = None
+    ) -> Operation[Page[Row]]:
+        """The first page of its items: of those that are in any of the others, or of those that are in none.
 
-    @property
-    def values(self) -> bytes | None:
-        """The key of the values, where an item has one beside its identity."""
-        return self.definition.keys.values if self.definition.items.keyed else None
-
-    def which(self, identities: Sequence[bytes]) -> Operation[list[bytes]]:
-        """Which of these wait here."""
-
-        def read(scores: list[Any]) -> list[bytes]:
-            return [one for one, score in zip(identities, scores, strict=True) if score is not None]
-
-        return Operation("ZMSCORE", (self.waiting,), identities, read)
+        :param values: whether their values are to be read as well, if they have any.
+        :param limit: how many of them a page is made of at most.
+        :raises TypeError: it has only hashes of them.
+        """
+        if self.hashes:
+            raise TypeError(cannot_tell_items(self.name))
+        return paged(self.held, others, inside=inside, values=self.values if values else None, limit=limit)
 
     def elsewhere(self, operation: Operation[Any]) -> Elsewhere:
         """The step of a plan of another set that performs an operation of this one."""
         return Elsewhere(lambda: self.driver.perform(operation))
 
 
-def paged(
-    key: bytes, others: Sequence[bytes] = (), *, inside: bool = False, values: bytes | None = None
-) -> Operation[Page[Row]]:
-    """The first page of a sorted set: of its items those that are in any of the others, or those that are in none.
+def cannot_tell_items(name: str) -> str:
+    """What is wrong with asking a set of hashes which items it has."""
+    return (
+        f"the set {name!r} keeps only a hash of each item (digest=True), so it can say whether it has an item, but not "
+        "which ones it has"
+    )
 
-    :param values: the key of their values, to be read as well.
+
+def paged(
+    held: Held,
+    others: Sequence[Held] = (),
+    *,
+    inside: bool = False,
+    values: bytes | None = None,
+    limit: int | None = None,
+) -> Operation[Page[Row]]:
+    """The first page of a sorted set; see :meth:`Side.paged`.
+
+    :param values: the key of the values of its items, to be read as well.
     """
-    keys = (key, *others, values) if values else (key, *others)
+    keys = (held.key, *(other.key for other in others), *([values] if values else []))
+    letters = "".join("l" if one.expires else "s" for one in (held, *others)) + ("v" if values else "")
     # What each of the others is asked takes as long as reading the page does.
-    limit = max(CHUNK // 10, CHUNK // max(1, len(others)))
-    args = (str(limit), "inside" if inside else "outside", "1" if values else "0")
+    most = limit or max(CHUNK // 10, CHUNK // max(1, len(others)))
+    args = (str(most), "inside" if inside else "outside", letters)
 
     def read(reply: list[Any]) -> Page[Row]:
         found, *places = reply
@@ -141,8 +171,14 @@ class Alike(Operand):
 
     def __init__(self, side: Side) -> None:
         self.side = side
-        self._rows = streamed(paged(side.waiting, values=side.values), side)
-        self._bare = streamed(paged(side.waiting), side)
+
+    @cached_property
+    def _rows(self) -> Stream[Row]:
+        return streamed(self.side.paged(values=True), self.side)
+
+    @cached_property
+    def _bare(self) -> Stream[Row]:
+        return streamed(self.side.paged(), self.side)
 
     def identities(self) -> Plan[list[bytes]]:
         return [row[0] for row in (yield from self._bare())]
@@ -154,7 +190,7 @@ class Alike(Operand):
         return set((yield self.side.elsewhere(self.side.which(identities))))
 
     def size(self) -> Plan[int]:
-        found: int = yield self.side.elsewhere(Looking(self.side.definition).count())
+        found: int = yield self.side.elsewhere(self.side.count())
         return found
 
 
@@ -224,19 +260,19 @@ def operand(ours: Side, other: Any, theirs: Side | None) -> Operand:
 
     :raises TypeError: when it gives no items, or gives them to the other face only.
     """
-    items = ours.definition.items
+    items = ours.items
     if theirs is None:
         awaited = ours.driver.awaits and isinstance(other, AsyncIterable)
         return Foreign(items, _given_one_by_one(other) if awaited else _given(iter(other)))
     if theirs.driver.awaits is not ours.driver.awaits:
         what = "of redset.aio, so it must be awaited" if theirs.driver.awaits else "synchronous, so it would block"
         raise TypeError(
-            f"the set {theirs.definition.name!r} is {what}; the set {ours.definition.name!r} is not: "
-            "make both with the same face"
+            f"the set {theirs.name!r} is {what}; the set {ours.name!r} is not: make both with the same face"
         )
-    if not items.are_like(theirs.definition.items):
-        return Foreign(items, streamed(Paging(theirs.definition).items(), theirs))
-    seen = theirs.client is ours.client and are_beside(ours.client, ours.waiting, theirs.waiting)
+    if not items.are_like(theirs.items):
+        return Foreign(items, streamed(theirs.first_page(), theirs))
+    seen = theirs.client is ours.client and are_beside(ours.client, ours.held.key, theirs.held.key)
+    seen = seen and not (ours.hashes or theirs.hashes)
     return Beside(theirs) if seen else Alike(theirs)
 
 

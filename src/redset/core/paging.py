@@ -5,8 +5,8 @@ from itertools import chain
 from operator import index
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
-from redset.core.definition import Definition
-from redset.core.items import written_bounds
+from redset.core.items import Items, written_bounds
+from redset.core.keys import Keys
 from redset.core.operations import CHUNK, Operation, Page
 from redset.core.scripts import Script
 
@@ -36,6 +36,13 @@ class Stretch(NamedTuple):
     #: How many at most; None for all.
     limit: int | None = None
     reverse: bool = False
+    #: Whether scores say until when items live, so that those that live no more are left out; not in reverse.
+    living: bool = False
+
+    @property
+    def direction(self) -> str:
+        """As the script takes it."""
+        return "living" if self.living else "backward" if self.reverse else "forward"
 
 
 ALL = Stretch()
@@ -44,14 +51,11 @@ ALL = Stretch()
 class Paging(Generic[T]):
     """Reading one set page by page."""
 
-    __slots__ = ("_items", "_keys", "_set")
+    __slots__ = ("_items", "_keys")
 
-    def __init__(self, definition: Definition[T]) -> None:
-        self._set = definition
-        self._items = definition.items
-        self._keys: tuple[bytes, ...] = (definition.keys.waiting,)
-        if definition.items.keyed:
-            self._keys += (definition.keys.values,)
+    def __init__(self, keys: Keys, items: Items[T]) -> None:
+        self._items = items
+        self._keys: tuple[bytes, ...] = (keys.waiting, keys.values) if items.keyed else (keys.waiting,)
 
     def items(self, stretch: Stretch = ALL) -> Operation[Page[T]]:
         return self._first_page(stretch, "items", self._items.load_page)
@@ -72,9 +76,9 @@ class Paging(Generic[T]):
             raise ValueError(f"limit must be at least 0, or None for all, not {limit!r}")
         course = Course(
             keys=self._keys,
-            direction="backward" if stretch.reverse else "forward",
+            direction=stretch.direction,
             shape=shape,
-            marks=MARKS if limit is None and not self._items.keyed else 0,
+            marks=0 if stretch.living or self._items.keyed or limit is not None else MARKS,
             load=load,
         )
         return course.page(limit, written_bounds(stretch.min, stretch.max, stretch.inclusive), is_first=True)

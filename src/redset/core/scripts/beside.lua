@@ -1,16 +1,20 @@
 -- Reads one page of a sorted set, of which it returns the items that are in others as well, or those that are not: so two
 -- sets are compared where they are. Writes nothing. What a page is, and where the last one ends, is told in page.lua.
 -- KEYS: the set to page; those beside it, if any; where asked for, the values of a keyed set
--- ARGV: how many to look at; "inside" for what is in any of the others, "outside" for what is in none; 1 where the last key
---       holds values, else 0; the score and item seen last, the score and item to end with (before the first page neither)
+-- ARGV: how many to look at; "inside" for what is in any of the others, "outside" for what is in none; a letter for each key: s
+--       for a set, l for one whose scores say until when items live, of which those that live no more do not count, v for
+--       values; the score and item seen last, the score and item to end with (before the first page neither)
 -- Returns a list of items, with values a list of the value of each, or nil, behind them; where there is more to page, the
 -- score and item seen last, the score and item to end with.
 local waiting, others = KEYS[1], {unpack(KEYS, 2)}
-local values = ARGV[3] == '1' and table.remove(others) or nil
+local letters = ARGV[3]
+local values = string.sub(letters, -1) == 'v' and table.remove(others) or nil
 local limit, inside = tonumber(ARGV[1]), ARGV[2] == 'inside'
 -- include types
 -- include values
 -- include places
+-- include clock
+-- include lifetimes
 
 local refusal = wrong_type(waiting, 'zset')
 for _, other in ipairs(others) do refusal = refusal or wrong_type(other, 'zset') end
@@ -21,9 +25,10 @@ if refusal then return refusal end
 local function of_interest(items)
     if #others == 0 then return items end
     local found, chosen = {}, {}
-    for _, other in ipairs(others) do
-        local scores = redis.call('ZMSCORE', other, unpack(items))
-        for i = 1, #items do found[i] = found[i] or scores[i] end
+    for each, other in ipairs(others) do
+        local lives = string.sub(letters, each + 1, each + 1) == 'l'
+        local there = lives and are_living(other, items) or redis.call('ZMSCORE', other, unpack(items))
+        for i = 1, #items do found[i] = found[i] or there[i] end
     end
     for i, item in ipairs(items) do
         if inside == (found[i] and true or false) then chosen[#chosen + 1] = item end
@@ -38,6 +43,7 @@ else
     local last = redis.call('ZRANGE', waiting, '-1', '-1', 'WITHSCORES')
     end_item, end_score = last[1], last[2]
 end
+if string.sub(letters, 1, 1) == 'l' then start = math.max(start, count_over(waiting)) end
 if start >= stop then return {{values and {}}} end
 
 local items = redis.call('ZRANGE', waiting, start, math.min(start + limit, stop) - 1)

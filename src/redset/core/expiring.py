@@ -1,0 +1,252 @@
+"""Expiring sets, whose items each live for their own time: what is sent, and what the replies mean."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha1
+from itertools import compress
+from typing import Any, Generic, TypeVar, overload
+
+from redset.core.algebra import Algebra
+from redset.core.base import OnServer, T
+from redset.core.definition import seconds
+from redset.core.items import Items, Key, read_score
+from redset.core.keys import Keys
+from redset.core.looking import which_of
+from redset.core.operands import Held, Row, Side, cannot_tell_items, paged
+from redset.core.operations import Operation, Page, Plan, in_chunks, only, then
+from redset.core.paging import Paging, Stretch
+from redset.core.scripts import Script
+from redset.interfaces import Serializer
+
+__all__ = ("BaseExpiring", "Expiring", "Newcomers")
+
+DriverT = TypeVar("DriverT")
+R = TypeVar("R")
+
+ADD = Script("expiring/add")
+CLEAR = Script("expiring/clear")
+COUNT = Script("expiring/count")
+DISCARD = Script("expiring/discard")
+LIVING = Script("expiring/living")
+TTL = Script("expiring/ttl")
+
+#: Makes truths of the marks in a reply.
+TRUTHS = bytes.maketrans(b"01", b"\0\1")
+
+
+class Expiring(Generic[T]):
+    """The operations of one expiring set. Those of several items take 1,000 at most."""
+
+    __slots__ = ("_items", "_keys", "_name", "_paging", "_ttl", "hashes", "held")
+
+    def __init__(self, name: str, keys: Keys, items: Items[T], ttl: float, *, digest: bool) -> None:
+        self._name = name
+        self._items = items
+        self._keys = (keys.living,)
+        self._paging: Paging[T] = Paging(keys, items)
+        self._ttl = _written_ttl(ttl)
+        self.held = Held(keys.living, expires=True)
+        #: Whether only a hash is kept of each item.
+        self.hashes = digest
+
+    # Adding
+
+    def add(self, item: T, ttl: float | None = None) -> Operation[bool]:
+        return only(self._live("new", [self._items.identity(item)], ttl))
+
+    def add_all(self, items: Sequence[T], ttl: float | None = None) -> Operation[list[T]]:
+        """Tells which of ``items`` were new; of those that are the same the first."""
+        return then(self._live("new", self._items.identities(items), ttl), lambda marks: list(compress(items, marks)))
+
+    def add_identities(self, identities: Sequence[bytes]) -> Operation[Any]:
+        return self._live("new", identities, None)
+
+    def touch(self, item: T | Key, ttl: float | None = None) -> Operation[bool]:
+        return only(self._live("living", [self._items.identity(item)], ttl))
+
+    def _live(self, which: str, identities: Sequence[bytes], ttl: float | None) -> Operation[list[bool]]:
+        """Gives a lifetime to those that do not live, or to those that do; tells which of them these were."""
+        lifetime = self._ttl if ttl is None else _written_ttl(ttl)
+        return Operation(ADD, self._keys, (which, lifetime, *self._kept(identities)), _read_marks, recorded=True)
+
+    def _kept(self, identities: Sequence[bytes]) -> Sequence[bytes]:
+        """What the server keeps of items."""
+        return list(map(_hash_of, identities)) if self.hashes else identities
+
+    # Looking
+
+    def contains(self, item: T | Key) -> Operation[bool]:
+        stored = self._items.identity_if_any(item)
+        if stored is None:
+            # Still one round trip like any other, so that whoever asks need not know.
+            return Operation("EXISTS", self._keys, (), lambda reply: False)
+        return only(self._are_living([stored]))
+
+    def contains_many(self, items: Iterable[T | Key]) -> Plan[list[bool]]:
+        return which_of(items, self._items, self._are_living)
+
+    def which(self, identities: Sequence[bytes]) -> Operation[list[bytes]]:
+        return then(self._are_living(identities), lambda marks: list(compress(identities, marks)))
+
+    def _are_living(self, identities: Sequence[bytes]) -> Operation[list[bool]]:
+        return Operation(LIVING, self._keys, self._kept(identities), _read_marks)
+
+    def count(self) -> Operation[int]:
+        return Operation(COUNT, self._keys, (), int)
+
+    def ttl(self, item: T | Key) -> Operation[float | None]:
+        kept = self._kept([self._items.identity(item)])
+        return Operation(TTL, self._keys, kept, lambda reply: read_score(reply[0]))
+
+    def first_page(self) -> Operation[Page[T]]:
+        self._refuse_if_hashes()
+        return self._paging.items(Stretch(living=True))
+
+    def _refuse_if_hashes(self) -> None:
+        if self.hashes:
+            raise TypeError(cannot_tell_items(self._name))
+
+    # Removing
+
+    def discard_all(self, identities: Sequence[bytes]) -> Operation[list[bool]]:
+        return Operation(DISCARD, self._keys, self._kept(identities), _read_marks, recorded=True)
+
+    def discard(self, item: T | Key) -> Operation[bool]:
+        return only(self.discard_all([self._items.identity(item)]))
+
+    def remove(self, item: T | Key) -> Operation[None]:
+        def read(lived: bool) -> None:  # noqa: FBT001 # what the operation reads
+            if not lived:
+                raise KeyError(item)
+
+        return then(self.discard(item), read)
+
+    def pop(self) -> Plan[T]:
+        """One look at what ends first; another when somebody else was faster."""
+        self._refuse_if_hashes()
+        first: Page[Row]
+        while (first := (yield paged(self.held, limit=1))).items:
+            stored = first.items[0][0]
+            item = self._items.load(stored)
+            if all((yield self.discard_all([stored]))):
+                return item
+        raise KeyError(f"nothing lives in the set {self._name!r}")
+
+    def clear(self) -> Operation[bool]:
+        return Operation(CLEAR, self._keys, (), lambda reply: reply != b"0", recorded=True)
+
+
+class Newcomers(Generic[T]):
+    """Many items on their way into an expiring set, and which of them were new."""
+
+    __slots__ = ("_expiring", "_name", "_ttl", "new", "sent")
+
+    def __init__(self, name: str, expiring: Expiring[T], ttl: float | None) -> None:
+        if ttl is not None:
+            _written_ttl(ttl)
+        self._name = name
+        self._expiring = expiring
+        self._ttl = ttl
+        #: How many were added, and which of these were new.
+        self.sent = 0
+        self.new: list[T] = []
+
+    def add(self, items: Iterable[T]) -> Plan[None]:
+        """Adds ``items``, and holds no more than a chunk of them beside those that are new."""
+        with self.noting_errors():
+            for chunk in in_chunks(items):
+                self.new += yield self._expiring.add_all(chunk, self._ttl)
+                self.sent += len(chunk)
+
+    @contextmanager
+    def noting_errors(self) -> Iterator[None]:
+        """Has an error carry what was new when it was raised: that is new to nobody else any more."""
+        try:
+            yield
+        except BaseException as error:
+            # Whatever the class of somebody's error thinks of new attributes.
+            BaseException.__setattr__(error, "new_items", self.new)
+            error.add_note(
+                f"{self.sent} items had been added to the set {self._name!r} before; those of them that were new, "
+                f"{len(self.new)}, are the new_items of this error"
+            )
+            raise
+
+
+class LivingAlgebra(Algebra[T]):
+    """An expiring set beside others."""
+
+    def __init__(self, side: Side, expiring: Expiring[T]) -> None:
+        super().__init__(side, (side.held,))
+        self._expiring = expiring
+
+    def _add(self, rows: list[Row]) -> Operation[Any]:
+        return self._expiring.add_identities([row[0] for row in rows])
+
+    def _discard(self, identities: list[bytes]) -> Operation[Any]:
+        return self._expiring.discard_all(identities)
+
+
+class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
+    """The constructor of an expiring set; its parameters are told in :class:`redset.ExpiringSet`."""
+
+    @overload
+    def __init__(
+        self: "BaseExpiring[DriverT, str]",
+        redis_client: Any,
+        name: str,
+        ttl: float,
+        serializer: None = None,
+        *,
+        digest: bool = False,
+        retry_safe: bool = True,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        redis_client: Any,
+        name: str,
+        ttl: float,
+        serializer: Serializer[T] | None = None,
+        *,
+        digest: bool = False,
+        retry_safe: bool = True,
+    ) -> None: ...
+    def __init__(
+        self,
+        redis_client: Any,
+        name: str,
+        ttl: float,
+        serializer: Any = None,
+        *,
+        digest: bool = False,
+        retry_safe: bool = True,
+    ) -> None:
+        super().__init__(redis_client, name, serializer, retry_safe=retry_safe)
+        items: Items[T] = Items(name, self.serializer, None)
+        expiring = self._expiring = Expiring(name, self._keys, items, ttl, digest=digest)
+        side = Side(
+            name=name,
+            items=items,
+            held=expiring.held,
+            which=expiring.which,
+            count=expiring.count,
+            first_page=expiring.first_page,
+            client=redis_client,
+            driver=self._driver,
+            hashes=digest,
+        )
+        self._algebra: Algebra[T] = LivingAlgebra(side, expiring)
+
+
+def _written_ttl(ttl: float) -> str:
+    return repr(seconds(ttl, "ttl", positive=True))
+
+
+def _hash_of(identity: bytes) -> bytes:
+    """The first sixteen bytes of a hash that a server's scripts have too."""
+    return sha1(identity, usedforsecurity=False).digest()[:16]
+
+
+def _read_marks(reply: bytes) -> list[bool]:
+    return list(map(bool, reply.translate(TRUTHS)))

@@ -1,0 +1,38 @@
+-- Gives items of an expiring set a lifetime: those that do not live, or those that do. The others are left alone.
+-- KEYS: call, living
+-- ARGV: number, seen; 'new' for those that do not live, 'living' for those that do; seconds from now on; item, item, ...
+-- Returns a mark for each: 1 where it was one of them, else 0. An item that comes twice is new the first time only.
+local call, living = unpack(KEYS)
+local adds, lifetime = ARGV[3] == 'new', tonumber(ARGV[4])
+-- include calls
+-- include answer
+-- include clock
+-- include lifetimes
+
+local refusal = wrong_type(living, 'zset')
+if refusal then return refusal end
+
+local items = {unpack(ARGV, 5)}
+local lives, met, rows, marks = are_living(living, items), {}, {}, {}
+-- Counted along, since `#` looks for the end of a table each time.
+local until_then, length = moment_in(lifetime), 0
+for i, item in ipairs(items) do
+    if lives[i] == adds or met[item] then
+        marks[i] = '0'
+    else
+        marks[i], met[item] = '1', adds
+        rows[length + 1], rows[length + 2] = until_then, item
+        length = length + 2
+    end
+end
+
+local added
+if length > 0 then
+    -- The first write: refused whole on a server that is full. What leaves then makes room.
+    added = redis.pcall('ZADD', living, unpack(rows))
+elseif call then
+    -- Deleting is always allowed, and what has written once may go on writing on a server that is full.
+    redis.call('DEL', call)
+end
+let_go(living, #items)
+return type(added) == 'table' and added or answer(table.concat(marks))
