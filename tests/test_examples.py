@@ -31,7 +31,6 @@ EXAMPLES = [
         "seen",
         "--events 300 --seconds 1.2",
         "--seconds 1000",
-        pytest.mark.skipif(not hasattr(redset, "ExpiringSet"), reason="needs ExpiringSet"),
     ),
     example("polling", "--seconds 2", "--seconds 1000"),
     example(
