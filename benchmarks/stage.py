@@ -14,7 +14,7 @@ import redset.aio
 from redset.core.keys import Keys
 from redset.serializers import JSONSerializer
 
-__all__ = ("BARE", "FACES", "KEYED", "REDSET", "WIRES", "Face", "Kind", "Stage", "Wire")
+__all__ = ("BARE", "FACES", "KEYED", "REDSET", "TTL", "WIRES", "Face", "Kind", "Stage", "Wire")
 
 Kind: TypeAlias = Literal["sorted", "time", "scheduled"]
 Face: TypeAlias = Literal["blocking", "asyncio"]
@@ -24,6 +24,8 @@ FACES: tuple[Face, ...] = get_args(Face)
 WIRES: tuple[Wire, ...] = get_args(Wire)
 
 BARE, REDSET, KEYED = "bare", "redset", "keyed"
+#: For how many seconds the items of an expiring set live.
+TTL = 3600
 _WAITING, _IDENTITIES, _VALUES = "waiting", "identities", "values"
 
 _SETS: dict[tuple[Kind, Face], Callable[..., Any]] = {
@@ -62,6 +64,11 @@ class Stage:
     def keyed(self, **options: Any) -> Any:
         """The same as a keyed set, of which the identities are what is stored of a plain item."""
         return self._set(KEYED, key=self.identity, **options)
+
+    def seen(self, **options: Any) -> Any:
+        """An expiring set."""
+        made_by = redset.ExpiringSet if self.face == "blocking" else redset.aio.ExpiringSet
+        return made_by(self.client, REDSET, TTL, self.serializer, **options)
 
     def _set(self, name: str, **options: Any) -> Any:
         return _SETS[self.kind, self.face](self.client, name, serializer=self.serializer, **options)
