@@ -8,10 +8,15 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, TypeAlias
 
 from measure import Comparison, Side
+<<<<<<< HEAD
 from stage import BARE, KEYED, PERIODIC, REDSET, Kind, Stage
+=======
+from stage import BARE, KEYED, REDSET, TTL, Kind, Stage
+>>>>>>> expiring2
 
 __all__ = ("BENCHMARKS", "Benchmark")
 
@@ -445,4 +450,73 @@ def iterate(stage: Stage) -> Comparison:
         "ZRANGE 0 -1",
         bare=Side(BARE, lambda _: zrange(BARE, 0, -1), lambda rows: [loads(item) for item in rows]),
         redset=Side(REDSET, (lambda _: list(ss)) if stage.face == "blocking" else iterate_awaited),
+    )
+
+
+# Expiring sets: the bare client gives items the same scores, by its own clock, and learns how many were new.
+
+
+@benchmark("seen-add", "sorted")
+def seen_add(stage: Stage) -> Comparison:
+    zadd, dumps = stage.client.zadd, stage.dumps
+    return Comparison(
+        "ZADD NX",
+        bare=Side(BARE, lambda item: zadd(BARE, {dumps(item): time.time() + TTL}, nx=True), lambda new: new == 1),
+        redset=Side(REDSET, stage.seen().add),
+    )
+
+
+#: How many calls make one sample of bulk calls; in the first of these all items are new.
+BULK_CALLS = 10
+
+
+def _add_new_1000(stage: Stage, new: int, **options: Any) -> Comparison:
+    """As many as ``new`` of the calls of each sample bring items that are new."""
+    items = stage.items(new * 1000)
+    batches = [items[start : start + 1000] for start in range(0, len(items), 1000)]
+    ours, theirs = cycle(batches), cycle(batches)
+    zadd, dumps, seen = stage.client.zadd, stage.dumps, stage.seen(**options)
+
+    def add_bare(_: Any) -> Any:
+        until = time.time() + TTL
+        return zadd(BARE, {dumps(item): until for item in next(theirs)}, nx=True)
+
+    return Comparison(
+        "ZADD NX of 1000", bare=Side(BARE, add_bare), redset=Side(REDSET, lambda _: seen.add_new(next(ours)))
+    )
+
+
+@benchmark("add-new-1000", "sorted", calls=BULK_CALLS)
+def add_new_1000(stage: Stage) -> Comparison:
+    return _add_new_1000(stage, BULK_CALLS)
+
+
+@benchmark("add-new-digest-1000", "sorted", calls=BULK_CALLS)
+def add_new_digest_1000(stage: Stage) -> Comparison:
+    return _add_new_1000(stage, BULK_CALLS, digest=True)
+
+
+@benchmark("add-known-1000", "sorted", calls=BULK_CALLS)
+def add_known_1000(stage: Stage) -> Comparison:
+    return _add_new_1000(stage, 1)
+
+
+@benchmark("seen-contains-1000", "sorted", calls=BULK_CALLS)
+def seen_contains_1000(stage: Stage) -> Comparison:
+    """Of items that all live."""
+    zmscore, dumps, seen, items = stage.client.zmscore, stage.dumps, stage.seen(), stage.items(1000)
+    until = time.time() + TTL
+    there: dict[str | bytes, float] = {dumps(item): until for item in items}
+
+    def fill(key: str) -> Any:
+        stage.control.zadd(key, there)  # type: ignore[type-var] # str and bytes may be mixed
+
+    async def fill_awaited(key: str) -> Any:
+        fill(key)
+
+    before = fill if stage.face == "blocking" else fill_awaited
+    return Comparison(
+        "ZMSCORE of 1000",
+        bare=Side(BARE, lambda _: zmscore(BARE, [dumps(item) for item in items]), before=lambda: before(BARE)),
+        redset=Side(REDSET, lambda _: seen.contains_many(items), before=lambda: before(REDSET)),
     )

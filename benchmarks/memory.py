@@ -1,9 +1,10 @@
 """The server's memory: for what waits, in a set of redset and in a bare ZSET with the same items and scores; for the
-identities and values of a keyed set; and for what is remembered.
+identities and values of a keyed set; for what is remembered; and for the items of an expiring set.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from stage import BARE, KEYED, REDSET, Stage
 
@@ -65,6 +66,8 @@ class Kept:
     value: tuple[float, float]
     remembered: tuple[float, float]
     remembered_as_a_digest: tuple[float, float]
+    seen: tuple[float, float]
+    seen_as_a_digest: tuple[float, float]
 
 
 def measure_what_is_kept(stage: Stage) -> Kept:
@@ -83,6 +86,8 @@ def measure_what_is_kept(stage: Stage) -> Kept:
         value=(value, _taken_by(stage, Keys(KEYED).values)),
         remembered=(identity, _remembered(stage, identities, digest=False)),
         remembered_as_a_digest=(16, _remembered(stage, identities, digest=True)),
+        seen=(value - identity, _seen(stage, items, digest=False)),
+        seen_as_a_digest=(16, _seen(stage, items, digest=True)),
     )
 
 
@@ -91,6 +96,12 @@ def _remembered(stage: Stage, identities: list[str], *, digest: bool) -> float:
     stage.control.zadd(REDSET, dict.fromkeys(identities, 1))
     stage.set(remember=3600, digest=digest, key=stage.identity).take(ITEMS)
     return _taken_by(stage, Keys(REDSET).done)
+
+
+def _seen(stage: Stage, items: list[Any], *, digest: bool) -> float:
+    stage.control.flushdb()
+    stage.seen(digest=digest).add_new(items)
+    return _taken_by(stage, REDSET)
 
 
 def _taken_by(stage: Stage, key: str | bytes) -> float:

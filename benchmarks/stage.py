@@ -14,7 +14,7 @@ import redset.aio
 from redset.core.keys import Keys
 from redset.serializers import JSONSerializer
 
-__all__ = ("BARE", "FACES", "KEYED", "PERIODIC", "REDSET", "WIRES", "Face", "Kind", "Stage", "Wire")
+__all__ = ("BARE", "FACES", "KEYED", "PERIODIC", "REDSET", "TTL", "WIRES", "Face", "Kind", "Stage", "Wire")
 
 Kind: TypeAlias = Literal["sorted", "time", "scheduled"]
 Face: TypeAlias = Literal["blocking", "asyncio"]
@@ -24,6 +24,8 @@ FACES: tuple[Face, ...] = get_args(Face)
 WIRES: tuple[Wire, ...] = get_args(Wire)
 
 BARE, REDSET, KEYED, PERIODIC = "bare", "redset", "keyed", "periodic"
+#: For how many seconds the items of an expiring set live.
+TTL = 3600
 _WAITING, _IDENTITIES, _VALUES = "waiting", "identities", "values"
 
 _SETS: dict[tuple[Kind, Face], Callable[..., Any]] = {
@@ -67,6 +69,11 @@ class Stage:
         """The same items as things to be done every hour."""
         made_by = redset.PeriodicSet if self.face == "blocking" else redset.aio.PeriodicSet
         return made_by(self.client, PERIODIC, 3600, serializer=self.serializer)
+
+    def seen(self, **options: Any) -> Any:
+        """An expiring set."""
+        made_by = redset.ExpiringSet if self.face == "blocking" else redset.aio.ExpiringSet
+        return made_by(self.client, REDSET, TTL, self.serializer, **options)
 
     def _set(self, name: str, **options: Any) -> Any:
         return _SETS[self.kind, self.face](self.client, name, serializer=self.serializer, **options)

@@ -13,15 +13,12 @@ local refusal = wrong_type(living, 'zset')
 if refusal then return refusal end
 
 local items = {unpack(ARGV, 5)}
-local lives, met, rows, marks = are_living(living, items), {}, {}, {}
+local count, lives, until_then = #items, are_living(living, items), moment_in(lifetime)
 -- Counted along, since `#` looks for the end of a table each time.
-local until_then, length = moment_in(lifetime), 0
-for i, item in ipairs(items) do
-    if lives[i] == adds or met[item] then
-        marks[i] = '0'
-    else
-        marks[i], met[item] = '1', adds
-        rows[length + 1], rows[length + 2] = until_then, item
+local rows, length = {}, 0
+for i = 1, count do
+    if lives[i] ~= adds then
+        rows[length + 1], rows[length + 2] = until_then, items[i]
         length = length + 2
     end
 end
@@ -34,5 +31,14 @@ elseif call then
     -- Deleting is always allowed, and what has written once may go on writing on a server that is full.
     redis.call('DEL', call)
 end
-let_go(living, #items)
-return type(added) == 'table' and added or answer(table.concat(marks))
+let_go(living, count)
+if type(added) == 'table' then return added end
+
+-- None was there, and none came twice.
+if added == count then return answer(string.rep('1', count)) end
+local marks, met = {}, {}
+for i, item in ipairs(items) do
+    marks[i] = lives[i] ~= adds and not met[item] and '1' or '0'
+    met[item] = adds
+end
+return answer(table.concat(marks))
