@@ -3,6 +3,7 @@
 pytest has it by the fixtures ``redset_client``, ``redset_async_client`` and ``redset_url``, each with nothing on the
 server. Any other framework makes a :class:`Server` for its run and calls :meth:`Server.empty` before each test.
 
+>>> import redset
 >>> from redset.testing import Server
 >>> with Server() as server, redset.connect(server.url) as its_client:
 ...     redset.SortedSet(its_client, "jobs").add("read", score=1)
