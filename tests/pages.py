@@ -5,8 +5,8 @@ Whoever writes a block says by its language what is to become of it:
 - ``python`` with prompts is a doctest, without prompts it is executed; all blocks of a page share their names.
 - ``console`` is a shell's: what begins with ``$ `` is run, and prints what follows. ``redis-cli`` is played, since it
   is not on every machine and talks to terminals only.
-- a ``{code-block}`` with a ``:caption:`` is a file of that name, which later blocks find; a ``redis.conf`` is tried by a
-  server.
+- a ``{code-block}`` with a ``:caption:`` is a file of that name, which later blocks find; a ``redis.conf`` is tried by
+  a server.
 
 Whatever is not to be run has a line ``% not run: reason`` above it, which the site does not show.
 """
@@ -120,7 +120,12 @@ class Page:
 
     def _shell(self, command: str) -> str:
         scripts = os.pathsep.join((sysconfig.get_path("scripts"), str(Path(sys.executable).parent)))
-        environment = {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "REDSET_URL": self.url}
+        environment = {
+            "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+            "REDSET_URL": self.url,
+            # What is here beside the plugin that is told of.
+            "PYTEST_ADDOPTS": "-p redset.testing -p no:asyncio -p no:anyio -p no:cacheprovider",
+        }
         done = subprocess.run(
             ["/bin/bash", "-c", command],
             cwd=self.directory,
@@ -161,7 +166,7 @@ def _asked(url: str, words: list[bytes]) -> Any:
     """The reply as it is, which clients have their own ideas about."""
     import redis
 
-    connection = redis.ConnectionPool.from_url(url).make_connection()
+    connection: Any = redis.ConnectionPool.from_url(url).make_connection()
     connection.connect()
     try:
         connection.send_command(*words)

@@ -70,7 +70,9 @@ def sentinels(tmp_path: Path) -> Iterator[list[tuple[str, int]]]:
     port = free_port()
     settings = tmp_path / "sentinel.conf"
     settings.write_text(f"port {port}\nsentinel monitor main 127.0.0.1 {server.port} 1\n")
-    with subprocess.Popen([PROGRAMS[server.program].find(), settings, "--sentinel"], stdout=subprocess.DEVNULL) as sentinel:
+    with subprocess.Popen(
+        [PROGRAMS[server.program].find(), settings, "--sentinel"], stdout=subprocess.DEVNULL
+    ) as sentinel:
         wait_until(lambda: _listens(port))
         yield [("127.0.0.1", port)]
         sentinel.kill()
