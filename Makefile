@@ -6,6 +6,7 @@
 #   make matrix   the conformance tests on every server and client that can be had
 #   make pythons  the whole suite on every Python that can be had
 #   make bench    speed, as ratios to the bare client
+#   make docs     the documentation as a site, into build/docs
 #   make format   formats the sources
 
 # Tried by running them: version managers put commands on PATH that only print an error.
@@ -15,7 +16,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint matrix pythons bench format clean
+.PHONY: demo test lint docs matrix pythons bench format clean
 
 demo: .venv/for-demo
 	@$(BIN)/redset demo
@@ -27,6 +28,12 @@ lint: .venv/for-development
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
+
+# The same from scratch each time: what Sphinx has built before, it would not warn about again.
+docs: .venv/for-development
+	@rm -rf build/docs
+	@$(BIN)/sphinx-build -W --keep-going --quiet --jobs=2 docs build/docs
+	@echo "build/docs/index.html"
 
 matrix: .venv/for-development
 	@$(BIN)/python tests/matrix.py

@@ -12,11 +12,7 @@ from itertools import cycle
 from typing import Any, TypeAlias
 
 from measure import Comparison, Side
-<<<<<<< HEAD
-from stage import BARE, KEYED, PERIODIC, REDSET, Kind, Stage
-=======
-from stage import BARE, KEYED, REDSET, TTL, Kind, Stage
->>>>>>> expiring2
+from stage import BARE, KEYED, PERIODIC, REDSET, TTL, Kind, Stage
 
 __all__ = ("BENCHMARKS", "Benchmark")
 

@@ -1,6 +1,5 @@
 """Real servers for the tests: found or fetched, started on sockets and ports of their own, and never left behind."""
 
-import atexit
 import contextlib
 import functools
 import importlib.util
@@ -13,22 +12,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ("PROGRAMS", "Cluster", "Fake", "FakeClock", "Place", "Server", "Unavailable", "free_port", "place")
+from redset import testing
+from redset.testing import PATIENCE, temporary_directory, wait_until
+
+__all__ = (
+    "PATIENCE",
+    "PROGRAMS",
+    "Cluster",
+    "Fake",
+    "FakeClock",
+    "Place",
+    "Server",
+    "Unavailable",
+    "free_port",
+    "place",
+    "wait_until",
+)
 
 #: Fetched wheels are kept here, for all virtual environments.
 CACHE = Path(__file__).parents[1] / ".cache" / "servers"
-
-#: Seconds that a server may take to start, to end, or to see a moved clock.
-PATIENCE = 20.0
-
-#: Ends the server with the process that started it, however that ends: the shell reads from a pipe that nobody else
-#: writes to. Unlike a parent death signal, this has nothing to do with threads.
-GUARD = '"$@" </dev/null >&2 & echo $!; read -r signal; kill -"${signal:-KILL}" $! 2>/dev/null; wait $!'
 
 
 class Unavailable(Exception):
@@ -105,7 +112,7 @@ class Place(Protocol):
     def stop(self) -> None: ...
 
 
-class Server:
+class Server(testing.Server):
     """A running server of one's own, without persistence unless ``settings`` say otherwise.
 
     :param program: a key of :data:`PROGRAMS`.
@@ -120,59 +127,18 @@ class Server:
         self.program = program
         self.port = port
         self.clock = clock
-        self._binary = PROGRAMS[program].find()
-        #: Where it keeps its data and its log.
-        self.directory = temporary_directory()
-        self._log = self.directory / "log"
-        self._settings = {"save": "", "appendonly": "no", **settings}
-        self._guard: subprocess.Popen[str] | None = None
+        binary = PROGRAMS[program].find()
         if clock and not PROGRAMS[program].clock:
             raise Unavailable(f"the clock of {program} cannot be moved")
-        self.start()
-
-    @property
-    def socket_path(self) -> str:
-        return str(self.directory / "sock")
-
-    @property
-    def url(self) -> str:
-        return f"unix://{self.socket_path}"
+        super().__init__(binary, environment=clock.environment() if clock else (), port=port, **settings)
 
     def client(self, library: str = "redis", *, awaited: bool = False, **options: Any) -> Any:
         return client_module(library, awaited=awaited).from_url(self.url, **options)
 
-    def empty(self) -> None:
-        assert self.asked("FLUSHALL") == "+OK"
-
     def start(self) -> None:
-        """Starts it, again with its data if it has ended; returns when it answers."""
-        with self._log.open("ab") as log:
-            self._guard = subprocess.Popen(
-                ["/bin/sh", "-c", GUARD, "sh", *self._command()],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                # A Ctrl-C is for the tests, which then end their servers in their own time.
-                start_new_session=True,
-            )
-        assert self._guard.stdout is not None
-        self.pid = int(self._guard.stdout.readline())
-        try:
-            wait_until(lambda: self.asked("PING") == "+PONG")
-        except TimeoutError:
-            self.kill()
-            raise RuntimeError(f"{self.program} does not start: {self._log.read_text()}") from None
+        super().start()
         if self.clock:
             self.clock.servers.append(self)
-
-    def stop(self) -> None:
-        """Lets it end properly."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Ends it at once, as a crash would."""
-        self._end(signal.SIGKILL)
 
     def restart(self) -> None:
         self.stop()
@@ -185,42 +151,10 @@ class Server:
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
-    def asked(self, command: str) -> str:
-        """The reply, one word, to a command that is sent by hand, since a client would try again; "" from nobody."""
-        try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(1)
-                connection.connect(self.socket_path)
-                connection.sendall(f"{command}\r\n".encode())
-                with connection.makefile("r") as replies:
-                    first = replies.readline().strip()
-                    return replies.readline().strip() if first.startswith("$") else first
-        except OSError:
-            return ""
-
-    def _command(self) -> list[str]:
-        settings = {
-            "port": self.port,
-            "bind": "127.0.0.1",
-            "unixsocket": self.socket_path,
-            "unixsocketperm": 700,
-            "dir": self.directory,
-            **self._settings,
-        }
-        options = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-        return ["env", *(self.clock.environment() if self.clock else ()), str(self._binary), *options]
-
     def _end(self, number: signal.Signals) -> None:
-        guard, self._guard = self._guard, None
-        if guard is None:
-            return
-        if self.clock:
+        if self.clock and self in self.clock.servers:
             self.clock.servers.remove(self)
-        try:
-            guard.communicate(f"{number.name[3:]}\n", timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            os.kill(self.pid, signal.SIGKILL)
-            guard.communicate()
+        super()._end(number)
 
 
 class Cluster:
@@ -373,13 +307,6 @@ def client_module(library: str, *, awaited: bool) -> Any:
     return importlib.import_module(f"{library}.asyncio" if awaited else library)
 
 
-def temporary_directory() -> Path:
-    """A new one that is gone when this process ends; with a short path, as that of a socket must be."""
-    made = tempfile.mkdtemp(prefix="redset-")
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return Path(made)
-
-
 def free_port() -> int:
     """A port that nobody listens on, nor on that of a cluster's bus; below those that outgoing connections take."""
     while True:
@@ -413,14 +340,3 @@ def _faketime_libraries() -> Iterator[Path]:
         yield from Path(folder).glob("**/libfaketime.so.1")
     for folder in ("/usr/lib", "/usr/local/lib"):
         yield from Path(folder).glob("**/faketime/libfaketime.so.1")
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """
-    :raises TimeoutError: it has not become true.
-    """
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(0.005)

