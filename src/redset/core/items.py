@@ -85,6 +85,12 @@ class Items(Generic[T]):
         except Exception:
             return None
 
+    def identities_if_any(self, items: Sequence[T | Key]) -> Sequence[bytes | None]:
+        try:
+            return self.identities(items)
+        except Exception:
+            return list(map(self.identity_if_any, items))
+
     def identities(self, items: Sequence[T | Key]) -> list[bytes]:
         """The identity of each of many items."""
         types = set(map(type, items))

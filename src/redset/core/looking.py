@@ -170,7 +170,7 @@ def which_of(
     """Asks about ``items``, a chunk at a time; False for each that the set cannot hold."""
     found: list[bool] = []
     for chunk in in_chunks(items):
-        identities = list(map(of.identity_if_any, chunk))
+        identities = of.identities_if_any(chunk)
         asked = [stored for stored in identities if stored is not None]
         answers = iter((yield ask(asked)) if asked else ())
         found += [stored is not None and next(answers) for stored in identities]
