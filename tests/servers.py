@@ -30,6 +30,7 @@ __all__ = (
     "Server",
     "Unavailable",
     "free_port",
+    "is_alive",
     "place",
     "wait_until",
 )
@@ -305,6 +306,14 @@ def place(name: str) -> Place:
 
 def client_module(library: str, *, awaited: bool) -> Any:
     return importlib.import_module(f"{library}.asyncio" if awaited else library)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def free_port() -> int:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import redset
-from pages import FLAGS, Page, blocks
+from pages import FLAGS, Block, Page, blocks
+from redset.exceptions import NoServerError
 from servers import PROGRAMS, Cluster, Place, Server, free_port, wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -91,3 +92,36 @@ def test_a_module(name: str, names: dict[str, Any], here: Place) -> None:
         report: list[str] = []
         doctest.DocTestRunner(optionflags=FLAGS).run(examples, out=report.append)
         assert not report, "".join(report)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("python", ">>> 1 + 1\n3\n"),
+        ("python", "assert 1 + 1 == 3"),
+        ("console", "$ echo one\ntwo\n"),
+        ("console", "$ redis-cli ZADD jobs 1 read\n(integer) 0\n"),
+        ("file", "appendonly perhaps"),
+        ("fortran", "PRINT *, 'hello'"),
+    ],
+)
+def test_a_block_that_is_wrong_is_noticed(kind: str, content: str, here: Server, tmp_path: Path) -> None:
+    page = Page(Path("page.md"), tmp_path, here.url)
+    with pytest.raises((AssertionError, NoServerError)):
+        page.run(Block(kind, content, 1, caption="redis.conf"))
+
+    page.run(Block(kind, content, 1, excuse="it is wrong"))
+
+
+def test_kinds_files_and_excuses_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(
+        "```python\na\n```\n\n% not run: no network\n```console\n$ b\n```\n\n"
+        "```{code-block} python\n:caption: c.py\n\nd\n```\n\n```{toctree}\ne\n```\n\n    f\n"
+    )
+
+    assert list(blocks(tmp_path / "page.md")) == [
+        Block("python", "a\n", 1),
+        Block("console", "$ b\n", 6, excuse="no network"),
+        Block("file", "d\n", 10, caption="c.py"),
+        Block("", "f\n", 20),
+    ]

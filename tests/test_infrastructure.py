@@ -1,7 +1,6 @@
 """What the other tests stand on: that servers start, stop and keep time as told, and that both faces are used alike."""
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 
 from redset import testing
 from redset.exceptions import NoServerError
-from servers import PATIENCE, Cluster, FakeClock, Server, Unavailable, free_port, wait_until
+from servers import PATIENCE, Cluster, FakeClock, Server, Unavailable, free_port, is_alive, wait_until
 
 THESE_TESTS = Path(__file__).parent
 
@@ -26,14 +25,6 @@ def running(program: str = "valkey-9.1", **options: Any) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 class TestServer:

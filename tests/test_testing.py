@@ -10,20 +10,13 @@ import pytest
 
 from redset import testing
 from redset.testing import Server, async_client, wait_until
+from servers import is_alive
 
 pytest_plugins = ("pytester",)
 
 #: By its name, whether or not this environment was installed since it has an entry point.
 PLUGIN = ("-p", "redset.testing", "-W", "error")
 ALONE = ("-p", "no:asyncio")
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 class TestServer:

