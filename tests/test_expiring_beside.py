@@ -277,4 +277,4 @@ def test_operators_of_a_set_of_hashes(raw: Any) -> None:
 
 def test_both_faces_do_not_mix(raw: Any) -> None:
     with pytest.raises(TypeError, match="make both with the same face"):
-        SortedSet(raw, "jobs").union(redset.aio.ExpiringSet(raw, "seen", TTL))
+        SortedSet(raw, "jobs").union(redset.aio.ExpiringSet(raw, "seen", TTL))  # type: ignore[arg-type] # it says so
