@@ -308,3 +308,35 @@ def test_removing_many_is_many_short_calls(jobs: Any, raw: Any, timed: Any, by: 
 
     calls.assert_short("removing 100,000 that are leased too", at_least=100)
     RawSet(raw, "jobs").check()
+
+
+@pytest.mark.parametrize("over", [False, True], ids=["all new", "all over"])
+def test_adding_many_to_an_expiring_set_is_many_short_calls(raw: Any, timed: Any, over: bool) -> None:
+    """What is over is replaced, or leaves with what comes."""
+    seen = redset.ExpiringSet(raw, "seen", 600)
+    if over:
+        for start in range(0, MANY, 1000):
+            raw.zadd("seen", {str(number): number for number in range(start, start + 1000)})
+    with timed() as calls:
+        assert len(seen.add_new(map(str, range(MANY)))) == MANY
+    calls.assert_short("adding 100,000 to an expiring set", at_least=100)
+    assert calls.count < 110
+
+    with timed() as calls:
+        assert sum(1 for _ in seen) == MANY
+        assert sum(seen.contains_many(map(str, range(MANY)))) == MANY
+        seen.difference_update(map(str, range(MANY)))
+    calls.assert_short("iterating over it, asking for all, discarding all", at_least=200)
+    assert len(seen) == 0
+
+
+def test_what_is_over_leaves_in_short_calls(raw: Any, timed: Any) -> None:
+    seen = redset.ExpiringSet(raw, "seen", 600)
+    for start in range(0, MANY, 1000):
+        raw.zadd("seen", {str(number): number for number in range(start, start + 1000)})
+    with timed() as calls:
+        for number in range(MANY // 2100 + 1):
+            seen.add_new(f"new {number} {position}" for position in range(1000))
+
+    calls.assert_short("adding to 100,000 that are over", at_least=40)
+    assert raw.zcard("seen") == len(seen) == calls.count * 1000

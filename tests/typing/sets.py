@@ -14,7 +14,7 @@ import redis.asyncio
 
 import redset
 import redset.aio
-from redset import DeadLetter, Key, ScheduledSet, SortedSet, TimeSortedSet
+from redset import DeadLetter, ExpiringSet, Key, ScheduledSet, SortedSet, TimeSortedSet
 from redset.interfaces import Serializer
 from redset.serializers import JSONSerializer, NamedtupleSerializer, TypedSerializer
 
@@ -174,6 +174,37 @@ def mistakes_beside_other_sets_are_found(tasks: SortedSet[Task], other: redset.a
     tasks | other  # type: ignore[operator]
 
 
+def an_expiring_set_knows_the_item(client: redis.Redis, task: Task, names: set[str]) -> None:
+    assert_type(ExpiringSet(client, "n", 60), ExpiringSet[str])
+    assert_type(ExpiringSet(client, "n", ttl=0.5, serializer=json, digest=True), ExpiringSet[Any])
+    seen = redset.ExpiringSet(client, "n", 60, TaskSerializer())
+    assert_type(seen, ExpiringSet[Task])
+    assert_type(seen.add(task), bool)
+    assert_type(seen.add(task, ttl=5), bool)
+    assert_type(seen.add_new(task for _ in range(3)), list[Task])
+    assert_type(seen.touch(Key("a"), 5), bool)
+    assert_type(seen.ttl(task), float | None)
+    assert_type(task in seen, bool)
+    assert_type(seen.contains_many([task, Key("a")]), list[bool])
+    assert_type(len(seen), int)
+    assert_type(list(seen), list[Task])
+    assert_type(seen.discard(task), bool)
+    assert_type(seen.pop(), Task)
+    assert_type(seen.clear(), bool)
+    assert_type(seen | names, set[Task])
+    assert_type(names - seen, set[str])
+    as_one: MutableSet[Task] = seen
+    as_one |= {task}
+
+
+def mistakes_about_expiring_sets_are_found(client: redis.Redis, seen: ExpiringSet[Task], task: Task) -> None:
+    ExpiringSet(client, "n")  # type: ignore[call-overload]
+    ExpiringSet(client, "n", "a day")  # type: ignore[call-overload]
+    seen.add("a url")  # type: ignore[arg-type]
+    seen.add(task, ttl="a day")  # type: ignore[arg-type]
+    seen.take(1)  # type: ignore[attr-defined]
+
+
 def mistakes_are_found(client: redis.Redis, tasks: SortedSet[Task]) -> None:
     tasks.add("a url")  # type: ignore[arg-type]
     tasks.add(Task("a", 1), score="high")  # type: ignore[arg-type]
@@ -221,6 +252,14 @@ async def the_asyncio_face_knows_the_same(client: redis.asyncio.Redis, task: Tas
     assert_type(await tasks.dead_letters.count(), int)
     async with tasks.lock:
         pass
+
+    seen = redset.aio.ExpiringSet(client, "n", 60, TaskSerializer())
+    assert_type(seen, redset.aio.ExpiringSet[Task])
+    assert_type(await seen.add(task, ttl=5), bool)
+    assert_type(await seen.add_new(made()), list[Task])
+    assert_type(await seen.ttl(task), float | None)
+    assert_type([item async for item in seen], list[Task])
+    assert_type(await seen.difference([task]), set[Task])
 
 
 async def the_asyncio_face_has_the_named_forms(

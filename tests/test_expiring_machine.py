@@ -1,0 +1,194 @@
+"""An expiring set on each face against a model of it in memory, with a look at the raw key after each step.
+
+``REDSET_TEST_EXAMPLES`` and ``REDSET_TEST_STEPS`` make it as thorough as wanted.
+"""
+
+import json
+import os
+import time
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from redset.core.keys import Keys
+from servers import FakeClock
+
+EXAMPLES = int(os.environ.get("REDSET_TEST_EXAMPLES", "15"))
+STEPS = int(os.environ.get("REDSET_TEST_STEPS", "30"))
+
+#: Few enough that the same item comes again, and false ones among them.
+items: st.SearchStrategy[Any] = st.sampled_from([0, 1, 2, "", "a", "é", [], {}, None, False, [1, "b"]])
+#: Seconds, of which the clock is moved by other ones: so the seconds that the test itself takes change nothing.
+ttls = st.sampled_from([1000, 2000, 3000, 500_000])
+moves = st.sampled_from([500, 1500, 2500, 100_500, -500, -1500])
+
+
+def stored(item: Any) -> str:
+    return json.dumps(item)
+
+
+class Clock:
+    """The server's time as the set sees it: the clock is moved, or where that cannot be done, the set grows older."""
+
+    def __init__(self, raw: Any, clock: FakeClock | None) -> None:
+        self._raw = raw
+        self._clock = clock
+        #: Whether keys feel it.
+        self.is_the_servers = clock is not None
+
+    def now(self) -> float:
+        return self._clock.now() if self._clock else time.time()
+
+    def move(self, seconds: float) -> None:
+        if self._clock:
+            self._clock.advance(seconds)
+        else:
+            self._raw.persist("seen")
+            for item, until in self._raw.zrange("seen", 0, -1, withscores=True):
+                self._raw.zadd("seen", {item: until - seconds})
+
+
+class ExpiringMachine(RuleBasedStateMachine):
+    """``living`` is the model: the stored text of each item, and how many seconds it had at ``now`` nil."""
+
+    face: Any
+    raw: Any
+    clock: Clock
+    digest: bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raw.flushall()
+        self.seen = self.face.ExpiringSet("seen", 1000, json, digest=self.digest)
+        #: How far time was moved, and until when items live, counted like that.
+        self.now = 0.0
+        self.until: dict[str, float] = {}
+        #: Whether the key is known to end with its last item.
+        self.ends = True
+
+    def lives(self, item: Any) -> bool:
+        return self.until.get(stored(item), -1e9) > self.now
+
+    def living(self) -> set[str]:
+        return {item for item, until in self.until.items() if until > self.now}
+
+    @rule(item=items, ttl=st.none() | ttls)
+    def add(self, item: Any, ttl: float | None) -> None:
+        assert self.seen.add(item, ttl=ttl) is not self.lives(item)
+        if not self.lives(item):
+            self.until[stored(item)] = self.now + (ttl or 1000)
+        self.ends = True
+
+    @rule(many=st.lists(items, max_size=6), ttl=st.none() | ttls)
+    def add_new(self, many: list[Any], ttl: float | None) -> None:
+        expected = []
+        for item in many:
+            if not self.lives(item):
+                self.until[stored(item)] = self.now + (ttl or 1000)
+                expected.append(item)
+        assert list(map(stored, self.seen.add_new(many, ttl=ttl))) == list(map(stored, expected))
+        if many:
+            self.ends = True
+
+    @rule(item=items, ttl=st.none() | ttls)
+    def touch(self, item: Any, ttl: float | None) -> None:
+        assert self.seen.touch(item, ttl=ttl) is self.lives(item)
+        if self.lives(item):
+            self.until[stored(item)] = self.now + (ttl or 1000)
+        self.ends = True
+
+    @rule(item=items, ttl=ttls)
+    def another_program_adds(self, item: Any, ttl: float) -> None:
+        if not self.digest:
+            self.raw.zadd("seen", {stored(item): self.clock.now() + ttl})
+            self.raw.persist("seen")
+            self.until[stored(item)] = self.now + ttl
+            self.ends = False
+
+    @rule(item=items)
+    def discard(self, item: Any) -> None:
+        assert self.seen.discard(item) is self.lives(item)
+        self.until.pop(stored(item), None)
+        self.ends = True
+
+    @rule()
+    def clear(self) -> None:
+        assert self.seen.clear() is bool(self.living())
+        self.until.clear()
+        self.ends = True
+
+    @rule(others=st.lists(items, max_size=5), form=st.sampled_from(["union_update", "difference_update"]))
+    def change_in_place(self, others: list[Any], form: str) -> None:
+        getattr(self.seen, form)(others)
+        for other in others:
+            if form == "difference_update":
+                self.until.pop(stored(other), None)
+            elif not self.lives(other):
+                self.until[stored(other)] = self.now + 1000
+        if others:
+            self.ends = True
+
+    @rule(seconds=moves)
+    def time_passes(self, seconds: float) -> None:
+        if seconds < 0:
+            # What is over may have left already, or live again.
+            self.raw.zremrangebyscore("seen", "-inf", self.clock.now())
+            self.until = {item: until for item, until in self.until.items() if until > self.now}
+        self.clock.move(seconds)
+        self.now += seconds
+        self.ends = self.ends and self.clock.is_the_servers
+
+    @rule(item=items)
+    def look_at_one(self, item: Any) -> None:
+        left = self.seen.ttl(item)
+        assert (left is not None) is (item in self.seen) is self.lives(item)
+        if left is not None:
+            assert abs(self.until[stored(item)] - self.now - left) < 100
+
+    @invariant()
+    def it_is_as_the_model(self) -> None:
+        every = [0, 1, 2, "", "a", "é", [], {}, None, False, [1, "b"]]
+        assert self.seen.contains_many(every) == list(map(self.lives, every))
+        assert len(self.seen) == len(self.living())
+        if not self.digest:
+            found = list(map(stored, self.seen))
+            assert sorted(found) == sorted(self.living())
+            tens = [round((self.until[item] - self.now) / 100) for item in found]
+            assert tens == sorted(tens), "what ends first comes first"
+
+    @invariant()
+    def its_key_ends_with_its_last_item(self) -> None:
+        for key in self.raw.keys():  # noqa: SIM118 # a client is no dict
+            assert key == b"seen" or key.startswith(Keys("seen").call_prefix)
+        if self.ends and self.raw.exists("seen"):
+            last = max(score for _, score in self.raw.zrange("seen", 0, -1, withscores=True))
+            assert -60 < self.raw.ttl("seen") - max(0, last - self.clock.now()) < 60
+
+
+@pytest.mark.conformance
+@pytest.mark.timeout(60 + EXAMPLES * STEPS)
+@pytest.mark.parametrize("digest", [False, True], ids=["items", "digests"])
+def test_as_the_model_as_items_grow_older(face: Any, raw: Any, digest: bool) -> None:
+    run(face, raw, Clock(raw, None), digest)
+
+
+@pytest.mark.timeout(60 + EXAMPLES * STEPS)
+@pytest.mark.parametrize("digest", [False, True], ids=["items", "digests"])
+def test_as_the_model_as_the_clock_of_the_server_moves(face: Any, raw: Any, clock: FakeClock, digest: bool) -> None:
+    run(face, raw, Clock(raw, clock), digest)
+
+
+def run(face: Any, raw: Any, clock: Clock, digest: bool) -> None:
+    members = {"face": face, "raw": raw, "clock": clock, "digest": digest}
+    run_state_machine_as_test(
+        type("ExpiringMachine", (ExpiringMachine,), members),
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,356 @@
+"""Expiring sets when something goes wrong: each item is new to exactly one, and nothing is half done."""
+
+import asyncio
+import json
+import multiprocessing
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+
+import redset
+import redset.aio
+from conftest import CLIENT
+from faces import Awaited, Blocking, Face
+from proxy import Chance, Fault, Proxy
+from redset.core.keys import Keys
+from redset.core.scripts import Script
+from redset.exceptions import ServerFullError, WrongTypeError
+from servers import Place, Server
+
+TTL = 1000.0
+PROCESSES = 8
+
+lost = pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.CUT_REPLY])
+
+
+@pytest.fixture
+def server_itself(here: Place, raw: Any) -> Server:
+    """The server, which knows the scripts, so that each operation is one call."""
+    if not isinstance(here, Server):
+        pytest.skip("the proxy and other processes connect to a single server")
+    for name in "add", "clear", "discard", "living":
+        raw.script_load(Script(f"expiring/{name}").body)
+    return here
+
+
+@pytest.fixture(params=["sync", "aio"])
+def face_type(request: pytest.FixtureRequest) -> Any:
+    return Blocking if request.param == "sync" else Awaited
+
+
+def proxied(server: Server, face_type: Any, repeats: int, chance: Chance | None = None) -> Iterator[tuple[Face, Proxy]]:
+    proxy = Proxy(server, repeats, chance)
+    face = face_type(proxy, CLIENT)
+    yield face, proxy
+    face.close()
+    proxy.stop()
+
+
+@pytest.fixture
+def stubborn(server_itself: Server, face_type: Any) -> Iterator[tuple[Face, Proxy]]:
+    """A face whose client repeats what failed, by itself."""
+    yield from proxied(server_itself, face_type, repeats=3)
+
+
+@pytest.fixture
+def frank(server_itself: Server, face_type: Any) -> Iterator[tuple[Face, Proxy]]:
+    """A face whose client lets every error reach the caller."""
+    yield from proxied(server_itself, face_type, repeats=0)
+
+
+@pytest.fixture
+def other(raw: Any) -> Any:
+    """The same set as another process sees it."""
+    return redset.ExpiringSet(raw, "seen", TTL)
+
+
+def fails(call: Callable[..., Any], *args: Any) -> Exception:
+    """Has a call fail that the proxy disturbs, with an error of whatever library the client is from."""
+    with pytest.raises(Exception) as raised:
+        call(*args)
+    assert any(kind.__name__ in {"ConnectionError", "TimeoutError"} for kind in type(raised.value).__mro__)
+    return raised.value
+
+
+class TestACallWhoseReplyIsLost:
+    """The client sends it again: the server gives the reply it gave before."""
+
+    @lost
+    @pytest.mark.parametrize("digest", [False, True], ids=["items", "digests"])
+    def test_add_says_true(self, stubborn: tuple[Face, Proxy], raw: Any, fault: Fault, digest: bool) -> None:
+        face, proxy = stubborn
+        seen = face.ExpiringSet("seen", TTL, digest=digest)
+        proxy.plan(fault)
+
+        assert seen.add("a") is True
+        assert seen.add("a") is False
+        assert (proxy.faults, raw.zcard("seen")) == (1, 1)
+
+    @lost
+    def test_add_new_names_what_was_new(self, stubborn: tuple[Face, Proxy], other: Any, fault: Fault) -> None:
+        face, proxy = stubborn
+        other.add_new(["00003", "01003"])
+        proxy.plan(fault, Fault.NONE, fault)
+
+        new = face.ExpiringSet("seen", TTL).add_new(f"{number:05}" for number in range(2500))
+
+        assert new == [f"{number:05}" for number in range(2500) if number not in (3, 1003)]
+        assert proxy.faults == 2
+
+    def test_an_item_that_was_discarded_meanwhile_is_not_added_again(
+        self, stubborn: tuple[Face, Proxy], other: Any, raw: Any
+    ) -> None:
+        face, proxy = stubborn
+        proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.discard("a"))
+
+        assert face.ExpiringSet("seen", TTL).add("a") is True
+        assert raw.exists("seen") == 0
+
+    @pytest.mark.parametrize(
+        ("call", "says", "meanwhile"),
+        [
+            (lambda seen: seen.discard("a"), True, lambda other: other.add("a")),
+            (lambda seen: seen.remove("a"), None, lambda other: other.add("a")),
+            (lambda seen: seen.clear(), True, lambda other: other.add("a")),
+            (lambda seen: seen.touch("a", ttl=5), True, lambda other: other.touch("a")),
+        ],
+        ids=["discard", "remove", "clear", "touch"],
+    )
+    def test_it_is_done_once_and_says_what_it_did(
+        self, stubborn: tuple[Face, Proxy], other: Any, call: Any, says: Any, meanwhile: Any
+    ) -> None:
+        face, proxy = stubborn
+        other.add("a")
+        proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: meanwhile(other))
+
+        assert call(face.ExpiringSet("seen", TTL)) is says
+        assert "a" in other
+        assert other.ttl("a") > 100
+
+    def test_an_addition_that_comes_late_adds_nothing(self, frank: tuple[Face, Proxy], other: Any, raw: Any) -> None:
+        face, proxy = frank
+        seen = face.ExpiringSet("seen", TTL)
+        proxy.plan(Fault.LATE)
+
+        fails(seen.add, "a")
+        assert seen.add("b") is True
+        assert proxy.deliver() == 1
+        assert list(other) == ["b"]
+
+
+def test_what_was_new_before_a_connection_is_lost_is_in_the_error(frank: tuple[Face, Proxy], raw: Any) -> None:
+    face, proxy = frank
+    proxy.plan(Fault.NONE, Fault.LOST_COMMAND)
+
+    error: Any = fails(face.ExpiringSet("seen", TTL).add_new, [f"{number:05}" for number in range(2500)])
+
+    assert error.new_items == [f"{number:05}" for number in range(1000)]
+    assert error.__notes__[0].startswith("1000 items had been added to the set 'seen' before")
+    assert raw.zcard("seen") == 1000
+
+
+def test_each_item_is_new_once_however_bad_the_network(server_itself: Server, face_type: Any, other: Any) -> None:
+    chance = Chance(seed=1, one_in=8, kinds=(Fault.LOST_COMMAND, Fault.LOST_REPLY, Fault.CUT_REPLY))
+    items = [f"item {number}" for number in range(400)]
+    found: list[str] = []
+    for face, proxy in proxied(server_itself, face_type, 20, chance):
+        seen = face.ExpiringSet("seen", TTL)
+        for start in range(0, 400, 40):
+            found += [item for item in items[start : start + 20] if seen.add(item)]
+            found += seen.add_new(items[: start + 40])
+        assert proxy.faults > 10
+
+    assert sorted(found) == sorted(items)
+    assert len(other) == 400
+
+
+# Races
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[ProcessPoolExecutor]:
+    """Processes that connect for themselves: half of them on each face."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("digest", [False, True], ids=["items", "digests"])
+def test_each_item_is_new_to_exactly_one(
+    server_itself: Server, raw: Any, processes: ProcessPoolExecutor, digest: bool
+) -> None:
+    items = [f"page {number}" for number in range(2000)]
+    # Some are there, but over.
+    raw.zadd("seen", dict.fromkeys(items[::3], time.time() - 5))
+
+    adding = [processes.submit(add_all, server_itself.url, items, number, digest) for number in range(PROCESSES)]
+    new = Counter(item for added in adding for item in added.result())
+
+    assert {item: times for item, times in new.items() if times > 1} == {}
+    assert new.keys() == set(items)
+
+
+def test_each_item_is_popped_by_exactly_one(server_itself: Server, raw: Any, processes: ProcessPoolExecutor) -> None:
+    items = [f"page {number}" for number in range(400)]
+    redset.ExpiringSet(raw, "seen", TTL).add_new(items)
+
+    popping = [processes.submit(pop_all, server_itself.url) for _ in range(PROCESSES)]
+
+    assert Counter(item for popped in popping for item in popped.result()) == Counter(items)
+
+
+def add_all(url: str, items: list[str], number: int, digest: bool) -> list[str]:
+    """What is new to this process, of items in an order of its own, one by one and several at a time."""
+    items = random.Random(number).sample(items, len(items))
+    if number % 2:
+        return asyncio.run(add_all_awaited(url, items, digest))
+    with redis.Redis.from_url(url) as client:
+        seen = redset.ExpiringSet(client, "seen", TTL, digest=digest)
+        return [item for item in items[:500] if seen.add(item)] + seen.add_new(items)
+
+
+async def add_all_awaited(url: str, items: list[str], digest: bool) -> list[str]:
+    async with redis.asyncio.Redis.from_url(url) as client:
+        seen = redset.aio.ExpiringSet(client, "seen", TTL, digest=digest)
+        new = [item for item in items[:500] if await seen.add(item)]
+        return new + await seen.add_new(items)
+
+
+def pop_all(url: str) -> list[str]:
+    popped: list[str] = []
+    with redis.Redis.from_url(url) as client:
+        seen = redset.ExpiringSet(client, "seen", TTL)
+        while True:
+            try:
+                popped.append(seen.pop())
+            except KeyError:
+                return popped
+
+
+# What a server refuses
+
+
+@pytest.fixture
+def filling(here: Place, raw: Any) -> Iterator[Callable[[], None]]:
+    """Makes the server full, until the end of the test."""
+    if not isinstance(here, Server):
+        pytest.skip("a single server is made full")
+
+    def fill() -> None:
+        raw.config_set("maxmemory-policy", "noeviction")
+        raw.config_set("maxmemory", "1")
+
+    before = {name: raw.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy")}
+    yield fill
+    for name, value in before.items():
+        raw.config_set(name, value)
+
+
+def test_a_full_server_refuses_what_is_added_whole(face: Any, raw: Any, filling: Callable[[], None]) -> None:
+    seen = face.ExpiringSet("seen", TTL)
+    seen.add("a")
+    before = raw.zrange("seen", 0, -1, withscores=True)
+    filling()
+
+    refusals: list[Callable[[], Any]] = [
+        lambda: seen.add("b"),
+        lambda: seen.add_new("abc"),
+        lambda: seen.touch("a", ttl=5),
+        lambda: seen.union_update("bc"),
+    ]
+    for refused in refusals:
+        with pytest.raises(ServerFullError, match="'seen'"):
+            refused()
+    assert raw.zrange("seen", 0, -1, withscores=True) == before
+
+
+def test_what_a_full_server_refuses_of_many_leaves_what_was_new_before(
+    face: Any, raw: Any, filling: Callable[[], None]
+) -> None:
+    seen = face.ExpiringSet("seen", TTL)
+
+    def given() -> Iterator[int]:
+        yield from range(1000)
+        filling()
+        yield from range(1000, 1500)
+
+    with pytest.raises(ServerFullError) as raised:
+        seen.add_new(given())
+    error: Any = raised.value
+    assert error.new_items == list(range(1000))
+
+
+def test_a_full_server_still_answers_and_frees_what_is_over(face: Any, raw: Any, filling: Callable[[], None]) -> None:
+    seen = face.ExpiringSet("seen", TTL)
+    seen.add_new("abc")
+    raw.zadd("seen", {f"over {number}": number for number in range(300)})
+    filling()
+
+    assert seen.add("a") is False
+    assert seen.add_new("ab") == []
+    assert (seen.touch("x"), "a" in seen, len(seen), sorted(seen)) == (False, True, 3, ["a", "b", "c"])
+    assert raw.zcard("seen") == 3
+    assert (seen.discard("a"), seen.discard("a"), seen.pop(), seen.clear()) == (True, False, "b", True)
+
+
+def test_what_is_refused_makes_room_all_the_same(face: Any, raw: Any, filling: Callable[[], None]) -> None:
+    seen = face.ExpiringSet("seen", TTL)
+    raw.zadd("seen", {f"over {number}": number for number in range(150)})
+    filling()
+    for _ in range(2):
+        with pytest.raises(ServerFullError):
+            seen.add("a")
+
+    assert raw.exists("seen") == 0
+
+
+EVERY_OPERATION: dict[str, Callable[[Any], Any]] = {
+    "add": lambda seen: seen.add(1),
+    "add_new": lambda seen: seen.add_new([1]),
+    "touch": lambda seen: seen.touch(1),
+    "in": lambda seen: 1 in seen,
+    "contains_many": lambda seen: seen.contains_many([1]),
+    "count": lambda seen: seen.count(),
+    "ttl": lambda seen: seen.ttl(1),
+    "iterate": lambda seen: list(iter(seen)),
+    "discard": lambda seen: seen.discard(1),
+    "remove": lambda seen: seen.remove(1),
+    "pop": lambda seen: seen.pop(),
+    "clear": lambda seen: seen.clear(),
+    "union": lambda seen: seen.union([1]),
+    "difference_update": lambda seen: seen.difference_update([1]),
+}
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("operate", EVERY_OPERATION.values(), ids=EVERY_OPERATION.keys())
+def test_a_key_that_holds_something_else_is_named_and_left_alone(face: Any, raw: Any, operate: Any) -> None:
+    raw.set("seen", "a string of somebody else")
+
+    with pytest.raises(WrongTypeError, match="'seen'"):
+        operate(face.ExpiringSet("seen", TTL, json))
+    assert raw.get("seen") == b"a string of somebody else"
+
+
+def test_nothing_is_recorded_where_calls_need_not_be_safe_to_repeat(face: Any, raw: Any) -> None:
+    seen = face.ExpiringSet("seen", TTL, retry_safe=False)
+
+    assert [seen.add("a"), seen.add("a"), seen.discard("a"), seen.add_new("bb")] == [True, False, True, ["b"]]
+    assert raw.keys() == [b"seen"]
+
+
+def test_the_records_of_calls_end_by_themselves(face: Any, raw: Any) -> None:
+    seen = face.ExpiringSet("seen", TTL)
+    seen.add("a")
+    (record,) = (key for key in raw.keys() if key != b"seen")  # noqa: SIM118 # a client is no dict
+
+    assert record.startswith(Keys("seen").call_prefix)
+    assert 0 < raw.ttl(record) <= 600
