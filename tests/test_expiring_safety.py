@@ -235,6 +235,26 @@ def pop_all(url: str) -> list[str]:
                 return popped
 
 
+def test_tasks_that_add_the_same_items_share_round_trips_and_each_is_new_to_one(server_itself: Server) -> None:
+    async def add_by_many() -> tuple[list[bool], list[bool], list[float | None], list[bool], int]:
+        async with redis.asyncio.Redis.from_url(server_itself.url) as client:
+            seen = redset.aio.ExpiringSet(client, "seen", TTL)
+            await client.config_resetstat()
+            new = await asyncio.gather(*(seen.add(str(number % 50)) for number in range(400)))
+            there = await asyncio.gather(*(seen.contains(str(number)) for number in range(100)))
+            left = await asyncio.gather(*(seen.ttl(str(number)) for number in range(100)))
+            gone = await asyncio.gather(*(seen.discard(str(number % 10)) for number in range(20)))
+            return new, there, left, gone, (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
+
+    new, there, left, gone, calls = asyncio.run(add_by_many())
+
+    assert new == [True] * 50 + [False] * 350
+    assert there == [number < 50 for number in range(100)]
+    assert [one is not None for one in left] == there
+    assert gone == [True] * 10 + [False] * 10
+    assert calls < 12
+
+
 # What a server refuses
 
 

@@ -13,7 +13,7 @@ from redset.core.items import Items, Key, read_score
 from redset.core.keys import Keys
 from redset.core.looking import which_of
 from redset.core.operands import Held, Row, Side, cannot_tell_items, paged
-from redset.core.operations import Operation, Page, Plan, in_chunks, only, then
+from redset.core.operations import Operation, Page, Plan, Rows, in_chunks, only, slices, then
 from redset.core.paging import Paging, Stretch
 from redset.core.scripts import Script
 from redset.interfaces import Serializer
@@ -29,6 +29,10 @@ COUNT = Script("expiring/count")
 DISCARD = Script("expiring/discard")
 LIVING = Script("expiring/living")
 TTL = Script("expiring/ttl")
+
+#: What has one answer for each item; behind which items are meant, and how long they are to live, where that is said.
+EACH = Rows(0, 1, slices)
+LIVE_EACH = Rows(2, 1, slices)
 
 #: Makes truths of the marks in a reply.
 TRUTHS = bytes.maketrans(b"01", b"\0\1")
@@ -67,7 +71,8 @@ class Expiring(Generic[T]):
     def _live(self, which: str, identities: Sequence[bytes], ttl: float | None) -> Operation[list[bool]]:
         """Gives a lifetime to those that do not live, or to those that do; tells which of them these were."""
         lifetime = self._ttl if ttl is None else _written_ttl(ttl)
-        return Operation(ADD, self._keys, (which, lifetime, *self._kept(identities)), _read_marks, recorded=True)
+        args: list[bytes | str] = [which, lifetime, *self._kept(identities)]
+        return Operation(ADD, self._keys, args, _read_marks, recorded=True, shared=LIVE_EACH)
 
     def _kept(self, identities: Sequence[bytes]) -> Sequence[bytes]:
         """What the server keeps of items."""
@@ -89,14 +94,14 @@ class Expiring(Generic[T]):
         return then(self._are_living(identities), lambda marks: list(compress(identities, marks)))
 
     def _are_living(self, identities: Sequence[bytes]) -> Operation[list[bool]]:
-        return Operation(LIVING, self._keys, self._kept(identities), _read_marks)
+        return Operation(LIVING, self._keys, self._kept(identities), _read_marks, shared=EACH)
 
     def count(self) -> Operation[int]:
         return Operation(COUNT, self._keys, (), int)
 
     def ttl(self, item: T | Key) -> Operation[float | None]:
         kept = self._kept([self._items.identity(item)])
-        return Operation(TTL, self._keys, kept, lambda reply: read_score(reply[0]))
+        return Operation(TTL, self._keys, kept, lambda reply: read_score(reply[0]), shared=EACH)
 
     def first_page(self) -> Operation[Page[T]]:
         self._refuse_if_hashes()
@@ -109,7 +114,7 @@ class Expiring(Generic[T]):
     # Removing
 
     def discard_all(self, identities: Sequence[bytes]) -> Operation[list[bool]]:
-        return Operation(DISCARD, self._keys, self._kept(identities), _read_marks, recorded=True)
+        return Operation(DISCARD, self._keys, self._kept(identities), _read_marks, recorded=True, shared=EACH)
 
     def discard(self, item: T | Key) -> Operation[bool]:
         return only(self.discard_all([self._items.identity(item)]))
