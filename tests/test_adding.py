@@ -30,7 +30,7 @@ def test_an_added_item_waits_under_the_name_of_the_set(jobs: SortedSet[str], raw
 def test_what_stands_in_for_an_item_is_not_added_in_its_place(face: Any, kind: str, raw: Any) -> None:
     jobs = getattr(face, kind)("jobs")
     periodic, seen = face.PeriodicSet("jobs", interval=60), face.ExpiringSet("jobs", 60)
-    for add in (
+    calls: tuple[Callable[[], Any], ...] = (
         lambda: jobs.add(Key("write"), score=1),
         lambda: jobs.update(["read", Key("write")], score=1),
         lambda: jobs.increment(Key("write"), 1),
@@ -38,7 +38,8 @@ def test_what_stands_in_for_an_item_is_not_added_in_its_place(face: Any, kind: s
         lambda: periodic.update([Key("write")]),
         lambda: seen.add(Key("write")),
         lambda: seen.add_new([Key("write")]),
-    ):
+    )
+    for add in calls:
         with pytest.raises(TypeError, match="can be looked up but not added"):
             add()
 

@@ -302,7 +302,7 @@ def test_an_item_forgotten_by_two_tasks_at_once_was_remembered_for_one(run: Any,
         jobs = redset.aio.SortedSet[str](gate, "jobs", remember=60)
         await jobs.update(["a", "b"])
         await jobs.take(2)
-        forget = lambda: jobs.forget("b")  # noqa: E731
+        forget = lambda: jobs.forget("b")
         _, tasks, together = await start_behind(gate, jobs, lambda: jobs.forget("a"), forget, forget)
         together.release.set()
         assert await asyncio.gather(*tasks) == [True, False]
