@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from redset import SortedSet
+from redset import Key, SortedSet
 
 pytestmark = pytest.mark.conformance
 
@@ -25,6 +25,25 @@ def test_an_added_item_waits_under_the_name_of_the_set(jobs: SortedSet[str], raw
     jobs.add("write", score=2)
 
     assert raw.zrange("jobs", 0, -1, withscores=True) == [(b"write", 2.0)]
+
+
+def test_what_stands_in_for_an_item_is_not_added_in_its_place(face: Any, kind: str, raw: Any) -> None:
+    jobs = getattr(face, kind)("jobs")
+    periodic, seen = face.PeriodicSet("jobs", interval=60), face.ExpiringSet("jobs", 60)
+    calls: tuple[Callable[[], Any], ...] = (
+        lambda: jobs.add(Key("write"), score=1),
+        lambda: jobs.update(["read", Key("write")], score=1),
+        lambda: jobs.increment(Key("write"), 1),
+        lambda: periodic.add(Key("write")),
+        lambda: periodic.update([Key("write")]),
+        lambda: seen.add(Key("write")),
+        lambda: seen.add_new([Key("write")]),
+    )
+    for add in calls:
+        with pytest.raises(TypeError, match="can be looked up but not added"):
+            add()
+
+    assert raw.exists("jobs") == 0
 
 
 def test_adding_an_item_twice_leaves_one_item(jobs: SortedSet[str]) -> None:

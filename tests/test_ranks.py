@@ -13,7 +13,7 @@ from redset import Key, SortedSet
 pytestmark = pytest.mark.conformance
 
 MANY = 2345
-BOUNDS = [None, 0, 1, 2, 3, 7, -1, -2, -3, -7, 100, -100]
+BOUNDS = [None, 0, 1, 2, 3, 7, -1, -2, -3, -7, 100, -100, 2**70, -(2**70)]
 
 
 @pytest.fixture
@@ -43,6 +43,12 @@ def test_slices_are_those_of_a_list(face: Any) -> None:
     for start, stop in itertools.product(BOUNDS, BOUNDS):
         assert jobs[start:stop] == list("abcde")[start:stop]
     assert (jobs[-3:-1], jobs[5:2], jobs[-100:2]) == (["c", "d"], [], ["a", "b"])
+
+
+@pytest.mark.parametrize("position", [3, -4, 2**70, -(2**70)])
+def test_where_there_is_nothing_to_look_at_is_an_index_error(jobs: Any, position: int) -> None:
+    with pytest.raises(IndexError, match=f"'jobs'.*{position}"):
+        jobs[position]
 
 
 @pytest.mark.parametrize("wrong", ["1", 1.5, b"1"], ids=repr)
@@ -75,7 +81,7 @@ def test_an_item_is_removed_by_its_position(jobs: Any) -> None:
     assert list(jobs) == ["b"]
 
 
-@pytest.mark.parametrize("position", [3, -4, 10**6, -(10**6)])
+@pytest.mark.parametrize("position", [3, -4, 10**6, -(10**6), 2**70, -(2**70)])
 def test_where_there_is_nothing_to_remove_is_an_index_error(jobs: Any, position: int) -> None:
     with pytest.raises(IndexError, match=f"'jobs'.*{position}"):
         jobs.remove_at(position)

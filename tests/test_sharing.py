@@ -275,6 +275,41 @@ def test_each_tasks_own_calls_stay_in_order(run: Any, raw: Any, state: RawSet) -
     run(test)
 
 
+@pytest.mark.conformance
+@pytest.mark.parametrize("verb", ["ack", "nack", "again", "bury"])
+def test_a_lease_that_is_extended_and_ended_at_once_is_ended(run: Any, raw: Any, state: RawSet, verb: str) -> None:
+    async def test(gate: Gate) -> None:
+        jobs = redset.aio.SortedSet[str](gate, "jobs")
+        for verbs in [("extend", verb), (verb, "extend")]:
+            raw.zadd("jobs", {"a": 1, "b": 2})
+            mine, other = await jobs.reserve_many(2, 60)
+            calls = {"extend": lambda mine=mine: mine.extend(90), verb: getattr(mine, verb)}
+            _, tasks, together = await start_behind(gate, jobs, other.ack, *(calls[each] for each in verbs))
+            together.release.set()
+            results = dict(zip(verbs, await asyncio.gather(*tasks, return_exceptions=True), strict=True))
+            assert results[verb] is None
+            assert not mine.lost.is_set()
+            state.check()
+            assert all(until < 0 for until in state.scores("leased").values()), "nobody has it any more"
+            assert await jobs.clear() is (verb != "ack")
+
+    run(test)
+
+
+@pytest.mark.conformance
+def test_an_item_forgotten_by_two_tasks_at_once_was_remembered_for_one(run: Any, raw: Any) -> None:
+    async def test(gate: Gate) -> None:
+        jobs = redset.aio.SortedSet[str](gate, "jobs", remember=60)
+        await jobs.update(["a", "b"])
+        await jobs.take(2)
+        forget = lambda: jobs.forget("b")
+        _, tasks, together = await start_behind(gate, jobs, lambda: jobs.forget("a"), forget, forget)
+        together.release.set()
+        assert await asyncio.gather(*tasks) == [True, False]
+
+    run(test)
+
+
 class TestErrors:
     def test_a_bad_item_fails_its_caller_only(self, run: Any, state: RawSet) -> None:
         class Picky:

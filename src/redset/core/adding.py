@@ -139,15 +139,16 @@ class Adding(Generic[T]):
     def _row(self, item: T, written: str) -> list[bytes | str]:
         if self._items.keyed:
             return [written, self._items.identity(item), self._items.dump(item)]
-        return [written, self._items.identity(item)]
+        return [written, self._items.dump(item)]
 
     def rows(self, items: Sequence[T], score: Score[T] = None) -> list[bytes | str]:
         """What is sent of ``items``; what the scorer, the serializer or the key raises passes through."""
         rows: list[Any] = [None] * (len(items) * self.width)
         rows[:: self.width] = self.written_scores(items, score)
-        rows[1 :: self.width] = self._items.identities(items)
+        # Behind the identity on a keyed set, and itself that on others.
+        rows[self.width - 1 :: self.width] = self._items.dump_all(items)
         if self._items.keyed:
-            rows[2 :: self.width] = self._items.dump_all(items)
+            rows[1 :: self.width] = self._items.identities(items)
         return rows
 
     def written_scores(self, items: Sequence[T], score: Score[T] = None) -> list[str]:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition, seconds
@@ -31,8 +31,16 @@ def _share_answer(reply: bytes, sizes: list[int]) -> list[bytes]:
     return dealt
 
 
-#: How ends are made together.
-ENDS = Rows(1, 5, _share_answer)
+class Ends(Rows):
+    """How ends are made together. Extensions go apart: within one call a lease is either extended or ended, once."""
+
+    __slots__ = ()
+
+    def kind(self, operation: Operation[Any]) -> Hashable:
+        return super().kind(operation), operation.args[1] == "extend"
+
+
+ENDS = Ends(1, 5, _share_answer)
 
 
 class End(NamedTuple):

@@ -56,11 +56,11 @@ class Expiring(Generic[T]):
     # Adding
 
     def add(self, item: T, ttl: float | None = None) -> Operation[bool]:
-        return only(self._live("new", [self._items.identity(item)], ttl))
+        return only(self._live("new", [self._items.dump(item)], ttl))
 
     def add_all(self, items: Sequence[T], ttl: float | None = None) -> Operation[list[T]]:
         """Tells which of ``items`` were new; of those that are the same the first."""
-        return then(self._live("new", self._items.identities(items), ttl), lambda marks: list(compress(items, marks)))
+        return then(self._live("new", self._items.dump_all(items), ttl), lambda marks: list(compress(items, marks)))
 
     def add_identities(self, identities: Sequence[bytes]) -> Operation[Any]:
         return self._live("new", identities, None)

@@ -3,12 +3,11 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
-from operator import index
 from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import Items, Key, read_score, written_bounds
-from redset.core.operations import Operation, Plan, Rows, in_chunks, only, ranks, slices, then
+from redset.core.operations import Operation, Plan, Rows, in_chunks, only, rank, ranks, slices, then
 from redset.core.scripts import Script
 from redset.reservations import Stats
 
@@ -140,8 +139,8 @@ class Looking(Generic[T]):
                 raise IndexError(f"the set {self._set.name!r} has nothing at position {position}")
             return items[0]
 
-        rank = str(index(position))
-        return then(self._range(rank, rank), read)
+        where = rank(position)
+        return then(self._range(where, where), read)
 
     def slice(self, start: int | None, stop: int | None) -> Operation[list[T]]:
         return self._range(*ranks(start, stop))

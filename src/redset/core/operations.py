@@ -33,6 +33,7 @@ __all__ = (
     "in_chunks",
     "only",
     "positions",
+    "rank",
     "ranks",
     "slices",
     "then",
@@ -44,6 +45,9 @@ S = TypeVar("S")
 
 #: How many items one call to the server moves at most: it holds the server for about a millisecond.
 CHUNK = 1000
+
+#: More than the items of any sorted set, and few enough digits for a script.
+BEYOND = 2**40
 
 #: What is sent behind the keys.
 Args: TypeAlias = Sequence[bytes | str]
@@ -195,7 +199,12 @@ def ranks(start: int | None, stop: int | None) -> tuple[str, str]:
     """The first and the last rank of ``[start:stop]``, as ZRANGE counts them: the last one is included."""
     if stop == 0:
         return "1", "0"
-    return str(0 if start is None else index(start)), str(-1 if stop is None else index(stop) - 1)
+    return rank(0 if start is None else start), rank(-1 if stop is None else index(stop) - 1)
+
+
+def rank(position: int) -> str:
+    """A position as the server takes it: one beyond what a sorted set can hold as one that is so too."""
+    return str(max(-BEYOND, min(index(position), BEYOND)))
 
 
 def only(operation: Operation[list[R]]) -> Operation[R]:

@@ -62,9 +62,11 @@ class Scheduling(Adding[T]):
         """Adds ``items``, 1,000 at most: which of them were new."""
         rows: list[bytes | str] = ["1" if self._items.keyed else "0"]
         for item in items:
-            rows += (self._first(item, first), self._items.identity(item), _own_interval(item, interval))
+            stored = self._items.dump(item)
+            identity = self._items.identity(item) if self._items.keyed else stored
+            rows += (self._first(item, first), identity, _own_interval(item, interval))
             if self._items.keyed:
-                rows.append(self._items.dump(item))
+                rows.append(stored)
 
         def read(reply: bytes) -> list[bool]:
             new = set(map(int, reply.split()))

@@ -1,12 +1,11 @@
 """Removing from a set, and from its memory: what is sent, and what the replies mean."""
 
 from collections.abc import Iterable
-from operator import index
 from typing import Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import Key, written_bounds
-from redset.core.operations import CHUNK, Operation, Plan, Rows, only, positions, ranks, then
+from redset.core.operations import CHUNK, Operation, Plan, Rows, only, positions, rank, ranks, then
 from redset.core.scripts import Script
 
 __all__ = ("Removing",)
@@ -68,8 +67,8 @@ class Removing(Generic[T]):
             if not cut.removed:
                 raise IndexError(f"the set {self._set.name!r} has nothing at position {position}")
 
-        rank = str(index(position))
-        return then(self._cut(1, "ranks", rank, rank), read)
+        where = rank(position)
+        return then(self._cut(1, "ranks", where, where), read)
 
     def remove_slice(self, start: int | None, stop: int | None) -> Plan[int]:
         cut: Cut = yield self._cut(CHUNK, "ranks", *ranks(start, stop))

@@ -16,12 +16,13 @@ local items = {unpack(ARGV, 4)}
 local memories = memories_of(items)
 local dones, forgotten = are_done(memories), {}
 for i, item in ipairs(items) do
-    redis.call('ZREM', done, memories[i])
+    -- One that is named twice is remembered the first time only.
+    local was_done = redis.call('ZREM', done, memories[i]) == 1 and dones[i]
     local was_dead = redis.call('ZREM', dead, item) == 1
     if was_dead then
         redis.call('HDEL', letters, item)
         if not redis.call('ZSCORE', waiting, item) then redis.call('HDEL', values, item) end
     end
-    if dones[i] or was_dead then forgotten[#forgotten + 1] = i - 1 end
+    if was_done or was_dead then forgotten[#forgotten + 1] = i - 1 end
 end
 return answer(table.concat(forgotten, ' '))
