@@ -126,8 +126,9 @@ def positions(reply: bytes, sizes: list[int]) -> list[bytes]:
     return [b" ".join(b"%d" % position for position in own) for own in dealt]
 
 
-class Operation(NamedTuple, Generic[R]):
-    """One round trip: what to send, and how to read what comes back."""
+@dataclass(slots=True)
+class Operation(Generic[R]):
+    """One round trip: what to send, and how to read what comes back. Never changed once it is made."""
 
     #: A script, or the name of a command.
     verb: Script | str
@@ -205,4 +206,13 @@ def only(operation: Operation[list[R]]) -> Operation[R]:
 
 def then(operation: Operation[R], convert: Callable[[R], S]) -> Operation[S]:
     read = operation.read
-    return operation._replace(read=lambda reply: convert(read(reply)))  # type: ignore[return-value,arg-type]
+    return Operation(
+        operation.verb,
+        operation.keys,
+        operation.args,
+        lambda reply: convert(read(reply)),
+        operation.recorded,
+        operation.settle,
+        operation.unanswered,
+        operation.shared,
+    )

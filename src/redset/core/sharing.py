@@ -138,8 +138,14 @@ class Joint:
             if call.operation.unanswered:
                 call.operation.unanswered.call = call
                 unanswered = unanswered or Unanswered()
-        self.operation: Operation[Sequence[Any]] = first._replace(
-            args=shared.join(many), read=lambda reply: shared.deal(reply, many), unanswered=unanswered, shared=None
+        self.operation: Operation[Sequence[Any]] = Operation(
+            first.verb,
+            first.keys,
+            shared.join(many),
+            lambda reply: shared.deal(reply, many),
+            first.recorded,
+            first.settle,
+            unanswered,
         )
 
     @property
