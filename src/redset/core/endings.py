@@ -94,7 +94,7 @@ class Endings(Generic[T]):
             self._keys += (keys.values, keys.done)
 
     def ack(self, reservations: Iterable[Res]) -> Plan[list[Res]]:
-        return self._end(reservations, lambda one: End("ack", one._delivery.stored, one.token))
+        return self._end(reservations, lambda one: End("ack", one._stored, one.token))
 
     def nack(self, reservations: Iterable[Res], delay: float | None, reason: str) -> Plan[list[Res]]:
         fixed = None if delay is None else seconds(delay, "a delay")
@@ -102,7 +102,7 @@ class Endings(Generic[T]):
 
         def nack(one: Res) -> End:
             after = seconds(self._set.backoff(one.attempt), "what backoff returns") if fixed is None else fixed
-            return End("nack", one._delivery.stored, one.token, after, reason, drawn=fixed is None)
+            return End("nack", one._stored, one.token, after, reason, drawn=fixed is None)
 
         return self._end(reservations, nack)
 
@@ -111,17 +111,17 @@ class Endings(Generic[T]):
 
         def again(one: Res) -> End:
             new_score = "" if score is None else written_score(score, one.item)
-            return End("again", one._delivery.stored, one.token, after, new_score)
+            return End("again", one._stored, one.token, after, new_score)
 
         return self._end(reservations, again)
 
     def extend(self, reservations: Iterable[Res], lease: float) -> Plan[list[Res]]:
         lease = seconds(lease, "a lease", positive=True)
-        return self._end(reservations, lambda one: End("extend", one._delivery.stored, one.token, lease))
+        return self._end(reservations, lambda one: End("extend", one._stored, one.token, lease))
 
     def bury(self, reservations: Iterable[Res], reason: str) -> Plan[list[Res]]:
         _check_reason(reason)
-        return self._end(reservations, lambda one: End("bury", one._delivery.stored, one.token, 0.0, reason))
+        return self._end(reservations, lambda one: End("bury", one._stored, one.token, 0.0, reason))
 
     def one(self, ending: Plan[list[Res]]) -> Plan[None]:
         """The same for a single reservation: a lease that is lost is an error.
@@ -171,8 +171,8 @@ class Endings(Generic[T]):
         for one in reservations:
             if not isinstance(one, BaseReservation):
                 raise TypeError(f"{one!r} is not a reservation")
-            if one._delivery.set_name != self._set.name:
-                raise ValueError(f"{one!r} is of the set {one._delivery.set_name!r}, not of {self._set.name!r}")
+            if one._set_name != self._set.name:
+                raise ValueError(f"{one!r} is of the set {one._set_name!r}, not of {self._set.name!r}")
         ends = [how(one) for one in reservations]
         before = reservations[0]._batch if reservations else None
         return before if before is not None and before.is_the_same(ends) else Batch(ends)
