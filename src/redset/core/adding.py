@@ -215,6 +215,8 @@ def _read_scores(reply: bytes) -> list[float | None]:
 def _share_left(reply: bytes, sizes: list[int]) -> list[bytes]:
     """Deals out which rows were left out; how many were new nobody can say of his own."""
     added, _, left = reply.partition(b" ")
+    if not left:
+        return [added] * len(sizes)
     return [b"%b %b" % (added, own) if own else added for own in positions(left, sizes)]
 
 

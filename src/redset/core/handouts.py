@@ -114,12 +114,12 @@ class Portions(NamedTuple):
     def join(self, many: Sequence[Args]) -> Args:
         return str(sum(map(self.size, many))), *many[0][1:]
 
-    def deal(self, reply: list[Any], many: Sequence[Args]) -> list[list[Any]]:
+    def deal(self, reply: list[Any], sizes: list[int]) -> list[list[Any]]:
         words: list[Any] = reply.pop().split()
         values = reply.pop() if self.valued else []
         columns, first, start, dealt = self.columns, int(words[4]), 0, []
-        for args in many:
-            end = start + int(args[0]) * columns
+        for size in sizes:
+            end = start + size * columns
             rows = reply[start:end]
             words = words.copy()
             if not rows and reply:

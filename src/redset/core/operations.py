@@ -71,8 +71,8 @@ class Shared(Protocol):
 
     def join(self, many: Sequence[Args]) -> Args: ...
 
-    def deal(self, reply: Any, many: Sequence[Args]) -> Sequence[Any]:
-        """The reply that each of ``many`` would have got."""
+    def deal(self, reply: Any, sizes: list[int]) -> Sequence[Any]:
+        """The reply that each would have got, by their sizes."""
 
     def rows(self, reply: Any) -> int:
         """How many rows such a reply hands out."""
@@ -85,7 +85,7 @@ class Rows(NamedTuple):
     head: int
     width: int
     #: Deals out a reply, by the number of rows of each.
-    split: Callable[[Any, list[int]], Sequence[Any]]
+    deal: Callable[[Any, list[int]], Sequence[Any]]
 
     def kind(self, operation: "Operation[Any]") -> Hashable:
         if not self.head:
@@ -100,9 +100,6 @@ class Rows(NamedTuple):
         for args in many[1:]:
             joined += args[self.head :] if self.head else args
         return joined
-
-    def deal(self, reply: Any, many: Sequence[Args]) -> Sequence[Any]:
-        return self.split(reply, list(map(self.size, many)))
 
     def rows(self, _: Any) -> int:
         return 0
