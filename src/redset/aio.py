@@ -83,7 +83,7 @@ class Reservation(BaseReservation[T]):
         self._endings = endings
 
     async def ack(self) -> None:
-        await self._driver.follow(self._endings.one(self._endings.ack([self])))
+        self._endings.check(await self._driver.perform(self._endings.ack_one(self)))
 
     async def nack(self, delay: float | None = None, reason: str = "") -> None:
         await self._driver.follow(self._endings.one(self._endings.nack([self], delay, reason)))

@@ -110,7 +110,7 @@ class Reservation(BaseReservation[T]):
 
     def ack(self) -> None:
         """The item is done. If it was added again meanwhile, it waits again, as if new."""
-        self._driver.follow(self._endings.one(self._endings.ack([self])))
+        self._endings.check(self._driver.perform(self._endings.ack_one(self)))
 
     def nack(self, delay: float | None = None, reason: str = "") -> None:
         """The attempt failed. The item waits again after a delay, or is a dead letter after ``max_attempts``.
