@@ -484,8 +484,10 @@ class TestCancellation:
 
                 def wake_and_cancel(call: sharing.Call, *error: Any) -> None:
                     wake(call, *error)
-                    if call.position in who:
-                        tasks[call.position].cancel()
+                    assert call.joint
+                    position = call.joint._calls.index(call)
+                    if position in who:
+                        tasks[position].cancel()
 
                 monkeypatch.setattr(sharing.Call, "wake", wake_and_cancel)
             hold.release.set()

@@ -30,7 +30,7 @@ from redset.core.paging import Stretch
 from redset.core.periodic import BasePeriodic, ScheduleMany
 from redset.exceptions import LeaseLost
 from redset.locks import AsyncLock as Lock
-from redset.reservations import BaseReservation, DeadLetter, Delivery, Stats
+from redset.reservations import BaseReservation, DeadLetter, Stats
 
 __all__ = (
     "Consumption",
@@ -78,13 +78,13 @@ async def _in_chunks(iterable: AsyncIterable[T], update: Update[T] | Newcomers[T
 
 @_told_by(reservations.Reservation)
 class Reservation(BaseReservation[T]):
-    def __init__(self, delivery: Delivery[T], driver: AsyncDriver, endings: Endings[T]) -> None:
-        super().__init__(delivery)
+    def __init__(self, driver: AsyncDriver, endings: Endings[T], *known: Any) -> None:
+        super().__init__(*known)
         self._driver = driver
         self._endings = endings
 
     async def ack(self) -> None:
-        await self._driver.follow(self._endings.one(self._endings.ack([self])))
+        self._endings.check(await self._driver.perform(self._endings.ack_one(self)))
 
     async def nack(self, delay: float | None = None, reason: str = "") -> None:
         await self._driver.follow(self._endings.one(self._endings.nack([self], delay, reason)))
@@ -112,7 +112,7 @@ class Reservation(BaseReservation[T]):
         try:
             await self.nack(reason=f"{type(error).__name__}: {error}")
         except Exception as trouble:
-            log.warning("%s: %r could not be nacked: %s", self._delivery.set_name, self.item, trouble)
+            log.warning("%s: %r could not be nacked: %s", self._set_name, self.item, trouble)
 
     @asynccontextmanager
     async def keep_alive(self) -> AsyncIterator[None]:
@@ -136,7 +136,7 @@ class Reservation(BaseReservation[T]):
             keeper.cancel()
             await asyncio.wait([keeper])
         if self._lost_meanwhile():
-            raise LeaseLost(f"the lease of {self.item!r} in the set {self._delivery.set_name!r} was lost meanwhile")
+            raise LeaseLost(f"the lease of {self.item!r} in the set {self._set_name!r} was lost meanwhile")
 
     async def _keep_for(self, block: "asyncio.Task[object]") -> None:
         while not self._ended:
@@ -200,6 +200,7 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
     _kind = PLAIN
     _driver_type = AsyncDriver
     _lock_type = Lock
+    _reservation_type = Reservation
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name!r}>"
@@ -364,9 +365,6 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
     @property
     def dead_letters(self) -> "DeadLetters[T]":
         return DeadLetters(self._driver, self._letters)
-
-    def _new_reservation(self, delivery: Delivery[T]) -> Reservation[T]:
-        return Reservation(delivery, self._driver, self._endings)
 
 
 @_told_by(blocking.TimeSortedSet)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from redset.exceptions import LeaseLost
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from redset.core.drivers import Driver
     from redset.core.endings import Batch, Endings
 
-__all__ = ("BaseReservation", "DeadLetter", "Delivery", "Lost", "Reservation", "Stats")
+__all__ = ("BaseReservation", "DeadLetter", "Lost", "Reservation", "Stats")
 
 log = logging.getLogger("redset")
 
@@ -29,43 +29,42 @@ class Lost(threading.Event):
         return self.is_set()
 
 
-class Delivery(NamedTuple, Generic[T]):
-    """An item as it was handed out under a lease."""
-
-    set_name: str
-    item: T
-    stored: bytes
-    score: float
-    attempt: int
-    token: int
-    deadline: float
-    lease: float
-    #: When the lease ends at the earliest, by this process's monotonic clock.
-    ends_at: float
-
-
 class BaseReservation(Generic[T]):
     """What a reservation knows; both faces end it in their own way."""
 
-    def __init__(self, delivery: Delivery[T]) -> None:
+    # Whether an end was asked for, and whether it is known to have arrived (or to have come too late).
+    _ending = False
+    _ended = False
+    _batch: "Batch | None" = None
+    _lost: Lost | None = None
+
+    def __init__(
+        self,
+        set_name: str,
+        item: T,
+        stored: bytes,
+        score: float,
+        attempt: int,
+        token: int,
+        deadline: float,
+        lease: float,
+        ends_at: float,
+    ) -> None:
         #: The item.
-        self.item = delivery.item
+        self.item = item
         #: Its score, with which it comes back if it does.
-        self.score = delivery.score
+        self.score = score
         #: How often it was delivered, this time included.
-        self.attempt = delivery.attempt
+        self.attempt = attempt
         #: The fencing token: greater than that of any reservation of this set made before.
-        self.token = delivery.token
+        self.token = token
         #: When the lease ends, in seconds since the epoch by the server's clock.
-        self.deadline = delivery.deadline
-        self._delivery = delivery
-        self._lease = delivery.lease
-        self._ends_at = delivery.ends_at
-        self._lost: Lost | None = None
-        # Whether an end was asked for, and whether it is known to have arrived (or to have come too late).
-        self._ending = False
-        self._ended = False
-        self._batch: Batch | None = None
+        self.deadline = deadline
+        self._set_name = set_name
+        self._stored = stored
+        self._lease = lease
+        #: When the lease ends at the earliest, by this process's monotonic clock.
+        self._ends_at = ends_at
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} item={self.item!r} attempt={self.attempt} token={self.token}>"
@@ -81,7 +80,7 @@ class BaseReservation(Generic[T]):
         """What an error while keeping it alive means. Until the lease can have run out, it is worth trying again."""
         if isinstance(error, LeaseLost):
             return False
-        log.warning("%s: the lease of %r could not be extended: %s", self._delivery.set_name, self.item, error)
+        log.warning("%s: the lease of %r could not be extended: %s", self._set_name, self.item, error)
         if time.monotonic() < self._ends_at:
             return True
         self.lost.set()
@@ -104,14 +103,14 @@ class Reservation(BaseReservation[T]):
     else has the item by then.
     """
 
-    def __init__(self, delivery: Delivery[T], driver: "Driver", endings: "Endings[T]") -> None:
-        super().__init__(delivery)
+    def __init__(self, driver: "Driver", endings: "Endings[T]", *known: Any) -> None:
+        super().__init__(*known)
         self._driver = driver
         self._endings = endings
 
     def ack(self) -> None:
         """The item is done. If it was added again meanwhile, it waits again, as if new."""
-        self._driver.follow(self._endings.one(self._endings.ack([self])))
+        self._endings.check(self._driver.perform(self._endings.ack_one(self)))
 
     def nack(self, delay: float | None = None, reason: str = "") -> None:
         """The attempt failed. The item waits again after a delay, or is a dead letter after ``max_attempts``.
@@ -151,7 +150,7 @@ class Reservation(BaseReservation[T]):
         try:
             self.nack(reason=f"{type(error).__name__}: {error}")
         except Exception as trouble:
-            log.warning("%s: %r could not be nacked: %s", self._delivery.set_name, self.item, trouble)
+            log.warning("%s: %r could not be nacked: %s", self._set_name, self.item, trouble)
 
     @contextmanager
     def keep_alive(self) -> Iterator[None]:
@@ -171,7 +170,7 @@ class Reservation(BaseReservation[T]):
             left.set()
             keeper.join()
         if self._lost_meanwhile():
-            raise LeaseLost(f"the lease of {self.item!r} in the set {self._delivery.set_name!r} was lost meanwhile")
+            raise LeaseLost(f"the lease of {self.item!r} in the set {self._set_name!r} was lost meanwhile")
 
     def _keep_until(self, left: threading.Event) -> None:
         while not left.wait(self._lease / 3) and not self._ended:

@@ -21,7 +21,7 @@ from redset.core.items import Key
 from redset.core.paging import Stretch
 from redset.core.periodic import BasePeriodic
 from redset.locks import Lock
-from redset.reservations import DeadLetter, Delivery, Reservation, Stats
+from redset.reservations import DeadLetter, Reservation, Stats
 
 __all__ = ("Consumption", "DeadLetters", "ExpiringSet", "PeriodicSet", "ScheduledSet", "SortedSet", "TimeSortedSet")
 
@@ -265,6 +265,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     _kind = PLAIN
     _driver_type = Driver
     _lock_type = Lock
+    _reservation_type = Reservation
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name!r}, length={len(self)}>"
@@ -650,9 +651,6 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     def dead_letters(self) -> "DeadLetters[T]":
         """What will not be handed out any more."""
         return DeadLetters(self._driver, self._letters)
-
-    def _new_reservation(self, delivery: Delivery[T]) -> Reservation[T]:
-        return Reservation(delivery, self._driver, self._endings)
 
 
 def _check_step(index: builtins.slice) -> None:

@@ -50,7 +50,7 @@ def flagged(*, nx: bool = False, xx: bool = False, gt: bool = False, lt: bool = 
 class Adding(Generic[T]):
     """Adding to one set."""
 
-    __slots__ = ("_duplicates", "_items", "_keys", "_more_keys", "_set", "_shared", "set_name", "width")
+    __slots__ = ("_duplicates", "_extended", "_items", "_keys", "_more_keys", "_set", "_shared", "set_name", "width")
 
     def __init__(self, definition: Definition[T]) -> None:
         keys = definition.keys
@@ -58,6 +58,7 @@ class Adding(Generic[T]):
         self.set_name = definition.name
         self._items = definition.items
         self._duplicates = DUPLICATES[definition.duplicates]
+        self._extended = definition.extended
         self._keys: tuple[bytes, ...] = (keys.waiting, keys.wake, keys.waiters)
         self._more_keys: tuple[bytes, ...] = (*self._keys, keys.values, keys.done, keys.dead)
         #: How many columns a row has: score, item, and on keyed sets the value.
@@ -77,7 +78,7 @@ class Adding(Generic[T]):
         def read(reply: bytes) -> float | None:
             return None if b" " in reply else float(row[0])
 
-        if self._set.extended:
+        if self._extended:
             return self._operation(row, self._duplicates, "added", read)
         return Operation(ADD, self._keys, row, read, True, None, None, self._shared[""])  # noqa: FBT003 # much faster so
 
@@ -159,7 +160,7 @@ class Adding(Generic[T]):
     def _operation(
         self, rows: Sequence[bytes | str], rule: Rule, want: str, read: Callable[[bytes], R], *, alone: bool = False
     ) -> Operation[R]:
-        if not rule.flags and not self._set.extended:
+        if not rule.flags and not self._extended:
             shared = None if alone else self._shared[""]
             return Operation(ADD, self._keys, rows, read, recorded=True, shared=shared)
         options = f"{self._set.memory} {want} {rule.replaces} {rule.flags}"
@@ -215,6 +216,8 @@ def _read_scores(reply: bytes) -> list[float | None]:
 def _share_left(reply: bytes, sizes: list[int]) -> list[bytes]:
     """Deals out which rows were left out; how many were new nobody can say of his own."""
     added, _, left = reply.partition(b" ")
+    if not left:
+        return [added] * len(sizes)
     return [b"%b %b" % (added, own) if own else added for own in positions(left, sizes)]
 
 

@@ -1,6 +1,7 @@
 """What both faces of a set share: all that needs no waiting."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, SupportsIndex, TypeVar, overload
 
 from redset.core.adding import Adding
@@ -19,7 +20,7 @@ from redset.core.operands import Held, Side
 from redset.core.paging import Paging
 from redset.core.removing import Removing
 from redset.interfaces import Serializer
-from redset.reservations import BaseReservation, Delivery
+from redset.reservations import BaseReservation
 
 __all__ = ("BaseDeadLetters", "BaseSet", "OnServer", "T")
 
@@ -67,6 +68,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
 
     _kind: Kind
     _lock_type: Callable[..., LockT]
+    _reservation_type: Callable[..., Res]
     #: Seconds between two ticks; 0 on sets that are not periodic.
     _interval = 0.0
 
@@ -150,7 +152,9 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         self._removing = Removing(definition)
         self._endings = Endings(definition)
         self._letters = Letters(definition)
-        self._hand_outs: HandOuts[T, Res] = HandOuts(definition, self._endings, self._new_reservation)
+        self._hand_outs: HandOuts[T, Res] = HandOuts(
+            definition, self._endings, partial(self._reservation_type, self._driver, self._endings)
+        )
         side = Side(
             name=name,
             items=definition.items,
@@ -170,9 +174,6 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
 
     def _make_adding(self, definition: Definition[T]) -> Adding[T]:
         return Adding(definition)
-
-    def _new_reservation(self, delivery: Delivery[T]) -> Res:
-        raise NotImplementedError
 
 
 class BaseDeadLetters(Generic[DriverT, T]):

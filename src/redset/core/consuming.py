@@ -120,7 +120,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         for ack in acks:
             ack._ended = True
         self._note_lost([acks[position] for position in got.lost])
-        self._ready += yield from self._hand_outs.reserved(got)
+        self._ready += yield from self._hand_outs.received(got)
         return bool(got.rows) or got.more
 
     def _ack_alone(self) -> Plan[None]:
@@ -131,18 +131,18 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         for reservation in reservations:
             reservation.lost.set()
             self.lost += 1
-            log.warning("%s: the lease of %r was lost", reservation._delivery.set_name, reservation.item)
+            log.warning("%s: the lease of %r was lost", reservation._set_name, reservation.item)
 
     def _close(self) -> Plan[None]:
         """Gives back what is unhandled: what was not begun as if undelivered, the one in hand as a failed attempt."""
         self._closed = True
         current, self._current = self._current, None
         acked = self._to_ack
-        ends = [End("ack", one._delivery.stored, one.token) for one in acked]
-        ends += [End("again", one._delivery.stored, one.token) for one in self._ready]
+        ends = [End("ack", one._stored, one.token) for one in acked]
+        ends += [End("again", one._stored, one.token) for one in self._ready]
         if current is not None and not current._ended:
             # A `break` and an exception look alike here, and an item that breaks its consumers must not loop for ever.
-            ends.append(End("nack", current._delivery.stored, current.token, 0.0, "its consumer left the loop"))
+            ends.append(End("nack", current._stored, current.token, 0.0, "its consumer left the loop"))
             current._ended = True
         self._to_ack, self._ready = [], deque()
         for start in range(0, len(ends), CHUNK):

@@ -119,7 +119,7 @@ def seconds(value: Any, what: str, *, positive: bool = False) -> float:
     :raises TypeError: it is no int or float.
     :raises ValueError: it is negative, NaN or infinite, or 0 where it must be positive.
     """
-    if not isinstance(value, Real):
+    if not isinstance(value, (float, int, Real)):
         raise TypeError(f"{what} must be a number of seconds, not {value!r}")
     number = float(value)
     if not math.isfinite(number) or number < 0 or (positive and number == 0):

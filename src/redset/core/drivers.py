@@ -121,7 +121,7 @@ class AsyncDriver:
         handed: list[Caller] = []
         shares: list[Call] = []
         settle: Settle | None = None
-        turn = _Turn(self._callers.turns)
+        turn: _Turn | None = None
         try:
             step = next(plan)
             while True:
@@ -130,6 +130,7 @@ class AsyncDriver:
                         settle = step.settle or settle
                         read = await self._ask(step, handed, shares)
                     else:
+                        turn = turn or _Turn(self._callers.turns)
                         read = await self._hold(_step_aside(step), turn=turn)
                 except BaseException as error:
                     step = plan.throw(error)
@@ -141,7 +142,8 @@ class AsyncDriver:
             await self._break_off(error, handed, shares, settle)
             raise
         finally:
-            turn.end()
+            if turn:
+                turn.end()
         self._callers.accept(handed)
         for share in shares:
             share.receive()

@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition, seconds
 from redset.core.items import written_reason, written_score
-from redset.core.operations import CHUNK, Operation, Plan, Rows, Unanswered, positions
+from redset.core.operations import CHUNK, Operation, Plan, Rows, Unanswered, positions, then
 from redset.core.scripts import Script
 from redset.exceptions import LeaseLost
 from redset.reservations import BaseReservation
@@ -25,6 +25,8 @@ END = Script("end")
 def _share_answer(reply: bytes, sizes: list[int]) -> list[bytes]:
     """Deals out what is said of ends."""
     died, forgotten, now, *lost = reply.split()
+    if not lost and died == forgotten == b"0":
+        return [reply] * len(sizes)
     dealt = [b"0 0 %b %b" % (now, own) for own in positions(b" ".join(lost), sizes)]
     # Of deaths nobody is told twice.
     dealt[0] = dealt[0].replace(b"0 0", died + b" " + forgotten, 1)
@@ -67,14 +69,14 @@ class Batch(Unanswered):
     When a call about them is never answered and the user asks for the same again, it goes on from there.
     """
 
-    __slots__ = ("done", "ends", "lost", "now")
+    __slots__ = ("done", "ends", "extends", "lost")
 
     def __init__(self, ends: list[End]) -> None:
         super().__init__()
         self.ends = ends
+        self.extends = bool(ends) and ends[0].verb == "extend"
         self.done = 0
         self.lost: list[int] = []
-        self.now = 0.0
 
     def is_the_same(self, ends: list[End]) -> bool:
         """Whether the user asks for the same again."""
@@ -102,7 +104,22 @@ class Endings(Generic[T]):
             self._keys += (keys.values, keys.done)
 
     def ack(self, reservations: Iterable[Res]) -> Plan[list[Res]]:
-        return self._end(reservations, lambda one: End("ack", one._delivery.stored, one.token))
+        return self._end(reservations, _ack)
+
+    def ack_one(self, one: Res) -> Operation[Sequence[Res]]:
+        """The same for a single reservation, in a single operation."""
+        batch = self._begin([one], _ack)
+
+        def read(answer: Answer) -> Sequence[Res]:
+            one._ended = True
+            if one._batch is batch:
+                one._batch = None
+            if not answer.lost:
+                return []
+            one.lost.set()
+            return [one]
+
+        return then(self.ends(batch.ends, batch), read)
 
     def nack(self, reservations: Iterable[Res], delay: float | None, reason: str) -> Plan[list[Res]]:
         fixed = None if delay is None else seconds(delay, "a delay")
@@ -110,7 +127,7 @@ class Endings(Generic[T]):
 
         def nack(one: Res) -> End:
             after = seconds(self._set.backoff(one.attempt), "what backoff returns") if fixed is None else fixed
-            return End("nack", one._delivery.stored, one.token, after, reason, drawn=fixed is None)
+            return End("nack", one._stored, one.token, after, reason, drawn=fixed is None)
 
         return self._end(reservations, nack)
 
@@ -119,37 +136,36 @@ class Endings(Generic[T]):
 
         def again(one: Res) -> End:
             new_score = "" if score is None else written_score(score, one.item)
-            return End("again", one._delivery.stored, one.token, after, new_score)
+            return End("again", one._stored, one.token, after, new_score)
 
         return self._end(reservations, again)
 
     def extend(self, reservations: Iterable[Res], lease: float) -> Plan[list[Res]]:
         lease = seconds(lease, "a lease", positive=True)
-        return self._end(reservations, lambda one: End("extend", one._delivery.stored, one.token, lease))
+        return self._end(reservations, lambda one: End("extend", one._stored, one.token, lease))
 
     def bury(self, reservations: Iterable[Res], reason: str) -> Plan[list[Res]]:
         _check_reason(reason)
-        return self._end(reservations, lambda one: End("bury", one._delivery.stored, one.token, 0.0, reason))
+        return self._end(reservations, lambda one: End("bury", one._stored, one.token, 0.0, reason))
 
     def one(self, ending: Plan[list[Res]]) -> Plan[None]:
         """The same for a single reservation: a lease that is lost is an error.
 
         :raises LeaseLost: and nothing was changed.
         """
-        for lost in (yield from ending):
+        self.check((yield from ending))
+
+    def check(self, lost: Sequence[Res]) -> None:
+        """:raises LeaseLost: there is one among these that are lost."""
+        for one in lost:
             raise LeaseLost(
-                f"the lease of {lost.item!r} in the set {self._set.name!r} is over: it ran out, or the item was "
+                f"the lease of {one.item!r} in the set {self._set.name!r} is over: it ran out, or the item was "
                 "discarded, or the reservation was ended before"
             )
 
     def _end(self, reservations: Iterable[Res], how: Callable[[Res], End]) -> Plan[list[Res]]:
         mine = list(reservations)
-        batch = self._batch_of(mine, how)
-        extending = bool(batch.ends) and batch.ends[0].verb == "extend"
-        # An extension that was never answered is asked for anew: repeating it harms nothing.
-        for one in () if extending else mine:
-            one._batch = batch
-            one._ending = True
+        batch = self._begin(mine, how)
         while batch.done < len(mine):
             chunk = slice(batch.done, batch.done + CHUNK)
             asked_at = time.monotonic()
@@ -170,17 +186,26 @@ class Endings(Generic[T]):
         lost = [mine[position] for position in batch.lost]
         for one in lost:
             # An extension that crossed an end of our own found no lease, but nothing was lost.
-            if not (extending and one._ending):
+            if not (batch.extends and one._ending):
                 one.lost.set()
         return lost
+
+    def _begin(self, mine: Sequence[Res], how: Callable[[Res], End]) -> Batch:
+        """The batch to send, which the reservations keep until it is answered."""
+        batch = self._batch_of(mine, how)
+        # An extension that was never answered is asked for anew: repeating it harms nothing.
+        for one in () if batch.extends else mine:
+            one._batch = batch
+            one._ending = True
+        return batch
 
     def _batch_of(self, reservations: Sequence[Res], how: Callable[[Res], End]) -> Batch:
         """The batch to send: the one that was never answered, when the same is asked for again."""
         for one in reservations:
             if not isinstance(one, BaseReservation):
                 raise TypeError(f"{one!r} is not a reservation")
-            if one._delivery.set_name != self._set.name:
-                raise ValueError(f"{one!r} is of the set {one._delivery.set_name!r}, not of {self._set.name!r}")
+            if one._set_name != self._set.name:
+                raise ValueError(f"{one!r} is of the set {one._set_name!r}, not of {self._set.name!r}")
         ends = [how(one) for one in reservations]
         before = reservations[0]._batch if reservations else None
         return before if before is not None and before.is_the_same(ends) else Batch(ends)
@@ -197,7 +222,11 @@ class Endings(Generic[T]):
                 log_deaths(self._set.name, int(died), int(forgotten))
             return Answer(float(now), list(map(int, lost)))
 
-        return Operation(END, self._keys, args, read, recorded=True, unanswered=unanswered, shared=ENDS)
+        return Operation(END, self._keys, args, read, True, None, unanswered, ENDS)  # noqa: FBT003 # faster
+
+
+def _ack(one: BaseReservation[Any]) -> End:
+    return End("ack", one._stored, one.token)
 
 
 def _check_reason(reason: Any) -> None:

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Container, Hashable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition, seconds
@@ -12,12 +12,11 @@ from redset.core.items import Items, written_reason
 from redset.core.operations import CHUNK, Args, Listen, Operation, Plan, Sleep
 from redset.core.scripts import Script
 from redset.exceptions import DeserializationError
-from redset.reservations import BaseReservation, Delivery
+from redset.reservations import BaseReservation
 
 __all__ = ("NONE", "HandOut", "HandOuts", "Patience")
 
 T = TypeVar("T")
-X = TypeVar("X")
 Res = TypeVar("Res")
 
 log = logging.getLogger("redset")
@@ -43,7 +42,8 @@ class HandOut:
 
     def __init__(self, reply: list[Any], items: Items[Any], limit: int, lease: float, asked_at: float) -> None:
         # more, next, died, forgotten, first, deadline, lost ...; see the head of the script.
-        self._words: list[bytes] = reply.pop().split()
+        words = reply.pop()
+        self._words: list[bytes | int] = words if isinstance(words, list) else words.split()
         #: On a keyed set the value of each row's item, or None where there is none.
         self.values = items.values_behind(reply)
         #: item, score; under a lease item, score, attempt.
@@ -78,7 +78,7 @@ class HandOut:
         return math.inf if self._words[1] == b"-1" else float(self._words[1])
 
     @property
-    def deaths(self) -> list[bytes]:
+    def deaths(self) -> list[bytes | int]:
         """How many dead letters were made, and dropped, on the way."""
         return self._words[2:4]
 
@@ -114,24 +114,26 @@ class Portions(NamedTuple):
     def join(self, many: Sequence[Args]) -> Args:
         return str(sum(map(self.size, many))), *many[0][1:]
 
-    def deal(self, reply: list[Any], many: Sequence[Args]) -> list[list[Any]]:
-        words = reply.pop().split()
+    def deal(self, reply: list[Any], sizes: list[int]) -> list[list[Any]]:
+        words: list[Any] = reply.pop().split()
         values = reply.pop() if self.valued else []
-        first, start, dealt = int(words[4]), 0, []
-        for args in many:
-            end = start + self.size(args) * self.columns
+        columns, first, start, dealt = self.columns, int(words[4]), 0, []
+        for size in sizes:
+            end = start + size * columns
             rows = reply[start:end]
+            words = words.copy()
             if not rows and reply:
                 # Who waits for more shall look for himself: only then is he waited for, and told when to look again.
                 words[0] = b"1"
             if first:
-                words[4] = b"%d" % (first + start // self.columns)
+                words[4] = first + start // columns
+            if start:
+                # Of deaths nobody is told twice.
+                words[2:4] = NO_DEATHS
             if self.valued:
-                rows.append(values[start // self.columns : end // self.columns])
-            rows.append(b" ".join(words))
+                rows.append(values[start // columns : end // columns])
+            rows.append(words)
             dealt.append(rows)
-            # Of deaths nobody is told twice.
-            words[2:4] = NO_DEATHS
             start = end
         return dealt
 
@@ -157,7 +159,7 @@ class HandOuts(Generic[T, Res]):
         self,
         definition: Definition[T],
         endings: Endings[T],
-        new_reservation: Callable[[Delivery[T]], Res],
+        new_reservation: Callable[..., Res],
     ) -> None:
         self._set = definition
         self._keys = definition.keys
@@ -173,37 +175,30 @@ class HandOuts(Generic[T, Res]):
         self._portions = (Portions(2, definition.items.keyed), Portions(3, definition.items.keyed))
 
     def pop(self, wait: float | None, *, last: bool = False) -> Plan[T]:
-        for item in (yield from self.take(1, wait, last=last)):
+        if items := (yield from self._gather(1, 0.0, wait, last=last)):
+            item: T = items[0]
             return item
         raise KeyError(f"pop from an empty set: {self._set.name!r}")
 
     def take(self, num: int, wait: float | None, *, last: bool = False) -> Plan[list[T]]:
-        return self._gather(int(num), 0.0, wait, self._taken, last=last)
+        return self._gather(int(num), 0.0, wait, last=last)
 
     def reserve(self, lease: float, wait: float | None) -> Plan[Res]:
-        for reservation in (yield from self.reserve_many(1, lease, wait)):
-            return reservation
+        if reservations := (yield from self.reserve_many(1, lease, wait)):
+            return reservations[0]
         raise KeyError(f"nothing to reserve in the set {self._set.name!r}")
 
     def reserve_many(self, num: int, lease: float, wait: float | None) -> Plan[list[Res]]:
-        return self._gather(int(num), seconds(lease, "a lease", positive=True), wait, self.reserved)
+        return self._gather(int(num), seconds(lease, "a lease", positive=True), wait)
 
-    def _gather(
-        self,
-        num: int,
-        lease: float,
-        wait: float | None,
-        receive: Callable[[HandOut], Plan[list[X]]],
-        *,
-        last: bool = False,
-    ) -> Plan[list[X]]:
+    def _gather(self, num: int, lease: float, wait: float | None, *, last: bool = False) -> Plan[list[Any]]:
         """Hands out chunk by chunk, until there are ``num`` or no more. Waits for the first only."""
         patience = Patience(wait) if wait != 0 else NONE
-        gathered: list[X] = []
+        gathered: list[Any] = []
         try:
             while (wanted := num - len(gathered)) > 0:
                 got = yield from self.wait_for(min(wanted, CHUNK), lease, patience, last=last)
-                gathered += yield from receive(got)
+                gathered += yield from self.received(got)
                 if not got.rows or (gathered and got.was_all):
                     break
                 if gathered:
@@ -214,45 +209,40 @@ class HandOuts(Generic[T, Res]):
             log.exception("%s: no more than these %d can be had for now", self._set.name, len(gathered))
         return gathered
 
-    def _taken(self, got: HandOut) -> Plan[list[T]]:
-        """The items that were handed out for good; those that cannot be loaded go to the dead letters instead."""
+    def received(self, got: HandOut) -> Plan[list[Any]]:
+        """What was handed out: items, or under a lease reservations; what cannot be loaded dies instead."""
         items, broken = self._items.load_all(got.stored, got.values)
         if broken:
-            letters = [self._letter(got, i, error) for i, error in broken.items()]
-            try:
-                yield self._bury(letters)
-            except Exception:
-                # The items that did load are in our hands alone: they must reach the caller whatever happens here.
-                log.exception("%s: could not be moved to the dead letters, here they are: %r", self._set.name, letters)
-            else:
-                log.error("%s: cannot be loaded, moved to the dead letters: %r", self._set.name, letters)
-        return items
+            yield from (self._bury_reserved if got.lease else self._bury_taken)(got, broken)
+        return self._reservations(got, items, broken) if got.lease else items
 
-    def reserved(self, got: HandOut) -> Plan[list[Res]]:
-        """Reservations of what was handed out under a lease; what cannot be loaded goes to the dead letters instead."""
-        first_token, deadline = got.first_token, got.deadline
-        stored, scores, attempts = got.stored, got.rows[1::3], got.rows[2::3]
-        items, broken = self._items.load_all(stored, got.values)
-        if broken:
-            yield from self._bury_reserved(got, broken)
-        loaded = iter(items)
+    def _reservations(self, got: HandOut, items: list[T], broken: Container[int]) -> list[Res]:
+        rows, first_token, deadline, ends_at = got.rows, got.first_token, got.deadline, got.asked_at + got.lease
+        loaded = [i for i in range(len(rows) // 3) if i not in broken]
         return [
             self._new_reservation(
-                Delivery(
-                    self._set.name,
-                    next(loaded),
-                    stored[i],
-                    float(scores[i]),
-                    int(attempts[i]),
-                    first_token + i,
-                    deadline,
-                    got.lease,
-                    got.asked_at + got.lease,
-                )
+                self._set.name,
+                item,
+                rows[3 * i],
+                float(rows[3 * i + 1]),
+                int(rows[3 * i + 2]),
+                first_token + i,
+                deadline,
+                got.lease,
+                ends_at,
             )
-            for i in range(len(stored))
-            if i not in broken
+            for i, item in zip(loaded, items, strict=True)
         ]
+
+    def _bury_taken(self, got: HandOut, broken: dict[int, DeserializationError]) -> Plan[None]:
+        letters = [self._letter(got, i, error) for i, error in broken.items()]
+        try:
+            yield self._bury(letters)
+        except Exception:
+            # The items that did load are in our hands alone: they must reach the caller whatever happens here.
+            log.exception("%s: could not be moved to the dead letters, here they are: %r", self._set.name, letters)
+        else:
+            log.error("%s: cannot be loaded, moved to the dead letters: %r", self._set.name, letters)
 
     def _bury_reserved(self, got: HandOut, broken: dict[int, DeserializationError]) -> Plan[None]:
         stored = got.stored
@@ -277,22 +267,17 @@ class HandOuts(Generic[T, Res]):
         last: bool = False,
     ) -> Plan[HandOut]:
         """Hands out, again and again until there is something or the patience ends; ``acks`` go with the first try."""
-        while True:
-            got: HandOut = yield self._hand_out(
-                limit, lease, waits=patience is not NONE and patience.left() > 0, acks=acks, last=last
-            )
-            if got.deaths != NO_DEATHS:
-                log_deaths(self._set.name, *map(int, got.deaths))
-            if got.rows or acks:
-                return got
-            if got.more:
-                continue
-            left = patience.left()
-            if left <= 0:
-                return got
-            yield self._rest(left, got.next_due, should_stop)
-            if should_stop():
-                return got
+        got: HandOut = yield self._hand_out(limit, lease, patience, acks, last=last)
+        while not (got.rows or acks):
+            if not got.more:
+                left = patience.left()
+                if left <= 0:
+                    break
+                yield self._rest(left, got.next_due, should_stop)
+                if should_stop():
+                    break
+            got = yield self._hand_out(limit, lease, patience, last=last)
+        return got
 
     def _rest(self, left: float, next_due: float, should_stop: Callable[[], bool]) -> Sleep | Listen:
         """How to wait for the next try: listening, and sleeping where listening could end too late."""
@@ -321,34 +306,40 @@ class HandOuts(Generic[T, Res]):
         self,
         limit: int,
         lease: float,
-        *,
-        waits: bool = False,
+        patience: "Patience",
         acks: Sequence[BaseReservation[T]] = (),
+        *,
         last: bool = False,
     ) -> Operation[HandOut]:
         """One hand-out of ``limit`` items at most, under a lease unless that is 0, after ``acks`` were acked.
 
         The first of those that can be had, or the last.
         """
-        which = f"{self._set.kind.which} last" if last else self._set.kind.which
-        args: list[bytes | str] = [str(limit), which, repr(lease) if lease else "0", self._options[waits]]
+        which = self._set.kind.which
+        waits = patience is not NONE and patience.left() > 0
+        args: list[bytes | str] = [
+            str(limit),
+            f"{which} last" if last else which,
+            repr(lease) if lease else "0",
+            self._options[waits],
+        ]
         for ack in acks:
-            args += (ack._delivery.stored, str(ack.token))
+            args += (ack._stored, str(ack.token))
         asked_at = time.monotonic()
-        return Operation(
-            HAND_OUT,
-            self._all_keys,
-            args,
-            lambda reply: HandOut(reply, self._items, limit, lease, asked_at),
-            recorded=True,
-            settle=self._settle,
-            shared=None if acks else self._portions[bool(lease)],
-        )
+
+        def read(reply: list[Any]) -> HandOut:
+            got = HandOut(reply, self._items, limit, lease, asked_at)
+            if got.deaths != NO_DEATHS:
+                log_deaths(self._set.name, *map(int, got.deaths))
+            return got
+
+        shared = None if acks else self._portions[bool(lease)]
+        return Operation(HAND_OUT, self._all_keys, args, read, True, self._settle, None, shared)  # noqa: FBT003 # faster
 
     def _settle(self, positions: Sequence[int] | None = None) -> Operation[Any]:
         """Puts back what its caller has not seen, as a hand-out of nothing does, or only the rows at some positions."""
         if positions is None:
-            return self._hand_out(0, 0.0)
+            return self._hand_out(0, 0.0, NONE)
         args = (self._options[False], *(str(position + 1) for position in positions))
         return Operation(PUT_BACK, self._all_keys, args, lambda reply: None, recorded=True)
 

@@ -57,7 +57,16 @@ class Items(Generic[T]):
     its value; an identity without a value, added by somebody who gave none, is loaded as the identity itself.
     """
 
-    __slots__ = ("_dumps", "_key", "_loads", "_makes_text", "_name", "keyed")
+    __slots__ = (
+        "_dumps",
+        "_dumps_plainly",
+        "_key",
+        "_loads",
+        "_loads_plainly",
+        "_makes_text",
+        "_name",
+        "keyed",
+    )
 
     def __init__(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> None:
         self._name = name
@@ -66,9 +75,15 @@ class Items(Generic[T]):
         self._makes_text: bool | None = None
         self._key = key
         self.keyed = key is not None
+        #: Whether a str is stored as it is; whether a str, if any, is loaded as it is.
+        self._dumps_plainly = self._dumps == PLAIN.dumps
+        self._loads_plainly = self._loads == PLAIN.loads
 
     def identity(self, item: T | Key) -> bytes:
         """The bytes by which ``item`` is told from others; what the serializer or the key raises passes through."""
+        if type(item) is str and self._dumps_plainly and not self.keyed:
+            self._makes_text = True
+            return item.encode()
         if isinstance(item, Key):
             return item.stored()
         return self._as_bytes(self._dumps(item), item) if self._key is None else Key(self._key(item)).stored()
@@ -109,7 +124,7 @@ class Items(Generic[T]):
         return [self.dump(item) for item in items] if Key in types else self._dump_all(items, types)
 
     def _dump_all(self, items: Sequence[T], types: set[type]) -> list[bytes]:
-        if types == {str} and self._dumps == PLAIN.dumps:
+        if types == {str} and self._dumps_plainly:
             self._makes_text = True
             return list(map(str.encode, items))  # type: ignore[arg-type] # each of them is a str
         stored = list(map(self._dumps, items))
@@ -172,11 +187,13 @@ class Items(Generic[T]):
         try:
             if values is not None:
                 return list(map(self._load_valued, stored, values)), {}
-            if self._loads == PLAIN.loads:
-                with suppress(UnicodeDecodeError):
+            if self._loads_plainly:
+                try:
                     return list(map(bytes.decode, stored)), {}  # type: ignore[arg-type] # a str is what comes back
-            load = self._loads if self._makes_text is False or self._loads == PLAIN.loads else self._load
-            return [load(one) for one in stored], {}
+                except UnicodeDecodeError:
+                    return list(map(self._loads, stored)), {}
+            load = self._loads if self._makes_text is False else self._load
+            return list(map(load, stored)), {}
         except Exception:
             return self._load_one_by_one(stored, values or [None] * len(stored))
 
@@ -195,7 +212,7 @@ class Items(Generic[T]):
         """The same of rows of an item alone, which may come as lines of one string."""
         if not isinstance(rows, bytes):
             return self.load_looked_at(rows, 1)
-        if self._loads == PLAIN.loads:
+        if self._loads_plainly:
             with suppress(UnicodeDecodeError):
                 return rows.decode().split("\n")  # type: ignore[return-value] # what PLAIN makes of text
         return self.load_looked_at(rows.split(b"\n"), 1)
@@ -241,6 +258,8 @@ def written_score(score: Any, item: Any) -> str:
     :raises TypeError: when it is no int or float.
     :raises ValueError: when it is NaN, or an int beyond the largest float.
     """
+    if type(score) is float and not math.isnan(score):
+        return repr(score)
     if not isinstance(score, (float, int, Real)):
         raise TypeError(f"the score of {item!r} must be an int or a float, not {score!r}")
     try:

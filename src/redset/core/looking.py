@@ -86,7 +86,7 @@ class Looking(Generic[T]):
         if stored is None:
             # Still one round trip like any other, so that whoever asks need not know.
             return Operation("EXISTS", (self._keys.waiting,), (), lambda reply: False)
-        return then(only(self._scores((stored,))), lambda score: score is not None)
+        return Operation("ZMSCORE", (self._keys.waiting,), (stored,), lambda reply: reply[0] is not None, shared=EACH)
 
     def contains_many(self, items: Iterable[T | Key]) -> Plan[list[bool]]:
         return which_of(items, self._items, self._are_there)

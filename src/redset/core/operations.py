@@ -75,8 +75,8 @@ class Shared(Protocol):
 
     def join(self, many: Sequence[Args]) -> Args: ...
 
-    def deal(self, reply: Any, many: Sequence[Args]) -> Sequence[Any]:
-        """The reply that each of ``many`` would have got."""
+    def deal(self, reply: Any, sizes: list[int]) -> Sequence[Any]:
+        """The reply that each would have got, by their sizes."""
 
     def rows(self, reply: Any) -> int:
         """How many rows such a reply hands out."""
@@ -89,7 +89,7 @@ class Rows(NamedTuple):
     head: int
     width: int
     #: Deals out a reply, by the number of rows of each.
-    split: Callable[[Any, list[int]], Sequence[Any]]
+    deal: Callable[[Any, list[int]], Sequence[Any]]
 
     def kind(self, operation: "Operation[Any]") -> Hashable:
         if not self.head:
@@ -104,9 +104,6 @@ class Rows(NamedTuple):
         for args in many[1:]:
             joined += args[self.head :] if self.head else args
         return joined
-
-    def deal(self, reply: Any, many: Sequence[Args]) -> Sequence[Any]:
-        return self.split(reply, list(map(self.size, many)))
 
     def rows(self, _: Any) -> int:
         return 0
@@ -130,8 +127,9 @@ def positions(reply: bytes, sizes: list[int]) -> list[bytes]:
     return [b" ".join(b"%d" % position for position in own) for own in dealt]
 
 
-class Operation(NamedTuple, Generic[R]):
-    """One round trip: what to send, and how to read what comes back."""
+@dataclass(slots=True)
+class Operation(Generic[R]):
+    """One round trip: what to send, and how to read what comes back. Never changed once it is made."""
 
     #: A script, or the name of a command.
     verb: Script | str
@@ -214,4 +212,13 @@ def only(operation: Operation[list[R]]) -> Operation[R]:
 
 def then(operation: Operation[R], convert: Callable[[R], S]) -> Operation[S]:
     read = operation.read
-    return operation._replace(read=lambda reply: convert(read(reply)))  # type: ignore[return-value,arg-type]
+    return Operation(
+        operation.verb,
+        operation.keys,
+        operation.args,
+        lambda reply: convert(read(reply)),
+        operation.recorded,
+        operation.settle,
+        operation.unanswered,
+        operation.shared,
+    )

@@ -35,40 +35,37 @@ class Carrier(Protocol):
 class Call:
     """One task's operation, which goes out as a part of a joint one."""
 
-    __slots__ = ("answer", "error", "joint", "operation", "position", "rows")
+    __slots__ = ("answer", "dealt", "error", "joint", "operation", "rows", "size")
 
-    def __init__(self, operation: Operation[Any], answer: "asyncio.Future[None]") -> None:
+    def __init__(self, operation: Operation[Any], size: int, answer: "asyncio.Future[None]") -> None:
         self.operation = operation
+        #: How many items it moves.
+        self.size = size
         #: Done when the joint call is, cancelled when nobody waits for it.
         self.answer = answer
         #: What it goes out with, when it does.
         self.joint: Joint | None = None
-
-    def join(self, joint: "Joint", position: int) -> None:
-        self.joint = joint
-        #: Which part of that it is.
-        self.position = position
-        #: The rows that were handed out for it.
+        #: Its part of the reply, and the rows that were handed out for it.
+        self.dealt: Any = None
         self.rows: Sequence[int] = ()
         #: What went wrong, for as long as it has not been raised: by then the joint call may be under way again.
         self.error: BaseException | None = None
 
     def reply(self) -> Any:
         """Its part of the reply; when the joint call failed, an error of its own is raised."""
-        joint = self.joint
-        assert joint is not None
-        error, self.error = self.error, None
+        error = self.error
         if error is not None:
+            self.error = None
             raise _one_more(error) from error.__cause__
         if self.operation.unanswered:
             self.operation.unanswered.call = None
-        return joint.replies[self.position]
+        return self.dealt
 
     def repeat(self) -> None:
         """Has the joint call go out again, as a whole, unless it is under way or its outcome is known."""
         assert self.joint is not None
         self.answer = asyncio.get_running_loop().create_future()
-        if self.joint.replies:
+        if self.joint.is_dealt:
             self.wake()
         else:
             self.joint.repeat()
@@ -109,15 +106,15 @@ class Joint:
         "_unreceived",
         "concluded",
         "error",
+        "is_dealt",
         "operation",
-        "replies",
     )
 
     def __init__(self, calls: list[Call], gathering: "Gathering", carrier: Carrier) -> None:
         self._calls = calls
         self._gathering = gathering
         self._carrier = carrier
-        self.replies: Sequence[Any] = ()
+        self.is_dealt = False
         self.error: BaseException | None = None
         self._tries = 1
         #: Who was handed something, if there was something.
@@ -129,17 +126,23 @@ class Joint:
         self.concluded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         first = calls[0].operation
-        shared, many = first.shared, [call.operation.args for call in calls]
+        shared, sizes = first.shared, [call.size for call in calls]
         assert shared is not None
         self._shared = shared
         unanswered: Unanswered | None = None
-        for position, call in enumerate(calls):
-            call.join(self, position)
+        for call in calls:
+            call.joint = self
             if call.operation.unanswered:
                 call.operation.unanswered.call = call
                 unanswered = unanswered or Unanswered()
-        self.operation: Operation[Sequence[Any]] = first._replace(
-            args=shared.join(many), read=lambda reply: shared.deal(reply, many), unanswered=unanswered, shared=None
+        self.operation: Operation[Sequence[Any]] = Operation(
+            first.verb,
+            first.keys,
+            shared.join([call.operation.args for call in calls]),
+            lambda reply: shared.deal(reply, sizes),
+            first.recorded,
+            first.settle,
+            unanswered,
         )
 
     @property
@@ -154,7 +157,9 @@ class Joint:
 
     def deal(self, replies: Sequence[Any], caller: Caller | None) -> None:
         """Deals out the replies; ``caller`` is who was handed something."""
-        self.replies = replies
+        self.is_dealt = True
+        for call, reply in zip(self._calls, replies, strict=True):
+            call.dealt = reply
         if caller is not None:
             self._caller = caller
             self._deal_rows()
@@ -165,19 +170,19 @@ class Joint:
             self._conclude()
 
     def _deal_rows(self) -> None:
-        start = 0
-        for call, reply in zip(self._calls, self.replies, strict=True):
-            if count := self._shared.rows(reply):
+        start, count_rows = 0, self._shared.rows
+        for call in self._calls:
+            if count := count_rows(call.dealt):
                 call.rows = range(start, start + count)
                 start += count
-                if call.is_awaited:
-                    self._undecided += 1
-                else:
+                if call.answer.done():
                     self._unreceived += call.rows
+                else:
+                    self._undecided += 1
 
     def _end_unknown(self, tries: int) -> None:
         """Fails when a try has ended without a reply or an error: its task was cancelled before it began."""
-        if tries == self._tries and self.error is None and not self.replies:
+        if tries == self._tries and self.error is None and not self.is_dealt:
             self.fail(asyncio.CancelledError())
 
     def fail(self, error: BaseException) -> None:
@@ -221,7 +226,7 @@ class Line:
         self._kind = kind
         self._gathering = gathering
         self._carrier = carrier
-        self._gathered: list[tuple[Call, int]] = []
+        self._gathered: list[Call] = []
         #: How many items all those move.
         self._size = 0
         self._under_way = 0
@@ -230,9 +235,9 @@ class Line:
     def go_alone(self) -> None:
         self._under_way = 1
 
-    def gather(self, call: Call, size: int) -> None:
-        self._gathered.append((call, size))
-        self._size += size
+    def gather(self, call: Call) -> None:
+        self._gathered.append(call)
+        self._size += call.size
         if self._size >= CHUNK:
             self._start()
         elif not (self._under_way or self._starts):
@@ -282,15 +287,15 @@ class Line:
         """The first of those that have gathered and are waited for: as many as one call can take."""
         calls: list[Call] = []
         room, taken = CHUNK, 0
-        for call, size in self._gathered:
-            if calls and size > room:
+        for call in self._gathered:
+            if calls and call.size > room:
                 break
             taken += 1
-            self._size -= size
-            if call.is_awaited:
+            if not call.answer.done():
                 calls.append(call)
-                room -= size
+                room -= call.size
         del self._gathered[:taken]
+        self._size = sum(call.size for call in self._gathered)
         return calls
 
 
@@ -306,7 +311,7 @@ class Gathering:
 
     def enter(
         self, operation: Operation[Any], shared: Shared, carrier: Carrier, loop: asyncio.AbstractEventLoop
-    ) -> "Call | Line | None":
+    ) -> Call | Line | None:
         """The place of an operation among others; else it goes out alone, and then leaves the line, if it gets one."""
         size = shared.size(operation.args)
         if size >= CHUNK:
@@ -318,8 +323,8 @@ class Gathering:
             if not self.crowded:
                 line.go_alone()
                 return line
-        call = Call(operation, loop.create_future())
-        line.gather(call, size)
+        call = Call(operation, size, loop.create_future())
+        line.gather(call)
         return call
 
     def run(self, work: Coroutine[Any, Any, None], then: Callable[[], None]) -> None:
