@@ -53,6 +53,19 @@ def test_a_lease_outlives_its_first_deadline(raw: Any) -> None:
         assert jobs.take(1) == []
 
 
+def test_a_lease_that_is_almost_over_is_extended_at_once(raw: Any) -> None:
+    """As that of an item of a batch whose turn comes late."""
+    jobs = SortedSet(raw, "jobs")
+    jobs.add("read")
+    reservation = jobs.reserve(lease=LEASE)
+    first = reservation.deadline
+    wait_until(lambda: server_time(raw) > first - LEASE / 4)
+
+    with reservation, reservation.keep_alive():
+        wait_until(lambda: reservation.deadline > first)
+        assert server_time(raw) < first
+
+
 def server_time(raw: Any) -> float:
     seconds, microseconds = raw.time()
     return float(seconds + microseconds / 10**6)

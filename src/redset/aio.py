@@ -139,8 +139,10 @@ class Reservation(BaseReservation[T]):
             raise LeaseLost(f"the lease of {self.item!r} in the set {self._set_name!r} was lost meanwhile")
 
     async def _keep_for(self, block: "asyncio.Task[object]") -> None:
+        rest = self._until_extended()
         while not self._ended:
-            await asyncio.sleep(self._lease / 3)
+            await asyncio.sleep(rest)
+            rest = self._lease / 3
             try:
                 await self.extend(self._lease)
             except Exception as error:

@@ -86,6 +86,10 @@ class BaseReservation(Generic[T]):
         self.lost.set()
         return False
 
+    def _until_extended(self) -> float:
+        """Seconds until the first extension: a third of the lease, less what is over of it already."""
+        return max(0.0, self._ends_at - time.monotonic() - self._lease * 2 / 3)
+
     def _lost_meanwhile(self) -> bool:
         """Whether the lease was lost, by somebody else than by ending it ourselves."""
         return bool(self.lost) and not self._ending
@@ -173,7 +177,9 @@ class Reservation(BaseReservation[T]):
             raise LeaseLost(f"the lease of {self.item!r} in the set {self._set_name!r} was lost meanwhile")
 
     def _keep_until(self, left: threading.Event) -> None:
-        while not left.wait(self._lease / 3) and not self._ended:
+        rest = self._until_extended()
+        while not left.wait(rest) and not self._ended:
+            rest = self._lease / 3
             try:
                 self.extend(self._lease)
             except Exception as error:

@@ -434,13 +434,16 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     def nack(
         self, reservations: Iterable[Reservation[T]], delay: float | None = None, reason: str = ""
     ) -> list[Reservation[T]]:
-        """Nacks many reservations, like :meth:`ack`; each after its own backoff, or all after ``delay`` seconds."""
+        """Nacks many reservations, each after its own backoff, or all after ``delay`` seconds.
+
+        Like :meth:`ack`, but one round trip for each 400.
+        """
         return self._driver.follow(self._endings.nack(reservations, delay, reason))
 
     def again(
         self, reservations: Iterable[Reservation[T]], delay: float = 0, score: float | None = None
     ) -> list[Reservation[T]]:
-        """Gives many reservations back without counting an attempt, like :meth:`ack`."""
+        """Gives many reservations back without counting an attempt, like :meth:`nack`."""
         return self._driver.follow(self._endings.again(reservations, delay, score))
 
     def extend(self, reservations: Iterable[Reservation[T]], lease: float) -> list[Reservation[T]]:

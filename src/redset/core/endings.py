@@ -21,6 +21,11 @@ log = logging.getLogger("redset")
 
 END = Script("end")
 
+#: What the server does with many leases in a few commands; and how many it is asked to end in other ways at a time, as
+#: each of these takes several.
+AT_ONCE = ("ack", "extend")
+PUT_BACK = 400
+
 
 def _share_answer(reply: bytes, sizes: list[int]) -> list[bytes]:
     """Deals out what is said of ends."""
@@ -166,8 +171,9 @@ class Endings(Generic[T]):
     def _end(self, reservations: Iterable[Res], how: Callable[[Res], End]) -> Plan[list[Res]]:
         mine = list(reservations)
         batch = self._begin(mine, how)
+        size = CHUNK if batch.ends and batch.ends[0].verb in AT_ONCE else PUT_BACK
         while batch.done < len(mine):
-            chunk = slice(batch.done, batch.done + CHUNK)
+            chunk = slice(batch.done, batch.done + size)
             asked_at = time.monotonic()
             answer: Answer = yield self.ends(batch.ends[chunk], batch)
             batch.lost += [batch.done + position for position in answer.lost]
@@ -179,7 +185,7 @@ class Endings(Generic[T]):
                     one.deadline = answer.now + end.seconds
                     one._lease = end.seconds
                     one._ends_at = asked_at + end.seconds
-            batch.done += CHUNK
+            batch.done += size
         for one in mine:
             if one._batch is batch:
                 one._batch = None
