@@ -24,8 +24,6 @@ MODULES = [
     for module in pkgutil.walk_packages(redset.__path__, "redset.")
     if not module.name.endswith((".aio", ".__main__"))
 ]
-#: Pages that are ahead of the code, and what they wait for.
-AHEAD = {Path("docs/howto/seen-set.md"): "ExpiringSet"}
 #: Fixtures of this module that the blocks of a page may use.
 ALSO_GIVEN = {Path("docs/howto/cluster-and-sentinel.md"): ("nodes", "sentinels")}
 #: Pages with indented blocks: drawings, and what is typed while working on redset.
@@ -45,8 +43,6 @@ def names(here: Place, raw: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
 def test_a_page(
     path: Path, names: dict[str, Any], here: Server, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    if path in AHEAD and not hasattr(redset, AHEAD[path]):
-        pytest.skip(f"there is no {AHEAD[path]} yet")
     names |= {name: request.getfixturevalue(name) for name in ALSO_GIVEN.get(path, ())}
     page = Page(path, tmp_path, here.url, names)
     for block in blocks(ROOT / path):
