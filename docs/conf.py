@@ -16,7 +16,6 @@ html_show_copyright = False
 html_show_sphinx = False
 
 myst_heading_anchors = 3
-myst_enable_extensions = ["colon_fence", "deflist"]
 
 # In the order in which they are to be read.
 autodoc_member_order = "bysource"
@@ -26,6 +25,10 @@ autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 
 # What type checkers are told in two ways, by whether there is a serializer, readers are told once.
-analyzer = ModuleAnalyzer.for_module("redset.core.base")
-analyzer.analyze()
-analyzer.overloads.pop("BaseSet.__init__")
+for module, constructor in [
+    ("redset.core.base", "BaseSet.__init__"),
+    ("redset.core.expiring", "BaseExpiring.__init__"),
+]:
+    analyzer = ModuleAnalyzer.for_module(module)
+    analyzer.analyze()
+    analyzer.overloads.pop(constructor)

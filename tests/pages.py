@@ -2,17 +2,20 @@
 
 Whoever writes a block says by its language what is to become of it:
 
-- ``python`` with prompts is a doctest, without prompts it is executed; all blocks of a page share their names.
-- ``console`` is a shell's: what begins with ``$ `` is run, and prints what follows. ``redis-cli`` is played, since it
-  is not on every machine and talks to terminals only.
+- ``python`` that begins with a prompt is a doctest, other ``python`` is executed; all blocks of a page share their
+  names.
+- ``console`` is a shell's: what begins with ``$ `` is run, succeeds, and prints what follows. ``redis-cli`` is played,
+  since it is not on every machine and talks to terminals only.
 - a ``{code-block}`` with a ``:caption:`` is a file of that name, which later blocks find; a ``redis.conf`` is tried by
   a server.
 
-Whatever is not to be run has a line ``% not run: reason`` above it, which the site does not show.
+Whatever is not to be run has a line ``<!-- not run: reason -->`` above it, which readers do not see. There is no other
+way out: a page may have no block of another kind, and no directive that could have one inside.
 """
 
 import doctest
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -28,7 +31,10 @@ from redset.testing import Server
 __all__ = ("FLAGS", "Block", "Page", "blocks")
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-UNMARKED = "% not run: "
+NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
+#: Directives that show no code of their own, and what the lines of one that asks autodoc for docstrings look like.
+WITHOUT_CODE = ("{toctree}", "{eval-rst}")
+OF_AUTODOC = re.compile(r"(\.\. (auto\w+|module|currentmodule):: .*|   :[\w-]+:.*|)")
 SECONDS = 30
 
 
@@ -36,7 +42,7 @@ SECONDS = 30
 class Block:
     """One fenced or indented block."""
 
-    #: ``python``, ``console``, ``file``; "" for one that is indented.
+    #: ``python``, ``console``, ``file``; "indented", or whatever else it says it is.
     kind: str
     content: str
     line: int
@@ -47,21 +53,33 @@ class Block:
 
 
 def blocks(page: Path) -> Iterator[Block]:
+    """
+    :raises AssertionError: there may be code in a place where nobody looks for it.
+    """
     text = page.read_text()
     lines = text.splitlines()
+    assert ":::" not in text, f"{page}: fences are of backticks"
     for token in MarkdownIt().parse(text):
+        if token.type == "html_block":
+            assert token.content.startswith("<!--"), f"{page}: no HTML but comments, not {token.content!r}"
         if token.type not in ("fence", "code_block"):
             continue
         assert token.map is not None
         line = token.map[0]
         above = next((each for each in reversed(lines[:line]) if each.strip()), "")
-        excuse = above.removeprefix(UNMARKED) if above.startswith(UNMARKED) else ""
-        if token.info.startswith("{code-block}"):
+        excuse = NOT_RUN.fullmatch(above.strip())
+        where, reason = line + 1, excuse[1] if excuse else ""
+        if token.type == "code_block":
+            yield Block("indented", token.content, where, reason)
+        elif token.info.startswith("{code-block} "):
             caption, content = _file(token.content)
-            yield Block("file", content, line + 1, excuse, caption)
-        # Notes, figures, and what autodoc is told.
-        elif not token.info.startswith("{"):
-            yield Block(token.info, token.content, line + 1, excuse)
+            yield Block("file", content, where, reason, caption)
+        elif token.info in WITHOUT_CODE:
+            if token.info == "{eval-rst}":
+                other = [each for each in token.content.splitlines() if not OF_AUTODOC.fullmatch(each)]
+                assert not other, f"{page}:{where}: only autodoc is told something here, not {other}"
+        else:
+            yield Block(token.info, token.content, where, reason)
 
 
 def _file(content: str) -> tuple[str, str]:
@@ -95,9 +113,12 @@ class Page:
             raise AssertionError(f"{self.path}:{block.line}: nobody knows how to run a block of {block.kind!r}")
 
     def _run_python(self, block: Block) -> None:
-        if ">>> " not in block.content:
+        if not block.content.lstrip().startswith(">>> "):
             exec(compile(block.content, str(self.path), "exec"), self.names)
             return
+        for part in doctest.DocTestParser().parse(block.content):
+            left_out = part.strip() if isinstance(part, str) else doctest.SKIP in part.options and part.source
+            assert not left_out, f"{self.path}:{block.line}: this is not run: {left_out}"
         parsed = doctest.DocTestParser().get_doctest(block.content, self.names, "block", str(self.path), block.line)
         report: list[str] = []
         doctest.DocTestRunner(optionflags=FLAGS).run(parsed, out=report.append, clear_globs=False)
@@ -105,6 +126,7 @@ class Page:
         assert not report, "".join(report)
 
     def _run_console(self, block: Block) -> None:
+        assert block.content.startswith("$ "), f"{self.path}:{block.line}: a console begins with '$ ' and a command"
         for command, expected in _commands(block.content):
             said = self._redis_cli(command) if command.startswith("redis-cli ") else self._shell(command)
             equal = doctest.OutputChecker().check_output(expected, said, FLAGS)
@@ -127,7 +149,7 @@ class Page:
             "PYTEST_ADDOPTS": "-p redset.testing -p no:asyncio -p no:anyio -p no:cacheprovider",
         }
         done = subprocess.run(
-            ["/bin/bash", "-c", command],
+            ["/bin/bash", "-o", "pipefail", "-c", command],
             cwd=self.directory,
             env=os.environ | environment,
             stdin=subprocess.DEVNULL,
@@ -137,6 +159,7 @@ class Page:
             timeout=SECONDS,
             check=False,
         )
+        assert done.returncode == 0, f"{self.path}: {command}\nends with {done.returncode} and says\n{done.stdout}"
         return done.stdout
 
     def _redis_cli(self, command: str) -> str:

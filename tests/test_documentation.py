@@ -24,12 +24,10 @@ MODULES = [
     for module in pkgutil.walk_packages(redset.__path__, "redset.")
     if not module.name.endswith((".aio", ".__main__"))
 ]
-#: Pages that are ahead of the code, and what they wait for.
-AHEAD = {Path("docs/howto/seen-set.md"): "ExpiringSet"}
 #: Fixtures of this module that the blocks of a page may use.
 ALSO_GIVEN = {Path("docs/howto/cluster-and-sentinel.md"): ("nodes", "sentinels")}
-#: Pages with indented blocks: drawings, and what is typed while working on redset.
-WITH_DRAWINGS = {Path(page) for page in ("README.md", "CONTRIBUTING.md", "docs/design.md")}
+#: A page with drawings, which are indented and no code.
+WITH_DRAWINGS = Path("docs/design.md")
 
 
 @pytest.fixture
@@ -45,15 +43,11 @@ def names(here: Place, raw: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
 def test_a_page(
     path: Path, names: dict[str, Any], here: Server, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    if path in AHEAD and not hasattr(redset, AHEAD[path]):
-        pytest.skip(f"there is no {AHEAD[path]} yet")
     names |= {name: request.getfixturevalue(name) for name in ALSO_GIVEN.get(path, ())}
     page = Page(path, tmp_path, here.url, names)
     for block in blocks(ROOT / path):
-        if block.kind:
+        if not (block.kind == "indented" and path == WITH_DRAWINGS):
             page.run(block)
-        else:
-            assert path in WITH_DRAWINGS, f"{path}:{block.line}: an indented block says nothing of what it is"
 
 
 @pytest.fixture
@@ -99,10 +93,21 @@ def test_a_module(name: str, names: dict[str, Any], here: Place) -> None:
     [
         ("python", ">>> 1 + 1\n3\n"),
         ("python", "assert 1 + 1 == 3"),
+        ("python", "# >>> 1 + 1\nassert 1 + 1 == 3"),
+        ("python", ">>> 1 + 1\n2\n\nassert 1 + 1 == 3\n"),
+        ("python", ">>> 1 + 1  # doctest: +SKIP\n3\n"),
         ("console", "$ echo one\ntwo\n"),
+        ("console", "$ false\n"),
+        ("console", "$ false | cat\n"),
+        ("console", "echo one\n"),
+        ("console", "two\n$ echo one\none\n"),
         ("console", "$ redis-cli ZADD jobs 1 read\n(integer) 0\n"),
         ("file", "appendonly perhaps"),
         ("fortran", "PRINT *, 'hello'"),
+        ("{code} python", "1 + 1"),
+        ("{note}", "```python\n1 + 1\n```\n"),
+        ("indented", "1 + 1"),
+        ("", "1 + 1"),
     ],
 )
 def test_a_block_that_is_wrong_is_noticed(kind: str, content: str, here: Server, tmp_path: Path) -> None:
@@ -115,13 +120,31 @@ def test_a_block_that_is_wrong_is_noticed(kind: str, content: str, here: Server,
 
 def test_kinds_files_and_excuses_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text(
-        "```python\na\n```\n\n% not run: no network\n```console\n$ b\n```\n\n"
-        "```{code-block} python\n:caption: c.py\n\nd\n```\n\n```{toctree}\ne\n```\n\n    f\n"
+        "```python\na\n```\n\n<!-- not run: no network -->\n```console\n$ b\n```\n\n"
+        "```{code-block} python\n:caption: c.py\n\nd\n```\n\n```{toctree}\ne\n```\n\n    f\n\n"
+        "````{note}\n```python\ng\n```\n````\n\n* h\n\n  ```\n  i\n  ```\n"
     )
 
     assert list(blocks(tmp_path / "page.md")) == [
         Block("python", "a\n", 1),
         Block("console", "$ b\n", 6, excuse="no network"),
         Block("file", "d\n", 10, caption="c.py"),
-        Block("", "f\n", 20),
+        Block("indented", "f\n", 20),
+        Block("{note}", "```python\ng\n```\n", 22),
+        Block("", "i\n", 30),
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ":::{code-block} python\n1 + 1\n:::\n",
+        "<pre>1 + 1</pre>\n",
+        "```{code-block} python\n1 + 1\n```\n",
+        "```{eval-rst}\n.. code-block:: python\n\n   1 + 1\n```\n",
+    ],
+)
+def test_code_where_nobody_would_run_it_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(text)
+    with pytest.raises(AssertionError):
+        list(blocks(tmp_path / "page.md"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from redset import testing
+from redset.exceptions import NoServerError
 from redset.testing import Server, async_client, wait_until
 from servers import is_alive
 
@@ -54,6 +55,18 @@ class TestServer:
         server.stop()
 
         assert not is_alive(server.pid)
+
+    def test_one_that_does_not_start_is_noticed_at_once(self) -> None:
+        began = time.perf_counter()
+        with pytest.raises(NoServerError, match="perhaps"):
+            Server(appendonly="perhaps")
+        assert time.perf_counter() - began < testing.PATIENCE / 2
+
+    def test_one_that_cannot_be_emptied_says_so(self) -> None:
+        with Server() as server:
+            pass
+        with pytest.raises(NoServerError, match="it says ''"):
+            server.empty()
 
     def test_it_is_emptied_in_a_few_milliseconds(self) -> None:
         with Server() as server:

@@ -127,7 +127,8 @@ class Reservation(BaseReservation[T]):
     def again(self, delay: float = 0, score: float | None = None) -> None:
         """Gives the item back without counting this as an attempt.
 
-        :param delay: seconds until it can be taken again.
+        :param delay: seconds until it can be taken again. Adding the item ends that, before this call too; to keep it
+            from others whatever is added, :meth:`extend` the lease.
         :param score: a new score; the default is the one it has.
         """
         self._driver.follow(self._endings.one(self._endings.again([self], delay, score)))

@@ -74,8 +74,13 @@ class Server:
         return f"unix://{self.socket_path}"
 
     def empty(self) -> None:
-        """Deletes all that is on it, in less than a millisecond where that is not much."""
-        assert self.asked("FLUSHALL") == "+OK"
+        """Deletes all that is on it, in less than a millisecond where that is not much.
+
+        :raises NoServerError: it was not emptied: it does not answer, or refuses; the message has what it says.
+        """
+        reply = self.asked("FLUSHALL")
+        if reply != "+OK":
+            raise NoServerError(f"the server at {self.url} was not emptied; it says {reply!r}")
 
     def asked(self, command: str) -> str:
         """The reply to a command that is sent by hand, since a client would try again; "" from nobody."""
@@ -146,8 +151,8 @@ def async_client(url: str) -> Iterator[Any]:
     """An asyncio client for any event loop, and for one after the other, whose connections do not outlive their loop.
 
     Connections belong to the loop in which they were made. So each loop gets new ones, and they are closed when it
-    ends: an asynchronous generator that is still under way is closed by whatever ends a loop properly. What is there
-    when the block is left is closed then.
+    ends: an asynchronous generator that is still under way is closed by whatever ends a loop properly, which a bare
+    ``loop.close()`` does not. What is there when the block is left is closed then, unless its loop is closed already.
     """
     client = client_library(asynchronous=True).from_url(url)
     pool = client.connection_pool
