@@ -78,7 +78,7 @@ def test_whatever_consumers_that_are_killed_had_in_hand_is_handled_by_others(pro
 
     for _ in range(8):
         victim = consumers.pop(0)
-        wait_until(partial(raw.sismember, "at work", victim.pid))
+        wait_until(partial(raw.hexists, "in hand", victim.pid))
         victim.kill()
         victim.join()
         consumers.append(process(consume_slowly))
@@ -93,10 +93,11 @@ def test_whatever_consumers_that_are_killed_had_in_hand_is_handled_by_others(pro
 def consume_slowly(url: str) -> None:
     with redis.Redis.from_url(url) as client:
         for reservation in redset.SortedSet(client, "jobs").consume(lease=1, batch=5):
-            client.sadd("at work", os.getpid())
+            client.hset("in hand", os.getpid(), reservation.item)
             time.sleep(0.01)
             client.sadd("handled", reservation.item)
             client.sadd("attempts", reservation.attempt)
+            client.hdel("in hand", os.getpid())
 
 
 def test_a_killed_consumer_has_used_up_an_attempt(face: Any, process: Any, raw: Any) -> None:
