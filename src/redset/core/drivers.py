@@ -249,7 +249,10 @@ class AsyncDriver:
         :param turn: the place in line of who listens, if it does.
         :param patience: how many seconds a request may take; once this is broken off only so many.
         """
-        cancellations = _cancellations()
+        task = asyncio.current_task()
+        # Outside of any task nobody can ask for its end.
+        cancelling = task.cancelling if task else int
+        cancellations = cancelling()
         try:
             request = next(talk)
             while True:
@@ -262,13 +265,13 @@ class AsyncDriver:
                             reply = await self._carry_out(request, turn)
                 except BaseException as raised:
                     error = raised
-                if _cancellations() > cancellations:
+                if cancelling() > cancellations:
                     # Python before 3.12 can swallow a cancellation that comes while a reply does.
-                    cancellations = _cancellations()
+                    cancellations = cancelling()
                     error = error if isinstance(error, asyncio.CancelledError) else asyncio.CancelledError()
                 if joint and isinstance(error, asyncio.CancelledError) and joint.is_awaited and self._callers.recording:
                     # Somebody cancels all tasks there are; those who are spared get what they wait for.
-                    cancellations = _uncancelled()
+                    cancellations = task.uncancel() if task else 0
                     continue
                 if error is None:
                     request = talk.send(reply)
@@ -294,18 +297,6 @@ class AsyncDriver:
         if await turn.is_ours(request.patience, request.should_stop):
             return await self._execute(*request.command())
         return None
-
-
-def _cancellations() -> int:
-    """How often somebody has asked for the end of this task."""
-    task = asyncio.current_task()
-    return task.cancelling() if task else 0
-
-
-def _uncancelled() -> int:
-    """Takes back that somebody has asked for the end of this task."""
-    task = asyncio.current_task()
-    return task.uncancel() if task else 0
 
 
 async def _put_back_by_others(shares: list[Call]) -> None:

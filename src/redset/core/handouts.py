@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Container, Hashable, Sequence
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition, seconds
@@ -325,16 +326,15 @@ class HandOuts(Generic[T, Res]):
         ]
         for ack in acks:
             args += (ack._stored, str(ack.token))
-        asked_at = time.monotonic()
-
-        def read(reply: list[Any]) -> HandOut:
-            got = HandOut(reply, self._items, limit, lease, asked_at)
-            if got.deaths != NO_DEATHS:
-                log_deaths(self._set.name, *map(int, got.deaths))
-            return got
-
+        read = partial(self._read, limit, lease, time.monotonic())
         shared = None if acks else self._portions[bool(lease)]
         return Operation(HAND_OUT, self._all_keys, args, read, True, self._settle, None, shared)  # noqa: FBT003 # faster
+
+    def _read(self, limit: int, lease: float, asked_at: float, reply: list[Any]) -> HandOut:
+        got = HandOut(reply, self._items, limit, lease, asked_at)
+        if got.deaths != NO_DEATHS:
+            log_deaths(self._set.name, *map(int, got.deaths))
+        return got
 
     def _settle(self, positions: Sequence[int] | None = None) -> Operation[Any]:
         """Puts back what its caller has not seen, as a hand-out of nothing does, or only the rows at some positions."""
