@@ -88,7 +88,7 @@ class BaseReservation(Generic[T]):
 
     def _until_extended(self) -> float:
         """Seconds until the first extension: a third of the lease, less what is over of it already."""
-        return max(0.0, self._ends_at - time.monotonic() - self._lease * 2 / 3)
+        return max(0.0, min(self._lease / 3, self._ends_at - time.monotonic() - self._lease * 2 / 3))
 
     def _lost_meanwhile(self) -> bool:
         """Whether the lease was lost, by somebody else than by ending it ourselves."""
