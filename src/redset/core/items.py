@@ -172,6 +172,10 @@ class Items(Generic[T]):
                 self._name, self.raw(stored, value), f"{type(error).__name__}: {error}"
             ) from error
 
+    def own_values(self, values: Sequence[bytes | None]) -> Sequence[bytes | None]:
+        """The same of many."""
+        return values
+
     def raw(self, stored: bytes, value: bytes | None) -> bytes:
         """What is loaded, or cannot be: the item as stored, or on a keyed set its value."""
         own_value = self.own_value(value)
@@ -185,17 +189,23 @@ class Items(Generic[T]):
         :param values: on a keyed set what :meth:`values_behind` gave.
         """
         try:
-            if values is not None:
+            if values is None:
+                return self._load_each(stored), {}
+            own_values = self.own_values(values)
+            if None in own_values:
                 return list(map(self._load_valued, stored, values)), {}
-            if self._loads_plainly:
-                try:
-                    return list(map(bytes.decode, stored)), {}  # type: ignore[arg-type] # a str is what comes back
-                except UnicodeDecodeError:
-                    return list(map(self._loads, stored)), {}
-            load = self._loads if self._makes_text is False else self._load
-            return list(map(load, stored)), {}
+            return self._load_each(own_values), {}  # type: ignore[arg-type] # each of them is bytes
         except Exception:
             return self._load_one_by_one(stored, values or [None] * len(stored))
+
+    def _load_each(self, stored: Sequence[bytes]) -> list[T]:
+        """As :meth:`_load`, and several times as fast."""
+        if self._loads_plainly:
+            try:
+                return list(map(bytes.decode, stored))  # type: ignore[arg-type] # a str is what comes back
+            except UnicodeDecodeError:
+                return list(map(self._loads, stored))
+        return list(map(self._loads if self._makes_text is False else self._load, stored))
 
     def load_looked_at(self, rows: list[Any], width: int) -> list[T]:
         """The items of rows that are only looked at, so that what cannot be loaded is an error.

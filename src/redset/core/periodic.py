@@ -32,6 +32,9 @@ class PeriodicItems(Items[T]):
         _, told, own_value = (value or b"").partition(b"\n")
         return own_value if told else None
 
+    def own_values(self, values: Sequence[bytes | None]) -> Sequence[bytes | None]:
+        return list(map(self.own_value, values))
+
 
 class Planned(NamedTuple):
     """What is planned for one item."""
