@@ -230,9 +230,10 @@ class PeriodicMachine(RuleBasedStateMachine):
 
     @rule(num=st.integers(1, 4), who=numbers, last=st.booleans())
     def take(self, num: int, who: int, last: bool) -> None:
-        self.model.bring_back()
-        if last and set(self.model.waiting) & set(self.model.held):
+        still_held = {name for name, held in self.model.held.items() if held.until > self.model.now}
+        if last and still_held & set(self.model.waiting):
             return  # the model goes from the beginning only
+        self.model.bring_back()
         going = self.model.hand_out(10**6 if last else num)
         if last:
             self.put_back(going[: max(0, len(going) - num)])
