@@ -82,21 +82,15 @@ class Adding(Generic[T]):
             return self._operation(row, self._duplicates, "added", read)
         return Operation(ADD, self._keys, row, read, True, None, None, self._shared[""])  # noqa: FBT003 # much faster so
 
-    def add_all(
-        self, items: Sequence[T], score: Score[T] = None, rule: Rule | None = None
-    ) -> Operation[list[float | None]]:
-        """The scores that ``items`` have when all are in; None for those that do not wait or were left out.
-
-        :param rule: by default that of the set's ``duplicates``.
-        """
-        return self.add_rows(self.rows(items, score), rule)
-
     def add_rows(self, rows: Sequence[bytes | str], rule: Rule | None = None) -> Operation[list[float | None]]:
-        """The same for rows as :meth:`rows` makes them.
+        """The scores that the items of rows have when all are in; None for those that do not wait or were left out.
 
         The arguments of the operation are the options of the set and the rule, one string or none at all, and then the
         rows, of :attr:`width` columns. So two of one set and one rule are one of both their rows, in this order, and
         its results are those of both. Where the rule has flags, an item that is in both has the same score in both.
+
+        :param rows: as :meth:`rows` makes them.
+        :param rule: by default that of the set's ``duplicates``.
         """
         rule = rule or self._duplicates
         if rule.flags:

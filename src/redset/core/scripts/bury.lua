@@ -4,11 +4,9 @@
 --       score, reason, value ('' on a set without keys)
 -- Returns how many old dead letters were dropped to make room.
 local call, waiting, leased, dead, letters, values, done = unpack(KEYS)
-local max_dead, keyed, remember, digest, interval = string.match(ARGV[3], '^(%d+) (%d) (%S+) (%d) (%S+)$')
-max_dead, remember, digest = tonumber(max_dead), tonumber(remember), digest == '1'
-local keeps_values, periodic = keyed == '1', interval ~= '0'
-if not (keeps_values or periodic) then values = nil end
-if remember == 0 then done = nil end
+local options = ARGV[3]
+local max_dead = tonumber(string.match(options, '^%d+'))
+-- include rules
 -- include calls
 -- include answer
 -- include clock
@@ -22,9 +20,9 @@ if refusal then return refusal end
 
 -- Whether nothing newer was added since; whoever takes that will see what is wrong with it, if anything is.
 local function is_newest(item, value)
-    if not periodic then return not (redis.call('ZSCORE', waiting, item) or redis.call('ZSCORE', leased, item)) end
+    if not interval then return not (redis.call('ZSCORE', waiting, item) or redis.call('ZSCORE', leased, item)) end
     -- It waits for its next tick, which there will not be.
-    return not (keeps_values and redis.call('HGET', values, item) ~= value) and redis.call('ZREM', waiting, item) == 1
+    return not (keyed and redis.call('HGET', values, item) ~= value) and redis.call('ZREM', waiting, item) == 1
 end
 
 -- Makes the script one that has written, and may go on on a server that is full.
@@ -34,7 +32,7 @@ for i = 4, #ARGV, 4 do
     -- It was taken for good, but it is not done.
     if done then redis.call('ZREM', done, unpack(memories_of({item}))) end
     if is_newest(item, ARGV[i + 3]) then
-        if keeps_values then redis.call('HSET', values, item, ARGV[i + 3]) end
+        if keyed then redis.call('HSET', values, item, ARGV[i + 3]) end
         die(item, '1', ARGV[i + 1], ARGV[i + 2])
     end
 end

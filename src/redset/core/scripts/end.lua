@@ -8,13 +8,10 @@
 -- Returns "died forgotten now lost ...": dead letters made and dropped; the time, to which a lease adds; the positions,
 -- from 0, of those that were over.
 local call, waiting, leased, deliveries, parked, dead, letters, wake, waiters, values, done = unpack(KEYS)
-local max_attempts, max_dead, keyed, remember, digest, interval =
-    string.match(ARGV[3], '^(%d+) (%d+) (%d) (%S+) (%d) (%S+)$')
-max_attempts, max_dead, remember, digest = tonumber(max_attempts), tonumber(max_dead), tonumber(remember), digest == '1'
-interval = tonumber(interval)
-if interval == 0 then interval = nil end
-if keyed == '0' and not interval then values = nil end
-if remember == 0 then done = nil end
+local options = ARGV[3]
+local max_attempts, max_dead = string.match(options, '^(%d+) (%d+)')
+max_attempts, max_dead = tonumber(max_attempts), tonumber(max_dead)
+-- include rules
 -- include calls
 -- include answer
 -- include clock

@@ -13,13 +13,11 @@
 --   lost: the positions, from 0, of the acks that came too late
 --   rows: item, score; under a lease item, score, attempt
 local call, waiting, leased, deliveries, parked, dead, letters, token, wake, waiters, values, done = unpack(KEYS)
-local limit, which, lease = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
+local limit, which, lease, options = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), ARGV[6]
 -- include calls
 -- include clock
 -- include packing
-
--- Whether values are told with the rows.
-local keyed = false
+-- include rules
 
 local given = redis.pcall('HMGET', token, 'cleared', 'last')
 if given.err then return wrong_type(token, 'hash') end
@@ -76,14 +74,6 @@ if simple and redis.call('EXISTS', deliveries, leased, parked, dead, letters, wa
     end
 end
 
-local remember, digest, interval
-if values then
-    keyed, remember, digest, interval = string.match(ARGV[6], '(%d) (%S+) (%d) (%S+)$')
-    keyed, remember, digest, interval = keyed == '1', tonumber(remember), digest == '1', tonumber(interval)
-    if interval == 0 then interval = nil end
-    if not (keyed or interval) then values = nil end
-    if remember == 0 then done = nil end
-end
 -- include values
 -- include finished
 
@@ -174,7 +164,7 @@ end
 local reply = not (repeated or unseen) and common_case()
 if reply then return reply end
 
-local max_attempts, max_dead, waits = string.match(ARGV[6], '^(%d+) (%d+) (%d)')
+local max_attempts, max_dead, waits = string.match(options, '^(%d+) (%d+) (%d)')
 max_attempts, max_dead = tonumber(max_attempts), tonumber(max_dead)
 -- include unpacking
 if repeated then

@@ -5,13 +5,10 @@
 --       then the positions of the rows, from 1
 -- Returns ''.
 local call, waiting, leased, deliveries, parked, dead, letters, token, wake, waiters, values, done = unpack(KEYS)
-local max_attempts, max_dead, _, keyed, remember, digest, interval =
-    string.match(ARGV[3], '^(%d+) (%d+) (%d) (%d) (%S+) (%d) (%S+)$')
-max_attempts, max_dead, remember, digest = tonumber(max_attempts), tonumber(max_dead), tonumber(remember), digest == '1'
-interval = tonumber(interval)
-if interval == 0 then interval = nil end
-if keyed == '0' and not interval then values = nil end
-if remember == 0 then done = nil end
+local options = ARGV[3]
+local max_attempts, max_dead = string.match(options, '^(%d+) (%d+)')
+max_attempts, max_dead = tonumber(max_attempts), tonumber(max_dead)
+-- include rules
 -- include calls
 -- include answer
 if not unseen then
