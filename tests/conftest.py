@@ -3,15 +3,17 @@
 ``REDSET_TEST_SERVER`` and ``REDSET_TEST_CLIENT`` choose another server and another kind of client; see matrix.py.
 """
 
+import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from faces import Awaited, Blocking, Face
+from proxy import Proxy, proxied
 from redset import embedded
 from servers import FakeClock, Place, Server, Unavailable, place
 
@@ -102,6 +104,61 @@ def face(request: pytest.FixtureRequest, here: Place) -> Iterator[Face]:
 def kind(request: pytest.FixtureRequest) -> str:
     """The name of each class of sets in turn: ``getattr(face, kind)("name")``."""
     return str(request.param)
+
+
+@pytest.fixture
+def filling(here: Place, raw: Any) -> Iterator[Callable[[], None]]:
+    """Makes the server full, until the end of the test."""
+    if not isinstance(here, Server):
+        pytest.skip("a single server is made full")
+
+    def fill() -> None:
+        raw.config_set("maxmemory-policy", "noeviction")
+        raw.config_set("maxmemory", "1")
+
+    before = {name: raw.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy")}
+    yield fill
+    for name, value in before.items():
+        raw.config_set(name, value)
+
+
+@pytest.fixture
+def process(request: pytest.FixtureRequest, here: Place) -> Iterator[Callable[..., Any]]:
+    """Starts a function of the test's module in a process, which is given the server's url and connects for itself."""
+    if not isinstance(here, Server):
+        pytest.skip("other processes connect to a single server")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([request.module.__name__])
+    started = []
+
+    def start(function: Callable[..., None], *args: Any) -> Any:
+        child = context.Process(target=function, args=(here.url, *args))
+        child.start()
+        started.append(child)
+        return child
+
+    yield start
+    for child in started:
+        child.kill()
+        child.join()
+
+
+@pytest.fixture(params=["sync", "aio"])
+def face_type(request: pytest.FixtureRequest) -> Any:
+    """The class of each face in turn, for a test that makes its own."""
+    return Blocking if request.param == "sync" else Awaited
+
+
+@pytest.fixture
+def stubborn(server_itself: Server, face_type: Any) -> Iterator[tuple[Face, Proxy]]:
+    """A face whose client repeats what failed, by itself, and the proxy in front of the module's server."""
+    yield from proxied(server_itself, face_type, CLIENT, repeats=3)
+
+
+@pytest.fixture
+def frank(server_itself: Server, face_type: Any) -> Iterator[tuple[Face, Proxy]]:
+    """The same with a client that lets every error reach the caller."""
+    yield from proxied(server_itself, face_type, CLIENT, repeats=0)
 
 
 #: What is about scores, in which a TimeSortedSet differs from a SortedSet.

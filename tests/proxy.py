@@ -13,7 +13,7 @@ from typing import Any
 
 from servers import Server, client_module
 
-__all__ = ("Chance", "Fault", "Proxy")
+__all__ = ("Chance", "Fault", "Proxy", "proxied")
 
 #: What a client says on a new connection is no call.
 CALLS = (b"EVAL", b"EVALSHA")
@@ -241,3 +241,14 @@ def end_of_message(buffer: bytes, start: int = 0) -> int | None:
 def words(command: bytes) -> list[bytes]:
     """The first words of a command, which is an array of strings; none of them holds an end of line."""
     return command.split(b"\r\n", 5)[2::2]
+
+
+def proxied(
+    server: Server, face_type: Any, client: str, repeats: int, chance: Chance | None = None
+) -> Iterator[tuple[Any, Proxy]]:
+    """A face on a client that repeats what failed so often, and the proxy between it and the server."""
+    proxy = Proxy(server, repeats, chance)
+    face = face_type(proxy, client)
+    yield face, proxy
+    face.close()
+    proxy.stop()

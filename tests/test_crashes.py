@@ -1,6 +1,5 @@
 """Crashes, with real processes: of consumers, which are killed or stopped, and of the server, which forgets or dies."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -33,32 +32,6 @@ for face, retry in (("sync", Retry), ("aio", redis.asyncio.retry.Retry)):
             "retry_on_error": [BusyLoadingError, redis.ConnectionError, redis.TimeoutError],
         },
     )
-
-
-@pytest.fixture
-def one_server(here: Place) -> Server:
-    if not isinstance(here, Server):
-        pytest.skip("other processes connect to it")
-    return here
-
-
-@pytest.fixture
-def process(one_server: Server) -> Iterator[Callable[..., Any]]:
-    """Starts a function in a process, which connects for itself."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    started = []
-
-    def start(function: Callable[..., None], *args: Any) -> Any:
-        child = context.Process(target=function, args=(one_server.url, *args))
-        child.start()
-        started.append(child)
-        return child
-
-    yield start
-    for child in started:
-        child.kill()
-        child.join()
 
 
 def said(raw: Any) -> str:

@@ -185,20 +185,6 @@ def test_a_wrong_type_is_an_error_of_redset_and_a_type_error() -> None:
 # A full server
 
 
-@pytest.fixture
-def filling(raw: Any) -> Iterator[Callable[[], None]]:
-    """Makes the server full, until the end of the test."""
-
-    def fill() -> None:
-        raw.config_set("maxmemory-policy", "noeviction")
-        raw.config_set("maxmemory", "1")
-
-    before = {name: raw.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy")}
-    yield fill
-    for name, value in before.items():
-        raw.config_set(name, value)
-
-
 def test_a_full_server_refuses_what_is_added(jobs: SortedSet[Any], raw: Any, filling: Callable[[], None]) -> None:
     jobs.add("before", score=1)
     filling()

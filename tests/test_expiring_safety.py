@@ -17,8 +17,8 @@ import redis.asyncio
 import redset
 import redset.aio
 from conftest import CLIENT
-from faces import Awaited, Blocking, Face
-from proxy import Chance, Fault, Proxy
+from faces import Face
+from proxy import Chance, Fault, Proxy, proxied
 from redset.core.keys import Keys
 from redset.core.scripts import Script
 from redset.exceptions import ServerFullError, WrongTypeError
@@ -38,31 +38,6 @@ def server_itself(here: Place, raw: Any) -> Server:
     for name in "add", "clear", "discard", "living":
         raw.script_load(Script(f"expiring/{name}").body)
     return here
-
-
-@pytest.fixture(params=["sync", "aio"])
-def face_type(request: pytest.FixtureRequest) -> Any:
-    return Blocking if request.param == "sync" else Awaited
-
-
-def proxied(server: Server, face_type: Any, repeats: int, chance: Chance | None = None) -> Iterator[tuple[Face, Proxy]]:
-    proxy = Proxy(server, repeats, chance)
-    face = face_type(proxy, CLIENT)
-    yield face, proxy
-    face.close()
-    proxy.stop()
-
-
-@pytest.fixture
-def stubborn(server_itself: Server, face_type: Any) -> Iterator[tuple[Face, Proxy]]:
-    """A face whose client repeats what failed, by itself."""
-    yield from proxied(server_itself, face_type, repeats=3)
-
-
-@pytest.fixture
-def frank(server_itself: Server, face_type: Any) -> Iterator[tuple[Face, Proxy]]:
-    """A face whose client lets every error reach the caller."""
-    yield from proxied(server_itself, face_type, repeats=0)
 
 
 @pytest.fixture
@@ -160,7 +135,7 @@ def test_each_item_is_new_once_however_bad_the_network(server_itself: Server, fa
     chance = Chance(seed=1, one_in=8, kinds=(Fault.LOST_COMMAND, Fault.LOST_REPLY, Fault.CUT_REPLY))
     items = [f"item {number}" for number in range(400)]
     found: list[str] = []
-    for face, proxy in proxied(server_itself, face_type, 20, chance):
+    for face, proxy in proxied(server_itself, face_type, CLIENT, 20, chance):
         seen = face.ExpiringSet("seen", TTL)
         for start in range(0, 400, 40):
             found += [item for item in items[start : start + 20] if seen.add(item)]
@@ -256,22 +231,6 @@ def test_tasks_that_add_the_same_items_share_round_trips_and_each_is_new_to_one(
 
 
 # What a server refuses
-
-
-@pytest.fixture
-def filling(here: Place, raw: Any) -> Iterator[Callable[[], None]]:
-    """Makes the server full, until the end of the test."""
-    if not isinstance(here, Server):
-        pytest.skip("a single server is made full")
-
-    def fill() -> None:
-        raw.config_set("maxmemory-policy", "noeviction")
-        raw.config_set("maxmemory", "1")
-
-    before = {name: raw.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy")}
-    yield fill
-    for name, value in before.items():
-        raw.config_set(name, value)
 
 
 def test_a_full_server_refuses_what_is_added_whole(face: Any, raw: Any, filling: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import redset
 from conftest import CLIENT
-from faces import Awaited, Blocking, Face
+from faces import Face
 from keyed_machine import BrokenOff, KeyedRawSet
 from proxy import Fault, Proxy
 from redset import Key, SortedSet
@@ -185,11 +185,6 @@ def single_server(here: Any, raw: Any) -> Server:
     for name in "add", "bury", "clear", "deadletters", "discard", "end", "forget", "handout":
         raw.script_load(Script(name).body)
     return here
-
-
-@pytest.fixture(params=["sync", "aio"])
-def face_type(request: pytest.FixtureRequest) -> Any:
-    return Blocking if request.param == "sync" else Awaited
 
 
 @pytest.fixture

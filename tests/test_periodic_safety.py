@@ -2,11 +2,10 @@
 
 import asyncio
 import json
-import multiprocessing
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,8 +14,7 @@ import redis.asyncio
 
 import redset
 import redset.aio
-from conftest import CLIENT
-from faces import Awaited, Blocking, Face
+from faces import Face
 from invariants import TYPES
 from periodic_machine import PeriodicRawSet
 from proxy import Fault, Proxy
@@ -39,31 +37,6 @@ def server_itself(here: Place, raw: Any) -> Server:
     for name in "schedule", "bury", "end", "handout", "discard":
         raw.script_load(Script(name).body)
     return here
-
-
-@pytest.fixture(params=["sync", "aio"])
-def face_type(request: pytest.FixtureRequest) -> Any:
-    return Blocking if request.param == "sync" else Awaited
-
-
-def proxied(server: Server, face_type: Any, repeats: int) -> Iterator[tuple[Face, Proxy]]:
-    proxy = Proxy(server, repeats)
-    face = face_type(proxy, CLIENT)
-    yield face, proxy
-    face.close()
-    proxy.stop()
-
-
-@pytest.fixture
-def stubborn(server_itself: Server, face_type: Any) -> Iterator[tuple[Face, Proxy]]:
-    """A face whose client repeats what failed, by itself."""
-    yield from proxied(server_itself, face_type, repeats=3)
-
-
-@pytest.fixture
-def frank(server_itself: Server, face_type: Any) -> Iterator[tuple[Face, Proxy]]:
-    """A face whose client lets every error reach the caller."""
-    yield from proxied(server_itself, face_type, repeats=0)
 
 
 @pytest.fixture
@@ -290,20 +263,6 @@ async def take_and_be_cancelled(url: str, chance: random.Random) -> list[str]:
 # A full server
 
 
-@pytest.fixture
-def filling(raw: Any) -> Iterator[Callable[[], None]]:
-    """Makes the server full, until the end of the test."""
-
-    def fill() -> None:
-        raw.config_set("maxmemory-policy", "noeviction")
-        raw.config_set("maxmemory", "1")
-
-    before = {name: raw.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy")}
-    yield fill
-    for name, value in before.items():
-        raw.config_set(name, value)
-
-
 def test_on_a_full_server_work_goes_on(face: Any, state: PeriodicRawSet, started: float, filling: Any) -> None:
     feeds = face.PeriodicSet("feeds", EVERY, serializer=json, backoff=lambda attempt: 30)
     feeds.update([[number] for number in range(6)], first=lambda item: started + item[0])
@@ -422,25 +381,6 @@ def error_of(call: Callable[..., Any], *args: Any) -> WrongTypeError | None:
 
 
 # Many processes
-
-
-@pytest.fixture
-def process(server_itself: Server) -> Iterator[Callable[..., Any]]:
-    """Starts a function in a process, which connects for itself."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    started = []
-
-    def start(function: Callable[..., None], *args: Any) -> Any:
-        child = context.Process(target=function, args=(server_itself.url, *args))
-        child.start()
-        started.append(child)
-        return child
-
-    yield start
-    for child in started:
-        child.kill()
-        child.join()
 
 
 def test_each_tick_is_taken_by_exactly_one_of_many_processes(process: Any, raw: Any) -> None:

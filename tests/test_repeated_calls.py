@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from conftest import CLIENT, SERVER
-from faces import Awaited, Blocking, Face
+from faces import Blocking, Face
 from invariants import RawSet
 from proxy import Chance, Fault, Proxy
 from redset import SortedSet
@@ -34,11 +34,6 @@ def server_itself(here: Any, raw: Any) -> Server:
         pytest.skip("the proxy stands in front of a single server")
     load_scripts(raw)
     return here
-
-
-@pytest.fixture(params=["sync", "aio"])
-def face_type(request: pytest.FixtureRequest) -> Any:
-    return Blocking if request.param == "sync" else Awaited
 
 
 @pytest.fixture

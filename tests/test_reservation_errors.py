@@ -1,6 +1,6 @@
 """Leases when something is wrong: with the server, with its keys, or with what is asked for. Nothing is lost by it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -141,18 +141,14 @@ def test_a_consumer_that_cannot_go_on_acks_what_it_has_done(jobs: SortedSet[str]
 
 
 @pytest.fixture
-def fill(raw: Any) -> Iterator[Callable[[], None]]:
-    """Makes the server full, until the end of the test, and has it forget all scripts."""
-    before = {name: raw.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy")}
+def fill(raw: Any, filling: Callable[[], None]) -> Callable[[], None]:
+    """Makes the server full, and has it forget all scripts."""
 
     def fill() -> None:
         raw.script_flush()
-        raw.config_set("maxmemory-policy", "noeviction")
-        raw.config_set("maxmemory", "1")
+        filling()
 
-    yield fill
-    for name, value in before.items():
-        raw.config_set(name, value)
+    return fill
 
 
 ON_A_FULL_SERVER: dict[str, Callable[[Any, Any], Any]] = {

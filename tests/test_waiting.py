@@ -7,7 +7,6 @@ leaves room for several times what is promised; what does not work at all takes 
 import asyncio
 import contextlib
 import math
-import multiprocessing
 import os
 import random
 import signal
@@ -707,25 +706,6 @@ def test_when_the_one_who_listens_is_cancelled_another_one_listens(here: Place) 
             return [await latency(jobs) for _ in range(7)]
 
     assert statistics.median(asyncio.run(run())) < PROMPT
-
-
-@pytest.fixture
-def process(one_server: Server) -> Iterator[Callable[..., Any]]:
-    """Starts a function in a process, which connects for itself."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    started = []
-
-    def start(function: Callable[..., None], *args: Any) -> Any:
-        child = context.Process(target=function, args=(one_server.url, *args))
-        child.start()
-        started.append(child)
-        return child
-
-    yield start
-    for child in started:
-        child.kill()
-        child.join()
 
 
 @pytest.mark.parametrize("way", WAYS)
