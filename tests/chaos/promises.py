@@ -1,0 +1,25 @@
+"""What is promised of one set of a run: workloads are made so, and checkers hold them to it."""
+
+from dataclasses import dataclass
+
+__all__ = ("Promises",)
+
+
+@dataclass(frozen=True)
+class Promises:
+    """Of one set, by how it was made and how it is used."""
+
+    #: Scores are times before which nothing is handed out, by the server's clock.
+    scheduled: bool = False
+    #: Finished work is left out for good: its memory outlasts the run.
+    remembers: bool = False
+    #: Items carry values, which one producer for each identity counts up.
+    keyed: bool = False
+    #: Items come back: each tick, this many seconds apart, is handed out once. Never finished.
+    interval: float | None = None
+    #: A set of what was seen: each item is new to one of those who add it, once in so many seconds.
+    ttl: float | None = None
+    #: After so many attempts an item is dead.
+    max_attempts: int | None = None
+    #: Whether anybody takes for good (pop, take); where nobody does, nothing may be lost to a crash either.
+    taken_for_good: bool = False
