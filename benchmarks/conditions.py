@@ -13,6 +13,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def conditions(options: argparse.Namespace, url: str) -> dict[str, str]:
     server = f"valkey {info['valkey_version']}" if "valkey_version" in info else f"redis {info['redis_version']}"
     parser = f"hiredis {importlib.metadata.version('hiredis')}" if HIREDIS_AVAILABLE else "no hiredis"
     return {
-        "command": " ".join(["python", str(Path(sys.argv[0]).resolve().relative_to(ROOT)), *sys.argv[1:]]),
+        "command": _command(),
         "server": f"{server} on {'a unix socket' if options.unix else 'TCP loopback'}",
         "distance": _distance(options, url),
         "client": f"redis-py {redis.__version__}, {parser}, Python {platform.python_version()}",
@@ -91,6 +92,12 @@ def conditions(options: argparse.Namespace, url: str) -> dict[str, str]:
         "load before": f"{os.getloadavg()[0]:.1f}",
         "rounds": str(options.rounds),
     }
+
+
+def _command() -> str:
+    """As it has to be repeated, from the project's folder; where its figures go is nothing to them."""
+    arguments = [each for before, each in pairwise(sys.argv) if "--json" not in {before, each}]
+    return " ".join(["python", str(Path(sys.argv[0]).resolve().relative_to(ROOT)), *arguments])
 
 
 def _distance(options: argparse.Namespace, url: str) -> str:

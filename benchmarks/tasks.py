@@ -6,6 +6,7 @@ Each task makes its calls one after the other. Both sides have a client with a c
 lines `... unshared` compare redset with itself, with every call going out alone. README.md says how to read the rest.
 """
 
+import argparse
 import asyncio
 import gc
 import time
@@ -93,6 +94,7 @@ def main() -> None:
     parser = arguments(__doc__, rounds=15)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default")
     parser.add_argument("--tasks", default="1,100", help="how many tasks (%(default)s)")
+    parser.add_argument("--calls", type=int, default=600, help="in a sample, or 100 for each task (%(default)s)")
     options = parser.parse_args()
     lines: list[dict[str, Any]] = []
     with place(options) as url, asyncio.Runner() as loop:
@@ -100,16 +102,16 @@ def main() -> None:
         table = Table(told, **COLUMNS, half_lie_between=">16")
         for tasks in map(int, options.tasks.split(",")):
             for name in options.names or BENCHMARKS:
-                lines += measure(name, tasks, options.rounds, url, loop, table)
+                lines += measure(name, tasks, options, url, loop, table)
     report(options, told, lines)
 
 
 def measure(
-    name: str, tasks: int, rounds: int, url: str, loop: asyncio.Runner, table: Table
+    name: str, tasks: int, options: argparse.Namespace, url: str, loop: asyncio.Runner, table: Table
 ) -> Iterator[dict[str, Any]]:
     benchmark = BENCHMARKS[name]
     control, client = redis.Redis.from_url(url), redis.asyncio.Redis.from_url(url)
-    items = [f"https://example.org/products/{i:07}" for i in range(max(600, 100 * tasks))]
+    items = [f"https://example.org/products/{i:07}" for i in range(max(options.calls, 100 * tasks))]
     ours = Side(REDSET, benchmark.ours(redset.aio.SortedSet[str](client, REDSET)))
     unshared = Side(REDSET, benchmark.ours(UnsharedSet(client, REDSET)))
     comparisons = {
@@ -124,7 +126,7 @@ def measure(
         return loop.run(time_tasks(side, items, tasks)) / len(items)
 
     for line, comparison in comparisons.items():
-        result = compare(comparison, sample, rounds)
+        result = compare(comparison, sample, options.rounds)
         table.line(line, comparison.against, *result.as_cells())
         yield result.as_line(line, comparison.against) | {"tasks": tasks}
     loop.run(client.aclose())

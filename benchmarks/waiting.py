@@ -1,6 +1,6 @@
 """How long it takes from an `add` until a consumer that waits has the item.
 
-Usage: python benchmarks/waiting.py [options]
+Usage: python benchmarks/waiting.py [NAME ...] [options]
 
 A producer and a consumer, each a process with a client of its own, and a server on TCP loopback. An item is the time of
 its adding; the consumer compares that with the time it is there. Some items are added by a plain ZADD, as another
@@ -36,6 +36,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 
 def main() -> None:
     parser = arguments(__doc__, rounds=1, cores="any")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="such as blocking/pop; all by default")
     parser.add_argument("--samples", type=float, default=1, help="times as many samples in each round (%(default)s)")
     options = parser.parse_args()
     with place(options) as url:
@@ -44,9 +45,10 @@ def main() -> None:
         late: dict[tuple[str, str, str], list[float]] = defaultdict(list)
         for _ in range(options.rounds):
             for face, way, what in product(FACES, WAYS, EVENTS):
-                add, samples = EVENTS[what]
-                number = max(1, int(samples * options.samples))
-                late[face, way, what] += _measure(url, FACES[face], way, add, number)
+                if not options.names or f"{face}/{way}" in options.names:
+                    add, samples = EVENTS[what]
+                    number = max(1, int(samples * options.samples))
+                    late[face, way, what] += _measure(url, FACES[face], way, add, number)
         lines = [_line(*which, table, sorted(times)) for which, times in late.items()]
     report(options, told, lines)
 
