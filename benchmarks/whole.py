@@ -2,9 +2,9 @@
 
 Usage: python benchmarks/whole.py [--quick] [--sections ratios,tasks] [--docs FOLDER]
 
-Each section is a script that can be run by itself; its command stands below its table. Those in which round trips matter
-run twice: on loopback, and half a millisecond away. The whole takes less than half an hour on two cores with nothing
-else to do, ``--quick`` a few minutes, with wide spreads.
+Each section is a script that can be run by itself; its command stands below its table. Those in which round trips
+matter run twice: on loopback, and half a millisecond away. The whole takes less than half an hour on two cores with
+nothing else to do, ``--quick`` a few minutes, with wide spreads.
 """
 
 import argparse

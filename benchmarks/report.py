@@ -1,0 +1,197 @@
+"""The tables of the documentation, and with matplotlib the plots, of what was measured.
+
+Usage: python benchmarks/report.py docs/benchmarks/results.json
+
+They stand beside that file afterwards. Nothing here is measured, and nothing in them is written by hand.
+"""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeAlias
+
+Line: TypeAlias = dict[str, Any]
+Results: TypeAlias = dict[str, dict[str, Any]]
+
+
+def main() -> None:
+    path = Path(sys.argv[1])
+    results: Results = json.loads(path.read_text())
+    for section, tabulate in TABLES.items():
+        if section in results:
+            page = [*tabulate(results), "", *_below(results, section, f"{section}-far")]
+            path.with_name(f"{section}.md").write_text("\n".join(page) + "\n")
+    if importlib.util.find_spec("matplotlib") is None:
+        print('there are no plots without matplotlib: pip install "redset[bench]"')
+        return
+    from plots import draw
+
+    draw(results, path.parent)
+
+
+def _below(results: Results, *runs: str) -> Iterator[str]:
+    """The commands, and what they ran under."""
+    for run in runs:
+        if run in results:
+            told = results[run]["conditions"]
+            conditions = "; ".join(f"{what}: {value}" for what, value in told.items() if what != "command")
+            yield f"`{told['command']}` ({conditions})."
+            yield ""
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    heads = list(heads)
+    yield "| " + " | ".join(heads) + " |"
+    yield "|---" + "|--:" * (len(heads) - 1) + "|"
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def _lines(results: Results, run: str) -> list[Line]:
+    lines: list[Line] = results[run]["lines"] if run in results else []
+    return lines
+
+
+def _ratio(line: Line | None) -> str:
+    return f"{line['ratio']:.2f} ({line['low']:.2f} .. {line['high']:.2f})" if line else ""
+
+
+def _rate(seconds: Iterable[float]) -> str:
+    return f"{1 / median(seconds):,.0f}"
+
+
+def _ratios(results: Results) -> Iterator[str]:
+    """A line for each call, and the faces and distances beside each other."""
+    cells: dict[tuple[str, str], dict[str, Line]] = {}
+    for run in "ratios", "ratios-far":
+        for line in _lines(results, run):
+            benchmark, kind, _, face = line["name"].split("/")
+            cells.setdefault((f"{benchmark}, {kind}", line["against"]), {})[f"{run}/{face}"] = line
+    columns = ("ratios/blocking", "ratios/asyncio", "ratios-far/blocking", "ratios-far/asyncio")
+    yield from _table(
+        ("", "beside", "sync", "asyncio", "sync, at a distance", "asyncio, at a distance"),
+        ((*which, *(_ratio(found.get(column)) for column in columns)) for which, found in sorted(cells.items())),
+    )
+
+
+def _tasks(results: Results) -> Iterator[str]:
+    rows = []
+    far = {line["name"]: line for line in _lines(results, "tasks-far")}
+    for line in _lines(results, "tasks"):
+        name, distant = line["name"], far.get(line["name"])
+        rates = [_rate(each[side]) if each else "" for each in (line, distant) for side in ("bare", "redset")]
+        rows.append((name, line["against"], *rates[:2], _ratio(line), *rates[2:], _ratio(distant)))
+    heads = ("call/tasks", "beside", "its calls/s", "redset's", "ratio")
+    yield from _table((*heads, "at a distance: its", "redset's", "ratio"), rows)
+
+
+def _latency(results: Results) -> Iterator[str]:
+    far = {(line["face"], line["call"], line["event"]): line for line in _lines(results, "latency-far")}
+    rows = []
+    for line in _lines(results, "latency"):
+        which = (line["face"], line["call"], line["event"])
+        times = [f"{each[p]:.2f}" if each else "" for each in (line, far.get(which)) for p in ("p50", "p99")]
+        rows.append((line["event"], f"{line['call']}, {line['face']}", str(line["samples"]), *times))
+    heads = ("what comes", "to", "samples", "p50 ms", "p99 ms", "p50 ms, at a distance", "p99 ms, at a distance")
+    yield from _table(heads, rows)
+
+
+def _costs(results: Results) -> Iterator[str]:
+    heads = ("per item", "commands sent", "commands run", "bytes in", "bytes out", "server CPU, µs")
+    figures = ("sent", "run", "bytes_in", "bytes_out", "cpu_us")
+    digits = {"sent": 3, "run": 3}
+    yield from _table(
+        heads,
+        (
+            (line["name"], *(f"{line[figure]:.{digits.get(figure, 1)}f}" for figure in figures))
+            for line in _lines(results, "costs")
+        ),
+    )
+
+
+def _memory(results: Results) -> Iterator[str]:
+    yield from _table(
+        ("bytes per item", "its own", "of all keys", "growth of the server"),
+        (
+            (line["name"], *(f"{line[figure]:.1f}" for figure in ("own", "keys", "growth")))
+            for line in _lines(results, "memory")
+        ),
+    )
+
+
+def _consumers(results: Results) -> Iterator[str]:
+    numbers = sorted({line["processes"] for line in _lines(results, "consumers")})
+    for run, where in ("consumers", "on loopback"), ("consumers-far", "at a distance"):
+        cells = {(line["name"], line["processes"]): line for line in _lines(results, run)}
+        if cells:
+            rows = (
+                (name, *(_busy(cells.get((name, number))) for number in numbers))
+                for name in dict.fromkeys(name for name, _ in cells)
+            )
+            yield from _table((f"items/s {where} (cores: server, consumers)", *map(str, numbers)), rows)
+            yield ""
+
+
+def _busy(line: Line | None) -> str:
+    if line is None:
+        return ""
+    return f"{line['items_per_second']:,.0f} ({line['server_cores']:.1f}, {line['consumers_cores']:.1f})"
+
+
+def _growth(results: Results) -> Iterator[str]:
+    lines = _lines(results, "growth")
+    heads = ("", f"µs with {lines[0]['small']:,} items", f"µs with {lines[0]['large']:,} items", "times as long")
+    yield from _table(
+        heads,
+        (
+            (line["name"], f"{median(line['small_us']):.1f}", f"{median(line['large_us']):.1f}", _ratio(line))
+            for line in lines
+        ),
+    )
+
+
+def _peers(results: Results) -> Iterator[str]:
+    far = {(line["name"], line.get("setting")): line for line in _lines(results, "peers-far")}
+    jobs = ("produce", "produce_one", "work")
+    rows = []
+    for line in _lines(results, "peers"):
+        if "missing" in line:
+            rows.append((line["name"], "", "", "", "", "", line["missing"]))
+            continue
+        distant = far.get((line["name"], line.get("setting")), {})
+        rates = [_jobs(line.get(job), distant.get(job)) for job in jobs]
+        rows.append(
+            (f"{line['name']} {line.get('version', '')}", line.get("setting", ""), *rates, line.get("does", ""))
+        )
+    heads = (
+        "",
+        "used as",
+        "enqueued, many at a time",
+        "enqueued one by one",
+        "worked off",
+        "what it does for its time",
+    )
+    yield from _table(heads, rows)
+
+
+def _jobs(near: float | None, far: float | None) -> str:
+    """Jobs per second, here and at a distance."""
+    return " / ".join(f"{rate:,.0f}" for rate in (near, far) if rate is not None)
+
+
+TABLES = {
+    "ratios": _ratios,
+    "tasks": _tasks,
+    "latency": _latency,
+    "costs": _costs,
+    "memory": _memory,
+    "consumers": _consumers,
+    "growth": _growth,
+    "peers": _peers,
+}
+
+if __name__ == "__main__":
+    main()
