@@ -5,7 +5,7 @@
 #   make lint     formatting, lint, types
 #   make matrix   the conformance tests on every server and client that can be had
 #   make pythons  the whole suite on every Python that can be had
-#   make bench    speed, as ratios to the bare client
+#   make bench    speed, costs and memory beside the bare client, other libraries and the server's limit, into docs
 #   make docs     the documentation as a site, into build/docs
 #   make format   formats the sources
 
@@ -44,7 +44,7 @@ pythons: .venv/for-development
 	@PYENV_VERSION=$$(pyenv versions --bare 2>/dev/null | paste -sd:) $(BIN)/nox --session test
 
 bench: .venv/for-development
-	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python benchmarks/whole.py
 
 format: .venv/for-development
 	@$(BIN)/ruff check --fix

@@ -8,7 +8,7 @@ They stand beside that file afterwards. Nothing here is measured, and nothing in
 import importlib.util
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeAlias
@@ -20,16 +20,27 @@ Results: TypeAlias = dict[str, dict[str, Any]]
 def main() -> None:
     path = Path(sys.argv[1])
     results: Results = json.loads(path.read_text())
-    for section, tabulate in TABLES.items():
-        if section in results:
-            page = [*tabulate(results), "", *_below(results, section, f"{section}-far")]
-            path.with_name(f"{section}.md").write_text("\n".join(page) + "\n")
     if importlib.util.find_spec("matplotlib") is None:
         print('there are no plots without matplotlib: pip install "redset[bench]"')
-        return
-    from plots import draw
+    else:
+        from plots import draw
 
-    draw(results, path.parent)
+        draw(results, path.parent)
+    for section in TABLES:
+        path.with_name(f"{section}.md").write_text("\n".join(_page(results, section, path.parent)))
+
+
+def _page(results: Results, section: str, folder: Path) -> Iterator[str]:
+    """What the documentation includes: the plot, the table, and the commands."""
+    tabulate, seen = TABLES[section]
+    if section not in results:
+        yield "Not measured: `make bench` does.\n"
+        return
+    if Path(folder, f"{section}.svg").exists():
+        yield f"![{seen}]({section}.svg)\n"
+    yield from tabulate(results)
+    yield ""
+    yield from _below(results, section, f"{section}-far")
 
 
 def _below(results: Results, *runs: str) -> Iterator[str]:
@@ -38,8 +49,7 @@ def _below(results: Results, *runs: str) -> Iterator[str]:
         if run in results:
             told = results[run]["conditions"]
             conditions = "; ".join(f"{what}: {value}" for what, value in told.items() if what != "command")
-            yield f"`{told['command']}` ({conditions})."
-            yield ""
+            yield f"`{told['command']}` ({conditions}).\n"
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
@@ -182,15 +192,16 @@ def _jobs(near: float | None, far: float | None) -> str:
     return " / ".join(f"{rate:,.0f}" for rate in (near, far) if rate is not None)
 
 
-TABLES = {
-    "ratios": _ratios,
-    "tasks": _tasks,
-    "latency": _latency,
-    "costs": _costs,
-    "memory": _memory,
-    "consumers": _consumers,
-    "growth": _growth,
-    "peers": _peers,
+#: What makes the table of a section, and what its plot shows to those who cannot see it.
+TABLES: dict[str, tuple[Callable[[Results], Iterator[str]], str]] = {
+    "ratios": (_ratios, "The speed of each call, where that of the bare client is 1, on loopback and at a distance"),
+    "tasks": (_tasks, "Calls per second of one and of many asyncio tasks, with the bare client and with redset"),
+    "latency": (_latency, "Milliseconds from an add until a waiting consumer has the item, p50 and p99"),
+    "costs": (_costs, ""),
+    "memory": (_memory, "Bytes of the server's memory for each item in each state"),
+    "consumers": (_consumers, "Items per second that 1 to 16 consumer processes take, beside the server's limit"),
+    "growth": (_growth, "How much longer a call takes on a large set than on a small one"),
+    "peers": (_peers, "Jobs per second that redset and other libraries enqueue and work off"),
 }
 
 if __name__ == "__main__":
