@@ -141,20 +141,19 @@ def _consumers(url: str, number: int) -> Iterator[list[Connection]]:
         connections = []
         for _ in range(number):
             here, there = multiprocessing.Pipe()
-            process = multiprocessing.Process(target=_serve, args=(url, there), daemon=True)
+            process = multiprocessing.Process(target=_serve, args=(url, there))
             process.start()
-            there.close()
+            there.close()  # So one that dies is noticed.
             stack.callback(process.join)
+            stack.callback(process.terminate)
             connections.append(here)
         yield connections
-        for connection in connections:
-            connection.send(None)
 
 
 def _serve(url: str, orders: Connection) -> None:
     with redis.Redis.from_url(url) as client:
-        while way := orders.recv():
-            consume, _ = WAYS[way]
+        while True:
+            consume, _ = WAYS[orders.recv()]
             client.ping()
             orders.send("ready")
             orders.recv()

@@ -90,6 +90,7 @@ def _measure(
     here, there = multiprocessing.Pipe()
     consumer = multiprocessing.Process(target=consume, args=(url, way, samples, there))
     consumer.start()
+    there.close()  # So one that dies is noticed.
     late: list[float] = []
     with redis.Redis.from_url(url) as client:
         client.flushall()
