@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 __all__ = ("draw",)
 
@@ -61,20 +61,20 @@ def _lines(results: Results, run: str) -> list[Line]:
     return [line for line in lines if "missing" not in line]
 
 
-def _panels(names: Iterable[str], rows: int, *, width: float = 8.5) -> tuple[Figure, list[Axes]]:
+def _panels(names: Iterable[str], rows: int, *, width: float = 8.5, alike: bool = False) -> tuple[Figure, list[Axes]]:
     """Panels side by side that share their rows, the first of which is on top."""
     names = list(names)
     figure = Figure(figsize=(width, 0.9 + 0.27 * rows), layout="constrained")
-    axes = list(figure.subplots(1, len(names), sharey=True, squeeze=False)[0])
+    axes = list(figure.subplots(1, len(names), sharey=True, sharex=alike, squeeze=False)[0])
     for panel, name in zip(axes, names, strict=True):
         panel.set_title(name)
         panel.set_ylim(rows - 0.4, -0.6)
     return figure, axes
 
 
-def _logarithmic(panel: Axes, subs: tuple[float, ...] = (1,)) -> None:
+def _logarithmic(panel: Axes, *ticks: float) -> None:
     panel.set_xscale("log")
-    panel.xaxis.set_major_locator(LogLocator(subs=subs))
+    panel.xaxis.set_major_locator(FixedLocator(ticks) if ticks else LogLocator())
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     panel.xaxis.set_minor_formatter(NullFormatter())
 
@@ -109,9 +109,9 @@ def _ratios(results: Results) -> Figure:
             against[f"{benchmark}/{kind}"] = line["against"]
     rows = list(dict.fromkeys(row for row, _ in cells[list(runs.values())[-1]]))
     faces = {"sync": ("blocking", BLUE, -0.14), "asyncio": ("asyncio", ORANGE, 0.14)}
-    figure, axes = _panels(runs, len(rows))
+    figure, axes = _panels(runs, len(rows), alike=True)
     for panel, run in zip(axes, runs.values(), strict=True):
-        _logarithmic(panel, subs=(1, 2, 5))
+        _logarithmic(panel, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10)
         panel.axvline(1, color=INK, linewidth=1)
         for row, name in enumerate(rows):
             for face, color, shift in faces.values():
@@ -128,9 +128,9 @@ def _tasks(results: Results) -> Figure:
     runs = {NEAR: "tasks"} | ({FAR: "tasks-far"} if "tasks-far" in results else {})
     wanted = [line for line in _lines(results, "tasks") if "unshared" not in line["name"]]
     rows = [line["name"] for line in wanted]
-    figure, axes = _panels(runs, len(rows))
+    figure, axes = _panels(runs, len(rows), alike=True)
     for panel, run in zip(axes, runs.values(), strict=True):
-        _logarithmic(panel)
+        _logarithmic(panel, *(digit * 10**power for power in range(2, 6) for digit in (1, 3)))
         lines = {line["name"]: line for line in _lines(results, run)}
         for row, name in enumerate(rows):
             if name in lines:
@@ -149,7 +149,7 @@ def _latency(results: Results) -> Figure:
     runs = {NEAR: "latency"} | ({FAR: "latency-far"} if "latency-far" in results else {})
     rows = [(line["event"], line["call"], line["face"]) for line in _lines(results, "latency")]
     rows.sort(key=lambda row: [line["event"] for line in _lines(results, "latency")].index(row[0]))
-    figure, axes = _panels(runs, len(rows))
+    figure, axes = _panels(runs, len(rows), alike=True)
     for panel, run in zip(axes, runs.values(), strict=True):
         _logarithmic(panel)
         for line in _lines(results, run):
@@ -158,9 +158,14 @@ def _latency(results: Results) -> Figure:
             panel.plot(line["p50"], row, "o", color=BLUE, markersize=5)
             panel.plot(line["p99"], row, "|", color=BLUE, markersize=8, markeredgewidth=1.5)
             panel.annotate(
-                f"{line['p50']:.2g}", (line["p50"], row), (-5, 0), textcoords="offset points", ha="right", va="center"
+                f"{line['p50']:.{1 if line['p50'] >= 10 else 2}f}",
+                (line["p50"], row),
+                (-5, 0),
+                textcoords="offset points",
+                ha="right",
+                va="center",
             )
-        panel.margins(x=0.15)
+        panel.set_xlim(left=min(line["p50"] for line in _lines(results, "latency")) / 5)
         panel.set_xlabel("milliseconds: dot p50, bar p99")
     axes[0].set_yticks(range(len(rows)), [f"{event}, to {call} ({face})" for event, call, face in rows])
     return figure
@@ -215,7 +220,7 @@ def _label_ends(panel: Axes, x: float, ends: list[tuple[float, str, str]]) -> No
     """A name behind the end of each line, moved up where it would stand on another."""
     panel.set_xlim(right=x * 1.15)
     low, high = map(math.log10, panel.get_ylim())
-    apart, last = (high - low) / 22, -math.inf
+    apart, last = (high - low) / 18, -math.inf
     for y, name, color in sorted(ends):
         last = max(math.log10(y), last + apart)
         panel.annotate(
@@ -244,7 +249,7 @@ def _peers(results: Results) -> Figure:
     far = {(line["name"], line.get("setting")): line for line in _lines(results, "peers-far")}
     jobs = {"produce": "enqueued, many at a time", "produce_one": "enqueued one by one", "work": "worked off"}
     jobs = {job: name for job, name in jobs.items() if any(line.get(job) for line in lines)}
-    figure, axes = _panels(jobs.values(), len(lines))
+    figure, axes = _panels(jobs.values(), len(lines), alike=True)
     for panel, job in zip(axes, jobs, strict=True):
         _logarithmic(panel)
         for row, line in enumerate(lines):

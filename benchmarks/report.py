@@ -173,18 +173,10 @@ def _peers(results: Results) -> Iterator[str]:
             continue
         distant = far.get((line["name"], line.get("setting")), {})
         rates = [_jobs(line.get(job), distant.get(job)) for job in jobs]
-        rows.append(
-            (f"{line['name']} {line.get('version', '')}", line.get("setting", ""), *rates, line.get("does", ""))
-        )
-    heads = (
-        "",
-        "used as",
-        "enqueued, many at a time",
-        "enqueued one by one",
-        "worked off",
-        "what it does for its time",
-    )
-    yield from _table(heads, rows)
+        name = f"{line['name']} {line.get('version', '')}".strip()
+        rows.append((name, line.get("setting", ""), *rates, line.get("does", "")))
+    heads = ("jobs/s", "used as", "enqueued, many at a time", "enqueued one by one", "worked off")
+    yield from _table((*heads, "what it does for its time"), rows)
 
 
 def _jobs(near: float | None, far: float | None) -> str:
