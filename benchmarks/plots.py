@@ -157,14 +157,8 @@ def _latency(results: Results) -> Figure:
             panel.plot([line["p50"], line["p99"]], [row, row], color=BLUE, linewidth=1.5, alpha=0.5)
             panel.plot(line["p50"], row, "o", color=BLUE, markersize=5)
             panel.plot(line["p99"], row, "|", color=BLUE, markersize=8, markeredgewidth=1.5)
-            panel.annotate(
-                f"{line['p50']:.{1 if line['p50'] >= 10 else 2}f}",
-                (line["p50"], row),
-                (-5, 0),
-                textcoords="offset points",
-                ha="right",
-                va="center",
-            )
+            p50 = f"{line['p50']:.2f}" if line["p50"] < 10 else f"{line['p50']:.0f}"
+            panel.annotate(p50, (line["p50"], row), (-5, 0), textcoords="offset points", ha="right", va="center")
         panel.set_xlim(left=min(line["p50"] for line in _lines(results, "latency")) / 5)
         panel.set_xlabel("milliseconds: dot p50, bar p99")
     axes[0].set_yticks(range(len(rows)), [f"{event}, to {call} ({face})" for event, call, face in rows])
