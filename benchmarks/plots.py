@@ -239,25 +239,23 @@ def _growth(results: Results) -> Figure:
 
 
 def _peers(results: Results) -> Figure:
-    lines = sorted(_lines(results, "peers"), key=lambda line: -(line.get("work") or 0))
-    far = {(line["name"], line.get("setting")): line for line in _lines(results, "peers-far")}
+    lines = sorted(_lines(results, "peers"), key=lambda line: -line["work"])
+    far = {(line["name"], line["way"]): line for line in _lines(results, "peers-far")}
     jobs = {"produce": "enqueued, many at a time", "produce_one": "enqueued one by one", "work": "worked off"}
-    jobs = {job: name for job, name in jobs.items() if any(line.get(job) for line in lines)}
     figure, axes = _panels(jobs.values(), len(lines), alike=True)
     for panel, job in zip(axes, jobs, strict=True):
         _logarithmic(panel)
         for row, line in enumerate(lines):
-            color = BLUE if line["name"].startswith("redset") else GREY
-            distant = far.get((line["name"], line.get("setting")), {}).get(job)
-            if line.get(job) and distant:
-                panel.plot([line[job], distant], [row, row], color=LIGHT, linewidth=3, zorder=1)
-            if distant:
-                panel.plot(distant, row, "o", color=color, markersize=5, markerfacecolor="white")
-            if line.get(job):
-                panel.plot(line[job], row, "o", color=color, markersize=6)
+            color = {"redset": BLUE, "bare": INK}.get(line["name"], GREY)
+            here, there = line.get(job), far.get((line["name"], line["way"]), {}).get(job)
+            if here and there:
+                panel.plot([here, there], [row, row], color=LIGHT, linewidth=3, zorder=1)
+            if there:
+                panel.plot(there, row, "o", color=color, markersize=5, markerfacecolor="white")
+            if here:
+                panel.plot(here, row, "o", color=color, markersize=6)
         panel.set_xlabel("jobs per second")
-    names = [f"{line['name']}, {line['setting']}" if line.get("setting") else line["name"] for line in lines]
-    axes[0].set_yticks(range(len(lines)), names)
+    axes[0].set_yticks(range(len(lines)), [f"{line['name']} {line['way']}".strip() for line in lines])
     axes[-1].plot([], [], "o", color=GREY, label=NEAR)
     axes[-1].plot([], [], "o", color=GREY, markerfacecolor="white", label=FAR)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)

@@ -53,11 +53,14 @@ def _below(results: Results, *runs: str) -> Iterator[str]:
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    heads = list(heads)
-    yield "| " + " | ".join(heads) + " |"
-    yield "|---" + "|--:" * (len(heads) - 1) + "|"
+    """Columns of figures stand at the right."""
+    rows = [list(row) for row in rows]
+    columns = list(zip(*rows, strict=True))[1:]
+    figures = [any(cell[:1].isdigit() for cell in column) for column in columns]
+    yield f"| {' | '.join(heads)} |"
+    yield "|---|" + "".join("--:|" if right else "---|" for right in figures)
     for row in rows:
-        yield "| " + " | ".join(row) + " |"
+        yield f"| {' | '.join(row)} |"
 
 
 def _lines(results: Results, run: str) -> list[Line]:
@@ -164,24 +167,42 @@ def _growth(results: Results) -> Iterator[str]:
 
 
 def _peers(results: Results) -> Iterator[str]:
-    far = {(line["name"], line.get("setting")): line for line in _lines(results, "peers-far")}
+    """How fast they are, what that costs the server, and what one gets for it."""
+    near, far = ({_peer(line): line for line in _lines(results, run)} for run in ("peers", "peers-far"))
+    measured = {name: line for name, line in near.items() if "missing" not in line}
     jobs = ("produce", "produce_one", "work")
-    rows = []
-    for line in _lines(results, "peers"):
+    rates = ((name, *(_rates(line, far.get(name, {}), job) for job in jobs)) for name, line in measured.items())
+    yield from _table(("jobs/s", "enqueued, many at a time", "enqueued one by one", "worked off by one worker"), rates)
+    yield ""
+    heads = ("per job", "commands sent", "commands run", "server CPU, µs", "bytes, waiting", "p50 ms", "p99 ms")
+    yield from _table(heads, ((name, *_job(line)) for name, line in measured.items()))
+    yield ""
+    promises = ("used_as", "delivery", "duplicates", "does")
+    rows = (
+        (f"{name} {line['version']}".strip(), *(line[what] for what in promises)) for name, line in measured.items()
+    )
+    yield from _table(("", "used as", "delivers", "the same job twice", "does besides"), rows)
+    for name, line in near.items():
         if "missing" in line:
-            rows.append((line["name"], "", "", "", "", "", line["missing"]))
-            continue
-        distant = far.get((line["name"], line.get("setting")), {})
-        rates = [_jobs(line.get(job), distant.get(job)) for job in jobs]
-        name = f"{line['name']} {line.get('version', '')}".strip()
-        rows.append((name, line.get("setting", ""), *rates, line.get("does", "")))
-    heads = ("jobs/s", "used as", "enqueued, many at a time", "enqueued one by one", "worked off")
-    yield from _table((*heads, "what it does for its time"), rows)
+            yield f"\n{name} is missing: {line['missing']}"
 
 
-def _jobs(near: float | None, far: float | None) -> str:
-    """Jobs per second, here and at a distance."""
-    return " / ".join(f"{rate:,.0f}" for rate in (near, far) if rate is not None)
+def _peer(line: Line) -> str:
+    return f"{line['name']} {line['way']}".strip()
+
+
+def _rates(near: Line, far: Line, job: str) -> str:
+    """Here, and at a distance."""
+    return " / ".join(f"{line[job]:,.0f}" for line in (near, far) if job in line)
+
+
+def _job(line: Line) -> Iterator[str]:
+    """What it costs to enqueue it by itself, and to work it off; and how long a waiting worker waits for it."""
+    parts = [line[part] for part in ("enqueued", "worked") if line[part]]
+    for figure, digits in ("sent", 1), ("run", 1), ("cpu_us", 0):
+        yield " + ".join(f"{part[figure]:.{digits}f}" for part in parts)
+    yield f"{line['memory']:.0f}"
+    yield from (f"{line[p]:.2f}" for p in ("latency_p50_ms", "latency_p99_ms"))
 
 
 #: What makes the table of a section, and what its plot shows to those who cannot see it.
