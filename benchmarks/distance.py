@@ -60,7 +60,7 @@ def round_trips(url: str, number: int = 500) -> list[float]:
     return sorted(times)
 
 
-def carried(url: str, connections: int = 200, rounds: int = 20) -> float:
+def carried(url: str, connections: int = 100, rounds: int = 40) -> float:
     """How many PINGs in a second get through, where each connection always has one under way."""
     address = urlsplit(url)
     with contextlib.ExitStack() as stack:

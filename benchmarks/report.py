@@ -86,7 +86,7 @@ def _ratios(results: Results) -> Iterator[str]:
     columns = ("ratios/blocking", "ratios/asyncio", "ratios-far/blocking", "ratios-far/asyncio")
     yield from _table(
         ("", "beside", "sync", "asyncio", "sync, at a distance", "asyncio, at a distance"),
-        ((*which, *(_ratio(found.get(column)) for column in columns)) for which, found in sorted(cells.items())),
+        ((*which, *(_ratio(found.get(column)) for column in columns)) for which, found in cells.items()),
     )
 
 
