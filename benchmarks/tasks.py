@@ -94,7 +94,12 @@ def main() -> None:
     parser = arguments(__doc__, rounds=15)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default")
     parser.add_argument("--tasks", default="1,100", help="how many tasks (%(default)s)")
-    parser.add_argument("--calls", type=int, default=600, help="in a sample, or 100 for each task (%(default)s)")
+    parser.add_argument(
+        "--calls",
+        type=int,
+        default=600,
+        help="of one task in a sample, and a sixth of that for each of many (%(default)s)",
+    )
     options = parser.parse_args()
     lines: list[dict[str, Any]] = []
     with place(options) as url, asyncio.Runner() as loop:
@@ -111,7 +116,7 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     benchmark = BENCHMARKS[name]
     control, client = redis.Redis.from_url(url), redis.asyncio.Redis.from_url(url)
-    items = [f"https://example.org/products/{i:07}" for i in range(max(options.calls, 100 * tasks))]
+    items = [f"https://example.org/products/{i:07}" for i in range(max(1, tasks // 6) * options.calls)]
     ours = Side(REDSET, benchmark.ours(redset.aio.SortedSet[str](client, REDSET)))
     unshared = Side(REDSET, benchmark.ours(UnsharedSet(client, REDSET)))
     comparisons = {
