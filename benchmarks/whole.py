@@ -73,14 +73,14 @@ SECTIONS = {
         "waiting.py",
         near={
             "full": "--samples 0.1 --rounds 3",
-            "quick": "--samples 0.05",
+            "quick": "--samples 0.04",
             "tiny": "blocking/pop --samples 0.001",
         },
-        far={"full": "--samples 0.1 --rounds 3", "quick": "--samples 0.05"},
+        far={"full": "--samples 0.1 --rounds 3", "quick": "--samples 0.04"},
     ),
     "costs": Section(
         "costs.py",
-        near={"full": "--rounds 3", "quick": "--rounds 1 --items 2000", "tiny": "--rounds 1 --items 20"},
+        near={"full": "--rounds 3", "quick": "--rounds 1 --items 1000", "tiny": "--rounds 1 --items 20"},
         far={},
     ),
     "memory": Section("memory.py", near={"full": "", "quick": "--items 20000", "tiny": "--items 500"}, far={}),
@@ -88,10 +88,10 @@ SECTIONS = {
         "consumers.py",
         near={
             "full": "--rounds 3",
-            "quick": "--rounds 1 --items 4000 --bulk-items 40000",
+            "quick": "--rounds 1 --items 2000 --bulk-items 20000",
             "tiny": "--rounds 1 --items 50 --bulk-items 500 --processes 1,2",
         },
-        far={"full": "--rounds 3", "quick": "--rounds 1 --items 4000 --bulk-items 40000"},
+        far={"full": "--rounds 3", "quick": "--rounds 1 --items 2000 --bulk-items 20000"},
     ),
     "growth": Section(
         "growth.py",
