@@ -52,7 +52,10 @@ def arguments(description: str | None, *, rounds: int, cores: str = "apart") -> 
 
 @contextlib.contextmanager
 def place(options: argparse.Namespace) -> Iterator[str]:
-    """The url of a server that was started for this run, with this process on its core and the server on its own."""
+    """The url of a server that was started for this run, with this process on its core and the server on its own.
+
+    ``options.loopback`` is from here on that of the same server without the distance, for what is not measured.
+    """
     ours, the_servers = _cores(options.cores)
     if ours is not None:
         os.sched_setaffinity(0, {ours})

@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,6 +41,15 @@ class Sample:
     consumers: float
 
 
+@dataclass(frozen=True)
+class Measurement:
+    name: str
+    processes: int
+    #: How many are there before.
+    items: int
+    take_them_all: Callable[[], Sample]
+
+
 def main() -> None:
     parser = arguments(__doc__, rounds=5, cores="any")
     parser.add_argument("--processes", default="1,2,4,8,16", help="how many (%(default)s)")
@@ -54,31 +64,31 @@ def main() -> None:
     ):
         told = conditions(options, url)
         table = Table(told, **COLUMNS, server_cores=">13", consumers_cores=">16")
-        measurements = dict(_measurements(url, client, consumers, numbers, options))
-        found: dict[tuple[str, int], list[Sample]] = defaultdict(list)
+        measurements = list(_measurements(url, client, consumers, numbers, options))
+        found: dict[Measurement, list[Sample]] = defaultdict(list)
         for _ in range(options.rounds):
-            for which, (items, measure) in measurements.items():
-                _fill(client, items)
-                found[which].append(measure(items))
-        lines = [_line(*which, samples, table) for which, samples in found.items()]
+            for measurement in measurements:
+                _fill(client, measurement.items)
+                found[measurement].append(measurement.take_them_all())
+        lines = [_line(measurement, samples, table) for measurement, samples in found.items()]
     report(options, told, lines)
 
 
 def _measurements(
     url: str, client: Any, consumers: list[Connection], numbers: list[int], options: Any
-) -> Iterator[tuple[tuple[str, int], tuple[int, Callable[[int], Sample]]]]:
-    """What one round consists of: by its name and the number of processes, the items and what takes them all."""
+) -> Iterator[Measurement]:
+    """What one round consists of."""
     for way, (_, in_bulk) in WAYS.items():
         for number in numbers:
             items = options.bulk_items if in_bulk else options.items
-            yield (way, number), (items, lambda _, way=way, number=number: _consume(client, consumers[:number], way))
+            yield Measurement(way, number, items, partial(_consume, client, consumers[:number], way))
     program = next(filter(None, map(shutil.which, ("valkey-benchmark", "redis-benchmark"))), None)
     if program is None:
         print("the server's own limit is left out: there is no valkey-benchmark or redis-benchmark on PATH")
         return
     for pipeline, items in (1, options.items), (16, options.bulk_items):
-        name = f"the limit, ZPOPMIN -P {pipeline}"
-        yield (name, 16), (items, lambda items, pipeline=pipeline: _limit(client, program, url, pipeline, items))
+        limit = partial(_limit, client, program, url, pipeline, items)
+        yield Measurement(f"the limit, ZPOPMIN -P {pipeline}", 16, items, limit)
 
 
 def _fill(client: Any, items: int) -> None:
@@ -121,14 +131,15 @@ def _limit(client: Any, program: str, url: str, pipeline: int, items: int) -> Sa
     return Sample(rate, (_server_time(client) - before) * rate / items, busy * rate / items)
 
 
-def _line(way: str, processes: int, samples: list[Sample], table: Table) -> dict[str, Any]:
+def _line(measurement: Measurement, samples: list[Sample], table: Table) -> dict[str, Any]:
+    name, processes = measurement.name, measurement.processes
     rates = [sample.items_per_second for sample in samples]
     low, _, high = statistics.quantiles(rates, n=4) if len(rates) > 1 else rates * 3
     rate = statistics.median(rates)
     server = statistics.median(sample.server for sample in samples)
     consumers = statistics.median(sample.consumers for sample in samples)
-    table.line(way, processes, f"{rate:,.0f}", f"{low:,.0f} .. {high:,.0f}", f"{server:.2f}", f"{consumers:.2f}")
-    line = {"name": way, "processes": processes, "items_per_second": rate, "low": low, "high": high}
+    table.line(name, processes, f"{rate:,.0f}", f"{low:,.0f} .. {high:,.0f}", f"{server:.2f}", f"{consumers:.2f}")
+    line = {"name": name, "processes": processes, "items_per_second": rate, "low": low, "high": high}
     return line | {"server_cores": server, "consumers_cores": consumers, "rounds": rates}
 
 
