@@ -31,7 +31,7 @@ def distant(url: str, seconds: float, core: int | None = None) -> Iterator[str]:
     address = urlsplit(url)
     if address.scheme != "redis":
         raise SystemExit(f"only TCP has a distance, {url} has none")
-    program = [sys.executable, Path(__file__).with_name("delaying.py")]
+    program = [sys.executable, str(Path(__file__).with_name("delaying.py"))]
     command = [*program, str(address.hostname), str(address.port), repr(seconds / 2)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as proxy:
         assert proxy.stdin

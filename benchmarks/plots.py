@@ -20,7 +20,7 @@ Results: TypeAlias = dict[str, dict[str, Any]]
 BLUE, ORANGE, GREEN, GREY, LIGHT, INK = "#0072B2", "#D55E00", "#009E73", "#8A8A8A", "#E4E4E4", "#333333"
 NEAR, FAR = "on loopback", "half a millisecond away"
 
-STYLE = {
+STYLE: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": LIGHT,
     "axes.grid": True,
@@ -85,10 +85,10 @@ def _short(value: float) -> str:
     return f"{value / 1e3:g}k" if value >= 1e4 else f"{value:,.10g}"
 
 
-def _spread(panel: Axes, row: float, middle: float, low: float, high: float, color: str) -> None:
+def _spread(panel: Axes, row: float, line: Line, color: str) -> None:
     """A dot for the median and a bar between the quartiles."""
-    panel.plot([low, high], [row, row], color=color, linewidth=3.5, alpha=0.3, solid_capstyle="butt")
-    panel.plot(middle, row, "o", color=color, markersize=5)
+    panel.plot([line["low"], line["high"]], [row, row], color=color, linewidth=3.5, alpha=0.3, solid_capstyle="butt")
+    panel.plot(line["ratio"], row, "o", color=color, markersize=5)
 
 
 def _legend(figure: Figure, axes: Axes, colors: dict[str, str]) -> None:
@@ -115,9 +115,8 @@ def _ratios(results: Results) -> Figure:
         panel.axvline(1, color=INK, linewidth=1)
         for row, name in enumerate(rows):
             for face, color, shift in faces.values():
-                line = cells[run].get((name, face))
-                if line:
-                    _spread(panel, row + shift, line["ratio"], line["low"], line["high"], color)
+                if (name, face) in cells[run]:
+                    _spread(panel, row + shift, cells[run][name, face], color)
         panel.set_xlabel("speed, where the bare client's is 1")
     axes[0].set_yticks(range(len(rows)), [f"{name.partition('/')[0]}  beside  {against[name]}" for name in rows])
     _legend(figure, axes[0], {name: color for name, (_, color, _) in faces.items()})
@@ -228,7 +227,7 @@ def _growth(results: Results) -> Figure:
     figure, (panel,) = _panels([title], len(lines), width=6.5)
     panel.axvline(1, color=INK, linewidth=1)
     for row, line in enumerate(lines):
-        _spread(panel, row, line["ratio"], line["low"], line["high"], BLUE)
+        _spread(panel, row, line, BLUE)
         panel.annotate(
             f"{line['ratio']:.2f}", (line["ratio"], row), (0, 5), textcoords="offset points", ha="center", va="bottom"
         )

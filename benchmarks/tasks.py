@@ -14,11 +14,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from conditions import Table, arguments, conditions, place, report
-
-# isort: split
 import redis
 import redis.asyncio
+from conditions import Table, arguments, conditions, place, report
 from measure import Comparison, Side, compare
 
 import redset.aio

@@ -31,8 +31,12 @@ ONE_BY_ONE = ("add", "pop", "reserve-ack", "consume", "in")
 IN_BULK = ("update-1000", "take-100", "take-1000", "reserve-ack-100", "consume-100")
 LOOKING = ("index", "at", "len", "iterate-5000")
 EXPIRING = ("seen-add", "add-new-1000", "add-known-1000", "seen-contains-1000")
-OPTIONS = ("retry-add", "retry-pop", "retry-take-1000", "keyed-add", "keyed-pop", "keyed-take-1000", "remember-take-1")
-OPTIONS += ("remember-take-1000", "periodic-add", "periodic-pop", "periodic-take-1000")
+BESIDE_ITSELF = (
+    *("retry-add", "retry-pop", "retry-take-1000"),
+    *("keyed-add", "keyed-pop", "keyed-take-1000"),
+    *("remember-take-1", "remember-take-1000"),
+    *("periodic-add", "periodic-pop", "periodic-take-1000"),
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def _plain(*names: str) -> str:
     return " ".join(f"{name}/plain" for name in names)
 
 
-RATIOS = _plain(*ONE_BY_ONE, *IN_BULK, "pop-due", "pop-due-script", *LOOKING, *EXPIRING, *OPTIONS)
+RATIOS = _plain(*ONE_BY_ONE, *IN_BULK, "pop-due", "pop-due-script", *LOOKING, *EXPIRING, *BESIDE_ITSELF)
 FAR_RATIOS = _plain(*(f"{name}/time" for name in (*ONE_BY_ONE, *IN_BULK)))
 
 SECTIONS = {
