@@ -106,7 +106,11 @@ SECTIONS = {
         },
         far={},
     ),
-    "peers": Section("peers.py", near={"full": "", "quick": "--quick"}, far={"full": "", "quick": "--quick"}),
+    "peers": Section(
+        "peers.py",
+        near={"full": "--rounds 3", "quick": "--quick"},
+        far={"full": "--rounds 2", "quick": "--quick"},
+    ),
 }
 
 
