@@ -228,9 +228,8 @@ def _growth(results: Results) -> Figure:
     panel.axvline(1, color=INK, linewidth=1)
     for row, line in enumerate(lines):
         _spread(panel, row, line, BLUE)
-        panel.annotate(
-            f"{line['ratio']:.2f}", (line["ratio"], row), (0, 5), textcoords="offset points", ha="center", va="bottom"
-        )
+        ratio, where = f"{line['ratio']:.2f}", (line["high"], row)
+        panel.annotate(ratio, where, (5, 0), textcoords="offset points", va="center")
     panel.set_xlim(0, max(2, *(line["high"] * 1.1 for line in lines)))
     panel.set_yticks(range(len(lines)), [line["name"] for line in lines])
     panel.set_xlabel("times as long")

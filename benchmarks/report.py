@@ -16,6 +16,9 @@ from typing import Any, TypeAlias
 Line: TypeAlias = dict[str, Any]
 Results: TypeAlias = dict[str, dict[str, Any]]
 
+#: Each run finds the load that the one before has left, so the least one is that of the machine: at most so much.
+QUIET = 1.0
+
 
 def main() -> None:
     path = Path(sys.argv[1])
@@ -26,6 +29,7 @@ def main() -> None:
         from plots import draw
 
         draw(results, path.parent)
+    path.with_name("machine.md").write_text("\n".join(_machine(results)) + "\n")
     for section in TABLES:
         path.with_name(f"{section}.md").write_text("\n".join(_page(results, section, path.parent)))
 
@@ -44,12 +48,26 @@ def _page(results: Results, section: str, folder: Path) -> Iterator[str]:
 
 
 def _below(results: Results, *runs: str) -> Iterator[str]:
-    """The commands, and what they ran under."""
+    """The commands, and what they ran under, as far as not all runs did."""
     for run in runs:
         if run in results:
             told = results[run]["conditions"]
-            conditions = "; ".join(f"{what}: {value}" for what, value in told.items() if what != "command")
-            yield f"`{told['command']}` ({conditions}).\n"
+            own = {what: value for what, value in told.items() if what != "command" and what not in _common(results)}
+            yield f"`{told['command']}` ({'; '.join(f'{what}: {value}' for what, value in own.items())}).\n"
+
+
+def _common(results: Results) -> dict[str, str]:
+    """What all runs ran under."""
+    first, *others = (run["conditions"] for run in results.values())
+    return {what: value for what, value in first.items() if all(other.get(what) == value for other in others)}
+
+
+def _machine(results: Results) -> Iterator[str]:
+    yield from (f"- {what}: {value}" for what, value in _common(results).items())
+    loads = [float(run["conditions"]["load before"]) for run in results.values()]
+    yield f"- load before each run: {min(loads):.1f} .. {max(loads):.1f}"
+    if min(loads) > QUIET:
+        yield "\n**The machine was busy with other things: rates are too low, times too long, spreads wide. Run it again.**"
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
