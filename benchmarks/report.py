@@ -67,7 +67,7 @@ def _machine(results: Results) -> Iterator[str]:
     loads = [float(run["conditions"]["load before"]) for run in results.values()]
     yield f"- load before each run: {min(loads):.1f} .. {max(loads):.1f}"
     if min(loads) > QUIET:
-        yield "\n**The machine was busy with other things: rates are too low, times too long, spreads wide. Run it again.**"
+        yield "\n**The machine was busy with other things: rates are too low, times too long, and spreads wide.**"
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
