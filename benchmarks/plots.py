@@ -255,7 +255,8 @@ def _peers(results: Results) -> Figure:
         panel.set_xlabel("jobs per second")
     axes[0].set_yticks(range(len(lines)), [f"{line['name']} {line['way']}".strip() for line in lines])
     axes[-1].plot([], [], "o", color=GREY, label=NEAR)
-    axes[-1].plot([], [], "o", color=GREY, markerfacecolor="white", label=FAR)
+    if far:
+        axes[-1].plot([], [], "o", color=GREY, markerfacecolor="white", label=FAR)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 

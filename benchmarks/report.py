@@ -74,7 +74,7 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]
     """Columns of figures stand at the right."""
     rows = [list(row) for row in rows]
     columns = list(zip(*rows, strict=True))[1:]
-    figures = [any(cell[:1].isdigit() for cell in column) for column in columns]
+    figures = [all(not cell or cell[0].isdigit() for cell in column) for column in columns]
     yield f"| {' | '.join(heads)} |"
     yield "|---|" + "".join("--:|" if right else "---|" for right in figures)
     for row in rows:

@@ -109,7 +109,7 @@ SECTIONS = {
     "peers": Section(
         "peers.py",
         near={"full": "--rounds 3", "quick": "--quick"},
-        far={"full": "--rounds 2", "quick": "--quick"},
+        far={"full": "--quick", "quick": "--quick"},
     ),
 }
 
