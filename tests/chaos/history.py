@@ -180,7 +180,8 @@ class History:
         elif kind == "left":
             self.left.append(Left(**event))
         elif kind == "invoke":
-            calls[event.pop("call")] = Call(process=process, invoked=event.pop("at"), **event)
+            number = event.pop("call")
+            calls[number] = Call(process=process, invoked=event.pop("at"), **event)
         else:
             call = calls[event["call"]]
             call.completed, call.outcome = event["at"], event["outcome"]
