@@ -11,14 +11,20 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from chaos.history import History
+from chaos.checkers import RULES, Verdict, Violation, check
+from chaos.history import Call, History
 from chaos.places import PLACES
 from chaos.runs import run
+from chaos.workloads import PROMISES
 
 #: How many seconds things go wrong at each place, unless it is said.
 SECONDS = {"single": 150.0, "sentinel": 40.0, "cluster": 40.0}
+
+#: How many violations are shown with all that led to them.
+SHOWN = 5
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -58,7 +64,14 @@ def at(name: str, options: argparse.Namespace, directory: Path) -> bool:
         place.stop()
     console.print(f"{len(history.calls)} calls in {time.monotonic() - began:.0f} s")
     console.print(calls_of(history), faults_of(history))
-    return True
+    verdict = check(history, PROMISES)
+    console.print(rules_of(verdict))
+    for violation in verdict.violations[:SHOWN]:
+        show(violation, history)
+    if len(verdict.violations) > SHOWN:
+        console.print(f"... and {len(verdict.violations) - SHOWN} more violations")
+    console.print("[bold red]something does not hold[/]" if verdict.violations else "all holds")
+    return verdict.ok
 
 
 def calls_of(history: History) -> Table:
@@ -75,6 +88,36 @@ def faults_of(history: History) -> Table:
         faults = [fault for fault in history.faults if fault.name == name]
         table.add_row(name, str(len(faults)), f"{sum(fault.ended - fault.began for fault in faults):.1f}")
     return table
+
+
+def rules_of(verdict: Verdict) -> Table:
+    table = Table("rules", "looked at", "excused", "violations", box=box.SIMPLE_HEAD)
+    broken = Counter(violation.checker for violation in verdict.violations)
+    for rule in RULES:
+        reasons = [f"{number} {why}" for (name, why), number in sorted(verdict.excused.items()) if name == rule]
+        table.add_row(rule, str(verdict.looked_at[rule]), ", ".join(reasons), str(broken[rule]))
+    return table
+
+
+def show(violation: Violation, history: History) -> None:
+    """With all that was done with the item."""
+    console.print(f"\n[bold red]{violation.checker}[/] of {violation.set}: {escape(violation.what)}")
+    shared = set.intersection(*map(items_of, violation.calls)) if violation.calls else set()
+    calls = [call for call in history.of(violation.set) if shared & items_of(call)] if shared else violation.calls
+    start = history.calls[0].invoked
+    for call in calls:
+        console.print(escape(described(call, shared, start)))
+
+
+def items_of(call: Call) -> set[str]:
+    return {*call.items, *(row.item for row in call.rows)}
+
+
+def described(call: Call, items: set[str], start: float) -> str:
+    until = "..." if call.completed is None else f"{call.completed - start:.3f}"
+    rows = [tuple(row) for row in call.rows if not items or row.item in items]
+    words = [call.process, call.name, *call.items, *map(str, call.tokens), str(call.given or "")]
+    return f"  {call.invoked - start:8.3f} - {until:8} {' '.join(words)}: {call.outcome} {call.error} {rows or ''}"
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ class Crew:
         """
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["redis", "redis.asyncio", "valkey", "valkey.asyncio", "chaos.workers"])
+        self._directory = directory
         self._recorder = recorder
         self._random = random.Random(f"clocks {seed}")
         self._orders: dict[str, Orders] = {}
@@ -55,11 +56,11 @@ class Crew:
         """
         :raises Crashed: a worker ended that nobody has killed.
         """
+        for crash in self._directory.glob("*.crash"):
+            raise Crashed(f"{crash.stem}: {crash.read_text()}")
         for worker, process in list(self._processes.items()):
-            crash = self._orders[worker].crash
-            if crash.exists() or process.exitcode not in (None, 0, -signal.SIGKILL):
-                said = crash.read_text() if crash.exists() else f"exit code {process.exitcode}"
-                raise Crashed(f"{self._orders[worker].process}: {said}")
+            if process.exitcode not in {None, 0, -signal.SIGKILL}:
+                raise Crashed(f"{self._orders[worker].process} ended with {process.exitcode}")
 
     def join(self) -> None:
         """Returns when all have ended, as they do when the run is over.

@@ -71,7 +71,7 @@ def fill(server: Server, chance: random.Random) -> Done:
 def set_forward(clock: FakeClock, chance: random.Random) -> Done:
     seconds = chance.uniform(0.5, 4)
     clock.advance(seconds)
-    return Done("server", {"seconds": seconds, "now": clock.now()})
+    return Done("server", {"seconds": seconds})
 
 
 class Nemesis:
@@ -96,7 +96,7 @@ class Nemesis:
         self._thread.start()
 
     def end(self) -> None:
-        """Returns when the last fault is over.
+        """Returns when the last fault is over, and each has happened.
 
         :raises Exception: what went wrong on the nemesis' own side.
         """
@@ -108,7 +108,7 @@ class Nemesis:
     def _run(self) -> None:
         try:
             first = self._random.sample(sorted(self._hazards), len(self._hazards))
-            while not self._over.wait(self._random.uniform(0.5, 1.5) * self._pause):
+            while not self._over.wait(self._random.uniform(0.5, 1.5) * self._pause) or first:
                 self._let_go_wrong(first.pop() if first else self._choose())
         except BaseException as error:
             self._error = error

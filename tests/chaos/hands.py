@@ -67,7 +67,8 @@ class Hand:
 
     def __init__(
         self,
-        actor: str,
+        role: str,
+        number: int,
         set: Any,
         client: Any,
         recorder: Recorder,
@@ -77,12 +78,13 @@ class Hand:
         *,
         awaited: bool,
     ) -> None:
-        self.actor = actor
+        #: By which it is known in the history.
+        self.actor = f"{set.name} {role} {number}"
+        #: In the names of what only it adds; the incarnation of its worker comes last.
+        self.mark = f"{number}.{process.replace('/', '.')}"
         self.set = set
         self.client = client
-        #: The worker and its incarnation.
-        self.process = process
-        self.random = random.Random(f"{seed} {process} {actor}")
+        self.random = random.Random(f"{seed} {process} {self.actor}")
         self._recorder = recorder
         self._phase = phase
         self._awaited = awaited

@@ -60,10 +60,10 @@ def run(
 
 
 def note_time(place: Place, recorder: Recorder) -> None:
-    """What time it is for the servers, from which faults tell how it goes on."""
+    """What time it is for the servers when it begins, from which faults tell how it goes on."""
     began = time.monotonic()
-    now = place.now()
-    recorder.fault(Fault("clock", began, time.monotonic(), "server", {"seconds": 0.0, "now": now}))
+    epoch = place.now() - time.monotonic()
+    recorder.fault(Fault("clock", began, time.monotonic(), "server", {"seconds": 0.0, "epoch": epoch}))
 
 
 def disturb(nemeses: list[Nemesis], crew: Crew, seconds: float) -> None:

@@ -105,9 +105,19 @@ def actors(
     for workload in WORKLOADS:
         set = workload.make(face, client)
         for number, role in enumerate(workload.roles * times, 1):
-            actor = f"{workload.set} {role.__name__} {number}"
-            hand = Hand(actor, set, client, recorder, phase, orders.process, orders.seed, awaited=orders.awaited)
-            yield role(hand)
+            yield role(
+                Hand(
+                    role.__name__,
+                    number,
+                    set,
+                    client,
+                    recorder,
+                    phase,
+                    orders.process,
+                    orders.seed,
+                    awaited=orders.awaited,
+                )
+            )
 
 
 async def or_crash(orders: Orders, actor: Coroutine[Any, Any, None]) -> None:

@@ -42,7 +42,7 @@ async def add_new_items(hand: Hand) -> None:
     number = 0
     while await hand.produces(PACE):
         number += 1
-        item = f"{hand.process} {hand.actor}:{number:06}"
+        item = f"{hand.mark}:{number:06}"
         await hand.do("add", hand.set.add, item, items=[item], score=time.monotonic())
 
 
@@ -50,14 +50,14 @@ async def add_several_new_items(hand: Hand) -> None:
     number = 0
     while await hand.produces(4 * PACE):
         number += 5
-        items = [f"{hand.process} {hand.actor}:{number + each:06}" for each in range(5)]
-        await hand.do("add", hand.set.update, items, items=items, score=time.monotonic())
+        items = [f"{hand.mark}:{number + each:06}" for each in range(5)]
+        await hand.do("update", hand.set.update, items, items=items, score=time.monotonic())
 
 
 async def add_few_keys(hand: Hand) -> None:
     """The same items as everybody, again and again."""
     while await hand.produces(PACE):
-        item = f"key {hand.random.randrange(12)}"
+        item = f"key:{hand.random.randrange(12)}"
         await hand.do("add", hand.set.add, item, items=[item])
 
 
@@ -65,25 +65,26 @@ async def add_pages(hand: Hand) -> None:
     """What many find at about the same time, and often."""
     while await hand.produces(PACE):
         page = found_now(hand, "page")
-        await hand.do("add", hand.set.add, page, items=[page])
+        await hand.do("add", hand.set.add, page, items=[page], score=0)
 
 
 async def add_pages_from_elsewhere(hand: Hand) -> None:
     """As programs without redset do."""
     while await hand.produces(3 * PACE):
         page = found_now(hand, "page")
-        await hand.do("zadd", hand.client.zadd, hand.set.name, {page: 0}, items=[page])
+        await hand.do("zadd", hand.client.zadd, hand.set.name, {page: 0}, items=[page], given={"score": 0})
 
 
 async def add_versions(hand: Hand) -> None:
     """Rows of one's own, each time in a newer version."""
-    worker, _, incarnation = hand.process.partition("/")
+    # Who comes back after a crash goes on with its rows.
+    mark, _, incarnation = hand.mark.rpartition(".")
     version = int(incarnation) * 1_000_000
     while await hand.produces(PACE):
         version += 1
-        identity = f"{worker} {hand.actor} {hand.random.randrange(3)}"
+        identity = f"{mark}:{hand.random.randrange(3)}"
         row = {"id": identity, "version": version}
-        await hand.do("add", hand.set.add, row, items=[identity], given={"version": version})
+        await hand.do("add", hand.set.add, row, items=[identity], given={"version": version}, score=0)
 
 
 async def add_for_later(hand: Hand) -> None:
@@ -91,15 +92,15 @@ async def add_for_later(hand: Hand) -> None:
     while await hand.produces(PACE):
         number += 1
         if (now := await hand.server_time()) is not None:
-            item = f"{hand.process} {hand.actor}:{number:06}"
+            item = f"{hand.mark}:{number:06}"
             await hand.do("add", hand.set.add, item, items=[item], score=now + hand.random.uniform(0, 2))
 
 
 async def add_feeds(hand: Hand) -> None:
     """All feeds at first, and now and then one of them again."""
-    feeds = [f"feed {number}" for number in range(10)]
+    feeds = [f"feed:{number}" for number in range(10)]
     while await hand.produces(2 * PACE):
-        feed = feeds.pop() if feeds else f"feed {hand.random.randrange(10)}"
+        feed = feeds.pop() if feeds else f"feed:{hand.random.randrange(10)}"
         await hand.do("add", hand.set.add, feed, items=[feed], rows=if_new(feed))
 
 
@@ -121,7 +122,7 @@ def if_new(item: str) -> Callable[[bool], list[Row]]:
 
 def found_now(hand: Hand, what: str) -> str:
     """One of few that all processes come across for some seconds, by a clock that is the same for all of them."""
-    return f"{what} {int(time.monotonic() * 5) + hand.random.randrange(20)}"
+    return f"{what}:{int(time.monotonic() * 5) + hand.random.randrange(20)}"
 
 
 # Consumers
