@@ -168,6 +168,13 @@ local max_attempts, max_dead, waits = string.match(options, '^(%d+) (%d+) (%d)')
 max_attempts, max_dead = tonumber(max_attempts), tonumber(max_dead)
 -- include unpacking
 if repeated then
+    local death_counts, deadline, late = string.match(repeated.head, '^%S+ %S+ (%S+ %S+) %S+ (%S+)(.*)$')
+    if repeated.kind == 'leased' and tonumber(deadline) <= time then
+        -- By now somebody else may have them, or be done with them and their values be gone.
+        local nothing = keyed and {{}} or {}
+        nothing[#nothing + 1] = '1 -1 ' .. death_counts .. ' 0 0' .. late
+        return nothing
+    end
     local rows, found = unpacked(repeated.packed)
     if keyed and repeated.kind == 'leased' then found = values_of(column(rows, 3, 1)) end
     if keyed and interval and repeated.kind == 'taken' then found = values_of(column(rows, 2, 1)) end
