@@ -209,7 +209,9 @@ class TestACallWhoseReplyIsLost:
         assert state.scores("leased") == {b"first": pytest.approx(reservation.deadline, abs=0.001)}
         reservation.ack()
 
-    @pytest.mark.parametrize("options", [{}, {"serializer": json, "key": lambda row: row["id"]}], ids=["plain", "keyed"])
+    @pytest.mark.parametrize(
+        "options", [{}, {"serializer": json, "key": lambda row: row["id"]}], ids=["plain", "keyed"]
+    )
     def test_reserve_returns_no_lease_that_is_over_by_then(
         self, stubborn: Face, proxy: Proxy, raw: Any, options: dict[str, Any]
     ) -> None:
