@@ -84,7 +84,7 @@ def failover(at: float) -> Fault:
 
 
 def clock(at: float, seconds: float) -> Fault:
-    return Fault("clock", at, at, on="server", details={"seconds": seconds, "now": 1000 + at})
+    return Fault("clock", at, at, on="server", details={"seconds": seconds, "epoch": 1000})
 
 
 def judge(promises: Promises, *events: Call | Fault, left: Iterable[str] = (), waiting: Iterable[str] = ()) -> Verdict:

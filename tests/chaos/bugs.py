@@ -5,19 +5,24 @@ planted by replacing a piece of a script, or a function, before a worker makes i
 """
 
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from unittest import mock
 
 # redset is loaded when a bug is planted, and not before.
 
-__all__ = ("BUGS", "Bug", "plant")
+__all__ = ("BUGS", "Bug", "Found", "find", "plant")
+
+#: How long a run with a bug lasts, in seconds, and how many of them lie between two faults, on average.
+SECONDS = 12.0
+PAUSE = 0.4
 
 
 class Piece(NamedTuple):
@@ -67,12 +72,12 @@ def _replace(pieces: Sequence[Piece]) -> None:
         times = texts[piece.script].count(piece.old)
         assert times == 1, f"{piece.script}.lua has {times} times: {piece.old}"
         texts[piece.script] = texts[piece.script].replace(piece.old, piece.new)
-    with TemporaryDirectory() as edited:
+    with tempfile.TemporaryDirectory() as edited:
         for name, text in texts.items():
             path = Path(edited, f"{name}.lua")
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
-        with mock.patch.object(scripts, "files", lambda package: Path(edited)):
+        with mock.patch.object(scripts, "files", return_value=Path(edited)):
             for script in _loaded(scripts.Script):
                 changed = scripts.Script(names[script.sha])
                 script.body, script.sha = changed.body, changed.sha
@@ -124,7 +129,11 @@ def wait_by_popping() -> None:
         plan = wait_for(self, *args, **options)
         step = next(plan)
         while True:
-            answer = (yield from pop_and_add_again(self, step.seconds)) if isinstance(step, Listen) else (yield step)
+            answer = None
+            if isinstance(step, Listen):
+                yield from pop_and_add_again(self, step.seconds)
+            else:
+                answer = yield step
             try:
                 step = plan.send(answer)
             except StopIteration as end:
@@ -152,8 +161,8 @@ def due_by_the_clients_clock() -> None:
     hand_out = HandOuts._hand_out
 
     def ahead(self: Any, *args: Any, **options: Any) -> Any:
-        operation = hand_out(self, *args, **options)
-        which = f"{operation.args[1]} {_seconds_ahead()!r}"
+        operation: Any = hand_out(self, *args, **options)
+        which = f"{operation.args[1]} {_seconds_ahead():.6f}"
         return replace(operation, args=[operation.args[0], which, *operation.args[2:]])
 
     HandOuts._hand_out = ahead  # type: ignore[method-assign]
@@ -400,3 +409,54 @@ BUGS: dict[str, Bug] = {
         ),
     ),
 }
+
+
+class Found(NamedTuple):
+    """What a run with a bug was found wanting of."""
+
+    bug: str
+    #: How many violations each checker found.
+    by: Counter[str]
+    #: After how many seconds of the run the first was complete that the right checker found.
+    seconds: float | None
+
+    @property
+    def caught(self) -> bool:
+        return self.by[BUGS[self.bug].checker] > 0
+
+
+def find(name: str, seconds: float = SECONDS, seed: int = 1) -> Found:
+    """Runs with a bug, and judges what happened."""
+    # Workers import this module, and load nothing of redset before the bug is planted.
+    from chaos.checkers import check
+    from chaos.places import Single
+    from chaos.runs import run
+    from chaos.workloads import PROMISES
+
+    place = Single()
+    try:
+        with tempfile.TemporaryDirectory(prefix="redset-chaos-") as directory:
+            history = run(place, seconds, seed, Path(directory), bug=name, pause=PAUSE)
+    finally:
+        place.stop()
+    violations = check(history, PROMISES).violations
+    mine = [violation for violation in violations if violation.checker == BUGS[name].checker]
+    ends = [max(call.completed or call.invoked for call in violation.calls) for violation in mine]
+    after = min(ends) - history.calls[0].invoked if ends else None
+    return Found(name, Counter(violation.checker for violation in violations), after)
+
+
+def main() -> int:
+    names = sys.argv[1:] or list(BUGS)
+    missed = 0
+    for name in names:
+        found = find(name)
+        missed += not found.caught
+        after = "not caught" if found.seconds is None else f"after {found.seconds:.1f} s"
+        others = ", ".join(f"{checker} {number}" for checker, number in found.by.most_common())
+        print(f"{name:30} {BUGS[name].checker:20} {after:14} {others}", flush=True)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

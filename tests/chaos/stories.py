@@ -93,15 +93,14 @@ class Clock:
     def __init__(self, faults: Iterable[Fault]) -> None:
         moves = [fault for fault in faults if fault.name == "clock"]
         self._moves = [(move.began, move.ended, float(move.details["seconds"])) for move in moves]
-        #: What it shows beyond the history's, at the latest.
-        self._ahead = next((move.details["now"] - move.began for move in moves if "now" in move.details), None)
+        self._epoch = next((move.details["epoch"] for move in moves if "epoch" in move.details), None)
 
     def at(self, moment: float) -> float | None:
         """The latest that it can have shown then; None when nobody recorded what it showed at first."""
-        if self._ahead is None:
+        if self._epoch is None:
             return None
         moved = sum(seconds for began, _, seconds in self._moves if began <= moment)
-        return moment + float(self._ahead) + moved
+        return moment + float(self._epoch) + moved
 
     def earliest(self, start: float, seconds: float) -> float:
         """The earliest moment at which ``seconds`` by the server's clock have passed since ``start``."""
