@@ -505,7 +505,8 @@ def attempts_count(story: Story) -> Judgements:
 
 def _may_count_less(story: Story, delivery: Delivery, later: Delivery) -> bool:
     before, after = delivery.row.attempt or 0, later.row.attempt or 0
-    if any(story.ends_of(delivery, "ack", "bury")):
+    # Being taken for good ends them too, be it seen or not.
+    if story.promises.taken_for_good or any(story.ends_of(delivery, "ack", "bury")):
         return True
     if story.removed(delivery.row.item, delivery.since) < later.until:
         return True
@@ -586,6 +587,8 @@ def new_once(story: Story) -> Judgements:
     for item, calls in seen.items():
         answered = [call for call in calls if call.outcome == "ok"]
         new = [call for call in answered if any(row.item == item for row in call.rows)]
+        if len(new) == 1:
+            yield HOLDS
         for call, later in pairwise(new):
             if (
                 over_by(later) < story.clock.earliest(call.invoked, ttl)

@@ -106,13 +106,13 @@ async def add_feeds(hand: Hand) -> None:
 
 async def add_seen(hand: Hand) -> None:
     while await hand.produces(PACE):
-        item = found_now(hand, "event")
+        item = found_now(hand, "event", 4)
         await hand.do("add", hand.set.add, item, items=[item], rows=if_new(item))
 
 
 async def add_many_seen(hand: Hand) -> None:
     while await hand.produces(2 * PACE):
-        items = sorted({found_now(hand, "event") for _ in range(5)})
+        items = sorted({found_now(hand, "event", 10) for _ in range(5)})
         await hand.do("add_new", hand.set.add_new, items, items=items, rows=lambda new: [*map(row_of, new)])
 
 
@@ -120,9 +120,9 @@ def if_new(item: str) -> Callable[[bool], list[Row]]:
     return lambda new: [Row(item)] if new else []
 
 
-def found_now(hand: Hand, what: str) -> str:
+def found_now(hand: Hand, what: str, few: int = 20) -> str:
     """One of few that all processes come across for some seconds, by a clock that is the same for all of them."""
-    return f"{what}:{int(time.monotonic() * 5) + hand.random.randrange(20)}"
+    return f"{what}:{int(time.monotonic() * 5) + hand.random.randrange(few)}"
 
 
 # Consumers
@@ -196,6 +196,19 @@ async def consume(hand: Hand) -> None:
                 loop.is_done(reservation)
 
 
+async def hold(hand: Hand) -> None:
+    """One at a time, for as long as the lease allows; longer when that was extended, and at times too long."""
+    while await hand.consumes(PACE):
+        reservation = await reserve_one(hand)
+        if reservation is None:
+            continue
+        await hand.pause(hand.random.uniform(0.3, 1.2) * LEASE)
+        if hand.happens(2):
+            await hand.end(reservation, "extend", lease=LEASE)
+            await hand.pause(hand.random.uniform(0.3, 0.9) * LEASE)
+        await hand.end(reservation, "ack")
+
+
 async def reserve_one(hand: Hand) -> Any:
     wait = hand.random.choice((0, 0.2))
     answer = await hand.do("reserve", hand.set.reserve, rows=rows_of_one, lease=LEASE, wait=wait)
@@ -249,7 +262,7 @@ WORKLOADS = (
         "updated",
         Promises(),
         lambda face, client: face.TimeSortedSet(client, "updated"),
-        (add_few_keys, add_few_keys, reserve),
+        (add_few_keys, add_few_keys, reserve, hold),
     ),
     Workload(
         "pages",
@@ -261,7 +274,7 @@ WORKLOADS = (
         "rows",
         Promises(keyed=True),
         lambda face, client: face.SortedSet(client, "rows", serializer=json, key=lambda row: row["id"]),
-        (add_versions, reserve),
+        (add_versions, reserve, hold),
     ),
     Workload(
         "later",
