@@ -84,7 +84,7 @@ class Crew:
         orders = replace(
             self._orders[worker],
             incarnation=self._orders[worker].incarnation + 1,
-            ahead=self._random.choice((0.0, self._random.uniform(-30, 30))),
+            ahead=self._random.choice((0.0, -1, 1)) * self._random.uniform(1, 60),
         )
         self._orders[worker] = orders
         process = self._context.Process(target=work, args=(orders,), name=orders.process, daemon=True)
