@@ -4,6 +4,7 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -179,15 +180,14 @@ def _rules(figures: Mapping[str, Any]) -> str:
 
 def _draw(history: History, path: Path) -> None:
     """Hand-outs, how long calls took, and what went wrong meanwhile."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
+    # An extra, which only this needs.
+    mpl, figures = import_module("matplotlib"), import_module("matplotlib.figure")
     start = history.calls[0].invoked
     end = max(call.completed or call.invoked for call in history.calls)
     faults = [fault for fault in history.faults if fault.details.get("seconds") != 0]
     lanes = sorted({fault.name for fault in faults}, key=lambda name: (name not in OF_THE_SERVER, name))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9, 4.6 + 0.19 * len(lanes)), layout="constrained")
+        figure = figures.Figure(figsize=(9, 4.6 + 0.19 * len(lanes)), layout="constrained")
         heights = [2.2, 1.8, 0.25 + 0.19 * len(lanes)]
         handed_out, latency, wrong = figure.subplots(3, 1, sharex=True, height_ratios=heights)
         _draw_hand_outs(handed_out, history, start, end)

@@ -55,7 +55,7 @@ async def add_several_new_items(hand: Hand) -> None:
 
 
 async def add_few_keys(hand: Hand) -> None:
-    """The same items as everybody, again and again; after some seconds others, since only a last one that is lost shows."""
+    """The same items as everybody, again and again; after some seconds others, since only a lost last one shows."""
     while await hand.produces(PACE):
         item = f"key:{int(time.monotonic() / 3)}.{hand.random.randrange(5)}"
         await hand.do("add", hand.set.add, item, items=[item])
