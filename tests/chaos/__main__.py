@@ -17,6 +17,7 @@ from rich.table import Table
 from chaos.checkers import RULES, Verdict, Violation, check
 from chaos.history import Call, History
 from chaos.places import PLACES
+from chaos.report import Run, write
 from chaos.runs import run
 from chaos.workloads import PROMISES
 
@@ -34,8 +35,10 @@ def main() -> int:
     names = list(PLACES) if options.place == "all" else [options.place]
     with tempfile.TemporaryDirectory(prefix="redset-chaos-") as temporary:
         directory = options.keep or Path(temporary)
-        sound = [at(name, options, directory / name) for name in names]
-    return 0 if all(sound) else 1
+        runs = {name: at(name, options, directory / name) for name in names}
+    if options.report:
+        write(options.report, runs)
+    return 0 if all(run.verdict.ok for run in runs.values()) else 1
 
 
 def asked_for() -> argparse.Namespace:
@@ -49,8 +52,8 @@ def asked_for() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def at(name: str, options: argparse.Namespace, directory: Path) -> bool:
-    """Runs at one place; whether all holds."""
+def at(name: str, options: argparse.Namespace, directory: Path) -> Run:
+    """Runs at one place, and says whether all holds."""
     seconds = options.seconds or SECONDS[name]
     if directory.exists():
         sys.exit(f"{directory} is there already")
@@ -71,7 +74,7 @@ def at(name: str, options: argparse.Namespace, directory: Path) -> bool:
     if len(verdict.violations) > SHOWN:
         console.print(f"... and {len(verdict.violations) - SHOWN} more violations")
     console.print("[bold red]something does not hold[/]" if verdict.violations else "all holds")
-    return verdict.ok
+    return Run(history, verdict, options.seed, seconds)
 
 
 def calls_of(history: History) -> Table:

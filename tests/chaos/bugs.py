@@ -176,10 +176,11 @@ def _seconds_ahead() -> float:
 def look_before_adding() -> None:
     from redset import aio, sets
     from redset.core.expiring import Expiring
-    from redset.core.operations import Plan
+    from redset.core.operations import Plan, Sleep
 
     def plan(expiring: Expiring[Any], item: Any, ttl: float | None) -> Plan[bool]:
         left = yield expiring.ttl(item)
+        yield Sleep(0.01)
         yield expiring.add(item, ttl)
         return left is None
 
@@ -441,9 +442,15 @@ def find(name: str, seconds: float = SECONDS, seed: int = 1) -> Found:
         place.stop()
     violations = check(history, PROMISES).violations
     mine = [violation for violation in violations if violation.checker == BUGS[name].checker]
-    ends = [max(call.completed or call.invoked for call in violation.calls) for violation in mine]
-    after = min(ends) - history.calls[0].invoked if ends else None
+    start, end = history.calls[0].invoked, history.calls[-1].invoked
+    # That something is lost is known in the end.
+    found = [end if violation.checker == "nothing_lost" else _over(violation.calls) for violation in mine]
+    after = min(found) - start if found else None
     return Found(name, Counter(violation.checker for violation in violations), after)
+
+
+def _over(calls: Sequence[Any]) -> float:
+    return float(max(call.completed or call.invoked for call in calls))
 
 
 def main() -> int:

@@ -414,8 +414,11 @@ def _doubts(story: Story) -> list[tuple[float, float]]:
     """When a hand-out that nobody saw, or a failover, may have had any item: spans that do not meet."""
     spans = list(story.failovers)
     for call in story.unseen:
-        given_up = call.invoked if call.completed is None else call.completed
-        spans.append((call.invoked, max(story.settled_by(call), given_up + LATE + float(call.given.get("lease", 0)))))
+        settled = story.settled_by(call)
+        if settled == math.inf:
+            given_up = call.invoked if call.completed is None else call.completed
+            settled = given_up + LATE + float(call.given.get("lease", 0))
+        spans.append((call.invoked, settled))
     doubts: list[tuple[float, float]] = []
     for began, ended in sorted(spans):
         if doubts and began <= doubts[-1][1]:

@@ -26,7 +26,7 @@ REFUSALS = {
 }
 
 #: One call in so many is broken off by whoever awaits it, within so many seconds.
-IMPATIENT = 40
+IMPATIENT = 10
 PATIENCE = 0.01
 
 

@@ -173,6 +173,10 @@ class History:
         """The calls on one set, of these methods."""
         return (call for call in self.calls if call.set == set and (not names or call.name in names))
 
+    def of_names(self, *names: str) -> Iterator[Call]:
+        """The calls of these methods, on any set."""
+        return (call for call in self.calls if call.name in names)
+
     def _take_in(self, event: dict[str, Any], calls: dict[int, Call]) -> None:
         process, kind = event.pop("process"), event.pop("event")
         if kind == "fault":

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from chaos.history import Call, Fault, History, Left, Row
 from chaos.promises import Promises
 
-__all__ = ("ADDITIONS", "HAND_OUTS", "Addition", "Clock", "Delivery", "End", "Return", "Story", "stories")
+__all__ = ("ADDITIONS", "FOR_GOOD", "HAND_OUTS", "Addition", "Clock", "Delivery", "End", "Return", "Story", "stories")
 
 ADDITIONS = ("add", "update", "zadd", "add_new", "retry")
 FOR_GOOD = ("pop", "take", "pop_max", "take_max")

@@ -55,9 +55,9 @@ async def add_several_new_items(hand: Hand) -> None:
 
 
 async def add_few_keys(hand: Hand) -> None:
-    """The same items as everybody, again and again."""
+    """The same items as everybody, again and again; after some seconds others, since only a lost last one shows."""
     while await hand.produces(PACE):
-        item = f"key:{hand.random.randrange(12)}"
+        item = f"key:{int(time.monotonic() / 3)}.{hand.random.randrange(5)}"
         await hand.do("add", hand.set.add, item, items=[item])
 
 
@@ -250,7 +250,7 @@ WORKLOADS = (
         "taken",
         Promises(taken_for_good=True),
         lambda face, client: face.SortedSet(client, "taken"),
-        (add_new_items, add_several_new_items, pop, take),
+        (add_new_items, add_new_items, add_several_new_items, pop, take),
     ),
     Workload(
         "leased",
