@@ -291,7 +291,8 @@ def _additions(call: Call) -> Iterator[tuple[str, Addition]]:
 
 
 def _in_order(deliveries: list[Delivery]) -> list[Delivery]:
-    """As they were made, where tokens tell; else as they were completed."""
-    if all(delivery.row.token is not None for delivery in deliveries):
-        return sorted(deliveries, key=lambda delivery: delivery.row.token or 0)
-    return sorted(deliveries, key=lambda delivery: delivery.until)
+    """As they were completed; among themselves, those that have tokens as these tell."""
+    leased = [delivery for delivery in deliveries if delivery.row.token is not None]
+    by_token = iter(sorted(leased, key=lambda delivery: delivery.row.token or 0))
+    completed = sorted(deliveries, key=lambda delivery: delivery.until)
+    return [delivery if delivery.row.token is None else next(by_token) for delivery in completed]
