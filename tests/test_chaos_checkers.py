@@ -444,6 +444,12 @@ def test_each_tick_is_had_once(score: float, ended: Call, holds: bool) -> None:
     assert caught_by(judge(Promises(interval=10), *events, left="a")) == expected
 
 
+def test_a_tick_whose_reply_came_late_is_no_later_one() -> None:
+    slow = reserve(9, "a", 1, score=10, until=30)
+    later = [reserve(20, "a", 2, score=10, attempt=2), ack(20.5, "a", 2), pop(25, "a"), reserve(40, "a", 4, score=40)]
+    assert judge(Promises(interval=10, taken_for_good=True), add(1, "a"), slow, *later, left="a").ok
+
+
 def test_ticks_taken_for_good_are_not_more_than_there_are() -> None:
     periodic = Promises(interval=10, taken_for_good=True)
     # The one late, the other in time.

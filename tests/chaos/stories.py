@@ -291,7 +291,12 @@ def _additions(call: Call) -> Iterator[tuple[str, Addition]]:
 
 
 def _in_order(deliveries: list[Delivery]) -> list[Delivery]:
-    """As they were made, where tokens tell; else as they were completed."""
-    if all(delivery.row.token is not None for delivery in deliveries):
-        return sorted(deliveries, key=lambda delivery: delivery.row.token or 0)
-    return sorted(deliveries, key=lambda delivery: delivery.until)
+    """As they were made, as far as tokens tell; the others by when they were complete at the latest."""
+    leased = sorted((one for one in deliveries if one.row.token is not None), key=lambda one: one.row.token or 0)
+    latest = [(one.until, one) for one in deliveries if one.row.token is None]
+    until = math.inf
+    # What a later token was made after was made before that was complete.
+    for one in reversed(leased):
+        until = min(until, one.until)
+        latest.append((until, one))
+    return [one for _, one in sorted(latest, key=lambda row: (row[0], row[1].row.token or 0))]
