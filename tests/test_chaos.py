@@ -1,13 +1,13 @@
-"""A short run in which everything goes wrong on a single server; ``make chaos`` is the long one."""
+"""Short runs in which everything goes wrong; ``make chaos`` are the long ones."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from chaos.checkers import RULES, check
 from chaos.history import History
-from chaos.places import Place, Single
+from chaos.places import Clustered, Place, Single, Watched
 from chaos.runs import run
 from chaos.workloads import PROMISES
 from servers import Unavailable
@@ -36,6 +36,27 @@ def test_whatever_goes_wrong_all_that_is_promised_holds(single: Place, tmp_path:
     assert_all_was_used(history)
     assert_all_was_drained(history)
     assert {rule: verdict.looked_at[rule] for rule in RULES if not verdict.looked_at[rule]} == {}
+
+
+@pytest.mark.parametrize(("make", "fault"), [(Watched, "failover"), (Clustered, "slot")])
+def test_it_holds_where_sets_go_from_one_server_to_another(
+    make: Callable[[], Place], fault: str, tmp_path: Path
+) -> None:
+    place = make()
+    try:
+        history = run(place, seconds=6, seed=1, directory=tmp_path, pause=0.3)
+    finally:
+        place.stop()
+
+    assert check(history, PROMISES).violations == []
+
+    assert {fault, "flush", "kill", "stop"} <= {fault.name for fault in history.faults}
+    # Who is asked whether a replica has it says yes, but not always.
+    assert {call.replicated for call in history.calls if call.rows} >= (
+        {True, False} if fault == "failover" else {None}
+    )
+    assert all(any(history.of(set)) for set in PROMISES)
+    assert_all_was_drained(history)
 
 
 def assert_all_went_wrong(history: History) -> None:

@@ -444,12 +444,6 @@ def test_each_tick_is_had_once(score: float, ended: Call, holds: bool) -> None:
     assert caught_by(judge(Promises(interval=10), *events, left="a")) == expected
 
 
-def test_a_tick_whose_reply_came_late_is_no_later_one() -> None:
-    slow = reserve(9, "a", 1, score=10, until=30)
-    later = [reserve(20, "a", 2, score=10, attempt=2), ack(20.5, "a", 2), pop(25, "a"), reserve(40, "a", 4, score=40)]
-    assert judge(Promises(interval=10, taken_for_good=True), add(1, "a"), slow, *later, left="a").ok
-
-
 def test_ticks_taken_for_good_are_not_more_than_there_are() -> None:
     periodic = Promises(interval=10, taken_for_good=True)
     # The one late, the other in time.
@@ -457,6 +451,25 @@ def test_ticks_taken_for_good_are_not_more_than_there_are() -> None:
     assert judge(periodic, *taken, waiting="a").ok
     assert caught_by(judge(periodic, *taken, pop(13, "a"), waiting="a")) == {"ticks_once"}
     assert judge(periodic, *taken, pop(13, "a"), clock(12, 9), waiting="a").ok
+
+
+def test_who_was_stopped_before_he_heard_of_his_lease_had_it_before() -> None:
+    """Tokens tell, also where others take for good."""
+    periodic = Promises(interval=10, taken_for_good=True)
+    heard_late = reserve(2, "a", 1, score=2, lease=1, until=6)
+    others = [reserve(4, "a", 2, score=2, lease=1, attempt=2), ack(4.5, "a", 2), pop(12, "a")]
+    assert judge(periodic, add(1, "a"), heard_late, *others, waiting="a").ok
+
+
+def test_a_tick_that_a_failover_forgot_is_handed_out_again() -> None:
+    """Also one between two that are known to be on the replica."""
+    periodic = Promises(interval=5, taken_for_good=True)
+    known = [add(1, "a", replicated=True), pop(2, "a", replicated=True), pop(8, "a", replicated=True)]
+    again = pop(7, "a", replicated=False), pop(9, "a", replicated=True)
+    assert caught_by(judge(periodic, *known, *again, waiting="a")) == {"ticks_once"}
+    assert excuses(judge(periodic, *known, *again, failover(7.5), waiting="a"), "ticks_once") == {
+        "forgotten by a failover"
+    }
 
 
 # What was seen

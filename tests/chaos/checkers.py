@@ -107,6 +107,9 @@ def nothing_lost(story: Story) -> Judgements:
             _may_be_done(story, delivery) for delivery in story.deliveries.get(item, ())
         ):
             yield Excuses("it was done before")
+        elif story.forgotten(wrong.calls):
+            # So no crash is needed to explain it.
+            yield wrong
         else:
             missing.append((since, wrong))
     yield from _explained_by_crashes(missing, list(story.swallowed()))
@@ -565,16 +568,17 @@ def _not_too_many(story: Story, interval: float, item: str, taken: Sequence[Deli
     """Some seconds touch as many ticks as there are intervals in them, one more at their end, and one for each time
     that the clock is moved. So of two hand-outs, the later is not too early by the number of those in between.
     """
-    clock, latest, first = story.clock, -math.inf, None
+    clock, latest, first = story.clock, -math.inf, 0
     for position, delivery in enumerate(taken):
         allowed = delivery.until + (clock.moves_begun(delivery.until) - (position - 1)) * interval
-        if first and latest > allowed + ROUNDING:
-            yield Wrong(f"{item} was handed out more often than it has ticks", [first.call, delivery.call])
+        if latest > allowed + ROUNDING:
+            calls = [each.call for each in taken[first : position + 1]]
+            yield Wrong(f"{item} was handed out more often than it has ticks", calls)
         else:
             yield HOLDS
         own = delivery.since + (clock.moves_over(delivery.since) - position) * interval
         if own > latest:
-            latest, first = own, delivery
+            latest, first = own, position
 
 
 def new_once(story: Story) -> Judgements:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import random
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,8 @@ class Crew:
         self._random = random.Random(f"clocks {seed}")
         self._orders: dict[str, Orders] = {}
         self._processes: dict[str, Any] = {}
+        #: A process tells one thread how it ended; another that asks at the same time would be told 255.
+        self._asking = threading.Lock()
         for number in range(size):
             library = ("redis", "valkey")[number % 2]
             for face, awaited in (("sync", False), ("aio", True)):
@@ -58,9 +61,10 @@ class Crew:
         """
         for crash in self._directory.glob("*.crash"):
             raise Crashed(f"{crash.stem}: {crash.read_text()}")
-        for worker, process in list(self._processes.items()):
-            if process.exitcode not in {None, 0, -signal.SIGKILL}:
-                raise Crashed(f"{self._orders[worker].process} ended with {process.exitcode}")
+        with self._asking:
+            for worker, process in self._processes.items():
+                if process.exitcode not in {None, 0, -signal.SIGKILL}:
+                    raise Crashed(f"{self._orders[worker].process} ended with {process.exitcode}")
 
     def join(self) -> None:
         """Returns when all have ended, as they do when the run is over.
@@ -84,7 +88,7 @@ class Crew:
         orders = replace(
             self._orders[worker],
             incarnation=self._orders[worker].incarnation + 1,
-            ahead=self._random.choice((0.0, self._random.uniform(-30, 30))),
+            ahead=self._random.choice((0.0, -1, 1)) * self._random.uniform(1, 60),
         )
         self._orders[worker] = orders
         process = self._context.Process(target=work, args=(orders,), name=orders.process, daemon=True)
@@ -97,9 +101,10 @@ class Crew:
     def _kill(self, chance: random.Random) -> Done:
         worker = chance.choice(sorted(self._processes))
         process = self._orders[worker].process
-        self._processes[worker].kill()
-        self._processes[worker].join()
-        self._start(worker)
+        with self._asking:
+            self._processes[worker].kill()
+            self._processes[worker].join()
+            self._start(worker)
         return Done(process, {"signal": int(signal.SIGKILL)})
 
     def _stop(self, chance: random.Random) -> Done:

@@ -1,16 +1,30 @@
 """What goes wrong in a run, at random from a seed. Each function here lasts as long as the fault does."""
 
 import random
+import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from chaos.history import Fault, Recorder
 from proxy import Chance, Proxy
-from servers import FakeClock, Server
+from servers import Cluster, FakeClock, Sentinel, Server
 
-__all__ = ("Done", "Hazard", "Nemesis", "cut", "delay", "fill", "flush_scripts", "lose", "restart", "set_forward")
+__all__ = (
+    "Done",
+    "Hazard",
+    "Nemesis",
+    "cut",
+    "delay",
+    "fail_over",
+    "fill",
+    "flush_scripts",
+    "lose",
+    "move_slot",
+    "restart",
+    "set_forward",
+)
 
 
 class Done(NamedTuple):
@@ -66,6 +80,35 @@ def fill(server: Server, chance: random.Random) -> Done:
     time.sleep(chance.uniform(0.5, 1.5))
     server.asked("CONFIG SET maxmemory 0")
     return Done("server", {"said": said})
+
+
+def fail_over(servers: Sentinel, chance: random.Random) -> Done:
+    """The replica becomes the master, as the other is killed, or stopped for longer than that takes, or told to."""
+    way = chance.choice(("killed", "stopped", "told to"))
+    old = servers.master.port
+    if way == "told to":
+        servers.command_failover()
+    else:
+        with servers.failover(signal.SIGKILL if way == "killed" else signal.SIGSTOP):
+            time.sleep(chance.uniform(0, 1))
+    return Done(f"server {old}", {"way": way})
+
+
+def move_slot(cluster: Cluster, sets: Sequence[str], chance: random.Random) -> Done:
+    """A set moves to another node: all at once, or key by key, and then with rests in which no node has all keys."""
+    name = chance.choice(sets)
+    slot = cluster.slot_of(name)
+    source = cluster.owner(slot)
+    target = chance.choice([node for node in range(len(cluster.nodes)) if node != source])
+    way = chance.choice(("at once", "key by key"))
+    if way == "at once":
+        cluster.move_slot(slot, target, at_once=True)
+    else:
+        with cluster.moving(slot, target):
+            for _ in range(2):
+                time.sleep(chance.choice((0.0, chance.uniform(0, 0.2), chance.uniform(0, 1))))
+                cluster.move_keys(slot, source, target, at_most=3)
+    return Done(f"node {source + 1}", {"set": name, "to": target + 1, "way": way})
 
 
 def set_forward(clock: FakeClock, chance: random.Random) -> Done:

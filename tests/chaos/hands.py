@@ -5,11 +5,14 @@ import inspect
 import random
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from chaos import repeats
 from chaos.history import Outcome, Recorder, Row
+from clients import Witness
+from redset.core.operations import Elsewhere
 from redset.exceptions import LeaseLost, RedsetError
 
 __all__ = ("Answer", "Hand", "Phase", "WrittenLoop", "called", "row_of", "rows_of")
@@ -75,6 +78,7 @@ class Hand:
         phase: Phase,
         process: str,
         seed: int,
+        witness: Witness | None = None,
         *,
         awaited: bool,
     ) -> None:
@@ -85,6 +89,7 @@ class Hand:
         self.set = set
         self.client = client
         self.random = random.Random(f"{seed} {process} {self.actor}")
+        self.witness = witness
         self._recorder = recorder
         self._phase = phase
         self._awaited = awaited
@@ -142,7 +147,7 @@ class Hand:
         call = self._recorder.invoke(
             self.actor, self.set.name, name, items=items, tokens=tokens, **(given or {}) | options
         )
-        repeated = repeats.seen()
+        repeated, replica = repeats.seen(), Replica(self)
         try:
             value = await self._answer(method, *args, **options)
         except KeyError:
@@ -155,7 +160,7 @@ class Hand:
             if outcome == "unknown":
                 await self.pause(0.05)
             return Answer(outcome)
-        self._recorder.complete(call, rows=rows(value))
+        self._recorder.complete(call, rows=rows(value), replicated=await replica.has_it())
         return Answer("ok", value)
 
     async def end(self, reservation: Any, verb: str, **how: Any) -> bool:
@@ -173,27 +178,54 @@ class Hand:
 
     async def end_many(self, reservations: Sequence[Any], verb: str, **how: Any) -> None:
         """The same in one round trip; written down as a call for each, since each has an outcome of its own."""
-        ends = Ends(self, verb, reservations, how)
+        ends, replica = Ends(self, verb, reservations, how), Replica(self)
         try:
             lost = await self._answer(getattr(self.set, verb), list(reservations), **how)
         except Exception as error:
             ends.fail(error)
         else:
-            ends.complete(lost)
+            ends.complete(lost, await replica.has_it())
 
     async def server_time(self) -> float | None:
         """In seconds since the epoch; None from nobody."""
         try:
-            seconds, micros = await called(self.client.time)
+            answer = await called(self.client.time)
         except Exception as error:
             outcome_of(error, repeated=True)
             return None
+        # Of a cluster every node says it.
+        seconds, micros = next(iter(answer.values())) if isinstance(answer, dict) else answer
         return float(seconds + micros / 1e6)
 
     async def _answer(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
         if self._awaited and self.happens(IMPATIENT):
             return await asyncio.wait_for(method(*args, **options), self.random.uniform(0, PATIENCE))
         return await called(method, *args, **options)
+
+
+class Replica:
+    """Whether a replica has a call that begins now, to be asked when it is over. None where there are no replicas."""
+
+    def __init__(self, hand: Hand) -> None:
+        self._witness = hand.witness
+        self._history = hand.witness.history if hand.witness else ""
+
+    async def has_it(self) -> bool | None:
+        try:
+            return await called(self._witness.holds, self._history) if self._witness else None
+        except Exception as error:
+            return self._nobody_said(error)
+
+    def had_it(self) -> Generator[Any, Any, bool | None]:
+        """The same, as a step of what a loop does."""
+        try:
+            return (yield Elsewhere(partial(self._witness.holds, self._history))) if self._witness else None
+        except Exception as error:
+            return self._nobody_said(error)
+
+    def _nobody_said(self, error: Exception) -> bool:
+        outcome_of(error, repeated=True)
+        return False
 
 
 class Ends:
@@ -217,12 +249,12 @@ class Ends:
             for position, one in enumerate(reservations)
         ]
 
-    def complete(self, lost: Sequence[Any]) -> None:
+    def complete(self, lost: Sequence[Any], replicated: bool | None) -> None:
         for one, call in self._calls:
             if any(one is each for each in lost):
                 self._recorder.complete(call, "refused", error=LeaseLost.__name__)
             else:
-                self._recorder.complete(call)
+                self._recorder.complete(call, replicated=replicated)
 
     def fail(self, error: BaseException) -> None:
         outcome = outcome_of(error, repeated=repeats.seen() > self._repeated)
@@ -266,14 +298,15 @@ class WrittenLoop:
         self._seen.append(reservation)
 
     def _handing_out(self, patience: Any) -> Generator[Any, Any, bool]:
-        hand, repeated = self._hand, repeats.seen()
+        hand, repeated, replica = self._hand, repeats.seen(), Replica(self._hand)
         call = hand._recorder.invoke(hand.actor, hand.set.name, "reserve", **self._given)
         try:
             found: bool = yield from self._with_acks(self._hand_out(patience))
         except BaseException as error:
             hand._recorder.complete(call, outcome_of(error, repeated=repeats.seen() > repeated), error=_name(error))
             raise
-        hand._recorder.complete(call, rows=rows_of(self._loop._ready))
+        rows = rows_of(self._loop._ready)
+        hand._recorder.complete(call, rows=rows, replicated=(yield from replica.had_it()))
         return found
 
     def _acking(self) -> Generator[Any, Any, None]:
@@ -295,7 +328,7 @@ class WrittenLoop:
 
     def _with_acks(self, step: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
         seen, self._seen = self._seen, []
-        acks = Ends(self._hand, "ack", seen)
+        acks, replica = Ends(self._hand, "ack", seen), Replica(self._hand)
         try:
             value = yield from step
         except BaseException as error:
@@ -303,7 +336,7 @@ class WrittenLoop:
             # Closing the loop tries again.
             self._seen = seen
             raise
-        acks.complete([one for one in seen if one.lost])
+        acks.complete([one for one in seen if one.lost], (yield from replica.had_it()) if seen else None)
         return value
 
 

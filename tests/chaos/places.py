@@ -1,15 +1,17 @@
 """Where a run happens: servers that are started for it, how workers reach them, and what can go wrong there."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from chaos import faults
-from chaos.doors import Address, Door
+from chaos.doors import Address, ClusterNode, Door, Sentinels
 from chaos.faults import Hazard
+from chaos.workloads import PROMISES
 from proxy import Proxy
-from servers import FakeClock, Server
+from servers import Cluster, FakeClock, Sentinel, Server
 
-__all__ = ("PLACES", "Place", "Single")
+__all__ = ("PLACES", "Clustered", "Place", "Single", "Watched")
 
 
 class Place(Protocol):
@@ -73,5 +75,65 @@ class Single:
         self._server.stop()
 
 
+class Watched:
+    """A server with a replica, and a sentinel that makes the one the master when the other fails."""
+
+    name = "sentinel"
+
+    def __init__(self) -> None:
+        self._servers = Sentinel()
+        self.door: Door = Sentinels(tuple(self._servers.addresses), Sentinel.NAME)
+
+    @property
+    def hazards(self) -> Mapping[str, Hazard]:
+        servers = self._servers
+        return {
+            "failover": Hazard(5, lambda chance: faults.fail_over(servers, chance)),
+            "flush": Hazard(1, lambda chance: faults.flush_scripts(servers.master)),
+        }
+
+    def raw(self) -> Any:
+        return self._servers.client()
+
+    def now(self) -> float:
+        return time.time()
+
+    def heal(self) -> None:
+        self._servers.settle()
+
+    def stop(self) -> None:
+        self._servers.stop()
+
+
+class Clustered:
+    """Three nodes that share the sets among them, and hand them to each other."""
+
+    name = "cluster"
+
+    def __init__(self) -> None:
+        self._cluster = Cluster()
+        self.door: Door = ClusterNode(self._cluster.nodes[0].port)
+
+    @property
+    def hazards(self) -> Mapping[str, Hazard]:
+        cluster, sets = self._cluster, sorted(PROMISES)
+        return {
+            "slot": Hazard(5, lambda chance: faults.move_slot(cluster, sets, chance)),
+            "flush": Hazard(1, lambda chance: faults.flush_scripts(chance.choice(cluster.nodes))),
+        }
+
+    def raw(self) -> Any:
+        return self._cluster.client()
+
+    def now(self) -> float:
+        return time.time()
+
+    def heal(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        self._cluster.stop()
+
+
 #: By name, in the order in which a run goes through them.
-PLACES: dict[str, Callable[[], Place]] = {"single": Single}
+PLACES: dict[str, Callable[[], Place]] = {"single": Single, "sentinel": Watched, "cluster": Clustered}

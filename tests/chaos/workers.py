@@ -104,6 +104,7 @@ def actors(
     phase = Phase(orders.directory)
     for workload in WORKLOADS:
         set = workload.make(face, client)
+        witness = orders.door.witness(client, awaited=orders.awaited)
         for number, role in enumerate(workload.roles * times, 1):
             yield role(
                 Hand(
@@ -115,6 +116,7 @@ def actors(
                     phase,
                     orders.process,
                     orders.seed,
+                    witness,
                     awaited=orders.awaited,
                 )
             )

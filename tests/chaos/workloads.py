@@ -154,6 +154,18 @@ async def reserve(hand: Hand) -> None:
             await end_somehow(hand, reservation)
 
 
+async def reserve_and_add_again(hand: Hand) -> None:
+    """The item is added once more while it is worked on, and by nobody after that."""
+    while await hand.consumes(PACE):
+        reservation = await reserve_one(hand)
+        if reservation is not None:
+            if hand.happens(3):
+                item = reservation.item
+                await hand.do("add", hand.set.add, item, items=[item], score=time.monotonic())
+            await work(hand)
+            await hand.end(reservation, "ack")
+
+
 async def reserve_many(hand: Hand) -> None:
     """Several at once, which are done at once."""
     while await hand.consumes(PACE):
@@ -244,7 +256,7 @@ WORKLOADS = (
         "leased",
         Promises(),
         lambda face, client: face.SortedSet(client, "leased", backoff=lambda attempt: 0.2),
-        (add_new_items, add_new_items, reserve, reserve_many),
+        (add_new_items, add_new_items, reserve, reserve_many, reserve_and_add_again),
     ),
     Workload(
         "failing",

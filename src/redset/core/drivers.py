@@ -12,7 +12,14 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Itera
 from typing import Any, TypeAlias, TypeVar
 
 from redset.core.callers import Caller, Callers, Turns
-from redset.core.clients import AS_STORED, drop_idle_connections, explained, script_is_unknown, timed_out
+from redset.core.clients import (
+    AS_STORED,
+    drop_idle_connections,
+    explained,
+    script_is_unknown,
+    slot_is_moving,
+    timed_out,
+)
 from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
 from redset.core.scripts import Script
 from redset.core.sharing import Call, Gathering, Joint, Line
@@ -34,6 +41,10 @@ Settle: TypeAlias = Callable[..., Operation[Any]]
 
 #: How long, in seconds, a task that was cancelled stays to put back what its call was handed.
 SETTLING = 1.0
+#: How long, in seconds, a call waits for the keys of a set that move from one node of a cluster to another.
+MOVING = 10.0
+#: How often, in seconds, it looks whether they are there.
+MOVING_CHECK = 0.05
 #: How often, in seconds, whoever stands in line looks whether it should stop.
 STOP_CHECK = 0.2
 
@@ -419,16 +430,29 @@ def _exchange(operation: Operation[Any], request: Request, name: str) -> Talk[An
     """
     try:
         try:
-            return (yield request)
+            return (yield from _once_it_has_moved(request))
         except Exception as error:
             if not isinstance(operation.verb, Script) or not isinstance(request, tuple) or not script_is_unknown(error):
                 raise
-            return (yield ("EVAL", operation.verb.body, *request[2:]))
+            return (yield from _once_it_has_moved(("EVAL", operation.verb.body, *request[2:])))
     except Exception as error:
         meaning = explained(error, name, operation.keys)
         if meaning is None:
             raise
         raise meaning from error
+
+
+def _once_it_has_moved(request: Request) -> Talk[Any]:
+    """Sends a request, again and again while the slot that it is for moves."""
+    ends_at = math.inf
+    while True:
+        try:
+            return (yield request)
+        except Exception as error:
+            if not slot_is_moving(error) or time.monotonic() > ends_at:
+                raise
+            ends_at = min(ends_at, time.monotonic() + MOVING)
+        yield Sleep(MOVING_CHECK)
 
 
 def _talk_through(plan: Plan[R], name: str, callers: Callers) -> Talk[R]:
@@ -510,12 +534,14 @@ def _put_back(caller: Caller, settle: Settle, name: str) -> Talk[None]:
 
 
 def _step_aside(step: Sleep | Listen | Elsewhere) -> Talk[Any]:
-    """Waits, or has somebody else do something. A socket that times out while it listens heard nothing, no error."""
+    """Waits, or has somebody else do something. A socket that times out while it listens heard nothing, no error; nor
+    did one that cannot listen as the list moves to another node.
+    """
     if isinstance(step, Elsewhere):
         return (yield step)
     try:
         yield step
     except Exception as error:
-        if not timed_out(error):
+        if not (timed_out(error) or slot_is_moving(error)):
             raise
     return None
