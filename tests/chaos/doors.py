@@ -10,7 +10,7 @@ __all__ = ("Address", "ClusterNode", "Door", "Sentinels")
 
 
 class Door(Protocol):
-    """How a worker reaches a place.."""
+    """How a worker reaches a place."""
 
     def client(self, library: str, *, awaited: bool, **options: Any) -> Any:
         """A new client of redis-py or valkey-py."""

@@ -15,7 +15,7 @@ from clients import Witness
 from redset.core.operations import Elsewhere
 from redset.exceptions import LeaseLost, RedsetError
 
-__all__ = ("Answer", "Hand", "Phase", "WrittenLoop", "called", "row_of", "rows_of")
+__all__ = ("Answer", "Hand", "Phase", "Worker", "WrittenLoop", "called", "row_of", "rows_of")
 
 #: Errors that say that the server has not done what it was asked; by name, since each client library has its own.
 REFUSALS = {
@@ -61,6 +61,18 @@ class Answer(NamedTuple):
     value: Any = None
 
 
+class Worker(NamedTuple):
+    """What all hands of one process share."""
+
+    #: The worker and its incarnation.
+    process: str
+    seed: int
+    #: Whether they are tasks, and not threads.
+    awaited: bool
+    recorder: Recorder
+    phase: Phase
+
+
 class Hand:
     """One thread or task of a worker: what it does on one set.
 
@@ -69,30 +81,19 @@ class Hand:
     """
 
     def __init__(
-        self,
-        role: str,
-        number: int,
-        set: Any,
-        client: Any,
-        recorder: Recorder,
-        phase: Phase,
-        process: str,
-        seed: int,
-        witness: Witness | None = None,
-        *,
-        awaited: bool,
+        self, worker: Worker, role: str, number: int, set: Any, client: Any, witness: Witness | None = None
     ) -> None:
         #: By which it is known in the history.
         self.actor = f"{set.name} {role} {number}"
         #: In the names of what only it adds; the incarnation of its worker comes last.
-        self.mark = f"{number}.{process.replace('/', '.')}"
+        self.mark = f"{number}.{worker.process.replace('/', '.')}"
         self.set = set
         self.client = client
-        self.random = random.Random(f"{seed} {process} {self.actor}")
         self.witness = witness
-        self._recorder = recorder
-        self._phase = phase
-        self._awaited = awaited
+        self.random = random.Random(f"{worker.seed} {worker.process} {self.actor}")
+        self.recorder = worker.recorder
+        self._phase = worker.phase
+        self._awaited = worker.awaited
 
     # When
 
@@ -144,7 +145,7 @@ class Hand:
         :param rows: what was handed out, by what the call returned.
         :param items, tokens, given: what it is written down with; ``options`` are too.
         """
-        call = self._recorder.invoke(
+        call = self.recorder.invoke(
             self.actor, self.set.name, name, items=items, tokens=tokens, **(given or {}) | options
         )
         repeated, replica = repeats.seen(), Replica(self)
@@ -152,15 +153,15 @@ class Hand:
             value = await self._answer(method, *args, **options)
         except KeyError:
             # There is nothing to pop.
-            self._recorder.complete(call)
+            self.recorder.complete(call)
             return Answer("ok")
         except Exception as error:
             outcome = outcome_of(error, repeated=repeats.seen() > repeated)
-            self._recorder.complete(call, outcome, error=type(error).__name__)
+            self.recorder.complete(call, outcome, error=type(error).__name__)
             if outcome == "unknown":
                 await self.pause(0.05)
             return Answer(outcome)
-        self._recorder.complete(call, rows=rows(value), replicated=await replica.has_it())
+        self.recorder.complete(call, rows=rows(value), replicated=await replica.has_it())
         return Answer("ok", value)
 
     async def end(self, reservation: Any, verb: str, **how: Any) -> bool:
@@ -232,7 +233,7 @@ class Ends:
     """Ends of several leases that go out together, each written down as a call, by an actor of its own."""
 
     def __init__(self, hand: Hand, verb: str, reservations: Sequence[Any], how: dict[str, Any] | None = None) -> None:
-        self._recorder = hand._recorder
+        self._recorder = hand.recorder
         self._repeated = repeats.seen()
         self._calls = [
             (
@@ -299,14 +300,14 @@ class WrittenLoop:
 
     def _handing_out(self, patience: Any) -> Generator[Any, Any, bool]:
         hand, repeated, replica = self._hand, repeats.seen(), Replica(self._hand)
-        call = hand._recorder.invoke(hand.actor, hand.set.name, "reserve", **self._given)
+        call = hand.recorder.invoke(hand.actor, hand.set.name, "reserve", **self._given)
         try:
             found: bool = yield from self._with_acks(self._hand_out(patience))
         except BaseException as error:
-            hand._recorder.complete(call, outcome_of(error, repeated=repeats.seen() > repeated), error=_name(error))
+            hand.recorder.complete(call, outcome_of(error, repeated=repeats.seen() > repeated), error=_name(error))
             raise
         rows = rows_of(self._loop._ready)
-        hand._recorder.complete(call, rows=rows, replicated=(yield from replica.had_it()))
+        hand.recorder.complete(call, rows=rows, replicated=(yield from replica.had_it()))
         return found
 
     def _acking(self) -> Generator[Any, Any, None]:

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -53,6 +54,7 @@ class Orders:
 def work(orders: Orders) -> None:
     """All that a worker does, until the run is over."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_the_run, daemon=True).start()
     logging.basicConfig(filename=orders.directory / f"{orders.worker}.log", level=logging.WARNING)
     set_clock_ahead(orders.ahead)
     if orders.bug:
@@ -63,6 +65,14 @@ def work(orders: Orders) -> None:
     else:
         work_in_threads(orders, recorder)
     recorder.close()
+
+
+def end_with_the_run() -> None:
+    """Ends this process when the one that runs all is gone, however that ended."""
+    runner = multiprocessing.parent_process()
+    assert runner
+    runner.join()
+    os._exit(1)
 
 
 def set_clock_ahead(seconds: float) -> None:
@@ -98,28 +108,15 @@ def actors(
     orders: Orders, client: Any, face: Any, recorder: Recorder, *, times: int
 ) -> Iterator[Coroutine[Any, Any, None]]:
     """What each thread or task is to do. All on one set share its object, as a user's would."""
-    from chaos.hands import Hand, Phase
+    from chaos.hands import Hand, Phase, Worker
     from chaos.workloads import WORKLOADS
 
-    phase = Phase(orders.directory)
+    worker = Worker(orders.process, orders.seed, orders.awaited, recorder, Phase(orders.directory))
     for workload in WORKLOADS:
         set = workload.make(face, client)
         witness = orders.door.witness(client, awaited=orders.awaited)
         for number, role in enumerate(workload.roles * times, 1):
-            yield role(
-                Hand(
-                    role.__name__,
-                    number,
-                    set,
-                    client,
-                    recorder,
-                    phase,
-                    orders.process,
-                    orders.seed,
-                    witness,
-                    awaited=orders.awaited,
-                )
-            )
+            yield role(Hand(worker, role.__name__, number, set, client, witness))
 
 
 async def or_crash(orders: Orders, actor: Coroutine[Any, Any, None]) -> None:
