@@ -30,7 +30,7 @@ REFUSALS = {
 
 #: One call in so many is broken off by whoever awaits it, within so many seconds.
 IMPATIENT = 10
-PATIENCE = 0.01
+PATIENCE = 0.05
 
 
 class Phase:

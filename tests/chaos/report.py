@@ -196,7 +196,9 @@ def _draw(history: History, path: Path) -> None:
         for panel in (handed_out, latency):
             for fault in faults:
                 if fault.name in OF_THE_SERVER:
-                    panel.axvspan(fault.began - start, max(fault.ended, fault.began + 0.1) - start, color=LIGHT, lw=0)
+                    panel.axvspan(
+                        fault.began - start, max(fault.ended, fault.began + 0.1) - start, color=LIGHT, lw=0, zorder=0
+                    )
         wrong.set_xlabel("seconds")
         wrong.set_xlim(0, end - start)
         figure.savefig(path, metadata={"Date": None})

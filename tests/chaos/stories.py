@@ -291,8 +291,12 @@ def _additions(call: Call) -> Iterator[tuple[str, Addition]]:
 
 
 def _in_order(deliveries: list[Delivery]) -> list[Delivery]:
-    """As they were completed; among themselves, those that have tokens as these tell."""
-    leased = [delivery for delivery in deliveries if delivery.row.token is not None]
-    by_token = iter(sorted(leased, key=lambda delivery: delivery.row.token or 0))
-    completed = sorted(deliveries, key=lambda delivery: delivery.until)
-    return [delivery if delivery.row.token is None else next(by_token) for delivery in completed]
+    """As they were made, as far as tokens tell; the others by when they were complete at the latest."""
+    leased = sorted((one for one in deliveries if one.row.token is not None), key=lambda one: one.row.token or 0)
+    latest = [(one.until, one) for one in deliveries if one.row.token is None]
+    until = math.inf
+    # What a later token was made after was made before that was complete.
+    for one in reversed(leased):
+        until = min(until, one.until)
+        latest.append((until, one))
+    return [one for _, one in sorted(latest, key=lambda row: (row[0], row[1].row.token or 0))]

@@ -49,8 +49,8 @@ async def add_new_items(hand: Hand) -> None:
 async def add_several_new_items(hand: Hand) -> None:
     number = 0
     while await hand.produces(4 * PACE):
-        number += 5
-        items = [f"{hand.mark}:{number + each:06}" for each in range(5)]
+        number += 10
+        items = [f"{hand.mark}:{number + each:06}" for each in range(10)]
         await hand.do("update", hand.set.update, items, items=items, score=time.monotonic())
 
 
@@ -140,8 +140,9 @@ async def pop_last(hand: Hand) -> None:
 
 
 async def take(hand: Hand) -> None:
+    """Less than is added, so that there is something to take for all who try."""
     while await hand.consumes(PACE):
-        number = hand.random.randrange(1, 10)
+        number = 20 if hand.is_draining() else hand.random.randrange(1, 4)
         await hand.do("take", hand.set.take, number, rows=lambda items: [*map(row_of, items)], given={"number": number})
 
 
