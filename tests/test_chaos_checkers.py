@@ -269,6 +269,13 @@ def test_an_ack_that_a_failover_forgot_is_no_end() -> None:
     assert "handed_out_once" in caught_by(judge(LEASES, *again, failover(0)))
 
 
+def test_a_bury_that_a_failover_forgot_is_no_end() -> None:
+    known = [add(1, "a", replicated=True), reserve(2, "a", 1, replicated=True)]
+    again = [end("bury", 3, "a", 1), reserve(15, "a", 2, replicated=True), ack(16, "a", 2, replicated=True)]
+    assert excuses(judge(LEASES, *known, *again, failover(5)), "handed_out_once") == {"forgotten by a failover"}
+    assert "handed_out_once" in caught_by(judge(LEASES, *known, *again))
+
+
 # One lease at a time
 
 

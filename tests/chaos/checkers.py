@@ -208,7 +208,7 @@ class _Reasons:
                 yield Wrong(what, self._calls(before, delivery))
 
     def _calls(self, before: Delivery, delivery: Delivery) -> list[Call]:
-        return [before.call, *(end.call for end in self._story.ends_of(before, "ack")), delivery.call]
+        return [before.call, *(end.call for end in self._story.ends_of(before, "ack", "bury")), delivery.call]
 
     def _unexplained(self, order: Iterable[Delivery]) -> int:
         trial = _Reasons(self._story, ())
