@@ -424,17 +424,12 @@ def _request(operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequ
 
 
 def _exchange(operation: Operation[Any], request: Request, name: str) -> Talk[Any]:
-    """Sends a request, and once more with the whole script where the server does not know it; returns the reply.
-
-    Not SCRIPT LOAD and the digest again: the server can lose the script in between.
-    """
+    """Sends a request, and again where that helps; returns the reply."""
     try:
         try:
-            return (yield from _once_it_has_moved(request))
+            return (yield request)
         except Exception as error:
-            if not isinstance(operation.verb, Script) or not isinstance(request, tuple) or not script_is_unknown(error):
-                raise
-            return (yield from _once_it_has_moved(("EVAL", operation.verb.body, *request[2:])))
+            return (yield from _send_again(operation, request, error))
     except Exception as error:
         meaning = explained(error, name, operation.keys)
         if meaning is None:
@@ -442,17 +437,23 @@ def _exchange(operation: Operation[Any], request: Request, name: str) -> Talk[An
         raise meaning from error
 
 
-def _once_it_has_moved(request: Request) -> Talk[Any]:
-    """Sends a request, again and again while the slot that it is for moves."""
-    ends_at = math.inf
+def _send_again(operation: Operation[Any], request: Request, error: Exception) -> Talk[Any]:
+    """Sends the whole script where the server does not know it; and waits until the slot that it is for has moved.
+
+    Not SCRIPT LOAD and the digest again: the server can lose the script in between.
+    """
+    ends_at = time.monotonic() + MOVING
     while True:
+        if slot_is_moving(error) and time.monotonic() < ends_at:
+            yield Sleep(MOVING_CHECK)
+        elif isinstance(operation.verb, Script) and isinstance(request, tuple) and script_is_unknown(error):
+            request = ("EVAL", operation.verb.body, *request[2:])
+        else:
+            raise error
         try:
             return (yield request)
-        except Exception as error:
-            if not slot_is_moving(error) or time.monotonic() > ends_at:
-                raise
-            ends_at = min(ends_at, time.monotonic() + MOVING)
-        yield Sleep(MOVING_CHECK)
+        except Exception as raised:
+            error = raised
 
 
 def _talk_through(plan: Plan[R], name: str, callers: Callers) -> Talk[R]:
