@@ -269,6 +269,13 @@ def test_an_ack_that_a_failover_forgot_is_no_end() -> None:
     assert "handed_out_once" in caught_by(judge(LEASES, *again, failover(0)))
 
 
+def test_an_addition_is_left_to_what_no_failover_explains() -> None:
+    forgotten = [add(1, "a", replicated=True), add(2, "a", replicated=True, until=8), pop(3, "a")]
+    later = [pop(6, "a", replicated=True), pop(9, "a", replicated=True)]
+    assert judge(TAKES, *forgotten, failover(4), *later).ok
+    assert "handed_out_once" in caught_by(judge(TAKES, *forgotten, *later))
+
+
 def test_a_bury_that_a_failover_forgot_is_no_end() -> None:
     known = [add(1, "a", replicated=True), reserve(2, "a", 1, replicated=True)]
     again = [end("bury", 3, "a", 1), reserve(15, "a", 2, replicated=True), ack(16, "a", 2, replicated=True)]

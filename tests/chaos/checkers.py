@@ -205,10 +205,10 @@ class _Reasons:
                 yield Excuses(why)
             else:
                 what = f"{delivery.row.item} was handed out twice, without a reason for the second time"
-                yield Wrong(what, self._calls(before, delivery))
+                yield Wrong(what, [*self._calls(before), delivery.call])
 
-    def _calls(self, before: Delivery, delivery: Delivery) -> list[Call]:
-        return [before.call, *(end.call for end in self._story.ends_of(before, "ack", "bury")), delivery.call]
+    def _calls(self, before: Delivery) -> list[Call]:
+        return [before.call, *(end.call for end in self._story.ends_of(before, "ack", "bury"))]
 
     def _unexplained(self, order: Iterable[Delivery]) -> int:
         trial = _Reasons(self._story, ())
@@ -224,9 +224,11 @@ class _Reasons:
         return why
 
     def _pick(self, delivery: Delivery) -> tuple[str | None, float]:
-        # It is of no use to any other hand-out.
+        # First what is of no use to any other hand-out.
         if self._back and self._back.since < delivery.until:
             return self._back.why, self._back.since
+        if self._last and self._story.forgotten(self._calls(self._last)):
+            return "forgotten by a failover", -math.inf
         del self._additions[: bisect_right(self._additions, (self._moment, math.inf))]
         for position, (_, began) in enumerate(self._additions):
             if began < delivery.until:
