@@ -473,6 +473,18 @@ def test_ticks_taken_for_good_are_not_more_than_there_are() -> None:
     assert judge(periodic, *taken, pop(13, "a"), clock(12, 9), waiting="a").ok
 
 
+def test_what_was_leased_may_be_taken_for_good_before_its_holder_hears_of_it() -> None:
+    heard_late = reserve(2, "a", 1, lease=1, until=6)
+    assert judge(TAKES, add(1, "a"), heard_late, pop(4, "a")).ok
+    assert caught_by(judge(TAKES, add(1, "a"), pop(1.5, "a"), add(1.8, "a"), heard_late)) == {"nothing_lost"}
+
+
+def test_a_late_tick_may_be_heard_of_after_the_next_one() -> None:
+    periodic = Promises(interval=1.5, taken_for_good=True)
+    ticks = [pop(51.3, "a", until=52.5), pop(51.8, "a"), pop(53.3, "a"), pop(54.6, "a")]
+    assert judge(periodic, add(1, "a"), *ticks, waiting="a").ok
+
+
 def test_who_was_stopped_before_he_heard_of_his_lease_had_it_before() -> None:
     """Tokens tell, also where others take for good."""
     periodic = Promises(interval=10, taken_for_good=True)

@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise, permutations, zip_longest
+from itertools import accumulate, pairwise, permutations, zip_longest
 from typing import Literal, NamedTuple, TypeAlias
 
 from chaos.history import Call, History
@@ -124,7 +124,8 @@ def _went_astray(story: Story, item: str, last: Addition) -> tuple[float, Wrong 
     if all(delivery.until < since for delivery in deliveries):
         return since, Wrong(f"{item} was added, never handed out afterwards, and is not there in the end", [last.call])
     latest = deliveries[-1]
-    if latest.lease and not any(story.ends_of(latest, "ack", "bury")):
+    taken = any(not delivery.lease and delivery.until > latest.since for delivery in deliveries)
+    if latest.lease and not (taken or any(story.ends_of(latest, "ack", "bury"))):
         what = f"{item} was leased, never acked under that token, and is not there in the end"
         return latest.since, Wrong(what, [last.call, latest.call])
     return since, None
@@ -579,6 +580,8 @@ def _not_too_many(story: Story, interval: float, item: str, taken: Sequence[Deli
     that the clock is moved. So of two hand-outs, the later is not too early by the number of those in between.
     """
     clock, latest, first = story.clock, -math.inf, 0
+    # When any of those from here on can have been handed out at the earliest: they stand as they were completed.
+    begun = [*accumulate((delivery.since for delivery in reversed(taken)), min)][::-1]
     for position, delivery in enumerate(taken):
         allowed = delivery.until + (clock.moves_begun(delivery.until) - (position - 1)) * interval
         if latest > allowed + ROUNDING:
@@ -586,7 +589,7 @@ def _not_too_many(story: Story, interval: float, item: str, taken: Sequence[Deli
             yield Wrong(f"{item} was handed out more often than it has ticks", calls)
         else:
             yield HOLDS
-        own = delivery.since + (clock.moves_over(delivery.since) - position) * interval
+        own = begun[position] + (clock.moves_over(begun[position]) - position) * interval
         if own > latest:
             latest, first = own, position
 
