@@ -4,6 +4,7 @@ A checker that has never failed proves nothing. Each bug here is one that a queu
 planted by replacing a piece of a script, or a function, before a worker makes its sets.
 """
 
+import argparse
 import sys
 import tempfile
 import time
@@ -454,15 +455,32 @@ def _over(calls: Sequence[Any]) -> float:
 
 
 def main() -> int:
-    names = sys.argv[1:] or list(BUGS)
-    missed = 0
-    for name in names:
-        found = find(name)
-        missed += not found.caught
-        after = "not caught" if found.seconds is None else f"after {found.seconds:.1f} s"
-        others = ", ".join(f"{checker} {number}" for checker, number in found.by.most_common())
-        print(f"{name:30} {BUGS[name].checker:20} {after:14} {others}", flush=True)
-    return 1 if missed else 0
+    parser = argparse.ArgumentParser(
+        prog="python -m chaos.bugs", description="Seeded bugs, each of which must be found."
+    )
+    parser.add_argument("bugs", nargs="*", metavar="BUG", help=f"default: all of {', '.join(BUGS)}")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="where a table of them is written")
+    options = parser.parse_args()
+    every = []
+    for name in options.bugs or BUGS:
+        every.append(find(name))
+        print(f"{name:30} {' | '.join(_row(every[-1])[1:])}", flush=True)
+    if options.report:
+        from chaos.report import table
+
+        head = ("bug", "what it does", "caught by", "after", "violations")
+        options.report.mkdir(parents=True, exist_ok=True)
+        (options.report / "bugs.md").write_text(table(head, map(_row, every)))
+    return 0 if all(found.caught for found in every) else 1
+
+
+def _row(found: Found) -> tuple[str, ...]:
+    """The right checker's violations come first."""
+    bug = BUGS[found.bug]
+    after = "never" if found.seconds is None else f"{found.seconds:.1f} s"
+    by = sorted(found.by.items(), key=lambda one: (one[0] != bug.checker, -one[1]))
+    violations = ", ".join(f"{number} of `{checker}`" for checker, number in by)
+    return f"`{found.bug}`", bug.about, f"`{bug.checker}`", after, violations
 
 
 if __name__ == "__main__":
