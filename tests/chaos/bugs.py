@@ -19,7 +19,7 @@ from unittest import mock
 
 # redset is loaded when a bug is planted, and not before.
 
-__all__ = ("BUGS", "Bug", "Found", "find", "plant")
+__all__ = ("BUGS", "Bug", "Found", "changed", "find", "plant")
 
 #: How long a run with a bug lasts, in seconds, and how many of them lie between two faults, on average.
 SECONDS = 12.0
@@ -55,24 +55,30 @@ def plant(name: str) -> None:
     bug.patch()
 
 
-def _replace(pieces: Sequence[Piece]) -> None:
-    """Loads all scripts again from texts with these pieces replaced.
+def changed(pieces: Sequence[Piece]) -> dict[str, str]:
+    """The texts of all scripts, by name, with these pieces replaced.
 
     :raises AssertionError: a piece is not there exactly once, so the bug would be another one, or none.
     """
-    scripts = import_module("redset.core.scripts")
-    for face in ("redset.sets", "redset.aio"):
-        import_module(face)
-    folder = files("redset.core.scripts")
+    folder = Path(str(files("redset.core.scripts")))
     texts = {
-        path.relative_to(str(folder)).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
-        for path in Path(str(folder)).rglob("*.lua")
+        path.relative_to(folder).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
+        for path in folder.rglob("*.lua")
     }
-    names = {scripts.Script(name).sha: name for name in texts}
     for piece in pieces:
         times = texts[piece.script].count(piece.old)
         assert times == 1, f"{piece.script}.lua has {times} times: {piece.old}"
         texts[piece.script] = texts[piece.script].replace(piece.old, piece.new)
+    return texts
+
+
+def _replace(pieces: Sequence[Piece]) -> None:
+    """Loads all scripts again, from changed texts."""
+    scripts = import_module("redset.core.scripts")
+    for face in ("redset.sets", "redset.aio"):
+        import_module(face)
+    texts = changed(pieces)
+    names = {scripts.Script(name).sha: name for name in texts}
     with tempfile.TemporaryDirectory() as edited:
         for name, text in texts.items():
             path = Path(edited, f"{name}.lua")
@@ -80,8 +86,8 @@ def _replace(pieces: Sequence[Piece]) -> None:
             path.write_text(text, encoding="utf-8")
         with mock.patch.object(scripts, "files", return_value=Path(edited)):
             for script in _loaded(scripts.Script):
-                changed = scripts.Script(names[script.sha])
-                script.body, script.sha = changed.body, changed.sha
+                new = scripts.Script(names[script.sha])
+                script.body, script.sha = new.body, new.sha
 
 
 def _loaded(kind: type[Any]) -> list[Any]:
