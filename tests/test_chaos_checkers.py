@@ -170,6 +170,12 @@ def test_what_was_not_replicated_may_be_forgotten_by_a_failover() -> None:
     assert caught_by(judge(TAKES, failover(2), add(9, "a"))) == {"nothing_lost"}
 
 
+def test_a_crash_explains_no_more_than_a_failover_leaves_to_it() -> None:
+    added = [add(1, "a", replicated=True), add(2, "b")]
+    verdict = judge(TAKES, *added, pop(3, dies=True), killed(4), failover(5))
+    assert excuses(verdict, "nothing_lost") == {"its taker was killed", "forgotten by a failover"}
+
+
 def test_what_was_left_must_have_been_looked_at() -> None:
     history = History(calls=[add(1, "a")])
     assert caught_by(check(history, {"jobs": TAKES})) == {"nothing_lost"}

@@ -135,6 +135,7 @@ class Hand:
         method: Callable[..., Any],
         *args: Any,
         rows: Callable[[Any], list[Row]] = lambda value: [],
+        done: Callable[[Any], bool] = lambda value: True,
         items: list[str] | None = None,
         tokens: list[int] | None = None,
         given: dict[str, Any] | None = None,
@@ -143,12 +144,14 @@ class Hand:
         """Makes a call of a set, and writes it down.
 
         :param rows: what was handed out, by what the call returned.
+        :param done: whether it did anything, likewise.
         :param items, tokens, given: what it is written down with; ``options`` are too.
         """
         call = self.recorder.invoke(
             self.actor, self.set.name, name, items=items, tokens=tokens, **(given or {}) | options
         )
         repeated, replica = repeats.seen(), Replica(self)
+        outcome: Outcome
         try:
             value = await self._answer(method, *args, **options)
         except KeyError:
@@ -161,8 +164,9 @@ class Hand:
             if outcome == "unknown":
                 await self.pause(0.05)
             return Answer(outcome)
-        self.recorder.complete(call, rows=rows(value), replicated=await replica.has_it())
-        return Answer("ok", value)
+        outcome = "ok" if done(value) else "refused"
+        self.recorder.complete(call, outcome, rows=rows(value), replicated=await replica.has_it())
+        return Answer(outcome, value)
 
     async def end(self, reservation: Any, verb: str, **how: Any) -> bool:
         """Ends a lease, or extends it; asks again when it did not hear what became of that.
@@ -187,12 +191,17 @@ class Hand:
         else:
             ends.complete(lost, await replica.has_it())
 
-    async def server_time(self) -> float | None:
-        """In seconds since the epoch; None from nobody."""
+    async def look(self, method: Callable[..., Any], *args: Any) -> Any | None:
+        """Makes a call that changes nothing, and is not written down; None from nobody."""
         try:
-            answer = await called(self.client.time)
+            return await called(method, *args)
         except Exception as error:
             outcome_of(error, repeated=True)
+            return None
+
+    async def server_time(self) -> float | None:
+        """In seconds since the epoch; None from nobody."""
+        if (answer := await self.look(self.client.time)) is None:
             return None
         # Of a cluster every node says it.
         seconds, micros = next(iter(answer.values())) if isinstance(answer, dict) else answer

@@ -134,6 +134,11 @@ async def pop(hand: Hand) -> None:
         await hand.do("pop", hand.set.pop, rows=lambda item: [row_of(item)], wait=wait)
 
 
+async def pop_last(hand: Hand) -> None:
+    while await hand.consumes(4 * PACE):
+        await hand.do("pop_max", hand.set.pop_max, rows=lambda item: [row_of(item)])
+
+
 async def take(hand: Hand) -> None:
     """Less than is added, so that there is something to take for all who try."""
     while await hand.consumes(PACE):
@@ -196,6 +201,14 @@ async def fail(hand: Hand) -> None:
                 await hand.end(reservation, "ack")
 
 
+async def revive(hand: Hand) -> None:
+    """Has what died wait again."""
+    while await hand.produces(2 * PACE):
+        if letters := await hand.look(hand.set.dead_letters.slice, 0, 5):
+            item = hand.random.choice(letters).item
+            await hand.do("retry", hand.set.dead_letters.retry, item, items=[item], done=bool)
+
+
 async def consume(hand: Hand) -> None:
     """By loops, which end when nothing comes for a while, and are begun again."""
     while await hand.consumes(PACE):
@@ -251,7 +264,7 @@ WORKLOADS = (
         "taken",
         Promises(taken_for_good=True),
         lambda face, client: face.SortedSet(client, "taken"),
-        (add_new_items, add_new_items, add_several_new_items, pop, take),
+        (add_new_items, add_new_items, add_several_new_items, pop, pop_last, take),
     ),
     Workload(
         "leased",
@@ -263,7 +276,7 @@ WORKLOADS = (
         "failing",
         Promises(max_attempts=3),
         lambda face, client: face.SortedSet(client, "failing", max_attempts=3, backoff=lambda attempt: 0.2),
-        (add_new_items, fail),
+        (add_new_items, fail, revive),
     ),
     Workload(
         "consumed",
