@@ -45,6 +45,8 @@ class Bug:
     pieces: tuple[Piece, ...] = ()
     #: Replaces functions.
     patch: Callable[[], None] = lambda: None
+    #: Faults that would explain what it does, so it is looked for without these.
+    without: tuple[str, ...] = ()
 
 
 def plant(name: str) -> None:
@@ -255,6 +257,7 @@ BUGS: dict[str, Bug] = {
         "nothing_lost",
         ("taken", "later"),
         (Piece("shared/unseen", "if unseen.kind == 'done' then return end", "if true then return end"),),
+        without=("kill",),
     ),
     "seen-put-back": Bug(
         "Now and then a caller puts back what it has seen.",
@@ -444,7 +447,7 @@ def find(name: str, seconds: float = SECONDS, seed: int = 1) -> Found:
     place = Single()
     try:
         with tempfile.TemporaryDirectory(prefix="redset-chaos-") as directory:
-            history = run(place, seconds, seed, Path(directory), bug=name, pause=PAUSE)
+            history = run(place, seconds, seed, Path(directory), bug=name, pause=PAUSE, without=BUGS[name].without)
     finally:
         place.stop()
     violations = check(history, PROMISES).violations
