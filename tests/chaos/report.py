@@ -157,7 +157,8 @@ def _faults(figures: Mapping[str, Any]) -> str:
         fault = run["faults"].get(name)
         if not fault:
             return ""
-        return f"{fault['times']} times" + (f", {fault['seconds']:g} s" if fault["seconds"] >= 0.1 else "")
+        often = "once" if fault["times"] == 1 else f"{fault['times']} times"
+        return often + (f", {fault['seconds']:g} s" if fault["seconds"] >= 0.1 else "")
 
     return table(("fault", *figures), ((name, *(times(run, name) for run in figures.values())) for name in names))
 
