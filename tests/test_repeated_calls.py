@@ -229,6 +229,17 @@ class TestACallWhoseReplyIsLost:
 
         assert jobs.reserve(lease=0.05).item == second
 
+    def test_a_lease_that_is_over_by_then_is_no_attempt(
+        self, jobs: Any, proxy: Proxy, raw: Any, other: Any, state: RawSet
+    ) -> None:
+        other.add("item", 1)
+        proxy.plan(Fault.LOST_REPLY, Fault.LOST_REPLY, meanwhile=lambda: time.sleep(0.1))
+
+        reservation = jobs.reserve(lease=0.05)
+
+        assert (reservation.item, reservation.attempt) == ("item", 1)
+        assert state.fields("deliveries") == {b"item": b"%d 1 1" % reservation.token}
+
     def test_a_reply_may_be_lost_again_and_again(self, jobs: Any, proxy: Proxy, other: Any, state: RawSet) -> None:
         other.add("first", 1), other.add("second", 2)
         proxy.plan(Fault.LOST_REPLY, Fault.CUT_REPLY, Fault.LOST_REPLY)

@@ -416,6 +416,14 @@ def _held_until(story: Story, delivery: Delivery) -> float:
 def _doubts(story: Story) -> list[tuple[float, float]]:
     """When a hand-out that nobody saw, or a failover, may have had any item: spans that do not meet."""
     spans = list(story.failovers)
+    # One that was repeated after its lease ran out was then handed others.
+    spans += [
+        (call.invoked, call.completed)
+        for call in story.hand_outs
+        if call.completed is not None
+        and "lease" in call.given
+        and story.clock.earliest(call.invoked, call.given["lease"]) <= call.completed
+    ]
     for call in story.unseen:
         settled = story.settled_by(call)
         if settled == math.inf:

@@ -167,14 +167,17 @@ if reply then return reply end
 local max_attempts, max_dead, waits = string.match(options, '^(%d+) (%d+) (%d)')
 max_attempts, max_dead = tonumber(max_attempts), tonumber(max_dead)
 -- include unpacking
-if repeated then
-    local death_counts, deadline, late = string.match(repeated.head, '^%S+ %S+ (%S+ %S+) %S+ (%S+)(.*)$')
-    if repeated.kind == 'leased' and tonumber(deadline) <= time then
-        -- By now somebody else may have them, or be done with them and their values be gone.
-        local nothing = keyed and {{}} or {}
-        nothing[#nothing + 1] = '1 -1 ' .. death_counts .. ' 0 0' .. late
-        return nothing
+-- By the time a hand-out is repeated its leases may be over, others may have the items, or be done with them and their values
+-- be gone. Then it has been handed nothing that it can use: that is put back, and it is told to look again.
+local too_late = nil
+if repeated and repeated.kind == 'leased' then
+    local counts, deadline, others = string.match(repeated.head, '^%S+ %S+ (%S+ %S+) %S+ (%S+)(.*)$')
+    if tonumber(deadline) <= time then
+        too_late = '1 -1 ' .. counts .. ' 0 0' .. others
+        repeated, unseen = nil, repeated
     end
+end
+if repeated then
     local rows, found = unpacked(repeated.packed)
     if keyed and repeated.kind == 'leased' then found = values_of(column(rows, 3, 1)) end
     if keyed and interval and repeated.kind == 'taken' then found = values_of(column(rows, 2, 1)) end
@@ -196,6 +199,7 @@ if done then refusal = refusal or wrong_type(done, 'zset') end
 if refusal then return refusal end
 
 if unseen then put_back_unseen() end
+if too_late then return hand_over('taken', too_late, {}, {}) end
 
 local acks, tokens = {}, {}
 for i = 7, #ARGV, 2 do
