@@ -239,6 +239,7 @@ BUGS: dict[str, Bug] = {
         "nothing_lost",
         ("taken",),
         (Piece("shared/calls", "if last == number then repeated = record else unseen = record end", ""),),
+        without=("kill",),
     ),
     "repeated-add-made-again": Bug(
         "An addition that is sent again, since its reply was lost, adds again what was handed out meanwhile.",
