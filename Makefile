@@ -6,6 +6,7 @@
 #   make matrix   the conformance tests on every server and client that can be had
 #   make pythons  the whole suite on every Python that can be had
 #   make chaos    a run in which everything goes wrong, and what must hold of it; some five minutes
+#   make chaos-bugs  the same with seeded bugs, each of which must be found; some ten minutes
 #   make bench    speed, as ratios to the bare client
 #   make docs     the documentation as a site, into build/docs
 #   make format   formats the sources
@@ -17,7 +18,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint docs matrix pythons chaos bench format clean
+.PHONY: demo test lint docs matrix pythons chaos chaos-bugs bench format clean
 
 demo: .venv/for-demo
 	@$(BIN)/redset demo
@@ -46,6 +47,9 @@ pythons: .venv/for-development
 
 chaos: .venv/for-development
 	@PYTHONPATH=src:tests $(BIN)/python -m chaos
+
+chaos-bugs: .venv/for-development
+	@PYTHONPATH=src:tests $(BIN)/python -m chaos.bugs
 
 bench: .venv/for-development
 	@$(BIN)/python benchmarks/run.py

@@ -75,7 +75,7 @@ def blocks(page: Path) -> Iterator[Block]:
         elif token.info.startswith("{code-block} "):
             caption, content = _file(token.content)
             yield Block("file", content, where, reason, caption)
-        elif token.info in WITHOUT_CODE:
+        elif token.info.partition(" ")[0] in WITHOUT_CODE:
             if token.info == "{eval-rst}":
                 other = [each for each in token.content.splitlines() if not OF_AUTODOC.fullmatch(each)]
                 assert not other, f"{page}:{where}: only autodoc is told something here, not {other}"

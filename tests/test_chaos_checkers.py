@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chaos.checkers import RULES, Verdict, check
+from chaos.checkers import Verdict, check
 from chaos.history import Call, Fault, History, Left, Outcome, Row
 from chaos.promises import Promises
 
@@ -523,13 +523,6 @@ def test_an_item_is_not_old_before_anybody_has_given_it() -> None:
     unknown = seen(1, "a", new=False, outcome="unknown")
     assert judge(expiring, unknown, seen(2, "a", new=False)).ok
     assert caught_by(judge(expiring, seen(1, "a", new=False), seen(2, "a", new=False))) == {"new_once"}
-
-
-# All of them
-
-
-def test_each_rule_has_been_asked() -> None:
-    assert len(RULES) == 12
 
 
 def test_long_histories_are_judged_quickly() -> None:

@@ -4,6 +4,7 @@ A checker that has never failed proves nothing. Each bug here is one that a queu
 planted by replacing a piece of a script, or a function, before a worker makes its sets.
 """
 
+import argparse
 import sys
 import tempfile
 import time
@@ -18,7 +19,7 @@ from unittest import mock
 
 # redset is loaded when a bug is planted, and not before.
 
-__all__ = ("BUGS", "Bug", "Found", "find", "plant")
+__all__ = ("BUGS", "Bug", "Found", "changed", "find", "plant")
 
 #: How long a run with a bug lasts, in seconds, and how many of them lie between two faults, on average.
 SECONDS = 12.0
@@ -44,6 +45,8 @@ class Bug:
     pieces: tuple[Piece, ...] = ()
     #: Replaces functions.
     patch: Callable[[], None] = lambda: None
+    #: Faults that would explain what it does, so it is looked for without these.
+    without: tuple[str, ...] = ()
 
 
 def plant(name: str) -> None:
@@ -54,24 +57,30 @@ def plant(name: str) -> None:
     bug.patch()
 
 
-def _replace(pieces: Sequence[Piece]) -> None:
-    """Loads all scripts again from texts with these pieces replaced.
+def changed(pieces: Sequence[Piece]) -> dict[str, str]:
+    """The texts of all scripts, by name, with these pieces replaced.
 
     :raises AssertionError: a piece is not there exactly once, so the bug would be another one, or none.
     """
-    scripts = import_module("redset.core.scripts")
-    for face in ("redset.sets", "redset.aio"):
-        import_module(face)
-    folder = files("redset.core.scripts")
+    folder = Path(str(files("redset.core.scripts")))
     texts = {
-        path.relative_to(str(folder)).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
-        for path in Path(str(folder)).rglob("*.lua")
+        path.relative_to(folder).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
+        for path in folder.rglob("*.lua")
     }
-    names = {scripts.Script(name).sha: name for name in texts}
     for piece in pieces:
         times = texts[piece.script].count(piece.old)
         assert times == 1, f"{piece.script}.lua has {times} times: {piece.old}"
         texts[piece.script] = texts[piece.script].replace(piece.old, piece.new)
+    return texts
+
+
+def _replace(pieces: Sequence[Piece]) -> None:
+    """Loads all scripts again, from changed texts."""
+    scripts = import_module("redset.core.scripts")
+    for face in ("redset.sets", "redset.aio"):
+        import_module(face)
+    texts = changed(pieces)
+    names = {scripts.Script(name).sha: name for name in texts}
     with tempfile.TemporaryDirectory() as edited:
         for name, text in texts.items():
             path = Path(edited, f"{name}.lua")
@@ -79,8 +88,8 @@ def _replace(pieces: Sequence[Piece]) -> None:
             path.write_text(text, encoding="utf-8")
         with mock.patch.object(scripts, "files", return_value=Path(edited)):
             for script in _loaded(scripts.Script):
-                changed = scripts.Script(names[script.sha])
-                script.body, script.sha = changed.body, changed.sha
+                new = scripts.Script(names[script.sha])
+                script.body, script.sha = new.body, new.sha
 
 
 def _loaded(kind: type[Any]) -> list[Any]:
@@ -230,6 +239,7 @@ BUGS: dict[str, Bug] = {
         "nothing_lost",
         ("taken",),
         (Piece("shared/calls", "if last == number then repeated = record else unseen = record end", ""),),
+        without=("kill",),
     ),
     "repeated-add-made-again": Bug(
         "An addition that is sent again, since its reply was lost, adds again what was handed out meanwhile.",
@@ -248,6 +258,7 @@ BUGS: dict[str, Bug] = {
         "nothing_lost",
         ("taken", "later"),
         (Piece("shared/unseen", "if unseen.kind == 'done' then return end", "if true then return end"),),
+        without=("kill",),
     ),
     "seen-put-back": Bug(
         "Now and then a caller puts back what it has seen.",
@@ -437,7 +448,7 @@ def find(name: str, seconds: float = SECONDS, seed: int = 1) -> Found:
     place = Single()
     try:
         with tempfile.TemporaryDirectory(prefix="redset-chaos-") as directory:
-            history = run(place, seconds, seed, Path(directory), bug=name, pause=PAUSE)
+            history = run(place, seconds, seed, Path(directory), bug=name, pause=PAUSE, without=BUGS[name].without)
     finally:
         place.stop()
     violations = check(history, PROMISES).violations
@@ -454,15 +465,32 @@ def _over(calls: Sequence[Any]) -> float:
 
 
 def main() -> int:
-    names = sys.argv[1:] or list(BUGS)
-    missed = 0
-    for name in names:
-        found = find(name)
-        missed += not found.caught
-        after = "not caught" if found.seconds is None else f"after {found.seconds:.1f} s"
-        others = ", ".join(f"{checker} {number}" for checker, number in found.by.most_common())
-        print(f"{name:30} {BUGS[name].checker:20} {after:14} {others}", flush=True)
-    return 1 if missed else 0
+    parser = argparse.ArgumentParser(
+        prog="python -m chaos.bugs", description="Seeded bugs, each of which must be found."
+    )
+    parser.add_argument("bugs", nargs="*", metavar="BUG", help=f"default: all of {', '.join(BUGS)}")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="where a table of them is written")
+    options = parser.parse_args()
+    every = []
+    for name in options.bugs or BUGS:
+        every.append(find(name))
+        print(f"{name:30} {' | '.join(_row(every[-1])[1:])}", flush=True)
+    if options.report:
+        from chaos.report import table
+
+        head = ("bug", "what it does", "caught by", "after", "violations")
+        options.report.mkdir(parents=True, exist_ok=True)
+        (options.report / "bugs.md").write_text(table(head, map(_row, every)))
+    return 0 if all(found.caught for found in every) else 1
+
+
+def _row(found: Found) -> tuple[str, ...]:
+    """The right checker's violations come first."""
+    bug = BUGS[found.bug]
+    after = "never" if found.seconds is None else f"{found.seconds:.1f} s"
+    by = sorted(found.by.items(), key=lambda one: (one[0] != bug.checker, -one[1]))
+    violations = ", ".join(f"{number} of `{checker}`" for checker, number in by)
+    return f"`{found.bug}`", bug.about, f"`{bug.checker}`", after, violations
 
 
 if __name__ == "__main__":

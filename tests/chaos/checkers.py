@@ -9,6 +9,7 @@ import math
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise, permutations, zip_longest
 from typing import Literal, NamedTuple, TypeAlias
@@ -195,8 +196,8 @@ class _Reasons:
 
     def explain(self, group: list[Delivery]) -> Judgements:
         """In any order that explains all: nobody knows in which they were made."""
-        if len(group) > 1:
-            group = list(min(permutations(group), key=self._unexplained)) if len(group) < 5 else group
+        if 1 < len(group) < 5:
+            group = list(min(permutations(group), key=self._unexplained))
         for delivery in group:
             before = self._last
             why = self._next(delivery)
@@ -212,8 +213,8 @@ class _Reasons:
         return [before.call, *(end.call for end in self._story.ends_of(before, "ack", "bury"))]
 
     def _unexplained(self, order: Iterable[Delivery]) -> int:
-        trial = _Reasons(self._story, ())
-        trial.__dict__.update(self.__dict__, _additions=self._additions.copy())
+        trial = copy(self)
+        trial._additions = self._additions.copy()
         first = 1 if self._last is None else 0
         return sum(why is None for why in [trial._next(delivery) for delivery in order][first:])
 

@@ -6,6 +6,10 @@ from typing import Any
 
 __all__ = ("repeating", "seen")
 
+#: How often what failed is sent again: as often as redis-py does by default, and once, so that some of it is given up
+#: which the server has done.
+TIMES = {"redis": 10, "valkey": 1}
+
 _seen: Counter[str] = Counter()
 
 
@@ -29,4 +33,4 @@ def repeating(library: str, *, awaited: bool) -> dict[str, Any]:
             return super().call_with_retry(do, failed, *args, **options)
 
     errors = [exceptions.ConnectionError, exceptions.TimeoutError]
-    return {"retry": Retry(pause, 10), "retry_on_error": errors, "socket_timeout": 5}
+    return {"retry": Retry(pause, TIMES[library]), "retry_on_error": errors, "socket_timeout": 5}

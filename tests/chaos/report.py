@@ -43,7 +43,7 @@ STYLE = {
 }
 
 #: Everybody of a place is met by these, so they are drawn through all panels.
-OF_THE_SERVER = ("restart", "full", "failover", "lose", "delay", "cut")
+OF_THE_SERVER = ("restart", "full", "failover", "slot", "lose", "delay", "cut")
 
 
 class Run(NamedTuple):
@@ -157,7 +157,8 @@ def _faults(figures: Mapping[str, Any]) -> str:
         fault = run["faults"].get(name)
         if not fault:
             return ""
-        return f"{fault['times']} times" + (f", {fault['seconds']:g} s" if fault["seconds"] >= 0.1 else "")
+        often = "once" if fault["times"] == 1 else f"{fault['times']} times"
+        return often + (f", {fault['seconds']:g} s" if fault["seconds"] >= 0.1 else "")
 
     return table(("fault", *figures), ((name, *(times(run, name) for run in figures.values())) for name in names))
 
@@ -196,9 +197,8 @@ def _draw(history: History, path: Path) -> None:
         for panel in (handed_out, latency):
             for fault in faults:
                 if fault.name in OF_THE_SERVER:
-                    panel.axvspan(
-                        fault.began - start, max(fault.ended, fault.began + 0.1) - start, color=LIGHT, lw=0, zorder=0
-                    )
+                    until = max(fault.ended, fault.began + 0.1)
+                    panel.axvspan(fault.began - start, until - start, color=LIGHT, lw=0, zorder=0)
         wrong.set_xlabel("seconds")
         wrong.set_xlim(0, end - start)
         figure.savefig(path, metadata={"Date": None})

@@ -1,6 +1,7 @@
 """One run from beginning to end: with faults, then without, until all is drained; and what was recorded of it."""
 
 import time
+from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,20 +27,28 @@ PAUSE = 1.0
 
 
 def run(
-    place: Place, seconds: float, seed: int, directory: Path, *, bug: str | None = None, pause: float = PAUSE
+    place: Place,
+    seconds: float,
+    seed: int,
+    directory: Path,
+    *,
+    bug: str | None = None,
+    pause: float = PAUSE,
+    without: Collection[str] = (),
 ) -> History:
     """
     :param seconds: how long things go wrong.
     :param directory: where it is recorded.
     :param bug: a seeded bug that all workers have.
     :param pause: how many seconds lie between two faults, on average.
+    :param without: what does not go wrong.
     :raises Crashed: a worker met what nobody has to expect.
     """
     phase, recorder = Phase(directory), Recorder(directory, "run")
     crew = Crew(2, place.door, directory, recorder, seed, bug)
     nemeses = [
-        Nemesis(f"{place.name} {seed}", place.hazards, recorder, pause),
-        Nemesis(f"crew {seed}", crew.hazards, recorder, pause),
+        Nemesis(f"{name} {seed}", {each: hazards[each] for each in hazards if each not in without}, recorder, pause)
+        for name, hazards in ((place.name, place.hazards), ("crew", crew.hazards))
     ]
     note_time(place, recorder)
     try:
