@@ -138,11 +138,11 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._closed = True
         current, self._current = self._current, None
         acked = self._to_ack
-        ends = [End("ack", one._stored, one.token) for one in acked]
-        ends += [End("again", one._stored, one.token) for one in self._ready]
+        ends = [End("ack", one._stored, one._delivery) for one in acked]
+        ends += [End("again", one._stored, one._delivery) for one in self._ready]
         if current is not None and not current._ended:
             # A `break` and an exception look alike here, and an item that breaks its consumers must not loop for ever.
-            ends.append(End("nack", current._stored, current.token, 0.0, "its consumer left the loop"))
+            ends.append(End("nack", current._stored, current._delivery, 0.0, "its consumer left the loop"))
             current._ended = True
         self._to_ack, self._ready = [], deque()
         for start in range(0, len(ends), CHUNK):

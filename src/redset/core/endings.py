@@ -44,10 +44,13 @@ class Ends(Rows):
     __slots__ = ()
 
     def kind(self, operation: Operation[Any]) -> Hashable:
-        return super().kind(operation), operation.args[1] == "extend"
+        return super().kind(operation), operation.args[4] == "extend"
 
 
-ENDS = Ends(1, 5, _share_answer)
+#: Options and `each`, then rows of item, delivery, verb, seconds, text.
+ENDS = Ends(2, 5, _share_answer)
+#: Options and `ack`, then rows of item, delivery.
+ACKS = Rows(2, 2, _share_answer)
 
 
 class End(NamedTuple):
@@ -55,7 +58,7 @@ class End(NamedTuple):
 
     verb: str
     stored: bytes
-    token: int
+    delivery: bytes
     #: nack, again: until it may be tried again; extend: the new lease.
     seconds: float = 0.0
     #: nack, bury: why; again: the new score, if any.
@@ -63,9 +66,9 @@ class End(NamedTuple):
     #: Whether the delay was drawn: it is another one the next time the same is asked for.
     drawn: bool = False
 
-    def asked_for(self) -> tuple[str, int, float | None, str]:
+    def asked_for(self) -> tuple[str, bytes, float | None, str]:
         """What the user asked for, as far as it is the same when it is asked for again."""
-        return self.verb, self.token, None if self.drawn else self.seconds, self.text
+        return self.verb, self.delivery, None if self.drawn else self.seconds, self.text
 
 
 class Batch(Unanswered):
@@ -108,6 +111,10 @@ class Endings(Generic[T]):
         if definition.extended:
             self._keys += (keys.values, keys.done)
 
+    @property
+    def set_name(self) -> str:
+        return self._set.name
+
     def ack(self, reservations: Iterable[Res]) -> Plan[list[Res]]:
         return self._end(reservations, _ack)
 
@@ -132,7 +139,7 @@ class Endings(Generic[T]):
 
         def nack(one: Res) -> End:
             after = seconds(self._set.backoff(one.attempt), "what backoff returns") if fixed is None else fixed
-            return End("nack", one._stored, one.token, after, reason, drawn=fixed is None)
+            return End("nack", one._stored, one._delivery, after, reason, drawn=fixed is None)
 
         return self._end(reservations, nack)
 
@@ -141,17 +148,17 @@ class Endings(Generic[T]):
 
         def again(one: Res) -> End:
             new_score = "" if score is None else written_score(score, one.item)
-            return End("again", one._stored, one.token, after, new_score)
+            return End("again", one._stored, one._delivery, after, new_score)
 
         return self._end(reservations, again)
 
     def extend(self, reservations: Iterable[Res], lease: float) -> Plan[list[Res]]:
         lease = seconds(lease, "a lease", positive=True)
-        return self._end(reservations, lambda one: End("extend", one._stored, one.token, lease))
+        return self._end(reservations, lambda one: End("extend", one._stored, one._delivery, lease))
 
     def bury(self, reservations: Iterable[Res], reason: str) -> Plan[list[Res]]:
         _check_reason(reason)
-        return self._end(reservations, lambda one: End("bury", one._stored, one.token, 0.0, reason))
+        return self._end(reservations, lambda one: End("bury", one._stored, one._delivery, 0.0, reason))
 
     def one(self, ending: Plan[list[Res]]) -> Plan[None]:
         """The same for a single reservation: a lease that is lost is an error.
@@ -218,9 +225,12 @@ class Endings(Generic[T]):
 
     def ends(self, ends: Sequence[End], unanswered: Unanswered | None = None) -> Operation[Answer]:
         """One round trip that ends or extends some leases, each in its own way."""
-        args: list[bytes | str] = [self._options]
+        only_acks = all(end.verb == "ack" for end in ends)
+        args: list[bytes | str] = [self._options, "ack" if only_acks else "each"]
         for end in ends:
-            args += (end.verb, end.stored, str(end.token), repr(end.seconds), written_reason(end.text))
+            args += (end.stored, end.delivery)
+            if not only_acks:
+                args += (end.verb, repr(end.seconds), written_reason(end.text))
 
         def read(reply: bytes) -> Answer:
             died, forgotten, now, *lost = reply.split()
@@ -228,11 +238,11 @@ class Endings(Generic[T]):
                 log_deaths(self._set.name, int(died), int(forgotten))
             return Answer(float(now), list(map(int, lost)))
 
-        return Operation(END, self._keys, args, read, True, None, unanswered, ENDS)  # noqa: FBT003 # faster
+        return Operation(END, self._keys, args, read, True, None, unanswered, ACKS if only_acks else ENDS)  # noqa: FBT003 # faster
 
 
 def _ack(one: BaseReservation[Any]) -> End:
-    return End("ack", one._stored, one.token)
+    return End("ack", one._stored, one._delivery)
 
 
 def _check_reason(reason: Any) -> None:
