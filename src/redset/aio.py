@@ -468,7 +468,8 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
         return reservation
 
     async def _next_one(self) -> Reservation[T] | None:
-        return await self._driver.follow(self._next())
+        at_hand = self._at_hand()
+        return await self._driver.follow(self._next()) if at_hand is None else at_hand
 
     async def __aenter__(self) -> "Consumption[T]":
         return self

@@ -184,14 +184,11 @@ class Endings(Generic[T]):
             asked_at = time.monotonic()
             answer: Answer = yield self.ends(batch.ends[chunk], batch)
             batch.lost += [batch.done + position for position in answer.lost]
-            too_late = set(answer.lost)
-            for position, (one, end) in enumerate(zip(mine[chunk], batch.ends[chunk], strict=True)):
-                if end.verb != "extend":
+            if batch.extends:
+                _note_extended(mine[chunk], batch.ends[chunk], answer, asked_at)
+            else:
+                for one in mine[chunk]:
                     one._ended = True
-                elif position not in too_late:
-                    one.deadline = answer.now + end.seconds
-                    one._lease = end.seconds
-                    one._ends_at = asked_at + end.seconds
             batch.done += size
         for one in mine:
             if one._batch is batch:
@@ -217,7 +214,7 @@ class Endings(Generic[T]):
         for one in reservations:
             if not isinstance(one, BaseReservation):
                 raise TypeError(f"{one!r} is not a reservation")
-            if one._set_name != self._set.name:
+            if one._endings is not self and one._set_name != self._set.name:
                 raise ValueError(f"{one!r} is of the set {one._set_name!r}, not of {self._set.name!r}")
         ends = [how(one) for one in reservations]
         before = reservations[0]._batch if reservations else None
@@ -243,6 +240,15 @@ class Endings(Generic[T]):
 
 def _ack(one: BaseReservation[Any]) -> End:
     return End("ack", one._stored, one._delivery)
+
+
+def _note_extended(mine: Sequence[Res], ends: Sequence[End], answer: Answer, asked_at: float) -> None:
+    too_late = set(answer.lost)
+    for position, (one, end) in enumerate(zip(mine, ends, strict=True)):
+        if position not in too_late:
+            one.deadline = answer.now + end.seconds
+            one._lease = end.seconds
+            one._ends_at = asked_at + end.seconds
 
 
 def _check_reason(reason: Any) -> None:
