@@ -98,9 +98,10 @@ local function lease_out(rows, known, offset)
     return deadline
 end
 
--- What becomes of items that were taken for good, once their rows are removed. Returns what it takes to undo that.
-local function let_go(items, rows, found, memories)
-    redis.call('HDEL', deliveries, unpack(items))
+-- What becomes of items that were taken for good, once their rows are removed; `delivered` when some may have been delivered
+-- before. Returns what it takes to undo that.
+local function let_go(items, rows, found, memories, delivered)
+    if delivered then redis.call('HDEL', deliveries, unpack(items)) end
     if interval then return schedule_next(items, column(rows, 2, 2), found) end
     if done then remember_done(memories) end
     if values then redis.call('HDEL', values, unpack(items)) end
@@ -163,7 +164,7 @@ local function common_case()
     if lease > 0 then
         return hand_over('leased', '0 -1 0 0 ' .. lease_out(rows, known, #acks), rows, found)
     end
-    return hand_over('taken', '0 -1 0 0 0', rows, found, let_go(items, rows, found, remembered))
+    return hand_over('taken', '0 -1 0 0 0', rows, found, let_go(items, rows, found, remembered, next(known) ~= nil))
 end
 local reply = not (repeated or unseen) and common_case()
 if reply then return reply end
@@ -283,7 +284,7 @@ local found = values and values_of(items)
 if lease > 0 and #rows > 0 then
     kind, deadline = 'leased', lease_out(rows, redis.call('HMGET', deliveries, unpack(items)), 0)
 elseif #rows > 0 then
-    undo = let_go(items, rows, found, done and memories_of(items))
+    undo = let_go(items, rows, found, done and memories_of(items), true)
 end
 -- What is left behind is somebody else's; whoever is woken for nothing looks again anyway.
 if watched and (#rows > 0 or brought_back) and #next_rows(1) > 0 then wake_one() end
