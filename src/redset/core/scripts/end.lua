@@ -29,8 +29,8 @@ end
 local function common_case()
     if #items == 0 or redis.call('EXISTS', parked) == 1 then return nil end
     local known, deadlines = redis.pcall('HMGET', deliveries, unpack(items)), redis.pcall('ZMSCORE', leased, unpack(items))
-    if known.err or deadlines.err or wrong_type(waiting, 'zset') then return nil end
-    if values and wrong_type(values, 'hash') or done and wrong_type(done, 'zset') then return nil end
+    if known.err or deadlines.err then return nil end
+    if values and wrong_type(waiting, 'zset', values, 'hash') or done and wrong_type(done, 'zset') then return nil end
     local met = {}
     for i, item in ipairs(items) do
         if met[item] or not is_held(known[i], deadlines[i], given_out[i]) then return nil end

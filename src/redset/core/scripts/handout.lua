@@ -108,10 +108,6 @@ local function let_go(items, rows, found, memories, delivered)
     return found
 end
 
-local function look_up(command, key, items)
-    return #items == 0 and {} or redis.pcall(command, key, unpack(items))
-end
-
 -- The reply where all is as it mostly is: what is met goes out, what is acked is held, and nothing is to be brought back or
 -- decided. It does in fewer steps what the rules below do; nil, and nothing was changed, for when it takes these.
 local function common_case()
@@ -125,22 +121,27 @@ local function common_case()
     if in_work then
         local over = redis.pcall('ZRANGE', leased, '-' .. clock, clock, 'BYSCORE', 'LIMIT', '0', '1')
         if over.err or #over > 0 then return nil end
-        local both = {unpack(acks)}
-        for i, item in ipairs(items) do both[#acks + i] = item end
+        local both = {}
+        for i = 1, #acks do both[i] = acks[i] end
+        for i = 1, #items do both[#acks + i] = items[i] end
         -- To look for many that are not there takes long where the server keeps few in a list. What is not acked here is not
         -- leased where there are no more leases than acks, and was never delivered where there are no more deliveries than leases.
-        local leases = #items > 10 and redis.call('ZCARD', leased)
-        local deadlines = look_up('ZMSCORE', leased, leases == #acks and acks or both)
-        local none_else = leases and redis.pcall('HLEN', deliveries) == leases
-        known = look_up('HMGET', deliveries, none_else and acks or both)
+        local held, delivered = #both, #both
+        if #items > 10 then
+            local leases = redis.call('ZCARD', leased)
+            if leases == #acks then held = #acks end
+            if redis.pcall('HLEN', deliveries) == leases then delivered = #acks end
+        end
+        local deadlines = held > 0 and redis.call('ZMSCORE', leased, unpack(both, 1, held)) or {}
+        if delivered > 0 then known = redis.pcall('HMGET', deliveries, unpack(both, 1, delivered)) end
         if known.err then return nil end
         local met = {}
         for i, item in ipairs(acks) do
             if met[item] or not is_held(known[i], deadlines[i], ARGV[6 + 2 * i]) then return nil end
             met[item] = true
         end
-        for i, item in ipairs(items) do
-            if met[item] or deadlines[#acks + i] then return nil end
+        for i = 1, #items do
+            if met[items[i]] or deadlines[#acks + i] then return nil end
         end
     elseif #acks > 0 then
         return nil
