@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition, seconds
 from redset.core.items import written_reason, written_score
-from redset.core.operations import CHUNK, Operation, Plan, Rows, Unanswered, positions, then
+from redset.core.operations import CHUNK, Operation, Plan, Rows, Unanswered, positions
 from redset.core.scripts import Script
 from redset.exceptions import LeaseLost
 from redset.reservations import BaseReservation
@@ -15,6 +15,7 @@ from redset.reservations import BaseReservation
 __all__ = ("Batch", "End", "Endings")
 
 T = TypeVar("T")
+R = TypeVar("R")
 Res = TypeVar("Res", bound=BaseReservation[Any])
 
 log = logging.getLogger("redset")
@@ -122,16 +123,17 @@ class Endings(Generic[T]):
         """The same for a single reservation, in a single operation."""
         batch = self._begin([one], _ack)
 
-        def read(answer: Answer) -> Sequence[Res]:
+        def read(reply: bytes) -> Sequence[Res]:
+            lost = self._answer(reply).lost
             one._ended = True
             if one._batch is batch:
                 one._batch = None
-            if not answer.lost:
+            if not lost:
                 return []
             one.lost.set()
             return [one]
 
-        return then(self.ends(batch.ends, batch), read)
+        return self._operation(batch.ends, read, batch)
 
     def nack(self, reservations: Iterable[Res], delay: float | None, reason: str) -> Plan[list[Res]]:
         fixed = None if delay is None else seconds(delay, "a delay")
@@ -222,20 +224,25 @@ class Endings(Generic[T]):
 
     def ends(self, ends: Sequence[End], unanswered: Unanswered | None = None) -> Operation[Answer]:
         """One round trip that ends or extends some leases, each in its own way."""
+        return self._operation(ends, self._answer, unanswered)
+
+    def _operation(
+        self, ends: Sequence[End], read: Callable[[bytes], R], unanswered: Unanswered | None
+    ) -> Operation[R]:
         only_acks = all(end.verb == "ack" for end in ends)
         args: list[bytes | str] = [self._options, "ack" if only_acks else "each"]
         for end in ends:
             args += (end.stored, end.delivery)
             if not only_acks:
                 args += (end.verb, repr(end.seconds), written_reason(end.text))
+        shared = ACKS if only_acks else ENDS
+        return Operation(END, self._keys, args, read, True, None, unanswered, shared)  # noqa: FBT003 # faster
 
-        def read(reply: bytes) -> Answer:
-            died, forgotten, now, *lost = reply.split()
-            if died != b"0" or forgotten != b"0":
-                log_deaths(self._set.name, int(died), int(forgotten))
-            return Answer(float(now), list(map(int, lost)))
-
-        return Operation(END, self._keys, args, read, True, None, unanswered, ACKS if only_acks else ENDS)  # noqa: FBT003 # faster
+    def _answer(self, reply: bytes) -> Answer:
+        died, forgotten, now, *lost = reply.split()
+        if died != b"0" or forgotten != b"0":
+            log_deaths(self._set.name, int(died), int(forgotten))
+        return Answer(float(now), list(map(int, lost)))
 
 
 def _ack(one: BaseReservation[Any]) -> End:
