@@ -412,7 +412,7 @@ NO_NUMBERS = ("0", "0")
 
 
 def _numbers(caller: Caller) -> tuple[str, str]:
-    return f"{caller.number:016}", f"{caller.seen:016}"
+    return str(caller.number).zfill(16), str(caller.seen).zfill(16)
 
 
 def _request(operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequence[str] = ()) -> Request:
