@@ -224,8 +224,8 @@ BUGS: dict[str, Bug] = {
         "one_lease_at_a_time",
         ("leased", "updated"),
         (
-            Piece("shared/finished", "string.find(known, token .. ' ', 1, true) == 1 and ", ""),
-            Piece("shared/leases", "if holder == tokens[i] and deadline", "if holder and deadline"),
+            Piece("shared/finished", "known == delivery and deadline", "known and deadline"),
+            Piece("shared/leases", "if known[i] == given_out[i] and deadline", "if known[i] and deadline"),
         ),
     ),
     "wait-by-popping": Bug(
@@ -330,7 +330,7 @@ BUGS: dict[str, Bug] = {
         (
             Piece(
                 "handout",
-                "math.max(tonumber(last_token or 0) + 1, moment[1] * 1000000 + moment[2])",
+                "math.max(tonumber(last_token or 0), moment[1] * 1000000 + moment[2] - 1)",
                 "tonumber(number) * 1000",
             ),
         ),

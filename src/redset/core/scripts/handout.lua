@@ -177,9 +177,9 @@ max_attempts, max_dead = tonumber(max_attempts), tonumber(max_dead)
 -- be gone. Then it has been handed nothing that it can use: that is put back, and it is told to look again.
 local too_late = nil
 if repeated and repeated.kind == 'leased' then
-    local counts, deadline, others = string.match(repeated.head, '^%S+ %S+ (%S+ %S+) %S+ (%S+)(.*)$')
+    local counts, deadline, others = string.match(repeated.head, '^%S+ %S+ (%S+ %S+) (%S+)(.*)$')
     if tonumber(deadline) <= time then
-        too_late = '1 -1 ' .. counts .. ' 0 0' .. others
+        too_late = '1 -1 ' .. counts .. ' 0' .. others
         repeated, unseen = nil, repeated
     end
 end
