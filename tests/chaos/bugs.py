@@ -22,8 +22,8 @@ from unittest import mock
 __all__ = ("BUGS", "Bug", "Found", "changed", "find", "plant")
 
 #: How long a run with a bug lasts, in seconds, and how many of them lie between two faults, on average.
-SECONDS = 12.0
-PAUSE = 0.4
+SECONDS = 20.0
+PAUSE = 0.3
 
 
 class Piece(NamedTuple):

@@ -300,7 +300,7 @@ WORKLOADS = (
         "rows",
         Promises(keyed=True),
         lambda face, client: face.SortedSet(client, "rows", serializer=json, key=lambda row: row["id"]),
-        (add_versions, reserve, hold),
+        (add_versions, reserve, hold, hold),
     ),
     Workload(
         "later",
