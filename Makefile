@@ -5,6 +5,8 @@
 #   make lint     formatting, lint, types
 #   make matrix   the conformance tests on every server and client that can be had
 #   make pythons  the whole suite on every Python that can be had
+#   make chaos    a run in which everything goes wrong, and what must hold of it; some five minutes
+#   make chaos-bugs  the same with seeded bugs, each of which must be found; some ten minutes
 #   make bench    speed, costs and memory beside the bare client, other libraries and the server's limit, into docs
 #   make docs     the documentation as a site, into build/docs
 #   make format   formats the sources
@@ -16,7 +18,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint docs matrix pythons bench format clean
+.PHONY: demo test lint docs matrix pythons chaos chaos-bugs bench format clean
 
 demo: .venv/for-demo
 	@$(BIN)/redset demo
@@ -42,6 +44,12 @@ matrix: .venv/for-development
 # A version manager gives what it has only when it is asked for all of it.
 pythons: .venv/for-development
 	@PYENV_VERSION=$$(pyenv versions --bare 2>/dev/null | paste -sd:) $(BIN)/nox --session test
+
+chaos: .venv/for-development
+	@PYTHONPATH=src:tests $(BIN)/python -m chaos
+
+chaos-bugs: .venv/for-development
+	@PYTHONPATH=src:tests $(BIN)/python -m chaos.bugs
 
 bench: .venv/for-development
 	@$(BIN)/python benchmarks/whole.py

@@ -196,10 +196,9 @@ def _peers(results: Results) -> Iterator[str]:
     yield from _table(heads, ((name, *_job(line)) for name, line in measured.items()))
     yield ""
     promises = ("used_as", "delivery", "duplicates", "does")
-    rows = (
-        (f"{name} {line['version']}".strip(), *(line[what] for what in promises)) for name, line in measured.items()
-    )
-    yield from _table(("", "used as", "delivers", "the same job twice", "does besides"), rows)
+    libraries = {line["name"]: line for line in reversed(measured.values())}
+    words = ((f"{name} {line['version']}", *(line[what] for what in promises)) for name, line in libraries.items())
+    yield from _table(("", "used as", "delivers", "the same job twice", "does besides"), reversed(list(words)))
     for name, line in near.items():
         if "missing" in line:
             yield f"\n{name} is missing: {line['missing']}"

@@ -10,8 +10,8 @@ copyright = "The redset authors"
 version = release = redset.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-# What docs/benchmarks.md includes.
-exclude_patterns = ["benchmarks/*.md"]
+# What docs/benchmarks.md and docs/chaos.md include.
+exclude_patterns = ["benchmarks/*.md", "chaos/*.md"]
 html_theme = "furo"
 html_title = "redset"
 html_show_copyright = False

@@ -6,6 +6,7 @@ import importlib
 import random
 import socket
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -71,6 +72,8 @@ class Proxy:
     def __init__(self, server: Server, repeats: int, chance: Chance | None = None) -> None:
         self._server = server
         self._chance = chance
+        #: For up to how many seconds each call is held before it goes on.
+        self.delay = 0.0
         self._repeats = repeats
         self._planned: deque[Planned] = deque()
         #: Calls that are late, each with how many others may still overtake it.
@@ -111,6 +114,19 @@ class Proxy:
         """How many calls were disturbed."""
         return self.met.total() - self.met[Fault.NONE]
 
+    def leave_to(self, chance: Chance | None) -> None:
+        """What decides from now on; None: nothing is disturbed any more, but by plan."""
+        with self._lock:
+            self._chance = chance
+
+    def cut(self) -> int:
+        """Cuts all connections, whatever is under way on them; returns how many there were."""
+        cut = [each for each in list(self._open) if each is not self._listener]
+        for each in cut:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        return len(cut)
+
     def stop(self) -> None:
         for each in list(self._open):
             hang_up(each)
@@ -135,6 +151,8 @@ class Proxy:
 
     def _pass_on(self, command: bytes, client: socket.socket, server: socket.socket, replies: Iterator[bytes]) -> bool:
         """Whether the connection goes on."""
+        if self.delay:
+            time.sleep(random.uniform(0, self.delay))
         planned = self._what_becomes_of(command)
         fault = planned.fault
         if fault in {Fault.LOST_COMMAND, Fault.LATE}:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from clients import client_of_cluster, client_of_master
 from redset import testing
 from redset.testing import PATIENCE, temporary_directory, wait_until
 
@@ -27,6 +28,7 @@ __all__ = (
     "Fake",
     "FakeClock",
     "Place",
+    "Sentinel",
     "Server",
     "Unavailable",
     "free_port",
@@ -183,9 +185,7 @@ class Cluster:
         return f"redis://127.0.0.1:{self.nodes[0].port}"
 
     def client(self, library: str = "redis", *, awaited: bool = False, **options: Any) -> Any:
-        module = client_module(library, awaited=awaited)
-        made_by = getattr(module, "ValkeyCluster", None) or module.RedisCluster
-        client = made_by(host="127.0.0.1", port=self.nodes[0].port, **options)
+        client = client_of_cluster(self.nodes[0].port, library, awaited=awaited, **options)
         if not awaited:
             client.command_flags.update(dict.fromkeys(self.TO_ALL, client.PRIMARIES))
         return client
@@ -197,6 +197,59 @@ class Cluster:
     def stop(self) -> None:
         for node in self.nodes:
             node.stop()
+
+    def slot_of(self, key: str) -> int:
+        return int(self.nodes[0].asked(f"CLUSTER KEYSLOT {key}").removeprefix(":"))
+
+    def owner(self, slot: int) -> int:
+        """Which of the nodes has the slot, as it says itself."""
+        return next(number for number, node in enumerate(self.nodes) if slot in self._slots(node))
+
+    @contextlib.contextmanager
+    def moving(self, slot: int, target: int) -> Iterator[None]:
+        """Moves a slot to a node, as it is done by hand: key by key, and all that is left after the block."""
+        source = self.owner(slot)
+        self.tell(target, f"CLUSTER SETSLOT {slot} IMPORTING {self._id(source)}")
+        self.tell(source, f"CLUSTER SETSLOT {slot} MIGRATING {self._id(target)}")
+        yield
+        self.move_keys(slot, source, target)
+        # First who gets it: the other way round both would send a client to the other one for a moment.
+        for node in (target, source, *({0, 1, 2} - {source, target})):
+            self.tell(node, f"CLUSTER SETSLOT {slot} NODE {self._id(target)}")
+
+    def move_slot(self, slot: int, target: int, *, at_once: bool = False) -> None:
+        """Moves a slot to a node, key by key, or all at once as Valkey 9 can; returns when it is there."""
+        if not at_once:
+            with self.moving(slot, target):
+                pass
+            return
+        source = self.owner(slot)
+        self.tell(source, f"CLUSTER MIGRATESLOTS SLOTSRANGE {slot} {slot} NODE {self._id(target)}")
+        wait_until(lambda: all(slot in self._slots(node, of=target) for node in self.nodes))
+
+    def move_keys(self, slot: int, source: int, target: int, at_most: int | None = None) -> None:
+        """Moves the keys of a slot that is on its way, one by one: all of them, or so many."""
+        with contextlib.closing(self.nodes[source].client()) as client:
+            while keys := client.execute_command("CLUSTER GETKEYSINSLOT", slot, 1000):
+                for key in keys[:at_most]:
+                    client.migrate("127.0.0.1", self.nodes[target].port, [key], 0, 5000)
+                if at_most is not None:
+                    return
+
+    def tell(self, node: int, command: str) -> None:
+        reply = self.nodes[node].asked(command)
+        assert reply == "+OK", reply
+
+    def _id(self, node: int) -> str:
+        with contextlib.closing(self.nodes[node].client(decode_responses=True)) as client:
+            return str(client.execute_command("CLUSTER MYID"))
+
+    def _slots(self, asked: Server, of: int | None = None) -> set[int]:
+        """The slots that a node has, or that it takes for those of another one."""
+        port = asked.port if of is None else self.nodes[of].port
+        with contextlib.closing(asked.client()) as client:
+            ranges = client.execute_command("CLUSTER SLOTS")
+        return {slot for first, last, node, *_ in ranges if node[1] == port for slot in range(first, last + 1)}
 
     def _join(self) -> None:
         for epoch, node in enumerate(self.nodes, 1):
@@ -216,6 +269,180 @@ class Cluster:
         return bool(
             said["cluster_state"] == "ok" and said["cluster_slots_ok"] == "16384" and said["cluster_size"] == "3"
         )
+
+
+class Sentinel:
+    """A server, a replica of it, and sentinels that make the replica the master when the server fails.
+
+    :param sentinels: how many watch them; all must agree that the master is down.
+    :param down_after: after how many seconds without an answer it is.
+    """
+
+    #: What sentinels call the master.
+    NAME = "main"
+
+    def __init__(
+        self, program: str = "valkey-9.1", *, sentinels: int = 1, down_after: float = 0.5, **settings: Any
+    ) -> None:
+        self.servers: list[Server] = []
+        self.sentinels: list[_Watcher] = []
+        try:
+            for _ in range(2):
+                self.servers.append(Server(program, port=free_port(), repl_diskless_sync_delay=0, **settings))
+            self._replicate()
+            for _ in range(sentinels):
+                self.sentinels.append(_Watcher(program, self.servers[0], sentinels, down_after))
+            self.settle()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def url(self) -> str:
+        """Of who is the master now; what stays with it does not notice a failover."""
+        return f"redis://127.0.0.1:{self.master.port}"
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Of the sentinels."""
+        return [("127.0.0.1", watcher.port) for watcher in self.sentinels]
+
+    @property
+    def master(self) -> Server:
+        """Who is the master, as the first of the sentinels says."""
+        port = self.sentinels[0].port_of_master()
+        return next(server for server in self.servers if server.port == port)
+
+    @property
+    def replica(self) -> Server:
+        """Who is not."""
+        master = self.master
+        return next(server for server in self.servers if server is not master)
+
+    def client(self, library: str = "redis", *, awaited: bool = False, **options: Any) -> Any:
+        return client_of_master(self.addresses, self.NAME, library, awaited=awaited, **options)
+
+    def empty(self) -> None:
+        self.master.empty()
+
+    def stop(self) -> None:
+        for server in (*self.sentinels, *self.servers):
+            server.kill()
+
+    def command_failover(self) -> None:
+        """Has the sentinels change the two, with both alive; returns when all is well again."""
+        old = self.master
+        # Refused while the last one is not quite over.
+        wait_until(lambda: self.sentinels[0].asked(f"SENTINEL FAILOVER {self.NAME}") == "+OK")
+        self._await_change(old)
+        self.settle()
+
+    @contextlib.contextmanager
+    def failover(self, number: signal.Signals = signal.SIGKILL) -> Iterator[None]:
+        """Kills the master, or stops it; while the block runs there is a new one, and the old one is away.
+
+        Back from a stop, the old one goes on as a master until the sentinels tell it otherwise, as it would.
+        """
+        old = self.master
+        if number == signal.SIGKILL:
+            old.kill()
+        else:
+            old.pause()
+        try:
+            self._await_change(old)
+            yield
+        finally:
+            if number == signal.SIGKILL:
+                old.start()
+                self._replicate()
+            else:
+                old.resume()
+        self.settle()
+
+    def settle(self) -> None:
+        """Returns when the replica has all that the master has, and the sentinels would make it the master."""
+        wait_until(lambda: self._is_replicated() and all(watcher.knows(self.replica) for watcher in self.sentinels))
+
+    def _await_change(self, old: Server) -> None:
+        wait_until(
+            lambda: (
+                all(watcher.port_of_master() not in (None, old.port) for watcher in self.sentinels)
+                and role(self.master) == "master"
+            )
+        )
+
+    def _replicate(self) -> None:
+        master = self.master if self.sentinels else self.servers[0]
+        replica = next(server for server in self.servers if server is not master)
+        assert replica.asked(f"REPLICAOF 127.0.0.1 {master.port}") == "+OK"
+        wait_until(lambda: replicates(replica, master))
+
+    def _is_replicated(self) -> bool:
+        master = self.master
+        return role(master) == "master" and replicates(self.replica, master)
+
+
+class _Watcher(testing.Server):
+    """A sentinel, with less patience than those out there have, and no doubts when it is given no time to run."""
+
+    TIMES = (
+        "INFO-PERIOD 200 PING-PERIOD 200 ASK-PERIOD 100 PUBLISH-PERIOD 250 TILT-TRIGGER 3600000 ELECTION-TIMEOUT 2000"
+    )
+
+    def __init__(self, program: str, master: Server, sentinels: int, down_after: float) -> None:
+        self.port = free_port()
+        self._first_master, self._all, self._down_after = master, sentinels, down_after
+        super().__init__(PROGRAMS[program].find())
+
+    def start(self) -> None:
+        settings = self.directory / "sentinel.conf"
+        if not settings.exists():
+            name = Sentinel.NAME
+            settings.write_text(
+                f"port {self.port}\nbind 127.0.0.1\nunixsocket {self.socket_path}\ndir {self.directory}\n"
+                f"sentinel monitor {name} 127.0.0.1 {self._first_master.port} {self._all}\n"
+                f"sentinel down-after-milliseconds {name} {self._down_after * 1000:.0f}\n"
+                f"sentinel failover-timeout {name} 2000\n"
+            )
+        super().start()
+        assert self.asked(f"SENTINEL DEBUG {self.TIMES}") == "+OK"
+
+    def port_of_master(self) -> int | None:
+        with contextlib.closing(client_module("redis", awaited=False).from_url(self.url)) as client:
+            address = client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", Sentinel.NAME)
+        return int(address[1]) if address else None
+
+    def knows(self, replica: Server) -> bool:
+        """Whether it knows all the others, and this replica as one that can be the master."""
+        with contextlib.closing(
+            client_module("redis", awaited=False).from_url(self.url, decode_responses=True)
+        ) as client:
+            replicas, master = client.sentinel_slaves(Sentinel.NAME), client.sentinel_master(Sentinel.NAME)
+        usable = [
+            int(found["port"])
+            for found in replicas
+            if found["flags"] == found["role-reported"] == "slave" and found["master-link-status"] == "ok"
+        ]
+        return usable == [replica.port] and int(master["num-other-sentinels"]) == self._all - 1
+
+    def _command(self) -> Iterator[str]:
+        yield from (str(self._program), str(self.directory / "sentinel.conf"), "--sentinel")
+
+
+def role(server: Server) -> str:
+    """``master``, ``slave``, or nothing from who does not answer."""
+    return _replication(server).get("role", "")
+
+
+def replicates(server: Server, master: Server) -> bool:
+    """Whether it is a replica of this master, and has all."""
+    said = _replication(server)
+    return said.get("master_port") == str(master.port) and said.get("master_link_status") == "up"
+
+
+def _replication(server: Server) -> dict[str, str]:
+    lines = server.asked("INFO replication").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
 class FakeClock:

@@ -95,6 +95,51 @@ def test_what_is_added_again_while_it_is_in_hand_comes_again(abc: SortedSet[str]
     assert seen == ["a", "a", "b", "c"], "its score is the lowest again, and its ack came with the next hand-out"
 
 
+@pytest.fixture
+def forty(jobs: SortedSet[str]) -> Any:
+    """A set of "00" to "39", in this order: enough for batches of which not every item is looked up."""
+    jobs.update((f"{number:02}" for number in range(40)), score=int)
+    return jobs
+
+
+@pytest.mark.conformance
+def test_what_is_added_again_comes_again_in_a_large_batch(forty: SortedSet[str], raw: Any) -> None:
+    seen = []
+    for reservation in forty.consume(batch=20, wait=0):
+        seen.append(reservation.item)
+        if len(seen) == 5:
+            forty.add("03", score=-1)
+
+    assert seen[:21] == [f"{number:02}" for number in range(20)] + ["03"]
+    assert len(seen) == 41
+    assert RawSet(raw, "jobs").is_empty()
+
+
+@pytest.mark.conformance
+def test_attempts_count_on_in_a_large_batch(forty: SortedSet[str], raw: Any) -> None:
+    seen = []
+    for reservation in forty.consume(batch=20, wait=0):
+        seen.append((reservation.item, reservation.attempt))
+        if seen[-1] == ("03", 1):
+            reservation.nack(delay=0)
+
+    assert seen[20] == ("03", 2)
+    assert sorted(seen) == sorted([(f"{number:02}", 1) for number in range(40)] + [("03", 2)])
+    assert RawSet(raw, "jobs").is_empty()
+
+
+@pytest.mark.conformance
+def test_what_somebody_holds_is_left_out_of_a_large_batch(forty: SortedSet[str]) -> None:
+    held = forty.reserve_many(15)
+    forty.add("03", score=-1)
+
+    seen = items_of(forty.consume(batch=20, wait=0))
+
+    assert seen == [f"{number:02}" for number in range(15, 40)]
+    assert forty.ack(held) == []
+    assert items_of(forty.consume(batch=20, wait=0)) == ["03"]
+
+
 def test_what_falls_due_is_consumed_from_a_scheduled_set(face: Any) -> None:
     jobs = face.ScheduledSet("jobs")
     jobs.add("later", score=2**40)

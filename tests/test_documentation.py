@@ -3,8 +3,6 @@
 import doctest
 import importlib
 import pkgutil
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import pytest
 import redset
 from pages import FLAGS, Block, Page, blocks
 from redset.exceptions import NoServerError
-from servers import PROGRAMS, Cluster, Place, Server, free_port, wait_until
+from servers import Cluster, Place, Sentinel, Server
 
 ROOT = Path(__file__).parents[1]
 PAGES = [page.relative_to(ROOT) for page in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])]
@@ -59,24 +57,11 @@ def nodes() -> Iterator[list[tuple[str, int]]]:
 
 
 @pytest.fixture
-def sentinels(tmp_path: Path) -> Iterator[list[tuple[str, int]]]:
-    """The addresses of the sentinels, one of them, of a server that they call main."""
-    server = Server(port=free_port())
-    port = free_port()
-    settings = tmp_path / "sentinel.conf"
-    settings.write_text(f"port {port}\nsentinel monitor main 127.0.0.1 {server.port} 1\n")
-    with subprocess.Popen(
-        [PROGRAMS[server.program].find(), settings, "--sentinel"], stdout=subprocess.DEVNULL
-    ) as sentinel:
-        wait_until(lambda: _listens(port))
-        yield [("127.0.0.1", port)]
-        sentinel.kill()
-    server.stop()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as connection:
-        return connection.connect_ex(("127.0.0.1", port)) == 0
+def sentinels() -> Iterator[list[tuple[str, int]]]:
+    """The addresses of the sentinels, one of them, of a server that they call main, and its replica."""
+    servers = Sentinel()
+    yield servers.addresses
+    servers.stop()
 
 
 @pytest.mark.parametrize("name", ["redset", *MODULES])

@@ -209,6 +209,37 @@ class TestACallWhoseReplyIsLost:
         assert state.scores("leased") == {b"first": pytest.approx(reservation.deadline, abs=0.001)}
         reservation.ack()
 
+    @pytest.mark.parametrize(
+        "options", [{}, {"serializer": json, "key": lambda row: row["id"]}], ids=["plain", "keyed"]
+    )
+    def test_reserve_returns_no_lease_that_is_over_by_then(
+        self, stubborn: Face, proxy: Proxy, raw: Any, options: dict[str, Any]
+    ) -> None:
+        """On a keyed set somebody else may be done with the item, and its value is gone."""
+        jobs, other = stubborn.SortedSet("jobs", **options), SortedSet(raw, "jobs", **options)
+        first, second = [{"id": "first"}, {"id": "second"}] if options else ["first", "second"]
+        other.add(first, 1), other.add(second, 2)
+
+        def be_done_with_it() -> None:
+            expire(raw, b"first")
+            time.sleep(0.1)
+            assert other.pop() == first
+
+        proxy.plan(Fault.LOST_REPLY, meanwhile=be_done_with_it)
+
+        assert jobs.reserve(lease=0.05).item == second
+
+    def test_a_lease_that_is_over_by_then_is_no_attempt(
+        self, jobs: Any, proxy: Proxy, raw: Any, other: Any, state: RawSet
+    ) -> None:
+        other.add("item", 1)
+        proxy.plan(Fault.LOST_REPLY, Fault.LOST_REPLY, meanwhile=lambda: time.sleep(0.1))
+
+        reservation = jobs.reserve(lease=0.05)
+
+        assert (reservation.item, reservation.attempt) == ("item", 1)
+        assert state.fields("deliveries") == {b"item": b"%d 1 1" % reservation.token}
+
     def test_a_reply_may_be_lost_again_and_again(self, jobs: Any, proxy: Proxy, other: Any, state: RawSet) -> None:
         other.add("first", 1), other.add("second", 2)
         proxy.plan(Fault.LOST_REPLY, Fault.CUT_REPLY, Fault.LOST_REPLY)

@@ -22,7 +22,6 @@ from redset.core.base import BaseDeadLetters, BaseSet, T
 from redset.core.consuming import BaseConsumption, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import AsyncDriver
-from redset.core.endings import Endings
 from redset.core.expiring import BaseExpiring, Newcomers
 from redset.core.items import Key
 from redset.core.operations import CHUNK
@@ -78,10 +77,7 @@ async def _in_chunks(iterable: AsyncIterable[T], update: Update[T] | Newcomers[T
 
 @_told_by(reservations.Reservation)
 class Reservation(BaseReservation[T]):
-    def __init__(self, driver: AsyncDriver, endings: Endings[T], *known: Any) -> None:
-        super().__init__(*known)
-        self._driver = driver
-        self._endings = endings
+    _driver: AsyncDriver
 
     async def ack(self) -> None:
         self._endings.check(await self._driver.perform(self._endings.ack_one(self)))
@@ -472,7 +468,8 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
         return reservation
 
     async def _next_one(self) -> Reservation[T] | None:
-        return await self._driver.follow(self._next())
+        at_hand = self._at_hand()
+        return await self._driver.follow(self._next()) if at_hand is None else at_hand
 
     async def __aenter__(self) -> "Consumption[T]":
         return self

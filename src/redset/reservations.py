@@ -40,34 +40,49 @@ class BaseReservation(Generic[T]):
 
     def __init__(
         self,
-        set_name: str,
+        driver: Any,
+        endings: "Endings[T]",
         item: T,
         stored: bytes,
-        score: float,
-        attempt: int,
-        token: int,
+        delivery: bytes,
         deadline: float,
         lease: float,
         ends_at: float,
     ) -> None:
+        self._driver = driver
+        self._endings = endings
         #: The item.
         self.item = item
-        #: Its score, with which it comes back if it does.
-        self.score = score
-        #: How often it was delivered, this time included.
-        self.attempt = attempt
-        #: The fencing token: greater than that of any reservation of this set made before.
-        self.token = token
         #: When the lease ends, in seconds since the epoch by the server's clock.
         self.deadline = deadline
-        self._set_name = set_name
         self._stored = stored
+        #: "token attempt score", by which the server knows that a lease is still this one.
+        self._delivery = delivery
         self._lease = lease
         #: When the lease ends at the earliest, by this process's monotonic clock.
         self._ends_at = ends_at
 
+    @property
+    def token(self) -> int:
+        """The fencing token: greater than that of any reservation of this set made before."""
+        return int(self._delivery.split()[0])
+
+    @property
+    def attempt(self) -> int:
+        """How often it was delivered, this time included."""
+        return int(self._delivery.split()[1])
+
+    @property
+    def score(self) -> float:
+        """Its score, with which it comes back if it does."""
+        return float(self._delivery.split()[2])
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} item={self.item!r} attempt={self.attempt} token={self.token}>"
+
+    @property
+    def _set_name(self) -> str:
+        return self._endings.set_name
 
     @property
     def lost(self) -> Lost:
@@ -107,10 +122,7 @@ class Reservation(BaseReservation[T]):
     else has the item by then.
     """
 
-    def __init__(self, driver: "Driver", endings: "Endings[T]", *known: Any) -> None:
-        super().__init__(*known)
-        self._driver = driver
-        self._endings = endings
+    _driver: "Driver"
 
     def ack(self) -> None:
         """The item is done. If it was added again meanwhile, it waits again, as if new."""

@@ -922,7 +922,8 @@ class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
         return reservation
 
     def _next_one(self) -> Reservation[T] | None:
-        return self._driver.follow(self._next())
+        at_hand = self._at_hand()
+        return self._driver.follow(self._next()) if at_hand is None else at_hand
 
     def __enter__(self) -> "Consumption[T]":
         return self

@@ -173,6 +173,10 @@ class History:
         """The calls on one set, of these methods."""
         return (call for call in self.calls if call.set == set and (not names or call.name in names))
 
+    def of_names(self, *names: str) -> Iterator[Call]:
+        """The calls of these methods, on any set."""
+        return (call for call in self.calls if call.name in names)
+
     def _take_in(self, event: dict[str, Any], calls: dict[int, Call]) -> None:
         process, kind = event.pop("process"), event.pop("event")
         if kind == "fault":
@@ -180,7 +184,8 @@ class History:
         elif kind == "left":
             self.left.append(Left(**event))
         elif kind == "invoke":
-            calls[event.pop("call")] = Call(process=process, invoked=event.pop("at"), **event)
+            number = event.pop("call")
+            calls[number] = Call(process=process, invoked=event.pop("at"), **event)
         else:
             call = calls[event["call"]]
             call.completed, call.outcome = event["at"], event["outcome"]

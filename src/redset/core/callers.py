@@ -94,7 +94,7 @@ class Callers:
 def _pop(callers: deque[Caller]) -> Caller | None:
     """The last one, if any; another thread may take it first."""
     try:
-        return callers.pop()
+        return callers.pop() if callers else None
     except IndexError:
         return None
 

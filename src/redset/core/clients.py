@@ -15,6 +15,7 @@ __all__ = (
     "explained",
     "longest_block",
     "script_is_unknown",
+    "slot_is_moving",
     "timed_out",
 )
 
@@ -25,6 +26,14 @@ AS_STORED: dict[str, Any] = {"NEVER_DECODE": True}
 def script_is_unknown(error: Exception) -> bool:
     """Whether the server does not have the script yet, or not any more."""
     return type(error).__name__ == "NoScriptError" or str(error).startswith("NOSCRIPT")
+
+
+def slot_is_moving(error: Exception) -> bool:
+    """Whether no node of a cluster has all keys of a call just now, so that nobody has executed it.
+
+    Clients try again for half a second at most, and then say that, or that they were sent on too often.
+    """
+    return "TTL exhausted" in str(error) or str(error).startswith("TRYAGAIN") or type(error).__name__ == "TryAgainError"
 
 
 def timed_out(error: Exception) -> bool:

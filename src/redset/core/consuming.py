@@ -65,13 +65,19 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._oldest_ack = 0.0
         self._closed = False
 
-    def _next(self) -> Plan[Res | None]:
-        """The next reservation, or None when the loop is to end. Asking for it acks the one before."""
+    def _at_hand(self) -> Res | None:
+        """The next reservation where that takes no call. Asking for it acks the one before."""
         self._finish_current()
+        if self._ready and not (self._closed or self._ack_is_late() or self._should_stop()):
+            self._current = self._next_ready()
+        return self._current
+
+    def _next(self) -> Plan[Res | None]:
+        """The next reservation where none is at hand, or None when the loop is to end."""
         patience = Patience(self._wait)
         try:
             while not self._closed and not self._should_stop():
-                if self._ready and self._to_ack and time.monotonic() - self._oldest_ack > OLDEST_ACK:
+                if self._ready and self._ack_is_late():
                     yield from self._ack_alone()
                 if (reservation := self._next_ready()) is not None:
                     self._current = reservation
@@ -89,6 +95,9 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             raise
         yield from self._close()
         return None
+
+    def _ack_is_late(self) -> bool:
+        return bool(self._to_ack) and time.monotonic() - self._oldest_ack > OLDEST_ACK
 
     def _finish_current(self) -> None:
         """Whoever asks for the next one is done with this one, unless it was ended in another way."""
@@ -138,11 +147,11 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._closed = True
         current, self._current = self._current, None
         acked = self._to_ack
-        ends = [End("ack", one._stored, one.token) for one in acked]
-        ends += [End("again", one._stored, one.token) for one in self._ready]
+        ends = [End("ack", one._stored, one._delivery) for one in acked]
+        ends += [End("again", one._stored, one._delivery) for one in self._ready]
         if current is not None and not current._ended:
             # A `break` and an exception look alike here, and an item that breaks its consumers must not loop for ever.
-            ends.append(End("nack", current._stored, current.token, 0.0, "its consumer left the loop"))
+            ends.append(End("nack", current._stored, current._delivery, 0.0, "its consumer left the loop"))
             current._ended = True
         self._to_ack, self._ready = [], deque()
         for start in range(0, len(ends), CHUNK):

@@ -12,7 +12,14 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Itera
 from typing import Any, TypeAlias, TypeVar
 
 from redset.core.callers import Caller, Callers, Turns
-from redset.core.clients import AS_STORED, drop_idle_connections, explained, script_is_unknown, timed_out
+from redset.core.clients import (
+    AS_STORED,
+    drop_idle_connections,
+    explained,
+    script_is_unknown,
+    slot_is_moving,
+    timed_out,
+)
 from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
 from redset.core.scripts import Script
 from redset.core.sharing import Call, Gathering, Joint, Line
@@ -34,6 +41,10 @@ Settle: TypeAlias = Callable[..., Operation[Any]]
 
 #: How long, in seconds, a task that was cancelled stays to put back what its call was handed.
 SETTLING = 1.0
+#: How long, in seconds, a call waits for the keys of a set that move from one node of a cluster to another.
+MOVING = 10.0
+#: How often, in seconds, it looks whether they are there.
+MOVING_CHECK = 0.05
 #: How often, in seconds, whoever stands in line looks whether it should stop.
 STOP_CHECK = 0.2
 
@@ -401,7 +412,7 @@ NO_NUMBERS = ("0", "0")
 
 
 def _numbers(caller: Caller) -> tuple[str, str]:
-    return f"{caller.number:016}", f"{caller.seen:016}"
+    return str(caller.number).zfill(16), str(caller.seen).zfill(16)
 
 
 def _request(operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequence[str] = ()) -> Request:
@@ -413,22 +424,36 @@ def _request(operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequ
 
 
 def _exchange(operation: Operation[Any], request: Request, name: str) -> Talk[Any]:
-    """Sends a request, and once more with the whole script where the server does not know it; returns the reply.
-
-    Not SCRIPT LOAD and the digest again: the server can lose the script in between.
-    """
+    """Sends a request, and again where that helps; returns the reply."""
     try:
         try:
             return (yield request)
         except Exception as error:
-            if not isinstance(operation.verb, Script) or not isinstance(request, tuple) or not script_is_unknown(error):
-                raise
-            return (yield ("EVAL", operation.verb.body, *request[2:]))
+            return (yield from _send_again(operation, request, error))
     except Exception as error:
         meaning = explained(error, name, operation.keys)
         if meaning is None:
             raise
         raise meaning from error
+
+
+def _send_again(operation: Operation[Any], request: Request, error: Exception) -> Talk[Any]:
+    """Sends the whole script where the server does not know it; and waits until the slot that it is for has moved.
+
+    Not SCRIPT LOAD and the digest again: the server can lose the script in between.
+    """
+    ends_at = time.monotonic() + MOVING
+    while True:
+        if slot_is_moving(error) and time.monotonic() < ends_at:
+            yield Sleep(MOVING_CHECK)
+        elif isinstance(operation.verb, Script) and isinstance(request, tuple) and script_is_unknown(error):
+            request = ("EVAL", operation.verb.body, *request[2:])
+        else:
+            raise error
+        try:
+            return (yield request)
+        except Exception as raised:
+            error = raised
 
 
 def _talk_through(plan: Plan[R], name: str, callers: Callers) -> Talk[R]:
@@ -510,12 +535,14 @@ def _put_back(caller: Caller, settle: Settle, name: str) -> Talk[None]:
 
 
 def _step_aside(step: Sleep | Listen | Elsewhere) -> Talk[Any]:
-    """Waits, or has somebody else do something. A socket that times out while it listens heard nothing, no error."""
+    """Waits, or has somebody else do something. A socket that times out while it listens heard nothing, no error; nor
+    did one that cannot listen as the list moves to another node.
+    """
     if isinstance(step, Elsewhere):
         return (yield step)
     try:
         yield step
     except Exception as error:
-        if not timed_out(error):
+        if not (timed_out(error) or slot_is_moving(error)):
             raise
     return None

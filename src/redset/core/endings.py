@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition, seconds
 from redset.core.items import written_reason, written_score
-from redset.core.operations import CHUNK, Operation, Plan, Rows, Unanswered, positions, then
+from redset.core.operations import CHUNK, Operation, Plan, Rows, Unanswered, positions
 from redset.core.scripts import Script
 from redset.exceptions import LeaseLost
 from redset.reservations import BaseReservation
@@ -15,6 +15,7 @@ from redset.reservations import BaseReservation
 __all__ = ("Batch", "End", "Endings")
 
 T = TypeVar("T")
+R = TypeVar("R")
 Res = TypeVar("Res", bound=BaseReservation[Any])
 
 log = logging.getLogger("redset")
@@ -44,10 +45,13 @@ class Ends(Rows):
     __slots__ = ()
 
     def kind(self, operation: Operation[Any]) -> Hashable:
-        return super().kind(operation), operation.args[1] == "extend"
+        return super().kind(operation), operation.args[4] == "extend"
 
 
-ENDS = Ends(1, 5, _share_answer)
+#: Options and `each`, then rows of item, delivery, verb, seconds, text.
+ENDS = Ends(2, 5, _share_answer)
+#: Options and `ack`, then rows of item, delivery.
+ACKS = Rows(2, 2, _share_answer)
 
 
 class End(NamedTuple):
@@ -55,7 +59,7 @@ class End(NamedTuple):
 
     verb: str
     stored: bytes
-    token: int
+    delivery: bytes
     #: nack, again: until it may be tried again; extend: the new lease.
     seconds: float = 0.0
     #: nack, bury: why; again: the new score, if any.
@@ -63,9 +67,9 @@ class End(NamedTuple):
     #: Whether the delay was drawn: it is another one the next time the same is asked for.
     drawn: bool = False
 
-    def asked_for(self) -> tuple[str, int, float | None, str]:
+    def asked_for(self) -> tuple[str, bytes, float | None, str]:
         """What the user asked for, as far as it is the same when it is asked for again."""
-        return self.verb, self.token, None if self.drawn else self.seconds, self.text
+        return self.verb, self.delivery, None if self.drawn else self.seconds, self.text
 
 
 class Batch(Unanswered):
@@ -108,6 +112,10 @@ class Endings(Generic[T]):
         if definition.extended:
             self._keys += (keys.values, keys.done)
 
+    @property
+    def set_name(self) -> str:
+        return self._set.name
+
     def ack(self, reservations: Iterable[Res]) -> Plan[list[Res]]:
         return self._end(reservations, _ack)
 
@@ -115,16 +123,17 @@ class Endings(Generic[T]):
         """The same for a single reservation, in a single operation."""
         batch = self._begin([one], _ack)
 
-        def read(answer: Answer) -> Sequence[Res]:
+        def read(reply: bytes) -> Sequence[Res]:
+            lost = self._answer(reply).lost
             one._ended = True
             if one._batch is batch:
                 one._batch = None
-            if not answer.lost:
+            if not lost:
                 return []
             one.lost.set()
             return [one]
 
-        return then(self.ends(batch.ends, batch), read)
+        return self._operation(batch.ends, read, batch)
 
     def nack(self, reservations: Iterable[Res], delay: float | None, reason: str) -> Plan[list[Res]]:
         fixed = None if delay is None else seconds(delay, "a delay")
@@ -132,7 +141,7 @@ class Endings(Generic[T]):
 
         def nack(one: Res) -> End:
             after = seconds(self._set.backoff(one.attempt), "what backoff returns") if fixed is None else fixed
-            return End("nack", one._stored, one.token, after, reason, drawn=fixed is None)
+            return End("nack", one._stored, one._delivery, after, reason, drawn=fixed is None)
 
         return self._end(reservations, nack)
 
@@ -141,17 +150,17 @@ class Endings(Generic[T]):
 
         def again(one: Res) -> End:
             new_score = "" if score is None else written_score(score, one.item)
-            return End("again", one._stored, one.token, after, new_score)
+            return End("again", one._stored, one._delivery, after, new_score)
 
         return self._end(reservations, again)
 
     def extend(self, reservations: Iterable[Res], lease: float) -> Plan[list[Res]]:
         lease = seconds(lease, "a lease", positive=True)
-        return self._end(reservations, lambda one: End("extend", one._stored, one.token, lease))
+        return self._end(reservations, lambda one: End("extend", one._stored, one._delivery, lease))
 
     def bury(self, reservations: Iterable[Res], reason: str) -> Plan[list[Res]]:
         _check_reason(reason)
-        return self._end(reservations, lambda one: End("bury", one._stored, one.token, 0.0, reason))
+        return self._end(reservations, lambda one: End("bury", one._stored, one._delivery, 0.0, reason))
 
     def one(self, ending: Plan[list[Res]]) -> Plan[None]:
         """The same for a single reservation: a lease that is lost is an error.
@@ -177,14 +186,11 @@ class Endings(Generic[T]):
             asked_at = time.monotonic()
             answer: Answer = yield self.ends(batch.ends[chunk], batch)
             batch.lost += [batch.done + position for position in answer.lost]
-            too_late = set(answer.lost)
-            for position, (one, end) in enumerate(zip(mine[chunk], batch.ends[chunk], strict=True)):
-                if end.verb != "extend":
+            if batch.extends:
+                _note_extended(mine[chunk], batch.ends[chunk], answer, asked_at)
+            else:
+                for one in mine[chunk]:
                     one._ended = True
-                elif position not in too_late:
-                    one.deadline = answer.now + end.seconds
-                    one._lease = end.seconds
-                    one._ends_at = asked_at + end.seconds
             batch.done += size
         for one in mine:
             if one._batch is batch:
@@ -210,7 +216,7 @@ class Endings(Generic[T]):
         for one in reservations:
             if not isinstance(one, BaseReservation):
                 raise TypeError(f"{one!r} is not a reservation")
-            if one._set_name != self._set.name:
+            if one._endings is not self and one._set_name != self._set.name:
                 raise ValueError(f"{one!r} is of the set {one._set_name!r}, not of {self._set.name!r}")
         ends = [how(one) for one in reservations]
         before = reservations[0]._batch if reservations else None
@@ -218,21 +224,38 @@ class Endings(Generic[T]):
 
     def ends(self, ends: Sequence[End], unanswered: Unanswered | None = None) -> Operation[Answer]:
         """One round trip that ends or extends some leases, each in its own way."""
-        args: list[bytes | str] = [self._options]
+        return self._operation(ends, self._answer, unanswered)
+
+    def _operation(
+        self, ends: Sequence[End], read: Callable[[bytes], R], unanswered: Unanswered | None
+    ) -> Operation[R]:
+        only_acks = all(end.verb == "ack" for end in ends)
+        args: list[bytes | str] = [self._options, "ack" if only_acks else "each"]
         for end in ends:
-            args += (end.verb, end.stored, str(end.token), repr(end.seconds), written_reason(end.text))
+            args += (end.stored, end.delivery)
+            if not only_acks:
+                args += (end.verb, repr(end.seconds), written_reason(end.text))
+        shared = ACKS if only_acks else ENDS
+        return Operation(END, self._keys, args, read, True, None, unanswered, shared)  # noqa: FBT003 # faster
 
-        def read(reply: bytes) -> Answer:
-            died, forgotten, now, *lost = reply.split()
-            if died != b"0" or forgotten != b"0":
-                log_deaths(self._set.name, int(died), int(forgotten))
-            return Answer(float(now), list(map(int, lost)))
-
-        return Operation(END, self._keys, args, read, True, None, unanswered, ENDS)  # noqa: FBT003 # faster
+    def _answer(self, reply: bytes) -> Answer:
+        died, forgotten, now, *lost = reply.split()
+        if died != b"0" or forgotten != b"0":
+            log_deaths(self._set.name, int(died), int(forgotten))
+        return Answer(float(now), list(map(int, lost)))
 
 
 def _ack(one: BaseReservation[Any]) -> End:
-    return End("ack", one._stored, one.token)
+    return End("ack", one._stored, one._delivery)
+
+
+def _note_extended(mine: Sequence[Res], ends: Sequence[End], answer: Answer, asked_at: float) -> None:
+    too_late = set(answer.lost)
+    for position, (one, end) in enumerate(zip(mine, ends, strict=True)):
+        if position not in too_late:
+            one.deadline = answer.now + end.seconds
+            one._lease = end.seconds
+            one._ends_at = asked_at + end.seconds
 
 
 def _check_reason(reason: Any) -> None:

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Container, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -28,6 +28,9 @@ PUT_BACK = Script("putback")
 
 NO_DEATHS = [b"0", b"0"]
 
+#: How many columns a row has: item and score, under a lease item and delivery.
+COLUMNS = 2
+
 #: How long, in seconds, one command listens at most, so that what another program adds is noticed soon.
 LISTEN = 0.2
 #: An idle server ends a blocking command up to so many seconds late; the last ones before a moment are slept instead.
@@ -39,17 +42,16 @@ SHORTEST_LISTEN = 0.01
 class HandOut:
     """What one hand-out gave."""
 
-    __slots__ = ("_words", "asked_at", "columns", "lease", "limit", "rows", "values")
+    __slots__ = ("_words", "asked_at", "lease", "limit", "rows", "values")
 
     def __init__(self, reply: list[Any], items: Items[Any], limit: int, lease: float, asked_at: float) -> None:
-        # more, next, died, forgotten, first, deadline, lost ...; see the head of the script.
+        # more, next, died, forgotten, deadline, lost ...; see the head of the script.
         words = reply.pop()
-        self._words: list[bytes | int] = words if isinstance(words, list) else words.split()
+        self._words: list[bytes] = words if isinstance(words, list) else words.split()
         #: On a keyed set the value of each row's item, or None where there is none.
         self.values = items.values_behind(reply)
-        #: item, score; under a lease item, score, attempt.
+        #: item, score; under a lease item, delivery.
         self.rows: list[bytes] = reply
-        self.columns = 3 if lease else 2
         self.limit = limit
         #: The lease in seconds, 0 for none, and when it was asked for, by this process's monotonic clock.
         self.lease = lease
@@ -58,7 +60,7 @@ class HandOut:
     @property
     def stored(self) -> list[bytes]:
         """The items of the rows, as stored."""
-        return self.rows[:: self.columns]
+        return self.rows[::COLUMNS]
 
     def __bool__(self) -> bool:
         return bool(self.rows)
@@ -71,7 +73,7 @@ class HandOut:
     @property
     def was_all(self) -> bool:
         """Whether that was all there is."""
-        return not self.more and len(self.rows) < self.limit * self.columns
+        return not self.more and len(self.rows) < self.limit * COLUMNS
 
     @property
     def next_due(self) -> float:
@@ -79,30 +81,24 @@ class HandOut:
         return math.inf if self._words[1] == b"-1" else float(self._words[1])
 
     @property
-    def deaths(self) -> list[bytes | int]:
+    def deaths(self) -> list[bytes]:
         """How many dead letters were made, and dropped, on the way."""
         return self._words[2:4]
 
     @property
-    def first_token(self) -> int:
-        """The token of the first row, of which the others count up; 0 where nothing is leased."""
-        return int(self._words[4])
-
-    @property
     def deadline(self) -> float:
         """Until when they are leased, by the server's clock."""
-        return float(self._words[5])
+        return float(self._words[4])
 
     @property
     def lost(self) -> list[int]:
         """Which of the acks that came with it were too late, by their position."""
-        return [int(position) for position in self._words[6:]]
+        return [int(position) for position in self._words[5:]]
 
 
 class Portions(NamedTuple):
     """Hand-outs that go out as one, of all that they want together; what comes is dealt out in their order."""
 
-    columns: int
     #: Whether a list of the rows' values stands behind them.
     valued: bool
 
@@ -116,30 +112,28 @@ class Portions(NamedTuple):
         return str(sum(map(self.size, many))), *many[0][1:]
 
     def deal(self, reply: list[Any], sizes: list[int]) -> list[list[Any]]:
-        words: list[Any] = reply.pop().split()
+        words: list[bytes] = reply.pop().split()
         values = reply.pop() if self.valued else []
-        columns, first, start, dealt = self.columns, int(words[4]), 0, []
+        start, dealt = 0, []
         for size in sizes:
-            end = start + size * columns
+            end = start + size * COLUMNS
             rows = reply[start:end]
             words = words.copy()
             if not rows and reply:
                 # Who waits for more shall look for himself: only then is he waited for, and told when to look again.
                 words[0] = b"1"
-            if first:
-                words[4] = first + start // columns
             if start:
                 # Of deaths nobody is told twice.
                 words[2:4] = NO_DEATHS
             if self.valued:
-                rows.append(values[start // columns : end // columns])
+                rows.append(values[start // COLUMNS : end // COLUMNS])
             rows.append(words)
             dealt.append(rows)
             start = end
         return dealt
 
     def rows(self, reply: list[Any]) -> int:
-        return (len(reply) - 1 - self.valued) // self.columns
+        return (len(reply) - 1 - self.valued) // COLUMNS
 
 
 class HandOuts(Generic[T, Res]):
@@ -173,7 +167,7 @@ class HandOuts(Generic[T, Res]):
             self._all_keys += (keys.values, keys.done)
         limits = f"{definition.max_attempts} {definition.max_dead}"
         self._options = {waits: f"{limits} {int(waits)} {definition.finishing}" for waits in (False, True)}
-        self._portions = (Portions(2, definition.items.keyed), Portions(3, definition.items.keyed))
+        self._portions = Portions(definition.items.keyed)
 
     def pop(self, wait: float | None, *, last: bool = False) -> Plan[T]:
         if items := (yield from self._gather(1, 0.0, wait, last=last)):
@@ -217,23 +211,12 @@ class HandOuts(Generic[T, Res]):
             yield from (self._bury_reserved if got.lease else self._bury_taken)(got, broken)
         return self._reservations(got, items, broken) if got.lease else items
 
-    def _reservations(self, got: HandOut, items: list[T], broken: Container[int]) -> list[Res]:
-        rows, first_token, deadline, ends_at = got.rows, got.first_token, got.deadline, got.asked_at + got.lease
-        loaded = [i for i in range(len(rows) // 3) if i not in broken]
-        return [
-            self._new_reservation(
-                self._set.name,
-                item,
-                rows[3 * i],
-                float(rows[3 * i + 1]),
-                int(rows[3 * i + 2]),
-                first_token + i,
-                deadline,
-                got.lease,
-                ends_at,
-            )
-            for i, item in zip(loaded, items, strict=True)
-        ]
+    def _reservations(self, got: HandOut, items: list[T], broken: Collection[int]) -> list[Res]:
+        stored, deliveries = got.stored, got.rows[1::COLUMNS]
+        if broken:
+            stored, deliveries = _without(stored, broken), _without(deliveries, broken)
+        new, deadline, lease, ends_at = self._new_reservation, got.deadline, got.lease, got.asked_at + got.lease
+        return [new(*row, deadline, lease, ends_at) for row in zip(items, stored, deliveries, strict=True)]
 
     def _bury_taken(self, got: HandOut, broken: dict[int, DeserializationError]) -> Plan[None]:
         letters = [self._letter(got, i, error) for i, error in broken.items()]
@@ -246,8 +229,8 @@ class HandOuts(Generic[T, Res]):
             log.error("%s: cannot be loaded, moved to the dead letters: %r", self._set.name, letters)
 
     def _bury_reserved(self, got: HandOut, broken: dict[int, DeserializationError]) -> Plan[None]:
-        stored = got.stored
-        ends = [End("bury", stored[i], got.first_token + i, 0.0, error.reason) for i, error in broken.items()]
+        stored, deliveries = got.stored, got.rows[1::COLUMNS]
+        ends = [End("bury", stored[i], deliveries[i], 0.0, error.reason) for i, error in broken.items()]
         letters = [(end.stored, end.text) for end in ends]
         try:
             yield self._endings.ends(ends)
@@ -290,7 +273,7 @@ class HandOuts(Generic[T, Res]):
 
     def _letter(self, got: HandOut, position: int, error: DeserializationError) -> tuple[bytes, bytes, bytes, bytes]:
         """item, score, reason and value of what was taken and cannot be loaded."""
-        stored, score = got.rows[2 * position : 2 * position + 2]
+        stored, score = got.rows[COLUMNS * position : COLUMNS * (position + 1)]
         value = got.values[position] if got.values else None
         return stored, score, written_reason(error.reason), value or b""
 
@@ -325,9 +308,9 @@ class HandOuts(Generic[T, Res]):
             self._options[waits],
         ]
         for ack in acks:
-            args += (ack._stored, str(ack.token))
+            args += (ack._stored, ack._delivery)
         read = partial(self._read, limit, lease, time.monotonic())
-        shared = None if acks else self._portions[bool(lease)]
+        shared = None if acks else self._portions
         return Operation(HAND_OUT, self._all_keys, args, read, True, self._settle, None, shared)  # noqa: FBT003 # faster
 
     def _read(self, limit: int, lease: float, asked_at: float, reply: list[Any]) -> HandOut:
@@ -342,6 +325,10 @@ class HandOuts(Generic[T, Res]):
             return self._hand_out(0, 0.0, NONE)
         args = (self._options[False], *(str(position + 1) for position in positions))
         return Operation(PUT_BACK, self._all_keys, args, lambda reply: None, recorded=True)
+
+
+def _without(column: list[bytes], positions: Collection[int]) -> list[bytes]:
+    return [cell for position, cell in enumerate(column) if position not in positions]
 
 
 class Patience:

@@ -81,12 +81,9 @@ class Items(Generic[T]):
 
     def identity(self, item: T | Key) -> bytes:
         """The bytes by which ``item`` is told from others; what the serializer or the key raises passes through."""
-        if type(item) is str and self._dumps_plainly and not self.keyed:
-            self._makes_text = True
-            return item.encode()
         if isinstance(item, Key):
             return item.stored()
-        return self._as_bytes(self._dumps(item), item) if self._key is None else Key(self._key(item)).stored()
+        return self.dump(item) if self._key is None else Key(self._key(item)).stored()
 
     def are_like(self, others: "Items[Any]") -> bool:
         """Whether others are stored in the same way, so that what is stored there can be compared and loaded here."""
@@ -139,6 +136,9 @@ class Items(Generic[T]):
 
     def dump(self, item: T) -> bytes:
         """The bytes that ``item`` serializes to; what the serializer raises passes through."""
+        if type(item) is str and self._dumps_plainly:
+            self._makes_text = True
+            return str.encode(item)  # type: ignore[arg-type] # it is a str
         if isinstance(item, Key):
             raise TypeError(f"{item!r} can be looked up but not added: it has no value")
         return self._as_bytes(self._dumps(item), item)

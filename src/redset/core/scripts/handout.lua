@@ -5,13 +5,13 @@
 -- ARGV: number, seen; how many at most; 'due' for only those whose score has come, or 'any', and 'due last' or 'any last'
 --       for the last of them first; seconds of the lease, 0 to take them for good;
 --       "max_attempts max_dead waits keyed remember digest interval": 0 for without limit, for no, for never;
---       then what to ack before: item, token, item, token, ...
+--       then what to ack before: item, delivery, item, delivery, ...
 -- Returns rows; on keyed sets behind them a list of the value of each, or nil; and behind these
--- "more next died forgotten first deadline lost ...".
+-- "more next died forgotten deadline lost ...".
 --   more: 1 when it stopped early and may find more at once    next: seconds until something falls due, -1: not known
---   died, forgotten: dead letters made and dropped             first, deadline: of the leases; tokens count up from first
+--   died, forgotten: dead letters made and dropped             deadline: of the leases
 --   lost: the positions, from 0, of the acks that came too late
---   rows: item, score; under a lease item, score, attempt
+--   rows: item, score; under a lease item, delivery: what `deliveries` has of it
 local call, waiting, leased, deliveries, parked, dead, letters, token, wake, waiters, values, done = unpack(KEYS)
 local limit, which, lease, options = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), ARGV[6]
 -- include calls
@@ -70,39 +70,38 @@ if simple and redis.call('EXISTS', deliveries, leased, parked, dead, letters, wa
     if rows.err then return wrong_type(waiting, 'zset') end
     if #rows > 0 then
         remove_next(#rows / 2)
-        return hand_over('taken', '0 -1 0 0 0 0', rows)
+        return hand_over('taken', '0 -1 0 0 0', rows)
     end
 end
 
 -- include values
 -- include finished
 
--- Leases `rows` under tokens that count up from the first result, until the second. `known` has the fields of their items in
--- `deliveries`, behind the first `offset`.
+-- Leases the items of `rows` under tokens that count up, and puts their deliveries in the place of their scores. `known` has
+-- the fields of these items in `deliveries`, behind the first `offset`. Returns the deadline.
 local function lease_out(rows, known, offset)
-    local first = math.max(tonumber(last_token or 0) + 1, moment[1] * 1000000 + moment[2])
+    local before = math.max(tonumber(last_token or 0), moment[1] * 1000000 + moment[2] - 1)
     local deadline = string.format('%.6f', time + lease)
-    local leases, entries, leased_rows, count = {}, {}, {}, #rows / 2
+    local leases, count = {}, #rows / 2
     for i = 1, count do
-        local item, score, attempt, field = rows[2 * i - 1], rows[2 * i], '1', known[offset + i]
-        if field then attempt = tostring(string.match(field, '^%S+ (%S+)') + 1) end
+        local item, attempt, field = rows[2 * i - 1], '1', known[offset + i]
+        if field then attempt = string.match(field, '^%S+ (%S+)') + 1 end
         -- The last come first: a sorted set takes them in faster that way while it is small.
         local at = 2 * (count - i) + 1
         leases[at], leases[at + 1] = deadline, item
-        entries[at], entries[at + 1] = item, string.format('%d', first + i - 1) .. ' ' .. attempt .. ' ' .. score
-        at = 3 * i - 2
-        leased_rows[at], leased_rows[at + 1], leased_rows[at + 2] = item, score, attempt
+        rows[2 * i] = string.format('%d', before + i) .. ' ' .. attempt .. ' ' .. rows[2 * i]
     end
     redis.call('ZADD', leased, unpack(leases))
-    redis.call('HSET', deliveries, unpack(entries))
-    redis.call('HSET', token, 'last', string.format('%d', first + count - 1))
+    redis.call('HSET', deliveries, unpack(rows))
+    redis.call('HSET', token, 'last', string.format('%d', before + count))
     if not last_token then redis.call('PERSIST', token) end
-    return leased_rows, string.format('%d', first), deadline
+    return deadline
 end
 
--- What becomes of items that were taken for good, once their rows are removed. Returns what it takes to undo that.
-local function let_go(items, rows, found, memories)
-    redis.call('HDEL', deliveries, unpack(items))
+-- What becomes of items that were taken for good, once their rows are removed; `delivered` when some may have been delivered
+-- before. Returns what it takes to undo that.
+local function let_go(items, rows, found, memories, delivered)
+    if delivered then redis.call('HDEL', deliveries, unpack(items)) end
     if interval then return schedule_next(items, column(rows, 2, 2), found) end
     if done then remember_done(memories) end
     if values then redis.call('HDEL', values, unpack(items)) end
@@ -120,13 +119,21 @@ local function common_case()
     for i = 7, #ARGV, 2 do acks[#acks + 1] = ARGV[i] end
     local known, in_work = {}, redis.call('EXISTS', leased, deliveries) > 0
     if in_work then
-        local asked = {}
-        for i, item in ipairs(acks) do asked[i] = item end
-        for i, item in ipairs(items) do asked[#acks + i] = item end
         local over = redis.pcall('ZRANGE', leased, '-' .. clock, clock, 'BYSCORE', 'LIMIT', '0', '1')
         if over.err or #over > 0 then return nil end
-        local deadlines = redis.call('ZMSCORE', leased, unpack(asked))
-        known = redis.pcall('HMGET', deliveries, unpack(asked))
+        local both = {}
+        for i = 1, #acks do both[i] = acks[i] end
+        for i = 1, #items do both[#acks + i] = items[i] end
+        -- To look for many that are not there takes long where the server keeps few in a list. What is not acked here is not
+        -- leased where there are no more leases than acks, and was never delivered where there are no more deliveries than leases.
+        local held, delivered = #both, #both
+        if #items > 10 then
+            local leases = redis.call('ZCARD', leased)
+            if leases == #acks then held = #acks end
+            if redis.pcall('HLEN', deliveries) == leases then delivered = #acks end
+        end
+        local deadlines = held > 0 and redis.call('ZMSCORE', leased, unpack(both, 1, held)) or {}
+        if delivered > 0 then known = redis.pcall('HMGET', deliveries, unpack(both, 1, delivered)) end
         if known.err then return nil end
         local met = {}
         for i, item in ipairs(acks) do
@@ -134,7 +141,7 @@ local function common_case()
             met[item] = true
         end
         for i = 1, #items do
-            if deadlines[#acks + i] then return nil end
+            if met[items[i]] or deadlines[#acks + i] then return nil end
         end
     elseif #acks > 0 then
         return nil
@@ -156,10 +163,9 @@ local function common_case()
         finish(acks, planned_of(known, #acks))
     end
     if lease > 0 then
-        local leased_rows, first, deadline = lease_out(rows, known, #acks)
-        return hand_over('leased', '0 -1 0 0 ' .. first .. ' ' .. deadline, leased_rows, found)
+        return hand_over('leased', '0 -1 0 0 ' .. lease_out(rows, known, #acks), rows, found)
     end
-    return hand_over('taken', '0 -1 0 0 0 0', rows, found, let_go(items, rows, found, remembered))
+    return hand_over('taken', '0 -1 0 0 0', rows, found, let_go(items, rows, found, remembered, next(known) ~= nil))
 end
 local reply = not (repeated or unseen) and common_case()
 if reply then return reply end
@@ -167,10 +173,19 @@ if reply then return reply end
 local max_attempts, max_dead, waits = string.match(options, '^(%d+) (%d+) (%d)')
 max_attempts, max_dead = tonumber(max_attempts), tonumber(max_dead)
 -- include unpacking
+-- By the time a hand-out is repeated its leases may be over, others may have the items, or be done with them and their values
+-- be gone. Then it has been handed nothing that it can use: that is put back, and it is told to look again.
+local too_late = nil
+if repeated and repeated.kind == 'leased' then
+    local counts, deadline, others = string.match(repeated.head, '^%S+ %S+ (%S+ %S+) (%S+)(.*)$')
+    if tonumber(deadline) <= time then
+        too_late = '1 -1 ' .. counts .. ' 0' .. others
+        repeated, unseen = nil, repeated
+    end
+end
 if repeated then
     local rows, found = unpacked(repeated.packed)
-    if keyed and repeated.kind == 'leased' then found = values_of(column(rows, 3, 1)) end
-    if keyed and interval and repeated.kind == 'taken' then found = values_of(column(rows, 2, 1)) end
+    if keyed and (interval or repeated.kind == 'leased') then found = values_of(column(rows, 2, 1)) end
     if keyed then rows[#rows + 1] = found end
     rows[#rows + 1] = repeated.head
     return rows
@@ -189,12 +204,13 @@ if done then refusal = refusal or wrong_type(done, 'zset') end
 if refusal then return refusal end
 
 if unseen then put_back_unseen() end
+if too_late then return hand_over('taken', too_late, {}, {}) end
 
-local acks, tokens = {}, {}
+local acks, given_out = {}, {}
 for i = 7, #ARGV, 2 do
-    acks[#acks + 1], tokens[#tokens + 1] = ARGV[i], ARGV[i + 1]
+    acks[#acks + 1], given_out[#given_out + 1] = ARGV[i], ARGV[i + 1]
 end
-local lost = end_leases(acks, tokens, function() return 'ack' end)
+local lost = end_leases(acks, given_out, function() return 'ack' end)
 
 local more = bring_back_due(BUDGET) == BUDGET
 
@@ -274,14 +290,13 @@ local function next_due()
     return #moments == 0 and '-1' or string.format('%.6f', math.max(0, math.min(unpack(moments))))
 end
 
-local rows, kind, first, deadline, undo = take_all(), 'taken', '0', '0', nil
+local rows, kind, deadline, undo = take_all(), 'taken', '0', nil
 local items = column(rows, 2, 1)
 local found = values and values_of(items)
 if lease > 0 and #rows > 0 then
-    rows, first, deadline = lease_out(rows, redis.call('HMGET', deliveries, unpack(items)), 0)
-    kind = 'leased'
+    kind, deadline = 'leased', lease_out(rows, redis.call('HMGET', deliveries, unpack(items)), 0)
 elseif #rows > 0 then
-    undo = let_go(items, rows, found, done and memories_of(items))
+    undo = let_go(items, rows, found, done and memories_of(items), true)
 end
 -- What is left behind is somebody else's; whoever is woken for nothing looks again anyway.
 if watched and (#rows > 0 or brought_back) and #next_rows(1) > 0 then wake_one() end
@@ -289,7 +304,7 @@ if watched and (#rows > 0 or brought_back) and #next_rows(1) > 0 then wake_one()
 waits = waits == '1' and #rows == 0
 local next_moment = waits and next_due() or '-1'
 -- Put together piece by piece, which is much faster here than a format.
-local head = (more and '1 ' or '0 ') .. next_moment .. ' ' .. died .. ' ' .. forgotten .. ' ' .. first .. ' ' .. deadline .. lost
+local head = (more and '1 ' or '0 ') .. next_moment .. ' ' .. died .. ' ' .. forgotten .. ' ' .. deadline .. lost
 reply = hand_over(kind, head, rows, found, undo)
 if waits then
     redis.call('DEL', waiters)

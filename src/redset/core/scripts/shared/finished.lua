@@ -33,7 +33,8 @@ local function planned_of(known, count)
     return planned
 end
 
--- Whether a lease is `token`'s and not over. `known` is the item's field in `deliveries`, `deadline` its score in `leased`.
-local function is_held(known, deadline, token)
-    return known and deadline and string.find(known, token .. ' ', 1, true) == 1 and tonumber(deadline) > time
+-- Whether a lease is still the one of this `delivery`, and not over. `known` is the item's field in `deliveries` by now,
+-- `deadline` its score in `leased`.
+local function is_held(known, deadline, delivery)
+    return known == delivery and deadline and tonumber(deadline) > time
 end

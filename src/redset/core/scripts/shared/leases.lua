@@ -92,23 +92,21 @@ local failed = {
     end,
 }
 
--- Ends leases, or extends them. `items` were given under `tokens`; `how(i)` returns verb, seconds and text for each.
+-- Ends leases, or extends them. `given_out` has the delivery of each of `items`; `how(i)` returns its verb, seconds and text.
 -- Returns the positions, from 0, each behind a space, of those whose lease was over; nothing changes for these. What is
 -- put back `late` is taken even so, as long as nobody else has it.
-local function end_leases(items, tokens, how, late)
+local function end_leases(items, given_out, how, late)
     if #items == 0 then return '' end
     local known = redis.call('HMGET', deliveries, unpack(items))
     local deadlines = redis.call('ZMSCORE', leased, unpack(items))
     local live, met, attempts, scores, lost = {}, {}, {}, {}, ''
     for i, item in ipairs(items) do
-        local holder, attempt, score
-        if known[i] then holder, attempt, score = string.match(known[i], '^(%S+) (%S+) (%S+)$') end
         -- A reservation that is named twice can only be ended once.
         local deadline = tonumber(deadlines[i] or 0)
-        if holder == tokens[i] and deadline > (late and 0 or time) and (not met[item] or how(i) == 'extend') then
+        if known[i] == given_out[i] and deadline > (late and 0 or time) and (not met[item] or how(i) == 'extend') then
             met[item] = true
             live[#live + 1] = item
-            attempts[i], scores[i] = attempt, score
+            attempts[i], scores[i] = string.match(known[i], '^%S+ (%S+) (%S+)$')
         else
             lost = lost .. ' ' .. i - 1
         end

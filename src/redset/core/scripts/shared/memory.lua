@@ -7,12 +7,12 @@ if done then
     memories_of = function(items)
         -- A fake server may have no hash: there the items themselves are kept.
         if not digest or not redis.sha1hex then return items end
-        local memories = {}
+        local memories, hash, pack, sub, tonumber = {}, redis.sha1hex, struct.pack, string.sub, tonumber
         for i, item in ipairs(items) do
-            local hex = redis.sha1hex(item)
-            memories[i] = struct.pack('>I4I4I4I4',
-                tonumber(string.sub(hex, 1, 8), 16), tonumber(string.sub(hex, 9, 16), 16),
-                tonumber(string.sub(hex, 17, 24), 16), tonumber(string.sub(hex, 25, 32), 16))
+            local hex = hash(item)
+            -- In as few pieces as there can be: a number holds six bytes, not eight.
+            memories[i] = pack('>I6I6I4',
+                tonumber(sub(hex, 1, 12), 16), tonumber(sub(hex, 13, 24), 16), tonumber(sub(hex, 25, 32), 16))
         end
         return memories
     end

@@ -10,7 +10,7 @@ local function put_back_unseen(positions)
     if unseen.kind == 'done' then return end
     local rows, undo = unpacked(unseen.packed)
     local taken, items, back = unseen.kind == 'taken', {}, {}
-    local all = column(rows, taken and 2 or 3, 1)
+    local all = column(rows, 2, 1)
     for i = 1, positions and #positions or #all do
         back[i] = positions and positions[i] or i
         items[i] = all[back[i]]
@@ -33,9 +33,8 @@ local function put_back_unseen(positions)
             end
         end
     elseif not taken then
-        local first = tonumber(string.match(unseen.head, '^%S+ %S+ %S+ %S+ (%S+)'))
-        local tokens = {}
-        for i = 1, #items do tokens[i] = string.format('%d', first + back[i] - 1) end
-        end_leases(items, tokens, function() return 'again', 0, '' end, true)
+        local given_out = {}
+        for i = 1, #items do given_out[i] = rows[2 * back[i]] end
+        end_leases(items, given_out, function() return 'again', 0, '' end, true)
     end
 end

@@ -1,0 +1,129 @@
+"""``make chaos``: runs everywhere, or somewhere, and says what was done, what went wrong, and what does not hold."""
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from chaos.checkers import RULES, Verdict, Violation, check
+from chaos.history import Call, History
+from chaos.places import PLACES
+from chaos.report import Run, write
+from chaos.runs import run
+from chaos.workloads import PROMISES
+
+#: How many seconds things go wrong at each place, unless it is said.
+SECONDS = {"single": 150.0, "sentinel": 40.0, "cluster": 40.0}
+
+#: How many violations are shown with all that led to them.
+SHOWN = 5
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def main() -> int:
+    options = asked_for()
+    names = list(PLACES) if options.place == "all" else [options.place]
+    with tempfile.TemporaryDirectory(prefix="redset-chaos-") as temporary:
+        directory = options.keep or Path(temporary)
+        runs = {name: at(name, options, directory / name) for name in names}
+    if options.report:
+        write(options.report, runs)
+    return 0 if all(run.verdict.ok for run in runs.values()) else 1
+
+
+def asked_for() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m chaos", description="A run in which everything goes wrong.")
+    parser.add_argument("--place", choices=[*PLACES, "all"], default="all")
+    parser.add_argument("--seconds", type=float, help="how long things go wrong at each place")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the faults; default: any")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="where what was recorded is kept")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="where figures and a timeline are written")
+    parser.add_argument("--bug", default=os.environ.get("REDSET_CHAOS_BUG"), help="a seeded bug, which must be found")
+    return parser.parse_args()
+
+
+def at(name: str, options: argparse.Namespace, directory: Path) -> Run:
+    """Runs at one place, and says whether all holds."""
+    seconds = options.seconds or SECONDS[name]
+    if directory.exists():
+        sys.exit(f"{directory} is there already")
+    directory.mkdir(parents=True)
+    console.print(f"[bold]{name}[/], seed {options.seed}: things go wrong for {seconds:g} s")
+    began = time.monotonic()
+    place = PLACES[name]()
+    try:
+        history = run(place, seconds, options.seed, directory, bug=options.bug)
+    finally:
+        place.stop()
+    console.print(f"{len(history.calls)} calls in {time.monotonic() - began:.0f} s")
+    console.print(calls_of(history), faults_of(history))
+    verdict = check(history, PROMISES)
+    console.print(rules_of(verdict))
+    for violation in verdict.violations[:SHOWN]:
+        show(violation, history)
+    if len(verdict.violations) > SHOWN:
+        console.print(f"... and {len(verdict.violations) - SHOWN} more violations")
+    console.print("[bold red]something does not hold[/]" if verdict.violations else "all holds")
+    return Run(history, verdict, options.seed, seconds)
+
+
+def calls_of(history: History) -> Table:
+    table = Table("calls", "ok", "refused", "unknown", box=box.SIMPLE_HEAD)
+    counts = Counter((call.name, call.outcome) for call in history.calls)
+    for name in sorted({call.name for call in history.calls}):
+        table.add_row(name, *(str(counts[name, outcome]) for outcome in ("ok", "refused", "unknown")))
+    return table
+
+
+def faults_of(history: History) -> Table:
+    table = Table("faults", "times", "seconds", box=box.SIMPLE_HEAD)
+    # But not that a clock is as it is at the beginning.
+    happened = [fault for fault in history.faults if fault.details.get("seconds") != 0]
+    for name in sorted({fault.name for fault in happened}):
+        faults = [fault for fault in happened if fault.name == name]
+        table.add_row(name, str(len(faults)), f"{sum(fault.ended - fault.began for fault in faults):.1f}")
+    return table
+
+
+def rules_of(verdict: Verdict) -> Table:
+    table = Table("rules", "looked at", "excused", "violations", box=box.SIMPLE_HEAD)
+    broken = Counter(violation.checker for violation in verdict.violations)
+    for rule in RULES:
+        reasons = [f"{number} {why}" for (name, why), number in sorted(verdict.excused.items()) if name == rule]
+        table.add_row(rule, str(verdict.looked_at[rule]), ", ".join(reasons), str(broken[rule]))
+    return table
+
+
+def show(violation: Violation, history: History) -> None:
+    """With all that was done with the item."""
+    console.print(f"\n[bold red]{violation.checker}[/] of {violation.set}: {escape(violation.what)}")
+    shared = set.intersection(*map(items_of, violation.calls)) if violation.calls else set()
+    calls = [call for call in history.of(violation.set) if shared & items_of(call)] if shared else violation.calls
+    start = history.calls[0].invoked
+    for call in calls:
+        console.print(escape(described(call, shared, start)))
+
+
+def items_of(call: Call) -> set[str]:
+    return {*call.items, *(row.item for row in call.rows)}
+
+
+def described(call: Call, items: set[str], start: float) -> str:
+    until = "..." if call.completed is None else f"{call.completed - start:.3f}"
+    rows = [tuple(row) for row in call.rows if not items or row.item in items]
+    words = [call.process, call.name, *call.items, *map(str, call.tokens), str(call.given or "")]
+    return f"  {call.invoked - start:8.3f} - {until:8} {' '.join(words)}: {call.outcome} {call.error} {rows or ''}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

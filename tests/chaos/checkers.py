@@ -1,0 +1,642 @@
+"""What must hold of any history, whatever went wrong.
+
+Each rule is a function that goes through the story of one set and yields a judgement of each thing it looks at: it
+:data:`HOLDS`, it holds because something :class:`Excuses` it, or it is :class:`Wrong`. What is uncertain is excused,
+where it explains what is seen, and nothing else is.
+"""
+
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise, permutations, zip_longest
+from typing import Literal, NamedTuple, TypeAlias
+
+from chaos.history import Call, History
+from chaos.promises import Promises
+from chaos.stories import ADDITIONS, LATE, Addition, Delivery, Return, Story, over_by, stories
+
+__all__ = ("RULES", "Verdict", "Violation", "check")
+
+
+class Wrong(NamedTuple):
+    """In one plain sentence, with the calls that show it."""
+
+    what: str
+    calls: Sequence[Call]
+
+
+class Excuses(NamedTuple):
+    """What explains something that would be wrong otherwise."""
+
+    why: str
+
+
+HOLDS: Literal["holds"] = "holds"
+Judgements: TypeAlias = Iterator[Wrong | Excuses | Literal["holds"]]
+Rule: TypeAlias = Callable[[Story], Judgements]
+
+#: What scores of one rhythm may differ by from whole intervals, in seconds: they are floats.
+ROUNDING = 1e-3
+
+
+class Violation(NamedTuple):
+    """A promise that was not kept."""
+
+    checker: str
+    set: str
+    what: str
+    calls: Sequence[Call]
+
+
+@dataclass
+class Verdict:
+    """What the checkers say of a history."""
+
+    violations: list[Violation] = field(default_factory=list)
+    #: How often each checker let something pass, and why.
+    excused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: How many things each checker judged.
+    looked_at: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def ok(self) -> bool:
+        return not self.violations
+
+
+def check(history: History, promises: dict[str, Promises]) -> Verdict:
+    """Holds what happened to what was promised."""
+    verdict = Verdict()
+    for story in stories(history, promises):
+        for checker, rule in RULES.items():
+            for judgement in rule(story):
+                verdict.looked_at[checker] += 1
+                if isinstance(judgement, Excuses):
+                    verdict.excused[checker, judgement.why] += 1
+                elif isinstance(judgement, Wrong) and story.forgotten(judgement.calls):
+                    verdict.excused[checker, "forgotten by a failover"] += 1
+                elif isinstance(judgement, Wrong):
+                    verdict.violations.append(Violation(checker, story.set, *judgement))
+    return verdict
+
+
+def nothing_lost(story: Story) -> Judgements:
+    """What was added is handed out afterwards, and acked where it was leased; or it is still there in the end.
+
+    A pop that nobody saw the end of explains as many lost items as it asked for, if its process was killed before its
+    next hand-out could put them back.
+    """
+    if story.promises.ttl is not None:
+        return
+    if story.left is None:
+        yield Wrong("nobody recorded what was left", ())
+        return
+    missing: list[tuple[float, Wrong]] = []
+    for item, additions in story.additions.items():
+        certain = [addition for addition in additions if addition.call.outcome == "ok"]
+        if not certain:
+            continue
+        last = max(certain, key=lambda addition: addition.call.invoked)
+        since, wrong = _went_astray(story, item, last)
+        if wrong is None or item in story.remaining:
+            yield HOLDS
+        elif story.removed(item, since) < math.inf:
+            yield Excuses("it was discarded")
+        elif story.promises.remembers and any(
+            _may_be_done(story, delivery) for delivery in story.deliveries.get(item, ())
+        ):
+            yield Excuses("it was done before")
+        elif story.forgotten(wrong.calls):
+            # So no crash is needed to explain it.
+            yield wrong
+        else:
+            missing.append((since, wrong))
+    yield from _explained_by_crashes(missing, list(story.swallowed()))
+
+
+def _went_astray(story: Story, item: str, last: Addition) -> tuple[float, Wrong | None]:
+    """From when on nothing is known of an item, if it is not there in the end; and what is wrong then."""
+    since = last.call.invoked
+    if story.promises.interval is not None:
+        return since, Wrong(f"{item} comes back for ever, and is not there in the end", [last.call])
+    deliveries = story.deliveries.get(item, [])
+    if all(delivery.until < since for delivery in deliveries):
+        return since, Wrong(f"{item} was added, never handed out afterwards, and is not there in the end", [last.call])
+    latest = deliveries[-1]
+    taken = any(not delivery.lease and delivery.until > latest.since for delivery in deliveries)
+    if latest.lease and not (taken or any(story.ends_of(latest, "ack", "bury"))):
+        what = f"{item} was leased, never acked under that token, and is not there in the end"
+        return latest.since, Wrong(what, [last.call, latest.call])
+    return since, None
+
+
+def _may_be_done(story: Story, delivery: Delivery) -> bool:
+    return not delivery.lease or any(story.ends_of(delivery, "ack"))
+
+
+def _explained_by_crashes(missing: list[tuple[float, Wrong]], swallowed: list[tuple[float, int, str]]) -> Judgements:
+    """The later an item went astray the fewer pops explain it, so the last comes first."""
+    swallowed = sorted(swallowed, reverse=True)
+    capacity: list[str] = []
+    position = 0
+    for since, wrong in sorted(missing, key=lambda row: row[0], reverse=True):
+        while position < len(swallowed) and swallowed[position][0] >= since:
+            _, number, why = swallowed[position]
+            capacity += [why] * number
+            position += 1
+        yield Excuses(capacity.pop()) if capacity else wrong
+
+
+def nothing_invented(story: Story) -> Judgements:
+    """What is handed out was given to an addition before, and so was the value that it carries."""
+    for item, deliveries in story.deliveries.items():
+        additions = story.additions.get(item, ())
+        first_added = min((addition.call.invoked for addition in additions), default=math.inf)
+        first_given: dict[int | None, float] = {}
+        for addition in reversed(additions):
+            first_given[addition.version] = addition.call.invoked
+        for delivery in deliveries:
+            version = delivery.row.version
+            if first_added >= delivery.until:
+                yield Wrong(f"{item} was handed out, and nobody had added it", [delivery.call])
+            elif story.promises.keyed and first_given.get(version, math.inf) >= delivery.until:
+                yield Wrong(f"{item} was handed out with the value {version}, which nobody had given", [delivery.call])
+            else:
+                yield HOLDS
+
+
+def handed_out_once(story: Story) -> Judgements:
+    """Each hand-out of an item after the first has a reason of its own.
+
+    Either the lease before may have ended without an ack, or the item was added again, and that took effect after the
+    hand-out before. One addition is a reason for one hand-out. A pop that nobody saw is none: what it took and put back
+    has been handed to nobody else.
+    """
+    if story.promises.interval is not None:
+        return
+    for item, deliveries in story.deliveries.items():
+        pool = _Reasons(story, story.additions.get(item, ()))
+        for group in _overlapping(deliveries):
+            yield from pool.explain(group)
+
+
+class _Reasons:
+    """What is left to explain the next hand-out of one item."""
+
+    def __init__(self, story: Story, additions: Sequence[Addition]) -> None:
+        self._story = story
+        #: By when each can have taken effect at the latest.
+        self._additions = sorted((over_by(addition.call), addition.call.invoked) for addition in additions)
+        self._back: Return | None = None
+        self._last: Delivery | None = None
+        #: The moment of the last hand-out, at the earliest.
+        self._moment = -math.inf
+
+    def explain(self, group: list[Delivery]) -> Judgements:
+        """In any order that explains all: nobody knows in which they were made."""
+        if 1 < len(group) < 5:
+            group = list(min(permutations(group), key=self._unexplained))
+        for delivery in group:
+            before = self._last
+            why = self._next(delivery)
+            if before is None:
+                yield HOLDS
+            elif why is not None:
+                yield Excuses(why)
+            else:
+                what = f"{delivery.row.item} was handed out twice, without a reason for the second time"
+                yield Wrong(what, [*self._calls(before), delivery.call])
+
+    def _calls(self, before: Delivery) -> list[Call]:
+        return [before.call, *(end.call for end in self._story.ends_of(before, "ack", "bury"))]
+
+    def _unexplained(self, order: Iterable[Delivery]) -> int:
+        trial = copy(self)
+        trial._additions = self._additions.copy()
+        first = 1 if self._last is None else 0
+        return sum(why is None for why in [trial._next(delivery) for delivery in order][first:])
+
+    def _next(self, delivery: Delivery) -> str | None:
+        """Why this one comes next; None when there is no reason."""
+        why, since = self._pick(delivery)
+        self._last, self._back = delivery, self._story.returns(delivery)
+        self._moment = max(self._moment, delivery.since, since)
+        return why
+
+    def _pick(self, delivery: Delivery) -> tuple[str | None, float]:
+        # First what is of no use to any other hand-out.
+        if self._back and self._back.since < delivery.until:
+            return self._back.why, self._back.since
+        if self._last and self._story.forgotten(self._calls(self._last)):
+            return "forgotten by a failover", -math.inf
+        del self._additions[: bisect_right(self._additions, (self._moment, math.inf))]
+        for position, (_, began) in enumerate(self._additions):
+            if began < delivery.until:
+                del self._additions[position]
+                return "it was added again", began
+        return None, -math.inf
+
+
+def _overlapping(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
+    """Groups of which nobody knows in which order they were made; tokens tell."""
+    if all(delivery.row.token is not None for delivery in deliveries):
+        yield from ([delivery] for delivery in deliveries)
+        return
+    group: list[Delivery] = []
+    for delivery in sorted(deliveries, key=lambda delivery: delivery.since):
+        if group and delivery.since > max(other.until for other in group):
+            yield group
+            group = []
+        group.append(delivery)
+    if group:
+        yield group
+
+
+def one_lease_at_a_time(story: Story) -> Judgements:
+    """While a lease is certainly live nobody else is handed the item and its holder is not told that it is lost; and
+    when it has certainly run out it cannot be ended any more.
+
+    A lease begins when its hand-out was invoked, at the earliest, and is live until something may have ended it.
+    """
+    for deliveries in story.deliveries.values():
+        for delivery, later in pairwise(deliveries):
+            told_by_tokens = None not in (delivery.row.token, later.row.token)
+            if not delivery.lease or not (told_by_tokens or later.since > delivery.until):
+                continue
+            if later.until < story.holds_until(delivery):
+                what = f"{later.row.item} was handed out while somebody held it"
+                yield Wrong(what, [delivery.call, later.call])
+            else:
+                yield HOLDS
+        for delivery in deliveries:
+            if delivery.lease:
+                yield from _ends_as_it_must(story, delivery)
+
+
+def _ends_as_it_must(story: Story, delivery: Delivery) -> Judgements:
+    item, token = delivery.row.item, delivery.row.token or 0
+    has_run_out = story.has_run_out(delivery)
+    for end in story.ends.get((item, token), ()):
+        call = end.call
+        # What was asked before and never answered gets the same answer when it is asked again.
+        before = [other.call for other in story.ends_of(delivery) if other.call.invoked < call.invoked]
+        if end.lost and call.completed is not None and call.completed < story.holds_until(delivery):
+            yield Wrong(
+                f"{call.name} of {item} was told that its lease is lost, while it was live", [delivery.call, call]
+            )
+        elif end.certain and call.invoked > has_run_out and not any(one.name == call.name for one in before):
+            yield Wrong(f"{call.name} of {item} succeeded after its lease had run out", [delivery.call, call])
+        else:
+            yield HOLDS
+
+
+def tokens_grow(story: Story) -> Judgements:
+    """A hand-out that was invoked after another was completed has greater tokens, and no token is given twice."""
+    leased = [call for call in story.hand_outs if call.rows and call.rows[0].token is not None]
+    completed = sorted(leased, key=lambda call: call.completed or 0)
+    owners: dict[int | None, Call] = {}
+    highest: tuple[int, Call] | None = None
+    position = 0
+    for call in leased:
+        while (completed[position].completed or 0) < call.invoked:
+            before = completed[position]
+            top = max(row.token or 0 for row in before.rows)
+            if highest is None or top > highest[0]:
+                highest = top, before
+            position += 1
+        tokens = [row.token or 0 for row in call.rows]
+        twice = next((token for token in tokens if token in owners), None)
+        if twice is not None:
+            yield Wrong(f"the token {twice} was given twice", [owners[twice], call])
+        elif tokens != sorted(set(tokens)):
+            yield Wrong("the tokens of one hand-out do not grow", [call])
+        elif highest and tokens[0] <= highest[0]:
+            yield Wrong(f"the token {tokens[0]} came after {highest[0]}", [highest[1], call])
+        else:
+            yield HOLDS
+        owners |= dict.fromkeys(tokens, call)
+
+
+def in_order(story: Story) -> Judgements:
+    """The lowest score goes first, ties by the bytes of the item.
+
+    Within a call rows are sorted. And what a call handed out comes before all that certainly waited from its invocation
+    to its completion and was not handed out by it. An item certainly waits from the completion of its addition, if no
+    lease of it can be live then, until the next that may have happened to it: a hand-out that nobody saw could have had
+    it for a while, so after the first of these nothing is certain.
+    """
+    for call in story.hand_outs:
+        keys = [(row.score, row.item) for row in call.rows if row.score is not None]
+        if len(keys) == len(call.rows) > 1:
+            holds = keys == sorted(keys, reverse=call.name.endswith("_max"))
+            yield HOLDS if holds else Wrong("the rows of one hand-out are not in order", [call])
+    if story.promises.interval is None:
+        yield from _passed_over(story)
+
+
+class _Wait(NamedTuple):
+    """An item that certainly waits for a while."""
+
+    key: tuple[float, str]
+    since: float
+    until: float
+    call: Call
+
+
+def _passed_over(story: Story) -> Judgements:
+    waits = sorted(_certain_waits(story), key=lambda wait: wait.since)
+    only_scores = {item: _score_of(None, additions) for item, additions in story.additions.items()}
+    waiting: list[_Wait] = []
+    position = 0
+    for call in sorted(story.hand_outs, key=lambda call: call.completed or math.inf):
+        if not call.rows or call.completed is None or call.name.endswith("_max"):
+            continue
+        while position < len(waits) and waits[position].since < call.completed:
+            insort(waiting, waits[position])
+            position += 1
+        scores = [only_scores.get(row.item) if row.score is None else row.score for row in call.rows]
+        keys = [(score, row.item) for score, row in zip(scores, call.rows, strict=True) if score is not None]
+        if not keys:
+            continue
+        last = max(keys)
+        lower = waiting[: bisect_left(waiting, (last,))]
+        handed_out = {row.item for row in call.rows}
+        before = [wait for wait in lower if wait.since < call.invoked and call.completed < wait.until]
+        passed = next((wait for wait in before if wait.key[1] not in handed_out), None)
+        if passed:
+            what = f"{last[1]} was handed out before {passed.key[1]}, which waited before it"
+            yield Wrong(what, [passed.call, call])
+        else:
+            yield HOLDS
+        # What waits no more is forgotten when it is met.
+        waiting[: len(lower)] = [wait for wait in lower if wait.until > call.completed]
+
+
+def _score_of(told: float | None, additions: Sequence[Addition]) -> float | None:
+    """The score under which an item was handed out, or that it was given each time."""
+    if told is not None:
+        return told
+    scores = {addition.score for addition in additions}
+    return scores.pop() if len(scores) == 1 else None
+
+
+def _certain_waits(story: Story) -> Iterator[_Wait]:
+    doubts = _doubts(story)
+    ends_of_doubts = [ended for _, ended in doubts]
+    for item, additions in story.additions.items():
+        deliveries = story.deliveries.get(item, ())
+        events: list[tuple[float, float, Addition | Delivery]] = [
+            *((addition.call.invoked, over_by(addition.call), addition) for addition in additions),
+            *((delivery.since, _held_until(story, delivery), delivery) for delivery in deliveries),
+        ]
+        events.sort(key=lambda event: event[0])
+        quiet_from = -math.inf
+        for (began, ended, event), following in zip_longest(events, events[1:]):
+            certain = isinstance(event, Addition) and event.call.name != "retry" and quiet_from < began
+            quiet_from = max(quiet_from, ended)
+            next_one = following[2] if following else None
+            if not certain or isinstance(next_one, Addition) or not (next_one or item in story.remaining):
+                continue
+            score = _score_of(next_one and next_one.row.score, additions)
+            doubt = bisect_right(ends_of_doubts, began)
+            until = min(
+                story.removed(item, began),
+                following[0] if following else math.inf,
+                doubts[doubt][0] if doubt < len(doubts) else math.inf,
+            )
+            if score is not None and ended < until:
+                yield _Wait((score, item), ended, until, event.call)
+
+
+def _held_until(story: Story, delivery: Delivery) -> float:
+    """By when it is certain that nobody has it any more; inf for never."""
+    if not delivery.lease:
+        return delivery.until
+    return min((over_by(end.call) for end in story.ends_of(delivery, "ack") if end.certain), default=math.inf)
+
+
+def _doubts(story: Story) -> list[tuple[float, float]]:
+    """When a hand-out that nobody saw, or a failover, may have had any item: spans that do not meet."""
+    spans = list(story.failovers)
+    # One that was repeated after its lease ran out was then handed others.
+    spans += [
+        (call.invoked, call.completed)
+        for call in story.hand_outs
+        if call.completed is not None
+        and "lease" in call.given
+        and story.clock.earliest(call.invoked, call.given["lease"]) <= call.completed
+    ]
+    for call in story.unseen:
+        settled = story.settled_by(call)
+        if settled == math.inf:
+            given_up = call.invoked if call.completed is None else call.completed
+            settled = given_up + LATE + float(call.given.get("lease", 0))
+        spans.append((call.invoked, settled))
+    doubts: list[tuple[float, float]] = []
+    for began, ended in sorted(spans):
+        if doubts and began <= doubts[-1][1]:
+            doubts[-1] = doubts[-1][0], max(doubts[-1][1], ended)
+        else:
+            doubts.append((began, ended))
+    return doubts
+
+
+def not_before_its_time(story: Story) -> Judgements:
+    """On scheduled and periodic sets nothing is handed out before its score, by the server's clock."""
+    if not story.promises.scheduled and story.promises.interval is None:
+        return
+    for item, deliveries in story.deliveries.items():
+        given = [addition.score for addition in story.additions.get(item, ())]
+        lowest = min((score for score in given if score is not None), default=None) if None not in given else None
+        for delivery in deliveries:
+            score = lowest if delivery.row.score is None else delivery.row.score
+            now = story.clock.at(delivery.until)
+            if score is None or now is None:
+                continue
+            if score > now + ROUNDING:
+                yield Wrong(f"{item} was handed out {score - now:.3f} s before its time", [delivery.call])
+            else:
+                yield HOLDS
+
+
+def remembered_once(story: Story) -> Judgements:
+    """What is remembered as done, because it was acked or taken for good, is not handed out again."""
+    if not story.promises.remembers:
+        return
+    for item, deliveries in story.deliveries.items():
+        for delivery, later in pairwise(deliveries):
+            acks = [end.call for end in story.ends_of(delivery, "ack") if end.certain]
+            if acks or not delivery.lease:
+                yield Wrong(f"{item} was handed out again after it was done", [delivery.call, *acks, later.call])
+            else:
+                yield HOLDS
+        if len(deliveries) == 1:
+            yield HOLDS
+
+
+def fresh_values(story: Story) -> Judgements:
+    """A hand-out that was invoked after a value had been given carries that value, or a newer one."""
+    if not story.promises.keyed:
+        return
+    for item, deliveries in story.deliveries.items():
+        known = [
+            (over_by(addition.call), addition.version, addition.call)
+            for addition in story.additions.get(item, ())
+            if addition.call.outcome == "ok" and addition.version is not None
+        ]
+        known.sort(key=lambda addition: addition[:2])
+        newest: tuple[int, Call] | None = None
+        position = 0
+        for delivery in sorted(deliveries, key=lambda delivery: delivery.since):
+            while position < len(known) and known[position][0] < delivery.since:
+                _, given, call = known[position]
+                if newest is None or given > newest[0]:
+                    newest = given, call
+                position += 1
+            carried = delivery.row.version
+            if newest and carried is not None and carried < newest[0]:
+                what = f"{item} was handed out with the value {carried}, after {newest[0]} had been given"
+                yield Wrong(what, [newest[1], delivery.call])
+            else:
+                yield HOLDS
+
+
+def attempts_count(story: Story) -> Judgements:
+    """No attempt is beyond the last; and attempts count on until the item is done, dead or given back uncounted."""
+    limit = story.promises.max_attempts
+    for item, deliveries in story.deliveries.items():
+        for delivery in deliveries:
+            if limit is not None and (delivery.row.attempt or 0) > limit:
+                yield Wrong(f"{item} was handed out for the {delivery.row.attempt}th of {limit} times", [delivery.call])
+        for delivery, later in pairwise(deliveries):
+            before, after = delivery.row.attempt, later.row.attempt
+            if before is None or after is None:
+                continue
+            if after > before or _may_count_less(story, delivery, later):
+                yield HOLDS
+            else:
+                what = f"the attempts of {item} went from {before} to {after}"
+                yield Wrong(what, [delivery.call, later.call])
+
+
+def _may_count_less(story: Story, delivery: Delivery, later: Delivery) -> bool:
+    before, after = delivery.row.attempt or 0, later.row.attempt or 0
+    # Being taken for good ends them too, be it seen or not.
+    if story.promises.taken_for_good or any(story.ends_of(delivery, "ack", "bury")):
+        return True
+    if story.removed(delivery.row.item, delivery.since) < later.until:
+        return True
+    # What was given back does not count, neither then nor when it was put back because nobody had seen it.
+    if after == before and any(story.ends_of(delivery, "again")):
+        return True
+    if story.promises.max_attempts is None:
+        return False
+    # It died, perhaps after attempts that nobody saw, and was added again.
+    return any(
+        addition.call.invoked < later.until and over_by(addition.call) > delivery.since
+        for addition in story.additions.get(delivery.row.item, ())
+    )
+
+
+def ticks_once(story: Story) -> Judgements:
+    """On periodic sets each tick is acked once at most, and handed out again only after its lease ended; ticks of an
+    item are whole intervals apart. Where they are taken for good, there are not more than a time has ticks.
+    """
+    interval = story.promises.interval
+    if interval is None:
+        return
+    for item, deliveries in story.deliveries.items():
+        leased = [delivery for delivery in deliveries if delivery.lease]
+        for delivery, later in pairwise(leased):
+            yield _tick_after(story, interval, delivery, later)
+        yield from _not_too_many(story, interval, item, [delivery for delivery in deliveries if not delivery.lease])
+
+
+def _tick_after(
+    story: Story, interval: float, delivery: Delivery, later: Delivery
+) -> Wrong | Excuses | Literal["holds"]:
+    acks = [end.call for end in story.ends_of(delivery, "ack") if end.certain]
+    apart = ((later.row.score or 0) - (delivery.row.score or 0)) / interval
+    back, what = story.returns(delivery), ""
+    if abs(apart - round(apart)) * interval > ROUNDING:
+        what = f"came {apart:.4f} intervals after the one before"
+    elif round(apart) < 0:
+        what = "came after a later one"
+    elif round(apart) > 0:
+        if not (story.promises.taken_for_good or any(story.ends_of(delivery, "ack"))):
+            what = "came although the one before was never acked"
+    elif acks:
+        what = "was handed out again after it was acked"
+    elif back is None or back.since >= later.until:
+        what = "was handed out again while somebody held it"
+    if what:
+        return Wrong(f"a tick of {delivery.row.item} {what}", [delivery.call, *acks, later.call])
+    return Excuses(back.why) if back and round(apart) == 0 else HOLDS
+
+
+def _not_too_many(story: Story, interval: float, item: str, taken: Sequence[Delivery]) -> Judgements:
+    """Some seconds touch as many ticks as there are intervals in them, one more at their end, and one for each time
+    that the clock is moved. So of two hand-outs, the later is not too early by the number of those in between.
+    """
+    clock, latest, first = story.clock, -math.inf, 0
+    # When any of those from here on can have been handed out at the earliest: they stand as they were completed.
+    begun = [*accumulate((delivery.since for delivery in reversed(taken)), min)][::-1]
+    for position, delivery in enumerate(taken):
+        allowed = delivery.until + (clock.moves_begun(delivery.until) - (position - 1)) * interval
+        if latest > allowed + ROUNDING:
+            calls = [each.call for each in taken[first : position + 1]]
+            yield Wrong(f"{item} was handed out more often than it has ticks", calls)
+        else:
+            yield HOLDS
+        own = begun[position] + (clock.moves_over(begun[position]) - position) * interval
+        if own > latest:
+            latest, first = own, position
+
+
+def new_once(story: Story) -> Judgements:
+    """In a set of what was seen, an item is new to one call within its lifetime, and never to none."""
+    ttl = story.promises.ttl
+    if ttl is None:
+        return
+    seen: dict[str, list[Call]] = defaultdict(list)
+    for call in story.calls:
+        if call.name in ADDITIONS and call.outcome != "refused":
+            for item in set(call.items):
+                seen[item].append(call)
+    for item, calls in seen.items():
+        answered = [call for call in calls if call.outcome == "ok"]
+        new = [call for call in answered if any(row.item == item for row in call.rows)]
+        if len(new) == 1:
+            yield HOLDS
+        for call, later in pairwise(new):
+            if (
+                over_by(later) < story.clock.earliest(call.invoked, ttl)
+                and story.removed(item, call.invoked) == math.inf
+            ):
+                yield Wrong(f"{item} was new to two calls within its lifetime", [call, later])
+            else:
+                yield HOLDS
+        if calls[0] in answered and calls[0] not in new:
+            others = any(other.invoked < over_by(calls[0]) for other in calls[1:])
+            yield HOLDS if others else Wrong(f"{item} was not new to the first call that gave it", [calls[0]])
+
+
+RULES: dict[str, Rule] = {
+    rule.__name__: rule
+    for rule in (
+        nothing_lost,
+        nothing_invented,
+        handed_out_once,
+        one_lease_at_a_time,
+        tokens_grow,
+        in_order,
+        not_before_its_time,
+        remembered_once,
+        fresh_values,
+        attempts_count,
+        ticks_once,
+        new_once,
+    )
+}

@@ -1,0 +1,118 @@
+"""All workers of a run: who starts them, kills and stops them, and hears when one has met what it did not expect."""
+
+import multiprocessing
+import os
+import random
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from chaos.doors import Door
+from chaos.faults import Done, Hazard
+from chaos.history import Fault, Recorder
+from chaos.workers import Orders, work
+from redset.testing import PATIENCE
+
+__all__ = ("Crashed", "Crew")
+
+
+class Crashed(Exception):
+    """A worker ended by itself; the message says what it met."""
+
+
+class Crew:
+    """All workers of a run. Who is killed comes back."""
+
+    def __init__(
+        self, size: int, door: Door, directory: Path, recorder: Recorder, seed: int, bug: str | None = None
+    ) -> None:
+        """
+        :param size: how many workers of each face.
+        """
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["redis", "redis.asyncio", "valkey", "valkey.asyncio", "chaos.workers"])
+        self._directory = directory
+        self._recorder = recorder
+        self._random = random.Random(f"clocks {seed}")
+        self._orders: dict[str, Orders] = {}
+        self._processes: dict[str, Any] = {}
+        #: A process tells one thread how it ended; another that asks at the same time would be told 255.
+        self._asking = threading.Lock()
+        for number in range(size):
+            library = ("redis", "valkey")[number % 2]
+            for face, awaited in (("sync", False), ("aio", True)):
+                worker = f"{face}-{number + 1}"
+                self._orders[worker] = Orders(worker, 0, awaited, library, door, directory, seed, 0.0, bug)
+
+    @property
+    def hazards(self) -> dict[str, Hazard]:
+        return {"kill": Hazard(3, self._kill), "stop": Hazard(2, self._stop)}
+
+    def start(self) -> None:
+        for worker in self._orders:
+            self._start(worker)
+
+    def check(self) -> None:
+        """
+        :raises Crashed: a worker ended that nobody has killed.
+        """
+        for crash in self._directory.glob("*.crash"):
+            raise Crashed(f"{crash.stem}: {crash.read_text()}")
+        with self._asking:
+            for worker, process in self._processes.items():
+                if process.exitcode not in {None, 0, -signal.SIGKILL}:
+                    raise Crashed(f"{self._orders[worker].process} ended with {process.exitcode}")
+
+    def join(self) -> None:
+        """Returns when all have ended, as they do when the run is over.
+
+        :raises Crashed: one did not.
+        """
+        deadline = time.monotonic() + PATIENCE
+        for worker, process in self._processes.items():
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.is_alive():
+                raise Crashed(f"{self._orders[worker].process} does not end")
+        self.check()
+
+    def end(self) -> None:
+        """Ends them all at once, whatever they do."""
+        for process in self._processes.values():
+            process.kill()
+            process.join()
+
+    def _start(self, worker: str) -> None:
+        orders = replace(
+            self._orders[worker],
+            incarnation=self._orders[worker].incarnation + 1,
+            ahead=self._random.choice((0.0, -1, 1)) * self._random.uniform(1, 60),
+        )
+        self._orders[worker] = orders
+        process = self._context.Process(target=work, args=(orders,), name=orders.process, daemon=True)
+        process.start()
+        self._processes[worker] = process
+        if orders.ahead:
+            now = time.monotonic()
+            self._recorder.fault(Fault("apart", now, now, orders.process, {"seconds": orders.ahead}))
+
+    def _kill(self, chance: random.Random) -> Done:
+        worker = chance.choice(sorted(self._processes))
+        process = self._orders[worker].process
+        with self._asking:
+            self._processes[worker].kill()
+            self._processes[worker].join()
+            self._start(worker)
+        return Done(process, {"signal": int(signal.SIGKILL)})
+
+    def _stop(self, chance: random.Random) -> Done:
+        """For up to a few leases."""
+        worker = chance.choice(sorted(self._processes))
+        process = self._processes[worker]
+        os.kill(process.pid, signal.SIGSTOP)
+        seconds = chance.uniform(0.2, 4)
+        time.sleep(seconds)
+        os.kill(process.pid, signal.SIGCONT)
+        return Done(self._orders[worker].process, {"seconds": seconds})

@@ -1,0 +1,168 @@
+"""What goes wrong in a run, at random from a seed. Each function here lasts as long as the fault does."""
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from chaos.history import Fault, Recorder
+from proxy import Chance, Proxy
+from servers import Cluster, FakeClock, Sentinel, Server
+
+__all__ = (
+    "Done",
+    "Hazard",
+    "Nemesis",
+    "cut",
+    "delay",
+    "fail_over",
+    "fill",
+    "flush_scripts",
+    "lose",
+    "move_slot",
+    "restart",
+    "set_forward",
+)
+
+
+class Done(NamedTuple):
+    """What went wrong."""
+
+    on: str
+    details: dict[str, Any]
+
+
+class Hazard(NamedTuple):
+    """What may go wrong, and how often in proportion to others."""
+
+    weight: int
+    happen: Callable[[random.Random], Done]
+
+
+def cut(proxy: Proxy) -> Done:
+    return Done("proxy", {"connections": proxy.cut()})
+
+
+def lose(proxy: Proxy, chance: random.Random) -> Done:
+    """Calls and replies are lost, cut, and arrive late."""
+    before = proxy.met.copy()
+    proxy.leave_to(Chance(chance.randrange(1 << 32), one_in=chance.choice((5, 10, 20))))
+    time.sleep(chance.uniform(1, 2))
+    proxy.leave_to(None)
+    met = proxy.met - before
+    return Done("proxy", {fault.name.lower(): number for fault, number in met.items()})
+
+
+def delay(proxy: Proxy, chance: random.Random) -> Done:
+    proxy.delay = chance.uniform(0.1, 0.6)
+    time.sleep(chance.uniform(0.5, 1.5))
+    seconds, proxy.delay = proxy.delay, 0.0
+    return Done("proxy", {"up to": seconds})
+
+
+def flush_scripts(server: Server) -> Done:
+    return Done("server", {"said": server.asked("SCRIPT FLUSH")})
+
+
+def restart(server: Server, chance: random.Random) -> Done:
+    """The server is killed, and is back after a while with what it has stored."""
+    server.kill()
+    time.sleep(chance.choice((0.0, chance.uniform(0.1, 0.5), chance.uniform(1, 2))))
+    server.start()
+    return Done("server", {"signal": 9})
+
+
+def fill(server: Server, chance: random.Random) -> Done:
+    """The server has no memory to give."""
+    said = server.asked("CONFIG SET maxmemory 1")
+    time.sleep(chance.uniform(0.5, 1.5))
+    server.asked("CONFIG SET maxmemory 0")
+    return Done("server", {"said": said})
+
+
+def fail_over(servers: Sentinel, chance: random.Random) -> Done:
+    """The replica becomes the master, as the other is killed, or stopped for longer than that takes, or told to."""
+    way = chance.choice(("killed", "stopped", "told to"))
+    old = servers.master.port
+    if way == "told to":
+        servers.command_failover()
+    else:
+        with servers.failover(signal.SIGKILL if way == "killed" else signal.SIGSTOP):
+            time.sleep(chance.uniform(0, 1))
+    return Done(f"server {old}", {"way": way})
+
+
+def move_slot(cluster: Cluster, sets: Sequence[str], chance: random.Random) -> Done:
+    """A set moves to another node: all at once, or key by key, and then with rests in which no node has all keys."""
+    name = chance.choice(sets)
+    slot = cluster.slot_of(name)
+    source = cluster.owner(slot)
+    target = chance.choice([node for node in range(len(cluster.nodes)) if node != source])
+    way = chance.choice(("at once", "key by key"))
+    if way == "at once":
+        cluster.move_slot(slot, target, at_once=True)
+    else:
+        with cluster.moving(slot, target):
+            for _ in range(2):
+                time.sleep(chance.choice((0.0, chance.uniform(0, 0.2), chance.uniform(0, 1))))
+                cluster.move_keys(slot, source, target, at_most=3)
+    return Done(f"node {source + 1}", {"set": name, "to": target + 1, "way": way})
+
+
+def set_forward(clock: FakeClock, chance: random.Random) -> Done:
+    seconds = chance.uniform(0.5, 4)
+    clock.advance(seconds)
+    return Done("server", {"seconds": seconds})
+
+
+class Nemesis:
+    """Lets one thing after the other go wrong, until it is told to end: each once at first, then at random.
+
+    What it chooses, and how, depends on its seed alone. What must not happen at the same time is one nemesis' business.
+    """
+
+    def __init__(self, seed: str, hazards: Mapping[str, Hazard], recorder: Recorder, pause: float) -> None:
+        """
+        :param pause: how many seconds lie between two faults, on average.
+        """
+        self._random = random.Random(seed)
+        self._hazards = hazards
+        self._recorder = recorder
+        self._pause = pause
+        self._over = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=f"nemesis {seed}")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        """Returns when the last fault is over, and each has happened.
+
+        :raises Exception: what went wrong on the nemesis' own side.
+        """
+        self._over.set()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            first = self._random.sample(sorted(self._hazards), len(self._hazards))
+            while not self._over.wait(self._random.uniform(0.5, 1.5) * self._pause) or first:
+                self._let_go_wrong(first.pop() if first else self._choose())
+        except BaseException as error:
+            self._error = error
+
+    def _choose(self) -> str:
+        names = sorted(self._hazards)
+        return self._random.choices(names, [self._hazards[name].weight for name in names])[0]
+
+    def _let_go_wrong(self, name: str) -> None:
+        # Drawn here and not in the hazard, so that what comes next does not depend on how much chance that took.
+        chance = random.Random(self._random.random())
+        began = time.monotonic()
+        done = self._hazards[name].happen(chance)
+        self._recorder.fault(Fault(name, began, time.monotonic(), done.on, done.details))

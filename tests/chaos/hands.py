@@ -1,0 +1,392 @@
+"""What a worker does with, and writes down as it does it: calls, with how they ended."""
+
+import asyncio
+import inspect
+import random
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from chaos import repeats
+from chaos.history import Outcome, Recorder, Row
+from clients import Witness
+from redset.core.operations import Elsewhere
+from redset.exceptions import LeaseLost, RedsetError
+
+__all__ = ("Answer", "Hand", "Phase", "Worker", "WrittenLoop", "called", "row_of", "rows_of")
+
+#: Errors that say that the server has not done what it was asked; by name, since each client library has its own.
+REFUSALS = {
+    "BusyLoadingError",
+    "ClusterDownError",
+    "MasterDownError",
+    "OutOfMemoryError",
+    "ReadOnlyError",
+    "ServerFullError",
+    "TryAgainError",
+}
+
+#: One call in so many is broken off by whoever awaits it, within so many seconds.
+IMPATIENT = 10
+PATIENCE = 0.05
+
+
+class Phase:
+    """How far the run is: a file for each phase that has begun, so that nobody who is killed can hold it up."""
+
+    def __init__(self, directory: Path) -> None:
+        self._drain, self._stop = directory / "drain", directory / "stop"
+
+    def begin_to_drain(self) -> None:
+        self._drain.touch()
+
+    def stop(self) -> None:
+        self._drain.touch()
+        self._stop.touch()
+
+    def is_draining(self) -> bool:
+        """Whether nothing is added any more, and all that is taken is finished."""
+        return self._drain.exists()
+
+    def is_over(self) -> bool:
+        return self._stop.exists()
+
+
+class Answer(NamedTuple):
+    """How a call ended."""
+
+    outcome: Outcome
+    value: Any = None
+
+
+class Worker(NamedTuple):
+    """What all hands of one process share."""
+
+    #: The worker and its incarnation.
+    process: str
+    seed: int
+    #: Whether they are tasks, and not threads.
+    awaited: bool
+    recorder: Recorder
+    phase: Phase
+
+
+class Hand:
+    """One thread or task of a worker: what it does on one set.
+
+    Workloads are written once, as coroutines. In a worker of threads nothing in them ever waits for a loop: what they
+    await has been done by then.
+    """
+
+    def __init__(
+        self, worker: Worker, role: str, number: int, set: Any, client: Any, witness: Witness | None = None
+    ) -> None:
+        #: By which it is known in the history.
+        self.actor = f"{set.name} {role} {number}"
+        #: In the names of what only it adds; the incarnation of its worker comes last.
+        self.mark = f"{number}.{worker.process.replace('/', '.')}"
+        self.set = set
+        self.client = client
+        self.witness = witness
+        self.random = random.Random(f"{worker.seed} {worker.process} {self.actor}")
+        self.recorder = worker.recorder
+        self._phase = worker.phase
+        self._awaited = worker.awaited
+
+    # When
+
+    async def produces(self, pace: float) -> bool:
+        """Whether to go on adding, after a rest."""
+        return not self._phase.is_draining() and await self._rest(pace) and not self._phase.is_draining()
+
+    async def consumes(self, pace: float) -> bool:
+        """Whether to go on taking, after a rest."""
+        return await self._rest(pace) and not self.is_over()
+
+    def is_over(self) -> bool:
+        return self._phase.is_over()
+
+    def is_draining(self) -> bool:
+        return self._phase.is_draining()
+
+    def happens(self, one_in: int) -> bool:
+        """By chance, and never while the sets are drained."""
+        return not self._phase.is_draining() and not self.random.randrange(one_in)
+
+    async def pause(self, seconds: float) -> None:
+        if self._awaited:
+            await asyncio.sleep(seconds)
+        else:
+            time.sleep(seconds)  # noqa: ASYNC251 # there is no loop
+
+    async def _rest(self, pace: float) -> bool:
+        """So many seconds on average. Tasks rest until the same moments, so that their calls share round trips."""
+        left = pace - time.monotonic() % pace
+        await self.pause(left if self._awaited else self.random.uniform(0.5, 1.5) * pace)
+        return True
+
+    # What
+
+    async def do(
+        self,
+        name: str,
+        method: Callable[..., Any],
+        *args: Any,
+        rows: Callable[[Any], list[Row]] = lambda value: [],
+        done: Callable[[Any], bool] = lambda value: True,
+        items: list[str] | None = None,
+        tokens: list[int] | None = None,
+        given: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Answer:
+        """Makes a call of a set, and writes it down.
+
+        :param rows: what was handed out, by what the call returned.
+        :param done: whether it did anything, likewise.
+        :param items, tokens, given: what it is written down with; ``options`` are too.
+        """
+        call = self.recorder.invoke(
+            self.actor, self.set.name, name, items=items, tokens=tokens, **(given or {}) | options
+        )
+        repeated, replica = repeats.seen(), Replica(self)
+        outcome: Outcome
+        try:
+            value = await self._answer(method, *args, **options)
+        except KeyError:
+            # There is nothing to pop.
+            self.recorder.complete(call)
+            return Answer("ok")
+        except Exception as error:
+            outcome = outcome_of(error, repeated=repeats.seen() > repeated)
+            self.recorder.complete(call, outcome, error=type(error).__name__)
+            if outcome == "unknown":
+                await self.pause(0.05)
+            return Answer(outcome)
+        outcome = "ok" if done(value) else "refused"
+        self.recorder.complete(call, outcome, rows=rows(value), replicated=await replica.has_it())
+        return Answer(outcome, value)
+
+    async def end(self, reservation: Any, verb: str, **how: Any) -> bool:
+        """Ends a lease, or extends it; asks again when it did not hear what became of that.
+
+        :returns: whether it heard in the end.
+        """
+        for _ in range(5):
+            method = getattr(reservation, verb)
+            item = identity_of(reservation.item)
+            answer = await self.do(verb, method, items=[item], tokens=[reservation.token], **how)
+            if answer.outcome != "unknown":
+                return True
+        return False
+
+    async def end_many(self, reservations: Sequence[Any], verb: str, **how: Any) -> None:
+        """The same in one round trip; written down as a call for each, since each has an outcome of its own."""
+        ends, replica = Ends(self, verb, reservations, how), Replica(self)
+        try:
+            lost = await self._answer(getattr(self.set, verb), list(reservations), **how)
+        except Exception as error:
+            ends.fail(error)
+        else:
+            ends.complete(lost, await replica.has_it())
+
+    async def look(self, method: Callable[..., Any], *args: Any) -> Any | None:
+        """Makes a call that changes nothing, and is not written down; None from nobody."""
+        try:
+            return await called(method, *args)
+        except Exception as error:
+            outcome_of(error, repeated=True)
+            return None
+
+    async def server_time(self) -> float | None:
+        """In seconds since the epoch; None from nobody."""
+        if (answer := await self.look(self.client.time)) is None:
+            return None
+        # Of a cluster every node says it.
+        seconds, micros = next(iter(answer.values())) if isinstance(answer, dict) else answer
+        return float(seconds + micros / 1e6)
+
+    async def _answer(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        if self._awaited and self.happens(IMPATIENT):
+            return await asyncio.wait_for(method(*args, **options), self.random.uniform(0, PATIENCE))
+        return await called(method, *args, **options)
+
+
+class Replica:
+    """Whether a replica has a call that begins now, to be asked when it is over. None where there are no replicas."""
+
+    def __init__(self, hand: Hand) -> None:
+        self._witness = hand.witness
+        self._history = hand.witness.history if hand.witness else ""
+
+    async def has_it(self) -> bool | None:
+        try:
+            return await called(self._witness.holds, self._history) if self._witness else None
+        except Exception as error:
+            return self._nobody_said(error)
+
+    def had_it(self) -> Generator[Any, Any, bool | None]:
+        """The same, as a step of what a loop does."""
+        try:
+            return (yield Elsewhere(partial(self._witness.holds, self._history))) if self._witness else None
+        except Exception as error:
+            return self._nobody_said(error)
+
+    def _nobody_said(self, error: Exception) -> bool:
+        outcome_of(error, repeated=True)
+        return False
+
+
+class Ends:
+    """Ends of several leases that go out together, each written down as a call, by an actor of its own."""
+
+    def __init__(self, hand: Hand, verb: str, reservations: Sequence[Any], how: dict[str, Any] | None = None) -> None:
+        self._recorder = hand.recorder
+        self._repeated = repeats.seen()
+        self._calls = [
+            (
+                one,
+                self._recorder.invoke(
+                    f"{hand.actor} {verb} {position}",
+                    hand.set.name,
+                    verb,
+                    items=[identity_of(one.item)],
+                    tokens=[one.token],
+                    **how or {},
+                ),
+            )
+            for position, one in enumerate(reservations)
+        ]
+
+    def complete(self, lost: Sequence[Any], replicated: bool | None) -> None:
+        for one, call in self._calls:
+            if any(one is each for each in lost):
+                self._recorder.complete(call, "refused", error=LeaseLost.__name__)
+            else:
+                self._recorder.complete(call, replicated=replicated)
+
+    def fail(self, error: BaseException) -> None:
+        outcome = outcome_of(error, repeated=repeats.seen() > self._repeated)
+        for _, call in self._calls:
+            self._recorder.complete(call, outcome, error=type(error).__name__)
+
+    def leave_open(self) -> None:
+        """Nobody was told what became of them."""
+        for _, call in self._calls:
+            self._recorder.complete(call, "unknown", error="not told")
+
+
+class WrittenLoop:
+    """Goes through a ``consume`` loop, and writes down the reserves, acks and returns that it makes, as it makes them.
+
+    A hand-out is written down where the loop asks for it, so with all that it gave, be it looked at or not. That an
+    item is acked is written down only where the one who asked for it has seen it: an ack of the loop's own invention
+    has no invocation, and its item is missing.
+    """
+
+    def __init__(self, hand: Hand, loop: Any, **given: Any) -> None:
+        self._hand = hand
+        self._loop = loop
+        self._given = given
+        self._seen: list[Any] = []
+        self._hand_out, self._ack_alone, self._close = loop._hand_out, loop._ack_alone, loop._close
+        loop._hand_out, loop._ack_alone, loop._close = self._handing_out, self._acking, self._closing
+
+    async def next(self) -> Any | None:
+        """The next reservation, or None at the end."""
+        try:
+            # What both faces have behind __next__ and __anext__: a coroutine must not raise StopIteration.
+            return await called(self._loop._next_one)
+        except Exception as error:
+            # It was written down with the call that it befell.
+            outcome_of(error, repeated=True)
+            return None
+
+    def is_done(self, reservation: Any) -> None:
+        """The one who asked for it is through with it, and has not ended it."""
+        self._seen.append(reservation)
+
+    def _handing_out(self, patience: Any) -> Generator[Any, Any, bool]:
+        hand, repeated, replica = self._hand, repeats.seen(), Replica(self._hand)
+        call = hand.recorder.invoke(hand.actor, hand.set.name, "reserve", **self._given)
+        try:
+            found: bool = yield from self._with_acks(self._hand_out(patience))
+        except BaseException as error:
+            hand.recorder.complete(call, outcome_of(error, repeated=repeats.seen() > repeated), error=_name(error))
+            raise
+        rows = rows_of(self._loop._ready)
+        hand.recorder.complete(call, rows=rows, replicated=(yield from replica.had_it()))
+        return found
+
+    def _acking(self) -> Generator[Any, Any, None]:
+        yield from self._with_acks(self._ack_alone())
+
+    def _closing(self) -> Generator[Any, Any, None]:
+        loop, current = self._loop, self._loop._current
+        returned = [Ends(self._hand, "again", list(loop._ready))]
+        if current is not None and not current._ended and current not in self._seen:
+            returned.append(Ends(self._hand, "nack", [current], {"delay": 0}))
+        try:
+            yield from self._with_acks(self._close())
+        except BaseException as error:
+            for ends in returned:
+                ends.fail(error)
+            raise
+        for ends in returned:
+            ends.leave_open()
+
+    def _with_acks(self, step: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        seen, self._seen = self._seen, []
+        acks, replica = Ends(self._hand, "ack", seen), Replica(self._hand)
+        try:
+            value = yield from step
+        except BaseException as error:
+            acks.fail(error)
+            # Closing the loop tries again.
+            self._seen = seen
+            raise
+        acks.complete([one for one in seen if one.lost], (yield from replica.had_it()) if seen else None)
+        return value
+
+
+def outcome_of(error: BaseException, *, repeated: bool) -> Outcome:
+    """What is known of a call that raised this.
+
+    A server that refuses the repetition of a call may have got, or may yet get, what it was sent before.
+
+    :raises BaseException: it is none of the errors that a user has to expect.
+    """
+    names = [kind.__name__ for kind in type(error).__mro__]
+    if isinstance(error, LeaseLost) or (not repeated and REFUSALS.intersection(names)):
+        return "refused"
+    if isinstance(error, (RedsetError, OSError)) or {"RedisError", "ValkeyError"}.intersection(names):
+        return "unknown"
+    raise error
+
+
+async def called(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """What a call returns, or what it returns when awaited."""
+    value = method(*args, **options)
+    return await value if inspect.isawaitable(value) else value
+
+
+def row_of(item: Any) -> Row:
+    """Of an item that was taken for good."""
+    return Row(identity_of(item), version=version_of(item))
+
+
+def rows_of(reservations: Iterable[Any]) -> list[Row]:
+    return [Row(identity_of(one.item), one.score, one.token, one.attempt, version_of(one.item)) for one in reservations]
+
+
+def identity_of(item: Any) -> str:
+    return str(item["id"] if isinstance(item, dict) else item)
+
+
+def version_of(item: Any) -> int | None:
+    return item["version"] if isinstance(item, dict) else None
+
+
+def _name(error: BaseException) -> str:
+    return type(error).__name__

@@ -1,0 +1,36 @@
+"""How often the clients of this process have sent a command again, which is all they tell of it."""
+
+from collections import Counter
+from importlib import import_module
+from typing import Any
+
+__all__ = ("repeating", "seen")
+
+#: How often what failed is sent again: as often as redis-py does by default, and once, so that some of it is given up
+#: which the server has done.
+TIMES = {"redis": 10, "valkey": 1}
+
+_seen: Counter[str] = Counter()
+
+
+def seen() -> int:
+    """How many failures there were, each of which a client may have repeated its command after."""
+    return _seen["failures"]
+
+
+def repeating(library: str, *, awaited: bool) -> dict[str, Any]:
+    """Options of a client that repeats what failed as often as redis-py does by default, but after shorter pauses."""
+    retry = import_module(f"{library}.asyncio.retry" if awaited else f"{library}.retry")
+    pause = import_module(f"{library}.backoff").FullJitterBackoff(cap=0.3, base=0.01)
+    exceptions = import_module(f"{library}.exceptions")
+
+    class Retry(retry.Retry):  # type: ignore[misc, name-defined] # of either library
+        def call_with_retry(self, do: Any, fail: Any, *args: Any, **options: Any) -> Any:
+            def failed(*error: Any) -> Any:
+                _seen["failures"] += 1
+                return fail(*error)
+
+            return super().call_with_retry(do, failed, *args, **options)
+
+    errors = [exceptions.ConnectionError, exceptions.TimeoutError]
+    return {"retry": Retry(pause, TIMES[library]), "retry_on_error": errors, "socket_timeout": 5}

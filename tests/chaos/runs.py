@@ -1,0 +1,111 @@
+"""One run from beginning to end: with faults, then without, until all is drained; and what was recorded of it."""
+
+import time
+from collections.abc import Collection
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from chaos.crew import Crew
+from chaos.faults import Nemesis
+from chaos.hands import Phase
+from chaos.history import Fault, History, Left, Recorder
+from chaos.places import Place
+from chaos.promises import Promises
+from chaos.workloads import PROMISES
+from redset.core.keys import Keys
+
+__all__ = ("run",)
+
+#: Seconds: how long draining may take, and how long all must have been empty for it to be over. By then, whoever was
+#: not answered while things went wrong has asked again, and what was taken for him is put back.
+DRAINING = 30.0
+QUIET = 3.0
+
+#: How many seconds lie between two faults on the servers, and on workers, on average.
+PAUSE = 1.0
+
+
+def run(
+    place: Place,
+    seconds: float,
+    seed: int,
+    directory: Path,
+    *,
+    bug: str | None = None,
+    pause: float = PAUSE,
+    without: Collection[str] = (),
+) -> History:
+    """
+    :param seconds: how long things go wrong.
+    :param directory: where it is recorded.
+    :param bug: a seeded bug that all workers have.
+    :param pause: how many seconds lie between two faults, on average.
+    :param without: what does not go wrong.
+    :raises Crashed: a worker met what nobody has to expect.
+    """
+    phase, recorder = Phase(directory), Recorder(directory, "run")
+    crew = Crew(2, place.door, directory, recorder, seed, bug)
+    nemeses = [
+        Nemesis(f"{name} {seed}", {each: hazards[each] for each in hazards if each not in without}, recorder, pause)
+        for name, hazards in ((place.name, place.hazards), ("crew", crew.hazards))
+    ]
+    note_time(place, recorder)
+    try:
+        crew.start()
+        disturb(nemeses, crew, seconds)
+        place.heal()
+        phase.begin_to_drain()
+        with closing(place.raw()) as raw:
+            wait_until_drained(raw, crew)
+            phase.stop()
+            crew.join()
+            for set, promises in PROMISES.items():
+                recorder.left(left(raw, set, promises))
+    finally:
+        crew.end()
+        recorder.close()
+    return History.read(directory)
+
+
+def note_time(place: Place, recorder: Recorder) -> None:
+    """What time it is for the servers when it begins, from which faults tell how it goes on."""
+    began = time.monotonic()
+    epoch = place.now() - time.monotonic()
+    recorder.fault(Fault("clock", began, time.monotonic(), "server", {"seconds": 0.0, "epoch": epoch}))
+
+
+def disturb(nemeses: list[Nemesis], crew: Crew, seconds: float) -> None:
+    for nemesis in nemeses:
+        nemesis.start()
+    deadline = time.monotonic() + seconds
+    try:
+        while time.monotonic() < deadline:
+            time.sleep(0.1)
+            crew.check()
+    finally:
+        for nemesis in nemeses:
+            nemesis.end()
+
+
+def wait_until_drained(raw: Any, crew: Crew) -> None:
+    """Returns at the latest when it must have been; what is left then is for checkers to see."""
+    deadline = time.monotonic() + DRAINING
+    drained = [Keys(set) for set, promises in PROMISES.items() if promises.interval is None and promises.ttl is None]
+    since = time.monotonic()
+    while (now := time.monotonic()) < deadline and now - since < QUIET:
+        time.sleep(0.1)
+        crew.check()
+        if any(raw.zcard(key) for keys in drained for key in (keys.waiting, keys.leased)):
+            since = time.monotonic()
+
+
+def left(raw: Any, set: str, promises: Promises) -> Left:
+    keys = Keys(set)
+
+    def members(key: bytes) -> list[str]:
+        return [member.decode() for member in raw.zrange(key, 0, -1)]
+
+    if promises.ttl is not None:
+        return Left(set, members(keys.living))
+    return Left(set, members(keys.waiting), members(keys.leased), members(keys.parked), members(keys.dead))

@@ -1,0 +1,302 @@
+"""What a history says of each item of a set: what may have become of it, at the earliest and at the latest.
+
+A call takes effect between its invocation and its completion; one whose outcome is unknown at any time after its
+invocation, or never. All that checkers need to know of that is decided here, once.
+"""
+
+import math
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from chaos.history import Call, Fault, History, Left, Row
+from chaos.promises import Promises
+
+__all__ = ("ADDITIONS", "FOR_GOOD", "HAND_OUTS", "Addition", "Clock", "Delivery", "End", "Return", "Story", "stories")
+
+ADDITIONS = ("add", "update", "zadd", "add_new", "retry")
+FOR_GOOD = ("pop", "take", "pop_max", "take_max")
+HAND_OUTS = (*FOR_GOOD, "reserve", "reserve_many")
+ENDS = ("ack", "nack", "again", "bury", "extend")
+REMOVALS = ("discard", "clear", "forget")
+
+#: How long after its process is gone, in seconds, a command may still reach the server.
+LATE = 10.0
+#: How far apart, in seconds, the clocks of the server and of the history may run during one lease.
+DRIFT = 0.05
+
+
+def over_by(call: Call) -> float:
+    """The latest moment at which it may take effect."""
+    return call.completed if call.completed is not None and call.outcome == "ok" else math.inf
+
+
+class Addition(NamedTuple):
+    """An item that was given to a call which was not refused."""
+
+    call: Call
+    score: float | None
+    version: int | None
+
+
+class Delivery(NamedTuple):
+    """An item that somebody was handed. Its call was completed, or nobody would know."""
+
+    call: Call
+    row: Row
+
+    @property
+    def since(self) -> float:
+        return self.call.invoked
+
+    @property
+    def until(self) -> float:
+        assert self.call.completed is not None
+        return self.call.completed
+
+    @property
+    def lease(self) -> float:
+        """In seconds; 0 when it was taken for good."""
+        return 0.0 if self.call.name in FOR_GOOD else float(self.call.given["lease"])
+
+
+class End(NamedTuple):
+    """A lease that somebody asked to end, or to extend."""
+
+    call: Call
+    #: Whether the server said that the lease was over already.
+    lost: bool
+
+    @property
+    def possible(self) -> bool:
+        """Whether it may have taken effect."""
+        return not self.lost and self.call.outcome != "refused"
+
+    @property
+    def certain(self) -> bool:
+        return not self.lost and self.call.outcome == "ok"
+
+
+class Return(NamedTuple):
+    """An end of a lease after which its item may be handed out again, from a moment on."""
+
+    since: float
+    why: str
+
+
+class Clock:
+    """The server's clock, as seen from the history's. It is moved at known moments and runs alike in between."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        moves = [fault for fault in faults if fault.name == "clock"]
+        self._moves = [(move.began, move.ended, float(move.details["seconds"])) for move in moves]
+        self._epoch = next((move.details["epoch"] for move in moves if "epoch" in move.details), None)
+
+    def at(self, moment: float) -> float | None:
+        """The latest that it can have shown then; None when nobody recorded what it showed at first."""
+        if self._epoch is None:
+            return None
+        moved = sum(seconds for began, _, seconds in self._moves if began <= moment)
+        return moment + float(self._epoch) + moved
+
+    def earliest(self, start: float, seconds: float) -> float:
+        """The earliest moment at which ``seconds`` by the server's clock have passed since ``start``."""
+        end = start + seconds - DRIFT
+        for began, ended, forward in self._moves:
+            if ended >= start and began < end:
+                end = max(end - forward, min(began, end))
+        return end
+
+    def latest(self, start: float, seconds: float) -> float:
+        """The latest such moment."""
+        return start + seconds + DRIFT + sum(max(0.0, -forward) for _, _, forward in self._moves)
+
+    def moves_begun(self, moment: float) -> int:
+        return sum(began <= moment for began, _, _ in self._moves)
+
+    def moves_over(self, moment: float) -> int:
+        return sum(ended < moment for _, ended, _ in self._moves)
+
+
+@dataclass
+class Story:
+    """One set of a history."""
+
+    set: str
+    promises: Promises
+    calls: list[Call]
+    faults: list[Fault]
+    left: Left | None
+
+    def __post_init__(self) -> None:
+        self.clock = Clock(self.faults)
+        self.additions: dict[str, list[Addition]] = defaultdict(list)
+        self.deliveries: dict[str, list[Delivery]] = defaultdict(list)
+        self.ends: dict[tuple[str, int], list[End]] = defaultdict(list)
+        self.hand_outs: list[Call] = []
+        self._removals: dict[str | None, list[Call]] = defaultdict(list)
+        for call in self.calls:
+            self._take_in(call)
+        for item, deliveries in self.deliveries.items():
+            self.deliveries[item] = _in_order(deliveries)
+
+    def _take_in(self, call: Call) -> None:
+        if call.name in HAND_OUTS:
+            self.hand_outs.append(call)
+            for row in call.rows:
+                self.deliveries[row.item].append(Delivery(call, row))
+        elif call.name in ENDS:
+            lost = {row.item for row in call.rows}
+            for item, token in zip(call.items, call.tokens, strict=True):
+                self.ends[item, token].append(End(call, item in lost or call.error.startswith("LeaseLost")))
+        elif call.outcome == "refused":
+            return
+        elif call.name in ADDITIONS:
+            for addition in _additions(call):
+                self.additions[addition[0]].append(addition[1])
+        elif call.name in REMOVALS:
+            for removed in call.items or (None,):
+                self._removals[removed].append(call)
+
+    @cached_property
+    def remaining(self) -> frozenset[str]:
+        """What was left, in whatever state."""
+        left = self.left or Left(self.set)
+        return frozenset((*left.waiting, *left.leased, *left.parked, *left.dead))
+
+    def removed(self, item: str, since: float) -> float:
+        """The earliest moment from ``since`` on at which somebody may have removed it; inf when nobody did."""
+        calls = (*self._removals.get(item, ()), *self._removals.get(None, ()))
+        return min((max(since, call.invoked) for call in calls if over_by(call) >= since), default=math.inf)
+
+    def ends_of(self, delivery: Delivery, *names: str) -> Iterator[End]:
+        """How it was, or may have been, ended or extended."""
+        ends = self.ends.get((delivery.row.item, delivery.row.token or 0), ())
+        return (end for end in ends if end.possible and (not names or end.call.name in names))
+
+    def was_ended(self, delivery: Delivery, *names: str) -> bool:
+        """Whether it was certainly ended in one of these ways."""
+        return any(end.certain for end in self.ends_of(delivery, *names))
+
+    def runs_out(self, delivery: Delivery) -> float:
+        """The earliest moment at which its lease can have run out, if it was not ended."""
+        earliest = self.clock.earliest(delivery.since, delivery.lease)
+        for extension in self.ends_of(delivery, "extend"):
+            extended = self.clock.earliest(extension.call.invoked, extension.call.given["lease"])
+            earliest = extended if extension.certain else min(earliest, extended)
+        return earliest
+
+    def has_run_out(self, delivery: Delivery) -> float:
+        """The latest moment at which its lease runs out."""
+        latest = self.clock.latest(delivery.until, delivery.lease)
+        for extension in self.ends_of(delivery, "extend"):
+            latest = max(latest, self.clock.latest(over_by(extension.call), extension.call.given["lease"]))
+        return latest
+
+    def holds_until(self, delivery: Delivery) -> float:
+        """Until when its lease is certainly live."""
+        ends = (end.call.invoked for end in self.ends_of(delivery) if end.call.name != "extend")
+        removed = self.removed(delivery.row.item, delivery.since)
+        return min(self.runs_out(delivery), removed, *ends)
+
+    def returns(self, delivery: Delivery) -> Return | None:
+        """How its item may come back from it; None when it cannot."""
+        if not delivery.lease or self.was_ended(delivery, "ack", "bury"):
+            return None
+        given_back = list(self.ends_of(delivery, "nack", "again"))
+        found = [Return(self._delayed(end.call), end.call.name) for end in given_back]
+        if not any(end.certain for end in given_back):
+            found.append(Return(self.runs_out(delivery), "its lease ran out"))
+        return min(found)
+
+    def _delayed(self, call: Call) -> float:
+        delay = float(call.given.get("delay") or 0)
+        return self.clock.earliest(call.invoked, delay) if delay else call.invoked
+
+    @cached_property
+    def unseen(self) -> list[Call]:
+        """The hand-outs of which nobody knows what they took."""
+        return [call for call in self.hand_outs if call.outcome == "unknown" and not call.rows]
+
+    @cached_property
+    def _killed(self) -> dict[str, float]:
+        return {fault.on: fault.ended for fault in self.faults if fault.name == "kill"}
+
+    @cached_property
+    def _hand_outs_by_process(self) -> dict[str, list[Call]]:
+        found: dict[str, list[Call]] = defaultdict(list)
+        for call in self.hand_outs:
+            found[call.process].append(call)
+        return found
+
+    def settled_by(self, call: Call) -> float:
+        """When what an unseen hand-out took was certainly put back, by the next of its process; inf for never."""
+        if call.completed is None:
+            return math.inf
+        given_up = call.completed
+        others = self._hand_outs_by_process[call.process]
+        for other in others[bisect_right(others, given_up, key=lambda other: other.invoked) :]:
+            if other.outcome == "unknown":
+                # It may have carried what was to be put back, and then only what follows it does.
+                given_up = max(given_up, over_by(other) if other.completed is None else other.completed)
+            elif other.outcome == "ok" and other.invoked >= given_up:
+                return over_by(other)
+        return math.inf
+
+    def swallowed(self) -> Iterator[tuple[float, int, str]]:
+        """What unseen hand-outs may have taken for good: until when, how many, and why it did not come back."""
+        for call in self.unseen:
+            if call.name not in FOR_GOOD:
+                continue
+            number = int(call.given.get("number", 1))
+            killed = self._killed.get(call.process)
+            if self.settled_by(call) == math.inf:
+                if killed is not None:
+                    yield killed + LATE, number, "its taker was killed"
+                elif call.completed is not None:
+                    yield math.inf, number, "its taker never took again"
+            elif self.forgotten([call]):
+                yield math.inf, number, "what puts it back was forgotten by a failover"
+
+    def forgotten(self, calls: Iterable[Call]) -> bool:
+        """Whether a failover may have undone one of these."""
+        failovers = [fault for fault in self.faults if fault.name == "failover"]
+        return any(call.replicated is not True and fault.ended >= call.invoked for call in calls for fault in failovers)
+
+    @cached_property
+    def failovers(self) -> list[tuple[float, float]]:
+        return [(fault.began, fault.ended) for fault in self.faults if fault.name == "failover"]
+
+
+def stories(history: History, promises: dict[str, Promises]) -> Iterator[Story]:
+    """What happened to each set of which something is promised."""
+    calls: dict[str, list[Call]] = defaultdict(list)
+    for call in history.calls:
+        calls[call.set].append(call)
+    left = {left.set: left for left in history.left}
+    for name, promised in promises.items():
+        faults = [fault for fault in history.faults if name in fault.details.get("sets", (name,))]
+        yield Story(name, promised, calls[name], faults, left.get(name))
+
+
+def _additions(call: Call) -> Iterator[tuple[str, Addition]]:
+    count = len(call.items)
+    scores = call.given.get("scores") or [call.given.get("score")] * count
+    versions = call.given.get("versions") or [call.given.get("version")] * count
+    for item, score, version in zip(call.items, scores, versions, strict=True):
+        yield item, Addition(call, score, version)
+
+
+def _in_order(deliveries: list[Delivery]) -> list[Delivery]:
+    """As they were made, as far as tokens tell; the others by when they were complete at the latest."""
+    leased = sorted((one for one in deliveries if one.row.token is not None), key=lambda one: one.row.token or 0)
+    latest = [(one.until, one) for one in deliveries if one.row.token is None]
+    until = math.inf
+    # What a later token was made after was made before that was complete.
+    for one in reversed(leased):
+        until = min(until, one.until)
+        latest.append((until, one))
+    return [one for _, one in sorted(latest, key=lambda row: (row[0], row[1].row.token or 0))]

@@ -1,0 +1,137 @@
+"""Processes that do on all sets what the workloads say, on either face, and write down what they do."""
+
+import asyncio
+import importlib
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Nothing here that loads redset: a bug is planted before it is loaded.
+from chaos import repeats
+from chaos.doors import Door
+from chaos.history import Recorder
+
+__all__ = ("Orders", "work")
+
+#: In asyncio, how many tasks do the same: their calls go out together.
+TASKS = 3
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a worker is told when it is started."""
+
+    worker: str
+    incarnation: int
+    awaited: bool
+    library: str
+    door: Door
+    directory: Path
+    seed: int
+    #: How many seconds its clock is ahead.
+    ahead: float
+    #: The seeded bug it has.
+    bug: str | None
+
+    @property
+    def process(self) -> str:
+        return f"{self.worker}/{self.incarnation}"
+
+    @property
+    def crash(self) -> Path:
+        """Where it says what it met that it did not expect."""
+        return self.directory / f"{self.worker}.{self.incarnation}.crash"
+
+
+def work(orders: Orders) -> None:
+    """All that a worker does, until the run is over."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_the_run, daemon=True).start()
+    logging.basicConfig(filename=orders.directory / f"{orders.worker}.log", level=logging.WARNING)
+    set_clock_ahead(orders.ahead)
+    if orders.bug:
+        importlib.import_module("chaos.bugs").plant(orders.bug)
+    recorder = Recorder(orders.directory, orders.process)
+    if orders.awaited:
+        asyncio.run(work_in_tasks(orders, recorder))
+    else:
+        work_in_threads(orders, recorder)
+    recorder.close()
+
+
+def end_with_the_run() -> None:
+    """Ends this process when the one that runs all is gone, however that ended."""
+    runner = multiprocessing.parent_process()
+    assert runner
+    runner.join()
+    os._exit(1)
+
+
+def set_clock_ahead(seconds: float) -> None:
+    """Of this process alone, as far as Python programs can see; what it measures is not moved."""
+    right = time.time
+    time.time = lambda: right() + seconds
+
+
+async def work_in_tasks(orders: Orders, recorder: Recorder) -> None:
+    client = orders.door.client(orders.library, awaited=True, **repeats.repeating(orders.library, awaited=True))
+    face = importlib.import_module("redset.aio")
+    async with asyncio.TaskGroup() as group:
+        for actor in actors(orders, client, face, recorder, times=TASKS):
+            group.create_task(or_crash(orders, actor))
+    await client.aclose()
+
+
+def work_in_threads(orders: Orders, recorder: Recorder) -> None:
+    client = orders.door.client(orders.library, awaited=False, **repeats.repeating(orders.library, awaited=False))
+    face = importlib.import_module("redset")
+    threads = [
+        threading.Thread(target=drive, args=(or_crash(orders, actor),))
+        for actor in actors(orders, client, face, recorder, times=1)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    client.close()
+
+
+def actors(
+    orders: Orders, client: Any, face: Any, recorder: Recorder, *, times: int
+) -> Iterator[Coroutine[Any, Any, None]]:
+    """What each thread or task is to do. All on one set share its object, as a user's would."""
+    from chaos.hands import Hand, Phase, Worker
+    from chaos.workloads import WORKLOADS
+
+    worker = Worker(orders.process, orders.seed, orders.awaited, recorder, Phase(orders.directory))
+    for workload in WORKLOADS:
+        set = workload.make(face, client)
+        witness = orders.door.witness(client, awaited=orders.awaited)
+        for number, role in enumerate(workload.roles * times, 1):
+            yield role(Hand(worker, role.__name__, number, set, client, witness))
+
+
+async def or_crash(orders: Orders, actor: Coroutine[Any, Any, None]) -> None:
+    """An error that nobody has to expect ends the process, and with it the run."""
+    try:
+        await actor
+    except BaseException:
+        orders.crash.write_text(traceback.format_exc())
+        os._exit(70)
+
+
+def drive(coroutine: Coroutine[Any, Any, None]) -> None:
+    """To its end: nothing in it waits for a loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("it waits for a loop that is not there")

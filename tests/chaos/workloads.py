@@ -1,0 +1,326 @@
+"""What producers and consumers do with each kind of set, and what is promised of it there."""
+
+import json
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from chaos.hands import Hand, WrittenLoop, row_of, rows_of
+from chaos.history import Row
+from chaos.promises import Promises
+
+__all__ = ("PROMISES", "WORKLOADS", "Role", "Workload")
+
+#: Goes on for as long as its hand says.
+Role: TypeAlias = Callable[[Hand], Coroutine[Any, Any, None]]
+
+#: Seconds: the shortest lease is outlived now and then, and by everybody who is stopped.
+LEASE = 1.0
+#: Seconds between two rounds of a thread or task, on average.
+PACE = 0.3
+#: Longer than any run, also by a clock that is set forward.
+FOR_GOOD = 6 * 3600.0
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One set, and all who use it."""
+
+    set: str
+    promises: Promises
+    #: Makes it: of the module of a face, and on a client.
+    make: Callable[[Any, Any], Any]
+    roles: tuple[Role, ...]
+
+
+# Producers
+
+
+async def add_new_items(hand: Hand) -> None:
+    """Items that nobody else adds, oldest first."""
+    number = 0
+    while await hand.produces(PACE):
+        number += 1
+        item = f"{hand.mark}:{number:06}"
+        await hand.do("add", hand.set.add, item, items=[item], score=time.monotonic())
+
+
+async def add_several_new_items(hand: Hand) -> None:
+    number = 0
+    while await hand.produces(4 * PACE):
+        number += 10
+        items = [f"{hand.mark}:{number + each:06}" for each in range(10)]
+        await hand.do("update", hand.set.update, items, items=items, score=time.monotonic())
+
+
+async def add_few_keys(hand: Hand) -> None:
+    """The same items as everybody, again and again; after some seconds others, since only a lost last one shows."""
+    while await hand.produces(PACE):
+        item = f"key:{int(time.monotonic() / 3)}.{hand.random.randrange(5)}"
+        await hand.do("add", hand.set.add, item, items=[item])
+
+
+async def add_pages(hand: Hand) -> None:
+    """What many find at about the same time, and often."""
+    while await hand.produces(PACE):
+        page = found_now(hand, "page")
+        await hand.do("add", hand.set.add, page, items=[page], score=0)
+
+
+async def add_pages_from_elsewhere(hand: Hand) -> None:
+    """As programs without redset do."""
+    while await hand.produces(3 * PACE):
+        page = found_now(hand, "page")
+        await hand.do("zadd", hand.client.zadd, hand.set.name, {page: 0}, items=[page], given={"score": 0})
+
+
+async def add_versions(hand: Hand) -> None:
+    """Rows of one's own, each time in a newer version."""
+    # Who comes back after a crash goes on with its rows.
+    mark, _, incarnation = hand.mark.rpartition(".")
+    version = int(incarnation) * 1_000_000
+    while await hand.produces(PACE):
+        version += 1
+        identity = f"{mark}:{hand.random.randrange(3)}"
+        row = {"id": identity, "version": version}
+        await hand.do("add", hand.set.add, row, items=[identity], given={"version": version}, score=0)
+
+
+async def add_for_later(hand: Hand) -> None:
+    number = 0
+    while await hand.produces(PACE):
+        number += 1
+        if (now := await hand.server_time()) is not None:
+            item = f"{hand.mark}:{number:06}"
+            await hand.do("add", hand.set.add, item, items=[item], score=now + hand.random.uniform(0, 2))
+
+
+async def add_feeds(hand: Hand) -> None:
+    """All feeds at first, and now and then one of them again."""
+    feeds = [f"feed:{number}" for number in range(10)]
+    while await hand.produces(2 * PACE):
+        feed = feeds.pop() if feeds else f"feed:{hand.random.randrange(10)}"
+        await hand.do("add", hand.set.add, feed, items=[feed], rows=if_new(feed))
+
+
+async def add_seen(hand: Hand) -> None:
+    while await hand.produces(PACE):
+        item = found_now(hand, "event", 4)
+        await hand.do("add", hand.set.add, item, items=[item], rows=if_new(item))
+
+
+async def add_many_seen(hand: Hand) -> None:
+    while await hand.produces(2 * PACE):
+        items = sorted({found_now(hand, "event", 10) for _ in range(5)})
+        await hand.do("add_new", hand.set.add_new, items, items=items, rows=lambda new: [*map(row_of, new)])
+
+
+def if_new(item: str) -> Callable[[bool], list[Row]]:
+    return lambda new: [Row(item)] if new else []
+
+
+def found_now(hand: Hand, what: str, few: int = 20) -> str:
+    """One of few that all processes come across for some seconds, by a clock that is the same for all of them."""
+    return f"{what}:{int(time.monotonic() * 5) + hand.random.randrange(few)}"
+
+
+# Consumers
+
+
+async def pop(hand: Hand) -> None:
+    while await hand.consumes(PACE):
+        wait = hand.random.choice((0, 0.3))
+        await hand.do("pop", hand.set.pop, rows=lambda item: [row_of(item)], wait=wait)
+
+
+async def pop_last(hand: Hand) -> None:
+    while await hand.consumes(4 * PACE):
+        await hand.do("pop_max", hand.set.pop_max, rows=lambda item: [row_of(item)])
+
+
+async def take(hand: Hand) -> None:
+    """Less than is added, so that there is something to take for all who try."""
+    while await hand.consumes(PACE):
+        number = 20 if hand.is_draining() else hand.random.randrange(1, 4)
+        await hand.do("take", hand.set.take, number, rows=lambda items: [*map(row_of, items)], given={"number": number})
+
+
+async def reserve(hand: Hand) -> None:
+    """One at a time: done at last, and at times failed, given back, or kept longer than it may be."""
+    while await hand.consumes(PACE):
+        for _ in range(3):
+            reservation = await reserve_one(hand)
+            if reservation is None:
+                break
+            await work(hand)
+            if hand.happens(10):
+                await hand.end(reservation, "extend", lease=hand.random.choice((0.5, 2.0)))
+                await work(hand)
+            await end_somehow(hand, reservation)
+
+
+async def reserve_and_add_again(hand: Hand) -> None:
+    """The item is added once more while it is worked on, and by nobody after that."""
+    while await hand.consumes(PACE):
+        reservation = await reserve_one(hand)
+        if reservation is not None:
+            if hand.happens(3):
+                item = reservation.item
+                await hand.do("add", hand.set.add, item, items=[item], score=time.monotonic())
+            await work(hand)
+            await hand.end(reservation, "ack")
+
+
+async def reserve_many(hand: Hand) -> None:
+    """Several at once, which are done at once."""
+    while await hand.consumes(PACE):
+        number = hand.random.randrange(1, 10)
+        answer = await hand.do(
+            "reserve", hand.set.reserve_many, number, rows=rows_of, given={"number": number}, lease=2 * LEASE
+        )
+        if answer.value:
+            await work(hand)
+            verb = "again" if hand.happens(10) else "ack"
+            await hand.end_many(answer.value, verb)
+
+
+async def fail(hand: Hand) -> None:
+    """Work that often fails, and sometimes for good."""
+    while await hand.consumes(PACE):
+        for _ in range(4):
+            reservation = await reserve_one(hand)
+            if reservation is None:
+                break
+            await work(hand)
+            if hand.happens(15):
+                await hand.end(reservation, "bury")
+            elif hand.happens(3):
+                await hand.end(reservation, "nack", delay=hand.random.choice((0, 0.3)))
+            else:
+                await hand.end(reservation, "ack")
+
+
+async def revive(hand: Hand) -> None:
+    """Has what died wait again."""
+    while await hand.produces(2 * PACE):
+        if letters := await hand.look(hand.set.dead_letters.slice, 0, 5):
+            item = hand.random.choice(letters).item
+            await hand.do("retry", hand.set.dead_letters.retry, item, items=[item], done=bool)
+
+
+async def consume(hand: Hand) -> None:
+    """By loops, which end when nothing comes for a while, and are begun again."""
+    while await hand.consumes(PACE):
+        batch = hand.random.choice((1, 5))
+        loop = WrittenLoop(
+            hand, hand.set.consume(lease=LEASE, batch=batch, wait=0.3, stop=hand.is_over), lease=LEASE, number=batch
+        )
+        while (reservation := await loop.next()) is not None:
+            await work(hand)
+            if not (hand.happens(20) and await hand.end(reservation, "nack", delay=0)):
+                loop.is_done(reservation)
+
+
+async def hold(hand: Hand) -> None:
+    """One at a time, for as long as the lease allows; longer when that was extended, and at times too long."""
+    while await hand.consumes(PACE):
+        reservation = await reserve_one(hand)
+        if reservation is None:
+            continue
+        await hand.pause(hand.random.uniform(0.3, 1.2) * LEASE)
+        if hand.happens(2):
+            await hand.end(reservation, "extend", lease=LEASE)
+            await hand.pause(hand.random.uniform(0.3, 0.9) * LEASE)
+        await hand.end(reservation, "ack")
+
+
+async def reserve_one(hand: Hand) -> Any:
+    wait = hand.random.choice((0, 0.2))
+    answer = await hand.do("reserve", hand.set.reserve, rows=rows_of_one, lease=LEASE, wait=wait)
+    return answer.value
+
+
+def rows_of_one(reservation: Any) -> list[Row]:
+    return rows_of([reservation] if reservation else [])
+
+
+async def end_somehow(hand: Hand, reservation: Any) -> None:
+    if hand.happens(20):
+        await hand.end(reservation, "nack", delay=hand.random.choice((0, 0.5)))
+    elif hand.happens(20):
+        await hand.end(reservation, "again", delay=hand.random.choice((0, 0.5)))
+    else:
+        await hand.end(reservation, "ack")
+
+
+async def work(hand: Hand) -> None:
+    """Takes some time, and now and then more than the lease."""
+    await hand.pause(1.2 * LEASE if hand.happens(100) else hand.random.uniform(0, 0.02))
+
+
+WORKLOADS = (
+    Workload(
+        "taken",
+        Promises(taken_for_good=True),
+        lambda face, client: face.SortedSet(client, "taken"),
+        (add_new_items, add_new_items, add_several_new_items, pop, pop_last, take),
+    ),
+    Workload(
+        "leased",
+        Promises(),
+        lambda face, client: face.SortedSet(client, "leased", backoff=lambda attempt: 0.2),
+        (add_new_items, add_new_items, reserve, reserve_many, reserve_and_add_again),
+    ),
+    Workload(
+        "failing",
+        Promises(max_attempts=3),
+        lambda face, client: face.SortedSet(client, "failing", max_attempts=3, backoff=lambda attempt: 0.2),
+        (add_new_items, fail, revive),
+    ),
+    Workload(
+        "consumed",
+        Promises(),
+        lambda face, client: face.SortedSet(client, "consumed"),
+        (add_new_items, consume),
+    ),
+    Workload(
+        "updated",
+        Promises(),
+        lambda face, client: face.TimeSortedSet(client, "updated"),
+        (add_few_keys, add_few_keys, reserve, hold),
+    ),
+    Workload(
+        "pages",
+        Promises(remembers=True),
+        lambda face, client: face.SortedSet(client, "pages", remember=FOR_GOOD),
+        (add_pages, add_pages_from_elsewhere, reserve, consume),
+    ),
+    Workload(
+        "rows",
+        Promises(keyed=True),
+        lambda face, client: face.SortedSet(client, "rows", serializer=json, key=lambda row: row["id"]),
+        (add_versions, reserve, hold, hold),
+    ),
+    Workload(
+        "later",
+        Promises(scheduled=True, taken_for_good=True),
+        lambda face, client: face.ScheduledSet(client, "later"),
+        (add_for_later, pop, reserve),
+    ),
+    Workload(
+        "feeds",
+        Promises(scheduled=True, interval=1.5, taken_for_good=True),
+        lambda face, client: face.PeriodicSet(client, "feeds", interval=1.5),
+        (add_feeds, take, reserve),
+    ),
+    Workload(
+        "seen",
+        Promises(ttl=FOR_GOOD),
+        lambda face, client: face.ExpiringSet(client, "seen", ttl=FOR_GOOD),
+        (add_seen, add_many_seen),
+    ),
+)
+
+#: What each set of a run is held to.
+PROMISES = {workload.set: workload.promises for workload in WORKLOADS}

@@ -1,0 +1,87 @@
+"""Short runs in which everything goes wrong; ``make chaos`` are the long ones."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from chaos.checkers import RULES, check
+from chaos.history import History
+from chaos.places import Clustered, Place, Single, Watched
+from chaos.runs import run
+from chaos.workloads import PROMISES
+from servers import Unavailable
+
+FAULTS = {"apart", "clock", "cut", "delay", "flush", "full", "kill", "lose", "restart", "stop"}
+
+
+@pytest.fixture
+def single() -> Iterator[Place]:
+    try:
+        place = Single()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    yield place
+    place.stop()
+
+
+# It takes half a minute on a machine that is free.
+@pytest.mark.timeout(180)
+def test_whatever_goes_wrong_all_that_is_promised_holds(single: Place, tmp_path: Path) -> None:
+    history = run(single, seconds=10, seed=1, directory=tmp_path, pause=0.5)
+
+    verdict = check(history, PROMISES)
+    assert verdict.violations == []
+
+    # A run in which nothing goes wrong, or nothing is done, proves nothing.
+    assert_all_went_wrong(history)
+    assert_all_was_used(history)
+    assert_all_was_drained(history)
+    assert {rule: verdict.looked_at[rule] for rule in RULES if not verdict.looked_at[rule]} == {}
+
+
+@pytest.mark.parametrize(("make", "fault"), [(Watched, "failover"), (Clustered, "slot")])
+def test_it_holds_where_sets_go_from_one_server_to_another(
+    make: Callable[[], Place], fault: str, tmp_path: Path
+) -> None:
+    place = make()
+    try:
+        history = run(place, seconds=6, seed=1, directory=tmp_path, pause=0.3)
+    finally:
+        place.stop()
+
+    assert check(history, PROMISES).violations == []
+
+    assert {fault, "flush", "kill", "stop"} <= {fault.name for fault in history.faults}
+    # Who is asked whether a replica has it says yes, but not always.
+    assert {call.replicated for call in history.calls if call.rows} >= (
+        {True, False} if fault == "failover" else {None}
+    )
+    assert all(any(history.of(set)) for set in PROMISES)
+    assert_all_was_drained(history)
+
+
+def assert_all_went_wrong(history: History) -> None:
+    assert {fault.name for fault in history.faults if fault.details.get("seconds") != 0} == FAULTS
+
+    lost = [fault.details.keys() for fault in history.faults if fault.name == "lose"]
+    assert any(details & {"lost_command", "lost_reply", "cut_reply", "late"} for details in lost)
+    assert any(call.error == "ServerFullError" for call in history.calls)
+    assert any(call.outcome == "unknown" and call.completed for call in history.calls)
+    assert any(call.completed is None for call in history.calls)
+    # Who was killed came back.
+    assert not all(call.process.endswith("/1") for call in history.calls)
+
+
+def assert_all_was_used(history: History) -> None:
+    for set, promises in PROMISES.items():
+        names = ("add", "add_new") if promises.ttl else ("pop", "take", "reserve")
+        given = [call for call in history.of(set, *names) if call.rows]
+        assert {call.process.partition("-")[0] for call in given} == {"sync", "aio"}, set
+
+
+def assert_all_was_drained(history: History) -> None:
+    """But what comes back for ever, and what was seen."""
+    for left in history.left:
+        if PROMISES[left.set].interval is None and PROMISES[left.set].ttl is None:
+            assert (left.waiting, left.leased, left.parked) == ([], [], [])

@@ -1,0 +1,27 @@
+"""Some of the seeded bugs, those that are found soonest; ``make chaos-bugs`` has all of them found."""
+
+import pytest
+
+from chaos.bugs import BUGS, Piece, changed, find
+from chaos.checkers import RULES
+from servers import Unavailable
+
+
+@pytest.mark.parametrize("bug", ["take-in-two-steps", "tokens-by-the-caller"])
+def test_a_bug_is_found(bug: str) -> None:
+    try:
+        found = find(bug, seconds=3)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    assert found.caught, found
+
+
+def test_what_bugs_replace_is_still_there() -> None:
+    for bug in BUGS.values():
+        changed(bug.pieces)
+    with pytest.raises(AssertionError, match="has 0 times"):
+        changed([Piece("handout", "what is not there", "")])
+
+
+def test_there_is_a_bug_for_each_rule() -> None:
+    assert {bug.checker for bug in BUGS.values()} == set(RULES)

@@ -1,0 +1,547 @@
+"""What a chaos run is judged by, on small histories: one that holds, with what excuses it, and one that is caught."""
+
+import random
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from chaos.checkers import Verdict, check
+from chaos.history import Call, Fault, History, Left, Outcome, Row
+from chaos.promises import Promises
+
+#: How long a call takes that does not say so, in seconds.
+QUICK = 0.1
+
+LEASES = Promises()
+TAKES = Promises(taken_for_good=True)
+
+
+def call(
+    name: str,
+    at: float,
+    *items: str,
+    until: float | None = None,
+    outcome: Outcome = "ok",
+    dies: bool = False,
+    process: str = "worker/1",
+    tokens: Iterable[int] = (),
+    rows: Iterable[Row] = (),
+    error: str = "",
+    replicated: bool | None = None,
+    **given: Any,
+) -> Call:
+    """One that was invoked ``at`` that moment; its process ``dies``, or it completes ``until`` then."""
+    return Call(
+        process=process,
+        actor="main",
+        set="jobs",
+        name=name,
+        invoked=at,
+        items=list(items),
+        tokens=list(tokens),
+        given=given,
+        completed=None if dies else at + QUICK if until is None else until,
+        outcome="unknown" if dies else outcome,
+        rows=list(rows),
+        error=error,
+        replicated=replicated,
+    )
+
+
+def add(at: float, *items: str, **more: Any) -> Call:
+    return call("add", at, *items, **more)
+
+
+def pop(at: float, *items: str, **more: Any) -> Call:
+    return call("pop", at, rows=map(Row, items), **more)
+
+
+def reserve(at: float, item: str, token: int, *, lease: float = 10, score: float = 0, **more: Any) -> Call:
+    row = Row(item, score, token, more.pop("attempt", 1), more.pop("version", None))
+    return call("reserve", at, rows=[row], lease=lease, **more)
+
+
+def end(name: str, at: float, item: str, token: int, **more: Any) -> Call:
+    return call(name, at, item, tokens=[token], **more)
+
+
+def ack(at: float, item: str, token: int, **more: Any) -> Call:
+    return end("ack", at, item, token, **more)
+
+
+def lost(name: str, at: float, item: str, token: int, **more: Any) -> Call:
+    return end(name, at, item, token, outcome="refused", error="LeaseLost: it ran out", **more)
+
+
+def killed(at: float, process: str = "worker/1") -> Fault:
+    return Fault("kill", at, at, on=process)
+
+
+def failover(at: float) -> Fault:
+    return Fault("failover", at, at + 1)
+
+
+def clock(at: float, seconds: float) -> Fault:
+    return Fault("clock", at, at, on="server", details={"seconds": seconds, "epoch": 1000})
+
+
+def judge(promises: Promises, *events: Call | Fault, left: Iterable[str] = (), waiting: Iterable[str] = ()) -> Verdict:
+    history = History(
+        calls=sorted((event for event in events if isinstance(event, Call)), key=lambda call: call.invoked),
+        faults=[event for event in events if isinstance(event, Fault)],
+        left=[Left("jobs", waiting=list(waiting), leased=list(left))],
+    )
+    return check(history, {"jobs": promises})
+
+
+def caught_by(verdict: Verdict) -> set[str]:
+    return {violation.checker for violation in verdict.violations}
+
+
+def excuses(verdict: Verdict, checker: str) -> set[str]:
+    assert verdict.ok, verdict.violations
+    return {why for name, why in verdict.excused if name == checker}
+
+
+# Nothing is lost
+
+
+def test_what_was_added_is_handed_out_or_left() -> None:
+    assert judge(TAKES, add(1, "a", "b"), pop(2, "a"), waiting=["b"]).ok
+    assert caught_by(judge(TAKES, add(1, "a", "b"), pop(2, "a"))) == {"nothing_lost"}
+
+
+def test_an_update_is_not_lost_either() -> None:
+    # It was added again while somebody had it, and parked.
+    held = [add(1, "a"), reserve(2, "a", 1), add(3, "a"), ack(4, "a", 1)]
+    assert judge(LEASES, *held, reserve(5, "a", 2), ack(6, "a", 2)).ok
+    assert caught_by(judge(LEASES, *held)) == {"nothing_lost"}
+
+
+def test_an_addition_that_was_refused_or_unknown_need_not_come() -> None:
+    assert judge(TAKES, add(1, "a", outcome="refused"), add(1, "b", outcome="unknown")).ok
+
+
+def test_what_was_leased_is_acked_or_left() -> None:
+    leased = [add(1, "a"), reserve(2, "a", 1)]
+    assert judge(LEASES, *leased, ack(3, "a", 1, outcome="unknown")).ok
+    assert judge(LEASES, *leased, left=["a"]).ok
+    assert caught_by(judge(LEASES, *leased)) == {"nothing_lost"}
+    assert caught_by(judge(LEASES, *leased, lost("ack", 20, "a", 1))) == {"nothing_lost"}
+
+
+def test_a_pop_under_way_in_a_killed_process_explains_as_many_as_it_asked_for() -> None:
+    under_way: list[Call | Fault] = [add(1, "a"), call("take", 2, dies=True, number=1), killed(3)]
+    assert excuses(judge(TAKES, *under_way), "nothing_lost") == {"its taker was killed"}
+    assert caught_by(judge(TAKES, *under_way, add(1, "b"))) == {"nothing_lost"}
+    assert caught_by(judge(TAKES, *under_way, add(60, "c"), waiting=["a"])) == {"nothing_lost"}
+    assert caught_by(judge(TAKES, *under_way[:2])) == {"nothing_lost"}, "nobody killed it"
+
+
+def test_what_an_unknown_pop_took_is_put_back_by_the_next() -> None:
+    failed: list[Call | Fault] = [add(1, "a"), pop(2, outcome="unknown"), killed(9)]
+    assert excuses(judge(TAKES, *failed), "nothing_lost") == {"its taker was killed"}
+    assert excuses(judge(TAKES, *failed[:2]), "nothing_lost") == {"its taker never took again"}
+    assert excuses(judge(TAKES, *failed, pop(3, dies=True)), "nothing_lost") == {"its taker was killed"}
+    assert caught_by(judge(TAKES, *failed, pop(3))) == {"nothing_lost"}
+    assert excuses(judge(TAKES, *failed, pop(3, process="worker/2")), "nothing_lost") == {"its taker was killed"}
+
+
+def test_what_is_discarded_or_remembered_as_done_is_not_lost() -> None:
+    assert excuses(judge(TAKES, add(1, "a"), call("discard", 2, "a")), "nothing_lost") == {"it was discarded"}
+    assert caught_by(judge(TAKES, add(1, "a"), call("discard", 2, "b"))) == {"nothing_lost"}
+    done = [add(1, "a"), reserve(2, "a", 1), ack(3, "a", 1), add(4, "a")]
+    assert excuses(judge(Promises(remembers=True), *done), "nothing_lost") == {"it was done before"}
+    assert caught_by(judge(LEASES, *done)) == {"nothing_lost"}
+
+
+def test_periodic_items_are_never_gone() -> None:
+    ticks = [add(1, "a"), reserve(2, "a", 1), ack(3, "a", 1)]
+    assert judge(Promises(interval=5), *ticks, waiting=["a"]).ok
+    assert caught_by(judge(Promises(interval=5), *ticks)) == {"nothing_lost"}
+
+
+def test_what_was_not_replicated_may_be_forgotten_by_a_failover() -> None:
+    forgotten = judge(TAKES, add(1, "a"), failover(2))
+    assert excuses(forgotten, "nothing_lost") == {"forgotten by a failover"}
+    assert caught_by(judge(TAKES, add(1, "a", replicated=True), failover(2))) == {"nothing_lost"}
+    assert caught_by(judge(TAKES, failover(2), add(9, "a"))) == {"nothing_lost"}
+
+
+def test_a_crash_explains_no_more_than_a_failover_leaves_to_it() -> None:
+    added = [add(1, "a", replicated=True), add(2, "b")]
+    verdict = judge(TAKES, *added, pop(3, dies=True), killed(4), failover(5))
+    assert excuses(verdict, "nothing_lost") == {"its taker was killed", "forgotten by a failover"}
+
+
+def test_what_was_left_must_have_been_looked_at() -> None:
+    history = History(calls=[add(1, "a")])
+    assert caught_by(check(history, {"jobs": TAKES})) == {"nothing_lost"}
+
+
+# Nothing is invented
+
+
+def test_what_is_handed_out_was_added_before() -> None:
+    assert judge(TAKES, add(2, "a", outcome="unknown"), pop(1, "a", until=3)).ok
+    assert "nothing_invented" in caught_by(judge(TAKES, pop(1, "a"), add(2, "a")))
+    assert caught_by(judge(TAKES, add(1, "a", outcome="refused"), pop(2, "a"))) == {"nothing_invented"}
+
+
+def test_values_were_given() -> None:
+    keyed = Promises(keyed=True, taken_for_good=True)
+    assert judge(keyed, add(1, "a", version=1), call("pop", 2, rows=[Row("a", version=1)])).ok
+    for version in (2, None):
+        rows = [Row("a", version=version)]
+        assert caught_by(judge(keyed, add(1, "a", version=1), call("pop", 2, rows=rows))) == {"nothing_invented"}
+
+
+# Each hand-out has a reason
+
+
+def test_what_was_popped_comes_again_only_when_it_was_added_again() -> None:
+    twice = [add(1, "a"), pop(2, "a"), pop(4, "a")]
+    assert caught_by(judge(TAKES, *twice)) == {"handed_out_once"}
+    assert excuses(judge(TAKES, *twice, add(3, "a")), "handed_out_once") == {"it was added again"}
+    assert caught_by(judge(TAKES, *twice, add(3, "a", outcome="refused"))) == {"handed_out_once"}
+    assert caught_by(judge(TAKES, *twice, add(0, "a"))) == {"handed_out_once"}, "that was before"
+
+
+def test_an_unknown_addition_may_take_effect_later_but_once() -> None:
+    events = [add(0, "a", outcome="unknown"), add(1, "a"), pop(2, "a"), pop(4, "a")]
+    assert excuses(judge(TAKES, *events), "handed_out_once") == {"it was added again"}
+    assert caught_by(judge(TAKES, *events, pop(6, "a"))) == {"handed_out_once"}
+
+
+def test_hand_outs_that_overlap_may_have_been_made_in_any_order() -> None:
+    slow = pop(0, "a", until=10, process="stopped/1")
+    adds = [add(1, "a"), add(3.5, "a"), add(5.5, "a")]
+    assert judge(TAKES, slow, *adds, pop(2, "a"), pop(6, "a")).ok
+    assert caught_by(judge(TAKES, slow, *adds[:2], pop(2, "a"), pop(6, "a"))) == {"handed_out_once"}
+
+
+def test_an_unseen_pop_is_no_reason_to_hand_out_twice() -> None:
+    events = [add(1, "a"), pop(2, "a"), pop(3, outcome="unknown"), pop(4, "a")]
+    assert caught_by(judge(TAKES, *events)) == {"handed_out_once"}
+
+
+@pytest.mark.parametrize(
+    ("ended", "why"),
+    [
+        ([], "its lease ran out"),
+        ([ack(3, "a", 1, outcome="unknown")], "its lease ran out"),
+        ([end("nack", 3, "a", 1, delay=4)], "nack"),
+        ([end("again", 3, "a", 1)], "again"),
+        ([end("extend", 3, "a", 1, lease=5)], "its lease ran out"),
+        ([ack(3, "a", 1), add(2.5, "a")], "it was added again"),
+    ],
+)
+def test_what_was_leased_comes_again_when_the_lease_has_ended(ended: list[Call], why: str) -> None:
+    events = [add(1, "a"), reserve(2, "a", 1), *ended, reserve(13, "a", 2, attempt=2), ack(14, "a", 2)]
+    assert excuses(judge(LEASES, *events), "handed_out_once") == {why}
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        [ack(3, "a", 1)],
+        [end("nack", 3, "a", 1, delay=30)],
+        [end("extend", 3, "a", 1, lease=30)],
+        [ack(3, "a", 1), add(1.5, "a")],
+    ],
+)
+def test_what_was_leased_does_not_come_before(ended: list[Call]) -> None:
+    events = [add(1, "a"), reserve(2, "a", 1), *ended, reserve(13, "a", 2, attempt=2), ack(14, "a", 2)]
+    assert "handed_out_once" in caught_by(judge(LEASES, *events))
+
+
+def test_a_clock_that_is_moved_ends_leases() -> None:
+    early = [add(1, "a"), reserve(2, "a", 1), reserve(6, "a", 2, attempt=2), ack(7, "a", 2)]
+    assert judge(LEASES, *early, clock(4, 8)).ok
+    assert caught_by(judge(LEASES, *early, clock(4, 2))) == {"handed_out_once", "one_lease_at_a_time"}
+
+
+def test_an_ack_that_a_failover_forgot_is_no_end() -> None:
+    again = [add(2, "a"), reserve(3, "a", 1), ack(4, "a", 1), reserve(20, "a", 2), ack(21, "a", 2)]
+    assert excuses(judge(LEASES, *again, failover(5)), "handed_out_once") == {"forgotten by a failover"}
+    assert "handed_out_once" in caught_by(judge(LEASES, *again, failover(0)))
+
+
+def test_an_addition_is_left_to_what_no_failover_explains() -> None:
+    forgotten = [add(1, "a", replicated=True), add(2, "a", replicated=True, until=8), pop(3, "a")]
+    later = [pop(6, "a", replicated=True), pop(9, "a", replicated=True)]
+    assert judge(TAKES, *forgotten, failover(4), *later).ok
+    assert "handed_out_once" in caught_by(judge(TAKES, *forgotten, *later))
+
+
+def test_a_bury_that_a_failover_forgot_is_no_end() -> None:
+    known = [add(1, "a", replicated=True), reserve(2, "a", 1, replicated=True)]
+    again = [end("bury", 3, "a", 1), reserve(15, "a", 2, replicated=True), ack(16, "a", 2, replicated=True)]
+    assert excuses(judge(LEASES, *known, *again, failover(5)), "handed_out_once") == {"forgotten by a failover"}
+    assert "handed_out_once" in caught_by(judge(LEASES, *known, *again))
+
+
+# One lease at a time
+
+
+def test_nobody_else_has_it_while_a_lease_is_live() -> None:
+    first = [add(1, "a"), reserve(2, "a", 1), add(3, "a")]
+    assert judge(LEASES, *first, ack(3, "a", 1), reserve(4, "a", 2), ack(5, "a", 2)).ok
+    assert "one_lease_at_a_time" in caught_by(judge(LEASES, *first, reserve(4, "a", 2), ack(5, "a", 2)))
+
+
+def test_a_lease_that_was_extended_is_live() -> None:
+    first = [add(1, "a"), reserve(2, "a", 1), end("extend", 9, "a", 1, lease=10)]
+    assert judge(LEASES, *first, reserve(20, "a", 2, attempt=2), ack(21, "a", 2)).ok
+    assert "one_lease_at_a_time" in caught_by(judge(LEASES, *first, reserve(15, "a", 2, attempt=2), ack(16, "a", 2)))
+
+
+def test_a_live_lease_is_not_lost() -> None:
+    leased = [add(1, "a"), reserve(2, "a", 1)]
+    assert judge(LEASES, *leased, lost("ack", 12.5, "a", 1), left=["a"]).ok
+    assert judge(LEASES, *leased, call("discard", 3, "a"), lost("ack", 4, "a", 1), left=["a"]).ok
+    assert judge(LEASES, *leased, ack(3, "a", 1, outcome="unknown"), lost("ack", 4, "a", 1)).ok
+    assert caught_by(judge(LEASES, *leased, lost("ack", 4, "a", 1), left=["a"])) == {"one_lease_at_a_time"}
+
+
+def test_acks_in_bulk_say_which_were_lost() -> None:
+    leased = [add(1, "a", "b"), reserve(2, "a", 1), reserve(3, "b", 2)]
+    acked = call("ack", 4, "a", "b", tokens=[1, 2])
+    assert judge(LEASES, *leased, acked).ok
+    acked.rows = [Row("b", token=2)]
+    assert caught_by(judge(LEASES, *leased, acked, left=["b"])) == {"one_lease_at_a_time"}
+
+
+def test_a_lease_that_ran_out_cannot_be_ended() -> None:
+    leased = [add(1, "a"), reserve(2, "a", 1)]
+    assert caught_by(judge(LEASES, *leased, ack(13, "a", 1))) == {"one_lease_at_a_time"}
+    assert judge(LEASES, *leased, ack(11, "a", 1, until=14)).ok
+    # It is told again what became of it the first time.
+    assert judge(LEASES, *leased, ack(3, "a", 1, outcome="unknown"), ack(13, "a", 1)).ok
+
+
+# Tokens
+
+
+def test_tokens_grow() -> None:
+    added = add(1, "a", "b")
+    assert judge(LEASES, added, reserve(2, "a", 5, until=4), reserve(3, "b", 4, until=5), left=["a", "b"]).ok
+    for token in (4, 5):
+        verdict = judge(LEASES, added, reserve(2, "a", 5), reserve(3, "b", token), left=["a", "b"])
+        assert caught_by(verdict) == {"tokens_grow"}
+
+
+def test_tokens_of_one_call_grow() -> None:
+    rows = [Row("a", 0, 2, 1), Row("b", 0, 1, 1)]
+    verdict = judge(LEASES, add(1, "a", "b"), call("reserve", 2, rows=rows, lease=9), left=["a", "b"])
+    assert caught_by(verdict) == {"tokens_grow"}
+
+
+# Order
+
+
+def test_rows_are_sorted_by_score_then_item() -> None:
+    added = add(1, "a", "b", "c")
+    rows = [Row("b", 1.0, 1, 1), Row("c", 1.0, 2, 1), Row("a", 2.0, 3, 1)]
+    assert judge(LEASES, added, call("reserve", 2, rows=rows, lease=9), left="abc").ok
+    tie = [Row("c", 1.0, 1, 1), Row("b", 1.0, 2, 1)]
+    assert caught_by(judge(LEASES, added, call("reserve", 2, rows=tie, lease=9), left="abc")) == {"in_order"}
+
+
+def test_what_certainly_waits_with_a_lower_score_goes_first() -> None:
+    added = [add(1, "a", score=1), add(1, "b", score=2)]
+    assert judge(TAKES, *added, pop(2, "a"), pop(3, "b")).ok
+    assert caught_by(judge(TAKES, *added, pop(2, "b"), pop(3, "a"))) == {"in_order"}
+    assert caught_by(judge(TAKES, *added, pop(2, "b"), waiting="a")) == {"in_order"}
+    assert judge(TAKES, *added, call("pop_max", 2, rows=[Row("b")]), pop(3, "a")).ok
+
+
+@pytest.mark.parametrize(
+    "doubtful",
+    [
+        add(1.5, "a", score=3),
+        pop(1.5, outcome="unknown"),
+        call("discard", 1.5, "a"),
+        add(2.05, "a", score=1),
+        Fault("failover", 1.5, 3),
+    ],
+)
+def test_what_waits_perhaps_need_not_go_first(doubtful: Call | Fault) -> None:
+    events = [add(1, "a", score=1), add(1, "b", score=2), pop(2, "b"), doubtful]
+    assert "in_order" not in caught_by(judge(TAKES, *events, pop(3, "a", process="other/1")))
+
+
+def test_what_is_parked_need_not_go_first() -> None:
+    added = [add(1, "a", score=1), add(1, "b", score=2)]
+    leased = [*added, reserve(2, "a", 1, score=1), add(3, "a", score=1)]
+    later = [ack(5, "a", 1), reserve(6, "a", 3, score=1), ack(7, "a", 3)]
+    assert judge(LEASES, *leased, reserve(4, "b", 2, score=2), *later, left="b").ok
+    acked = [*added, reserve(2, "a", 1, score=1), ack(2.5, "a", 1), add(3, "a", score=1)]
+    assert caught_by(judge(LEASES, *acked, reserve(4, "b", 2, score=2), *later[1:], left="b")) == {"in_order"}
+
+
+# Time
+
+
+def test_nothing_is_handed_out_before_its_time() -> None:
+    scheduled = Promises(scheduled=True, taken_for_good=True)
+    added: list[Call | Fault] = [clock(0, 0), add(1, "a", score=1010)]
+    assert judge(scheduled, *added, pop(10, "a")).ok
+    assert caught_by(judge(scheduled, *added, pop(9, "a"))) == {"not_before_its_time"}
+    assert judge(scheduled, *added, clock(5, 3), pop(8, "a")).ok
+
+
+# Memory
+
+
+def test_what_was_done_does_not_come_again() -> None:
+    remembers = Promises(remembers=True)
+    first = [add(1, "a"), reserve(2, "a", 1)]
+    again = [reserve(13, "a", 2, attempt=2), ack(14, "a", 2)]
+    assert judge(remembers, *first, lost("ack", 12.5, "a", 1), *again).ok
+    assert judge(remembers, *first, ack(3, "a", 1, outcome="unknown"), *again).ok
+    done = [*first, ack(3, "a", 1), add(4, "a"), *again]
+    assert caught_by(judge(remembers, *done)) == {"remembered_once"}
+    assert excuses(judge(remembers, *done, failover(5)), "remembered_once") == {"forgotten by a failover"}
+
+
+def test_what_was_taken_for_good_does_not_come_again() -> None:
+    remembers = Promises(remembers=True, taken_for_good=True)
+    assert judge(remembers, add(1, "a"), pop(2, "a"), add(3, "a")).ok
+    assert caught_by(judge(remembers, add(1, "a"), pop(2, "a"), add(3, "a"), pop(4, "a"))) == {"remembered_once"}
+
+
+# Values
+
+
+def test_a_hand_out_carries_the_newest_value() -> None:
+    keyed = Promises(keyed=True)
+    added = [add(1, "a", version=1), add(2, "a", version=2)]
+    assert judge(keyed, *added, reserve(2.05, "a", 1, version=1), left="a").ok
+    assert caught_by(judge(keyed, *added, reserve(3, "a", 1, version=1), left="a")) == {"fresh_values"}
+
+
+# Attempts
+
+
+def test_no_attempt_is_beyond_the_last() -> None:
+    limited = Promises(max_attempts=2)
+    assert judge(limited, add(1, "a"), reserve(2, "a", 1, attempt=2), left="a").ok
+    assert caught_by(judge(limited, add(1, "a"), reserve(2, "a", 1, attempt=3), left="a")) == {"attempts_count"}
+
+
+@pytest.mark.parametrize(
+    "reason", [ack(3, "a", 1, outcome="unknown"), end("again", 3, "a", 1), end("bury", 3, "a", 1, outcome="unknown")]
+)
+def test_attempts_count_on(reason: Call) -> None:
+    events = [add(1, "a"), reserve(2, "a", 1, attempt=2)]
+    later = [reserve(13, "a", 2, attempt=2), ack(14, "a", 2)]
+    assert judge(LEASES, *events, reason, *later).ok
+    assert caught_by(judge(LEASES, *events, end("nack", 3, "a", 1), *later)) == {"attempts_count"}
+
+
+# Ticks
+
+
+@pytest.mark.parametrize(
+    ("score", "ended", "holds"),
+    [
+        (20, ack(11, "a", 1), True),
+        (40, ack(11, "a", 1), True),
+        (10, ack(11, "a", 1, outcome="unknown"), True),
+        (10, end("nack", 11, "a", 1), True),
+        (10, ack(11, "a", 1), False),
+        (20, end("nack", 11, "a", 1), False),
+        (23, ack(11, "a", 1), False),
+        (0, ack(11, "a", 1), False),
+    ],
+)
+def test_each_tick_is_had_once(score: float, ended: Call, holds: bool) -> None:
+    events = [add(1, "a"), reserve(10, "a", 1, score=10), ended, reserve(21, "a", 2, score=score, attempt=2)]
+    expected = set() if holds else {"ticks_once"}
+    assert caught_by(judge(Promises(interval=10), *events, left="a")) == expected
+
+
+def test_ticks_taken_for_good_are_not_more_than_there_are() -> None:
+    periodic = Promises(interval=10, taken_for_good=True)
+    # The one late, the other in time.
+    taken = [add(1, "a"), pop(9, "a"), pop(11, "a")]
+    assert judge(periodic, *taken, waiting="a").ok
+    assert caught_by(judge(periodic, *taken, pop(13, "a"), waiting="a")) == {"ticks_once"}
+    assert judge(periodic, *taken, pop(13, "a"), clock(12, 9), waiting="a").ok
+
+
+def test_what_was_leased_may_be_taken_for_good_before_its_holder_hears_of_it() -> None:
+    heard_late = reserve(2, "a", 1, lease=1, until=6)
+    assert judge(TAKES, add(1, "a"), heard_late, pop(4, "a")).ok
+    assert caught_by(judge(TAKES, add(1, "a"), pop(1.5, "a"), add(1.8, "a"), heard_late)) == {"nothing_lost"}
+
+
+def test_a_late_tick_may_be_heard_of_after_the_next_one() -> None:
+    periodic = Promises(interval=1.5, taken_for_good=True)
+    ticks = [pop(51.3, "a", until=52.5), pop(51.8, "a"), pop(53.3, "a"), pop(54.6, "a")]
+    assert judge(periodic, add(1, "a"), *ticks, waiting="a").ok
+
+
+def test_who_was_stopped_before_he_heard_of_his_lease_had_it_before() -> None:
+    """Tokens tell, also where others take for good."""
+    periodic = Promises(interval=10, taken_for_good=True)
+    heard_late = reserve(2, "a", 1, score=2, lease=1, until=6)
+    others = [reserve(4, "a", 2, score=2, lease=1, attempt=2), ack(4.5, "a", 2), pop(12, "a")]
+    assert judge(periodic, add(1, "a"), heard_late, *others, waiting="a").ok
+
+
+def test_a_tick_that_a_failover_forgot_is_handed_out_again() -> None:
+    """Also one between two that are known to be on the replica."""
+    periodic = Promises(interval=5, taken_for_good=True)
+    known = [add(1, "a", replicated=True), pop(2, "a", replicated=True), pop(8, "a", replicated=True)]
+    again = pop(7, "a", replicated=False), pop(9, "a", replicated=True)
+    assert caught_by(judge(periodic, *known, *again, waiting="a")) == {"ticks_once"}
+    assert excuses(judge(periodic, *known, *again, failover(7.5), waiting="a"), "ticks_once") == {
+        "forgotten by a failover"
+    }
+
+
+# What was seen
+
+
+def seen(at: float, item: str, *, new: bool, **more: Any) -> Call:
+    return call("add", at, item, rows=[Row(item)] if new else [], **more)
+
+
+def test_an_item_is_new_to_one() -> None:
+    expiring = Promises(ttl=10)
+    assert judge(expiring, seen(1, "a", new=True), seen(2, "a", new=False), seen(12, "a", new=True)).ok
+    assert caught_by(judge(expiring, seen(1, "a", new=True), seen(2, "a", new=True))) == {"new_once"}
+    assert judge(expiring, seen(1, "a", new=True), clock(2, 9), seen(3, "a", new=True)).ok
+
+
+def test_an_item_is_not_old_before_anybody_has_given_it() -> None:
+    expiring = Promises(ttl=10)
+    unknown = seen(1, "a", new=False, outcome="unknown")
+    assert judge(expiring, unknown, seen(2, "a", new=False)).ok
+    assert caught_by(judge(expiring, seen(1, "a", new=False), seen(2, "a", new=False))) == {"new_once"}
+
+
+def test_long_histories_are_judged_quickly() -> None:
+    calls, waiting, now, token = [], list[str](), 0.0, 0
+    for number in range(20_000):
+        now += 0.01
+        # A few items that come all the time, and many that come once.
+        item = f"hot{number % 7}" if number % 3 == 0 else f"item{number}"
+        if item in waiting:
+            continue
+        waiting.append(item)
+        calls.append(call("add", now, item, until=now + 0.001, score=0))
+        if len(waiting) > 20 or random.random() < 0.5:
+            waiting.sort()
+            item, token = waiting.pop(0), token + 1
+            calls.append(reserve(now + 0.002, item, token, until=now + 0.003))
+            calls.append(ack(now + 0.004, item, token, until=now + 0.005))
+    began = time.process_time()
+    verdict = judge(LEASES, *calls, waiting=waiting)
+    assert verdict.ok, verdict.violations[:3]
+    assert min(verdict.looked_at[rule] for rule in ("nothing_lost", "tokens_grow", "in_order")) > 5_000
+    assert time.process_time() - began < 10
