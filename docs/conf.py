@@ -10,8 +10,8 @@ copyright = "The redset authors"
 version = release = redset.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-# What docs/chaos.md includes.
-exclude_patterns = ["chaos/*.md"]
+# What pages include.
+exclude_patterns = ["benchmarks/*.md", "chaos/*.md"]
 html_theme = "furo"
 html_title = "redset"
 html_show_copyright = False

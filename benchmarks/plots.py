@@ -1,0 +1,272 @@
+"""The plots: one SVG for each section that is easier seen than read."""
+
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeAlias
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+
+__all__ = ("draw",)
+
+Line: TypeAlias = dict[str, Any]
+Results: TypeAlias = dict[str, dict[str, Any]]
+
+#: Told apart by the colour-blind too (Okabe and Ito).
+BLUE, ORANGE, GREEN, GREY, LIGHT, INK = "#0072B2", "#D55E00", "#009E73", "#8A8A8A", "#E4E4E4", "#333333"
+NEAR, FAR = "on loopback", "half a millisecond away"
+
+STYLE: Any = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": LIGHT,
+    "axes.grid": True,
+    "axes.grid.axis": "x",
+    "axes.labelcolor": INK,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.titlecolor": INK,
+    "figure.facecolor": "white",
+    "font.size": 9,
+    "grid.color": LIGHT,
+    "savefig.facecolor": "white",
+    "svg.hashsalt": "redset",
+    "text.color": INK,
+    "xtick.color": INK,
+    "xtick.labelcolor": INK,
+    "ytick.color": INK,
+    "ytick.left": False,
+    "ytick.minor.left": False,
+    "xtick.minor.bottom": False,
+}
+
+
+def draw(results: Results, folder: Path, suffix: str = "svg") -> None:
+    """Draws what there is, beside the tables."""
+    with mpl.rc_context(STYLE):
+        for section, plot in PLOTS.items():
+            if section in results:
+                figure = plot(results)
+                figure.savefig(folder / f"{section}.{suffix}", bbox_inches="tight", metadata={"Date": None})
+
+
+def _lines(results: Results, run: str) -> list[Line]:
+    lines: list[Line] = results[run]["lines"] if run in results else []
+    return [line for line in lines if "missing" not in line]
+
+
+def _panels(names: Iterable[str], rows: int, *, width: float = 8.5, alike: bool = False) -> tuple[Figure, list[Axes]]:
+    """Panels side by side that share their rows, the first of which is on top."""
+    names = list(names)
+    figure = Figure(figsize=(width, 0.9 + 0.27 * rows), layout="constrained")
+    axes = list(figure.subplots(1, len(names), sharey=True, sharex=alike, squeeze=False)[0])
+    for panel, name in zip(axes, names, strict=True):
+        panel.set_title(name)
+        panel.set_ylim(rows - 0.4, -0.6)
+    return figure, axes
+
+
+def _logarithmic(panel: Axes, *ticks: float) -> None:
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(FixedLocator(ticks) if ticks else LogLocator())
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _short(value: float) -> str:
+    if value >= 1e6:
+        return f"{value / 1e6:g}M"
+    return f"{value / 1e3:g}k" if value >= 1e4 else f"{value:,.10g}"
+
+
+def _spread(panel: Axes, row: float, line: Line, color: str) -> None:
+    """A dot for the median and a bar between the quartiles."""
+    panel.plot([line["low"], line["high"]], [row, row], color=color, linewidth=3.5, alpha=0.3, solid_capstyle="butt")
+    panel.plot(line["ratio"], row, "o", color=color, markersize=5)
+
+
+def _legend(figure: Figure, axes: Axes, colors: dict[str, str]) -> None:
+    for name, color in colors.items():
+        axes.plot([], [], "o", color=color, label=name, markersize=5)
+    figure.legend(loc="outside lower center", ncols=len(colors), frameon=False)
+
+
+def _ratios(results: Results) -> Figure:
+    """Those that were measured at a distance too, or all."""
+    runs = {NEAR: "ratios"} | ({FAR: "ratios-far"} if "ratios-far" in results else {})
+    cells: dict[str, dict[tuple[str, str], Line]] = {run: {} for run in runs.values()}
+    against = {}
+    for run, found in cells.items():
+        for line in _lines(results, run):
+            benchmark, kind, _, face = line["name"].split("/")
+            found[f"{benchmark}/{kind}", face] = line
+            against[f"{benchmark}/{kind}"] = line["against"]
+    rows = list(dict.fromkeys(row for row, _ in cells[list(runs.values())[-1]]))
+    faces = {"sync": ("blocking", BLUE, -0.14), "asyncio": ("asyncio", ORANGE, 0.14)}
+    figure, axes = _panels(runs, len(rows), alike=True)
+    for panel, run in zip(axes, runs.values(), strict=True):
+        _logarithmic(panel, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10)
+        panel.axvline(1, color=INK, linewidth=1)
+        for row, name in enumerate(rows):
+            for face, color, shift in faces.values():
+                if (name, face) in cells[run]:
+                    _spread(panel, row + shift, cells[run][name, face], color)
+        panel.set_xlabel("speed, where the bare client's is 1")
+    axes[0].set_yticks(range(len(rows)), [f"{name.partition('/')[0]}  beside  {against[name]}" for name in rows])
+    _legend(figure, axes[0], {name: color for name, (_, color, _) in faces.items()})
+    return figure
+
+
+def _tasks(results: Results) -> Figure:
+    runs = {NEAR: "tasks"} | ({FAR: "tasks-far"} if "tasks-far" in results else {})
+    wanted = [line for line in _lines(results, "tasks") if "unshared" not in line["name"]]
+    rows = [line["name"] for line in wanted]
+    figure, axes = _panels(runs, len(rows), alike=True)
+    for panel, run in zip(axes, runs.values(), strict=True):
+        _logarithmic(panel, *(digit * 10**power for power in range(2, 6) for digit in (1, 3)))
+        lines = {line["name"]: line for line in _lines(results, run)}
+        for row, name in enumerate(rows):
+            if name in lines:
+                bare, redset = (1 / median(lines[name][side]) for side in ("bare", "redset"))
+                panel.plot([bare, redset], [row, row], color=LIGHT, linewidth=3, zorder=1)
+                panel.plot(bare, row, "o", color=GREY, markersize=5)
+                panel.plot(redset, row, "o", color=BLUE, markersize=6)
+        panel.set_xlabel("calls per second")
+    labels = [f"{line['name'].replace('/', ', ')} task{'s' * (line['tasks'] > 1)}" for line in wanted]
+    axes[0].set_yticks(range(len(rows)), labels)
+    _legend(figure, axes[0], {"bare client": GREY, "redset": BLUE})
+    return figure
+
+
+def _latency(results: Results) -> Figure:
+    runs = {NEAR: "latency"} | ({FAR: "latency-far"} if "latency-far" in results else {})
+    rows = [(line["event"], line["call"], line["face"]) for line in _lines(results, "latency")]
+    rows.sort(key=lambda row: [line["event"] for line in _lines(results, "latency")].index(row[0]))
+    figure, axes = _panels(runs, len(rows), alike=True)
+    for panel, run in zip(axes, runs.values(), strict=True):
+        _logarithmic(panel)
+        for line in _lines(results, run):
+            row = rows.index((line["event"], line["call"], line["face"]))
+            panel.plot([line["p50"], line["p99"]], [row, row], color=BLUE, linewidth=1.5, alpha=0.5)
+            panel.plot(line["p50"], row, "o", color=BLUE, markersize=5)
+            panel.plot(line["p99"], row, "|", color=BLUE, markersize=8, markeredgewidth=1.5)
+            p50 = f"{line['p50']:.2f}" if line["p50"] < 10 else f"{line['p50']:.0f}"
+            panel.annotate(p50, (line["p50"], row), (-5, 0), textcoords="offset points", ha="right", va="center")
+        panel.set_xlim(left=min(line["p50"] for line in _lines(results, "latency")) / 5)
+        panel.set_xlabel("milliseconds: dot p50, bar p99")
+    axes[0].set_yticks(range(len(rows)), [f"{event}, to {call} ({face})" for event, call, face in rows])
+    return figure
+
+
+def _memory(results: Results) -> Figure:
+    lines = _lines(results, "memory")
+    figure, (panel,) = _panels(["server's memory for each item"], len(lines), width=7)
+    for row, line in enumerate(lines):
+        panel.barh(row, line["keys"], color=GREY if "bare" in line["name"] else BLUE, alpha=0.35, height=0.62)
+        panel.barh(row, line["own"], color=GREY if "bare" in line["name"] else BLUE, height=0.62)
+        panel.text(line["keys"] + 4, row, f"{line['keys']:.0f}", va="center")
+    panel.set_yticks(range(len(lines)), [line["name"] for line in lines])
+    panel.set_xlabel("bytes; dark: those that the item has itself")
+    return figure
+
+
+def _consumers(results: Results) -> Figure:
+    runs = {NEAR: "consumers"} | ({FAR: "consumers-far"} if "consumers-far" in results else {})
+    figure = Figure(figsize=(8.5, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
+    for panel, (where, run) in zip(panels, runs.items(), strict=True):
+        _scaling(panel, _lines(results, run))
+        panel.set_title(where)
+        panel.set_xlabel("consumer processes")
+    panels[0].set_ylabel("items per second, in all")
+    panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    return figure
+
+
+def _scaling(panel: Axes, lines: list[Line]) -> None:
+    limits = [line for line in lines if "limit" in line["name"]]
+    numbers = sorted({line["processes"] for line in lines if line not in limits})
+    panel.set_xscale("log", base=2)
+    panel.set_yscale("log")
+    panel.set_xticks(numbers, map(str, numbers))
+    panel.grid(visible=True, axis="y")
+    panel.grid(visible=False, axis="x")
+    ends = []
+    for name in dict.fromkeys(line["name"] for line in lines if line not in limits):
+        points = [(line["processes"], line["items_per_second"]) for line in lines if line["name"] == name]
+        color = GREY if name == "ZPOPMIN" else BLUE if "(" not in name else GREEN
+        panel.plot(*zip(*points, strict=True), color=color, marker="o", markersize=3.5, linewidth=1.6)
+        ends.append((points[-1][1], name, color))
+    for line in limits:
+        panel.axhline(line["items_per_second"], color=ORANGE, linewidth=1.2, linestyle=(0, (4, 2)))
+        ends.append((line["items_per_second"], line["name"].replace("the limit", "limit"), ORANGE))
+    _label_ends(panel, numbers[-1], ends)
+
+
+def _label_ends(panel: Axes, x: float, ends: list[tuple[float, str, str]]) -> None:
+    """A name behind the end of each line, moved up where it would stand on another."""
+    panel.set_xlim(right=x * 1.15)
+    low, high = map(math.log10, panel.get_ylim())
+    apart, last = (high - low) / 18, -math.inf
+    for y, name, color in sorted(ends):
+        last = max(math.log10(y), last + apart)
+        panel.annotate(
+            name, (1.01, 10**last), xycoords=("axes fraction", "data"), color=color, va="center", annotation_clip=False
+        )
+
+
+def _growth(results: Results) -> Figure:
+    lines = _lines(results, "growth")
+    title = f"a call with {lines[0]['large']:,} items, beside one with {lines[0]['small']:,}"
+    figure, (panel,) = _panels([title], len(lines), width=6.5)
+    panel.axvline(1, color=INK, linewidth=1)
+    for row, line in enumerate(lines):
+        _spread(panel, row, line, BLUE)
+        ratio, where = f"{line['ratio']:.2f}", (line["high"], row)
+        panel.annotate(ratio, where, (5, 0), textcoords="offset points", va="center")
+    panel.set_xlim(0, max(2, *(line["high"] * 1.1 for line in lines)))
+    panel.set_yticks(range(len(lines)), [line["name"] for line in lines])
+    panel.set_xlabel("times as long")
+    return figure
+
+
+def _peers(results: Results) -> Figure:
+    lines = sorted(_lines(results, "peers"), key=lambda line: -line["work"])
+    far = {(line["name"], line["way"]): line for line in _lines(results, "peers-far")}
+    jobs = {"produce": "enqueued, many at a time", "produce_one": "enqueued one by one", "work": "worked off"}
+    figure, axes = _panels(jobs.values(), len(lines), alike=True)
+    for panel, job in zip(axes, jobs, strict=True):
+        _logarithmic(panel)
+        for row, line in enumerate(lines):
+            color = {"redset": BLUE, "bare": INK}.get(line["name"], GREY)
+            here, there = line.get(job), far.get((line["name"], line["way"]), {}).get(job)
+            if here and there:
+                panel.plot([here, there], [row, row], color=LIGHT, linewidth=3, zorder=1)
+            if there:
+                panel.plot(there, row, "o", color=color, markersize=5, markerfacecolor="white")
+            if here:
+                panel.plot(here, row, "o", color=color, markersize=6)
+        panel.set_xlabel("jobs per second")
+    axes[0].set_yticks(range(len(lines)), [f"{line['name']} {line['way']}".strip() for line in lines])
+    axes[-1].plot([], [], "o", color=GREY, label=NEAR)
+    if far:
+        axes[-1].plot([], [], "o", color=GREY, markerfacecolor="white", label=FAR)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+PLOTS: dict[str, Callable[[Results], Figure]] = {
+    "ratios": _ratios,
+    "tasks": _tasks,
+    "latency": _latency,
+    "memory": _memory,
+    "consumers": _consumers,
+    "growth": _growth,
+    "peers": _peers,
+}

@@ -1,0 +1,239 @@
+"""The tables of the documentation, and with matplotlib the plots, of what was measured.
+
+Usage: python benchmarks/report.py docs/benchmarks/results.json
+
+They stand beside that file afterwards. Nothing here is measured, and nothing in them is written by hand.
+"""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeAlias
+
+Line: TypeAlias = dict[str, Any]
+Results: TypeAlias = dict[str, dict[str, Any]]
+
+#: Each run finds the load that the one before has left, so the least one is that of the machine: at most so much.
+QUIET = 1.0
+
+
+def main() -> None:
+    path = Path(sys.argv[1])
+    results: Results = json.loads(path.read_text())
+    if importlib.util.find_spec("matplotlib") is None:
+        print('there are no plots without matplotlib: pip install "redset[bench]"')
+    else:
+        from plots import draw
+
+        draw(results, path.parent)
+    path.with_name("machine.md").write_text("\n".join(_machine(results)) + "\n")
+    for section in TABLES:
+        path.with_name(f"{section}.md").write_text("\n".join(_page(results, section, path.parent)))
+
+
+def _page(results: Results, section: str, folder: Path) -> Iterator[str]:
+    """What the documentation includes: the plot, the table, and the commands."""
+    tabulate, seen = TABLES[section]
+    if section not in results:
+        yield "Not measured: `make bench` does.\n"
+        return
+    if Path(folder, f"{section}.svg").exists():
+        yield f"![{seen}]({section}.svg)\n"
+    yield from tabulate(results)
+    yield ""
+    yield from _below(results, section, f"{section}-far")
+
+
+def _below(results: Results, *runs: str) -> Iterator[str]:
+    """The commands, and what they ran under, as far as not all runs did."""
+    for run in runs:
+        if run in results:
+            told = results[run]["conditions"]
+            own = {what: value for what, value in told.items() if what != "command" and what not in _common(results)}
+            yield f"`{told['command']}` ({'; '.join(f'{what}: {value}' for what, value in own.items())}).\n"
+
+
+def _common(results: Results) -> dict[str, str]:
+    """What all runs ran under."""
+    first, *others = (run["conditions"] for run in results.values())
+    return {what: value for what, value in first.items() if all(other.get(what) == value for other in others)}
+
+
+def _machine(results: Results) -> Iterator[str]:
+    yield from (f"- {what}: {value}" for what, value in _common(results).items())
+    loads = [float(run["conditions"]["load before"]) for run in results.values()]
+    yield f"- load before each run: {min(loads):.1f} .. {max(loads):.1f}"
+    if min(loads) > QUIET:
+        yield "\n**The machine was busy with other things: rates are too low, times too long, and spreads wide.**"
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    """Columns of figures stand at the right."""
+    rows = [list(row) for row in rows]
+    columns = list(zip(*rows, strict=True))[1:]
+    figures = [all(not cell or cell[0].isdigit() for cell in column) for column in columns]
+    yield f"| {' | '.join(heads)} |"
+    yield "|---|" + "".join("--:|" if right else "---|" for right in figures)
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def _lines(results: Results, run: str) -> list[Line]:
+    lines: list[Line] = results[run]["lines"] if run in results else []
+    return lines
+
+
+def _ratio(line: Line | None) -> str:
+    return f"{line['ratio']:.2f} ({line['low']:.2f} .. {line['high']:.2f})" if line else ""
+
+
+def _rate(seconds: Iterable[float]) -> str:
+    return f"{1 / median(seconds):,.0f}"
+
+
+def _ratios(results: Results) -> Iterator[str]:
+    """A line for each call, and the faces and distances beside each other."""
+    cells: dict[tuple[str, str], dict[str, Line]] = {}
+    for run in "ratios", "ratios-far":
+        for line in _lines(results, run):
+            benchmark, kind, _, face = line["name"].split("/")
+            cells.setdefault((f"{benchmark}, {kind}", line["against"]), {})[f"{run}/{face}"] = line
+    columns = ("ratios/blocking", "ratios/asyncio", "ratios-far/blocking", "ratios-far/asyncio")
+    yield from _table(
+        ("", "beside", "sync", "asyncio", "sync, at a distance", "asyncio, at a distance"),
+        ((*which, *(_ratio(found.get(column)) for column in columns)) for which, found in cells.items()),
+    )
+
+
+def _tasks(results: Results) -> Iterator[str]:
+    rows = []
+    far = {line["name"]: line for line in _lines(results, "tasks-far")}
+    for line in _lines(results, "tasks"):
+        name, distant = line["name"], far.get(line["name"])
+        rates = [_rate(each[side]) if each else "" for each in (line, distant) for side in ("bare", "redset")]
+        rows.append((name, line["against"], *rates[:2], _ratio(line), *rates[2:], _ratio(distant)))
+    heads = ("call/tasks", "beside", "its calls/s", "redset's", "ratio")
+    yield from _table((*heads, "at a distance: its", "redset's", "ratio"), rows)
+
+
+def _latency(results: Results) -> Iterator[str]:
+    far = {(line["face"], line["call"], line["event"]): line for line in _lines(results, "latency-far")}
+    rows = []
+    for line in _lines(results, "latency"):
+        which = (line["face"], line["call"], line["event"])
+        times = [f"{each[p]:.2f}" if each else "" for each in (line, far.get(which)) for p in ("p50", "p99")]
+        rows.append((line["event"], f"{line['call']}, {line['face']}", str(line["samples"]), *times))
+    heads = ("what comes", "to", "samples", "p50 ms", "p99 ms", "p50 ms, at a distance", "p99 ms, at a distance")
+    yield from _table(heads, rows)
+
+
+def _costs(results: Results) -> Iterator[str]:
+    heads = ("per item", "commands sent", "commands run", "bytes in", "bytes out", "server CPU, µs")
+    figures = ("sent", "run", "bytes_in", "bytes_out", "cpu_us")
+    digits = {"sent": 3, "run": 3}
+    yield from _table(
+        heads,
+        (
+            (line["name"], *(f"{line[figure]:.{digits.get(figure, 1)}f}" for figure in figures))
+            for line in _lines(results, "costs")
+        ),
+    )
+
+
+def _memory(results: Results) -> Iterator[str]:
+    yield from _table(
+        ("bytes per item", "its own", "of all keys", "growth of the server"),
+        (
+            (line["name"], *(f"{line[figure]:.1f}" for figure in ("own", "keys", "growth")))
+            for line in _lines(results, "memory")
+        ),
+    )
+
+
+def _consumers(results: Results) -> Iterator[str]:
+    numbers = sorted({line["processes"] for line in _lines(results, "consumers")})
+    for run, where in ("consumers", "on loopback"), ("consumers-far", "at a distance"):
+        cells = {(line["name"], line["processes"]): line for line in _lines(results, run)}
+        if cells:
+            rows = (
+                (name, *(_busy(cells.get((name, number))) for number in numbers))
+                for name in dict.fromkeys(name for name, _ in cells)
+            )
+            yield from _table((f"items/s {where} (cores: server, consumers)", *map(str, numbers)), rows)
+            yield ""
+
+
+def _busy(line: Line | None) -> str:
+    if line is None:
+        return ""
+    return f"{line['items_per_second']:,.0f} ({line['server_cores']:.1f}, {line['consumers_cores']:.1f})"
+
+
+def _growth(results: Results) -> Iterator[str]:
+    lines = _lines(results, "growth")
+    heads = ("", f"µs with {lines[0]['small']:,} items", f"µs with {lines[0]['large']:,} items", "times as long")
+    yield from _table(
+        heads,
+        (
+            (line["name"], f"{median(line['small_us']):.1f}", f"{median(line['large_us']):.1f}", _ratio(line))
+            for line in lines
+        ),
+    )
+
+
+def _peers(results: Results) -> Iterator[str]:
+    """How fast they are, what that costs the server, and what one gets for it."""
+    near, far = ({_peer(line): line for line in _lines(results, run)} for run in ("peers", "peers-far"))
+    measured = {name: line for name, line in near.items() if "missing" not in line}
+    jobs = ("produce", "produce_one", "work")
+    rates = ((name, *(_rates(line, far.get(name, {}), job) for job in jobs)) for name, line in measured.items())
+    yield from _table(("jobs/s", "enqueued, many at a time", "enqueued one by one", "worked off by one worker"), rates)
+    yield ""
+    heads = ("per job", "commands sent", "commands run", "server CPU, µs", "bytes, waiting", "p50 ms", "p99 ms")
+    yield from _table(heads, ((name, *_job(line)) for name, line in measured.items()))
+    yield ""
+    promises = ("used_as", "delivery", "duplicates", "does")
+    rows = (
+        (f"{name} {line['version']}".strip(), *(line[what] for what in promises)) for name, line in measured.items()
+    )
+    yield from _table(("", "used as", "delivers", "the same job twice", "does besides"), rows)
+    for name, line in near.items():
+        if "missing" in line:
+            yield f"\n{name} is missing: {line['missing']}"
+
+
+def _peer(line: Line) -> str:
+    return f"{line['name']} {line['way']}".strip()
+
+
+def _rates(near: Line, far: Line, job: str) -> str:
+    """Here, and at a distance."""
+    return " / ".join(f"{line[job]:,.0f}" for line in (near, far) if job in line)
+
+
+def _job(line: Line) -> Iterator[str]:
+    """What it costs to enqueue it by itself, and to work it off; and how long a waiting worker waits for it."""
+    parts = [line[part] for part in ("enqueued", "worked") if line[part]]
+    for figure, digits in ("sent", 1), ("run", 1), ("cpu_us", 0):
+        yield " + ".join(f"{part[figure]:.{digits}f}" for part in parts)
+    yield f"{line['memory']:.0f}"
+    yield from (f"{line[p]:.2f}" for p in ("latency_p50_ms", "latency_p99_ms"))
+
+
+#: What makes the table of a section, and what its plot shows to those who cannot see it.
+TABLES: dict[str, tuple[Callable[[Results], Iterator[str]], str]] = {
+    "ratios": (_ratios, "The speed of each call, where that of the bare client is 1, on loopback and at a distance"),
+    "tasks": (_tasks, "Calls per second of one and of many asyncio tasks, with the bare client and with redset"),
+    "latency": (_latency, "Milliseconds from an add until a waiting consumer has the item, p50 and p99"),
+    "costs": (_costs, ""),
+    "memory": (_memory, "Bytes of the server's memory for each item in each state"),
+    "consumers": (_consumers, "Items per second that 1 to 16 consumer processes take, beside the server's limit"),
+    "growth": (_growth, "How much longer a call takes on a large set than on a small one"),
+    "peers": (_peers, "Jobs per second that redset and other libraries enqueue and work off"),
+}
+
+if __name__ == "__main__":
+    main()
