@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from chaos.history import Fault, Recorder
 from proxy import Chance, Proxy
-from servers import Cluster, FakeClock, Sentinel, Server
+from servers import Cluster, FakeClock, Sentinel, Server, wait_until
 
 __all__ = (
     "Done",
@@ -47,9 +47,11 @@ def cut(proxy: Proxy) -> Done:
 
 def lose(proxy: Proxy, chance: random.Random) -> Done:
     """Calls and replies are lost, cut, and arrive late."""
-    before = proxy.met.copy()
+    before, faults = proxy.met.copy(), proxy.faults
     proxy.leave_to(Chance(chance.randrange(1 << 32), one_in=chance.choice((5, 10, 20))))
     time.sleep(chance.uniform(1, 2))
+    # On a machine that is slow there may not have been many calls.
+    wait_until(lambda: proxy.faults > faults)
     proxy.leave_to(None)
     met = proxy.met - before
     return Done("proxy", {fault.name.lower(): number for fault, number in met.items()})
