@@ -1,5 +1,6 @@
 """What goes wrong in a run, at random from a seed. Each function here lasts as long as the fault does."""
 
+import contextlib
 import random
 import signal
 import threading
@@ -77,11 +78,18 @@ def restart(server: Server, chance: random.Random) -> Done:
 
 
 def fill(server: Server, chance: random.Random) -> Done:
-    """The server has no memory to give."""
-    said = server.asked("CONFIG SET maxmemory 1")
-    time.sleep(chance.uniform(0.5, 1.5))
-    server.asked("CONFIG SET maxmemory 0")
-    return Done("server", {"said": said})
+    """The server has no memory to give, and has told somebody so."""
+    with contextlib.closing(server.client()) as client:
+
+        def refused() -> int:
+            return int(client.info("errorstats").get("errorstat_OOM", {}).get("count", 0))
+
+        before = refused()
+        client.config_set("maxmemory", "1")
+        time.sleep(chance.uniform(0.5, 1.5))
+        wait_until(lambda: refused() > before)
+        client.config_set("maxmemory", "0")
+        return Done("server", {"refused": refused() - before})
 
 
 def fail_over(servers: Sentinel, chance: random.Random) -> Done:
