@@ -10,7 +10,7 @@ copyright = "The redset authors"
 version = release = redset.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-# What docs/benchmarks.md and docs/chaos.md include.
+# What pages include.
 exclude_patterns = ["benchmarks/*.md", "chaos/*.md"]
 html_theme = "furo"
 html_title = "redset"

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from chaos.checkers import RULES, check
+from chaos.checkers import RULES, Verdict, check
 from chaos.history import History
 from chaos.places import Clustered, Place, Single, Watched
 from chaos.runs import run
+from chaos.telling import told
 from chaos.workloads import PROMISES
 from servers import Unavailable
 
@@ -31,7 +32,7 @@ def test_whatever_goes_wrong_all_that_is_promised_holds(single: Place, tmp_path:
     history = run(single, seconds=10, seed=1, directory=tmp_path, pause=0.5)
 
     verdict = check(history, PROMISES)
-    assert verdict.violations == []
+    assert [*lines(verdict, history)] == []
 
     # A run in which nothing goes wrong, or nothing is done, proves nothing.
     assert_all_went_wrong(history)
@@ -50,7 +51,7 @@ def test_it_holds_where_sets_go_from_one_server_to_another(
     finally:
         place.stop()
 
-    assert check(history, PROMISES).violations == []
+    assert [*lines(check(history, PROMISES), history)] == []
 
     assert {fault, "flush", "kill", "stop"} <= {fault.name for fault in history.faults}
     # Who is asked whether a replica has it says yes, but not always.
@@ -61,23 +62,31 @@ def test_it_holds_where_sets_go_from_one_server_to_another(
     assert_all_was_drained(history)
 
 
+def lines(verdict: Verdict, history: History) -> Iterator[str]:
+    """What there is to say of violations."""
+    for violation in verdict.violations:
+        yield from told(violation, history)
+
+
 def assert_all_went_wrong(history: History) -> None:
     assert {fault.name for fault in history.faults if fault.details.get("seconds") != 0} == FAULTS
 
     lost = [fault.details.keys() for fault in history.faults if fault.name == "lose"]
     assert any(details & {"lost_command", "lost_reply", "cut_reply", "late"} for details in lost)
-    assert any(call.error == "ServerFullError" for call in history.calls)
+    assert any(call.error in {"ServerFullError", "OutOfMemoryError"} for call in history.calls)
     assert any(call.outcome == "unknown" and call.completed for call in history.calls)
-    assert any(call.completed is None for call in history.calls)
     # Who was killed came back.
     assert not all(call.process.endswith("/1") for call in history.calls)
 
 
 def assert_all_was_used(history: History) -> None:
-    for set, promises in PROMISES.items():
+    faces = set()
+    for name, promises in PROMISES.items():
         names = ("add", "add_new") if promises.ttl else ("pop", "take", "reserve")
-        given = [call for call in history.of(set, *names) if call.rows]
-        assert {call.process.partition("-")[0] for call in given} == {"sync", "aio"}, set
+        given = [call for call in history.of(name, *names) if call.rows]
+        assert given, name
+        faces |= {call.process.partition("-")[0] for call in given}
+    assert faces == {"sync", "aio"}
 
 
 def assert_all_was_drained(history: History) -> None:

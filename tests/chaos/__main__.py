@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from chaos.checkers import RULES, Verdict, Violation, check
-from chaos.history import Call, History
+from chaos.checkers import RULES, Verdict, check
+from chaos.history import History
 from chaos.places import PLACES
 from chaos.report import Run, write
 from chaos.runs import run
+from chaos.telling import told
 from chaos.workloads import PROMISES
 
 #: How many seconds things go wrong at each place, unless it is said.
@@ -70,7 +71,7 @@ def at(name: str, options: argparse.Namespace, directory: Path) -> Run:
     verdict = check(history, PROMISES)
     console.print(rules_of(verdict))
     for violation in verdict.violations[:SHOWN]:
-        show(violation, history)
+        console.print("", *map(escape, told(violation, history)), sep="\n")
     if len(verdict.violations) > SHOWN:
         console.print(f"... and {len(verdict.violations) - SHOWN} more violations")
     console.print("[bold red]something does not hold[/]" if verdict.violations else "all holds")
@@ -102,27 +103,6 @@ def rules_of(verdict: Verdict) -> Table:
         reasons = [f"{number} {why}" for (name, why), number in sorted(verdict.excused.items()) if name == rule]
         table.add_row(rule, str(verdict.looked_at[rule]), ", ".join(reasons), str(broken[rule]))
     return table
-
-
-def show(violation: Violation, history: History) -> None:
-    """With all that was done with the item."""
-    console.print(f"\n[bold red]{violation.checker}[/] of {violation.set}: {escape(violation.what)}")
-    shared = set.intersection(*map(items_of, violation.calls)) if violation.calls else set()
-    calls = [call for call in history.of(violation.set) if shared & items_of(call)] if shared else violation.calls
-    start = history.calls[0].invoked
-    for call in calls:
-        console.print(escape(described(call, shared, start)))
-
-
-def items_of(call: Call) -> set[str]:
-    return {*call.items, *(row.item for row in call.rows)}
-
-
-def described(call: Call, items: set[str], start: float) -> str:
-    until = "..." if call.completed is None else f"{call.completed - start:.3f}"
-    rows = [tuple(row) for row in call.rows if not items or row.item in items]
-    words = [call.process, call.name, *call.items, *map(str, call.tokens), str(call.given or "")]
-    return f"  {call.invoked - start:8.3f} - {until:8} {' '.join(words)}: {call.outcome} {call.error} {rows or ''}"
 
 
 if __name__ == "__main__":

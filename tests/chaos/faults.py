@@ -1,5 +1,6 @@
 """What goes wrong in a run, at random from a seed. Each function here lasts as long as the fault does."""
 
+import contextlib
 import random
 import signal
 import threading
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 
 from chaos.history import Fault, Recorder
 from proxy import Chance, Proxy
-from servers import Cluster, FakeClock, Sentinel, Server
+from servers import Cluster, FakeClock, Sentinel, Server, wait_until
 
 __all__ = (
     "Done",
@@ -47,9 +48,11 @@ def cut(proxy: Proxy) -> Done:
 
 def lose(proxy: Proxy, chance: random.Random) -> Done:
     """Calls and replies are lost, cut, and arrive late."""
-    before = proxy.met.copy()
+    before, faults = proxy.met.copy(), proxy.faults
     proxy.leave_to(Chance(chance.randrange(1 << 32), one_in=chance.choice((5, 10, 20))))
     time.sleep(chance.uniform(1, 2))
+    # On a machine that is slow there may not have been many calls.
+    wait_until(lambda: proxy.faults > faults)
     proxy.leave_to(None)
     met = proxy.met - before
     return Done("proxy", {fault.name.lower(): number for fault, number in met.items()})
@@ -75,11 +78,18 @@ def restart(server: Server, chance: random.Random) -> Done:
 
 
 def fill(server: Server, chance: random.Random) -> Done:
-    """The server has no memory to give."""
-    said = server.asked("CONFIG SET maxmemory 1")
-    time.sleep(chance.uniform(0.5, 1.5))
-    server.asked("CONFIG SET maxmemory 0")
-    return Done("server", {"said": said})
+    """The server has no memory to give, and has told somebody so."""
+    with contextlib.closing(server.client()) as client:
+
+        def refused() -> int:
+            return int(client.info("errorstats").get("errorstat_OOM", {}).get("count", 0))
+
+        before = refused()
+        client.config_set("maxmemory", "1")
+        time.sleep(chance.uniform(0.5, 1.5))
+        wait_until(lambda: refused() > before)
+        client.config_set("maxmemory", "0")
+        return Done("server", {"refused": refused() - before})
 
 
 def fail_over(servers: Sentinel, chance: random.Random) -> Done:
