@@ -162,7 +162,7 @@ _ALL = (
         ("dramatiq[redis]==2.2.1", *_CLIENT),
         "https://dramatiq.io/",
         delivery=(
-            "At least once: messages are acknowledged when they are done, and those of a worker that gives no heartbeat "
+            "At least once: messages are acknowledged when they are done, and those of a worker without heartbeat "
             "are enqueued again."
         ),
         duplicates="Each is a message.",
