@@ -95,7 +95,7 @@ _ALL = (
         bulk="enqueue_many of 1000",
         fast="SimpleWorker (no process for each job), JSON, results not kept",
         reliable="Worker; Retry(max=100), job_timeout=5, job_monitoring_interval=1, maintenance_interval=2",
-        patience=150,
+        patience=80,
     ),
     Peer(
         "celery",
@@ -114,7 +114,7 @@ _ALL = (
         bulk="one by one on one connection; there is no bulk call",
         fast="solo pool, results and events off, no gossip, prefetch multiplier 128",
         reliable="prefork; acks_late, reject_on_worker_lost, prefetch multiplier 1, visibility_timeout=5",
-        patience=60,
+        patience=25,
     ),
     Peer(
         "arq",

@@ -21,10 +21,11 @@ import os
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
-__all__ = ("QUEUE", "TOGETHER", "handle", "handle_awaited", "is_reliable", "main", "together", "way")
+__all__ = ("QUEUE", "TOGETHER", "handle", "handle_awaited", "is_reliable", "main", "place", "together", "way")
 
 QUEUE = "jobs"
 
@@ -41,6 +42,12 @@ def is_reliable() -> bool:
     return bool(_options.reliable)
 
 
+def place(url: str) -> dict[str, Any]:
+    """The url as keywords: made with these, a client of redis-py repeats what failed; made from a url, it does not."""
+    address = urlsplit(url)
+    return {"host": address.hostname, "port": address.port}
+
+
 def way() -> str:
     """Which of several ways to use it, where an adapter knows several."""
     return str(_options.way)
@@ -50,41 +57,54 @@ def way() -> str:
 
 
 def handle(item: str) -> None:
-    execution = _begin(item)
-    if _options.seconds:
-        time.sleep(_options.seconds)
-    _end(item, execution)
+    with _execution(item):
+        if _options.seconds:
+            time.sleep(_options.seconds)
 
 
 async def handle_awaited(item: str) -> None:
-    execution = _begin(item)
-    if _options.seconds:
-        await asyncio.sleep(_options.seconds)
-    _end(item, execution)
+    with _execution(item):
+        if _options.seconds:
+            await asyncio.sleep(_options.seconds)
 
 
 _executions = itertools.count()
 _ended = itertools.count(1)
-_begun_at = 0.0
 
 
-def _begin(item: str) -> int:
-    global _begun_at  # noqa: PLW0603 # a handler is a plain function
-    if _options.history is None:
-        _begun_at = _begun_at or time.perf_counter()
-        return 0
+@contextlib.contextmanager
+def _recorded(item: str) -> Iterator[None]:
     execution = next(_executions)
     _record("begin", item, execution)
-    return execution
+    try:
+        yield
+    except BaseException:
+        # A time limit, a cancellation, the end of the worker.
+        _record("broke", item, execution)
+        raise
+    _record("end", item, execution)
 
 
-def _end(item: str, execution: int) -> None:
-    if _options.history is not None:
-        _record("end", item, execution)
-    elif next(_ended) == _options.count:
-        _report(time.perf_counter() - _begun_at)
-        # No peer ends a worker after so many in the same way; what is to be measured is over.
-        os._exit(0)
+class _Timed:
+    """Counts; a class, since a generator would cost more than some peers do."""
+
+    begun_at = 0.0
+
+    def __enter__(self) -> None:
+        self.begun_at = self.begun_at or time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        if next(_ended) == _options.count:
+            _report(time.perf_counter() - self.begun_at)
+            # No peer ends a worker after so many in the same way; what is to be measured is over.
+            os._exit(0)
+
+
+_timed = _Timed()
+
+
+def _execution(item: str) -> contextlib.AbstractContextManager[None]:
+    return _timed if _options.history is None else _recorded(item)
 
 
 def _record(event: str, item: str, execution: int) -> None:

@@ -10,7 +10,7 @@ import redis
 
 @contextlib.contextmanager
 def producing(url: str) -> Iterator[Any]:
-    client = redis.Redis.from_url(url)
+    client = redis.Redis(**handling.place(url))
 
     def add_many(items: Sequence[str]) -> None:
         client.zadd(handling.QUEUE, dict.fromkeys(items, 1))
@@ -19,7 +19,7 @@ def producing(url: str) -> Iterator[Any]:
 
 
 def work(url: str) -> None:
-    client = redis.Redis.from_url(url)
+    client = redis.Redis(**handling.place(url))
     number = int(handling.way() or 1)
     while True:
         if number == 1:

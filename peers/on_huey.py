@@ -10,7 +10,7 @@ from huey import RedisHuey
 
 
 def tasks(url: str) -> tuple[Any, Any]:
-    huey = RedisHuey(handling.QUEUE, url=url, results=False)
+    huey = RedisHuey(handling.QUEUE, results=False, **handling.place(url))
     return huey, huey.task(name="handle")(handling.handle)
 
 

@@ -21,18 +21,17 @@ LEASE = 3
 
 @contextlib.contextmanager
 def producing(url: str) -> Iterator[Any]:
-    with redis.Redis.from_url(url) as client:
+    with redis.Redis(**handling.place(url)) as client:
         jobs = redset.TimeSortedSet(client, handling.QUEUE)
         yield jobs.add, jobs.update
 
 
 def work(url: str) -> None:
-    if handling.way().startswith("aio-"):
-        asyncio.run(
-            AWAITED[handling.way()](redset.aio.TimeSortedSet(redis.asyncio.Redis.from_url(url), handling.QUEUE))
-        )
+    place = handling.place(url)
+    if way := AWAITED.get(handling.way()):
+        asyncio.run(way(redset.aio.TimeSortedSet(redis.asyncio.Redis(**place), handling.QUEUE)))
     else:
-        BLOCKING[handling.way()](redset.TimeSortedSet(redis.Redis.from_url(url), handling.QUEUE))
+        BLOCKING[handling.way()](redset.TimeSortedSet(redis.Redis(**place), handling.QUEUE))
 
 
 def pop(jobs: Any) -> None:

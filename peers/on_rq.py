@@ -19,7 +19,7 @@ def options() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def producing(url: str) -> Iterator[Any]:
-    queue = Queue(handling.QUEUE, connection=Redis.from_url(url), serializer=JSONSerializer)
+    queue = Queue(handling.QUEUE, connection=Redis(**handling.place(url)), serializer=JSONSerializer)
 
     def add(item: str) -> None:
         queue.enqueue("handling.handle", item, **({"job_timeout": 5} | options()))
@@ -32,7 +32,7 @@ def producing(url: str) -> Iterator[Any]:
 
 
 def work(url: str) -> None:
-    connection = Redis.from_url(url)
+    connection = Redis(**handling.place(url))
     if handling.is_reliable():
         # https://python-rq.org/docs/workers/: heartbeats while a job runs; maintenance finds the jobs of the dead.
         worker = rq.Worker(
