@@ -6,6 +6,7 @@
 #   make matrix   the conformance tests on every server and client that can be had
 #   make pythons  the whole suite on every Python that can be had
 #   make bench    speed, costs and memory beside the bare client, other libraries and the server's limit, into docs
+#   make chaos-peers  the same faults for redset and other libraries; half an hour
 #   make docs     the documentation as a site, into build/docs
 #   make format   formats the sources
 
@@ -16,7 +17,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint docs matrix pythons bench format clean
+.PHONY: demo test lint docs matrix pythons chaos-peers bench format clean
 
 demo: .venv/for-demo
 	@$(BIN)/redset demo
@@ -42,6 +43,10 @@ matrix: .venv/for-development
 # A version manager gives what it has only when it is asked for all of it.
 pythons: .venv/for-development
 	@PYENV_VERSION=$$(pyenv versions --bare 2>/dev/null | paste -sd:) $(BIN)/nox --session test
+
+chaos-peers: .venv/for-development
+	@$(BIN)/python peers/faults.py --json docs/chaos/peers.json
+	@$(BIN)/python peers/report.py docs/chaos/peers.json
 
 bench: .venv/for-development
 	@$(BIN)/python benchmarks/whole.py

@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import json
 import os
+import platform
 import random
 import signal
 import subprocess
@@ -39,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import redis
 
-from servers import Server, free_port
+from servers import PROGRAMS, Server, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -99,14 +100,16 @@ def main() -> None:
     found = []
     for run in _runs(options):
         try:
-            line = _line(run, *_carry_out(run))
+            verdict, counted = _carry_out(run)
+            line = _described(run) | counted | asdict(verdict)
         except Unavailable as unavailable:
-            line = {"name": run.name, "fault": run.fault, "version": run.peer.version, "missing": str(unavailable)}
+            line = _described(run) | {"missing": str(unavailable)}
         found.append(line)
         print(_printed(line), flush=True)
         if options.json:
             options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_text(json.dumps({"options": _told(options), "lines": found}, indent=1))
+            told = {"options": _told(options), "machine": _machine(), "lines": found}
+            options.json.write_text(json.dumps(told, indent=1))
 
 
 def _options() -> argparse.Namespace:
@@ -130,6 +133,11 @@ def _runs(options: argparse.Namespace) -> Iterator[Run]:
             yield Run(*named(name), fault, options)
 
 
+def _machine() -> str:
+    server = PROGRAMS["valkey-9.1"].version
+    return f"valkey {server}, Python {platform.python_version()}, {os.cpu_count()} cores, {platform.system()}"
+
+
 def _told(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(options).items() if name not in {"json", "keep", "which"}}
 
@@ -146,7 +154,9 @@ def _carry_out(run: Run) -> tuple[Verdict, dict[str, int]]:
         try:
             with Cutting(server.port, often=5, seed=run.options.seed) as proxy:
                 counted = _work_amid_faults(run, server, proxy, file)
-            return judge(file.read_text(), _what_is_left(server)), counted
+            left = _what_is_left(server)
+            file.with_suffix(".left").write_text(left)
+            return judge(file.read_text(), left), counted
         finally:
             server.kill()
 
@@ -302,17 +312,17 @@ def _undone(client: Any, key: bytes) -> list[Any]:
 # What is told
 
 
-def _line(run: Run, verdict: Verdict, counted: dict[str, int]) -> dict[str, Any]:
+def _described(run: Run) -> dict[str, Any]:
+    peer = run.peer
     return {
         "name": run.name,
         "fault": run.fault,
-        "version": run.peer.version,
-        "setting": run.peer.reliable or run.peer.fast,
-        "delivery": run.peer.delivery,
-        "documentation": run.peer.documentation,
+        "version": peer.version,
+        "setting": peer.reliable or peer.fast,
+        "delivery": peer.delivery,
+        "duplicates": peer.duplicates,
+        "documentation": peer.documentation,
         "command": f"python peers/faults.py {run.name} {run.fault}",
-        **counted,
-        **asdict(verdict),
     }
 
 
