@@ -142,8 +142,8 @@ _ALL = (
         also="asyncio; a web interface, results, heartbeats, schedules, cron jobs, abortion of jobs; Postgres.",
         bulk="50 calls of enqueue at once; there is no bulk call",
         fast="concurrency=10, jobs not kept (ttl=-1)",
-        reliable="keys, timeout=3, retries=100, sweep every second",
-        patience=15,
+        reliable="keys, timeout=3, retries=100, sweep every five seconds",
+        patience=30,
     ),
     Peer(
         "huey",

@@ -93,6 +93,34 @@ class Workers:
         return _start(self._run, "work", self._url, self._file, "--seconds", str(self._run.options.work))
 
 
+class Producer:
+    """A process that enqueues one item after the other. When it ends before the last, another goes on from there."""
+
+    def __init__(self, run: Run, url: str, file: Path) -> None:
+        self._run = run
+        self._url = url
+        self._file = file
+        self._process: subprocess.Popen[bytes] | None = None
+        #: How often it ended by itself before it was done.
+        self.ended = -1
+
+    def go_on(self) -> None:
+        if self._process and self._process.poll() is None:
+            return
+        options = self._run.options
+        # The first was there before.
+        begun = self._file.read_text().count("adding ") - 1
+        if begun < options.items:
+            self.ended += 1
+            paced = ("--first", str(begun), "--count", str(options.items - begun))
+            pause = ("--pause", str(options.seconds / options.items))
+            self._process = _start(self._run, "produce-one", self._url, self._file, *paced, *pause)
+
+    def stop(self) -> None:
+        if self._process:
+            _kill(self._process, self._file)
+
+
 def main() -> None:
     options = _options()
     random.seed(options.seed)
@@ -162,20 +190,22 @@ def _carry_out(run: Run) -> tuple[Verdict, dict[str, int]]:
 
 
 def _work_amid_faults(run: Run, server: Server, proxy: Cutting, file: Path) -> dict[str, int]:
-    options = run.options
     url = f"redis://127.0.0.1:{proxy.port if run.fault == 'cut' else server.port}"
     _begin_with_one(run, url, file)
-    workers = Workers(run, url, file)
+    workers, producer = Workers(run, url, file), Producer(run, url, file)
     try:
         _wait_until(lambda: "\nbegin " in file.read_text(), 60)
-        paced = ("--count", str(options.items), "--pause", str(options.seconds / options.items))
-        producer = _start(run, "produce-one", url, file, *paced)
-        faults = FAULTS[run.fault](server, proxy, workers, options.seconds)
-        _wait_until(lambda: producer.poll() is not None, 120)
-        _kill(producer, file)
-        _wait_until_quiet(run, workers, file)
-        return {"faults": faults, "ended": workers.ended}
+        producer.go_on()
+
+        def supervise() -> None:
+            workers.replace_what_ended()
+            producer.go_on()
+
+        faults = FAULTS[run.fault](server, proxy, workers, supervise, run.options.seconds)
+        _wait_until_quiet(run, supervise, file)
+        return {"faults": faults, "ended": workers.ended, "producers_ended": producer.ended}
     finally:
+        producer.stop()
         workers.stop()
 
 
@@ -184,41 +214,45 @@ def _begin_with_one(run: Run, url: str, file: Path) -> None:
     _start(run, "produce-one", url, file, "--count", "1", "--first", "99999999").wait(60)
 
 
-def _wait_until_quiet(run: Run, workers: Workers, file: Path) -> None:
+def _wait_until_quiet(run: Run, supervise: Callable[[], None], file: Path) -> None:
     """Until nothing has happened for as long as the library may take to bring something back, and not for ever."""
     deadline = time.monotonic() + 4 * run.peer.patience + 60
     size, since = 0, time.monotonic()
     while time.monotonic() - since < run.peer.patience and time.monotonic() < deadline:
         time.sleep(0.2)
-        workers.replace_what_ended()
+        supervise()
         if (now := file.stat().st_size) != size:
             size, since = now, time.monotonic()
 
 
 # What goes wrong; each returns how often it did.
 
+Supervise = Callable[[], None]
 
-def _kill_workers(_server: Server, _proxy: Cutting, workers: Workers, seconds: float) -> int:
+
+def _kill_workers(_server: Server, _proxy: Cutting, workers: Workers, supervise: Supervise, seconds: float) -> int:
     def kill_one() -> None:
         workers.kill_one()
-        workers.replace_what_ended()
+        supervise()
 
     return _again_and_again(kill_one, seconds, every=1.5)
 
 
-def _cut_replies(_server: Server, proxy: Cutting, workers: Workers, seconds: float) -> int:
+def _cut_replies(_server: Server, proxy: Cutting, _workers: Workers, supervise: Supervise, seconds: float) -> int:
     proxy.begin()
-    _again_and_again(workers.replace_what_ended, seconds, every=0.2)
+    _again_and_again(supervise, seconds, every=0.2)
     proxy.end()
     return proxy.cuts
 
 
-def _restart_the_server(server: Server, _proxy: Cutting, workers: Workers, seconds: float) -> int:
+def _restart_the_server(
+    server: Server, _proxy: Cutting, _workers: Workers, supervise: Supervise, seconds: float
+) -> int:
     def restart() -> None:
         server.kill()
         time.sleep(random.uniform(0.1, 0.5))
         server.start()
-        workers.replace_what_ended()
+        supervise()
 
     return _again_and_again(restart, seconds, every=3)
 
@@ -232,7 +266,7 @@ def _again_and_again(fault: Callable[[], None], seconds: float, every: float) ->
     return number
 
 
-FAULTS = {"kill": _kill_workers, "cut": _cut_replies, "restart": _restart_the_server}
+FAULTS = {"kill": _kill_workers, "cut": _cut_replies, "restart": _restart_server}
 
 
 # Processes

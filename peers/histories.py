@@ -14,7 +14,7 @@ FOREVER = float("inf")
 class Verdict:
     """How many items there are of each kind."""
 
-    #: Those whose producer was told that they are added; and those of which it learned nothing.
+    #: Those whose producer was told that they are added; and those that it tried to add, and was not told.
     acknowledged: int
     unsure: int
     #: Acknowledged and never finished, and the server has nothing of them any more.
@@ -32,6 +32,7 @@ class Verdict:
 
 @dataclass
 class _Item:
+    tried: bool = False
     acknowledged: bool = False
     #: From when to when, for each time that it was begun.
     executions: dict[tuple[str, str], list[float]] = field(default_factory=dict)
@@ -45,14 +46,13 @@ def judge(history: str, left: str) -> Verdict:
     """
     items: dict[str, _Item] = defaultdict(_Item)
     deaths: dict[str, list[float]] = defaultdict(list)
-    unsure = 0
     for line in history.splitlines():
         event, name, number, process, moment = line.split()
         item, execution, when = items[name], (process, number), float(moment)
-        if event == "added":
+        if event == "adding":
+            item.tried = True
+        elif event == "added":
             item.acknowledged = True
-        elif event == "failed":
-            unsure += 1
         elif event == "begin":
             item.executions[execution] = [when, FOREVER]
         elif event in {"end", "broke"}:
@@ -65,7 +65,7 @@ def judge(history: str, left: str) -> Verdict:
     lost = [item for name, item in unfinished if name not in left]
     return Verdict(
         acknowledged=len(acknowledged),
-        unsure=unsure,
+        unsure=sum(item.tried and not item.acknowledged for item in items.values()),
         lost_never_begun=sum(not item.executions for item in lost),
         lost_begun=sum(bool(item.executions) for item in lost),
         left=len(unfinished) - len(lost),
