@@ -245,9 +245,7 @@ def _cut_replies(_server: Server, proxy: Cutting, _workers: Workers, supervise: 
     return proxy.cuts
 
 
-def _restart_the_server(
-    server: Server, _proxy: Cutting, _workers: Workers, supervise: Supervise, seconds: float
-) -> int:
+def _restart_server(server: Server, _proxy: Cutting, _workers: Workers, supervise: Supervise, seconds: float) -> int:
     def restart() -> None:
         server.kill()
         time.sleep(random.uniform(0.1, 0.5))
