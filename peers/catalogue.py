@@ -113,8 +113,8 @@ _ALL = (
         ),
         bulk="one by one on one connection; there is no bulk call",
         fast="solo pool, results and events off, no gossip, prefetch multiplier 128",
-        reliable="prefork; acks_late, reject_on_worker_lost, prefetch multiplier 1, visibility_timeout=5",
-        patience=25,
+        reliable="prefork; acks_late, reject_on_worker_lost, prefetch multiplier 1, visibility_timeout=5 s",
+        patience=20,
     ),
     Peer(
         "arq",

@@ -13,12 +13,17 @@ def application(url: str) -> tuple[Any, Any]:
     app.conf.task_ignore_result = True
     if handling.is_reliable():
         # https://docs.celeryq.dev/en/stable/faq.html#should-i-use-retry-or-acks-late and
-        # https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html#visibility-timeout
+        # https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html#visibility-timeout and
+        # https://docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.transport.redis.html
         app.conf.update(
             task_acks_late=True,
             task_reject_on_worker_lost=True,
             worker_prefetch_multiplier=1,
-            broker_transport_options={"visibility_timeout": 5},
+            broker_transport_options={
+                "visibility_timeout": 5,
+                "unacked_restore_interval": 1,
+                "unacked_restore_throttle": 1,
+            },
         )
     else:
         # https://docs.celeryq.dev/en/stable/userguide/optimizing.html#prefetch-limits
