@@ -172,8 +172,8 @@ _ALL = (
         ),
         bulk="a group, which sends one by one; there is no bulk call",
         fast="one thread, prefetch of 1000, no middleware but Retries",
-        reliable="default middleware, 8 threads, heartbeat_timeout=5 s, maintenance with one command in ten",
-        patience=20,
+        reliable="default middleware, 8 threads, heartbeat_timeout=15 s, maintenance with one command in ten",
+        patience=35,
     ),
     Peer(
         "taskiq",

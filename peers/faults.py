@@ -155,7 +155,7 @@ def _options() -> argparse.Namespace:
 
 def _runs(options: argparse.Namespace) -> Iterator[Run]:
     faults = [word for word in options.which if word in FAULTS] or list(FAULTS)
-    names = [word for word in options.which if word not in FAULTS] or [name for name in PEERS if name != "bare"]
+    names = [word for word in options.which if word not in FAULTS] or [*PEERS, "redset:reserve", "redset:aio-consume"]
     for name in names:
         for fault in faults:
             yield Run(*named(name), fault, options)

@@ -22,7 +22,7 @@ def actor(url: str) -> tuple[Any, Any]:
     if handling.is_reliable():
         # https://dramatiq.io/reference.html#dramatiq.brokers.redis.RedisBroker: whoever misses the heartbeat is dead,
         # and what it had is enqueued again by the maintenance, which a chance in a million of the commands triggers.
-        broker = RedisBroker(**handling.place(url), heartbeat_timeout=5000, maintenance_chance=100_000)
+        broker = RedisBroker(**handling.place(url), heartbeat_timeout=15_000, maintenance_chance=100_000)
     else:
         # https://dramatiq.io/guide.html: what is not needed can be left out.
         broker = RedisBroker(**handling.place(url), middleware=[Retries()])

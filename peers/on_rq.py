@@ -14,7 +14,11 @@ from rq.serializers import JSONSerializer
 
 def options() -> dict[str, Any]:
     # https://python-rq.org/docs/exceptions/: a job whose worker died is tried again if it has retries left.
-    return {"result_ttl": 0, "retry": Retry(max=100), "timeout": 5} if handling.is_reliable() else {"result_ttl": 0}
+    return {"result_ttl": 0, "retry": Retry(max=100) if handling.is_reliable() else None}
+
+
+def timeout() -> int | None:
+    return 5 if handling.is_reliable() else None
 
 
 @contextlib.contextmanager
@@ -22,11 +26,13 @@ def producing(url: str) -> Iterator[Any]:
     queue = Queue(handling.QUEUE, connection=Redis(**handling.place(url)), serializer=JSONSerializer)
 
     def add(item: str) -> None:
-        queue.enqueue("handling.handle", item, **({"job_timeout": 5} | options()))
+        queue.enqueue("handling.handle", item, job_timeout=timeout(), **options())
 
     def add_many(items: Sequence[str]) -> None:
         # https://python-rq.org/docs/#bulk-job-enqueueing
-        queue.enqueue_many([Queue.prepare_data("handling.handle", (item,), **options()) for item in items])
+        queue.enqueue_many(
+            [Queue.prepare_data("handling.handle", (item,), timeout=timeout(), **options()) for item in items]
+        )
 
     yield add, add_many
 
