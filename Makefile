@@ -7,6 +7,7 @@
 #   make pythons  the whole suite on every Python that can be had
 #   make chaos    a run in which everything goes wrong, and what must hold of it; some five minutes
 #   make chaos-bugs  the same with seeded bugs, each of which must be found; some ten minutes
+#   make chaos-peers  the same faults for redset and other libraries; half an hour
 #   make bench    speed, costs and memory beside the bare client, other libraries and the server's limit, into docs
 #   make docs     the documentation as a site, into build/docs
 #   make format   formats the sources
@@ -18,7 +19,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint docs matrix pythons chaos chaos-bugs bench format clean
+.PHONY: demo test lint docs matrix pythons chaos chaos-bugs chaos-peers bench format clean
 
 demo: .venv/for-demo
 	@$(BIN)/redset demo
@@ -50,6 +51,10 @@ chaos: .venv/for-development
 
 chaos-bugs: .venv/for-development
 	@PYTHONPATH=src:tests $(BIN)/python -m chaos.bugs
+
+chaos-peers: .venv/for-development
+	@$(BIN)/python peers/faults.py --json docs/chaos/peers.json
+	@$(BIN)/python peers/report.py docs/chaos/peers.json
 
 bench: .venv/for-development
 	@$(BIN)/python benchmarks/whole.py

@@ -1,0 +1,116 @@
+"""What judges other libraries under faults judges rightly, and its proxy disturbs what it is said to."""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from servers import Server, free_port, wait_until
+
+FOLDER = Path(__file__).parents[1] / "peers"
+
+#: Three items that were added, worked on and finished, by one process after the other.
+ALL_IS_WELL = """
+adding a 0 7 1.0
+added a 0 7 1.1
+begin a 0 8 1.2
+end a 0 8 1.3
+adding b 1 7 1.4
+added b 1 7 1.5
+begin b 0 9 1.6
+end b 0 9 1.7
+"""
+
+
+@pytest.fixture(autouse=True)
+def _folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+
+
+@pytest.fixture
+def judge() -> Any:
+    def judge(further: str, left: str = "") -> dict[str, int]:
+        """What is found beside what is there when all is well."""
+        judge = importlib.import_module("histories").judge
+        usual = vars(judge(ALL_IS_WELL.strip(), ""))
+        found = vars(judge(f"{ALL_IS_WELL}{further}".strip(), left))
+        return {name: value - usual[name] for name, value in found.items() if value != usual[name]}
+
+    return judge
+
+
+ADDED = "adding c 2 7 2.0\nadded c 2 7 2.1\n"
+
+
+def test_nothing_is_found_where_all_is_well(judge: Any) -> None:
+    assert judge("") == {}
+
+
+def test_an_item_that_nobody_has_is_lost(judge: Any) -> None:
+    assert judge(ADDED) == {"acknowledged": 1, "lost_never_begun": 1}
+
+
+def test_an_item_that_was_in_hand_at_a_crash_is_lost_when_it_does_not_come_back(judge: Any) -> None:
+    history = f"{ADDED}begin c 1 8 2.2\nkilled - 0 8 2.3"
+    assert judge(history) == {"acknowledged": 1, "lost_begun": 1, "executions": 1}
+
+
+def test_an_item_that_the_server_still_has_is_left_and_not_lost(judge: Any) -> None:
+    assert judge(ADDED, left="b'jobs' [b'c']") == {"acknowledged": 1, "left": 1}
+
+
+def test_an_item_that_came_back_after_a_crash_is_none_that_two_had(judge: Any) -> None:
+    history = f"{ADDED}begin c 1 8 2.2\nkilled - 0 8 2.3\nbegin c 1 9 2.4\nend c 1 9 2.5"
+    assert judge(history) == {"acknowledged": 1, "executions": 2}
+
+
+def test_an_item_that_is_begun_while_another_has_it_is_at_once(judge: Any) -> None:
+    history = f"{ADDED}begin c 1 8 2.2\nbegin c 1 9 2.3\nend c 1 9 2.4\nkilled - 0 8 2.5"
+    assert judge(history) == {"acknowledged": 1, "at_once": 1, "executions": 2}
+
+
+def test_an_item_that_two_finished_one_after_the_other_is_twice(judge: Any) -> None:
+    history = f"{ADDED}begin c 1 8 2.2\nend c 1 8 2.3\nbegin c 1 9 2.4\nend c 1 9 2.5"
+    assert judge(history) == {"acknowledged": 1, "twice": 1, "executions": 2}
+
+
+def test_an_execution_that_broke_off_is_over(judge: Any) -> None:
+    history = f"{ADDED}begin c 1 8 2.2\nbroke c 1 8 2.3\nbegin c 2 8 2.4\nend c 2 8 2.5"
+    assert judge(history) == {"acknowledged": 1, "executions": 2}
+
+
+def test_an_item_whose_producer_learned_nothing_is_not_missed(judge: Any) -> None:
+    assert judge("adding c 2 7 2.0\nfailed c 2 7 2.1") == {"unsure": 1}
+
+
+def test_a_process_number_that_is_given_anew_is_another_process(judge: Any) -> None:
+    """The second 8 was killed as well, and not when the first one was."""
+    history = f"killed - 0 8 1.9\n{ADDED}begin c 0 8 2.2\nbegin c 1 9 2.3\nend c 1 9 2.4\nkilled - 0 8 2.5"
+    assert judge(history)["at_once"] == 1
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server(port=free_port())
+    yield server
+    server.stop()
+
+
+def test_what_is_cut_was_done_by_the_server(server: Server) -> None:
+    cutting = importlib.import_module("cutting").Cutting
+    with (
+        cutting(server.port, often=1e9, seed=1) as proxy,
+        redis.Redis.from_url(f"redis://127.0.0.1:{proxy.port}") as far,
+    ):
+        far.ping()  # So it is connected.
+        proxy.begin()
+        with pytest.raises(redis.ConnectionError):
+            far.incr("number")
+        proxy.end()
+        with server.client() as near:
+            wait_until(lambda: near.get("number") == b"1")
+        assert proxy.cuts == 1
+        assert far.get("number") == b"1"
