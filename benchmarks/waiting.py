@@ -87,13 +87,14 @@ def _measure(
     url: str, consume: Callable[..., None], way: str, add: Callable[[Any, Any], None], samples: int
 ) -> list[float]:
     """How many seconds late the consumer was, for each of the items."""
+    samples += 1
     here, there = multiprocessing.Pipe()
     consumer = multiprocessing.Process(target=consume, args=(url, way, samples, there))
-    consumer.start()
-    there.close()  # So one that dies is noticed.
     late: list[float] = []
     with redis.Redis.from_url(url) as client:
-        client.flushall()
+        client.flushall()  # Before anybody waits there.
+        consumer.start()
+        there.close()  # So one that dies is noticed.
         jobs = redset.ScheduledSet(client, "jobs")
         here.recv()
         for _ in range(samples):
@@ -102,7 +103,7 @@ def _measure(
             add(jobs, client)
             late.append(here.recv())
     consumer.join()
-    return late
+    return late[1:]  # The first one found neither a connection nor a script.
 
 
 # The consumer
