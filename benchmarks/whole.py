@@ -93,7 +93,7 @@ SECTIONS = {
         near={
             "full": "--rounds 3",
             "quick": "--rounds 1 --items 2000 --bulk-items 20000",
-            "tiny": "--rounds 1 --items 50 --bulk-items 500 --processes 1,2",
+            "tiny": "--rounds 1 --items 1000 --bulk-items 10000 --processes 1,2",
         },
         far={"full": "--rounds 3", "quick": "--rounds 1 --items 2000 --bulk-items 20000"},
     ),
