@@ -45,6 +45,8 @@ from servers import PROGRAMS, Server, free_port
 ROOT = Path(__file__).resolve().parent.parent
 
 COLUMNS = "{:<24} {:<8} {:>7} {:>6} {:>6} {:>6} {:>6} {:>6} {:>8} {:>7}"
+#: One of its own: several runs side by side, each from the same seed, are not to look for the same ports.
+CHANCE = random.Random()
 HEADS = ("", "fault", "faults", "added", "unsure", "lost", "left", "twice", "at once", "ended")
 
 
@@ -74,7 +76,7 @@ class Workers:
         self.ended = 0
 
     def kill_one(self) -> None:
-        number = random.randrange(len(self._processes))
+        number = CHANCE.randrange(len(self._processes))
         _kill(self._processes[number], self._file)
         self._processes[number] = self._started()
 
@@ -123,7 +125,7 @@ class Producer:
 
 def main() -> None:
     options = _options()
-    random.seed(options.seed)
+    CHANCE.seed(options.seed)
     print(COLUMNS.format(*HEADS), flush=True)
     found = []
     for run in _runs(options):
@@ -248,7 +250,7 @@ def _cut_replies(_server: Server, proxy: Cutting, _workers: Workers, supervise: 
 def _restart_server(server: Server, _proxy: Cutting, _workers: Workers, supervise: Supervise, seconds: float) -> int:
     def restart() -> None:
         server.kill()
-        time.sleep(random.uniform(0.1, 0.5))
+        time.sleep(CHANCE.uniform(0.1, 0.5))
         server.start()
         supervise()
 
@@ -258,7 +260,7 @@ def _restart_server(server: Server, _proxy: Cutting, _workers: Workers, supervis
 def _again_and_again(fault: Callable[[], None], seconds: float, every: float) -> int:
     number, over = 0, time.monotonic() + seconds
     while time.monotonic() + every < over:
-        time.sleep(random.uniform(0.5, 1.5) * every)
+        time.sleep(CHANCE.uniform(0.5, 1.5) * every)
         fault()
         number += 1
     return number
@@ -309,7 +311,9 @@ def _with_descendants(pid: int) -> Iterator[int]:
 
 def _wait_until(is_so: Callable[[], bool], patience: float) -> None:
     deadline = time.monotonic() + patience
-    while not is_so() and time.monotonic() < deadline:
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise Unavailable(f"no worker has begun anything after {patience:.0f} s")
         time.sleep(0.05)
 
 
