@@ -106,8 +106,11 @@ class Producer:
         #: How often it ended by itself before it was done.
         self.ended = -1
 
+    def is_at_work(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def go_on(self) -> None:
-        if self._process and self._process.poll() is None:
+        if self.is_at_work():
             return
         options = self._run.options
         # The first was there before.
@@ -204,7 +207,7 @@ def _work_amid_faults(run: Run, server: Server, proxy: Cutting, file: Path) -> d
             producer.go_on()
 
         faults = FAULTS[run.fault](server, proxy, workers, supervise, run.options.seconds)
-        _wait_until_quiet(run, supervise, file)
+        _wait_until_quiet(run, producer, supervise, file)
         return {"faults": faults, "ended": workers.ended, "producers_ended": producer.ended}
     finally:
         producer.stop()
@@ -216,14 +219,14 @@ def _begin_with_one(run: Run, url: str, file: Path) -> None:
     _start(run, "produce-one", url, file, "--count", "1", "--first", "99999999").wait(60)
 
 
-def _wait_until_quiet(run: Run, supervise: Callable[[], None], file: Path) -> None:
+def _wait_until_quiet(run: Run, producer: Producer, supervise: Callable[[], None], file: Path) -> None:
     """Until nothing has happened for as long as the library may take to bring something back, and not for ever."""
     deadline = time.monotonic() + 4 * run.peer.patience + 60
     size, since = 0, time.monotonic()
     while time.monotonic() - since < run.peer.patience and time.monotonic() < deadline:
         time.sleep(0.2)
         supervise()
-        if (now := file.stat().st_size) != size:
+        if (now := file.stat().st_size) != size or producer.is_at_work():
             size, since = now, time.monotonic()
 
 
