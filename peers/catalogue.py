@@ -94,7 +94,9 @@ _ALL = (
         ),
         bulk="enqueue_many of 1000",
         fast="SimpleWorker (no process for each job), JSON, results not kept",
-        reliable="Worker; Retry(max=100), job_timeout=5, job_monitoring_interval=1, maintenance_interval=2, worker_ttl=20",
+        reliable=(
+            "Worker; Retry(max=100), job_timeout=5, job_monitoring_interval=1, maintenance_interval=2, worker_ttl=20"
+        ),
         patience=80,
     ),
     Peer(
