@@ -129,20 +129,26 @@ class Producer:
 def main() -> None:
     options = _options()
     CHANCE.seed(options.seed)
+    found = _found_before(options.json)
     print(COLUMNS.format(*HEADS), flush=True)
-    found = []
     for run in _runs(options):
         try:
             verdict, counted = _carry_out(run)
             line = _described(run) | counted | asdict(verdict)
         except Unavailable as unavailable:
             line = _described(run) | {"missing": str(unavailable)}
-        found.append(line)
+        found[line["name"], line["fault"]] = line
         print(_printed(line), flush=True)
         if options.json:
             options.json.parent.mkdir(parents=True, exist_ok=True)
-            told = {"options": _told(options), "machine": _machine(), "lines": found}
+            told = {"options": _told(options), "machine": _machine(), "lines": list(found.values())}
             options.json.write_text(json.dumps(told, indent=1))
+
+
+def _found_before(path: Path | None) -> dict[tuple[str, str], dict[str, Any]]:
+    """What stands in the file already: what is run anew takes its place, and the rest stays."""
+    lines = json.loads(path.read_text())["lines"] if path and path.exists() else []
+    return {(line["name"], line["fault"]): line for line in lines}
 
 
 def _options() -> argparse.Namespace:
@@ -153,7 +159,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=float, default=0.05, help="seconds of work on each item (%(default)s)")
     parser.add_argument("--seconds", type=float, default=16, help="of faults (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of chance (%(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was found there")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write what is found there, beside what is there of others"
+    )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the histories there")
     return parser.parse_args()
 
