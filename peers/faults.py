@@ -159,9 +159,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=float, default=0.05, help="seconds of work on each item (%(default)s)")
     parser.add_argument("--seconds", type=float, default=16, help="of faults (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of chance (%(default)s)")
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write what is found there, beside what is there of others"
-    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="put what is found there, and leave the rest")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the histories there")
     return parser.parse_args()
 
