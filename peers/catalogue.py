@@ -94,7 +94,9 @@ _ALL = (
         ),
         bulk="enqueue_many of 1000",
         fast="SimpleWorker (no process for each job), JSON, results not kept",
-        reliable="Worker; Retry(max=100), job_timeout=5, job_monitoring_interval=1, maintenance_interval=2",
+        reliable=(
+            "Worker; Retry(max=100), job_timeout=5, job_monitoring_interval=1, maintenance_interval=2, worker_ttl=20"
+        ),
         patience=80,
     ),
     Peer(
@@ -141,7 +143,7 @@ _ALL = (
         duplicates="With a key, one job while it is there.",
         also="asyncio; a web interface, results, heartbeats, schedules, cron jobs, abortion of jobs; Postgres.",
         bulk="50 calls of enqueue at once; there is no bulk call",
-        fast="concurrency=10, jobs not kept (ttl=-1)",
+        fast="concurrency=50, jobs not kept (ttl=-1)",
         reliable="keys, timeout=3, retries=100, sweep every five seconds",
         patience=30,
     ),
@@ -201,7 +203,7 @@ _ALL = (
         duplicates="Each is a task; a function can be unique, of which only one runs at a time.",
         also="asyncio and trio; results, schedules, cron jobs, dependencies, priorities, middleware, a web interface.",
         bulk="enqueue_many of 1000",
-        fast="concurrency=32, results not kept",
+        fast="concurrency=200, prefetch=256, results not kept",
         reliable="idle_timeout=3, max_tries=100",
         patience=15,
     ),
@@ -246,7 +248,7 @@ _ALL = (
             "events, progress."
         ),
         bulk="addBulk of 1000",
-        fast="concurrency=50, jobs removed when done",
+        fast="concurrency=20, jobs removed when done",
         reliable="job ids, lockDuration=3 s, stalledInterval=1 s, maxStalledCount=100, attempts=100",
         patience=15,
     ),

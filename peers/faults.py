@@ -45,6 +45,8 @@ from servers import PROGRAMS, Server, free_port
 ROOT = Path(__file__).resolve().parent.parent
 
 COLUMNS = "{:<24} {:<8} {:>7} {:>6} {:>6} {:>6} {:>6} {:>6} {:>8} {:>7}"
+#: One of its own: several runs side by side, each from the same seed, are not to look for the same ports.
+CHANCE = random.Random()
 HEADS = ("", "fault", "faults", "added", "unsure", "lost", "left", "twice", "at once", "ended")
 
 
@@ -74,7 +76,7 @@ class Workers:
         self.ended = 0
 
     def kill_one(self) -> None:
-        number = random.randrange(len(self._processes))
+        number = CHANCE.randrange(len(self._processes))
         _kill(self._processes[number], self._file)
         self._processes[number] = self._started()
 
@@ -104,8 +106,11 @@ class Producer:
         #: How often it ended by itself before it was done.
         self.ended = -1
 
+    def is_at_work(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def go_on(self) -> None:
-        if self._process and self._process.poll() is None:
+        if self.is_at_work():
             return
         options = self._run.options
         # The first was there before.
@@ -123,21 +128,27 @@ class Producer:
 
 def main() -> None:
     options = _options()
-    random.seed(options.seed)
+    CHANCE.seed(options.seed)
+    found = _found_before(options.json)
     print(COLUMNS.format(*HEADS), flush=True)
-    found = []
     for run in _runs(options):
         try:
             verdict, counted = _carry_out(run)
             line = _described(run) | counted | asdict(verdict)
         except Unavailable as unavailable:
             line = _described(run) | {"missing": str(unavailable)}
-        found.append(line)
+        found[line["name"], line["fault"]] = line
         print(_printed(line), flush=True)
         if options.json:
             options.json.parent.mkdir(parents=True, exist_ok=True)
-            told = {"options": _told(options), "machine": _machine(), "lines": found}
+            told = {"options": _told(options), "machine": _machine(), "lines": list(found.values())}
             options.json.write_text(json.dumps(told, indent=1))
+
+
+def _found_before(path: Path | None) -> dict[tuple[str, str], dict[str, Any]]:
+    """What stands in the file already: what is run anew takes its place, and the rest stays."""
+    lines = json.loads(path.read_text())["lines"] if path and path.exists() else []
+    return {(line["name"], line["fault"]): line for line in lines}
 
 
 def _options() -> argparse.Namespace:
@@ -148,7 +159,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=float, default=0.05, help="seconds of work on each item (%(default)s)")
     parser.add_argument("--seconds", type=float, default=16, help="of faults (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of chance (%(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was found there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="put what is found there, and leave the rest")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the histories there")
     return parser.parse_args()
 
@@ -202,7 +213,7 @@ def _work_amid_faults(run: Run, server: Server, proxy: Cutting, file: Path) -> d
             producer.go_on()
 
         faults = FAULTS[run.fault](server, proxy, workers, supervise, run.options.seconds)
-        _wait_until_quiet(run, supervise, file)
+        _wait_until_quiet(run, producer, supervise, file)
         return {"faults": faults, "ended": workers.ended, "producers_ended": producer.ended}
     finally:
         producer.stop()
@@ -214,14 +225,14 @@ def _begin_with_one(run: Run, url: str, file: Path) -> None:
     _start(run, "produce-one", url, file, "--count", "1", "--first", "99999999").wait(60)
 
 
-def _wait_until_quiet(run: Run, supervise: Callable[[], None], file: Path) -> None:
+def _wait_until_quiet(run: Run, producer: Producer, supervise: Callable[[], None], file: Path) -> None:
     """Until nothing has happened for as long as the library may take to bring something back, and not for ever."""
     deadline = time.monotonic() + 4 * run.peer.patience + 60
     size, since = 0, time.monotonic()
     while time.monotonic() - since < run.peer.patience and time.monotonic() < deadline:
         time.sleep(0.2)
         supervise()
-        if (now := file.stat().st_size) != size:
+        if (now := file.stat().st_size) != size or producer.is_at_work():
             size, since = now, time.monotonic()
 
 
@@ -248,7 +259,7 @@ def _cut_replies(_server: Server, proxy: Cutting, _workers: Workers, supervise: 
 def _restart_server(server: Server, _proxy: Cutting, _workers: Workers, supervise: Supervise, seconds: float) -> int:
     def restart() -> None:
         server.kill()
-        time.sleep(random.uniform(0.1, 0.5))
+        time.sleep(CHANCE.uniform(0.1, 0.5))
         server.start()
         supervise()
 
@@ -258,7 +269,7 @@ def _restart_server(server: Server, _proxy: Cutting, _workers: Workers, supervis
 def _again_and_again(fault: Callable[[], None], seconds: float, every: float) -> int:
     number, over = 0, time.monotonic() + seconds
     while time.monotonic() + every < over:
-        time.sleep(random.uniform(0.5, 1.5) * every)
+        time.sleep(CHANCE.uniform(0.5, 1.5) * every)
         fault()
         number += 1
     return number
@@ -309,7 +320,9 @@ def _with_descendants(pid: int) -> Iterator[int]:
 
 def _wait_until(is_so: Callable[[], bool], patience: float) -> None:
     deadline = time.monotonic() + patience
-    while not is_so() and time.monotonic() < deadline:
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise Unavailable(f"no worker has begun anything after {patience:.0f} s")
         time.sleep(0.05)
 
 

@@ -37,7 +37,7 @@ def work(url: str) -> None:
     # https://docs.bullmq.io/guide/workers/stalled-jobs
     reliable = {"lockDuration": 3000, "stalledInterval": 1000, "maxStalledCount": 100, "concurrency": 10}
     # https://docs.bullmq.io/guide/workers/concurrency
-    fast = {"concurrency": 50}
+    fast = {"concurrency": 20}
 
     async def run() -> None:
         Worker(handling.QUEUE, handle, {"connection": url, **(reliable if handling.is_reliable() else fast)})

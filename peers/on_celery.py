@@ -49,9 +49,10 @@ def producing(url: str) -> Iterator[Any]:
 
 def work(url: str) -> None:
     app, _ = application(url)
-    quiet = ["--loglevel=ERROR", "--without-gossip", "--without-mingle", "--without-heartbeat"]
-    pool = ["--pool=prefork", "--concurrency=1"] if handling.is_reliable() else ["--pool=solo"]
-    app.worker_main(["worker", *quiet, *pool])
+    # https://docs.celeryq.dev/en/stable/userguide/workers.html
+    quiet = ["--pool=solo", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    options = ["--pool=prefork", "--concurrency=1"] if handling.is_reliable() else quiet
+    app.worker_main(["worker", "--loglevel=ERROR", *options])
 
 
 if __name__ == "__main__":

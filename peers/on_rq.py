@@ -46,6 +46,8 @@ def work(url: str) -> None:
             connection=connection,
             serializer=JSONSerializer,
             job_monitoring_interval=1,
+            # A worker that waits looks after others when its wait is over: fifteen seconds before this.
+            worker_ttl=20,
             maintenance_interval=2,
         )
     else:

@@ -36,9 +36,9 @@ async def handle(_: dict[str, Any], *, item: str) -> None:
 
 def work(url: str) -> None:
     async def start() -> None:
-        timers = {"sweep": 5} if handling.is_reliable() else {}
         # https://saq-py.readthedocs.io/en/latest/reference/worker.html
-        await Worker(Queue.from_url(url, name=handling.QUEUE), [handle], concurrency=10, timers=timers).start()
+        options = {"concurrency": 10, "timers": {"sweep": 5}} if handling.is_reliable() else {"concurrency": 50}
+        await Worker(Queue.from_url(url, name=handling.QUEUE), [handle], **options).start()
 
     asyncio.run(start())
 

@@ -1,4 +1,4 @@
-"""streaq. Fast: no results, and as many at a time as its own benchmark has."""
+"""streaq. Fast: no results, and many tasks at a time."""
 
 import contextlib
 import logging
@@ -12,7 +12,7 @@ from streaq import Worker
 def tasks(url: str) -> tuple[Any, Any]:
     # https://streaq.readthedocs.io/en/latest/worker.html
     reliable = {"idle_timeout": 3, "concurrency": 16}
-    fast = {"concurrency": 32}
+    fast = {"concurrency": 200, "prefetch": 256}
     worker: Any = Worker(url, queue_name=handling.QUEUE, **(reliable if handling.is_reliable() else fast))
     task = worker.task(name="handle", ttl=0, silent=True, max_tries=100)(handling.handle_awaited)
     return worker, task
