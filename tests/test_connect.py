@@ -14,11 +14,14 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import redis
 
 from own_home import own_home, python, until  # noqa: F401 - own_home is the fixture called home
+from proxy import Fault, Proxy
 from redset import embedded
 from redset.connect import connect, connect_async
 from redset.exceptions import NoServerError
+from servers import Server
 
 PROCESS_ID = "from redset.connect import connect; print(connect().info('server')['process_id'], flush=True)"
 
@@ -98,6 +101,41 @@ class TestClientLibraries:
     def test_none_is_imported_before_it_is_needed(self) -> None:
         program = "import redset, sys; print(*(name for name in ('redis', 'valkey') if name in sys.modules))"
         assert python("-c", program).communicate()[0].strip() == ""
+
+
+class TestWhatIsLostOnTheWay:
+    @pytest.fixture
+    def proxy(self) -> Iterator[Proxy]:
+        with Server() as server:
+            proxy = Proxy(server, repeats=0)
+            yield proxy
+            proxy.stop()
+
+    @pytest.mark.parametrize("library", ["redis", "valkey"])
+    def test_is_sent_again(self, proxy: Proxy, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        if library == "valkey":
+            monkeypatch.setitem(sys.modules, "redis", None)
+        proxy.plan(Fault.LOST_REPLY)
+        with connect(proxy.url) as client:
+            assert client.eval("return 1", "0") == 1
+
+    @pytest.mark.parametrize("library", ["redis", "valkey"])
+    def test_is_sent_again_in_asyncio(self, proxy: Proxy, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        if library == "valkey":
+            monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+        proxy.plan(Fault.LOST_REPLY)
+
+        async def evaluate() -> None:
+            client = await connect_async(proxy.url)
+            assert await client.eval("return 1", "0") == 1
+            await client.aclose()
+
+        asyncio.run(evaluate())
+
+    def test_is_an_error_at_once_for_who_says_so(self, proxy: Proxy) -> None:
+        proxy.plan(Fault.LOST_REPLY)
+        with connect(proxy.url, retry=None) as client, pytest.raises(redis.ConnectionError):
+            client.eval("return 1", "0")
 
 
 class TestEmbeddedServer:

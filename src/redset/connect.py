@@ -21,9 +21,12 @@ def connect(url: str | None = None, **client_options: Any) -> Any:
     own, started by whoever comes first, shared by all, and still there when they have gone. See :mod:`redset.embedded`.
 
     A given server is not contacted before the client's first command, as the client library's ``from_url`` does it.
+    What is lost on the way is sent again, up to ten times within some seconds, as redis-py's own ``Redis(...)`` does
+    and its ``from_url`` does not: no set is harmed by that, and a consumer outlives a restart of the server.
 
     :param url: ``redis://host:port/db``, ``rediss://…`` (TLS) or ``unix:///path/of/the.sock``.
-    :param client_options: what else the client's ``from_url`` takes: ``decode_responses=True``, ``socket_timeout=5`` …
+    :param client_options: what else the client's ``from_url`` takes: ``decode_responses=True``, ``socket_timeout=5``;
+        ``retry=…`` or ``retry_on_error=…`` instead of the ten times.
     :raises ValueError: the url is not one of these.
     :raises NoServerError: there is no client library, or no url was given and no server could be found or started;
         the message says what to do.
@@ -67,11 +70,20 @@ def _from_url(library: Any, url: str, client_options: dict[str, Any]) -> Any:
         _refuse(url, f"it must begin with {', '.join(_SCHEMES[:-1])} or {_SCHEMES[-1]}")
     if url.partition("?")[0] == "unix://":
         _refuse(url, "it names no socket")
+    if client_options.keys().isdisjoint(("retry", "retry_on_error", "retry_on_timeout")):
+        client_options |= _repeating(library)
     try:
         return library.from_url(url, **client_options)
     except ValueError as error:
         # The library's reason quotes what it stumbled on, and that may be the password.
         _refuse(url, "its port or an option is wrong" if "@" in url else str(error))
+
+
+def _repeating(library: Any) -> dict[str, Any]:
+    """Options by which a client sends again what was lost, in any version of either library."""
+    backoff = import_module(f"{library.__name__.partition('.')[0]}.backoff").FullJitterBackoff(cap=1, base=0.01)
+    retry = import_module(f"{library.__name__}.retry").Retry(backoff, 10)
+    return {"retry": retry, "retry_on_error": [library.ConnectionError, library.TimeoutError]}
 
 
 def _refuse(url: str, reason: str) -> NoReturn:
