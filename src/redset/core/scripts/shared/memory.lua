@@ -10,9 +10,10 @@ if done then
         local memories, hash, pack, sub, tonumber = {}, redis.sha1hex, struct.pack, string.sub, tonumber
         for i, item in ipairs(items) do
             local hex = hash(item)
-            -- In as few pieces as there can be: a number holds six bytes, not eight.
-            memories[i] = pack('>I6I6I4',
-                tonumber(sub(hex, 1, 12), 16), tonumber(sub(hex, 13, 24), 16), tonumber(sub(hex, 25, 32), 16))
+            -- In pieces that fit into a `long` of a server with 32 bits: what does not would be the same for all items.
+            memories[i] = pack('>I4I4I4I4',
+                tonumber(sub(hex, 1, 8), 16), tonumber(sub(hex, 9, 16), 16),
+                tonumber(sub(hex, 17, 24), 16), tonumber(sub(hex, 25, 32), 16))
         end
         return memories
     end
