@@ -58,20 +58,20 @@ SECTIONS = {
     "ratios": Section(
         "run.py",
         near={
-            "full": f"{RATIOS} --rounds 15",
+            "full": f"{RATIOS} --rounds 9",
             "quick": f"{FAR_RATIOS} --rounds 3",
             "tiny": "take-100/time/plain --rounds 1",
         },
         far={
-            "full": f"{FAR_RATIOS} --rounds 9",
+            "full": f"{FAR_RATIOS} --rounds 5",
             "quick": f"{FAR_RATIOS} --rounds 2",
             "tiny": "take-100/time/plain --rounds 1",
         },
     ),
     "tasks": Section(
         "tasks.py",
-        near={"full": "--rounds 7", "quick": "--rounds 3 --calls 120", "tiny": "pop --tasks 2 --calls 20 --rounds 1"},
-        far={"full": "--rounds 5", "quick": "--rounds 2 --calls 60"},
+        near={"full": "--rounds 5", "quick": "--rounds 3 --calls 120", "tiny": "pop --tasks 2 --calls 20 --rounds 1"},
+        far={"full": "--rounds 3", "quick": "--rounds 2 --calls 60"},
     ),
     "latency": Section(
         "waiting.py",
@@ -100,7 +100,7 @@ SECTIONS = {
     "growth": Section(
         "growth.py",
         near={
-            "full": "--rounds 15",
+            "full": "--rounds 9",
             "quick": "--large 300000 --rounds 5",
             "tiny": "--small 100 --large 1000 --rounds 2",
         },
@@ -108,7 +108,7 @@ SECTIONS = {
     ),
     "peers": Section(
         "peers.py",
-        near={"full": "--rounds 3", "quick": "--quick"},
+        near={"full": "--rounds 2", "quick": "--quick"},
         far={"full": "--quick", "quick": "--quick"},
     ),
 }
