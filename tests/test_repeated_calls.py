@@ -18,6 +18,7 @@ from faces import Blocking, Face
 from invariants import RawSet
 from proxy import Chance, Fault, Proxy
 from redset import SortedSet
+from redset.core import consuming
 from redset.core.keys import Keys
 from redset.core.scripts import Script
 from redset.exceptions import LeaseLost
@@ -889,3 +890,20 @@ def test_among_hundreds_of_faults_every_item_is_delivered_once(
 def assert_each_once(delivered: list[str], items: list[str]) -> None:
     assert {item: times for item, times in Counter(delivered).items() if times > 1} == {}
     assert set(delivered) == set(items)
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST_COMMAND, Fault.LOST_REPLY])
+def test_acks_that_went_alone_and_failed_go_again_when_the_consumer_is_closed(
+    frank: Any, plain_proxy: Proxy, other: Any, state: RawSet, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    monkeypatch.setattr(consuming, "OLDEST_ACK", 0.0)
+    other.update(["done", "next"], score=1)
+    consumption = frank.consume(batch=2, wait=0)
+
+    assert next(consumption).item == "done"
+    plain_proxy.plan(fault)
+
+    fails(lambda: next(consumption))
+
+    assert state.scores("leased") == {}
+    assert list(state.scores("waiting")) == [b"next"]

@@ -133,8 +133,10 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         return bool(got.rows) or got.more
 
     def _ack_alone(self) -> Plan[None]:
-        acks, self._to_ack = self._to_ack, []
-        self._note_lost((yield from self._endings.ack(acks)))
+        # Where that fails it is not known whether they were acked: leaving the loop will try again.
+        lost = yield from self._endings.ack(self._to_ack)
+        self._to_ack = []
+        self._note_lost(lost)
 
     def _note_lost(self, reservations: list[Res]) -> None:
         for reservation in reservations:
