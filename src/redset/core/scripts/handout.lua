@@ -85,7 +85,7 @@ local function lease_out(rows, known, offset)
     local leases, count = {}, #rows / 2
     for i = 1, count do
         local item, attempt, field = rows[2 * i - 1], '1', known[offset + i]
-        if field then attempt = string.match(field, '^%S+ (%S+)') + 1 end
+        if field then attempt = (tonumber(string.match(field, '^%S+ (%S+)')) or 0) + 1 end
         -- The last come first: a sorted set takes them in faster that way while it is small.
         local at = 2 * (count - i) + 1
         leases[at], leases[at + 1] = deadline, item
