@@ -229,6 +229,24 @@ class TestACallWhoseReplyIsLost:
 
         assert jobs.reserve(lease=0.05).item == second
 
+    @pytest.mark.parametrize(
+        "options", [{}, {"serializer": json, "key": lambda row: row["id"]}], ids=["plain", "keyed"]
+    )
+    def test_reserve_returns_nothing_that_was_removed_by_then(
+        self, stubborn: Face, proxy: Proxy, raw: Any, state: RawSet, options: dict[str, Any]
+    ) -> None:
+        """On a keyed set its value is gone. What came with it is no further attempt."""
+        jobs, other = stubborn.SortedSet("jobs", **options), SortedSet(raw, "jobs", **options)
+        first, second = [{"id": "first"}, {"id": "second"}] if options else ["first", "second"]
+        other.add(first, 1), other.add(second, 2)
+        proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.discard(first))
+
+        (reservation,) = jobs.reserve_many(5)
+
+        assert (reservation.item, reservation.attempt) == (second, 1)
+        reservation.ack()
+        assert state.is_empty()
+
     def test_a_lease_that_is_over_by_then_is_no_attempt(
         self, jobs: Any, proxy: Proxy, raw: Any, other: Any, state: RawSet
     ) -> None:
