@@ -18,6 +18,7 @@ from faces import Blocking, Face
 from invariants import RawSet
 from proxy import Chance, Fault, Proxy
 from redset import SortedSet
+from redset.core import consuming
 from redset.core.keys import Keys
 from redset.core.scripts import Script
 from redset.exceptions import LeaseLost
@@ -754,6 +755,21 @@ class TestAnEndThatTheUserRepeats:
             plain_proxy.plan(Fault.NONE)
 
         assert state.is_empty()
+
+    @pytest.mark.parametrize("batch", [1, 2], ids=["with a hand-out", "alone"])
+    def test_leaving_a_loop_repeats_an_ack_that_failed(
+        self, frank: Any, plain_proxy: Proxy, raw: Any, state: RawSet, monkeypatch: pytest.MonkeyPatch, batch: int
+    ) -> None:
+        monkeypatch.setattr(consuming, "OLDEST_ACK", 0.0)
+        raw.zadd("jobs", {"done": 1, "next": 2})
+        loop = frank.consume(batch=batch, wait=0)
+        assert next(loop).item == "done"
+        plain_proxy.plan(Fault.LOST_COMMAND)
+
+        fails(next, loop)
+
+        assert state.scores("waiting") == {b"next": 2.0}
+        assert state.scores("leased") == {}
 
 
 class TestWithoutRetrySafety:
