@@ -373,6 +373,14 @@ def test_what_waits_perhaps_need_not_go_first(doubtful: Call | Fault) -> None:
     assert "in_order" not in caught_by(judge(TAKES, *events, pop(3, "a", process="other/1")))
 
 
+def test_the_score_of_a_hand_out_tells_where_it_waited_unless_it_may_be_of_an_addition_since() -> None:
+    """Scores that are the time of an addition, which nobody writes down, are known by hand-outs alone."""
+    before = [add(1, "a"), add(1, "b", score=5), reserve(2, "b", 1, score=5)]
+    between = [reserve(2.6, "a", 2, score=9), ack(2.8, "a", 2), add(3, "a")]
+    assert judge(LEASES, *before, *between, reserve(2.5, "a", 3, score=1, until=4), left="ab").ok
+    assert caught_by(judge(LEASES, *before, reserve(2.5, "a", 2, score=1), add(3, "a"), left="ab")) == {"in_order"}
+
+
 def test_what_is_parked_need_not_go_first() -> None:
     added = [add(1, "a", score=1), add(1, "b", score=2)]
     leased = [*added, reserve(2, "a", 1, score=1), add(3, "a", score=1)]

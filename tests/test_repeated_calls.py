@@ -230,6 +230,24 @@ class TestACallWhoseReplyIsLost:
 
         assert jobs.reserve(lease=0.05).item == second
 
+    @pytest.mark.parametrize(
+        "options", [{}, {"serializer": json, "key": lambda row: row["id"]}], ids=["plain", "keyed"]
+    )
+    def test_reserve_returns_nothing_that_was_removed_by_then(
+        self, stubborn: Face, proxy: Proxy, raw: Any, state: RawSet, options: dict[str, Any]
+    ) -> None:
+        """On a keyed set its value is gone. What came with it is no further attempt."""
+        jobs, other = stubborn.SortedSet("jobs", **options), SortedSet(raw, "jobs", **options)
+        first, second = [{"id": "first"}, {"id": "second"}] if options else ["first", "second"]
+        other.add(first, 1), other.add(second, 2)
+        proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.discard(first))
+
+        (reservation,) = jobs.reserve_many(5)
+
+        assert (reservation.item, reservation.attempt) == (second, 1)
+        reservation.ack()
+        assert state.is_empty()
+
     def test_a_lease_that_is_over_by_then_is_no_attempt(
         self, jobs: Any, proxy: Proxy, raw: Any, other: Any, state: RawSet
     ) -> None:
@@ -737,6 +755,21 @@ class TestAnEndThatTheUserRepeats:
             plain_proxy.plan(Fault.NONE)
 
         assert state.is_empty()
+
+    @pytest.mark.parametrize("batch", [1, 2], ids=["with a hand-out", "alone"])
+    def test_leaving_a_loop_repeats_an_ack_that_failed(
+        self, frank: Any, plain_proxy: Proxy, raw: Any, state: RawSet, monkeypatch: pytest.MonkeyPatch, batch: int
+    ) -> None:
+        monkeypatch.setattr(consuming, "OLDEST_ACK", 0.0)
+        raw.zadd("jobs", {"done": 1, "next": 2})
+        loop = frank.consume(batch=batch, wait=0)
+        assert next(loop).item == "done"
+        plain_proxy.plan(Fault.LOST_COMMAND)
+
+        fails(next, loop)
+
+        assert state.scores("waiting") == {b"next": 2.0}
+        assert state.scores("leased") == {}
 
 
 class TestWithoutRetrySafety:

@@ -392,6 +392,7 @@ def _certain_waits(story: Story) -> Iterator[_Wait]:
             *((delivery.since, _held_until(story, delivery), delivery) for delivery in deliveries),
         ]
         events.sort(key=lambda event: event[0])
+        added = [addition.call.invoked for addition in additions]
         quiet_from = -math.inf
         for (began, ended, event), following in zip_longest(events, events[1:]):
             certain = isinstance(event, Addition) and event.call.name != "retry" and quiet_from < began
@@ -399,7 +400,10 @@ def _certain_waits(story: Story) -> Iterator[_Wait]:
             next_one = following[2] if following else None
             if not certain or isinstance(next_one, Addition) or not (next_one or item in story.remaining):
                 continue
-            score = _score_of(next_one and next_one.row.score, additions)
+            another = bisect_right(added, began)
+            # Where another addition may have come before that hand-out, its score may be of the one or of the other.
+            told = next_one and (another == len(added) or added[another] > next_one.until)
+            score = _score_of(next_one.row.score if next_one and told else None, additions)
             doubt = bisect_right(ends_of_doubts, began)
             until = min(
                 story.removed(item, began),

@@ -119,13 +119,9 @@ class BaseConsumption(Generic[T, DriverT, Res]):
     def _hand_out(self, patience: Patience) -> Plan[bool]:
         """Asks for the next batch; the acks travel with it."""
         acks = self._to_ack
+        # They are kept until this is answered: where it never is, leaving the loop tries again.
+        got = yield from self._hand_outs.wait_for(self._batch, self._lease, patience, acks, self._should_stop)
         self._to_ack = []
-        try:
-            got = yield from self._hand_outs.wait_for(self._batch, self._lease, patience, acks, self._should_stop)
-        except BaseException:
-            # Whether they were acked is not known: leaving the loop will try again, alone.
-            self._to_ack = acks
-            raise
         for ack in acks:
             ack._ended = True
         self._note_lost([acks[position] for position in got.lost])

@@ -173,14 +173,20 @@ if reply then return reply end
 local max_attempts, max_dead, waits = string.match(options, '^(%d+) (%d+) (%d)')
 max_attempts, max_dead = tonumber(max_attempts), tonumber(max_dead)
 -- include unpacking
--- By the time a hand-out is repeated its leases may be over, others may have the items, or be done with them and their values
--- be gone. Then it has been handed nothing that it can use: that is put back, and it is told to look again.
+-- By the time a hand-out is repeated its leases may be over, others may have the items or have removed them, or be done with
+-- them and their values be gone. Then it is handed nothing: what is still its own is put back, and it is told to look again.
 local too_late = nil
 if repeated and repeated.kind == 'leased' then
-    local counts, deadline, others = string.match(repeated.head, '^%S+ %S+ (%S+ %S+) (%S+)(.*)$')
-    if tonumber(deadline) <= time then
-        too_late = '1 -1 ' .. counts .. ' 0' .. others
-        repeated, unseen = nil, repeated
+    local rows = unpacked(repeated.packed)
+    local items = column(rows, 2, 1)
+    local known, deadlines = redis.call('HMGET', deliveries, unpack(items)), redis.call('ZMSCORE', leased, unpack(items))
+    for i = 1, #items do
+        if not is_held(known[i], deadlines[i], rows[2 * i]) then
+            local counts, others = string.match(repeated.head, '^%S+ %S+ (%S+ %S+) %S+(.*)$')
+            too_late = '1 -1 ' .. counts .. ' 0' .. others
+            repeated, unseen = nil, repeated
+            break
+        end
     end
 end
 if repeated then
