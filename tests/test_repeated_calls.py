@@ -756,15 +756,26 @@ class TestAnEndThatTheUserRepeats:
 
         assert state.is_empty()
 
-    @pytest.mark.parametrize("batch", [1, 2], ids=["with a hand-out", "alone"])
+    @pytest.mark.parametrize(
+        ("batch", "fault"),
+        [(1, Fault.LOST_COMMAND), (2, Fault.LOST_COMMAND), (2, Fault.LOST_REPLY)],
+        ids=["with a hand-out", "alone", "alone, but the reply"],
+    )
     def test_leaving_a_loop_repeats_an_ack_that_failed(
-        self, frank: Any, plain_proxy: Proxy, raw: Any, state: RawSet, monkeypatch: pytest.MonkeyPatch, batch: int
+        self,
+        frank: Any,
+        plain_proxy: Proxy,
+        raw: Any,
+        state: RawSet,
+        monkeypatch: pytest.MonkeyPatch,
+        batch: int,
+        fault: Fault,
     ) -> None:
         monkeypatch.setattr(consuming, "OLDEST_ACK", 0.0)
         raw.zadd("jobs", {"done": 1, "next": 2})
         loop = frank.consume(batch=batch, wait=0)
         assert next(loop).item == "done"
-        plain_proxy.plan(Fault.LOST_COMMAND)
+        plain_proxy.plan(fault)
 
         fails(next, loop)
 
@@ -923,20 +934,3 @@ def test_among_hundreds_of_faults_every_item_is_delivered_once(
 def assert_each_once(delivered: list[str], items: list[str]) -> None:
     assert {item: times for item, times in Counter(delivered).items() if times > 1} == {}
     assert set(delivered) == set(items)
-
-
-@pytest.mark.parametrize("fault", [Fault.LOST_COMMAND, Fault.LOST_REPLY])
-def test_acks_that_went_alone_and_failed_go_again_when_the_consumer_is_closed(
-    frank: Any, plain_proxy: Proxy, other: Any, state: RawSet, monkeypatch: pytest.MonkeyPatch, fault: Fault
-) -> None:
-    monkeypatch.setattr(consuming, "OLDEST_ACK", 0.0)
-    other.update(["done", "next"], score=1)
-    consumption = frank.consume(batch=2, wait=0)
-
-    assert next(consumption).item == "done"
-    plain_proxy.plan(fault)
-
-    fails(lambda: next(consumption))
-
-    assert state.scores("leased") == {}
-    assert list(state.scores("waiting")) == [b"next"]
