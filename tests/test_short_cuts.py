@@ -1,0 +1,297 @@
+"""The short cuts of the scripts do what the full rules do: the same replies, and the same is left in the keys.
+
+Most calls meet a set where little goes on, and scripts have short cuts for these. Here each of many sets is given to a
+script twice, as it is and with its short cuts taken out. The clock stands still for both, so that they agree in all.
+"""
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from redset.core.keys import Keys
+from redset.core.scripts import Script
+
+pytestmark = pytest.mark.conformance
+
+NOW = 1_700_000_000.123456
+CLOCK = ("redis.call('TIME')", "{'1700000000', '123456'}")
+#: What takes each short cut, by the script, and what takes none.
+SHORT_CUTS = {
+    "handout": [
+        (
+            "local simple = lease == 0 and limit > 0 and not (values or done or repeated or unseen)\n",
+            "local simple = false\n",
+        ),
+        ("local reply = not (repeated or unseen) and common_case()\n", "local reply = nil\n"),
+    ],
+    "end": [("local reply = only_acks and common_case()\n", "local reply = nil\n")],
+}
+
+
+def changed(text: str, *pieces: tuple[str, str]) -> str:
+    for old, new in pieces:
+        assert text.count(old) == 1, f"there {text.count(old)} times: {old}"
+        text = text.replace(old, new)
+    return text
+
+
+AS_THEY_ARE = {name: changed(Script(name).body, CLOCK) for name in SHORT_CUTS}
+FULL_RULES = {name: changed(AS_THEY_ARE[name], *pieces) for name, pieces in SHORT_CUTS.items()}
+
+#: By the names of keys in `Keys`: scores by member, or fields.
+Stored = dict[str, dict[bytes, str | bytes]]
+
+#: What can be true of an item, and what often is: these a short cut may deal with.
+USUAL = ("waits", "waits", "waits", "held", "held acked")
+#: These it must leave to the full rules, or see that they do no harm.
+UNUSUAL = (
+    "waits held",
+    "waits held acked",
+    "held parked",
+    "held parked acked",
+    "expired",
+    "expired acked",
+    "waits expired",
+    "backing-off",
+    "waits backing-off",
+    "over",
+    "waits over",
+    "dead",
+    "waits dead",
+    "waits done",
+    "waits done-long-ago",
+    "held acked done",
+    "waits failed",
+    "held acked acked-again",
+    "held acked-wrongly",
+    "waits acked-wrongly",
+    "acked-wrongly",
+)
+
+
+@dataclass(frozen=True)
+class Item:
+    stored: bytes
+    what: str
+    #: The one it was delivered with, and the one it was added with since.
+    score: str
+    newer_score: str
+    token: int
+    attempt: int
+    value: bytes | None
+
+    @property
+    def acks(self) -> list[tuple[bytes, str]]:
+        right, wrong = self.delivery(self.token), self.delivery(self.token + 1)
+        each = {"acked": right, "acked-again": right, "acked-wrongly": wrong}
+        return [(self.stored, each[word]) for word in self.what.split() if word in each]
+
+    def delivery(self, token: int) -> str:
+        return f"{token} {self.attempt} {self.score}"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a set was made with, as scripts are told it."""
+
+    keyed: bool = False
+    remember: int = 0
+    digest: bool = False
+    interval: int = 0
+
+    @property
+    def extended(self) -> bool:
+        return self != Kind()
+
+    def __str__(self) -> str:
+        return f"{self.keyed:d} {self.remember} {self.digest:d} {self.interval}"
+
+
+KINDS = (
+    Kind(),
+    Kind(keyed=True),
+    Kind(remember=60),
+    Kind(remember=60, digest=True),
+    Kind(keyed=True, remember=60),
+    Kind(interval=60),
+)
+
+scores = st.sampled_from(["0", "-0", "5", "-3.25", "0.30000000000000004", "1e300", "-1e300", "inf", "-inf"]) | (
+    st.sampled_from(["1699999999.5", "1700000000.123456", "1700000000.123457", "1700000500"])
+)
+names = st.sampled_from([b"a", b"b", b"c"]) | st.binary(max_size=4)
+values = st.none() | st.sampled_from([b"", b"7\nvalue", b"\nvalue", b"\x00\xff"])
+
+
+def items(whats: tuple[str, ...]) -> st.SearchStrategy[Item]:
+    return st.builds(
+        Item, names, st.sampled_from(whats), scores, scores, st.integers(1, 10**15), st.integers(1, 4), values
+    )
+
+
+def lists_of_items(size: st.SearchStrategy[int], whats: tuple[str, ...]) -> st.SearchStrategy[list[Item]]:
+    return size.flatmap(lambda count: st.lists(items(whats), min_size=count, max_size=count))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A set with items, and the calls that it gets."""
+
+    kind: Kind
+    items: list[Item]
+    somebody_waits: bool
+    #: The number of each call, and of the last that its caller has seen; it is the same call otherwise.
+    numbers: list[tuple[int, int]]
+    limits: str
+
+    @property
+    def acks(self) -> list[bytes | str]:
+        return [word for item in self.items for ack in item.acks for word in ack]
+
+
+#: A lone 0: the caller keeps no record. Then one call, the same again, one after a reply that was not read, or was.
+numbers = st.sampled_from([[(0, 0)], [(1, 0)], [(1, 0)], [(1, 0), (1, 0)], [(1, 0), (2, 0)], [(1, 0), (2, 1)]])
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> Scene:
+    usual = draw(lists_of_items(st.sampled_from([1, 3, 8, 14]), draw(st.sampled_from([("waits",), USUAL]))))
+    unusual = draw(lists_of_items(st.sampled_from([0, 0, 1, 2]), UNUSUAL))
+    # Many that wait take little to draw.
+    many = [
+        replace(usual[0], stored=b"many %d" % number, what="waits")
+        for number in range(draw(st.sampled_from([0, 0, 15])))
+    ]
+    by_name = {item.stored: item for item in [*many, *usual, *unusual]}
+    limits = st.sampled_from(["0 0", "2 0", "3 1"])
+    return Scene(
+        draw(st.sampled_from(KINDS)),
+        draw(st.permutations(list(by_name.values()))),
+        draw(st.sampled_from([False] * 7 + [True])),
+        draw(numbers),
+        draw(limits),
+    )
+
+
+class Stage:
+    """The keys of one set, on which the same scene is played again."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._keys = Keys("jobs")
+        self._call = self._keys.call_prefix + b"caller"
+
+    def play(self, texts: dict[str, str], script: str, scene: Scene, *args: str) -> tuple[list[Any], dict[bytes, Any]]:
+        """The replies to the calls, and what is there then."""
+        self._raw.delete(*self._all())
+        self._prepare(scene)
+        replies = [
+            self._reply(texts[script], self._keys_of(script, scene), number, scene, args) for number in scene.numbers
+        ]
+        return replies, {key: self._content(key) for key in self._all()}
+
+    def _prepare(self, scene: Scene) -> None:
+        pipeline = self._raw.pipeline(transaction=False)
+        for name, content in stored(scene).items():
+            key = getattr(self._keys, name)
+            for member, cell in content.items():
+                if name in ("deliveries", "letters", "values"):
+                    pipeline.execute_command("HSET", key, member, cell)
+                else:
+                    pipeline.execute_command("ZADD", key, cell, member)
+        if scene.somebody_waits:
+            pipeline.execute_command("SET", self._keys.waiters, "1")
+        pipeline.execute()
+
+    def _reply(
+        self, text: str, keys: tuple[bytes, ...], number: tuple[int, int], scene: Scene, args: tuple[str, ...]
+    ) -> Any:
+        written = [f"{call:016}" if number[0] else "0" for call in number]
+        try:
+            return self._raw.eval(text, len(keys), *keys, *written, *args, *scene.acks)
+        except Exception as error:
+            return repr(error)
+
+    def _keys_of(self, script: str, scene: Scene) -> tuple[bytes, ...]:
+        keys = self._keys
+        token = (keys.token,) if script == "handout" else ()
+        extension = (keys.values, keys.done) if scene.kind.extended else ()
+        return self._call, *keys.states, *token, keys.wake, keys.waiters, *extension
+
+    def _all(self) -> list[bytes]:
+        keys = self._keys
+        return [self._call, *keys.states, keys.token, keys.wake, keys.waiters, keys.values, keys.done]
+
+    def _content(self, key: bytes) -> Any:
+        """What a key holds, to the sign of a zero, and whether it ends by itself."""
+        kind = self._raw.type(key)
+        if kind == b"zset":
+            content: Any = {member: repr(score) for member, score in self._raw.zrange(key, 0, -1, withscores=True)}
+        elif kind == b"hash":
+            content = self._raw.hgetall(key)
+        elif kind == b"list":
+            content = self._raw.lrange(key, 0, -1)
+        else:
+            content = self._raw.get(key)
+        return kind, content, self._raw.ttl(key) > 0
+
+
+def stored(scene: Scene) -> Stored:
+    found: Stored = defaultdict(dict)
+    for item in scene.items:
+        for word in item.what.split():
+            store(found, item, word, scene.kind)
+        if item.value is not None and (scene.kind.keyed or scene.kind.interval):
+            found["values"][item.stored] = item.value
+    return found
+
+
+def store(found: Stored, item: Item, word: str, kind: Kind) -> None:
+    until = {"held": NOW + 500, "expired": NOW - 5, "backing-off": -(NOW + 500), "over": -(NOW - 5)}
+    ends = {"done": NOW + 50, "done-long-ago": NOW - 5}
+    if word == "waits":
+        found["waiting"][item.stored] = item.newer_score
+    elif word in until:
+        found["leased"][item.stored] = repr(until[word])
+        found["deliveries"][item.stored] = item.delivery(item.token if until[word] > 0 else 0)
+    elif word == "failed":
+        found["deliveries"][item.stored] = item.delivery(0)
+    elif word == "parked":
+        found["parked"][item.stored] = item.newer_score
+    elif word == "dead":
+        found["dead"][item.stored] = repr(NOW - 9)
+        found["letters"][item.stored] = f"{item.attempt} {item.score} why"
+    elif word in ends and kind.remember:
+        memory = hashlib.sha1(item.stored).digest()[:16] if kind.digest else item.stored
+        found["done"][memory] = repr(ends[word])
+
+
+@given(
+    scene=scenes(),
+    limit=st.sampled_from(["0", "1", "5", "11", "20", "100", "100"]),
+    which=st.sampled_from(["any", "any", "due", "any last", "due last"]),
+    lease=st.sampled_from(["0", "30"]),
+    waits=st.booleans(),
+)
+@settings(max_examples=300)
+def test_a_hand_out_by_a_short_cut_is_one_by_the_full_rules(
+    raw: Any, scene: Scene, limit: str, which: str, lease: str, waits: bool
+) -> None:
+    stage = Stage(raw)
+    if scene.kind.interval:
+        which = which.replace("any", "due")
+    args = (limit, which, lease, f"{scene.limits} {waits:d} {scene.kind}")
+    assert stage.play(AS_THEY_ARE, "handout", scene, *args) == stage.play(FULL_RULES, "handout", scene, *args)
+
+
+@given(scene=scenes())
+@settings(max_examples=150)
+def test_acks_by_the_short_cut_are_acks_by_the_full_rules(raw: Any, scene: Scene) -> None:
+    stage = Stage(raw)
+    args = (f"{scene.limits} {scene.kind}", "ack")
+    assert stage.play(AS_THEY_ARE, "end", scene, *args) == stage.play(FULL_RULES, "end", scene, *args)
