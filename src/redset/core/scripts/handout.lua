@@ -63,8 +63,8 @@ local function remove_next(count)
     redis.call('ZREMRANGEBYRANK', waiting, first, first + count - 1)
 end
 
--- The simplest case first: nothing is anywhere but waiting, and it is taken for good.
-local simple = lease == 0 and limit > 0 and not (values or done or repeated or unseen)
+-- The simplest case first: nothing is anywhere but waiting, it is taken for good, and there is nothing to ack.
+local simple = lease == 0 and limit > 0 and not (values or done or repeated or unseen or ARGV[7])
 if simple and redis.call('EXISTS', deliveries, leased, parked, dead, letters, waiters) == 0 then
     local rows = next_rows(limit)
     if rows.err then return wrong_type(waiting, 'zset') end
