@@ -163,14 +163,18 @@ def frank(server_itself: Server, face_type: Any) -> Iterator[tuple[Face, Proxy]]
 
 #: What is about scores, in which a TimeSortedSet differs from a SortedSet.
 ABOUT_SCORES = ("adding", "compatibility", "duplicates", "faces", "flags", "stats", "update", "lease_machine")
+#: What waits more than it works. It comes first, or it would be left for the end, where it has nothing to wait beside.
+WAITING_MOST = ("waiting", "chaos", "chaos_bugs", "failover", "examples", "slot_moves")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Spares us the sets that differ from others only by their scorer, of which a server sees nothing."""
     here = ABOUT_SCORES if (SERVER, CLIENT) == ("valkey-9.1", "redis") else ()
-    spared = [
-        item for item in items if "TimeSortedSet" in item.name and item.path.stem.removeprefix("test_") not in here
-    ]
+    spared = [item for item in items if "TimeSortedSet" in item.name and feature(item) not in here]
     config.hook.pytest_deselected(items=spared)
     chosen = set(items) - set(spared)
-    items[:] = [item for item in items if item in chosen]
+    items[:] = sorted((item for item in items if item in chosen), key=lambda item: feature(item) not in WAITING_MOST)
+
+
+def feature(item: pytest.Item) -> str:
+    return item.path.stem.removeprefix("test_")

@@ -16,11 +16,11 @@ import redset
 from invariants import RawSet
 from servers import Place, Server, wait_until
 
-MANY = 100_000
+MANY = 40_000
 #: Milliseconds that are promised, times what a slower machine may take. A call that did all at once takes hundreds.
 LIMIT = 5.0 * 4
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.no_cover]
 
 
 @dataclass
@@ -104,7 +104,7 @@ def test_a_hand_out_that_meets_many_expired_leases_gives_what_it_has(jobs: Any, 
     with timed() as calls:
         assert jobs.pop() is not None
 
-    calls.assert_short("a pop that meets 100,000 expired leases", at_least=1)
+    calls.assert_short(f"a pop that meets {MANY:,} expired leases", at_least=1)
     assert calls.count == 1, "it need not go on: it has what was asked for"
     assert jobs.stats().expired > MANY / 2
 
@@ -117,7 +117,7 @@ def test_many_expired_leases_all_come_back(jobs: Any, raw: Any, timed: Any, rese
     with timed() as calls:
         taken = jobs.reserve_many(MANY, lease=600) if reserves else jobs.take(MANY)
 
-    calls.assert_short("taking 100,000 whose lease ran out", at_least=100)
+    calls.assert_short(f"taking {MANY:,} whose lease ran out", at_least=MANY // 1000)
     assert len(taken) == MANY
     assert len({one.item if reserves else one for one in taken}) == MANY
     RawSet(raw, "jobs").check()
@@ -131,7 +131,7 @@ def test_many_expired_leases_without_attempts_left_become_dead_letters(jobs: Any
     with timed() as calls:
         assert once.take(1) == []
 
-    calls.assert_short("100,000 that die, of which 10,000 are kept", at_least=100)
+    calls.assert_short(f"{MANY:,} that die, of which 10,000 are kept", at_least=MANY // 1000)
     assert len(once.dead_letters) == 10_000
     RawSet(raw, "jobs").check()
 
@@ -145,7 +145,7 @@ def test_many_waiting_items_that_are_all_leased_are_parked(jobs: Any, raw: Any, 
     with timed() as calls:
         assert jobs.pop() == "free"
 
-    calls.assert_short("a pop that has to park 100,000", at_least=100)
+    calls.assert_short(f"a pop that has to park {MANY:,}", at_least=MANY // 1000)
     assert (jobs.stats().parked, len(jobs)) == (MANY, 0)
 
 
@@ -157,7 +157,7 @@ def test_one_that_takes_many_of_which_most_are_leased_is_no_longer(jobs: Any, ra
     with timed() as calls:
         assert jobs.take(1000) == []
 
-    calls.assert_short("a take(1000) that has to park 100,000", at_least=50)
+    calls.assert_short(f"a take(1000) that has to park {MANY:,}", at_least=MANY // 2000)
     assert jobs.stats().parked == MANY
 
 
@@ -171,7 +171,7 @@ def test_many_waiting_items_that_are_done_are_dropped(raw: Any, timed: Any) -> N
     with timed() as calls:
         assert jobs.pop() == "new"
 
-    calls.assert_short("a pop that has to drop 100,000 that are done", at_least=100)
+    calls.assert_short(f"a pop that has to drop {MANY:,} that are done", at_least=MANY // 1000)
     assert len(jobs) == 0
 
 
@@ -186,7 +186,7 @@ def test_memories_that_are_over_are_forgotten_a_few_at_a_time(raw: Any, timed: A
             jobs.add(str(number))
             assert jobs.take(10) == [str(number)]
 
-    calls.assert_short("calls that meet 100,000 memories that are over", at_least=40)
+    calls.assert_short(f"calls that meet {MANY:,} memories that are over", at_least=MANY // 2500)
 
 
 def test_many_backoffs_that_are_over_come_back(jobs: Any, raw: Any, timed: Any) -> None:
@@ -196,7 +196,7 @@ def test_many_backoffs_that_are_over_come_back(jobs: Any, raw: Any, timed: Any) 
     with timed() as calls:
         taken = jobs.take(MANY)
 
-    calls.assert_short("taking 100,000 whose backoff is over", at_least=100)
+    calls.assert_short(f"taking {MANY:,} whose backoff is over", at_least=MANY // 1000)
     assert len(taken) == MANY
 
 
@@ -249,7 +249,7 @@ def test_clearing_a_large_set_is_one_short_call(jobs: Any, raw: Any, timed: Any)
     with timed() as calls:
         assert jobs.clear()
 
-    calls.assert_short("clearing 100,000 leased and 100,000 waiting", at_least=1)
+    calls.assert_short(f"clearing {MANY:,} leased and {MANY:,} waiting", at_least=1)
 
 
 def test_taking_all_of_a_large_set_is_many_short_calls(jobs: Any, raw: Any, timed: Any) -> None:
@@ -258,7 +258,7 @@ def test_taking_all_of_a_large_set_is_many_short_calls(jobs: Any, raw: Any, time
     with timed() as calls:
         assert len(jobs.take(MANY)) == MANY
 
-    calls.assert_short("taking 100,000", at_least=100)
+    calls.assert_short(f"taking {MANY:,}", at_least=MANY // 1000)
 
 
 @pytest.mark.parametrize("score", [None, 1], ids=["scores differ", "one score"])
@@ -274,18 +274,18 @@ def test_reading_a_large_set_is_many_short_calls(
     with timed() as calls:
         assert sum(1 for _ in getattr(jobs, read)()) == MANY
 
-    calls.assert_short(f"{read} of 100,000", at_least=1)
+    calls.assert_short(f"{read} of {MANY:,}", at_least=1)
 
 
 def test_reading_a_large_keyed_set_is_many_short_calls(raw: Any, timed: Any) -> None:
     jobs = redset.SortedSet(raw, "jobs", key=lambda item: item[:6])
     with timed() as calls:
         assert jobs.update((f"{number:06} and its value" for number in range(MANY)), score=1) == MANY
-    calls.assert_short("adding 100,000 with their values", at_least=100)
+    calls.assert_short(f"adding {MANY:,} with their values", at_least=MANY // 1000)
 
     with timed() as calls:
         assert sum(1 for _ in jobs.with_scores()) == MANY
-    calls.assert_short("with_scores of 100,000 with their values", at_least=100)
+    calls.assert_short(f"with_scores of {MANY:,} with their values", at_least=MANY // 1000)
 
 
 @pytest.mark.parametrize("flags", [False, True], ids=["update", "earliest"])
@@ -294,7 +294,7 @@ def test_adding_many_is_many_short_calls(raw: Any, timed: Any, flags: bool) -> N
     with timed() as calls:
         assert jobs.update(map(str, range(MANY)), score=1) == MANY
 
-    calls.assert_short("adding 100,000", at_least=100)
+    calls.assert_short(f"adding {MANY:,}", at_least=MANY // 1000)
 
 
 @pytest.mark.parametrize("by", ["scores", "positions"])
@@ -306,7 +306,7 @@ def test_removing_many_is_many_short_calls(jobs: Any, raw: Any, timed: Any, by: 
     with timed() as calls:
         assert (jobs.remove_between(1, 1) if by == "scores" else jobs.remove_slice()) == MANY
 
-    calls.assert_short("removing 100,000 that are leased too", at_least=100)
+    calls.assert_short(f"removing {MANY:,} that are leased too", at_least=MANY // 1000)
     RawSet(raw, "jobs").check()
 
 
@@ -319,14 +319,14 @@ def test_adding_many_to_an_expiring_set_is_many_short_calls(raw: Any, timed: Any
             raw.zadd("seen", {str(number): number for number in range(start, start + 1000)})
     with timed() as calls:
         assert len(seen.add_new(map(str, range(MANY)))) == MANY
-    calls.assert_short("adding 100,000 to an expiring set", at_least=100)
+    calls.assert_short(f"adding {MANY:,} to an expiring set", at_least=MANY // 1000)
     assert calls.count < 110
 
     with timed() as calls:
         assert sum(1 for _ in seen) == MANY
         assert sum(seen.contains_many(map(str, range(MANY)))) == MANY
         seen.difference_update(map(str, range(MANY)))
-    calls.assert_short("iterating over it, asking for all, discarding all", at_least=200)
+    calls.assert_short("iterating over it, asking for all, discarding all", at_least=MANY // 500)
     assert len(seen) == 0
 
 
@@ -338,5 +338,5 @@ def test_what_is_over_leaves_in_short_calls(raw: Any, timed: Any) -> None:
         for number in range(MANY // 2100 + 1):
             seen.add_new(f"new {number} {position}" for position in range(1000))
 
-    calls.assert_short("adding to 100,000 that are over", at_least=40)
+    calls.assert_short(f"adding to {MANY:,} that are over", at_least=MANY // 2500)
     assert raw.zcard("seen") == len(seen) == calls.count * 1000

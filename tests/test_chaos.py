@@ -13,6 +13,8 @@ from chaos.telling import told
 from chaos.workloads import PROMISES
 from servers import Unavailable
 
+pytestmark = pytest.mark.no_cover
+
 FAULTS = {"apart", "clock", "cut", "delay", "flush", "full", "kill", "lose", "restart", "stop"}
 
 

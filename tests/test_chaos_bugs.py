@@ -6,6 +6,8 @@ from chaos.bugs import BUGS, Piece, changed, find
 from chaos.checkers import RULES
 from servers import Unavailable
 
+pytestmark = pytest.mark.no_cover
+
 
 @pytest.mark.parametrize("bug", ["take-in-two-steps", "tokens-by-the-caller"])
 def test_a_bug_is_found(bug: str) -> None:

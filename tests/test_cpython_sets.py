@@ -15,6 +15,8 @@ import pytest
 
 from redset import SortedSet
 
+pytestmark = pytest.mark.no_cover
+
 try:
     from test import test_collections, test_set  # type: ignore[import-not-found, unused-ignore]
 except ImportError:

@@ -23,6 +23,8 @@ from faces import CLIENTS, Awaited, Blocking
 from redset.exceptions import LeaseLost
 from servers import PATIENCE, Place, Server, wait_until
 
+pytestmark = pytest.mark.no_cover
+
 #: Clients that try again for as long as a server may take to come back.
 for face, retry in (("sync", Retry), ("aio", redis.asyncio.retry.Retry)):
     CLIENTS[f"persistent-{face}"] = (
@@ -278,7 +280,7 @@ TAKES = [by_pop, by_take, by_reserve, by_reserve_many]
 def test_a_server_that_forgets_its_scripts_is_told_again(face: Any, raw: Any, takes: Any) -> None:
     traffic = Traffic(face.SortedSet("jobs"), takes)
 
-    for _ in range(100):
+    for _ in range(50):
         raw.script_flush()
         time.sleep(0.01)
 
@@ -315,7 +317,7 @@ def test_a_server_that_is_killed_and_comes_back_loses_nothing_and_gives_nothing_
     traffic = Traffic(persistent.SortedSet("jobs"), takes)
 
     for _ in range(3):
-        time.sleep(random.uniform(0.3, 0.5))
+        time.sleep(random.uniform(0.1, 0.3))
         lasting_server.kill()
         time.sleep(0.1)
         lasting_server.start()

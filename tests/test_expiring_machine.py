@@ -16,7 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from redset.core.keys import Keys
 from servers import FakeClock
 
-EXAMPLES = int(os.environ.get("REDSET_TEST_EXAMPLES", "15"))
+pytestmark = pytest.mark.no_cover
+
+EXAMPLES = int(os.environ.get("REDSET_TEST_EXAMPLES", "10"))
 STEPS = int(os.environ.get("REDSET_TEST_STEPS", "30"))
 
 #: Few enough that the same item comes again, and false ones among them.

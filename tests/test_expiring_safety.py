@@ -24,6 +24,8 @@ from redset.core.scripts import Script
 from redset.exceptions import ServerFullError, WrongTypeError
 from servers import Place, Server
 
+pytestmark = pytest.mark.no_cover
+
 TTL = 1000.0
 PROCESSES = 8
 

@@ -13,6 +13,8 @@ from faces import Awaited, Face
 from redset.core.handouts import HAND_OUT
 from servers import PATIENCE, Sentinel, wait_until
 
+pytestmark = pytest.mark.no_cover
+
 #: What becomes of the master, by what a test says; while the block runs there is a new one.
 Failover = Callable[[], AbstractContextManager[None]]
 

@@ -14,7 +14,9 @@ from keyed_machine import AgeingMemory, KeyedMachine
 from lease_machine import MovedClock, Time
 from servers import FakeClock
 
-EXAMPLES = int(os.environ.get("REDSET_TEST_EXAMPLES", "8"))
+pytestmark = pytest.mark.no_cover
+
+EXAMPLES = int(os.environ.get("REDSET_TEST_EXAMPLES", "5"))
 STEPS = int(os.environ.get("REDSET_TEST_STEPS", "30"))
 
 WHICH: dict[str, dict[str, bool]] = {

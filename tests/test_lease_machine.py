@@ -13,7 +13,9 @@ from hypothesis.stateful import run_state_machine_as_test
 from lease_machine import Ageing, LeaseMachine, MovedClock, Time
 from servers import FakeClock
 
-EXAMPLES = int(os.environ.get("REDSET_TEST_EXAMPLES", "15"))
+pytestmark = pytest.mark.no_cover
+
+EXAMPLES = int(os.environ.get("REDSET_TEST_EXAMPLES", "10"))
 STEPS = int(os.environ.get("REDSET_TEST_STEPS", "30"))
 
 

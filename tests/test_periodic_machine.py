@@ -13,6 +13,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from periodic_machine import PeriodicMachine
 from servers import FakeClock
 
+pytestmark = pytest.mark.no_cover
+
 EXAMPLES = int(os.environ.get("REDSET_TEST_EXAMPLES", "10"))
 STEPS = int(os.environ.get("REDSET_TEST_STEPS", "30"))
 

@@ -23,6 +23,8 @@ from redset.core.scripts import Script
 from redset.exceptions import ServerFullError, WrongTypeError
 from servers import PATIENCE, Place, Server, wait_until
 
+pytestmark = pytest.mark.no_cover
+
 EVERY = 100.0
 POLLERS = 8
 

@@ -19,6 +19,8 @@ from redset import SortedSet
 from redset.core.keys import Keys
 from servers import Server, wait_until
 
+pytestmark = pytest.mark.no_cover
+
 PAGES = 60
 #: Seconds; longer than any test takes, so that no lease runs out that is not made to.
 LEASE = 600.0

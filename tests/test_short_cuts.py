@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from redset.core.keys import Keys
 from redset.core.scripts import Script
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
 
 NOW = 1_700_000_000.123456
 CLOCK = ("redis.call('TIME')", "{'1700000000', '123456'}")
@@ -292,7 +292,7 @@ def test_a_hand_out_by_a_short_cut_is_one_by_the_full_rules(
 
 
 @given(scene=scenes(None, kinds=(Kind(),), usually=(("waits",),)), limit=limits, which=orders, waited=st.booleans())
-@settings(max_examples=200)
+@settings(max_examples=150)
 def test_a_take_where_all_waits_is_one_by_the_full_rules(
     raw: Any, scene: Scene, limit: str, which: str, waited: bool
 ) -> None:

@@ -12,6 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from invariants import RawSet
 from redset.exceptions import DeserializationError
 
+pytestmark = pytest.mark.no_cover
+
 #: Few enough that the same item comes again, and false ones among them.
 items: st.SearchStrategy[Any] = st.sampled_from([0, 1, 2, "", "a", "é", [], {}, None, False, [1, "b"]])
 #: What no JSON serializer can load.
@@ -220,4 +222,4 @@ def exactly(one: Any, other: Any) -> bool:
 def test_every_set_behaves_like_the_model_of_it(face: Any, kind: str, raw: Any) -> None:
     machine = type("Machine", (SetAgainstModel,), {"face": face, "kind": kind, "raw": raw})
 
-    run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=30))
+    run_state_machine_as_test(machine, settings=settings(max_examples=15, stateful_step_count=30))

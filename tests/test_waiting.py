@@ -33,6 +33,8 @@ from faces import CLIENTS, Awaited, Blocking
 from redset.exceptions import WrongTypeError
 from servers import Place, Server, wait_until
 
+pytestmark = pytest.mark.no_cover
+
 #: Seconds that a test waits for what must come.
 PATIENCE = 20.0
 #: Promised are a few milliseconds from an `add` to whoever waits; who is not woken looks after 0.2 s at the earliest.
