@@ -10,6 +10,8 @@ from redset import SortedSet
 from redset.core.definition import exponential_backoff
 from servers import FakeClock, wait_until
 
+pytestmark = pytest.mark.no_cover
+
 
 def run_out(jobs: Any, reservation: Any) -> None:
     reservation.extend(0.01)

@@ -11,7 +11,7 @@ import pytest
 import redset.aio
 from redset import ExpiringSet, SortedSet
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
 
 TTL = 1000
 FORMS: dict[str, Callable[..., set[str]]] = {

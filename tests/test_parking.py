@@ -10,7 +10,7 @@ from redset import SortedSet
 from redset.exceptions import LeaseLost
 from servers import wait_until
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
 
 
 def popped(jobs: Any) -> list[str]:

@@ -14,6 +14,8 @@ from redset.core.keys import Keys
 from redset.exceptions import LeaseLost, WrongTypeError
 from servers import FakeClock, wait_until
 
+pytestmark = pytest.mark.no_cover
+
 
 def run_out(pages: Any, reservation: Any) -> None:
     reservation.extend(0.01)

@@ -24,6 +24,8 @@ from redset.core.scripts import Script
 from redset.exceptions import LeaseLost
 from servers import Server
 
+pytestmark = pytest.mark.no_cover
+
 #: The reply does not arrive, or half of it.
 lost = pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.CUT_REPLY])
 
@@ -898,7 +900,6 @@ class Traffic:
                 self.errors += 1
 
 
-@pytest.mark.no_cover
 @pytest.mark.timeout(PATIENCE + 60)
 @pytest.mark.parametrize("how", ["take", "reserve_and_ack"])
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from redset import Key, SortedSet
 from redset.exceptions import LeaseLost
 from test_set_operators import OTHERS, JSONTuples, delete, filled, words
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
 
 FORMS: dict[str, Callable[[set[str], set[str]], set[str]]] = {
     "union_update": operator.or_,
