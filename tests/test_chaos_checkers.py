@@ -87,11 +87,19 @@ def clock(at: float, seconds: float) -> Fault:
     return Fault("clock", at, at, on="server", details={"seconds": seconds, "epoch": 1000})
 
 
-def judge(promises: Promises, *events: Call | Fault, left: Iterable[str] = (), waiting: Iterable[str] = ()) -> Verdict:
+def judge(
+    promises: Promises,
+    *events: Call | Fault,
+    left: Iterable[str] = (),
+    waiting: Iterable[str] = (),
+    parked: Iterable[str] = (),
+    dead: Iterable[str] = (),
+    drained: bool = False,
+) -> Verdict:
     history = History(
         calls=sorted((event for event in events if isinstance(event, Call)), key=lambda call: call.invoked),
         faults=[event for event in events if isinstance(event, Fault)],
-        left=[Left("jobs", waiting=list(waiting), leased=list(left))],
+        left=[Left("jobs", list(waiting), list(left), list(parked), list(dead), drained)],
     )
     return check(history, {"jobs": promises})
 
@@ -161,6 +169,15 @@ def test_periodic_items_are_never_gone() -> None:
     ticks = [add(1, "a"), reserve(2, "a", 1), ack(3, "a", 1)]
     assert judge(Promises(interval=5), *ticks, waiting=["a"]).ok
     assert caught_by(judge(Promises(interval=5), *ticks)) == {"nothing_lost"}
+    # Whoever takes them plans the next one with that, so what happens to him afterwards explains nothing.
+    killed_taker = [add(1, "a"), pop(2, dies=True), killed(3)]
+    assert caught_by(judge(Promises(interval=5, taken_for_good=True), *killed_taker)) == {"nothing_lost"}
+
+
+def test_what_is_buried_is_still_there() -> None:
+    buried = [add(1, "a"), reserve(2, "a", 1), end("bury", 3, "a", 1)]
+    assert judge(LEASES, *buried, dead="a", drained=True).ok
+    assert caught_by(judge(LEASES, *buried)) == {"nothing_lost"}
 
 
 def test_what_was_not_replicated_may_be_forgotten_by_a_failover() -> None:
@@ -174,6 +191,16 @@ def test_a_crash_explains_no_more_than_a_failover_leaves_to_it() -> None:
     added = [add(1, "a", replicated=True), add(2, "b")]
     verdict = judge(TAKES, *added, pop(3, dies=True), killed(4), failover(5))
     assert excuses(verdict, "nothing_lost") == {"its taker was killed", "forgotten by a failover"}
+
+
+def test_a_failover_explains_only_what_came_after_it_began() -> None:
+    replicated = add(1, "a", replicated=True), reserve(2, "a", 1, replicated=True)
+    again = reserve(3, "a", 2, attempt=2), ack(5, "a", 2, replicated=True)
+    # What is shown by a call that is forgotten was so even then.
+    assert caught_by(judge(LEASES, *replicated, *again, failover(50))) == {"handed_out_once", "one_lease_at_a_time"}
+    unknown = add(1, "a", replicated=True), reserve(2, "a", 1)
+    assert caught_by(judge(LEASES, *unknown, *again, failover(50))) == {"handed_out_once", "one_lease_at_a_time"}
+    assert judge(LEASES, *unknown, *again, failover(2.5)).ok
 
 
 def test_what_was_left_must_have_been_looked_at() -> None:
@@ -283,6 +310,35 @@ def test_a_bury_that_a_failover_forgot_is_no_end() -> None:
     assert "handed_out_once" in caught_by(judge(LEASES, *known, *again))
 
 
+# Nothing is stuck
+
+
+def test_once_all_had_time_to_be_done_nothing_is_left() -> None:
+    added = add(1, "a")
+    assert judge(LEASES, added, waiting="a").ok
+    assert caught_by(judge(LEASES, added, waiting="a", drained=True)) == {"nothing_stuck"}
+    ran_out = reserve(2, "a", 1, lease=1), pop(60)
+    assert caught_by(judge(LEASES, added, *ran_out, left="a", drained=True)) == {"nothing_stuck"}
+    acked = reserve(2, "a", 1), add(3, "a"), ack(4, "a", 1)
+    assert caught_by(judge(LEASES, added, *acked, parked="a", drained=True)) == {"nothing_stuck"}
+
+
+def test_what_is_left_was_added() -> None:
+    assert caught_by(judge(LEASES, waiting="a")) == {"nothing_stuck"}
+    assert caught_by(judge(Promises(interval=5), waiting="a")) == {"nothing_stuck"}
+
+
+def test_what_is_dead_was_buried_or_had_its_last_attempt() -> None:
+    three = Promises(max_attempts=3)
+    first = add(1, "a"), reserve(2, "a", 1), end("nack", 3, "a", 1)
+    assert caught_by(judge(three, *first, dead="a")) == {"nothing_stuck"}
+    last = reserve(4, "a", 2, attempt=2), end("nack", 5, "a", 2), reserve(6, "a", 3, attempt=3)
+    assert judge(three, *first, *last, end("nack", 7, "a", 3), dead="a").ok
+    unseen = call("reserve", 4, lease=1, outcome="unknown")
+    assert judge(three, *first, unseen, dead="a").ok
+    assert caught_by(judge(LEASES, add(1, "a"), reserve(2, "a", 1), ack(3, "a", 1), dead="a")) == {"nothing_stuck"}
+
+
 # One lease at a time
 
 
@@ -350,12 +406,21 @@ def test_rows_are_sorted_by_score_then_item() -> None:
     assert caught_by(judge(LEASES, added, call("reserve", 2, rows=tie, lease=9), left="abc")) == {"in_order"}
 
 
+def test_rows_are_sorted_by_the_score_that_they_were_given_where_they_carry_none() -> None:
+    added = [add(1, "a", score=1), add(1, "b", score=2)]
+    rows = Row("a"), Row("b")
+    assert judge(TAKES, *added, call("take", 2, rows=rows)).ok
+    assert caught_by(judge(TAKES, *added, call("take", 2, rows=rows[::-1]))) == {"in_order"}
+    assert judge(TAKES, *added, call("take_max", 2, rows=rows[::-1])).ok
+
+
 def test_what_certainly_waits_with_a_lower_score_goes_first() -> None:
     added = [add(1, "a", score=1), add(1, "b", score=2)]
     assert judge(TAKES, *added, pop(2, "a"), pop(3, "b")).ok
     assert caught_by(judge(TAKES, *added, pop(2, "b"), pop(3, "a"))) == {"in_order"}
     assert caught_by(judge(TAKES, *added, pop(2, "b"), waiting="a")) == {"in_order"}
     assert judge(TAKES, *added, call("pop_max", 2, rows=[Row("b")]), pop(3, "a")).ok
+    assert caught_by(judge(TAKES, *added, call("pop_max", 2, rows=[Row("a")]), pop(3, "b"))) == {"in_order"}
 
 
 @pytest.mark.parametrize(
@@ -472,6 +537,15 @@ def test_each_tick_is_had_once(score: float, ended: Call, holds: bool) -> None:
     assert caught_by(judge(Promises(interval=10), *events, left="a")) == expected
 
 
+def test_no_tick_follows_one_that_was_neither_acked_nor_taken() -> None:
+    periodic = Promises(interval=10, taken_for_good=True)
+    events = [add(1, "a"), reserve(10, "a", 1, score=10, lease=1), reserve(21, "a", 2, score=20, lease=1)]
+    assert caught_by(judge(periodic, *events, waiting="a")) == {"ticks_once"}
+    assert judge(periodic, *events, pop(15, "a"), waiting="a").ok
+    assert judge(periodic, *events, pop(15, outcome="unknown"), waiting="a").ok
+    assert caught_by(judge(periodic, *events, pop(1, outcome="unknown", until=1.5), pop(25), waiting="a")) == set()
+
+
 def test_ticks_taken_for_good_are_not_more_than_there_are() -> None:
     periodic = Promises(interval=10, taken_for_good=True)
     # The one late, the other in time.
@@ -531,6 +605,9 @@ def test_an_item_is_not_old_before_anybody_has_given_it() -> None:
     unknown = seen(1, "a", new=False, outcome="unknown")
     assert judge(expiring, unknown, seen(2, "a", new=False)).ok
     assert caught_by(judge(expiring, seen(1, "a", new=False), seen(2, "a", new=False))) == {"new_once"}
+    together = seen(1, "a", new=False), seen(1.05, "a", new=False)
+    assert caught_by(judge(expiring, *together)) == {"new_once"}
+    assert judge(expiring, *together, seen(1.08, "a", new=True)).ok
 
 
 def test_long_histories_are_judged_quickly() -> None:

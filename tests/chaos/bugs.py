@@ -380,6 +380,47 @@ BUGS: dict[str, Bug] = {
             ),
         ),
     ),
+    "last-is-first": Bug(
+        "Whoever asks for the highest score gets the lowest.",
+        "in_order",
+        ("taken",),
+        (
+            Piece(
+                "handout",
+                "string.sub(which, 1, 3) == 'due', #which > 3\n",
+                "string.sub(which, 1, 3) == 'due', false\n",
+            ),
+        ),
+    ),
+    "parked-for-ever": Bug(
+        "What was added again while somebody had it stays aside after the ack.",
+        "nothing_stuck",
+        ("updated",),
+        (
+            Piece("shared/leases", "if score then redis.call('ZREM', parked, item) end", ""),
+            Piece("shared/leases", "if parked_score and not done then wait_again(item, parked_score) end", ""),
+        ),
+    ),
+    "leased-for-ever": Bug(
+        "Nobody looks for leases that ran out.",
+        "nothing_stuck",
+        ("leased", "consumed"),
+        (Piece("shared/leases", "'-' .. clock, clock, 'BYSCORE'", "'-' .. clock, '0', 'BYSCORE'"),),
+    ),
+    "bury-deletes": Bug(
+        "What is buried is gone.",
+        "nothing_lost",
+        ("failing",),
+        (
+            Piece(
+                "shared/leases",
+                "    bury = function(item, attempts, score, parked_score, seconds, reason)\n"
+                "        give_up(item, attempts, score, reason, parked_score)",
+                "    bury = function(item, attempts, score, parked_score, seconds, reason)\n"
+                "        redis.call('HDEL', deliveries, item)",
+            ),
+        ),
+    ),
     "nack-deletes": Bug(
         "What failed is forgotten.",
         "nothing_lost",
@@ -457,8 +498,9 @@ def find(name: str, seconds: float = SECONDS, seed: int = 1) -> Found:
     violations = check(history, PROMISES).violations
     mine = [violation for violation in violations if violation.checker == BUGS[name].checker]
     start, end = history.calls[0].invoked, history.calls[-1].invoked
-    # That something is lost is known in the end.
-    found = [end if violation.checker == "nothing_lost" else _over(violation.calls) for violation in mine]
+    # That something is lost, or stuck, is known in the end.
+    at_the_end = BUGS[name].checker in {"nothing_lost", "nothing_stuck"}
+    found = [end if at_the_end else _over(violation.calls) for violation in mine]
     after = min(found) - start if found else None
     return Found(name, Counter(violation.checker for violation in violations), after, seed)
 

@@ -16,16 +16,25 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from chaos.history import Call, History
 from chaos.promises import Promises
-from chaos.stories import ADDITIONS, LATE, Addition, Delivery, Return, Story, over_by, stories
+from chaos.stories import ADDITIONS, FOR_GOOD, Addition, Delivery, Return, Story, over_by, stories
 
 __all__ = ("RULES", "Verdict", "Violation", "check")
 
 
 class Wrong(NamedTuple):
-    """In one plain sentence, with the calls that show it."""
+    """In one plain sentence, with the calls that show it: the last is what should not have been."""
 
     what: str
     calls: Sequence[Call]
+    #: Whether it shows in the end only, when something is not there: then the last call is like the others.
+    in_the_end: bool = False
+
+    def was_forgotten(self, story: Story) -> bool:
+        """Whether a failover explains it, that had undone a call when it showed."""
+        if self.in_the_end or not self.calls:
+            return story.forgotten(self.calls)
+        *before, shown = self.calls
+        return story.forgotten(before, by=math.inf if shown.completed is None else shown.completed)
 
 
 class Excuses(NamedTuple):
@@ -75,10 +84,10 @@ def check(history: History, promises: dict[str, Promises]) -> Verdict:
                 verdict.looked_at[checker] += 1
                 if isinstance(judgement, Excuses):
                     verdict.excused[checker, judgement.why] += 1
-                elif isinstance(judgement, Wrong) and story.forgotten(judgement.calls):
+                elif isinstance(judgement, Wrong) and judgement.was_forgotten(story):
                     verdict.excused[checker, "forgotten by a failover"] += 1
                 elif isinstance(judgement, Wrong):
-                    verdict.violations.append(Violation(checker, story.set, *judgement))
+                    verdict.violations.append(Violation(checker, story.set, judgement.what, judgement.calls))
     return verdict
 
 
@@ -108,8 +117,8 @@ def nothing_lost(story: Story) -> Judgements:
             _may_be_done(story, delivery) for delivery in story.deliveries.get(item, ())
         ):
             yield Excuses("it was done before")
-        elif story.forgotten(wrong.calls):
-            # So no crash is needed to explain it.
+        elif wrong.was_forgotten(story) or story.promises.interval is not None:
+            # The one needs no crash to explain it, and the other cannot be explained by one.
             yield wrong
         else:
             missing.append((since, wrong))
@@ -120,15 +129,16 @@ def _went_astray(story: Story, item: str, last: Addition) -> tuple[float, Wrong 
     """From when on nothing is known of an item, if it is not there in the end; and what is wrong then."""
     since = last.call.invoked
     if story.promises.interval is not None:
-        return since, Wrong(f"{item} comes back for ever, and is not there in the end", [last.call])
+        return since, Wrong(f"{item} comes back for ever, and is not there in the end", [last.call], in_the_end=True)
     deliveries = story.deliveries.get(item, [])
     if all(delivery.until < since for delivery in deliveries):
-        return since, Wrong(f"{item} was added, never handed out afterwards, and is not there in the end", [last.call])
+        what = f"{item} was added, never handed out afterwards, and is not there in the end"
+        return since, Wrong(what, [last.call], in_the_end=True)
     latest = deliveries[-1]
     taken = any(not delivery.lease and delivery.until > latest.since for delivery in deliveries)
-    if latest.lease and not (taken or any(story.ends_of(latest, "ack", "bury"))):
+    if latest.lease and not (taken or any(story.ends_of(latest, "ack"))):
         what = f"{item} was leased, never acked under that token, and is not there in the end"
-        return latest.since, Wrong(what, [last.call, latest.call])
+        return latest.since, Wrong(what, [last.call, latest.call], in_the_end=True)
     return since, None
 
 
@@ -147,6 +157,36 @@ def _explained_by_crashes(missing: list[tuple[float, Wrong]], swallowed: list[tu
             capacity += [why] * number
             position += 1
         yield Excuses(capacity.pop()) if capacity else wrong
+
+
+def nothing_stuck(story: Story) -> Judgements:
+    """What is left in the end was added, and once all had time to be done nothing is left but what is dead, which died
+    because somebody buried it or of its last attempt.
+    """
+    left = story.left
+    if left is None:
+        return
+    for state in ("waiting", "leased", "parked", "dead"):
+        for item in getattr(left, state):
+            calls = [addition.call for addition in story.additions.get(item, ())]
+            if not calls:
+                yield Wrong(f"{item} is {state} in the end, and nobody had added it", ())
+            elif state != "dead" and left.drained:
+                yield Wrong(f"{item} is {state} in the end, where nobody gets it", calls[-1:])
+            elif state == "dead" and not _may_be_dead(story, item):
+                yield Wrong(f"{item} is dead in the end, without having failed that often", calls[-1:])
+            else:
+                yield HOLDS
+
+
+def _may_be_dead(story: Story, item: str) -> bool:
+    limit = story.promises.max_attempts
+    deliveries = story.deliveries.get(item, ())
+    if any(any(story.ends_of(delivery, "bury")) for delivery in deliveries):
+        return True
+    # Attempts that nobody saw count too, but only one that is known of can have been the first of them.
+    tried = max((delivery.row.attempt or 0 for delivery in deliveries), default=0)
+    return limit is not None and (tried >= limit or any(call.name not in FOR_GOOD for call in story.unseen))
 
 
 def nothing_invented(story: Story) -> Judgements:
@@ -229,7 +269,7 @@ class _Reasons:
         # First what is of no use to any other hand-out.
         if self._back and self._back.since < delivery.until:
             return self._back.why, self._back.since
-        if self._last and self._story.forgotten(self._calls(self._last)):
+        if self._last and self._story.forgotten(self._calls(self._last), by=delivery.until):
             return "forgotten by a failover", -math.inf
         del self._additions[: bisect_right(self._additions, (self._moment, math.inf))]
         for position, (_, began) in enumerate(self._additions):
@@ -328,12 +368,18 @@ def in_order(story: Story) -> Judgements:
     it for a while, so after the first of these nothing is certain.
     """
     for call in story.hand_outs:
-        keys = [(row.score, row.item) for row in call.rows if row.score is not None]
+        keys = _keys(story, call)
         if len(keys) == len(call.rows) > 1:
             holds = keys == sorted(keys, reverse=call.name.endswith("_max"))
             yield HOLDS if holds else Wrong("the rows of one hand-out are not in order", [call])
     if story.promises.interval is None:
         yield from _passed_over(story)
+
+
+def _keys(story: Story, call: Call) -> list[tuple[float, str]]:
+    """By what the rows of a hand-out are ordered, as far as it is known."""
+    scores = [_score_of(row.score, story.additions.get(row.item, ())) for row in call.rows]
+    return [(score, row.item) for score, row in zip(scores, call.rows, strict=True) if score is not None]
 
 
 class _Wait(NamedTuple):
@@ -347,23 +393,25 @@ class _Wait(NamedTuple):
 
 def _passed_over(story: Story) -> Judgements:
     waits = sorted(_certain_waits(story), key=lambda wait: wait.since)
-    only_scores = {item: _score_of(None, additions) for item, additions in story.additions.items()}
     waiting: list[_Wait] = []
     position = 0
     for call in sorted(story.hand_outs, key=lambda call: call.completed or math.inf):
-        if not call.rows or call.completed is None or call.name.endswith("_max"):
+        if not call.rows or call.completed is None:
             continue
         while position < len(waits) and waits[position].since < call.completed:
             insort(waiting, waits[position])
             position += 1
-        scores = [only_scores.get(row.item) if row.score is None else row.score for row in call.rows]
-        keys = [(score, row.item) for score, row in zip(scores, call.rows, strict=True) if score is not None]
+        keys = _keys(story, call)
         if not keys:
             continue
-        last = max(keys)
-        lower = waiting[: bisect_left(waiting, (last,))]
+        if call.name.endswith("_max"):
+            last = min(keys)
+            sooner = slice(bisect_right(waiting, (last, math.inf)), None)
+        else:
+            last = max(keys)
+            sooner = slice(bisect_left(waiting, (last,)))
         handed_out = {row.item for row in call.rows}
-        before = [wait for wait in lower if wait.since < call.invoked and call.completed < wait.until]
+        before = [wait for wait in waiting[sooner] if wait.since < call.invoked and call.completed < wait.until]
         passed = next((wait for wait in before if wait.key[1] not in handed_out), None)
         if passed:
             what = f"{last[1]} was handed out before {passed.key[1]}, which waited before it"
@@ -371,7 +419,7 @@ def _passed_over(story: Story) -> Judgements:
         else:
             yield HOLDS
         # What waits no more is forgotten when it is met.
-        waiting[: len(lower)] = [wait for wait in lower if wait.until > call.completed]
+        waiting[sooner] = [wait for wait in waiting[sooner] if wait.until > call.completed]
 
 
 def _score_of(told: float | None, additions: Sequence[Addition]) -> float | None:
@@ -434,10 +482,7 @@ def _doubts(story: Story) -> list[tuple[float, float]]:
     ]
     for call in story.unseen:
         settled = story.settled_by(call)
-        if settled == math.inf:
-            given_up = call.invoked if call.completed is None else call.completed
-            settled = given_up + LATE + float(call.given.get("lease", 0))
-        spans.append((call.invoked, settled))
+        spans.append((call.invoked, story.had_by(call) if settled == math.inf else settled))
     doubts: list[tuple[float, float]] = []
     for began, ended in sorted(spans):
         if doubts and began <= doubts[-1][1]:
@@ -569,7 +614,7 @@ def _tick_after(
     elif round(apart) < 0:
         what = "came after a later one"
     elif round(apart) > 0:
-        if not (story.promises.taken_for_good or any(story.ends_of(delivery, "ack"))):
+        if not any(story.ends_of(delivery, "ack")) and not _may_have_gone(story, delivery, later):
             what = "came although the one before was never acked"
     elif acks:
         what = "was handed out again after it was acked"
@@ -578,6 +623,18 @@ def _tick_after(
     if what:
         return Wrong(f"a tick of {delivery.row.item} {what}", [delivery.call, *acks, later.call])
     return Excuses(back.why) if back and round(apart) == 0 else HOLDS
+
+
+def _may_have_gone(story: Story, delivery: Delivery, later: Delivery) -> bool:
+    """Whether its item may have been taken for good in between, be it seen or not, or removed and added again."""
+    item, since, until = delivery.row.item, delivery.since, later.until
+    taken = (other.call for other in story.deliveries[item] if not other.lease)
+    unseen = (call for call in story.unseen if call.name in FOR_GOOD)
+    return (
+        any(call.invoked < until and over_by(call) > since for call in taken)
+        or any(call.invoked < until and story.had_by(call) > since for call in unseen)
+        or story.removed(item, since) < until
+    )
 
 
 def _not_too_many(story: Story, interval: float, item: str, taken: Sequence[Delivery]) -> Judgements:
@@ -622,15 +679,17 @@ def new_once(story: Story) -> Judgements:
                 yield Wrong(f"{item} was new to two calls within its lifetime", [call, later])
             else:
                 yield HOLDS
-        if calls[0] in answered and calls[0] not in new:
-            others = any(other.invoked < over_by(calls[0]) for other in calls[1:])
-            yield HOLDS if others else Wrong(f"{item} was not new to the first call that gave it", [calls[0]])
+        first_over = min(map(over_by, calls))
+        first = [call for call in calls if call.invoked < first_over]
+        if first and all(call in answered and call not in new for call in first):
+            yield Wrong(f"{item} was not new to the first that gave it", first)
 
 
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
         nothing_lost,
+        nothing_stuck,
         nothing_invented,
         handed_out_once,
         one_lease_at_a_time,

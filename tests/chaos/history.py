@@ -85,6 +85,8 @@ class Left:
     leased: list[str] = field(default_factory=list)
     parked: list[str] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
+    #: Whether consumers had all the time they needed to take what was there, so that nothing should be but the dead.
+    drained: bool = False
 
 
 class Recorder:

@@ -23,3 +23,8 @@ class Promises:
     max_attempts: int | None = None
     #: Whether anybody takes for good (pop, take); where nobody does, nothing may be lost to a crash either.
     taken_for_good: bool = False
+
+    @property
+    def ends(self) -> bool:
+        """Whether nothing is there any more, but what is dead, once all is done."""
+        return self.interval is None and self.ttl is None

@@ -71,7 +71,8 @@ def run(
 def note_time(place: Place, recorder: Recorder) -> None:
     """What time it is for the servers when it begins, from which faults tell how it goes on."""
     began = time.monotonic()
-    epoch = place.now() - time.monotonic()
+    # The latest that it can have been: checkers want to know what the clock cannot have shown yet.
+    epoch = place.now() - began
     recorder.fault(Fault("clock", began, time.monotonic(), "server", {"seconds": 0.0, "epoch": epoch}))
 
 
@@ -89,14 +90,14 @@ def disturb(nemeses: list[Nemesis], crew: Crew, seconds: float) -> None:
 
 
 def wait_until_drained(raw: Any, crew: Crew) -> None:
-    """Returns at the latest when it must have been; what is left then is for checkers to see."""
+    """Returns at the latest when it must have been; what is left then is for ``nothing_stuck`` to see."""
     deadline = time.monotonic() + DRAINING
-    drained = [Keys(set) for set, promises in PROMISES.items() if promises.interval is None and promises.ttl is None]
+    drained = [Keys(set) for set, promises in PROMISES.items() if promises.ends]
     since = time.monotonic()
     while (now := time.monotonic()) < deadline and now - since < QUIET:
         time.sleep(0.1)
         crew.check()
-        if any(raw.zcard(key) for keys in drained for key in (keys.waiting, keys.leased)):
+        if any(raw.zcard(key) for keys in drained for key in (keys.waiting, keys.leased, keys.parked)):
             since = time.monotonic()
 
 
@@ -108,4 +109,5 @@ def left(raw: Any, set: str, promises: Promises) -> Left:
 
     if promises.ttl is not None:
         return Left(set, members(keys.living))
-    return Left(set, members(keys.waiting), members(keys.leased), members(keys.parked), members(keys.dead))
+    found = map(members, (keys.waiting, keys.leased, keys.parked, keys.dead))
+    return Left(set, *found, drained=promises.ends)

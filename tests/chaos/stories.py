@@ -112,7 +112,11 @@ class Clock:
 
     def latest(self, start: float, seconds: float) -> float:
         """The latest such moment."""
-        return start + seconds + DRIFT + sum(max(0.0, -forward) for _, _, forward in self._moves)
+        end = start + seconds + DRIFT + sum(max(0.0, -forward) for _, _, forward in self._moves)
+        for began, ended, forward in self._moves:
+            if forward > 0 and began >= start and ended < end:
+                end = max(end - forward, ended)
+        return end
 
     def moves_begun(self, moment: float) -> int:
         return sum(began <= moment for began, _, _ in self._moves)
@@ -246,6 +250,11 @@ class Story:
                 return over_by(other)
         return math.inf
 
+    def had_by(self, call: Call) -> float:
+        """When an unseen hand-out that nothing was put back of had what it took, and its lease was over."""
+        given_up = call.invoked if call.completed is None else call.completed
+        return given_up + LATE + float(call.given.get("lease", 0))
+
     def swallowed(self) -> Iterator[tuple[float, int, str]]:
         """What unseen hand-outs may have taken for good: until when, how many, and why it did not come back."""
         for call in self.unseen:
@@ -261,10 +270,10 @@ class Story:
             elif self.forgotten([call]):
                 yield math.inf, number, "what puts it back was forgotten by a failover"
 
-    def forgotten(self, calls: Iterable[Call]) -> bool:
-        """Whether a failover may have undone one of these."""
-        failovers = [fault for fault in self.faults if fault.name == "failover"]
-        return any(call.replicated is not True and fault.ended >= call.invoked for call in calls for fault in failovers)
+    def forgotten(self, calls: Iterable[Call], by: float = math.inf) -> bool:
+        """Whether a failover may have undone one of these by then."""
+        undoable = [call.invoked for call in calls if call.replicated is not True]
+        return any(began <= by and ended >= invoked for invoked in undoable for began, ended in self.failovers)
 
     @cached_property
     def failovers(self) -> list[tuple[float, float]]:
