@@ -170,8 +170,8 @@ def test_periodic_items_are_never_gone() -> None:
     assert judge(Promises(interval=5), *ticks, waiting=["a"]).ok
     assert caught_by(judge(Promises(interval=5), *ticks)) == {"nothing_lost"}
     # Whoever takes them plans the next one with that, so what happens to him afterwards explains nothing.
-    killed_taker = [add(1, "a"), pop(2, dies=True), killed(3)]
-    assert caught_by(judge(Promises(interval=5, taken_for_good=True), *killed_taker)) == {"nothing_lost"}
+    killed_taker = judge(Promises(interval=5, taken_for_good=True), add(1, "a"), pop(2, dies=True), killed(3))
+    assert caught_by(killed_taker) == {"nothing_lost"}
 
 
 def test_what_is_buried_is_still_there() -> None:

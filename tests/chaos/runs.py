@@ -109,5 +109,5 @@ def left(raw: Any, set: str, promises: Promises) -> Left:
 
     if promises.ttl is not None:
         return Left(set, members(keys.living))
-    found = map(members, (keys.waiting, keys.leased, keys.parked, keys.dead))
-    return Left(set, *found, drained=promises.ends)
+    waiting, leased, parked, dead = map(members, (keys.waiting, keys.leased, keys.parked, keys.dead))
+    return Left(set, waiting, leased, parked, dead, drained=promises.ends)
