@@ -515,6 +515,15 @@ def test_attempts_count_on(reason: Call) -> None:
     assert caught_by(judge(LEASES, *events, end("nack", 3, "a", 1), *later)) == {"attempts_count"}
 
 
+def test_attempts_count_by_one_for_each_hand_out_seen_or_not() -> None:
+    unseen = call("reserve", 3.5, lease=1, outcome="unknown")
+    third = reserve(5, "a", 2, attempt=3)
+    assert caught_by(judge(LEASES, add(1, "a"), third, left="a")) == {"attempts_count"}
+    first = add(1, "a"), reserve(2, "a", 1), end("nack", 3, "a", 1)
+    assert caught_by(judge(LEASES, *first, third, left="a")) == {"attempts_count"}
+    assert judge(LEASES, *first, unseen, third, left="a").ok
+
+
 # Ticks
 
 

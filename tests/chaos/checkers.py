@@ -553,21 +553,43 @@ def fresh_values(story: Story) -> Judgements:
 
 
 def attempts_count(story: Story) -> Judgements:
-    """No attempt is beyond the last; and attempts count on until the item is done, dead or given back uncounted."""
+    """No attempt is beyond the last; and attempts count on by one for each hand-out, seen or not, until the item is done,
+    dead or given back uncounted.
+    """
     limit = story.promises.max_attempts
     for item, deliveries in story.deliveries.items():
         for delivery in deliveries:
             if limit is not None and (delivery.row.attempt or 0) > limit:
                 yield Wrong(f"{item} was handed out for the {delivery.row.attempt}th of {limit} times", [delivery.call])
+        yield from _first_attempt(story, item, deliveries[0])
         for delivery, later in pairwise(deliveries):
             before, after = delivery.row.attempt, later.row.attempt
             if before is None or after is None:
                 continue
-            if after > before or _may_count_less(story, delivery, later):
+            if before < after <= before + 1 + _unseen_leases(story, delivery.since, later.until):
+                yield HOLDS
+            elif after < before + 1 and _may_count_less(story, delivery, later):
                 yield HOLDS
             else:
                 what = f"the attempts of {item} went from {before} to {after}"
                 yield Wrong(what, [delivery.call, later.call])
+
+
+def _first_attempt(story: Story, item: str, first: Delivery) -> Judgements:
+    added = [addition.call for addition in story.additions.get(item, ())]
+    if first.row.attempt is None or not added:
+        return
+    if first.row.attempt <= 1 + _unseen_leases(story, added[0].invoked, first.until):
+        yield HOLDS
+    else:
+        yield Wrong(f"the attempts of {item} began with {first.row.attempt}", [added[0], first.call])
+
+
+def _unseen_leases(story: Story, since: float, until: float) -> int:
+    """How many hand-outs that nobody saw may have leased an item in between."""
+    return sum(
+        call.name not in FOR_GOOD and call.invoked < until and story.had_by(call) > since for call in story.unseen
+    )
 
 
 def _may_count_less(story: Story, delivery: Delivery, later: Delivery) -> bool:
