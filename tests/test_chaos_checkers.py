@@ -501,16 +501,18 @@ def test_a_hand_out_carries_the_newest_value() -> None:
 
 def test_no_attempt_is_beyond_the_last() -> None:
     limited = Promises(max_attempts=2)
-    assert judge(limited, add(1, "a"), reserve(2, "a", 1, attempt=2), left="a").ok
-    assert caught_by(judge(limited, add(1, "a"), reserve(2, "a", 1, attempt=3), left="a")) == {"attempts_count"}
+    first = add(1, "a"), reserve(2, "a", 1), end("nack", 3, "a", 1), reserve(4, "a", 2, attempt=2)
+    assert judge(limited, *first, left="a").ok
+    third = end("nack", 5, "a", 2), reserve(6, "a", 3, attempt=3)
+    assert caught_by(judge(limited, *first, *third, left="a")) == {"attempts_count"}
 
 
 @pytest.mark.parametrize(
     "reason", [ack(3, "a", 1, outcome="unknown"), end("again", 3, "a", 1), end("bury", 3, "a", 1, outcome="unknown")]
 )
 def test_attempts_count_on(reason: Call) -> None:
-    events = [add(1, "a"), reserve(2, "a", 1, attempt=2)]
-    later = [reserve(13, "a", 2, attempt=2), ack(14, "a", 2)]
+    events = [add(1, "a"), reserve(2, "a", 1)]
+    later = [reserve(13, "a", 2), ack(14, "a", 2)]
     assert judge(LEASES, *events, reason, *later).ok
     assert caught_by(judge(LEASES, *events, end("nack", 3, "a", 1), *later)) == {"attempts_count"}
 

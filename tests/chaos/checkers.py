@@ -553,8 +553,8 @@ def fresh_values(story: Story) -> Judgements:
 
 
 def attempts_count(story: Story) -> Judgements:
-    """No attempt is beyond the last; and attempts count on by one for each hand-out, seen or not, until the item is done,
-    dead or given back uncounted.
+    """No attempt is beyond the last; and attempts count on by one for each hand-out, seen or not, until the item is
+    done, dead or given back uncounted.
     """
     limit = story.promises.max_attempts
     for item, deliveries in story.deliveries.items():
@@ -566,9 +566,8 @@ def attempts_count(story: Story) -> Judgements:
             before, after = delivery.row.attempt, later.row.attempt
             if before is None or after is None:
                 continue
-            if before < after <= before + 1 + _unseen_leases(story, delivery.since, later.until):
-                yield HOLDS
-            elif after < before + 1 and _may_count_less(story, delivery, later):
+            count_on = after <= before + 1 + _unseen_leases(story, delivery.since, later.until)
+            if count_on and (after > before or _may_count_less(story, delivery, later)):
                 yield HOLDS
             else:
                 what = f"the attempts of {item} went from {before} to {after}"
