@@ -201,6 +201,15 @@ def test_a_failover_explains_only_what_came_after_it_began() -> None:
     unknown = add(1, "a", replicated=True), reserve(2, "a", 1)
     assert caught_by(judge(LEASES, *unknown, *again, failover(50))) == {"handed_out_once", "one_lease_at_a_time"}
     assert judge(LEASES, *unknown, *again, failover(2.5)).ok
+    # For a moment there are two masters.
+    assert judge(LEASES, *replicated, *again, failover(3.05)).ok
+
+
+def test_an_extension_that_a_failover_forgot_keeps_no_lease() -> None:
+    replicated = add(1, "a", replicated=True), reserve(2, "a", 1, lease=2, replicated=True)
+    extended, ended = end("extend", 3, "a", 1, lease=9), lost("ack", 8, "a", 1)
+    assert caught_by(judge(LEASES, *replicated, extended, ended, left="a")) == {"one_lease_at_a_time"}
+    assert judge(LEASES, *replicated, extended, failover(5), ended, left="a").ok
 
 
 def test_what_was_left_must_have_been_looked_at() -> None:

@@ -34,7 +34,9 @@ class Wrong(NamedTuple):
         if self.in_the_end or not self.calls:
             return story.forgotten(self.calls)
         *before, shown = self.calls
-        return story.forgotten(before, by=math.inf if shown.completed is None else shown.completed)
+        by = math.inf if shown.completed is None else shown.completed
+        # For a moment there are two masters, so what shows it may have been asked of the one that is forgotten.
+        return story.forgotten(before, by) or story.forgotten([shown], by)
 
 
 class Excuses(NamedTuple):
@@ -307,12 +309,16 @@ def one_lease_at_a_time(story: Story) -> Judgements:
                 continue
             if later.until < story.holds_until(delivery):
                 what = f"{later.row.item} was handed out while somebody held it"
-                yield Wrong(what, [delivery.call, later.call])
+                yield Wrong(what, [delivery.call, *_extensions(story, delivery), later.call])
             else:
                 yield HOLDS
         for delivery in deliveries:
             if delivery.lease:
                 yield from _ends_as_it_must(story, delivery)
+
+
+def _extensions(story: Story, delivery: Delivery) -> list[Call]:
+    return [end.call for end in story.ends_of(delivery, "extend")]
 
 
 def _ends_as_it_must(story: Story, delivery: Delivery) -> Judgements:
@@ -323,9 +329,8 @@ def _ends_as_it_must(story: Story, delivery: Delivery) -> Judgements:
         # What was asked before and never answered gets the same answer when it is asked again.
         before = [other.call for other in story.ends_of(delivery) if other.call.invoked < call.invoked]
         if end.lost and call.completed is not None and call.completed < story.holds_until(delivery):
-            yield Wrong(
-                f"{call.name} of {item} was told that its lease is lost, while it was live", [delivery.call, call]
-            )
+            what = f"{call.name} of {item} was told that its lease is lost, while it was live"
+            yield Wrong(what, [delivery.call, *_extensions(story, delivery), call])
         elif end.certain and call.invoked > has_run_out and not any(one.name == call.name for one in before):
             yield Wrong(f"{call.name} of {item} succeeded after its lease had run out", [delivery.call, call])
         else:
