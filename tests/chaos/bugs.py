@@ -17,15 +17,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+from chaos.ending import ending, make_writable
+
 # redset is loaded when a bug is planted, and not before.
 
-__all__ = ("BUGS", "Bug", "Found", "changed", "find", "plant")
+__all__ = ("BUGS", "Bug", "Found", "changed", "find", "known", "plant")
 
 #: How long a run with a bug lasts, in seconds, and how many of them lie between two faults, on average.
 SECONDS = 20.0
 PAUSE = 0.3
 #: A bug shows by chance: it is looked for in a run of each of these seeds, until it is found.
 SEEDS = (1, 2, 3)
+
+PROGRAM = "python -m chaos.bugs"
 
 
 class Piece(NamedTuple):
@@ -49,6 +53,16 @@ class Bug:
     patch: Callable[[], None] = lambda: None
     #: Faults that would explain what it does, so it is looked for without these.
     without: tuple[str, ...] = ()
+
+
+def known(name: str) -> str:
+    """An option's value.
+
+    :raises ArgumentTypeError: there is no such bug.
+    """
+    if name not in BUGS:
+        raise argparse.ArgumentTypeError(f"there is no bug {name!r}, but {', '.join(BUGS)}")
+    return name
 
 
 def plant(name: str) -> None:
@@ -491,7 +505,7 @@ def find(name: str, seconds: float = SECONDS, seed: int = 1) -> Found:
 
     place = Single()
     try:
-        with tempfile.TemporaryDirectory(prefix="redset-chaos-") as directory:
+        with tempfile.TemporaryDirectory(prefix="redset-chaos-", ignore_cleanup_errors=True) as directory:
             history = run(place, seconds, seed, Path(directory), bug=name, pause=PAUSE, without=BUGS[name].without)
     finally:
         place.stop()
@@ -518,13 +532,25 @@ def _over(calls: Sequence[Any]) -> float:
     return float(max(call.completed or call.invoked for call in calls))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m chaos.bugs", description="Seeded bugs, each of which must be found."
-    )
-    parser.add_argument("bugs", nargs="*", metavar="BUG", help=f"default: all of {', '.join(BUGS)}")
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = asked_for(arguments)
+    return ending(PROGRAM, lambda: all_found(options))
+
+
+def asked_for(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Seeded bugs, each of which must be found.")
+    parser.add_argument("bugs", nargs="*", type=known, metavar="BUG", help=f"default: all of {', '.join(BUGS)}")
     parser.add_argument("--report", type=Path, metavar="DIR", help="where a table of them is written")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    try:
+        if options.report:
+            make_writable(options.report)
+    except OSError as reason:
+        parser.error(str(reason))
+    return options
+
+
+def all_found(options: argparse.Namespace) -> int:
     every = []
     for name in options.bugs or BUGS:
         every.append(look_for(name))
@@ -533,7 +559,6 @@ def main() -> int:
         from chaos.report import table
 
         head = ("bug", "what it does", "caught by", "after", "violations")
-        options.report.mkdir(parents=True, exist_ok=True)
         (options.report / "bugs.md").write_text(table(head, map(_row, every)))
     return 0 if all(found.caught for found in every) else 1
 

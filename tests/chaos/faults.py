@@ -3,6 +3,7 @@
 import contextlib
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -133,17 +134,26 @@ class Nemesis:
     What it chooses, and how, depends on its seed alone. What must not happen at the same time is one nemesis' business.
     """
 
-    def __init__(self, seed: str, hazards: Mapping[str, Hazard], recorder: Recorder, pause: float) -> None:
+    def __init__(
+        self,
+        seed: str,
+        hazards: Mapping[str, Hazard],
+        recorder: Recorder,
+        pause: float,
+        broken_off: threading.Event,
+    ) -> None:
         """
         :param pause: how many seconds lie between two faults, on average.
+        :param broken_off: whether the run is, which all that are at work in it share.
         """
         self._random = random.Random(seed)
         self._hazards = hazards
         self._recorder = recorder
         self._pause = pause
         self._over = threading.Event()
+        self._broken_off = broken_off
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=f"nemesis {seed}")
+        self._thread = threading.Thread(target=self._run, name=f"nemesis {seed}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -151,17 +161,24 @@ class Nemesis:
     def end(self) -> None:
         """Returns when the last fault is over, and each has happened.
 
+        While an error is on its way, as it breaks the run off, it returns when what goes wrong now is over.
+
         :raises Exception: what went wrong on the nemesis' own side.
         """
+        if sys.exception() is not None:
+            self._broken_off.set()
         self._over.set()
-        self._thread.join()
-        if self._error is not None:
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._error is not None and not self._broken_off.is_set():
             raise self._error
 
     def _run(self) -> None:
         try:
             first = self._random.sample(sorted(self._hazards), len(self._hazards))
             while not self._over.wait(self._random.uniform(0.5, 1.5) * self._pause) or first:
+                if self._broken_off.is_set():
+                    break
                 self._let_go_wrong(first.pop() if first else self._choose())
         except BaseException as error:
             self._error = error

@@ -1,8 +1,9 @@
 """One run from beginning to end: with faults, then without, until all is drained; and what was recorded of it."""
 
+import threading
 import time
 from collections.abc import Collection
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,23 @@ def run(
     """
     phase, recorder = Phase(directory), Recorder(directory, "run")
     crew = Crew(2, place.door, directory, recorder, seed, bug)
+    broken_off = threading.Event()
     nemeses = [
-        Nemesis(f"{name} {seed}", {each: hazards[each] for each in hazards if each not in without}, recorder, pause)
+        Nemesis(
+            f"{name} {seed}",
+            {each: hazards[each] for each in hazards if each not in without},
+            recorder,
+            pause,
+            broken_off,
+        )
         for name, hazards in ((place.name, place.hazards), ("crew", crew.hazards))
     ]
     note_time(place, recorder)
-    try:
+    with closing(recorder), ExitStack() as ends:
+        ends.callback(crew.end)
+        # Also those that come after one which has met an error of its own: none works on servers that are stopped.
+        for nemesis in nemeses:
+            ends.callback(nemesis.end)
         crew.start()
         disturb(nemeses, crew, seconds)
         place.heal()
@@ -62,9 +74,6 @@ def run(
             crew.join()
             for set, promises in PROMISES.items():
                 recorder.left(left(raw, set, promises))
-    finally:
-        crew.end()
-        recorder.close()
     return History.read(directory)
 
 
