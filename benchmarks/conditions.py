@@ -24,7 +24,9 @@ from server import running
 __all__ = ("ROOT", "Table", "arguments", "conditions", "place", "report")
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "peers")]
+sys.path.insert(0, str(ROOT / "src"))
+# Last: some names, such as report, are those of modules here.
+sys.path.append(str(ROOT / "peers"))
 
 
 def arguments(description: str | None, *, rounds: int, cores: str = "apart") -> argparse.ArgumentParser:
