@@ -13,6 +13,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ __all__ = ("ROOT", "Table", "arguments", "conditions", "place", "report")
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
+# Last: some names, such as report, are those of modules here.
+sys.path.append(str(ROOT / "peers"))
 
 
 def arguments(description: str | None, *, rounds: int, cores: str = "apart") -> argparse.ArgumentParser:
@@ -80,6 +83,7 @@ def conditions(options: argparse.Namespace, url: str) -> dict[str, str]:
     # Only now: it must see whether there is to be a hiredis.
     import redis
     from redis.utils import HIREDIS_AVAILABLE
+    from sources import version_of_redset
 
     with redis.Redis.from_url(url) as client:
         info = client.info("server")
@@ -87,6 +91,8 @@ def conditions(options: argparse.Namespace, url: str) -> dict[str, str]:
     parser = f"hiredis {importlib.metadata.version('hiredis')}" if HIREDIS_AVAILABLE else "no hiredis"
     return {
         "command": _command(),
+        "redset": version_of_redset(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "server": f"{server} on {'a unix socket' if options.unix else 'TCP loopback'}",
         "distance": _distance(options, url),
         "client": f"redis-py {redis.__version__}, {parser}, Python {platform.python_version()}",

@@ -4,8 +4,8 @@ Usage: python benchmarks/consumers.py [options]
 
 The processes share one set until it is empty. Beside that stand the cores that the server and the consumers were busy
 on: where the server has nearly one, it is the limit, and where both together have all there are, the machine is. The
-limit is that of redis-benchmark or valkey-benchmark, where one is on PATH: a client in C that reads no items, with 16
-connections, and in the second line 16 commands on each at once.
+last lines are of redis-benchmark or valkey-benchmark, where one is on PATH: a client in C that takes single items and
+reads none, with 16 connections, and in the second line 16 commands on each at once.
 """
 
 import csv
@@ -21,15 +21,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import redis
 from conditions import Table, arguments, conditions, place, report
+from measure import spread
 
 import redset
 
-COLUMNS = {"": "<24", "processes": ">9", "items/s": ">10", "half_lie_between": ">20"}
+COLUMNS = {"": "<42", "processes": ">9", "items/s": ">10", "half_lie_between": ">20"}
 FILLED, JOBS = "filled", "jobs"
 
 
@@ -84,11 +86,11 @@ def _measurements(
             yield Measurement(way, number, items, partial(_consume, client, consumers[:number], way))
     program = next(filter(None, map(shutil.which, ("valkey-benchmark", "redis-benchmark"))), None)
     if program is None:
-        print("the server's own limit is left out: there is no valkey-benchmark or redis-benchmark on PATH")
+        print("a client in C is left out: there is no valkey-benchmark or redis-benchmark on PATH")
         return
-    for pipeline, items in (1, options.items), (16, options.bulk_items):
-        limit = partial(_limit, client, program, url, pipeline, items)
-        yield Measurement(f"the limit, ZPOPMIN -P {pipeline}", 16, items, limit)
+    for pipeline, said, items in (1, "one", options.items), (16, "16", options.bulk_items):
+        take_them_all = partial(_take_in_c, client, program, url, pipeline, items)
+        yield Measurement(f"{Path(program).name}, ZPOPMIN, {said} under way", 16, items, take_them_all)
 
 
 def _fill(client: Any, items: int) -> None:
@@ -120,7 +122,7 @@ def _consume(client: Any, consumers: list[Connection], way: str) -> Sample:
     return Sample(sum(items) / seconds, (_server_time(client) - before) / seconds, sum(busy) / seconds)
 
 
-def _limit(client: Any, program: str, url: str, pipeline: int, items: int) -> Sample:
+def _take_in_c(client: Any, program: str, url: str, pipeline: int, items: int) -> Sample:
     address = urlsplit(url)
     where = ["-s", address.path] if address.scheme == "unix" else ["-h", address.hostname, "-p", str(address.port)]
     command = [program, *where, "-c", "16", "-P", str(pipeline), "-n", str(items), "--csv", "ZPOPMIN", JOBS]
@@ -134,7 +136,7 @@ def _limit(client: Any, program: str, url: str, pipeline: int, items: int) -> Sa
 def _line(measurement: Measurement, samples: list[Sample], table: Table) -> dict[str, Any]:
     name, processes = measurement.name, measurement.processes
     rates = [sample.items_per_second for sample in samples]
-    low, _, high = statistics.quantiles(rates, n=4) if len(rates) > 1 else rates * 3
+    low, high = spread(rates)
     rate = statistics.median(rates)
     server = statistics.median(sample.server for sample in samples)
     consumers = statistics.median(sample.consumers for sample in samples)

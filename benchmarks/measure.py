@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ("Comparison", "Result", "Side", "compare", "time_asyncio", "time_blocking")
+__all__ = ("Comparison", "Result", "Side", "compare", "spread", "time_asyncio", "time_blocking")
+
+#: As many rounds have quartiles; between fewer they would have to be guessed, and beyond two even outside of them.
+ENOUGH = 4
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,7 @@ class Result:
 
     @property
     def half_between(self) -> tuple[float, float]:
-        if len(self.ratios) < 2:
-            return self.ratio, self.ratio
-        low, _, high = statistics.quantiles(self.ratios, n=4)
-        return low, high
+        return spread(self.ratios)
 
     @property
     def adds(self) -> float:
@@ -79,6 +79,14 @@ class Result:
         bare, redset = statistics.median(self.bare), statistics.median(self.redset)
         times = (f"{bare * 1e6:.1f}", f"{redset * 1e6:.1f}", f"{self.adds * 1e6:+.1f}")
         return (*times, f"{self.ratio:.2f}", f"{low:.2f} .. {high:.2f}")
+
+
+def spread(rounds: list[float]) -> tuple[float, float]:
+    """Between which values half of the rounds lie; all of them, where they are fewer than four."""
+    if len(rounds) < ENOUGH:
+        return min(rounds), max(rounds)
+    low, _, high = statistics.quantiles(rounds, n=4)
+    return low, high
 
 
 def compare(comparison: Comparison, sample: Callable[[Side], float], rounds: int) -> Result:

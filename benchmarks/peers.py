@@ -8,13 +8,15 @@ part is installed when it is needed. Rounds are interleaved. A worker's time goe
 end of the last; its start is left out. Lines of the JSON::
 
     {"name": "rq", "way": "", "version": "3.0.0", "used_as": "SimpleWorker …", "bulk": "enqueue_many of 1000",
-     "produce": 9571.2, "produce_low": …, "produce_high": …,       jobs/s, many at a time: median, and quartiles
+     "produce": 9571.2, "produce_low": …, "produce_high": …,       jobs/s, many at a time: median, and spread
      "produce_one": …, "work": …,                                  one by one; by one worker; with the same two
+     "rounds": {"produce": [9571.2, …], …},                        what these are of
      "enqueued": {"sent": 4, "run": 4, "bytes_in": …, "bytes_out": …, "cpu_us": …},      per job, one by one
      "worked": {the same},       commands that clients send, and all that ran, those of scripts included
      "memory": …,                bytes per waiting job
-     "latency_p50_ms": …, "latency_p99_ms": …,                     from before it is enqueued to its begin
-     "does": …, "delivery": …, "duplicates": …, "documentation": …}    what it does and promises for its time
+     "latency_samples": …, "latency_p50_ms": …, "latency_p99_ms": …,    from before it is enqueued to its begin
+     "does": …, "delivery_as_timed": …, "delivery": …,             what it does and promises for its time: in the
+     "duplicates": …, "documentation": …}                          setting that is timed, and in the reliable one
 
 or ``{"name": …, "way": …, "version": …, "missing": why}``. What the ways of one library have in common stands with the
 first of them.
@@ -41,9 +43,10 @@ from typing import Any
 import redis
 from conditions import ROOT, Table, arguments, conditions, place, report
 from costs import Costs
+from measure import spread
 
-sys.path.insert(0, str(ROOT / "peers"))
-
+# isort: split
+# Only now: conditions.py has made their folder known.
 from catalogue import PEERS, Peer, named
 from environments import Unavailable, command
 
@@ -313,13 +316,6 @@ def _last_line(said: str) -> str:
 # What is told
 
 
-def _quartiles(rates: list[float]) -> tuple[float, float]:
-    if len(rates) < 2:
-        return rates[0], rates[0]
-    low, _, high = statistics.quantiles(rates, n=4)
-    return low, high
-
-
 def _p99(late: list[float]) -> float:
     return late[min(len(late) - 1, int(0.99 * len(late)))]
 
@@ -334,7 +330,7 @@ def _cells(line: Line) -> tuple[str, ...]:
     if line.missing:
         return line.name, line.missing
     rates = {role: f"{statistics.median(rates):,.0f}" for role, rates in line.rates.items()}
-    low, high = _quartiles(line.rates["work"])
+    low, high = spread(line.rates["work"])
     worked = _costs(line, "work")
     return (
         line.name,
@@ -354,24 +350,28 @@ def _as_json(line: Line, options: argparse.Namespace) -> dict[str, Any]:
     peer = line.peer
     if line.missing:
         return {"name": peer.name, "way": line.way, "version": peer.version, "missing": line.missing}
+    roles = ("work",) if line.works_only else line.roles
+    rounds = {role.replace("-", "_"): line.rates[role] for role in roles}
     rates: dict[str, float] = {}
-    for role in ("work",) if line.works_only else line.roles:
-        key = role.replace("-", "_")
-        low, high = _quartiles(line.rates[role])
-        rates |= {key: statistics.median(line.rates[role]), f"{key}_low": low, f"{key}_high": high}
+    for job, found in rounds.items():
+        low, high = spread(found)
+        rates |= {job: statistics.median(found), f"{job}_low": low, f"{job}_high": high}
     return {
         "name": peer.name,
         "way": line.way,
         "version": peer.version,
-        "used_as": (options.reliable and peer.reliable) or peer.fast,
+        "used_as": peer.setting(line.way) if options.reliable else peer.fast,
         "bulk": peer.bulk,
         **rates,
+        "rounds": rounds,
         "enqueued": None if line.works_only else _costs(line, "produce-one"),
         "worked": _costs(line, "work"),
         "memory": statistics.median(line.memory),
+        "latency_samples": len(line.late),
         "latency_p50_ms": statistics.median(line.late),
         "latency_p99_ms": _p99(line.late),
         "does": peer.also,
+        "delivery_as_timed": peer.delivery if options.reliable else peer.fast_delivery,
         "delivery": peer.delivery,
         "duplicates": peer.duplicates,
         "documentation": peer.documentation,

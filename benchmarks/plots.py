@@ -159,7 +159,7 @@ def _latency(results: Results) -> Figure:
             p50 = f"{line['p50']:.2f}" if line["p50"] < 10 else f"{line['p50']:.0f}"
             panel.annotate(p50, (line["p50"], row), (-5, 0), textcoords="offset points", ha="right", va="center")
         panel.set_xlim(left=min(line["p50"] for line in _lines(results, "latency")) / 5)
-        panel.set_xlabel("milliseconds: dot p50, bar p99")
+        panel.set_xlabel("milliseconds: dot p50, bar p99 or longest")
     axes[0].set_yticks(range(len(rows)), [f"{event}, to {call} ({face})" for event, call, face in rows])
     return figure
 
@@ -190,22 +190,22 @@ def _consumers(results: Results) -> Figure:
 
 
 def _scaling(panel: Axes, lines: list[Line]) -> None:
-    limits = [line for line in lines if "limit" in line["name"]]
-    numbers = sorted({line["processes"] for line in lines if line not in limits})
+    clients_in_c = [line for line in lines if "-benchmark" in line["name"]]
+    numbers = sorted({line["processes"] for line in lines if line not in clients_in_c})
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
     panel.set_xticks(numbers, map(str, numbers))
     panel.grid(visible=True, axis="y")
     panel.grid(visible=False, axis="x")
     ends = []
-    for name in dict.fromkeys(line["name"] for line in lines if line not in limits):
+    for name in dict.fromkeys(line["name"] for line in lines if line not in clients_in_c):
         points = [(line["processes"], line["items_per_second"]) for line in lines if line["name"] == name]
         color = GREY if name == "ZPOPMIN" else BLUE if "(" not in name else GREEN
         panel.plot(*zip(*points, strict=True), color=color, marker="o", markersize=3.5, linewidth=1.6)
         ends.append((points[-1][1], name, color))
-    for line in limits:
+    for line in clients_in_c:
         panel.axhline(line["items_per_second"], color=ORANGE, linewidth=1.2, linestyle=(0, (4, 2)))
-        ends.append((line["items_per_second"], line["name"].replace("the limit", "limit"), ORANGE))
+        ends.append((line["items_per_second"], line["name"].replace(" ZPOPMIN,", ""), ORANGE))
     _label_ends(panel, numbers[-1], ends)
 
 

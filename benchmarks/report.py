@@ -16,6 +16,8 @@ from typing import Any, TypeAlias
 Line: TypeAlias = dict[str, Any]
 Results: TypeAlias = dict[str, dict[str, Any]]
 
+#: Of fewer samples than this, a p99 is the longest of them.
+ENOUGH_FOR_P99 = 100
 #: Each run finds the load that the one before has left, so the least one is that of the machine: at most so much.
 QUIET = 1.0
 
@@ -124,10 +126,16 @@ def _latency(results: Results) -> Iterator[str]:
     rows = []
     for line in _lines(results, "latency"):
         which = (line["face"], line["call"], line["event"])
-        times = [f"{each[p]:.2f}" if each else "" for each in (line, far.get(which)) for p in ("p50", "p99")]
+        times = (time for each in (line, far.get(which)) for time in _times(each))
         rows.append((line["event"], f"{line['call']}, {line['face']}", str(line["samples"]), *times))
-    heads = ("what comes", "to", "samples", "p50 ms", "p99 ms", "p50 ms, at a distance", "p99 ms, at a distance")
-    yield from _table(heads, rows)
+    figures = ("p50 ms", "p99 ms", "longest ms")
+    yield from _table(("what comes", "to", "samples", *figures, *(f"{each}, at a distance" for each in figures)), rows)
+
+
+def _times(line: Line | None) -> Iterator[str]:
+    for figure in "p50", "p99", "max":
+        tells = line is not None and (figure != "p99" or line["samples"] >= ENOUGH_FOR_P99)
+        yield f"{line[figure]:.2f}" if line and tells else ""
 
 
 def _costs(results: Results) -> Iterator[str]:
@@ -192,13 +200,22 @@ def _peers(results: Results) -> Iterator[str]:
     rates = ((name, *(_rates(line, far.get(name, {}), job) for job in jobs)) for name, line in measured.items())
     yield from _table(("jobs/s", "enqueued, many at a time", "enqueued one by one", "worked off by one worker"), rates)
     yield ""
+    yield from _rounds(results)
     heads = ("per job", "commands sent", "commands run", "server CPU, µs", "bytes, waiting", "p50 ms", "p99 ms")
-    yield from _table(heads, ((name, *_job(line)) for name, line in measured.items()))
+    yield from _table(heads, ((name, *_job(line, far.get(name, {}))) for name, line in measured.items()))
     yield ""
-    promises = ("used_as", "delivery", "duplicates", "does")
+    yield from _samples(measured, far)
+    promises = {
+        "used_as": "timed as",
+        "bulk": "many at a time by",
+        "delivery_as_timed": "as timed, a job whose worker dies",
+        "delivery": "set up to lose nothing, which is not timed here, a job whose worker dies",
+        "duplicates": "the same job twice",
+        "does": "does besides",
+    }
     libraries = {line["name"]: line for line in reversed(measured.values())}
     words = ((f"{name} {line['version']}", *(line[what] for what in promises)) for name, line in libraries.items())
-    yield from _table(("", "used as", "delivers", "the same job twice", "does besides"), reversed(list(words)))
+    yield from _table(("", *promises.values()), reversed(list(words)))
     for name, line in near.items():
         if "missing" in line:
             yield f"\n{name} is missing: {line['missing']}"
@@ -210,26 +227,48 @@ def _peer(line: Line) -> str:
 
 def _rates(near: Line, far: Line, job: str) -> str:
     """Here, and at a distance."""
-    return " / ".join(f"{line[job]:,.0f}" for line in (near, far) if job in line)
+    return " / ".join(_spread_rate(line, job) for line in (near, far) if job in line)
 
 
-def _job(line: Line) -> Iterator[str]:
+def _spread_rate(line: Line, job: str) -> str:
+    rate = f"{line[job]:,.0f}"
+    if len(line.get("rounds", {}).get(job, ())) < 2:
+        return rate
+    return f"{rate} ({line[f'{job}_low']:,.0f} .. {line[f'{job}_high']:,.0f})"
+
+
+def _rounds(results: Results) -> Iterator[str]:
+    """Of how many rounds the rates are."""
+    numbers = [results[run]["conditions"]["rounds"] for run in ("peers", "peers-far") if run in results]
+    yield f"Rounds, of which each rate is the median: {', and at a distance '.join(numbers)}.\n"
+
+
+def _samples(near: dict[str, Line], far: dict[str, Line]) -> Iterator[str]:
+    """Of how many jobs the times are."""
+    numbers = [max((line.get("latency_samples", 0) for line in run.values()), default=0) for run in (near, far)]
+    told = ", and at a distance ".join(str(number) for number in numbers if number)
+    yield f"Jobs, of which the times are: {told}. There is no p99 of fewer than {ENOUGH_FOR_P99}.\n"
+
+
+def _job(line: Line, far: Line) -> Iterator[str]:
     """What it costs to enqueue it by itself, and to work it off; and how long a waiting worker waits for it."""
     parts = [line[part] for part in ("enqueued", "worked") if line[part]]
     for figure, digits in ("sent", 1), ("run", 1), ("cpu_us", 0):
         yield " + ".join(f"{part[figure]:.{digits}f}" for part in parts)
     yield f"{line['memory']:.0f}"
-    yield from (f"{line[p]:.2f}" for p in ("latency_p50_ms", "latency_p99_ms"))
+    timed = [each for each in (line, far) if "latency_samples" in each]
+    yield " / ".join(f"{each['latency_p50_ms']:.2f}" for each in timed)
+    yield " / ".join(f"{each['latency_p99_ms']:.2f}" for each in timed if each["latency_samples"] >= ENOUGH_FOR_P99)
 
 
 #: What makes the table of a section, and what its plot shows to those who cannot see it.
 TABLES: dict[str, tuple[Callable[[Results], Iterator[str]], str]] = {
     "ratios": (_ratios, "The speed of each call, where that of the bare client is 1, on loopback and at a distance"),
     "tasks": (_tasks, "Calls per second of one and of many asyncio tasks, with the bare client and with redset"),
-    "latency": (_latency, "Milliseconds from an add until a waiting consumer has the item, p50 and p99"),
+    "latency": (_latency, "Milliseconds from an add until a waiting consumer has the item, p50 and p99 or the longest"),
     "costs": (_costs, ""),
     "memory": (_memory, "Bytes of the server's memory for each item in each state"),
-    "consumers": (_consumers, "Items per second that 1 to 16 consumer processes take, beside the server's limit"),
+    "consumers": (_consumers, "Items per second that 1 to 16 consumer processes take, beside a client in C"),
     "growth": (_growth, "How much longer a call takes on a large set than on a small one"),
     "peers": (_peers, "Jobs per second that redset and other libraries enqueue and work off"),
 }

@@ -4,7 +4,9 @@ What stands here about a peer is what its documentation says, at the address tha
 measured. A sentence that is no longer true is a mistake: please say so.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from sources import version_of_redset
 
 __all__ = ("PEERS", "Peer", "named")
 
@@ -20,6 +22,8 @@ class Peer:
     documentation: str
     #: What happens to an item whose worker dies, as documented, in the reliable setting.
     delivery: str
+    #: The same in the fast setting, which is the one that is timed.
+    fast_delivery: str
     #: What happens to an item that is added twice, as documented.
     duplicates: str
     #: What it does beside handing out items, for users who want that.
@@ -30,6 +34,10 @@ class Peer:
     fast: str
     #: The documented setting for when nothing may be lost; none: it is the fast one.
     reliable: str = ""
+    #: The same for those ways in which it is another.
+    reliable_in: dict[str, str] = field(default_factory=dict)
+    #: How its version is told, by the names of what is installed; none: that of the first.
+    told: str = ""
     #: Seconds after a crash in which that setting brings back what was in hand, at the latest.
     patience: float = 10.0
     #: The ways in which it can be used, where there are several, and that in which it is reliable first.
@@ -37,7 +45,13 @@ class Peer:
 
     @property
     def version(self) -> str:
-        return self.requirements[0].partition("==")[2]
+        packages = (requirement.partition("==") for requirement in self.requirements)
+        versions = {name: version for name, _, version in packages}
+        return self.told.format_map(versions | {"redset": version_of_redset()}) or next(iter(versions.values()))
+
+    def setting(self, way: str) -> str:
+        """What it is used as when nothing may be lost."""
+        return self.reliable_in.get(way) or self.reliable or self.fast
 
 
 _ALL = (
@@ -47,10 +61,12 @@ _ALL = (
         _CLIENT,
         "https://redis.io/docs/latest/commands/zpopmin/",
         delivery="At most once: what was handed out is forgotten.",
+        fast_delivery="At most once.",
         duplicates="One item: the members of a sorted set are unique.",
         also="Nothing.",
         bulk="ZADD of 1000",
-        fast="BZPOPMIN, one at a time (way 100: ZPOPMIN of 100)",
+        fast="BZPOPMIN, one at a time (way 100: ZPOPMIN of 100, again and again, without waiting)",
+        told="redis-py {redis}",
         ways=("", "100"),
     ),
     Peer(
@@ -59,11 +75,14 @@ _ALL = (
         _CLIENT,
         "docs/guarantees.md",
         delivery="reserve and consume: at least once, by one at a time within a lease. pop and take: at most once.",
+        fast_delivery="reserve and consume: at least once. pop and take: at most once.",
         duplicates="One item, in whatever state it is.",
         also="Priorities; retries with backoff, dead letters; a memory of what is done; due times and periods.",
         bulk="update",
         fast="each way is measured by itself",
         reliable="consume(lease=3)",
+        reliable_in={"reserve": "reserve(lease=3)", "aio-consume": "consume(lease=3), on asyncio"},
+        told="{redset} with redis-py {redis}",
         patience=4,
         ways=(
             "consume",
@@ -87,6 +106,9 @@ _ALL = (
             "A job whose worker died is found by the maintenance when its heartbeat is over, and tried again if it has "
             "retries left; else it is in the failed job registry."
         ),
+        fast_delivery=(
+            "At most once: there are no retries, and a job whose worker died goes to the failed job registry."
+        ),
         duplicates="With unique=True and a job id, one job while it is there. Else each is a job.",
         also=(
             "A process for each job (Worker), with time limits; results, callbacks, dependencies, schedules, retries, "
@@ -108,6 +130,9 @@ _ALL = (
             "With acks_late, at least once: a task that is not acknowledged within the visibility timeout is delivered "
             "again, also when it is still being worked on."
         ),
+        fast_delivery=(
+            "At most once from its begin on: it is acknowledged before it runs. What is only prefetched comes back."
+        ),
         duplicates="Each is a task.",
         also=(
             "Other brokers; results, workflows, schedules, retries, rate limits, time limits, events for monitors, "
@@ -127,6 +152,7 @@ _ALL = (
             "At least once: a job stays in the queue until it is done, and is run again when the mark that it is in "
             "progress ends, ten seconds after its timeout."
         ),
+        fast_delivery="At least once, with five tries.",
         duplicates="With a job id, one job while it or its result is there.",
         also="asyncio; results, schedules, retries, cron jobs, abortion of jobs.",
         bulk="50 calls of enqueue_job at once; there is no bulk call",
@@ -140,6 +166,7 @@ _ALL = (
         ("saq[redis]==0.26.4", "redis==7.4.1", "hiredis==3.5.0", "typing-extensions"),
         "https://saq-py.readthedocs.io/",
         delivery="A job that runs for longer than its timeout is swept, and tried again if it has retries left.",
+        fast_delivery="At most once: a job has one try by default, so one that is swept is not run again.",
         duplicates="With a key, one job while it is there.",
         also="asyncio; a web interface, results, heartbeats, schedules, cron jobs, abortion of jobs; Postgres.",
         bulk="50 calls of enqueue at once; there is no bulk call",
@@ -153,6 +180,7 @@ _ALL = (
         ("huey==3.5.4", *_CLIENT),
         "https://huey.readthedocs.io/",
         delivery="At most once: a task is taken off the list before it runs, and a crash loses it.",
+        fast_delivery="At most once.",
         duplicates="Each is a task.",
         also="Results, schedules, periodic tasks, retries, priorities, locks, pipelines, signals; other storages.",
         bulk="one by one; there is no bulk call",
@@ -167,6 +195,7 @@ _ALL = (
             "At least once: messages are acknowledged when they are done, and those of a worker without heartbeat "
             "are enqueued again."
         ),
+        fast_delivery="At least once.",
         duplicates="Each is a message.",
         also=(
             "RabbitMQ; retries with backoff, time and age limits, priorities, pipelines, groups, rate limits, results, "
@@ -180,11 +209,14 @@ _ALL = (
     Peer(
         "taskiq",
         "on_taskiq.py",
-        ("taskiq-redis==1.2.4", "taskiq==0.13.0", *_CLIENT),
+        ("taskiq==0.13.0", "taskiq-redis==1.2.4", *_CLIENT),
         "https://taskiq-python.github.io/available-components/brokers.html",
         delivery=(
             "Stream broker: at least once, a message that is not acknowledged within the idle timeout is delivered "
             "again. List queue: at most once."
+        ),
+        fast_delivery=(
+            "At most once: a message of the stream is acknowledged before it runs, and one of the list is taken off."
         ),
         duplicates="Each is a message.",
         also="asyncio; other brokers, dependency injection, results, schedules, middleware.",
@@ -192,6 +224,7 @@ _ALL = (
         fast="100 tasks at a time, acknowledged when received, no result backend",
         reliable="stream broker; acknowledged when executed, idle_timeout=3 s, unacknowledged_lock_timeout=5",
         patience=15,
+        told="{taskiq} with taskiq-redis {taskiq-redis}",
         ways=("stream", "list"),
     ),
     Peer(
@@ -200,6 +233,7 @@ _ALL = (
         ("streaq==7.2.0", "coredis==6.9.0", "hiredis==3.5.0"),
         "https://streaq.readthedocs.io/",
         delivery="At least once: a task that its worker has not renewed within the idle timeout is delivered again.",
+        fast_delivery="At least once.",
         duplicates="Each is a task; a function can be unique, of which only one runs at a time.",
         also="asyncio and trio; results, schedules, cron jobs, dependencies, priorities, middleware, a web interface.",
         bulk="enqueue_many of 1000",
@@ -213,6 +247,7 @@ _ALL = (
         ("pydocket==0.27.0", *_CLIENT),
         "https://docket.lol/",
         delivery="At least once: a task that its worker has not renewed within the redelivery timeout is taken over.",
+        fast_delivery="At least once.",
         duplicates="With a key, one task while it is there.",
         also=(
             "asyncio; dependency injection, schedules, perpetual tasks, retries, limits, progress, cancellation, "
@@ -228,12 +263,14 @@ _ALL = (
         "on_redis_message_queue.py",
         ("redis-message-queue==1.0.0", *_CLIENT),
         "https://github.com/Elijas/redis-message-queue",
-        delivery="With a visibility timeout, at least once, else at most once.",
-        duplicates="Left out for an hour, by the message or a key of one's own.",
-        also="Logs of what succeeded and failed, an orderly shutdown.",
+        delivery="In 1.0.0: with a visibility timeout, at least once, else at most once.",
+        fast_delivery="In 1.0.0: at most once; there is no visibility timeout.",
+        duplicates="In 1.0.0: left out for an hour, by the message or a key of one's own.",
+        also="In 1.0.0: logs of what succeeded and failed, an orderly shutdown.",
         bulk="one by one; there is no bulk call",
         fast="no deduplication, no visibility timeout",
         reliable="deduplication, visibility_timeout_seconds=3, heartbeat_interval_seconds=1",
+        told="{redis-message-queue}, the last for Python 3.11; later ones need 3.12 and were not tried",
         patience=10,
     ),
     Peer(
@@ -242,6 +279,7 @@ _ALL = (
         ("bullmq==3.4.4", *_CLIENT),
         "https://docs.bullmq.io/",
         delivery="At least once: a job whose lock ran out is stalled, and waits again, so many times.",
+        fast_delivery="At least once; a job that stalls a second time has failed.",
         duplicates="With a job id, one job while it is there.",
         also=(
             "asyncio; the format of BullMQ for Node.js; priorities, delays, retries, flows, rate limits, schedules, "

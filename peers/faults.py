@@ -363,7 +363,7 @@ def _described(run: Run) -> dict[str, Any]:
         "name": run.name,
         "fault": run.fault,
         "version": peer.version,
-        "setting": peer.reliable or peer.fast,
+        "setting": peer.setting(run.way),
         "delivery": peer.delivery,
         "duplicates": peer.duplicates,
         "documentation": peer.documentation,

@@ -1,4 +1,4 @@
-"""redis-message-queue. Fast: without deduplication and without a visibility timeout, both of which are optional."""
+"""redis-message-queue 1.0.0. Fast: without deduplication and a visibility timeout, both of which are optional."""
 
 import contextlib
 from collections.abc import Iterator, Sequence

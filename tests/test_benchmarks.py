@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import redis
 
+import redset
 from servers import Server, free_port, wait_until
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -97,6 +98,23 @@ def test_every_section_has_a_figure_in_each_line(tmp_path: Path) -> None:
         assert results[section]["conditions"]["command"] in page
         assert all((tmp_path / plot).exists() for plot in re.findall(r"!\[.+\]\((.+)\)", page))
     assert "Not measured" in (tmp_path / "peers.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("rounds", "between"),
+    [([7.0], (7, 7)), ([9.0, 1.0], (1, 9)), ([2.0, 9.0, 1.0], (1, 9)), ([1.0, 2.0, 3.0, 4.0, 5.0], (1.5, 4.5))],
+)
+def test_a_spread_never_goes_beyond_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch, rounds: list[float], between: tuple[float, float]
+) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    assert importlib.import_module("measure").spread(rounds) == between
+
+
+def test_each_run_says_which_redset_it_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER.parent / "peers")
+    version = importlib.import_module("sources").version_of_redset()
+    assert version.split()[0] == redset.__version__
 
 
 def _has_a_figure(line: dict[str, Any]) -> bool:

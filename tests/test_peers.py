@@ -92,6 +92,17 @@ def test_a_process_number_that_is_given_anew_is_another_process(judge: Any) -> N
     assert judge(history)["at_once"] == 1
 
 
+def test_a_row_says_how_its_own_way_was_used() -> None:
+    redset = importlib.import_module("catalogue").PEERS["redset"]
+    assert [redset.setting(way).partition("(")[0] for way in ("consume", "reserve")] == ["consume", "reserve"]
+
+
+def test_each_version_is_told() -> None:
+    peers = importlib.import_module("catalogue").PEERS
+    assert all(any(character.isdigit() for character in peer.version) for peer in peers.values())
+    assert peers["taskiq"].version == "0.13.0 with taskiq-redis 1.2.4"
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     server = Server(port=free_port())
