@@ -125,6 +125,7 @@ def test_many_pages_are_read_whole(
         assert list(read(jobs)) == names(*range(there))[:: -1 if reverse else 1]
 
 
+@pytest.mark.no_cover
 @each_score
 @each_reader
 def test_what_stays_is_read_once_whatever_others_do(

@@ -80,6 +80,7 @@ def refusal(operate: Callable[[Any, Any], Any], jobs: Any, held: Any) -> WrongTy
     return None
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("wrong", ["leased", "deliveries", "parked", "dead", "letters", "token", "wake", "waiters"])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_an_operation_that_needs_a_key_of_another_type_names_it_and_changes_nothing(

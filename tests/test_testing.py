@@ -179,7 +179,14 @@ ASYNCHRONOUS = {
 }
 
 
+@pytest.fixture
+def no_other_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they are of no use: to load all that are installed takes a second."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
 class TestPlugin:
+    @pytest.mark.usefixtures("no_other_plugins")
     def test_the_synchronous_client_is_of_an_empty_server(self, pytester: pytest.Pytester) -> None:
         pytester.makepyfile(SYNCHRONOUS)
 
@@ -246,6 +253,7 @@ class TestPlugin:
         ids=["server", "client"],
     )
     @pytest.mark.parametrize("fixture", ["redset_client", "redset_async_client"])
+    @pytest.mark.usefixtures("no_other_plugins")
     def test_what_is_missing_is_named(
         self, missing: str, named: str, fixture: str, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -259,6 +267,7 @@ class TestPlugin:
         done.assert_outcomes(errors=1)
         done.stdout.fnmatch_lines([f'*{named}: pip install "redset[[]testing[]]"*'])
 
+    @pytest.mark.usefixtures("no_other_plugins")
     def test_a_killed_run_leaves_no_server(self, pytester: pytest.Pytester) -> None:
         pytester.makepyfile(
             """
