@@ -3,12 +3,13 @@
 import random
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chaos.checkers import Verdict, check
-from chaos.history import Call, Fault, History, Left, Outcome, Row
+from chaos.history import Call, Fault, History, Left, Outcome, Recorder, Row
 from chaos.promises import Promises
 
 #: How long a call takes that does not say so, in seconds.
@@ -628,6 +629,18 @@ def test_an_item_is_not_old_before_anybody_has_given_it() -> None:
     together = seen(1, "a", new=False), seen(1.05, "a", new=False)
     assert caught_by(judge(expiring, *together)) == {"new_once"}
     assert judge(expiring, *together, seen(1.08, "a", new=True)).ok
+
+
+def test_what_a_kill_cut_short_was_neither_sent_nor_answered(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "worker")
+    first = recorder.invoke("main", "jobs", "pop")
+    recorder.complete(first)
+    recorder.invoke("main", "jobs", "pop")
+    recorder.close()
+    (written,) = tmp_path.iterdir()
+    written.write_bytes(written.read_bytes()[:-20])
+
+    assert [call.outcome for call in History.read(tmp_path).calls] == ["ok"]
 
 
 def test_long_histories_are_judged_quickly() -> None:

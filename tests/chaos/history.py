@@ -146,7 +146,7 @@ class Recorder:
         os.close(self._file)
 
     def _write(self, event: dict[str, Any]) -> None:
-        # In one piece, so that neither a kill nor another thread can come in between.
+        # In one piece, so that no other thread can come in between.
         os.write(self._file, json.dumps({"process": self._process, **event}, separators=(",", ":")).encode() + b"\n")
 
 
@@ -196,5 +196,6 @@ class History:
 
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_bytes().splitlines():
+    # What a kill cut short is the last, and ends without a line's end: it was neither sent nor answered.
+    for line in path.read_bytes().split(b"\n")[:-1]:
         yield json.loads(line)
