@@ -238,15 +238,16 @@ class TestACallWhoseReplyIsLost:
     def test_reserve_returns_nothing_that_was_removed_by_then(
         self, stubborn: Face, proxy: Proxy, raw: Any, state: RawSet, options: dict[str, Any]
     ) -> None:
-        """On a keyed set its value is gone. What came with it is no further attempt."""
+        """On a keyed set its value is gone. What came with it stays leased: whoever asks may have it already."""
         jobs, other = stubborn.SortedSet("jobs", **options), SortedSet(raw, "jobs", **options)
         first, second = [{"id": "first"}, {"id": "second"}] if options else ["first", "second"]
         other.add(first, 1), other.add(second, 2)
         proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.discard(first))
 
-        (reservation,) = jobs.reserve_many(5)
+        assert jobs.reserve_many(5, lease=0.3) == []
 
-        assert (reservation.item, reservation.attempt) == (second, 1)
+        reservation = jobs.reserve(wait=10)
+        assert (reservation.item, reservation.attempt) == (second, 2)
         reservation.ack()
         assert state.is_empty()
 
@@ -432,6 +433,21 @@ class TestACallThatArrivesLate:
         assert proxy.deliver() == 1
         assert everything(state) == before
         assert sorted(jobs.take(9)) == sorted(item.decode() for item in before["waiting"])
+
+    def test_who_reserved_several_keeps_the_others_when_one_was_ended_meanwhile(
+        self, jobs: Any, proxy: Proxy, other: Any, state: RawSet
+    ) -> None:
+        """The old command finds that one of them is gone by now."""
+        other.add("a"), other.add("b")
+        proxy.plan(Fault.LATE)
+        _, second = jobs.reserve_many(2)
+        other.discard("a")
+
+        assert proxy.deliver() == 1
+
+        assert other.take(2) == []
+        second.ack()
+        assert state.is_empty()
 
     def test_an_old_addition_does_nothing_once_the_caller_was_told_that_it_failed_and_tried_again(
         self, frank: Any, plain_proxy: Proxy, other: Any, state: RawSet

@@ -174,19 +174,20 @@ local max_attempts, max_dead, waits = string.match(options, '^(%d+) (%d+) (%d)')
 max_attempts, max_dead = tonumber(max_attempts), tonumber(max_dead)
 -- include unpacking
 -- By the time a hand-out is repeated its leases may be over, others may have the items or have removed them, or be done with
--- them and their values be gone. Then it is handed nothing: what is still its own is put back, and it is told to look again.
-local too_late = nil
+-- them and their values be gone. Then it is handed nothing and told to look again, and of what was its own those leases that
+-- are over are put back. Live ones stay: this may be an old command, whose reply was read when it was sent again.
+local too_late, over = nil, {}
 if repeated and repeated.kind == 'leased' then
     local rows = unpacked(repeated.packed)
     local items = column(rows, 2, 1)
     local known, deadlines = redis.call('HMGET', deliveries, unpack(items)), redis.call('ZMSCORE', leased, unpack(items))
     for i = 1, #items do
-        if not is_held(known[i], deadlines[i], rows[2 * i]) then
-            local counts, others = string.match(repeated.head, '^%S+ %S+ (%S+ %S+) %S+(.*)$')
-            too_late = '1 -1 ' .. counts .. ' 0' .. others
-            repeated, unseen = nil, repeated
-            break
-        end
+        if not is_held(known[i], deadlines[i], rows[2 * i]) then over[#over + 1] = i end
+    end
+    if #over > 0 then
+        local counts, others = string.match(repeated.head, '^%S+ %S+ (%S+ %S+) %S+(.*)$')
+        too_late = '1 -1 ' .. counts .. ' 0' .. others
+        repeated, unseen = nil, repeated
     end
 end
 if repeated then
@@ -209,7 +210,7 @@ if values then refusal = refusal or wrong_type(values, 'hash') end
 if done then refusal = refusal or wrong_type(done, 'zset') end
 if refusal then return refusal end
 
-if unseen then put_back_unseen() end
+if unseen then put_back_unseen(too_late and over) end
 if too_late then return hand_over('taken', too_late, {}, {}) end
 
 local acks, given_out = {}, {}
