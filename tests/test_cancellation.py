@@ -34,7 +34,7 @@ pytestmark = pytest.mark.no_cover
 T = TypeVar("T")
 
 #: Thousands of cancellations in all; REDSET_TEST_MORE=10 makes it ten times as many.
-ITEMS = 3_000 * int(os.environ.get("REDSET_TEST_MORE", "1"))
+ITEMS = 2_500 * int(os.environ.get("REDSET_TEST_MORE", "1"))
 TASKS = 16
 #: Seconds.
 PATIENCE = 60.0

@@ -35,7 +35,7 @@ def processes() -> Iterator[ProcessPoolExecutor]:
 
 def test_what_many_add_is_handed_out_once(server: Any, raw: Any, kind: str, processes: ProcessPoolExecutor) -> None:
     """Every producer adds every item, so that each is added eight times before the first is taken."""
-    items = [f"page {number}" for number in range(500)]
+    items = [f"page {number}" for number in range(300)]
     for added in [processes.submit(add, server.url, kind, items, number) for number in range(PRODUCERS)]:
         added.result()
     raw.set(END, "1")
@@ -48,7 +48,7 @@ def test_what_is_added_while_others_take_is_handed_out_once(
     server: Any, raw: Any, kind: str, processes: ProcessPoolExecutor
 ) -> None:
     """Every producer adds items of its own, while the consumers take: nothing is lost between."""
-    shares = [[f"page {producer}-{number}" for number in range(125)] for producer in range(PRODUCERS)]
+    shares = [[f"page {producer}-{number}" for number in range(100)] for producer in range(PRODUCERS)]
     taking = [processes.submit(take_until_end, server.url, kind, number) for number in range(CONSUMERS)]
     adding = [processes.submit(add, server.url, kind, share, number) for number, share in enumerate(shares)]
     for added in adding:

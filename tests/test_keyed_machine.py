@@ -16,7 +16,7 @@ from servers import FakeClock
 
 pytestmark = pytest.mark.no_cover
 
-EXAMPLES = int(os.environ.get("REDSET_TEST_EXAMPLES", "5"))
+EXAMPLES = int(os.environ.get("REDSET_TEST_EXAMPLES", "4"))
 STEPS = int(os.environ.get("REDSET_TEST_STEPS", "30"))
 
 WHICH: dict[str, dict[str, bool]] = {

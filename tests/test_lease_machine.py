@@ -15,7 +15,7 @@ from servers import FakeClock
 
 pytestmark = pytest.mark.no_cover
 
-EXAMPLES = int(os.environ.get("REDSET_TEST_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("REDSET_TEST_EXAMPLES", "8"))
 STEPS = int(os.environ.get("REDSET_TEST_STEPS", "30"))
 
 

@@ -49,7 +49,7 @@ def test_named_comparisons_are_those_of_a_set(face: Any, make_other: Callable[[A
             assert getattr(jobs, form)(make_other(theirs)) is expected(ours, theirs), (form, len(ours), len(theirs))
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(ours=st.sets(st.integers(0, 5)), theirs=st.sets(st.integers(0, 5)))
 def test_operators_compare_as_those_of_a_set(raw: Any, ours: set[int], theirs: set[int]) -> None:
     delete(raw, "jobs", "beside", "json")

@@ -292,7 +292,7 @@ def test_a_hand_out_by_a_short_cut_is_one_by_the_full_rules(
 
 
 @given(scene=scenes(None, kinds=(Kind(),), usually=(("waits",),)), limit=limits, which=orders, waited=st.booleans())
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_a_take_where_all_waits_is_one_by_the_full_rules(
     raw: Any, scene: Scene, limit: str, which: str, waited: bool
 ) -> None:
