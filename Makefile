@@ -6,7 +6,7 @@
 #   make matrix   the conformance tests on every server and client that can be had
 #   make pythons  the whole suite on every Python that can be had
 #   make chaos    a run in which everything goes wrong, and what must hold of it; some five minutes
-#   make chaos-bugs  the same with seeded bugs, each of which must be found; some ten minutes
+#   make chaos-bugs  the same with seeded bugs, each of which must be found; a quarter of an hour
 #   make chaos-peers  the same faults for redset and other libraries; half an hour
 #   make bench    speed, costs and memory beside the bare client, other libraries and a client in C, into docs
 #   make docs     the documentation as a site, into build/docs
