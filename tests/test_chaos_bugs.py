@@ -9,9 +9,10 @@ from servers import Unavailable
 pytestmark = pytest.mark.no_cover
 
 
-def test_a_bug_is_found() -> None:
+@pytest.mark.parametrize("bug", ["take-in-two-steps", "tokens-by-the-caller"])
+def test_a_bug_is_found(bug: str) -> None:
     try:
-        found = find("take-in-two-steps", seconds=3)
+        found = find(bug, seconds=3)
     except Unavailable as reason:
         pytest.skip(str(reason))
     assert found.caught, found

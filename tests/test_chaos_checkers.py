@@ -344,8 +344,9 @@ def test_what_is_dead_was_buried_or_had_its_last_attempt() -> None:
     assert caught_by(judge(three, *first, dead="a")) == {"nothing_stuck"}
     last = reserve(4, "a", 2, attempt=2), end("nack", 5, "a", 2), reserve(6, "a", 3, attempt=3)
     assert judge(three, *first, *last, end("nack", 7, "a", 3), dead="a").ok
-    unseen = call("reserve", 4, lease=1, outcome="unknown")
-    assert judge(three, *first, unseen, dead="a").ok
+    unseen = [call("reserve", at, lease=1, outcome="unknown") for at in (4, 6)]
+    assert judge(three, *first, *unseen, dead="a").ok
+    assert caught_by(judge(three, *first, unseen[0], dead="a")) == {"nothing_stuck"}
     assert caught_by(judge(LEASES, add(1, "a"), reserve(2, "a", 1), ack(3, "a", 1), dead="a")) == {"nothing_stuck"}
 
 

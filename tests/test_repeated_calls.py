@@ -929,7 +929,7 @@ def test_among_hundreds_of_faults_every_item_is_delivered_once(
     proxy = Proxy(server_itself, times, chance)
     face = face_type(proxy, CLIENT)
     # Leases, calls from the threads to an event loop and back, and errors that are met by hand take longer.
-    number_of_items = ITEMS if (face_type, times, how) == (Blocking, 10, "take") else ITEMS // 10
+    number_of_items = ITEMS if (face_type, times, how) == (Blocking, 10, "take") else ITEMS // 4
     traffic = Traffic(face.SortedSet("jobs"), [f"item {number}" for number in range(number_of_items)], seed=times)
     try:
         with ThreadPoolExecutor(PRODUCERS + CONSUMERS) as threads:

@@ -175,20 +175,20 @@ def nothing_stuck(story: Story) -> Judgements:
                 yield Wrong(f"{item} is {state} in the end, and nobody had added it", ())
             elif state != "dead" and left.drained:
                 yield Wrong(f"{item} is {state} in the end, where nobody gets it", calls[-1:])
-            elif state == "dead" and not _may_be_dead(story, item):
+            elif state == "dead" and not _may_be_dead(story, item, calls[0].invoked):
                 yield Wrong(f"{item} is dead in the end, without having failed that often", calls[-1:])
             else:
                 yield HOLDS
 
 
-def _may_be_dead(story: Story, item: str) -> bool:
+def _may_be_dead(story: Story, item: str, added: float) -> bool:
     limit = story.promises.max_attempts
     deliveries = story.deliveries.get(item, ())
     if any(any(story.ends_of(delivery, "bury")) for delivery in deliveries):
         return True
-    # Attempts that nobody saw count too, but only one that is known of can have been the first of them.
     tried = max((delivery.row.attempt or 0 for delivery in deliveries), default=0)
-    return limit is not None and (tried >= limit or any(call.name not in FOR_GOOD for call in story.unseen))
+    since = deliveries[-1].since if deliveries else added
+    return limit is not None and tried + _unseen_leases(story, since, math.inf) >= limit
 
 
 def nothing_invented(story: Story) -> Judgements:
