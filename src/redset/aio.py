@@ -100,7 +100,7 @@ class Reservation(BaseReservation[T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._ended:
+        if self._ended or not self._is_ours:
             return
         if error is None:
             await self.ack()
@@ -252,9 +252,14 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         return await self._driver.follow(self._hand_outs.reserve_many(num, lease, wait))
 
     def consume(
-        self, lease: float = 60.0, batch: int = 1, wait: float | None = None, stop: Stop = None
+        self,
+        lease: float = 60.0,
+        batch: int = 1,
+        wait: float | None = None,
+        stop: Stop = None,
+        max_outage: float | None = None,
     ) -> "Consumption[T]":
-        return Consumption(self._driver, self._hand_outs, self._endings, lease, batch, wait, stop)
+        return Consumption(self._driver, self._hand_outs, self._endings, lease, batch, wait, stop, max_outage)
 
     async def ack(self, reservations: Iterable[Reservation[T]]) -> list[Reservation[T]]:
         return await self._driver.follow(self._endings.ack(reservations))
@@ -454,7 +459,11 @@ class ExpiringSet(BaseExpiring[AsyncDriver, T], SetOperators[T]):
 
 @_told_by(blocking.Consumption)
 class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
-    async def __aiter__(self) -> AsyncIterator[Reservation[T]]:
+    def __aiter__(self) -> AsyncIterator[Reservation[T]]:
+        self._begin()
+        return self._iterate()
+
+    async def _iterate(self) -> AsyncIterator[Reservation[T]]:
         try:
             while (reservation := await self._next_one()) is not None:
                 yield reservation
@@ -468,8 +477,26 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
         return reservation
 
     async def _next_one(self) -> Reservation[T] | None:
-        at_hand = self._at_hand()
-        return await self._driver.follow(self._next()) if at_hand is None else at_hand
+        if not self._is_ours:
+            return None
+        reservation = self._at_hand()
+        if reservation is not None:
+            return reservation
+        self._asking = True
+        try:
+            reservation = await self._driver.follow(self._next())
+        except BaseException:
+            try:
+                await self.close()
+            except (Exception, asyncio.CancelledError) as trouble:
+                # The error that is under way says more; the leases expire by themselves.
+                log.warning("what a consumer had could not be given back: %s", trouble)
+            raise
+        finally:
+            self._asking = False
+        if reservation is None:
+            await self.close()
+        return reservation
 
     async def __aenter__(self) -> "Consumption[T]":
         return self
@@ -480,7 +507,7 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
         await self.close()
 
     async def close(self) -> None:
-        await self._driver.follow(self._close())
+        await self._driver.follow_to_the_end(self._close())
 
 
 @_told_by(blocking.DeadLetters)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from redset.core import calls
 from redset.exceptions import LeaseLost
 
 if TYPE_CHECKING:
@@ -61,6 +62,12 @@ class BaseReservation(Generic[T]):
         self._lease = lease
         #: When the lease ends at the earliest, by this process's monotonic clock.
         self._ends_at = ends_at
+        self._pid = calls.PID
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether this process claimed it. A forked child ends it only when it is told to."""
+        return self._pid == calls.PID
 
     @property
     def token(self) -> int:
@@ -107,7 +114,7 @@ class BaseReservation(Generic[T]):
 
     def _lost_meanwhile(self) -> bool:
         """Whether the lease was lost, by somebody else than by ending it ourselves."""
-        return bool(self.lost) and not self._ending
+        return bool(self.lost) and not self._ending and self._is_ours
 
 
 class Reservation(BaseReservation[T]):
@@ -159,7 +166,7 @@ class Reservation(BaseReservation[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._ended:
+        if self._ended or not self._is_ours:
             return
         if error is None:
             self.ack()

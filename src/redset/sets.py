@@ -401,7 +401,12 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.follow(self._hand_outs.reserve_many(num, lease, wait))
 
     def consume(
-        self, lease: float = 60.0, batch: int = 1, wait: float | None = None, stop: Stop = None
+        self,
+        lease: float = 60.0,
+        batch: int = 1,
+        wait: float | None = None,
+        stop: Stop = None,
+        max_outage: float | None = None,
     ) -> "Consumption[T]":
         """Iterates over reservations for as long as wanted: going on to the next one acks the one before.
 
@@ -425,7 +430,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         read
         write
         """
-        return Consumption(self._driver, self._hand_outs, self._endings, lease, batch, wait, stop)
+        return Consumption(self._driver, self._hand_outs, self._endings, lease, batch, wait, stop, max_outage)
 
     def ack(self, reservations: Iterable[Reservation[T]]) -> list[Reservation[T]]:
         """Acks many reservations in one round trip for each 1,000; returns those whose lease was lost already."""
@@ -910,6 +915,10 @@ class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
     """
 
     def __iter__(self) -> Iterator[Reservation[T]]:
+        self._begin()
+        return self._iterate()
+
+    def _iterate(self) -> Iterator[Reservation[T]]:
         try:
             yield from iter(self._next_one, None)
         finally:
@@ -922,8 +931,26 @@ class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
         return reservation
 
     def _next_one(self) -> Reservation[T] | None:
-        at_hand = self._at_hand()
-        return self._driver.follow(self._next()) if at_hand is None else at_hand
+        if not self._is_ours:
+            return None
+        reservation = self._at_hand()
+        if reservation is not None:
+            return reservation
+        self._asking = True
+        try:
+            reservation = self._driver.follow(self._next())
+        except BaseException:
+            try:
+                self.close()
+            except Exception as trouble:
+                # The error that is under way says more; the leases expire by themselves.
+                log.warning("what a consumer had could not be given back: %s", trouble)
+            raise
+        finally:
+            self._asking = False
+        if reservation is None:
+            self.close()
+        return reservation
 
     def __enter__(self) -> "Consumption[T]":
         return self

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, SupportsIndex, TypeVar
 
 from redset.core.adding import Adding
 from redset.core.algebra import Algebra, SortedAlgebra
-from redset.core.callers import callers_of
 from redset.core.clients import longest_block
 from redset.core.definition import Definition, Duplicates, Kind, exponential_backoff, one_of_duplicates, seconds
 from redset.core.endings import Endings
@@ -18,6 +17,7 @@ from redset.core.letters import Letters
 from redset.core.looking import Looking
 from redset.core.operands import Held, Side
 from redset.core.paging import Paging
+from redset.core.pools import Choice
 from redset.core.removing import Removing
 from redset.interfaces import Serializer
 from redset.reservations import BaseReservation
@@ -41,15 +41,18 @@ class OnServer(Generic[DriverT]):
 
     _driver_type: Callable[..., DriverT]
 
-    def __init__(self, redis_client: Any, name: str, serializer: Any, *, retry_safe: bool) -> None:
+    def __init__(
+        self, redis_client: Any, name: str, serializer: Any, *, retry_safe: bool, connections: Choice
+    ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"the name of a set must be a str, not {name!r}")
         self.redis = redis_client
         self.serializer: Any = PLAIN_SERIALIZER if serializer is None else serializer
         self._name = name
         self._keys = Keys(name)
-        callers = callers_of(redis_client, self._keys.call_prefix, recording=retry_safe)
-        self._driver = self._driver_type(redis_client, name, callers)
+        self._driver = self._driver_type(
+            redis_client, name, self._keys.call_prefix, recording=retry_safe, connections=connections
+        )
 
     @property
     def name(self) -> str:
@@ -90,6 +93,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         remember: float | None = None,
         digest: bool = False,
         duplicates: Duplicates = "update",
+        connections: Choice = "own",
     ) -> None: ...
     @overload
     def __init__(
@@ -109,6 +113,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         remember: float | None = None,
         digest: bool = False,
         duplicates: Duplicates = "update",
+        connections: Choice = "own",
     ) -> None: ...
     def __init__(
         self,
@@ -127,8 +132,9 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         remember: float | None = None,
         digest: bool = False,
         duplicates: Duplicates = "update",
+        connections: Choice = "own",
     ) -> None:
-        super().__init__(redis_client, name, serializer, retry_safe=retry_safe)
+        super().__init__(redis_client, name, serializer, retry_safe=retry_safe, connections=connections)
         self.scorer: Callable[[T], float] = scorer or self._kind.scorer
         definition: Definition[T] = Definition(
             name=name,

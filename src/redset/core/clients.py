@@ -6,6 +6,7 @@ fakeredis. None of them is imported here; their errors are told apart by what th
 
 from typing import Any
 
+from redset.core.interruptions import is_interruption
 from redset.exceptions import ClusterNameError, RedsetError, ServerFullError, WrongTypeError
 
 __all__ = (
@@ -13,6 +14,8 @@ __all__ = (
     "are_beside",
     "drop_idle_connections",
     "explained",
+    "is_failure",
+    "is_outage",
     "longest_block",
     "script_is_unknown",
     "slot_is_moving",
@@ -26,6 +29,54 @@ AS_STORED: dict[str, Any] = {"NEVER_DECODE": True}
 def script_is_unknown(error: Exception) -> bool:
     """Whether the server does not have the script yet, or not any more."""
     return type(error).__name__ == "NoScriptError" or str(error).startswith("NOSCRIPT")
+
+
+#: The base classes of the errors of client libraries, by name.
+_BASES = {"RedisError", "ValkeyError"}
+
+#: Replies by which a server says that it cannot do its work just now.
+_AWAY = (
+    "BUSY ",
+    "CLUSTERDOWN",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "NOREPLICAS",
+    "READONLY",
+    "TRYAGAIN",
+    "UNBLOCKED",
+)
+#: What clients make of some of these, and of a connection that is lost.
+_AWAY_NAMES = {
+    "BusyLoadingError",
+    "ClusterDownError",
+    "ConnectionError",
+    "MasterDownError",
+    "ReadOnlyError",
+    "SlotNotCoveredError",
+    "TimeoutError",
+    "TryAgainError",
+}
+#: Lost connections that do not come back by waiting.
+_REFUSED_NAMES = {"AuthenticationError", "AuthenticationWrongNumberOfArgsError", "AuthorizationError", "SSLError"}
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether the server, the client library or redset raised this error. All others are interruptions of a call."""
+    if not isinstance(error, Exception) or is_interruption(error):
+        return False
+    return isinstance(error, RedsetError | OSError) or any(kind.__name__ in _BASES for kind in type(error).__mro__)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether a server is away that may come back: a lost connection, a time-out, or a reply such as LOADING."""
+    if not is_failure(error) or isinstance(error, RedsetError):
+        return False
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if names & _REFUSED_NAMES or isinstance(error, PermissionError):
+        return False
+    said = str(error)
+    return bool(names & _AWAY_NAMES) or isinstance(error, OSError) or said.startswith(_AWAY)
 
 
 def slot_is_moving(error: Exception) -> bool:

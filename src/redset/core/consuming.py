@@ -4,12 +4,16 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
+from redset.core import calls
+from redset.core.clients import is_failure
 from redset.core.definition import seconds
-from redset.core.endings import End, Endings
-from redset.core.handouts import HandOuts, Patience
+from redset.core.endings import Answer, Batch, End, Endings
+from redset.core.handouts import HandOut, HandOuts
 from redset.core.operations import CHUNK, Plan
+from redset.core.waiting import NONE, Outage, Wait
 from redset.reservations import BaseReservation
 
 __all__ = ("BaseConsumption", "Stop")
@@ -39,68 +43,93 @@ class BaseConsumption(Generic[T, DriverT, Res]):
     def __init__(
         self,
         driver: DriverT,
-        hand_outs: HandOuts[T, Res],
+        claims: HandOuts[T, Res],
         endings: Endings[T],
         lease: float,
         batch: int,
         wait: float | None,
         stop: Stop,
+        max_outage: float | None,
     ) -> None:
         #: How many leases were lost before their item could be acked.
         self.lost = 0
         self._driver = driver
-        self._hand_outs = hand_outs
+        self._claims = claims
         self._endings = endings
         self._lease = seconds(lease, "a lease", positive=True)
         self._batch = int(batch)
         if not 1 <= self._batch <= CHUNK:
             raise ValueError(f"a batch has 1 to {CHUNK} items, not {batch!r}")
+        if self._batch > 1 and claims.max_attempts == 1:
+            raise ValueError(
+                f"batch={batch!r} with max_attempts=1: when a process dies, the items of its batch that it never began would "
+                "be dead letters; use batch=1 or more attempts"
+            )
         if wait is not None:
             seconds(wait, "wait")
         self._wait = wait
         self._should_stop: Callable[[], bool] = _as_callable(stop)
+        longest = None if max_outage is None else seconds(max_outage, "max_outage")
+        self._outage = Outage(claims.set_name, NONE, longest, self._should_stop)
         self._current: Res | None = None
         self._ready: deque[Res] = deque()
         self._to_ack: list[Res] = []
         self._oldest_ack = 0.0
         self._closed = False
+        self._iterated = False
+        #: Whether a call for the next item is under way.
+        self._asking = False
+        self._pid = calls.PID
+
+    def _begin(self) -> None:
+        """Note that there is an iterator.
+
+        :raises RuntimeError: there was one before.
+        """
+        if self._iterated:
+            raise RuntimeError("a consume loop belongs to one iterator: call consume() again for another one")
+        self._iterated = True
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether this process began the loop. A forked child leaves the leases to its parent."""
+        return self._pid == calls.PID
 
     def _at_hand(self) -> Res | None:
-        """The next reservation where that takes no call. Asking for it acks the one before."""
+        """The next reservation where that takes no call. To ask for it acks the one before."""
+        if self._asking:
+            raise RuntimeError("a consume loop belongs to one iterator: another thread or task is asking for its next item")
         self._finish_current()
-        if self._ready and not (self._closed or self._ack_is_late() or self._should_stop()):
+        if self._ready and not (self._closed or self._is_late() or self._should_stop()):
             self._current = self._next_ready()
         return self._current
 
     def _next(self) -> Plan[Res | None]:
         """The next reservation where none is at hand, or None when the loop is to end."""
-        patience = Patience(self._wait)
-        try:
-            while not self._closed and not self._should_stop():
-                if self._ready and self._ack_is_late():
-                    yield from self._ack_alone()
-                if (reservation := self._next_ready()) is not None:
-                    self._current = reservation
-                    return reservation
-                if not (yield from self._hand_out(patience)) and patience.left() <= 0:
+        wait = Wait(self._wait)
+        self._outage.wait = wait
+        while not (self._closed or self._should_stop()):
+            if self._ready and self._is_late():
+                yield from self._turn_in()
+            if (reservation := self._next_ready()) is not None:
+                self._current = reservation
+                return reservation
+            got = yield from self._claim(wait)
+            if not (got.rows or got.more or self._closed or self._should_stop()):
+                if wait.left() <= 0:
                     break
-        except GeneratorExit:
-            raise
-        except BaseException:
-            try:
-                yield from self._close()
-            except Exception as trouble:
-                # What is wrong already says more; the leases run out by themselves.
-                log.warning("what a consumer had could not be given back: %s", trouble)
-            raise
-        yield from self._close()
+                yield self._claims.rest(got, wait)
         return None
 
-    def _ack_is_late(self) -> bool:
-        return bool(self._to_ack) and time.monotonic() - self._oldest_ack > OLDEST_ACK
+    def _is_late(self) -> bool:
+        """Whether acks, or the items that were not begun, have waited for long enough."""
+        now = time.monotonic()
+        if self._to_ack and now - self._oldest_ack > OLDEST_ACK:
+            return True
+        return bool(self._ready) and self._ready[0]._ends_at - now < self._lease / 2
 
     def _finish_current(self) -> None:
-        """Whoever asks for the next one is done with this one, unless it was ended in another way."""
+        """To ask for the next one is to be done with this one, unless it was ended in another way."""
         current, self._current = self._current, None
         if current is None or current._ended:
             return
@@ -116,23 +145,65 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             self._note_lost([reservation])
         return None
 
-    def _hand_out(self, patience: Patience) -> Plan[bool]:
-        """Asks for the next batch; the acks travel with it."""
-        acks = self._to_ack
-        # They are kept until this is answered: where it never is, leaving the loop tries again.
-        got = yield from self._hand_outs.wait_for(self._batch, self._lease, patience, acks, self._should_stop)
-        self._to_ack = []
-        for ack in acks:
-            ack._ended = True
-        self._note_lost([acks[position] for position in got.lost])
-        self._ready += yield from self._hand_outs.received(got)
-        return bool(got.rows) or got.more
+    def _claim(self, wait: Wait) -> Plan[HandOut]:
+        """Claim the next batch. The acks travel with it; after a failure they stay until their outcome is known."""
+        while True:
+            acks = self._to_ack[:]
+            settled = partial(self._settled, acks) if acks else None
+            try:
+                got: HandOut = yield self._claims.claim(self._batch, self._lease, wait, acks, settled)
+            except Exception as error:
+                yield self._claims.pause(error, self._outage)
+                yield from self._settle()
+                continue
+            self._outage.end()
+            self._acked(acks, got.lost)
+            self._ready += yield from self._claims.received(got)
+            return got
 
-    def _ack_alone(self) -> Plan[None]:
-        # Where that fails it is not known whether they were acked: leaving the loop will try again.
-        lost = yield from self._endings.ack(self._to_ack)
-        self._to_ack = []
-        self._note_lost(lost)
+    def _settle(self) -> Plan[None]:
+        """Roll back claims whose outcome is unknown, and so learn which acks arrived with them."""
+        while True:
+            try:
+                yield self._claims.settle()
+            except Exception as error:
+                yield self._claims.pause(error, self._outage)
+            else:
+                return
+
+    def _settled(self, acks: list[Res], head: bytes) -> None:
+        """A claim was rolled back: if it was executed, so were the acks that it carried."""
+        if head:
+            self._acked(acks, self._claims.late(head))
+
+    def _acked(self, acks: list[Res], late: list[int]) -> None:
+        known = set(map(id, acks))
+        left = [one for one in self._to_ack if id(one) not in known]
+        if len(left) == len(self._to_ack):
+            return
+        self._to_ack = left
+        for one in acks:
+            one._ended = True
+        self._note_lost([acks[position] for position in late])
+
+    def _turn_in(self) -> Plan[None]:
+        """Send the acks, and give back what was not begun if less than half of its lease is left."""
+        acks = self._to_ack[:]
+        if self._ready and self._ready[0]._ends_at - time.monotonic() < self._lease / 2:
+            given_back, self._ready = list(self._ready), deque()
+        else:
+            given_back = []
+        # The same calls are sent again after a failure.
+        batch = Batch([*map(_ack, acks), *map(_again, given_back)])
+        for start, stop, unfinished in batch.calls:
+            while True:
+                try:
+                    answer: Answer = yield self._endings.ends(batch.ends[start:stop], unfinished)
+                except Exception as error:
+                    yield self._claims.pause(error, self._outage)
+                else:
+                    break
+            self._acked(acks[start:stop], [position for position in answer.lost if start + position < len(acks)])
 
     def _note_lost(self, reservations: list[Res]) -> None:
         for reservation in reservations:
@@ -141,21 +212,37 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             log.warning("%s: the lease of %r was lost", reservation._set_name, reservation.item)
 
     def _close(self) -> Plan[None]:
-        """Gives back what is unhandled: what was not begun as if undelivered, the one in hand as a failed attempt."""
+        """Give back what is unhandled: what was not begun as if never claimed, the one in hand as a failed attempt."""
+        if not self._is_ours or (self._closed and not (self._to_ack or self._ready or self._current)):
+            return
         self._closed = True
+        if self._to_ack:
+            try:
+                yield self._claims.settle()
+            except Exception as error:
+                # They are acked again below, or that fails as well.
+                if not is_failure(error):
+                    raise
         current, self._current = self._current, None
-        acked = self._to_ack
-        ends = [End("ack", one._stored, one._delivery) for one in acked]
-        ends += [End("again", one._stored, one._delivery) for one in self._ready]
+        acks, ready = self._to_ack, self._ready
+        ends = [*map(_ack, acks), *map(_again, ready)]
         if current is not None and not current._ended:
             # A `break` and an exception look alike here, and an item that breaks its consumers must not loop for ever.
             ends.append(End("nack", current._stored, current._delivery, 0.0, "its consumer left the loop"))
             current._ended = True
+        batch = Batch(ends)
+        for start, stop, unfinished in batch.calls:
+            answer: Answer = yield self._endings.ends(ends[start:stop], unfinished)
+            self._acked(acks[start:stop], [position for position in answer.lost if start + position < len(acks)])
         self._to_ack, self._ready = [], deque()
-        for start in range(0, len(ends), CHUNK):
-            answer = yield self._endings.ends(ends[start : start + CHUNK])
-            late = [start + position for position in answer.lost]
-            self._note_lost([acked[position] for position in late if position < len(acked)])
+
+
+def _ack(one: BaseReservation[Any]) -> End:
+    return End("ack", one._stored, one._delivery)
+
+
+def _again(one: BaseReservation[Any]) -> End:
+    return End("again", one._stored, one._delivery)
 
 
 def _as_callable(stop: Stop) -> Callable[[], bool]:

@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition, seconds
 from redset.core.items import written_reason, written_score
-from redset.core.operations import CHUNK, Operation, Plan, Rows, Unanswered, positions
+from redset.core.operations import CHUNK, Operation, Plan, Rows, Unfinished, positions
 from redset.core.scripts import Script
 from redset.exceptions import LeaseLost
 from redset.reservations import BaseReservation
@@ -25,7 +25,7 @@ END = Script("end")
 #: What the server does with many leases in a few commands; and how many it is asked to end in other ways at a time, as
 #: each of these takes several.
 AT_ONCE = ("ack", "extend")
-PUT_BACK = 400
+AT_A_TIME = 400
 
 
 def _share_answer(reply: bytes, sizes: list[int]) -> list[bytes]:
@@ -72,20 +72,20 @@ class End(NamedTuple):
         return self.verb, self.delivery, None if self.drawn else self.seconds, self.text
 
 
-class Batch(Unanswered):
-    """Some ends that were asked for together, and how far that came.
+class Batch:
+    """Some ends that were asked for together. Each of their calls keeps its number until its reply is known.
 
-    When a call about them is never answered and the user asks for the same again, it goes on from there.
+    So the user may ask for the same again after an error, and several threads or tasks may ask for it at once.
     """
 
-    __slots__ = ("done", "ends", "extends", "lost")
+    __slots__ = ("calls", "ends", "extends")
 
     def __init__(self, ends: list[End]) -> None:
-        super().__init__()
         self.ends = ends
         self.extends = bool(ends) and ends[0].verb == "extend"
-        self.done = 0
-        self.lost: list[int] = []
+        size = CHUNK if all(end.verb in AT_ONCE for end in ends) else AT_A_TIME
+        #: The calls: where each begins, and behind which end it stops.
+        self.calls = [(start, start + size, Unfinished()) for start in range(0, len(ends), size)]
 
     def is_the_same(self, ends: list[End]) -> bool:
         """Whether the user asks for the same again."""
@@ -133,7 +133,7 @@ class Endings(Generic[T]):
             one.lost.set()
             return [one]
 
-        return self._operation(batch.ends, read, batch)
+        return self._operation(batch.ends, read, batch.calls[0][2])
 
     def nack(self, reservations: Iterable[Res], delay: float | None, reason: str) -> Plan[list[Res]]:
         fixed = None if delay is None else seconds(delay, "a delay")
@@ -180,22 +180,19 @@ class Endings(Generic[T]):
     def _end(self, reservations: Iterable[Res], how: Callable[[Res], End]) -> Plan[list[Res]]:
         mine = list(reservations)
         batch = self._begin(mine, how)
-        size = CHUNK if batch.ends and batch.ends[0].verb in AT_ONCE else PUT_BACK
-        while batch.done < len(mine):
-            chunk = slice(batch.done, batch.done + size)
-            asked_at = time.monotonic()
-            answer: Answer = yield self.ends(batch.ends[chunk], batch)
-            batch.lost += [batch.done + position for position in answer.lost]
+        lost: list[Res] = []
+        for start, stop, unfinished in batch.calls:
+            chunk, asked_at = mine[start:stop], time.monotonic()
+            answer: Answer = yield self.ends(batch.ends[start:stop], unfinished)
+            lost += [chunk[position] for position in answer.lost]
             if batch.extends:
-                _note_extended(mine[chunk], batch.ends[chunk], answer, asked_at)
+                _note_extended(chunk, batch.ends[start:stop], answer, asked_at)
             else:
-                for one in mine[chunk]:
+                for one in chunk:
                     one._ended = True
-            batch.done += size
         for one in mine:
             if one._batch is batch:
                 one._batch = None
-        lost = [mine[position] for position in batch.lost]
         for one in lost:
             # An extension that crossed an end of our own found no lease, but nothing was lost.
             if not (batch.extends and one._ending):
@@ -222,12 +219,12 @@ class Endings(Generic[T]):
         before = reservations[0]._batch if reservations else None
         return before if before is not None and before.is_the_same(ends) else Batch(ends)
 
-    def ends(self, ends: Sequence[End], unanswered: Unanswered | None = None) -> Operation[Answer]:
+    def ends(self, ends: Sequence[End], unfinished: Unfinished | None = None) -> Operation[Answer]:
         """One round trip that ends or extends some leases, each in its own way."""
-        return self._operation(ends, self._answer, unanswered)
+        return self._operation(ends, self._answer, unfinished)
 
     def _operation(
-        self, ends: Sequence[End], read: Callable[[bytes], R], unanswered: Unanswered | None
+        self, ends: Sequence[End], read: Callable[[bytes], R], unfinished: Unfinished | None
     ) -> Operation[R]:
         only_acks = all(end.verb == "ack" for end in ends)
         args: list[bytes | str] = [self._options, "ack" if only_acks else "each"]
@@ -236,7 +233,7 @@ class Endings(Generic[T]):
             if not only_acks:
                 args += (end.verb, repr(end.seconds), written_reason(end.text))
         shared = ACKS if only_acks else ENDS
-        return Operation(END, self._keys, args, read, True, None, unanswered, shared)  # noqa: FBT003 # faster
+        return Operation(END, self._keys, args, read, True, None, unfinished, shared)  # noqa: FBT003 # faster
 
     def _answer(self, reply: bytes) -> Answer:
         died, forgotten, now, *lost = reply.split()

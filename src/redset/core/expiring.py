@@ -14,6 +14,7 @@ from redset.core.keys import Keys
 from redset.core.looking import which_of
 from redset.core.operands import Held, Row, Side, cannot_tell_items, paged
 from redset.core.operations import Operation, Page, Plan, Rows, in_chunks, only, slices, then
+from redset.core.pools import Choice
 from redset.core.paging import Paging, Stretch
 from redset.core.scripts import Script
 from redset.interfaces import Serializer
@@ -205,6 +206,7 @@ class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
         *,
         digest: bool = False,
         retry_safe: bool = True,
+        connections: Choice = "own",
     ) -> None: ...
     @overload
     def __init__(
@@ -216,6 +218,7 @@ class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
         *,
         digest: bool = False,
         retry_safe: bool = True,
+        connections: Choice = "own",
     ) -> None: ...
     def __init__(
         self,
@@ -226,8 +229,9 @@ class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
         *,
         digest: bool = False,
         retry_safe: bool = True,
+        connections: Choice = "own",
     ) -> None:
-        super().__init__(redis_client, name, serializer, retry_safe=retry_safe)
+        super().__init__(redis_client, name, serializer, retry_safe=retry_safe, connections=connections)
         items: Items[T] = Items(name, self.serializer, None)
         expiring = self._expiring = Expiring(name, self._keys, items, ttl, digest=digest)
         side = Side(

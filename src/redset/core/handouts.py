@@ -7,15 +7,18 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from redset.core.clients import is_failure
 from redset.core.definition import Definition, seconds
 from redset.core.endings import End, Endings, log_deaths
 from redset.core.items import Items, written_reason
-from redset.core.operations import CHUNK, Args, Listen, Operation, Plan, Sleep
+from redset.core.operations import CHUNK, Args, Listen, Operation, Plan, Settle, Sleep
 from redset.core.scripts import Script
+from redset.core.calls import LARGE
+from redset.core.waiting import NONE, Outage, Wait
 from redset.exceptions import DeserializationError
 from redset.reservations import BaseReservation
 
-__all__ = ("NONE", "HandOut", "HandOuts", "Patience")
+__all__ = ("HandOut", "HandOuts")
 
 T = TypeVar("T")
 Res = TypeVar("Res")
@@ -24,25 +27,22 @@ log = logging.getLogger("redset")
 
 HAND_OUT = Script("handout")
 BURY = Script("bury")
-PUT_BACK = Script("putback")
+ROLL_BACK = Script("rollback")
 
 NO_DEATHS = [b"0", b"0"]
 
 #: How many columns a row has: item and score, under a lease item and delivery.
 COLUMNS = 2
+#: How many arguments a claim has before its acks: limit, which, lease, options.
+HEAD = 4
 
-#: How long, in seconds, one command listens at most, so that what another program adds is noticed soon.
-LISTEN = 0.2
-#: An idle server ends a blocking command up to so many seconds late; the last ones before a moment are slept instead.
-LATENESS = 0.1
-#: What is shorter than that is slept too: Redis 6.2 takes a block of 1 ms or less for one without an end.
-SHORTEST_LISTEN = 0.01
-
+#: Whether the caller waits, as the script is told it: this says that it has claimed others for the same list.
+FOR_THE_SAME_LIST = 2
 
 class HandOut:
     """What one hand-out gave."""
 
-    __slots__ = ("_words", "asked_at", "lease", "limit", "rows", "values")
+    __slots__ = ("_words", "asked_at", "ended", "lease", "limit", "rows", "values")
 
     def __init__(self, reply: list[Any], items: Items[Any], limit: int, lease: float, asked_at: float) -> None:
         # more, next, died, forgotten, deadline, lost ...; see the head of the script.
@@ -50,6 +50,12 @@ class HandOut:
         self._words: list[bytes] = words if isinstance(words, list) else words.split()
         #: On a keyed set the value of each row's item, or None where there is none.
         self.values = items.values_behind(reply)
+        #: Whether the reply is a repeated one, and some of its leases have ended since: their rows are left out here.
+        self.ended = lease > 0 and b"" in reply[1::COLUMNS]
+        if self.ended:
+            live = [position for position, delivery in enumerate(reply[1::COLUMNS]) if delivery]
+            reply = [cell for position in live for cell in reply[COLUMNS * position : COLUMNS * (position + 1)]]
+            self.values = self.values and [self.values[position] for position in live]
         #: item, score; under a lease item, delivery.
         self.rows: list[bytes] = reply
         self.limit = limit
@@ -66,9 +72,21 @@ class HandOut:
         return bool(self.rows)
 
     @property
+    def is_large(self) -> bool:
+        """Whether the record of this reply takes more than 16 KB, by a sample of what it holds."""
+        step = len(self.rows) // 32 | 1
+        cells = (*self.rows[::step], *(self.values or ())[::step])
+        return step * sum(len(cell) for cell in cells if cell) > LARGE
+
+    @property
     def more(self) -> bool:
         """Whether it stopped early, and the next one may find more at once."""
-        return self._words[0] == b"1"
+        return self._words[0] != b"0" or (self.ended and not self.rows)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it stopped before an item that must be claimed alone, or is such an item."""
+        return self._words[0] == b"2"
 
     @property
     def was_all(self) -> bool:
@@ -97,40 +115,52 @@ class HandOut:
 
 
 class Portions(NamedTuple):
-    """Hand-outs that go out as one, of all that they want together; what comes is dealt out in their order."""
+    """Claims that go out as one, of all the items that they want together. What comes is dealt out in their order."""
 
     #: Whether a list of the rows' values stands behind them.
     valued: bool
 
     def kind(self, operation: Operation[Any]) -> Hashable:
-        return operation.verb, operation.keys, *operation.args[1:]
+        return operation.verb, operation.keys, *operation.args[1:HEAD]
 
     def size(self, args: Args) -> int:
-        return int(args[0])
+        return max(int(args[0]), (len(args) - HEAD) // 2)
 
     def join(self, many: Sequence[Args]) -> Args:
-        return str(sum(map(self.size, many))), *many[0][1:]
+        joined = [str(sum(int(args[0]) for args in many)), *many[0][1:HEAD]]
+        for args in many:
+            joined += args[HEAD:]
+        return joined
 
-    def deal(self, reply: list[Any], sizes: list[int]) -> list[list[Any]]:
-        words: list[bytes] = reply.pop().split()
+    def deal(self, reply: list[Any], many: Sequence[Args]) -> list[list[Any]]:
+        heads = self.deal_head(reply.pop(), many)
         values = reply.pop() if self.valued else []
         start, dealt = 0, []
-        for size in sizes:
-            end = start + size * COLUMNS
+        for args, words in zip(many, heads, strict=True):
+            end = start + int(args[0]) * COLUMNS
             rows = reply[start:end]
-            words = words.copy()
             if not rows and reply:
                 # Who waits for more shall look for himself: only then is he waited for, and told when to look again.
                 words[0] = b"1"
-            if start:
-                # Of deaths nobody is told twice.
-                words[2:4] = NO_DEATHS
             if self.valued:
                 rows.append(values[start // COLUMNS : end // COLUMNS])
             rows.append(words)
             dealt.append(rows)
             start = end
         return dealt
+
+    def deal_head(self, head: bytes, many: Sequence[Args]) -> list[list[bytes]]:
+        """The words of the head for each: of deaths only the first one is told, of late acks each its own."""
+        words = head.split()
+        common, late = words[:5], list(map(int, words[5:]))
+        heads, first = [], 0
+        for args in many:
+            acks = (len(args) - HEAD) // 2
+            own = [b"%d" % (position - first) for position in late if first <= position < first + acks]
+            heads.append([*common, *own])
+            common = [*common[:2], *NO_DEATHS, *common[4:]]
+            first += acks
+        return heads
 
     def rows(self, reply: list[Any]) -> int:
         return (len(reply) - 1 - self.valued) // COLUMNS
@@ -166,8 +196,16 @@ class HandOuts(Generic[T, Res]):
         if definition.extended:
             self._all_keys += (keys.values, keys.done)
         limits = f"{definition.max_attempts} {definition.max_dead}"
-        self._options = {waits: f"{limits} {int(waits)} {definition.finishing}" for waits in (False, True)}
+        self._options = [f"{limits} {waits} {definition.finishing}" for waits in range(3)]
         self._portions = Portions(definition.items.keyed)
+
+    @property
+    def set_name(self) -> str:
+        return self._set.name
+
+    @property
+    def max_attempts(self) -> int:
+        return self._set.max_attempts
 
     def pop(self, wait: float | None, *, last: bool = False) -> Plan[T]:
         if items := (yield from self._gather(1, 0.0, wait, last=last)):
@@ -187,21 +225,24 @@ class HandOuts(Generic[T, Res]):
         return self._gather(int(num), seconds(lease, "a lease", positive=True), wait)
 
     def _gather(self, num: int, lease: float, wait: float | None, *, last: bool = False) -> Plan[list[Any]]:
-        """Hands out chunk by chunk, until there are ``num`` or no more. Waits for the first only."""
-        patience = Patience(wait) if wait != 0 else NONE
+        """Claim chunk by chunk, until there are ``num`` or no more. Wait for the first only."""
+        patience = Wait(wait) if wait != 0 else NONE
+        outage = Outage(self._set.name, patience)
         gathered: list[Any] = []
         try:
             while (wanted := num - len(gathered)) > 0:
-                got = yield from self.wait_for(min(wanted, CHUNK), lease, patience, last=last)
+                got = yield from self.wait_for(
+                    min(wanted, CHUNK), lease, patience, outage, last=last, some=bool(gathered)
+                )
                 gathered += yield from self.received(got)
-                if not got.rows or (gathered and got.was_all):
+                if not got.rows or got.alone or (gathered and got.was_all):
                     break
                 if gathered:
                     patience = NONE
-        except Exception:
-            if not gathered:
+        except Exception as error:
+            if not (gathered and is_failure(error)):
                 raise
-            log.exception("%s: no more than these %d can be had for now", self._set.name, len(gathered))
+            log.warning("%s: no more than these %d can be claimed for now: %s", self._set.name, len(gathered), error)
         return gathered
 
     def received(self, got: HandOut) -> Plan[list[Any]]:
@@ -241,35 +282,37 @@ class HandOuts(Generic[T, Res]):
             log.error("%s: cannot be loaded, moved to the dead letters: %r", self._set.name, letters)
 
     def wait_for(
-        self,
-        limit: int,
-        lease: float,
-        patience: "Patience",
-        acks: Sequence[BaseReservation[T]] = (),
-        should_stop: Callable[[], bool] = lambda: False,
-        *,
-        last: bool = False,
+        self, limit: int, lease: float, wait: Wait, outage: Outage, *, last: bool = False, some: bool = False
     ) -> Plan[HandOut]:
-        """Hands out, again and again until there is something or the patience ends; ``acks`` go with the first try."""
-        got: HandOut = yield self._hand_out(limit, lease, patience, acks, last=last)
-        while not (got.rows or acks):
-            if not got.more:
-                left = patience.left()
-                if left <= 0:
-                    break
-                yield self._rest(left, got.next_due, should_stop)
-                if should_stop():
-                    break
-            got = yield self._hand_out(limit, lease, patience, last=last)
-        return got
+        """Claim, again and again until there is something or the wait is over.
 
-    def _rest(self, left: float, next_due: float, should_stop: Callable[[], bool]) -> Sleep | Listen:
-        """How to wait for the next try: listening, and sleeping where listening could end too late."""
-        until = min(left, max(next_due, 0.001))
-        if next_due <= LATENESS or until < SHORTEST_LISTEN:
-            return Sleep(until)
-        listen = min(LISTEN, self._set.longest_block, left, max(next_due - LATENESS, SHORTEST_LISTEN))
-        return Listen(self._keys.wake, listen, None if math.isinf(left) else left, should_stop)
+        :param some: whether the list that it is for has items already.
+        """
+        while True:
+            try:
+                got: HandOut = yield self.claim(limit, lease, wait, last=last, some=some)
+            except Exception as error:
+                yield self.pause(error, outage)
+                continue
+            outage.end()
+            if got.rows or got.alone:
+                return got
+            if not got.more:
+                if wait.left() <= 0:
+                    return got
+                yield self.rest(got, wait)
+
+    def pause(self, error: Exception, outage: Outage) -> Sleep:
+        """How long to wait after a failure until the next try; raises the error where there is none."""
+        seconds = outage.pause_after(error)
+        if seconds is None:
+            raise error
+        return Sleep(seconds)
+
+    def rest(self, got: HandOut, wait: Wait) -> Listen:
+        """How to wait after a claim that found nothing."""
+        until = max(0.001, min(wait.left(), got.next_due))
+        return Listen(self._keys.wake, until, self._set.kind.which, self._set.longest_block)
 
     def _letter(self, got: HandOut, position: int, error: DeserializationError) -> tuple[bytes, bytes, bytes, bytes]:
         """item, score, reason and value of what was taken and cannot be loaded."""
@@ -286,21 +329,23 @@ class HandOuts(Generic[T, Res]):
             args += letter
         return Operation(BURY, keys, args, int, recorded=True)
 
-    def _hand_out(
+    def claim(
         self,
         limit: int,
         lease: float,
-        patience: "Patience",
+        wait: Wait,
         acks: Sequence[BaseReservation[T]] = (),
+        settled: Callable[[bytes], None] | None = None,
         *,
         last: bool = False,
+        some: bool = False,
     ) -> Operation[HandOut]:
-        """One hand-out of ``limit`` items at most, under a lease unless that is 0, after ``acks`` were acked.
+        """Claim ``limit`` items at most, under a lease unless that is 0, after ``acks`` were acked.
 
-        The first of those that can be had, or the last.
+        :param settled: is told what became of the acks when the claim is rolled back.
         """
         which = self._set.kind.which
-        waits = patience is not NONE and patience.left() > 0
+        waits = FOR_THE_SAME_LIST if some else wait is not NONE and wait.left() > 0
         args: list[bytes | str] = [
             str(limit),
             f"{which} last" if last else which,
@@ -310,8 +355,9 @@ class HandOuts(Generic[T, Res]):
         for ack in acks:
             args += (ack._stored, ack._delivery)
         read = partial(self._read, limit, lease, time.monotonic())
-        shared = None if acks else self._portions
-        return Operation(HAND_OUT, self._all_keys, args, read, True, self._settle, None, shared)  # noqa: FBT003 # faster
+        return Operation(
+            HAND_OUT, self._all_keys, args, read, True, self.roll_back, None, self._portions, settled  # noqa: FBT003 # faster
+        )
 
     def _read(self, limit: int, lease: float, asked_at: float, reply: list[Any]) -> HandOut:
         got = HandOut(reply, self._items, limit, lease, asked_at)
@@ -319,28 +365,21 @@ class HandOuts(Generic[T, Res]):
             log_deaths(self._set.name, *map(int, got.deaths))
         return got
 
-    def _settle(self, positions: Sequence[int] | None = None) -> Operation[Any]:
-        """Puts back what its caller has not seen, as a hand-out of nothing does, or only the rows at some positions."""
-        if positions is None:
-            return self._hand_out(0, 0.0, NONE)
-        args = (self._options[False], *(str(position + 1) for position in positions))
-        return Operation(PUT_BACK, self._all_keys, args, lambda reply: None, recorded=True)
+    def roll_back(self, positions: Sequence[int] | None = None) -> Operation[bytes]:
+        """Roll back the last claim of a session if nobody received it: all rows, or those at some positions.
+
+        Returns the head of that claim's reply, empty if it was never executed.
+        """
+        args = (self._options[False], *(str(position + 1) for position in positions or ()))
+        return Operation(ROLL_BACK, self._all_keys, args, bytes, recorded=True)
+
+    def settle(self) -> Settle:
+        return Settle(self.roll_back)
+
+    def late(self, head: bytes) -> list[int]:
+        """The acks that were too late, by their positions, out of the head of a claim's reply."""
+        return [int(position) for position in head.split()[5:]]
 
 
 def _without(column: list[bytes], positions: Collection[int]) -> list[bytes]:
     return [cell for position, cell in enumerate(column) if position not in positions]
-
-
-class Patience:
-    """How long somebody is ready to wait, from now on: a number of seconds, or None for ever."""
-
-    def __init__(self, wait: float | None) -> None:
-        self._ends_at = math.inf if wait is None else time.monotonic() + seconds(wait, "wait")
-
-    def left(self) -> float:
-        """Seconds, 0 or less when it is over."""
-        return self._ends_at - time.monotonic()
-
-
-#: For whoever does not wait.
-NONE = Patience(0)

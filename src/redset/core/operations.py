@@ -12,11 +12,11 @@ from itertools import accumulate, islice
 from operator import index
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from redset.core.callers import Caller
 from redset.core.scripts import Script
 
 if TYPE_CHECKING:
-    from redset.core.sharing import Call
+    from redset.core.calls import Call
+    from redset.core.coalescing import Part
 
 __all__ = (
     "CHUNK",
@@ -28,8 +28,9 @@ __all__ = (
     "Plan",
     "Rows",
     "Shared",
+    "Settle",
     "Sleep",
-    "Unanswered",
+    "Unfinished",
     "in_chunks",
     "only",
     "positions",
@@ -53,15 +54,21 @@ BEYOND = 2**40
 Args: TypeAlias = Sequence[bytes | str]
 
 
-class Unanswered:
-    """What the user may repeat because its outcome was never learned: it then goes out as the same call."""
+class Unfinished:
+    """A call that its user may ask for again, so that it goes out under the same number until its reply is known.
 
-    __slots__ = ("call", "caller")
+    Several threads or tasks may ask for it at once: they send the same call, and all get its one reply.
+    """
+
+    __slots__ = ("call", "part", "reply")
 
     def __init__(self) -> None:
-        #: Who asked, for a call of its own; its part, in one of many.
-        self.caller: Caller | None = None
+        #: The call that was sent, as long as its reply is not known.
         self.call: Call | None = None
+        #: The same for a part of a coalesced call.
+        self.part: Part | None = None
+        #: The reply, once it is known.
+        self.reply: Any = None
 
 
 class Shared(Protocol):
@@ -75,11 +82,14 @@ class Shared(Protocol):
 
     def join(self, many: Sequence[Args]) -> Args: ...
 
-    def deal(self, reply: Any, sizes: list[int]) -> Sequence[Any]:
-        """The reply that each would have got, by their sizes."""
+    def deal(self, reply: Any, many: Sequence[Args]) -> Sequence[Any]:
+        """The reply that each would have got."""
+
+    def deal_head(self, head: bytes, many: Sequence[Args]) -> Sequence[Sequence[bytes]]:
+        """For claims: the words of the head that each would have got."""
 
     def rows(self, reply: Any) -> int:
-        """How many rows such a reply hands out."""
+        """How many rows such a reply claims."""
 
 
 class Rows(NamedTuple):
@@ -89,7 +99,7 @@ class Rows(NamedTuple):
     head: int
     width: int
     #: Deals out a reply, by the number of rows of each.
-    deal: Callable[[Any, list[int]], Sequence[Any]]
+    deal_by_size: Callable[[Any, list[int]], Sequence[Any]]
 
     def kind(self, operation: "Operation[Any]") -> Hashable:
         if not self.head:
@@ -104,6 +114,12 @@ class Rows(NamedTuple):
         for args in many[1:]:
             joined += args[self.head :] if self.head else args
         return joined
+
+    def deal(self, reply: Any, many: Sequence[Args]) -> Sequence[Any]:
+        return self.deal_by_size(reply, list(map(self.size, many)))
+
+    def deal_head(self, head: bytes, many: Sequence[Args]) -> Sequence[Sequence[bytes]]:
+        raise NotImplementedError
 
     def rows(self, _: Any) -> int:
         return 0
@@ -139,11 +155,13 @@ class Operation(Generic[R]):
     #: Whether it changes something, so that the server keeps its reply in case it is sent twice. It is then given,
     #: before its own keys and arguments, the key of its record and the numbers of the call.
     recorded: bool = False
-    #: For a hand-out: makes the operation that puts back what it took and nobody saw; of only some rows, by position.
-    settle: "Callable[..., Operation[Any]] | None" = None
-    unanswered: Unanswered | None = None
+    #: For a claim: makes the operation that rolls it back; of some rows only, by their positions from 0.
+    roll_back: "Callable[..., Operation[bytes]] | None" = None
+    unfinished: Unfinished | None = None
     #: For what asyncio's tasks may ask together.
     shared: Shared | None = None
+    #: For a claim: is given the head of its reply when it is rolled back, which is empty if it was never executed.
+    settled: Callable[[bytes], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,18 +173,21 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """A step of a plan: wait for a wake-up for so many seconds at most."""
+    """A step of a plan: wait for a wake-up of the set for so many seconds at most."""
 
     key: bytes
     seconds: float
-    #: How many seconds there are in all, to stand in line for those who listen for many; None for any number.
-    patience: float | None
-    #: Whether to give up meanwhile; asked every now and then.
-    should_stop: Callable[[], bool]
+    #: What the waiter could claim: waiters of different kinds do not stand in for each other.
+    kind: Hashable
+    #: How many seconds one command may block.
+    longest: float
 
-    def command(self) -> tuple[bytes | str, ...]:
-        """The command that listens: it removes nothing but the wake-up."""
-        return ("BLPOP", self.key, f"{self.seconds:.3f}")
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """A step of a plan: roll back the claims of this set whose outcome is unknown."""
+
+    roll_back: "Callable[..., Operation[bytes]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +197,7 @@ class Elsewhere:
     do: Callable[[], Any]
 
 
-Plan: TypeAlias = Generator[Operation[Any] | Sleep | Listen | Elsewhere, Any, R]
+Plan: TypeAlias = Generator[Operation[Any] | Sleep | Listen | Settle | Elsewhere, Any, R]
 
 
 class Page(NamedTuple, Generic[T]):
@@ -218,7 +239,8 @@ def then(operation: Operation[R], convert: Callable[[R], S]) -> Operation[S]:
         operation.args,
         lambda reply: convert(read(reply)),
         operation.recorded,
-        operation.settle,
-        operation.unanswered,
+        operation.roll_back,
+        operation.unfinished,
         operation.shared,
+        operation.settled,
     )

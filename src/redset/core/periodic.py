@@ -9,6 +9,7 @@ from redset.core.adding import Adding, Rule, Score, Update
 from redset.core.definition import Definition, exponential_backoff, seconds
 from redset.core.items import Items, Key, read_score, written_score
 from redset.core.operations import Operation, Plan, Rows, only, positions, then
+from redset.core.pools import Choice
 from redset.core.scripts import Script
 
 __all__ = ("BasePeriodic", "Planned", "ScheduleMany", "Scheduling")
@@ -164,6 +165,7 @@ class BasePeriodic(Generic[T]):
         backoff: Callable[[int], float] = exponential_backoff,
         max_dead: int | None = 10_000,
         retry_safe: bool = True,
+        connections: Choice = "own",
         key: Callable[[T], Any] | None = None,
     ) -> None:
         self._interval = seconds(interval, "interval", positive=True)
@@ -177,6 +179,7 @@ class BasePeriodic(Generic[T]):
             backoff=backoff,
             max_dead=max_dead,
             retry_safe=retry_safe,
+            connections=connections,
             key=key,
         )
 

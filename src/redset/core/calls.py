@@ -1,0 +1,280 @@
+"""The life of a call that changes something: its states, its number, its record, and its debt when its outcome is unknown.
+
+A client library sends a command again when the reply was lost. So each such call carries the id of a session and a number, and
+the server records the last number and reply of each session. docs/protocol.md describes the protocol and proves it; this
+module holds all state that it needs in Python. It does no I/O.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
+
+if TYPE_CHECKING:
+    from redset.core.operations import Operation
+
+__all__ = ("LARGE", "PID", "NO_CALL", "Call", "ClientState", "Session", "State", "state_of")
+
+#: This process. Sessions, debts and leases belong to the process that made them.
+PID = os.getpid()
+
+#: How long, in seconds, the server keeps a record: as long as a debt can be paid.
+RECORD_LIFE = 600.0
+#: A received reply of more bytes than this is removed from its record, so that a drained server has room again.
+LARGE = 16_384
+#: The number and `seen` of a call that is not recorded.
+NO_CALL = ("0", "0")
+
+
+class State(Enum):
+    """Where a call is in its life. :data:`NEXT` is the table of transitions; docs/protocol.md explains it."""
+
+    NUMBERED = "numbered"
+    SENT = "sent"
+    ANSWERED = "answered"
+    RECEIVED = "received"
+    UNKNOWN = "unknown"
+    ROLLED_BACK = "rolled back"
+
+    #: The states that may follow this one.
+    next: "tuple[State, ...]"
+
+
+#: The table of transitions of a call.
+NEXT: dict[State, tuple[State, ...]] = {
+    # Nothing was sent yet: a call that is interrupted here may be dropped.
+    State.NUMBERED: (State.SENT,),
+    # Two callers that end the same lease at once send the same call twice.
+    State.SENT: (State.SENT, State.ANSWERED, State.UNKNOWN),
+    # A claim counts as received when the caller's whole plan returns, any other call at once.
+    State.ANSWERED: (State.RECEIVED, State.ANSWERED, State.UNKNOWN),
+    State.RECEIVED: (State.RECEIVED,),
+    # The same call may be sent again under the same number; the other copy of a call that was sent twice may be answered.
+    State.UNKNOWN: (State.SENT, State.ANSWERED, State.ROLLED_BACK),
+    State.ROLLED_BACK: (),
+}
+for _state, _following in NEXT.items():
+    _state.next = _following
+
+
+class Session:
+    """A random id and a counter of calls. It makes one call at a time, for all sets of its client.
+
+    Numbers of one record may have gaps: they only grow, and each is sent after the one before it was received or given up.
+    """
+
+    __slots__ = ("id", "large", "number")
+
+    def __init__(self) -> None:
+        self.id = os.urandom(8).hex().encode()
+        self.number = 0
+        #: A received claim of this session whose record is still large.
+        self.large: Call | None = None
+
+
+class Call:
+    """One call under the number of a session."""
+
+    __slots__ = (
+        "is_large",
+        "lost_at",
+        "name",
+        "number",
+        "pid",
+        "positions",
+        "roll_back",
+        "seen",
+        "session",
+        "settled",
+        "shared",
+        "state",
+    )
+
+    def __init__(
+        self,
+        session: Session,
+        name: bytes,
+        seen: int,
+        roll_back: "Callable[..., Operation[bytes]] | None",
+        settled: Callable[[bytes], None] | None,
+        pid: int,
+    ) -> None:
+        session.number = number = session.number + 1
+        if session.large is not None and session.large.name == name:
+            # Its record is replaced by that of this call.
+            session.large = None
+        self.session = session
+        #: The prefix of the keys of its set's records.
+        self.name = name
+        self.number = number
+        #: The number of the last call of this record whose outcome is known.
+        self.seen = seen
+        self.state = State.NUMBERED
+        #: Makes the operation that rolls it back, for a claim; None for a call that claims nothing.
+        self.roll_back = roll_back
+        #: The rows to roll back, where some of the claim was received; None for all.
+        self.positions: Sequence[int] | None = None
+        #: Is given the head of the reply when the claim is rolled back, empty where it was never executed.
+        self.settled = settled
+        #: Whether more than one caller has sent it: its session then makes no further call.
+        self.shared = False
+        #: Whether its record is worth removing once it is received.
+        self.is_large = False
+        #: When its outcome became unknown, by the monotonic clock.
+        self.lost_at = 0.0
+        #: The process that made it: to a forked child it is nothing.
+        self.pid = pid
+
+    @property
+    def key(self) -> bytes:
+        """The key of its record."""
+        return self.name + self.session.id
+
+    def become(self, state: State) -> None:
+        """Change the state, as :data:`NEXT` allows it."""
+        if state not in self.state.next:
+            raise AssertionError(f"a call that is {self.state.value} cannot become {state.value}")
+        self.state = state
+
+    def lose(self) -> bool:
+        """Note that its outcome will not be known, or that its reply is dropped. False if it was never sent."""
+        if self.state is State.NUMBERED:
+            return False
+        if self.state is not State.UNKNOWN:
+            self.become(State.UNKNOWN)
+        return True
+
+    def numbers(self) -> tuple[str, str]:
+        return f"{self.number:016d}", f"{self.seen:016d}"
+
+
+class ClientState:
+    """What redset keeps for one client: idle sessions and debts. Nothing of it is kept for each set.
+
+    All changes are single steps in C, so that threads need no lock and an interrupt falls before or after them.
+    """
+
+    def __init__(self) -> None:
+        #: Idle sessions, as a stack.
+        self.idle: list[Session] = []
+        #: Calls with an unknown outcome, of all sets. The next calls of each set pay its debts.
+        self.debts: list[Call] = []
+        #: Received claims whose records are large.
+        self.large: list[Call] = []
+        #: Per event loop and set name, while a set of that name exists: what its tasks share.
+        self.in_loops: WeakValueDictionary[Any, Any] = WeakValueDictionary()
+        #: The connections of its own, per event loop on the asyncio face; see :mod:`redset.core.links`.
+        self.links: Any = None
+        _states.add(self)
+
+    def call(self, name: bytes, operation: "Operation[Any]") -> Call:
+        """The next call of an idle session."""
+        try:
+            session = self.idle.pop()
+        except IndexError:
+            session = Session()
+        return Call(session, name, session.number, operation.roll_back, operation.settled, PID)
+
+    def paying_call(self, name: bytes, operation: "Operation[Any]") -> Call:
+        """The next call on the set, which pays a debt of it if there is one that it can pay.
+
+        Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates one that claims nothing.
+        """
+        debt = self.take_debt(name, claims=True) if operation.roll_back else None
+        if debt is not None:
+            return Call(debt.session, name, debt.seen, operation.roll_back, operation.settled, PID)
+        debt = self.take_debt(name, claims=False)
+        if debt is not None:
+            return Call(debt.session, name, debt.number, operation.roll_back, operation.settled, PID)
+        return self.call(name, operation)
+
+    def owe(self, call: Call) -> None:
+        """Keep a call with an unknown outcome as a debt of its set, for as long as its record."""
+        if call.pid != PID:
+            return
+        now = time.monotonic()
+        call.lost_at = now
+        for debt in [debt for debt in self.debts if now - debt.lost_at > RECORD_LIFE]:
+            _removed(self.debts, debt)
+        self.debts.append(call)
+
+    def received(self, call: Call) -> None:
+        """Take back the session of a call whose reply was received."""
+        # Another process may send a call again that was sent more than once: its session makes no further call.
+        if call.shared or call.pid != PID:
+            return
+        if call.is_large:
+            call.session.large = call
+            self.large.append(call)
+        self.idle.append(call.session)
+
+    def take_debt(self, name: bytes, *, claims: bool) -> Call | None:
+        """Remove and return a debt of the set, or None."""
+        for debt in self.debts[:]:
+            if debt.name == name and (debt.roll_back is not None) == claims and _removed(self.debts, debt):
+                return debt
+        return None
+
+    def take_debt_to_roll_back(self, name: bytes) -> Call | None:
+        """Remove and return the debt of a claim that the next claim cannot pay by itself, or None.
+
+        It rolls back one claim, as a whole, and reports nothing of its reply.
+        """
+        debts = [debt for debt in self.debts if debt.name == name and debt.roll_back is not None]
+        for debt in debts:
+            if (len(debts) > 1 or debt.positions is not None or debt.settled) and _removed(self.debts, debt):
+                return debt
+        return None
+
+    def take_large(self, name: bytes) -> Call | None:
+        """Remove and return a large received claim of the set whose record the next call would not replace, or None.
+
+        Its session is then nobody else's.
+        """
+        for call in self.large[:]:
+            session = call.session
+            if call.name != name or (self.idle and self.idle[-1] is session) or not _removed(self.large, call):
+                continue
+            if session.large is call and _removed(self.idle, session):
+                return call
+        return None
+
+    def forget(self) -> None:
+        """Drop all sessions and debts: after a fork they are the parent's."""
+        self.idle.clear()
+        self.debts.clear()
+        self.large.clear()
+
+
+def _removed(calls: list[Any], one: Any) -> bool:
+    """Remove one from a list. False if another thread did."""
+    try:
+        calls.remove(one)
+    except ValueError:
+        return False
+    return True
+
+
+_states: "WeakSet[ClientState]" = WeakSet()
+_by_client: "WeakKeyDictionary[Any, ClientState]" = WeakKeyDictionary()
+
+
+def state_of(client: Any) -> ClientState:
+    """What is kept for this client; a new one each time for a client that cannot be told apart from others."""
+    try:
+        return _by_client.get(client) or _by_client.setdefault(client, ClientState())
+    except TypeError:
+        return ClientState()
+
+
+def _forget_all() -> None:
+    global PID  # noqa: PLW0603 # there is one process
+    PID = os.getpid()
+    for state in list(_states):
+        state.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,429 @@
+"""Coalesced calls: in asyncio, operations of one kind that begin while one is under way leave together, in one round trip.
+
+The first operation of a kind leaves at once, by itself. Those that come meanwhile queue in its :class:`Line` and leave as one
+:class:`Group` when it is back, or as soon as they fill a whole call. A task of its own carries a group, so each of those
+who take part may go away. docs/protocol.md describes what becomes then of the rows that were claimed for them.
+"""
+
+import asyncio
+import copy
+import weakref
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from redset.core.calls import Call, State
+from redset.core.operations import CHUNK, Operation, Shared, Unfinished
+
+T = TypeVar("T")
+
+__all__ = ("Gathering", "Group", "Line", "Part")
+
+
+class Carrier(Protocol):
+    """Who sends a group; see :class:`redset.core.drivers.AsyncDriver`."""
+
+    async def carry(self, group: "Group") -> None:
+        """Send it, and have it deal its reply or its error."""
+
+    def roll_back(self, call: Call) -> Coroutine[Any, Any, None]:
+        """Roll back the rows of a claim that nobody received; if that fails, it becomes a debt."""
+
+    def received(self, call: Call) -> None:
+        """All rows of this claim were received."""
+
+
+class Part:
+    """One task's operation, which leaves as a part of a group."""
+
+    __slots__ = ("answer", "error", "group", "operation", "reply", "rows", "size")
+
+    def __init__(self, operation: Operation[Any], size: int, answer: "asyncio.Future[None]") -> None:
+        self.operation = operation
+        #: How many items it moves.
+        self.size = size
+        #: Done when the group is answered; cancelled when the task went away.
+        self.answer = answer
+        self.group: Group | None = None
+        #: Its part of the reply, and the positions of the rows that were claimed for it.
+        self.reply: Any = None
+        self.rows: Sequence[int] = ()
+        self.error: BaseException | None = None
+
+    def read(self) -> Any:
+        """Return what its operation reads from its part of the reply. If the group failed, raise an error of its own."""
+        error = self.error
+        if error is not None:
+            self.error = None
+            raise _one_more(error)
+        return self.operation.read(self.reply)
+
+    @property
+    def is_awaited(self) -> bool:
+        return not self.answer.done()
+
+    def wake(self, error: BaseException | None = None) -> None:
+        if not self.answer.done():
+            self.error = error
+            self.answer.set_result(None)
+
+    def leave(self) -> None:
+        """Its task went away: rows that were claimed for it, or will be, are not received."""
+        if not self.answer.done():
+            self.answer.cancel()
+        if self.reply is None:
+            return
+        if self.operation.settled is not None:
+            head = self.reply[-1]
+            self.operation.settled(b" ".join(head) if isinstance(head, list) else head)
+        if self.rows:
+            assert self.group is not None
+            rows, self.rows = self.rows, ()
+            self.group.decide(rows)
+
+    async def concluded(self) -> None:
+        """Wait for the outcome of the group that it left, and until the rows that were claimed for it are rolled back."""
+        if self.group is not None and (concluded := self.group.wait()) is not None:
+            await asyncio.wait({concluded})
+
+    def receive(self) -> None:
+        """The rows that were claimed for it reached the task."""
+        if self.group is not None and self.rows:
+            self.rows = ()
+            self.group.decide()
+
+
+class Claimed:
+    """The reply to a claim of several parts: false if it has no rows."""
+
+    __slots__ = ("reply", "rows")
+
+    #: The next call of the session follows at once, and replaces the record.
+    is_large = False
+
+    def __init__(self, reply: Any, rows: int) -> None:
+        self.reply = reply
+        self.rows = rows
+
+    def __bool__(self) -> bool:
+        return self.rows > 0
+
+
+def _as_it_is(reply: Any) -> Any:
+    return reply
+
+
+class Group:
+    """Operations that leave as one call."""
+
+    __slots__ = (
+        "_answered",
+        "_carrier",
+        "_gathering",
+        "_is_claim",
+        "_shared",
+        "_undecided",
+        "_unreceived",
+        "call",
+        "concluded",
+        "error",
+        "is_dealt",
+        "operation",
+        "parts",
+    )
+
+    def __init__(self, parts: list[Part], gathering: "Gathering", carrier: Carrier) -> None:
+        self.parts = parts
+        self._gathering = gathering
+        self._carrier = carrier
+        self.is_dealt = False
+        self.error: BaseException | None = None
+        #: Its call, if it claimed rows.
+        self.call: Call | None = None
+        #: How many parts may still be received or not, and the rows of those that were not.
+        self._undecided = 0
+        self._unreceived: list[int] = []
+        #: Done when all rows were received or rolled back. Made when somebody waits for that.
+        self.concluded: asyncio.Future[None] | None = None
+
+        first = parts[0].operation
+        shared = first.shared
+        assert shared is not None
+        self._shared: Shared = shared
+        self._is_claim = first.roll_back is not None
+        #: Done when the group is answered; made when somebody asks for a part of it again.
+        self._answered: asyncio.Future[None] | None = None
+        unfinished: Unfinished | None = None
+        for part in parts:
+            part.group = self
+            if part.operation.unfinished is not None and unfinished is None:
+                unfinished = Unfinished()
+        self.operation: Operation[Any] = Operation(
+            first.verb,
+            first.keys,
+            shared.join([part.operation.args for part in parts]) if len(parts) > 1 else first.args,
+            self._read if self._is_claim else _as_it_is,
+            first.recorded,
+            first.roll_back,
+            unfinished,
+            None,
+            self._settled if self._is_claim else None,
+        )
+
+    def _read(self, reply: Any) -> "Claimed":
+        return Claimed(reply, self._shared.rows(reply))
+
+    @property
+    def is_awaited(self) -> bool:
+        return any(part.is_awaited for part in self.parts)
+
+    def deal(self, reply: Any, call: Call | None) -> None:
+        """Deal the reply out to the parts. ``call`` is the claim that must be received or rolled back, if any."""
+        self.is_dealt = True
+        if isinstance(reply, Claimed):
+            reply = reply.reply
+        parts = self.parts
+        replies = self._shared.deal(reply, [part.operation.args for part in parts]) if len(parts) > 1 else [reply]
+        for part, own in zip(parts, replies, strict=True):
+            part.reply = own
+            if part.operation.unfinished is not None:
+                part.operation.unfinished.reply = own
+                part.operation.unfinished.part = None
+        self.call = call
+        if self._is_claim:
+            self._deal_rows()
+        self._wake()
+        # Parts and group would keep each other alive until the garbage collector comes.
+        self.parts = []
+        if not self._undecided:
+            self._conclude()
+
+    def _deal_rows(self) -> None:
+        start, count_rows = 0, self._shared.rows
+        for part in self.parts:
+            if count := count_rows(part.reply):
+                part.rows = range(start, start + count)
+                start += count
+                self._undecided += 1
+        for part in self.parts:
+            if not part.is_awaited:
+                part.leave()
+
+    def _settled(self, head: bytes) -> None:
+        """The claim was rolled back as a whole: each part learns of the acks that it carried."""
+        many = [part.operation.args for part in self.parts]
+        for part, words in zip(self.parts, self._shared.deal_head(head, many), strict=True):
+            if part.operation.settled is not None:
+                part.operation.settled(b" ".join(words))
+
+    def fail(self, error: BaseException) -> None:
+        self.error = error
+        self._wake()
+        self._end()
+
+    async def answer_again(self) -> None:
+        """Wait for the answer; send the group again, as the same call, if its outcome is unknown."""
+        if self.error is not None:
+            self.error = None
+            self._gathering.run(self._carrier.carry(self), lambda: None)
+        if self._answered is None or self._answered.done():
+            self._answered = asyncio.get_running_loop().create_future()
+        await asyncio.wait({self._answered})
+        if self.error is not None:
+            raise _one_more(self.error)
+
+    def _wake(self) -> None:
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_result(None)
+        for part in self.parts:
+            part.wake(self.error)
+        if len(self.parts) > 1:
+            self._gathering.expect_a_crowd()
+
+    def decide(self, unreceived: Sequence[int] = ()) -> None:
+        """Note that one part was received or not. The rows of those that were not are rolled back together, at the end."""
+        self._unreceived += unreceived
+        self._undecided -= 1
+        if not self._undecided and not self.parts:
+            self._conclude()
+
+    def _conclude(self) -> None:
+        call = self.call
+        if call is None or call.state is not State.ANSWERED:
+            self._end()
+        elif self._unreceived:
+            call.positions = self._unreceived
+            self._gathering.run(self._carrier.roll_back(call), self._end)
+        else:
+            self._carrier.received(call)
+            self._end()
+
+    def _end(self) -> None:
+        self.call = None
+        if self.concluded is not None and not self.concluded.done():
+            self.concluded.set_result(None)
+
+    def wait(self) -> "asyncio.Future[None] | None":
+        """What is done when all rows were received or rolled back; None if that is so."""
+        if (self.is_dealt or self.error is not None) and self.call is None:
+            return None
+        if self.concluded is None:
+            self.concluded = asyncio.get_running_loop().create_future()
+        return self.concluded
+
+
+class Line:
+    """The operations of one kind on one set in one event loop: how many calls are under way, and the queue behind them."""
+
+    __slots__ = ("_carrier", "_gathering", "_kind", "_queue", "_size", "_starts", "_under_way")
+
+    def __init__(self, kind: Hashable, gathering: "Gathering", carrier: Carrier) -> None:
+        self._kind = kind
+        self._gathering = gathering
+        self._carrier = carrier
+        self._queue: list[Part] = []
+        #: How many items all those move.
+        self._size = 0
+        self._under_way = 0
+        self._starts = False
+
+    def go_alone(self) -> None:
+        self._under_way = 1
+
+    def join(self, part: Part) -> None:
+        self._queue.append(part)
+        self._size += part.size
+        if self._size >= CHUNK:
+            self._start()
+        elif not (self._under_way or self._starts):
+            self._start_soon()
+
+    def leave(self) -> None:
+        """A call is back."""
+        self._under_way -= 1
+        if not self._under_way:
+            self._start_soon()
+
+    def _start_soon(self) -> None:
+        """Not at once: tasks that were just answered may ask for the next thing in this turn of the event loop."""
+        if not self._queue:
+            self._gathering.lines.pop(self._kind, None)
+        elif not self._starts:
+            self._starts = True
+            self._gathering.soon(self._start)
+
+    def _start(self) -> None:
+        self._starts = False
+        while self._size >= CHUNK or (self._queue and not self._under_way):
+            if parts := self._next():
+                self._under_way += 1
+                self._carry(parts)
+        if not self._under_way:
+            self._start_soon()
+
+    def _carry(self, parts: list[Part]) -> None:
+        self._gathering.run(self._carry_on(parts), lambda: self._leave_but(parts))
+
+    async def _carry_on(self, parts: list[Part]) -> None:
+        """Send parts as one call, and then those that have queued by then, as long as there are any."""
+        while parts:
+            await self._carrier.carry(Group(parts, self._gathering, self._carrier))
+            # Tasks that were just answered may ask for the next thing in this turn of the event loop.
+            await asyncio.sleep(0)
+            parts = self._next() if self._under_way == 1 else []
+
+    def _leave_but(self, parts: list[Part]) -> None:
+        if left := [part for part in parts if part.group is None and part.is_awaited]:
+            self._carry(left)
+        else:
+            self.leave()
+
+    def _next(self) -> list[Part]:
+        """The first parts of the queue whose tasks wait: as many as one call can take."""
+        queue = self._queue
+        if self._size <= CHUNK:
+            self._queue, self._size = [], 0
+            return [part for part in queue if not part.answer.done()]
+        parts: list[Part] = []
+        room, taken = CHUNK, 0
+        for part in queue:
+            if parts and part.size > room:
+                break
+            taken += 1
+            if not part.answer.done():
+                parts.append(part)
+                room -= part.size
+        del queue[:taken]
+        self._size = sum(part.size for part in queue)
+        return parts
+
+
+class Gathering:
+    """What the tasks of one event loop share of one set: the lines."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = weakref.ref(loop)
+        self.lines: dict[Hashable, Line] = {}
+        #: Whether several tasks have just been answered: what the first of them asks next, the others may ask as well.
+        self.crowded = False
+        #: Who waits for a wake-up of the set; see :mod:`redset.core.waiting`.
+        self.listener: Any = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def enter(
+        self, operation: Operation[Any], shared: Shared, carrier: Carrier, loop: asyncio.AbstractEventLoop
+    ) -> Part | Line | None:
+        """The part of an operation in a group. Else it leaves alone, and then leaves the line, if it is given one."""
+        size = shared.size(operation.args)
+        if size >= CHUNK:
+            return None
+        kind = shared.kind(operation)
+        line = self.lines.get(kind)
+        if line is None:
+            line = self.lines[kind] = Line(kind, self, carrier)
+            if not self.crowded:
+                line.go_alone()
+                return line
+        part = Part(operation, size, loop.create_future())
+        line.join(part)
+        return part
+
+    def start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Have a task do ``work``, and keep it: event loops have but weak references to their tasks."""
+        task = asyncio.get_running_loop().create_task(work, name="redset")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def run(self, work: Coroutine[Any, Any, None], then: Callable[[], None]) -> "asyncio.Task[None]":
+        """Have a task do what no task in particular waits for. One that is cancelled at once has not even begun."""
+        task = self.start(work)
+
+        def done(task: "asyncio.Task[None]") -> None:
+            if not task.cancelled():
+                task.exception()
+            then()
+
+        task.add_done_callback(done)
+        return task
+
+    def soon(self, do: Callable[[], None]) -> None:
+        """When all tasks that are to be woken now have gone on."""
+        loop = self.loop()
+        if loop is not None and not loop.is_closed():
+            loop.call_soon(do)
+
+    def expect_a_crowd(self) -> None:
+        self.crowded = True
+        self.soon(self._calm_down)
+
+    def _calm_down(self) -> None:
+        self.crowded = False
+
+
+def _one_more(error: BaseException) -> BaseException:
+    """The same error for one more task, since raising one changes it."""
+    try:
+        another = copy.copy(error)
+    except Exception:
+        return error
+    return another.with_traceback(error.__traceback__) if type(another) is type(error) else error

@@ -1,0 +1,183 @@
+"""Lending links to calls: idle ones as a stack, new ones up to the limit of the client's pool, then in the order of asking."""
+
+import asyncio
+import os
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Any, Literal, TypeAlias, get_args
+from weakref import WeakKeyDictionary, WeakSet
+
+from redset.core.calls import ClientState
+from redset.core.connections import AsyncConnections, Connections, connections_of
+from redset.core.links import AsyncLink, Link
+
+__all__ = ("AsyncLinks", "Choice", "Links", "LoopLinks")
+
+#: Whose connections a set uses: its own where the client is plain, or always those of the client.
+Choice: TypeAlias = Literal["own", "client"]
+
+#: How often, in seconds, a thread that waits for a link looks whether one was dropped by an interruption.
+LOOK = 0.05
+
+
+def _own(choice: Any) -> bool:
+    if choice not in get_args(Choice):
+        raise ValueError(f"connections must be 'own' or 'client', not {choice!r}")
+    return bool(choice == "own")
+
+
+class Links:
+    """The links of a blocking client, which threads share."""
+
+    def __init__(self, connections: Connections) -> None:
+        self.usable = connections.usable
+        self.connections = connections
+        self._idle: list[Link] = []
+        #: All that exist. A link that an interrupted call dropped leaves by itself.
+        self._all: WeakSet[Link] = WeakSet()
+        #: The threads that wait for a link, in the order in which they are served.
+        self._queue: deque[threading.Event] = deque()
+        self._pid = os.getpid()
+
+    @classmethod
+    def of(cls, client: Any, state: ClientState, choice: Any) -> "Links | None":
+        """The links of this client, or None where the client's own connections are to be used."""
+        connections = connections_of(client, awaits=False) if _own(choice) else None
+        if not isinstance(connections, Connections):
+            return None
+        if state.links is None or state.links.connections is not connections:
+            state.links = cls(connections)
+        links: Links = state.links
+        return links
+
+    def take(self) -> Link:
+        """An idle link or a new one. Block while there are as many as there may be.
+
+        :raises ConnectionError: the client's own, when none is free for as long as its pool would wait.
+        """
+        if not self._queue:
+            try:
+                return self._idle.pop()
+            except IndexError:
+                if len(self._all) < self.connections.limit:
+                    return self._new()
+        return self._wait()
+
+    def put(self, link: Link) -> None:
+        self._idle.append(link)
+        if self._queue:
+            self._call_next()
+
+    def _new(self) -> Link:
+        link = self.connections.link()
+        self._all.add(link)
+        return link
+
+    def _wait(self) -> Link:
+        if self._pid != os.getpid():
+            # The threads that waited are in the parent process.
+            self._queue, self._pid = deque(), os.getpid()
+        turn = threading.Event()
+        self._queue.append(turn)
+        timeout = self.connections.timeout
+        ends_at = None if timeout is None else time.monotonic() + timeout
+        try:
+            while True:
+                if self._queue[0] is turn:
+                    with suppress(IndexError):
+                        return self._idle.pop()
+                    if len(self._all) < self.connections.limit:
+                        return self._new()
+                if ends_at is not None and time.monotonic() >= ends_at:
+                    raise self.connections.ConnectionError(_none_free(self.connections))
+                turn.wait(LOOK)
+                turn.clear()
+        finally:
+            self._queue.remove(turn)
+            self._call_next()
+
+    def _call_next(self) -> None:
+        with suppress(IndexError):
+            self._queue[0].set()
+
+
+class AsyncLinks:
+    """The links of an asyncio client, for each event loop its own."""
+
+    def __init__(self, connections: AsyncConnections) -> None:
+        self.usable = connections.usable
+        self.connections = connections
+        self._in_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopLinks] = WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, client: Any, state: ClientState, choice: Any) -> "AsyncLinks | None":
+        """The links of this client, or None where the client's own connections are to be used."""
+        connections = connections_of(client, awaits=True) if _own(choice) else None
+        if not isinstance(connections, AsyncConnections):
+            return None
+        if state.links is None or state.links.connections is not connections:
+            state.links = cls(connections)
+        links: AsyncLinks = state.links
+        return links
+
+    def of_loop(self, loop: asyncio.AbstractEventLoop) -> "LoopLinks":
+        """The links of one event loop."""
+        return self._in_loops.get(loop) or self._in_loops.setdefault(loop, LoopLinks(self.connections))
+
+
+class LoopLinks:
+    """The links of one event loop, which its tasks share."""
+
+    def __init__(self, connections: AsyncConnections) -> None:
+        self._connections = connections
+        self._idle: list[AsyncLink] = []
+        self._all: WeakSet[AsyncLink] = WeakSet()
+        self._queue: deque[asyncio.Future[AsyncLink]] = deque()
+
+    def take(self) -> AsyncLink | None:
+        """An idle link or a new one, or None while there are as many as there may be."""
+        if self._queue:
+            return None
+        if self._idle:
+            return self._idle.pop()
+        if len(self._all) >= self._connections.limit:
+            return None
+        link = self._connections.link()
+        self._all.add(link)
+        return link
+
+    async def wait(self) -> AsyncLink:
+        """The next link that is free, in the order of asking.
+
+        :raises ConnectionError: the client's own, when none is free for as long as its pool would wait.
+        """
+        turn: asyncio.Future[AsyncLink] = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            async with asyncio.timeout(self._connections.timeout):
+                return await turn
+        except BaseException as error:
+            if turn in self._queue:
+                self._queue.remove(turn)
+            elif turn.done() and not turn.cancelled():
+                self.put(turn.result())
+            if isinstance(error, TimeoutError):
+                raise self._connections.ConnectionError(_none_free(self._connections)) from None
+            raise
+
+    def put(self, link: AsyncLink) -> None:
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(link)
+                return
+        self._idle.append(link)
+
+
+def _none_free(connections: Connections | AsyncConnections) -> str:
+    return (
+        f"no connection was free for {connections.timeout} s; the client's pool has at most {connections.limit} "
+        "connections: raise max_connections"
+    )

@@ -1,0 +1,267 @@
+"""What is sent in which order, and what becomes of a call that fails or is interrupted. One logic for both faces, no I/O.
+
+A :data:`Talk` is a generator: it yields requests, is sent the replies or thrown the errors, and returns the result. The
+drivers do nothing but carry these back and forth. :mod:`redset.core.calls` has the states of a call.
+
+A claim is received when the plan that made it returns. If the plan does not return, nothing that it claimed was received, and
+all of it is rolled back: at once after an interruption, and as a debt of the set after a failure of the server or its client.
+"""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from redset.core import calls
+from redset.core.calls import NO_CALL, Call, ClientState, State
+from redset.core.clients import explained, is_failure, script_is_unknown, slot_is_moving
+from redset.core.operations import Elsewhere, Listen, Operation, Plan, Settle, Sleep
+from redset.core.scripts import Script
+
+__all__ = ("Caller", "Request", "Talk", "ask", "follow", "roll_back")
+
+R = TypeVar("R")
+
+#: The words of one command, a rest, or what somebody else does.
+Request: TypeAlias = tuple[bytes | str, ...] | Sleep | Listen | Elsewhere
+Talk: TypeAlias = Generator[Request, Any, R]
+#: Takes part in a coalesced call: the talk of an operation that may go out with others, or None if it goes out alone.
+Coalesce: TypeAlias = Callable[[Operation[Any], list[Any]], Talk[Any] | None]
+
+#: How long, in seconds, a call waits for the keys of a set that move from one node of a cluster to another.
+MOVING = 10.0
+#: How often, in seconds, it looks whether they are there.
+MOVING_CHECK = 0.05
+
+
+class Caller:
+    """Who makes the calls of one set object: its name, and what is kept for its client."""
+
+    __slots__ = ("client", "name", "prefix", "recording", "state")
+
+    def __init__(self, client: Any, state: ClientState, name: str, prefix: bytes, *, recording: bool) -> None:
+        self.client = client
+        self.state = state
+        self.name = name
+        self.prefix = prefix
+        #: Whether calls are numbered and recorded at all.
+        self.recording = recording
+
+
+def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
+    """Perform one operation. One that changes something is numbered, so that it may be sent twice.
+
+    A claim is added to ``claims`` before it is sent.
+    """
+    if not operation.recorded:
+        return operation.read((yield from _exchange(operation, words_of(operation), caller)))
+    if not caller.recording:
+        return operation.read((yield from _exchange(operation, words_of(operation, operation.keys[:1], NO_CALL), caller)))
+
+    state, unfinished = caller.state, operation.unfinished
+    if state.debts or state.large:
+        yield from _make_room(operation, caller)
+    call = None
+    if unfinished is not None:
+        call = unfinished.call
+        if call is not None:
+            call.shared = True
+        if unfinished.reply is not None:
+            return operation.read(unfinished.reply)
+    if call is None:
+        call = (state.paying_call if state.debts else state.call)(caller.prefix, operation)
+        if unfinished is not None:
+            unfinished.call = call
+    if operation.roll_back is not None:
+        claims.append(call)
+    try:
+        call.become(State.SENT)
+        request = words_of(operation, (call.key,), call.numbers())
+        try:
+            reply = yield request
+        except Exception as error:
+            reply = yield from _send_again(operation, request, error, caller)
+        call.become(State.ANSWERED)
+    except BaseException as error:
+        if operation.roll_back is not None:
+            # After an interruption it stays among the claims, which are rolled back at once.
+            if is_failure(error) and call.lose():
+                claims.remove(call)
+                state.owe(call)
+        elif call.lose() and unfinished is None:
+            state.owe(call)
+        raise
+
+    if operation.roll_back is not None:
+        result: Any = operation.read(reply)
+        if result:
+            call.is_large = result.is_large
+        else:
+            claims.remove(call)
+            _receive(call, state)
+        return result  # type: ignore[no-any-return] # what the operation reads
+    if unfinished is not None:
+        unfinished.reply = reply
+        unfinished.call = None
+    _receive(call, state)
+    return operation.read(reply)
+
+
+def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> Talk[R]:
+    """Perform the steps that a plan yields and throw into it what goes wrong. What it claims is received when it returns."""
+    claims: list[Any] = []
+    try:
+        try:
+            step = next(plan)
+            while True:
+                try:
+                    if isinstance(step, Operation):
+                        talk = coalesce(step, claims) if coalesce is not None and step.shared is not None else None
+                        read: Any = yield from talk or ask(step, caller, claims)
+                    elif isinstance(step, Settle):
+                        read = yield from pay_claims(caller, step.roll_back)
+                    else:
+                        read = yield step
+                except BaseException as error:
+                    step = plan.throw(error)
+                else:
+                    step = plan.send(read)
+        except StopIteration as end:
+            result: R = end.value
+            receive(claims, caller)
+            return result
+    except BaseException as error:
+        yield from break_off(error, claims, caller)
+        raise
+
+
+def receive(claims: list[Any], caller: Caller) -> None:
+    """The commit point of claims: from ``claims.clear()`` on they count as received."""
+    received, state = claims[:], caller.state
+    claims.clear()
+    for claim in received:
+        if not isinstance(claim, Call):
+            claim.receive()
+        else:
+            _receive(claim, state)
+
+
+def _receive(call: Call, state: ClientState) -> None:
+    """Note that the reply of a call was received, so that its session can make the next one."""
+    call.become(State.RECEIVED)
+    state.received(call)
+
+
+def break_off(error: BaseException, claims: list[Any], caller: Caller) -> Talk[None]:
+    """Roll back what was claimed and not received: now if ``error`` is an interruption, else as a debt of the set."""
+    state = caller.state
+    later = isinstance(error, GeneratorExit) or is_failure(error)
+    while claims:
+        claim = claims[-1]
+        if not isinstance(claim, Call):
+            claim.leave()
+            if not later:
+                yield Elsewhere(claim.concluded)
+        elif claim.pid == calls.PID and claim.lose():
+            if later:
+                state.owe(claim)
+            else:
+                try:
+                    yield from roll_back(claim, caller)
+                except BaseException:
+                    # The error that is under way says more. The next claim of the set pays this debt.
+                    later = True
+                    state.owe(claim)
+        claims.remove(claim)
+
+
+def roll_back(call: Call, caller: Caller) -> Talk[None]:
+    """Roll back a claim under the next number of its session: all of it, or the rows that nobody received."""
+    session = call.session
+    assert call.roll_back is not None
+    operation = call.roll_back(call.positions)
+    session.number = call.number = call.number + 1
+    request = words_of(operation, (call.key,), call.numbers())
+    head = yield from _exchange(operation, request, caller)
+    call.become(State.ROLLED_BACK)
+    if call.settled is not None:
+        call.settled(head)
+    caller.state.idle.append(session)
+
+
+def pay_claims(caller: Caller, roll_back_of: Callable[..., Operation[bytes]]) -> Talk[None]:
+    """Roll back all claims of this set whose outcome is unknown."""
+    while (debt := caller.state.take_debt(caller.prefix, claims=True)) is not None:
+        yield from _pay(debt, caller, roll_back_of)
+
+
+def _make_room(operation: Operation[Any], caller: Caller) -> Talk[None]:
+    """Before a call: roll back what a claim cannot roll back by itself, and remove large replies from their records."""
+    state = caller.state
+    if operation.roll_back is not None:
+        while (debt := state.take_debt_to_roll_back(caller.prefix)) is not None:
+            yield from _pay(debt, caller, operation.roll_back)
+    while (large := state.take_large(caller.prefix)) is not None:
+        yield from _empty(large, caller)
+
+
+def _pay(debt: Call, caller: Caller, roll_back_of: "Callable[..., Operation[bytes]] | None") -> Talk[None]:
+    # The set object that made the claim may have been made with other options: these are the newer ones.
+    debt.roll_back = roll_back_of
+    try:
+        debt.lose()
+        yield from roll_back(debt, caller)
+    except BaseException:
+        caller.state.owe(debt)
+        raise
+
+
+def _empty(large: Call, caller: Caller) -> Talk[None]:
+    """Remove the reply of a received claim from its record, by a call under the next number that claims nothing."""
+    session = large.session
+    assert large.roll_back is not None
+    operation = large.roll_back(None)
+    session.number += 1
+    numbers = f"{session.number:016d}", f"{large.number:016d}"
+    yield from _exchange(operation, words_of(operation, (large.key,), numbers), caller)
+    session.large = None
+    caller.state.idle.append(session)
+
+
+def words_of(operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequence[str] = ()) -> tuple[bytes | str, ...]:
+    """What to send: of a script its digest, and with the key of a record and the numbers of a call in front."""
+    verb, keys, args = operation.verb, operation.keys, operation.args
+    if isinstance(verb, Script):
+        return ("EVALSHA", verb.sha, str(len(key) + len(keys)), *key, *keys, *numbers, *args)
+    return (verb, *keys, *args)
+
+
+def _exchange(operation: Operation[Any], request: tuple[bytes | str, ...], caller: Caller) -> Talk[Any]:
+    """Send a request, and again where that helps. Return the reply."""
+    try:
+        return (yield request)
+    except Exception as error:
+        return (yield from _send_again(operation, request, error, caller))
+
+
+def _send_again(operation: Operation[Any], request: tuple[bytes | str, ...], error: Exception, caller: Caller) -> Talk[Any]:
+    """Send the whole script where the server does not know it, and wait until the slot that it is for has moved.
+
+    EVAL, not SCRIPT LOAD and the digest again: the server can lose the script in between.
+    """
+    ends_at = time.monotonic() + MOVING
+    while True:
+        if not is_failure(error):
+            raise error
+        if slot_is_moving(error) and time.monotonic() < ends_at:
+            yield Sleep(MOVING_CHECK)
+        elif isinstance(operation.verb, Script) and script_is_unknown(error):
+            request = ("EVAL", operation.verb.body, *request[2:])
+        else:
+            meaning = explained(error, caller.name, operation.keys)
+            if meaning is None:
+                raise error
+            raise meaning from None
+        try:
+            return (yield request)
+        except Exception as raised:
+            error = raised

@@ -1,0 +1,181 @@
+"""Waiting for items: how long, how, and through outages of the server. No command that waits removes an item."""
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any
+
+from redset.core.clients import is_outage, slot_is_moving, timed_out
+from redset.core.definition import seconds
+from redset.core.operations import Listen
+
+__all__ = ("LATENESS", "LISTEN", "NONE", "Listener", "Outage", "Wait", "heard_nothing")
+
+log = logging.getLogger("redset")
+
+#: How long, in seconds, one command listens at most, so that a plain ZADD of another program is noticed soon.
+LISTEN = 0.2
+#: An idle server ends a blocking command up to so many seconds late: the client times the last ones itself.
+LATENESS = 0.1
+
+#: The longest pause, in seconds, between two tries while the server is away, and the longest first one.
+LONGEST_PAUSE = 2.0
+SHORTEST_PAUSE = 0.05
+
+
+class Wait:
+    """How long a call waits, from now on: a number of seconds, or None for ever."""
+
+    __slots__ = ("_ends_at",)
+
+    def __init__(self, wait: float | None) -> None:
+        self._ends_at = math.inf if wait is None else time.monotonic() + seconds(wait, "wait")
+
+    def left(self) -> float:
+        """Seconds, 0 or less when they are over."""
+        return self._ends_at - time.monotonic()
+
+
+#: For a call that does not wait.
+NONE = Wait(0)
+
+
+class Outage:
+    """Decides whether a call that waits goes on after a failure: once the server has answered, it outlives an outage.
+
+    Pauses between two tries grow exponentially up to a limit, with full jitter (Marc Brooker, "Exponential Backoff And Jitter", AWS
+    Architecture Blog, 2015).
+    """
+
+    __slots__ = ("_began", "_log_at", "_longest", "_name", "_should_stop", "_tries", "contacted", "wait")
+
+    def __init__(
+        self, name: str, wait: Wait, longest: float | None = None, should_stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._name = name
+        #: How long the present call waits at all.
+        self.wait = wait
+        self._longest = math.inf if longest is None else longest
+        self._should_stop = should_stop
+        #: Whether the server has ever answered: the first contact fails at once.
+        self.contacted = False
+        self._began: float | None = None
+        self._tries = 0
+        self._log_at = 0.0
+
+    def end(self) -> None:
+        """Note that the server has answered."""
+        self.contacted = True
+        if self._began is not None:
+            log.warning("%s: the server is back after %.1f s", self._name, time.monotonic() - self._began)
+            self._began = None
+
+    def pause_after(self, error: BaseException) -> float | None:
+        """Seconds until the next try, or None if ``error`` is to be raised."""
+        if not self.contacted or not is_outage(error) or self._should_stop():
+            return None
+        now = time.monotonic()
+        if self._began is None:
+            self._began, self._tries, self._log_at = now, 0, now
+        lasted = now - self._began
+        if lasted >= self._longest or self.wait.left() <= 0:
+            return None
+        if now >= self._log_at:
+            log.warning("%s: the server is away for %.1f s: %s: %s", self._name, lasted, type(error).__name__, error)
+            self._log_at = now + max(1.0, lasted)
+        limit = min(LONGEST_PAUSE, SHORTEST_PAUSE * 2.0 ** min(self._tries, 16))
+        self._tries += 1
+        pause = random.uniform(0, limit)
+        return max(0.001, min(pause, self._longest - lasted, self.wait.left()))
+
+
+def heard_nothing(error: BaseException) -> bool:
+    """Whether a blocking command that failed so only means that it heard no wake-up: the next claim shows what is wrong."""
+    return timed_out(error) or slot_is_moving(error) or is_outage(error)
+
+
+class Listener:
+    """Listens for all tasks of an event loop that wait for one set, so that one connection is enough.
+
+    A wake-up, and the end of each command that listened in vain, wakes one waiter of each kind. It claims, and if items are left
+    then, the server wakes the next one. A waiter also wakes by itself when its time is over or something falls due.
+    """
+
+    def __init__(
+        self,
+        execute: Callable[[Any], Coroutine[Any, Any, Any]],
+        run: Callable[[Coroutine[Any, Any, None], Callable[[], None]], Any],
+        key: bytes,
+    ) -> None:
+        self._execute = execute
+        self._run = run
+        self._key = key
+        self._waiting: deque[tuple[Hashable, asyncio.Future[None]]] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    async def wait(self, listen: Listen) -> None:
+        """Return when this waiter may claim again."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        entry = listen.kind, future
+        self._waiting.append(entry)
+        timer = loop.call_later(listen.seconds, _wake, future) if math.isfinite(listen.seconds) else None
+        if self._task is None:
+            self._task = self._run(self._listen(listen.longest), self._ended)
+        try:
+            await future
+        except BaseException:
+            if future.done() and not future.cancelled():
+                # It was woken, and will not claim: another one may.
+                self._wake_one(listen.kind)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+            if not self._waiting and self._task is not None:
+                self._task.cancel()
+
+    async def _listen(self, longest: float) -> None:
+        command = ("BLPOP", self._key, f"{min(LISTEN, longest):.3f}")
+        while self._waiting:
+            try:
+                await self._execute(command)
+            except Exception as error:
+                if not heard_nothing(error):
+                    self._fail(error)
+                    return
+                await asyncio.sleep(LATENESS)
+            for kind in {kind for kind, _ in self._waiting}:
+                self._wake_one(kind)
+            # They claim now; the last one that leaves ends this.
+            await asyncio.sleep(0)
+
+    def _wake_one(self, kind: Hashable) -> None:
+        for entry in self._waiting:
+            if entry[0] == kind and not entry[1].done():
+                self._waiting.remove(entry)
+                entry[1].set_result(None)
+                return
+
+    def _fail(self, error: Exception) -> None:
+        for _, future in self._waiting:
+            if not future.done():
+                future.set_exception(error)
+                return
+
+    def _ended(self) -> None:
+        self._task = None
+        if self._waiting:
+            # Those that came after its last look, or that were spared when all tasks were cancelled.
+            self._task = self._run(self._listen(LISTEN), self._ended)
+
+
+def _wake(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
