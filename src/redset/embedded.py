@@ -118,7 +118,7 @@ def start() -> str:
             break
         with _lock(home) as lock:
             if lock is not None and launched:
-                raise NoServerError(f"the embedded server ended while it started.\n{_end_of_log(home)}")
+                raise NoServerError(f"the embedded server ended while it started.\n{_end_of_log(home)}\n{_ADVICE}")
             if lock is not None:
                 _launch(home, path, lock)
                 launched = True
@@ -137,7 +137,7 @@ def status() -> Status | None:
     try:
         info = dict(line.split(":", 1) for line in ask(path, "INFO").splitlines() if ":" in line)
     except OSError as error:
-        raise NoServerError(f"the embedded server runs but does not answer: {error}.\n{_end_of_log(home)}") from error
+        raise NoServerError(f"the embedded server runs but does not answer: {error}.\n{_end_of_log(home)}") from None
     return Status(
         url=_url(path),
         pid=int(info["process_id"]),
@@ -169,8 +169,10 @@ def stop() -> bool:
 
 
 def _runs(home: Path) -> bool:
-    if not (home / "server.lock").exists():
-        return False
+    # Where that cannot be found out, what opens the lock says why.
+    with contextlib.suppress(PermissionError):
+        if not (home / "server.lock").exists():
+            return False
     with _lock(home) as lock:
         return lock is None
 
@@ -249,7 +251,7 @@ def _launch(home: Path, path: Path, lock: int) -> None:
     """Starts a server that inherits ``lock``; returns when it has gone into the background."""
     program = find_program()
     log = _log(home)
-    with contextlib.suppress(FileNotFoundError):
+    with _usable(home), contextlib.suppress(FileNotFoundError):
         log.replace(log.with_suffix(".log.before"))
     settings = {
         "port": 0,
@@ -276,10 +278,10 @@ def _launch(home: Path, path: Path, lock: int) -> None:
             check=False,
         )
     except OSError as error:
-        raise NoServerError(f"the embedded server cannot be started: {error}") from error
+        raise NoServerError(f"the embedded server cannot be started: {error}") from None
     if born.returncode:
         said = os.fsdecode(born.stdout).strip()
-        raise NoServerError(f"the embedded server, {program}, cannot be started: {said}\n{_end_of_log(home)}")
+        raise NoServerError(f"the embedded server, {program}, cannot be started: {said}\n{_end_of_log(home)}\n{_ADVICE}")
 
 
 def find_program() -> str:
@@ -303,15 +305,15 @@ def _own_directory(path: Path) -> Path:
 
     :raises NoServerError: it is not, and cannot be made so.
     """
-    try:
+    with _usable(path):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Not followed: in a directory that everybody may write to, somebody else could have laid a link.
         found = path.lstat()
         if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode):
-            raise NoServerError(f"the embedded server cannot use {path}: it is no directory of this user's own")
-        path.chmod(0o700)
-    except OSError as error:
-        raise NoServerError(f"the embedded server cannot use {path}: {error}") from error
+            raise PermissionError("it is no directory of this user's own")
+        # Left alone where it is right, as the file system of a server that runs may have become read-only.
+        if stat.S_IMODE(found.st_mode) != 0o700:  # noqa: PLR2004
+            path.chmod(0o700)
     return path
 
 
@@ -363,4 +365,6 @@ def _end_of_log(home: Path) -> str:
         lines = _log(home).read_text(errors="replace").splitlines()[-_LOG_LINES:]
     except OSError as error:
         return f"It has no log: {error}"
+    if not lines:
+        return f"Its log, {_log(home)}, is empty, as on a full disk."
     return "\n".join([f"Its log, {_log(home)}, ends so:", *lines])
