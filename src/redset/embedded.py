@@ -113,8 +113,8 @@ def start() -> str:
     home = _own_directory(_real_data_directory())
     path = _socket_path(home)
     launched = False
-    for _ in _attempts(home):
-        if _answers(path):
+    for _ in _attempts(home, "answered"):
+        if answers(path):
             break
         with _lock(home) as lock:
             if lock is not None and launched:
@@ -159,7 +159,7 @@ def stop() -> bool:
     if not _runs(home):
         return False
     path = _socket_path(home)
-    for _ in _attempts(home):
+    for _ in _attempts(home, "ended"):
         # Told again and again, since a server refuses to end while it writes its first append-only file.
         with contextlib.suppress(OSError):
             ask(path, "SHUTDOWN")
@@ -177,7 +177,7 @@ def _runs(home: Path) -> bool:
         return lock is None
 
 
-def _answers(path: Path) -> bool:
+def answers(path: Path) -> bool:
     """Whether the server there is ready, also if all it says is that its disk is full (``-MISCONF``).
 
     One that loads its data is waited for: however long it takes, it is alive.
@@ -189,16 +189,16 @@ def _answers(path: Path) -> bool:
     return False
 
 
-def _attempts(home: Path) -> Iterator[None]:
+def _attempts(home: Path, what: str) -> Iterator[None]:
     """Lets its caller try until that breaks off, with short pauses.
 
-    :raises NoServerError: after :data:`_PATIENCE` seconds.
+    :raises NoServerError: after :data:`_PATIENCE` seconds, in which the server has not done ``what``.
     """
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         yield
         time.sleep(_POLL)
-    raise NoServerError(f"the embedded server runs but has not answered for {_PATIENCE:g} s.\n{_end_of_log(home)}")
+    raise NoServerError(f"the embedded server runs but has not {what} for {_PATIENCE:g} s.\n{_end_of_log(home)}")
 
 
 @contextlib.contextmanager
@@ -281,7 +281,9 @@ def _launch(home: Path, path: Path, lock: int) -> None:
         raise NoServerError(f"the embedded server cannot be started: {error}") from None
     if born.returncode:
         said = os.fsdecode(born.stdout).strip()
-        raise NoServerError(f"the embedded server, {program}, cannot be started: {said}\n{_end_of_log(home)}\n{_ADVICE}")
+        raise NoServerError(
+            f"the embedded server, {program}, cannot be started: {said}\n{_end_of_log(home)}\n{_ADVICE}"
+        )
 
 
 def find_program() -> str:
