@@ -422,11 +422,8 @@ class TestNoServer:
 
     @pytest.mark.usefixtures("home")
     def test_the_user_has_no_home(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def unknown(_: int) -> None:
-            raise KeyError
-
         unset_home(monkeypatch)
-        monkeypatch.setattr("pwd.getpwuid", unknown)
+        monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
         for call in (connect, embedded.status, embedded.stop):
             with pytest.raises(NoServerError, match=r"Set HOME or XDG_DATA_HOME .*REDSET_URL") as caught:
                 call()

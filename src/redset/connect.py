@@ -89,23 +89,23 @@ def _from_url(library: Any, url: str, client_options: dict[str, Any]) -> Any:
 
 
 def repeating(library: Any, times: int = 10, longest_pause: float = 1) -> dict[str, Any]:
-    """Options by which a client sends again what was lost, in any version of either library."""
+    """Client options for retrying lost calls, for any version of either library."""
     package = library.__name__.partition(".")[0]
     backoff = import_module(f"{package}.backoff").FullJitterBackoff(cap=longest_pause, base=0.01)
     errors = import_module(f"{package}.exceptions")
 
     class Retry(import_module(f"{library.__name__}.retry").Retry):  # type: ignore[misc]
-        """Repeats what was lost once the server was reached, and never a refused password."""
+        """Retries only after the server was reached once, and never after a wrong password."""
 
         reached = False
 
         def __deepcopy__(self, _memo: object) -> Self:
-            # Each connection asks for a copy. One that all share knows whether any of them reached the server.
+            # Each connection copies the retry object. They share one, so that all know that the server was reached.
             return self
 
         def call_with_retry(self, do: Any, fail: Any, *arguments: Any, **options: Any) -> Any:
             def failed(error: Exception, *count: int) -> Any:
-                # The asyncio clients raise another error because of it.
+                # The asyncio clients wrap an AuthenticationError in a ConnectionError.
                 if not self.reached or isinstance(error.__cause__ or error, errors.AuthenticationError):
                     raise error from error.__cause__
                 return fail(error, *count)
@@ -121,12 +121,12 @@ def repeating(library: Any, times: int = 10, longest_pause: float = 1) -> dict[s
             self.reached = True
             return result
 
-    # An OSError is what older clients have a connection that is refused, as during a restart, fail with.
+    # Older clients raise a plain OSError for a refused connection, as during a restart of the server.
     return {"retry": Retry(backoff, times), "retry_on_error": [library.ConnectionError, library.TimeoutError, OSError]}
 
 
 def _handshake_options(library: Any) -> dict[str, Any]:
-    """Options by which a TLS handshake must be done within the time for connecting, as it must in asyncio anyway."""
+    """Client options that limit connecting and the TLS handshake. The asyncio clients count both as one anyway."""
     options: dict[str, Any] = {"socket_connect_timeout": _TLS_TIMEOUT}
     if not library.__name__.endswith("asyncio"):
 

@@ -41,7 +41,7 @@ _LOG_LINES = 8
 _GIVE_A_URL = "give the url of a server to redset.connect(), or set REDSET_URL"
 _HOME = "HOME" if sys.platform == "darwin" else "HOME or XDG_DATA_HOME"
 _ADVICE = f"Set {_HOME} to a directory of yours that can be written to and has room, or {_GIVE_A_URL}."
-#: The lock files that this process has open, and the mutex without which none is opened, and no thread forks.
+#: The lock files that this process has open. Opening one and forking both take the mutex, so no child misses one.
 _open_files: set[int] = set()
 _opening = threading.RLock()
 
@@ -169,7 +169,7 @@ def stop() -> bool:
 
 
 def _runs(home: Path) -> bool:
-    # Where that cannot be found out, what opens the lock says why.
+    # Without permission to look, opening the lock raises an error that says so.
     with contextlib.suppress(PermissionError):
         if not (home / "server.lock").exists():
             return False
@@ -178,9 +178,9 @@ def _runs(home: Path) -> bool:
 
 
 def answers(path: Path) -> bool:
-    """Whether the server there is ready, also if all it says is that its disk is full (``-MISCONF``).
+    """Whether the server answers. Any reply counts, also an error such as ``-MISCONF``, which a full disk causes.
 
-    One that loads its data is waited for: however long it takes, it is alive.
+    Waits while the server loads its data: however long that takes, it is alive.
     """
     with contextlib.suppress(OSError):
         while ask(path, "PING").startswith("-LOADING"):
@@ -238,8 +238,9 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 @contextlib.contextmanager
 def _usable(path: Path) -> Iterator[None]:
-    """
-    :raises NoServerError: instead of any :exc:`OSError`, which ``path`` is the reason of.
+    """Turns an :exc:`OSError` into an error that names ``path`` and says what to do.
+
+    :raises NoServerError: there was one.
     """
     try:
         yield
@@ -313,7 +314,7 @@ def _own_directory(path: Path) -> Path:
         found = path.lstat()
         if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode):
             raise PermissionError("it is no directory of this user's own")
-        # Left alone where it is right, as the file system of a server that runs may have become read-only.
+        # chmod fails on a read-only file system, even if it changes nothing; a running server can still answer there.
         if stat.S_IMODE(found.st_mode) != 0o700:  # noqa: PLR2004
             path.chmod(0o700)
     return path
