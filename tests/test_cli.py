@@ -53,7 +53,7 @@ def test_no_command_shows_what_there_is(monkeypatch: pytest.MonkeyPatch, capsys:
 
 @pytest.mark.usefixtures("home")
 def test_it_is_a_module_too() -> None:
-    command = python("-m", "redset.cli", "server", "status")
+    command = python("-m", "redset", "server", "status")
     out, err = command.communicate()
     assert (command.returncode, err) == (1, "")
     assert "not running" in out
@@ -77,6 +77,18 @@ def test_server_status_and_stop(
     assert run(monkeypatch, "server", "stop") == 0
     assert "Stopped" in capsys.readouterr().out
     assert embedded.status() is None
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("command", ["status", "stop"])
+def test_the_user_has_no_home(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    message = run(monkeypatch, "server", command)
+    assert isinstance(message, str)
+    assert message.startswith("redset: there is no home directory")
+    assert "\n" not in message
 
 
 @pytest.mark.usefixtures("home")
@@ -181,7 +193,7 @@ def demo_at_work(folder: Path, lines: int = 200_000) -> tuple[Any, subprocess.Po
     client = connect(decode_responses=True)
     (folder / "lines").write_text("".join(f"{n}\n" for n in range(lines)))
     with (folder / "lines").open() as text:
-        command = python("-m", "redset.cli", "demo", stdin=text, TMPDIR=str(folder))
+        command = python("-m", "redset", "demo", stdin=text, TMPDIR=str(folder))
     until(lambda: bool(client.keys("redset-demo:*")))
     assert len(client.client_list()) == 9
     return client, command

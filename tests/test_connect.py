@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -234,6 +235,15 @@ class TestEmbeddedServer:
         assert embedded.data_directory() == Path.home() / ".local/share/redset"
 
     @pytest.mark.usefixtures("home")
+    @pytest.mark.parametrize("unusable", [None, "", "relative"])
+    def test_without_home_the_one_the_system_knows(
+        self, unusable: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        unset_home(monkeypatch, unusable)
+        monkeypatch.setattr("pwd.getpwuid", lambda _: SimpleNamespace(pw_dir=str(tmp_path)))
+        assert embedded.data_directory() == tmp_path / ".local/share/redset"
+
+    @pytest.mark.usefixtures("home")
     def test_on_macos(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "platform", "darwin")
         assert embedded.data_directory() == Path.home() / "Library/Application Support/redset"
@@ -286,11 +296,47 @@ class TestStatusAndStop:
         with answering(
             home.parent.parent, b"-LOADING the dataset\r\n", b"-LOADING the dataset\r\n", b"+PONG\r\n"
         ) as path:
-            assert embedded._answers(path)
+            assert embedded.answers(path)
 
     def test_one_that_hangs_up(self, home: Path) -> None:
         with answering(home.parent.parent, b"") as path:
-            assert not embedded._answers(path)
+            assert not embedded.answers(path)
+
+    @pytest.mark.parametrize("reply", [b"-MISCONF Errors writing to the AOF file\r\n", b"-NOAUTH\r\n"])
+    def test_one_that_says_anything_answers(self, reply: bytes, home: Path) -> None:
+        with answering(home.parent.parent, reply) as path:
+            assert embedded.answers(path)
+
+    def test_one_that_cannot_write_to_its_disk(self, home: Path) -> None:
+        client = connect()
+        client.set("a", 1)
+        (home / "dump.rdb").mkdir()
+        client.config_set("save", "3600 1000000")
+        until(lambda: bool(client.bgsave()))
+        until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+        with pytest.raises(redis.ResponseError, match="MISCONF"):
+            client.set("a", 2)
+        assert connect().get("a") == b"1"
+        assert embedded.status()
+        client.config_set("save", "")
+        assert embedded.stop()
+
+    def test_one_that_refuses_to_end(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        client = connect()
+        (home / "dump.rdb").mkdir()
+        client.config_set("save", "3600 1000000")
+        monkeypatch.setattr(embedded, "_PATIENCE", 0.2)
+        with pytest.raises(NoServerError, match=r"(?s)has not ended for .*can't exit"):
+            embedded.stop()
+        client.config_set("save", "")
+
+
+def unset_home(monkeypatch: pytest.MonkeyPatch, value: str | None = None) -> None:
+    monkeypatch.delenv("XDG_DATA_HOME")
+    if value is None:
+        monkeypatch.delenv("HOME")
+    else:
+        monkeypatch.setenv("HOME", value)
 
 
 @contextmanager
@@ -374,6 +420,55 @@ class TestNoServer:
         with pytest.raises(NoServerError, match=f"cannot use {home}"):
             connect()
 
+    @pytest.mark.usefixtures("home")
+    def test_the_user_has_no_home(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        unset_home(monkeypatch)
+        monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+        for call in (connect, embedded.status, embedded.stop):
+            with pytest.raises(NoServerError, match=r"Set HOME or XDG_DATA_HOME .*REDSET_URL") as caught:
+                call()
+            assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+    @pytest.mark.parametrize("kind", ["file", "loop of links", "file system of the kernel"])
+    def test_nothing_can_be_made_in_the_home(self, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        place = tmp_path / "home" if kind != "file system of the kernel" else Path("/proc")
+        if kind == "file":
+            place.write_text("")
+        elif kind == "loop of links":
+            place.symlink_to(place)
+        unset_home(monkeypatch, str(place))
+        with pytest.raises(NoServerError, match=f"cannot use {place}/.*Set HOME or XDG_DATA_HOME") as caught:
+            connect()
+        assert caught.value.__suppress_context__
+        assert embedded.status() is None
+        assert embedded.stop() is False
+
+    def test_the_log_cannot_be_moved(self, home: Path) -> None:
+        (home / "server.log.before" / "in the way").mkdir(parents=True)
+        (home / "server.log").write_text("old")
+        with pytest.raises(NoServerError, match=rf"cannot use {home}: .*server\.log.*Set HOME or XDG_DATA_HOME"):
+            connect()
+
+    def test_the_log_is_empty(self, no_wheel: Path) -> None:
+        (no_wheel / "redis-server").write_text(
+            "#!/bin/sh\nwhile read -r name value; do [ $name = logfile ] && eval : \\> $value; done\nexit 1\n"
+        )
+        (no_wheel / "redis-server").chmod(0o755)
+        with pytest.raises(NoServerError, match=r"server\.log, is empty, as on a full disk"):
+            connect()
+
+    def test_the_user_may_not_look_into_the_directory(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def forbidden(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        home.mkdir(parents=True)
+        monkeypatch.setattr(Path, "exists", forbidden)
+        monkeypatch.setattr(os, "open", forbidden)
+        for call in (embedded.status, embedded.stop):
+            with pytest.raises(NoServerError, match=f"cannot use {home}: .*Permission denied"):
+                call()
+        monkeypatch.undo()
+
     def test_no_lock_can_be_made(self, home: Path) -> None:
         (home / "server.lock").mkdir(parents=True)
         with pytest.raises(NoServerError, match=f"cannot use {home}"):
@@ -396,6 +491,100 @@ class TestNoServer:
         assert found
         assert found.directory == tmp_path
         assert embedded.stop()
+
+
+class TestForks:
+    """A process forks while a thread of it connects."""
+
+    @pytest.mark.usefixtures("home")
+    @pytest.mark.parametrize("where", ["another thread", "the same thread"])
+    def test_the_child_has_no_part_in_the_lock(self, where: str) -> None:
+        program = f"""
+import os, signal, threading
+from redset import connect, embedded
+
+launch = embedded._launch
+launching, forked = threading.Event(), threading.Event()
+children = []
+
+def fork():
+    child = os.fork()
+    if not child:
+        signal.pause()
+    children.append(child)
+    forked.set()
+
+def interrupted(*arguments):
+    launching.set()
+    if {where!r} == "the same thread":
+        fork()
+    forked.wait()
+    launch(*arguments)
+
+embedded._launch = interrupted
+starting = threading.Thread(target=connect)
+starting.start()
+launching.wait()
+if {where!r} == "another thread":
+    fork()
+starting.join()
+embedded._launch = launch
+os.kill(embedded.status().pid, signal.SIGKILL)
+print(connect().ping())
+os.kill(children[0], signal.SIGKILL)
+"""
+        assert python("-W", "ignore", "-c", program).communicate() == ("True\n", "")
+
+    @pytest.mark.usefixtures("home")
+    def test_the_child_connects_too(self) -> None:
+        program = """
+import os, threading
+from redset import connect, embedded
+
+launch = embedded._launch
+launching, forked = threading.Event(), threading.Event()
+
+def interrupted(*arguments):
+    launching.set()
+    forked.wait()
+    launch(*arguments)
+
+def show():
+    print(connect().info("server")["process_id"], flush=True)
+
+embedded._launch = interrupted
+starting = threading.Thread(target=show)
+starting.start()
+launching.wait()
+child = os.fork()
+if not child:
+    show()
+    os._exit(0)
+forked.set()
+starting.join()
+os.waitpid(child, 0)
+"""
+        out, err = python("-W", "ignore", "-c", program).communicate()
+        assert err == ""
+        one, other = out.split()
+        assert one == other
+
+    @pytest.mark.usefixtures("home")
+    def test_a_client_made_before_is_used_on_both_sides(self) -> None:
+        program = """
+import os
+from redset import connect
+
+client = connect()
+client.set("count", 0)
+child = os.fork()
+for _ in range(500):
+    client.incr("count")
+if child:
+    os.waitpid(child, 0)
+    print(client.get("count"))
+"""
+        assert python("-W", "ignore", "-c", program).communicate() == ("b'1000'\n", "")
 
 
 def test_the_lock_is_the_servers_alone(home: Path) -> None:

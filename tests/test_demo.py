@@ -87,7 +87,7 @@ class TestTheWholeDemo:
     def test_lines(self, tmp_path: Path) -> None:
         (tmp_path / "lines").write_bytes(b"b\na\r\n\nb\n\xff\nb\na")
         with (tmp_path / "lines").open() as lines:
-            command = python("-m", "redset.cli", "demo", "--producers", "2", "--consumers", "1", stdin=lines)
+            command = python("-m", "redset", "demo", "--producers", "2", "--consumers", "1", stdin=lines)
         shown, err = command.communicate()
         assert (command.returncode, err) == (0, "")
         assert row(shown, "lines offered") == "14"
@@ -98,7 +98,7 @@ class TestTheWholeDemo:
         assert re.search(r"Most repeated lines:\s.*\s.* 3 . b .*\s.* 2 . a ", shown)
 
     def test_the_files_of_this_python(self) -> None:
-        command = python("-m", "redset.cli", "demo", stdin=subprocess.DEVNULL)
+        command = python("-m", "redset", "demo", stdin=subprocess.DEVNULL)
         shown, err = command.communicate()
         assert (command.returncode, err) == (0, "")
         assert "Nothing on standard input" in shown
@@ -114,7 +114,7 @@ class TestTheWholeDemo:
     def test_a_tree_given_comes_before_lines(self, tree: Path, tmp_path: Path) -> None:
         (tmp_path / "lines").write_text("a\nb\n")
         with (tmp_path / "lines").open() as lines:
-            command = python("-m", "redset.cli", "demo", "--path", str(tree), stdin=lines)
+            command = python("-m", "redset", "demo", "--path", str(tree), stdin=lines)
         shown = command.communicate()[0]
         assert command.returncode == 0
         assert row(shown, "distinct") == "7"

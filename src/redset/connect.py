@@ -3,15 +3,19 @@
 import asyncio
 import os
 import re
+from collections.abc import Awaitable
 from importlib import import_module
-from typing import Any, NoReturn
+from inspect import isawaitable
+from typing import Any, NoReturn, Self
 
 from redset import embedded
 from redset.exceptions import NoServerError
 
-__all__ = ("client_library", "connect", "connect_async")
+__all__ = ("client_library", "connect", "connect_async", "repeating")
 
 _SCHEMES = ("redis://", "rediss://", "unix://")
+#: Seconds for a TLS connection and its handshake, which a server without TLS never answers.
+_TLS_TIMEOUT = 2
 
 
 def connect(url: str | None = None, **client_options: Any) -> Any:
@@ -21,12 +25,15 @@ def connect(url: str | None = None, **client_options: Any) -> Any:
     own, started by whoever comes first, shared by all, and still there when they have gone. See :mod:`redset.embedded`.
 
     A given server is not contacted before the client's first command, as the client library's ``from_url`` does it.
-    What is lost on the way is sent again, up to ten times within some seconds, as redis-py's own ``Redis(...)`` does
-    and its ``from_url`` does not: no set is harmed by that, and a consumer outlives a restart of the server.
+    A call whose connection is lost or times out is sent again, up to ten times within some seconds, as redis-py's own
+    ``Redis(...)`` does and its ``from_url`` does not: no set is harmed by that, and a consumer outlives a restart of
+    the server. The first contact is tried once, and so is a connection with a wrong password: a wrong address, or TLS
+    with a server that has none, is an error at once.
 
     :param url: ``redis://host:port/db``, ``rediss://…`` (TLS) or ``unix:///path/of/the.sock``.
     :param client_options: what else the client's ``from_url`` takes: ``decode_responses=True``, ``socket_timeout=5``;
-        ``retry=…`` or ``retry_on_error=…`` instead of the ten times.
+        ``retry=…`` or ``retry_on_error=…`` instead of the ten times. Default ``socket_connect_timeout`` with TLS, for
+        the handshake as well: 2 seconds.
     :raises ValueError: the url is not one of these.
     :raises NoServerError: there is no client library, or no url was given and no server could be found or started;
         the message says what to do.
@@ -71,7 +78,9 @@ def _from_url(library: Any, url: str, client_options: dict[str, Any]) -> Any:
     if url.partition("?")[0] == "unix://":
         _refuse(url, "it names no socket")
     if client_options.keys().isdisjoint(("retry", "retry_on_error", "retry_on_timeout")):
-        client_options |= _repeating(library)
+        client_options |= repeating(library)
+    if url.startswith("rediss://"):
+        client_options = _handshake_options(library) | client_options
     try:
         return library.from_url(url, **client_options)
     except ValueError as error:
@@ -79,11 +88,62 @@ def _from_url(library: Any, url: str, client_options: dict[str, Any]) -> Any:
         _refuse(url, "its port or an option is wrong" if "@" in url else str(error))
 
 
-def _repeating(library: Any) -> dict[str, Any]:
-    """Options by which a client sends again what was lost, in any version of either library."""
-    backoff = import_module(f"{library.__name__.partition('.')[0]}.backoff").FullJitterBackoff(cap=1, base=0.01)
-    retry = import_module(f"{library.__name__}.retry").Retry(backoff, 10)
-    return {"retry": retry, "retry_on_error": [library.ConnectionError, library.TimeoutError]}
+def repeating(library: Any, times: int = 10, longest_pause: float = 1) -> dict[str, Any]:
+    """Client options for retrying lost calls, for any version of either library."""
+    package = library.__name__.partition(".")[0]
+    backoff = import_module(f"{package}.backoff").FullJitterBackoff(cap=longest_pause, base=0.01)
+    errors = import_module(f"{package}.exceptions")
+
+    class Retry(import_module(f"{library.__name__}.retry").Retry):  # type: ignore[misc]
+        """Retries only after the server was reached once, and never after a wrong password."""
+
+        reached = False
+
+        def __deepcopy__(self, _memo: object) -> Self:
+            # Each connection copies the retry object. They share one, so that all know that the server was reached.
+            return self
+
+        def call_with_retry(self, do: Any, fail: Any, *arguments: Any, **options: Any) -> Any:
+            def failed(error: Exception, *count: int) -> Any:
+                # The asyncio clients wrap an AuthenticationError in a ConnectionError.
+                if not self.reached or isinstance(error.__cause__ or error, errors.AuthenticationError):
+                    raise error from error.__cause__
+                return fail(error, *count)
+
+            outcome = super().call_with_retry(do, failed, *arguments, **options)
+            if isawaitable(outcome):
+                return self._awaited(outcome)
+            self.reached = True
+            return outcome
+
+        async def _awaited(self, outcome: Awaitable[Any]) -> Any:
+            result = await outcome
+            self.reached = True
+            return result
+
+    # Older clients raise a plain OSError for a refused connection, as during a restart of the server.
+    return {"retry": Retry(backoff, times), "retry_on_error": [library.ConnectionError, library.TimeoutError, OSError]}
+
+
+def _handshake_options(library: Any) -> dict[str, Any]:
+    """Client options that limit connecting and the TLS handshake. The asyncio clients count both as one anyway."""
+    options: dict[str, Any] = {"socket_connect_timeout": _TLS_TIMEOUT}
+    if not library.__name__.endswith("asyncio"):
+
+        class Connection(library.SSLConnection):  # type: ignore[misc]
+            socket_timeout: Any
+
+            def _connect(self) -> Any:
+                timeout, self.socket_timeout = self.socket_timeout, self.socket_connect_timeout
+                try:
+                    connected = super()._connect()
+                finally:
+                    self.socket_timeout = timeout
+                connected.settimeout(timeout)
+                return connected
+
+        options["connection_class"] = Connection
+    return options
 
 
 def _refuse(url: str, reason: str) -> NoReturn:

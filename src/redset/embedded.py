@@ -6,7 +6,8 @@ The server itself holds a lock on ``server.lock`` for as long as it lives: it in
 that starts it. So the lock, and nothing else, says whether a server is at work on the data. The kernel drops it with
 the last process that has it, also after ``kill -9`` or a power cut; hence there are no stale states to clean up, and
 two servers can never write to the same files. Whoever gets the lock may start a server; whoever does not, waits for an
-answer of the one that is there.
+answer of the one that is there. A child that another thread forks in the meantime inherits the locked file too,
+and closes it at once.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +39,11 @@ _REPLY_TIMEOUT = 1.0
 _LONGEST_SOCKET_PATH = 103
 _LOG_LINES = 8
 _GIVE_A_URL = "give the url of a server to redset.connect(), or set REDSET_URL"
+_HOME = "HOME" if sys.platform == "darwin" else "HOME or XDG_DATA_HOME"
+_ADVICE = f"Set {_HOME} to a directory of yours that can be written to and has room, or {_GIVE_A_URL}."
+#: The lock files that this process has open. Opening one and forking both take the mutex, so no child misses one.
+_open_files: set[int] = set()
+_opening = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -62,15 +69,37 @@ class Status:
 def data_directory() -> Path:
     """Where the embedded server of this user keeps its data, whether it exists yet or not.
 
-    :raises NoServerError: on Windows, for which there is no embedded server.
+    :raises NoServerError: on Windows, for which there is no embedded server; or the user has no home directory.
     """
     if sys.platform == "win32":
         raise NoServerError(f"there is no embedded server on Windows: {_GIVE_A_URL}")
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "redset"
+        return _home() / "Library" / "Application Support" / "redset"
     given = Path(os.environ.get("XDG_DATA_HOME", ""))
     # The specification of these directories says that a relative one is to be ignored.
-    return (given if given.is_absolute() else Path.home() / ".local" / "share") / "redset"
+    return (given if given.is_absolute() else _home() / ".local" / "share") / "redset"
+
+
+def _home() -> Path:
+    """The home directory of the user, also with ``HOME`` unset, empty or relative.
+
+    :raises NoServerError: there is none, as in a container that runs with an arbitrary user id.
+    """
+    import pwd  # not on Windows, where this module can be imported all the same
+
+    given = Path(os.environ.get("HOME", ""))
+    if given.is_absolute():
+        return given
+    with contextlib.suppress(KeyError):
+        given = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    if not given.is_absolute():
+        raise NoServerError(f"there is no home directory of user id {os.getuid()} for an embedded server. {_ADVICE}")
+    return given
+
+
+def _real_data_directory() -> Path:
+    # Not Path.resolve(), which raises RuntimeError for a loop of links.
+    return Path(os.path.realpath(data_directory()))
 
 
 def start() -> str:
@@ -81,15 +110,15 @@ def start() -> str:
     :raises NoServerError: there is no server program, or it cannot be started or does not answer; the message says
         why, with the end of the server's log.
     """
-    home = _own_directory(data_directory().resolve())
+    home = _own_directory(_real_data_directory())
     path = _socket_path(home)
     launched = False
-    for _ in _attempts(home):
-        if _answers(path):
+    for _ in _attempts(home, "answered"):
+        if answers(path):
             break
         with _lock(home) as lock:
             if lock is not None and launched:
-                raise NoServerError(f"the embedded server ended while it started.\n{_end_of_log(home)}")
+                raise NoServerError(f"the embedded server ended while it started.\n{_end_of_log(home)}\n{_ADVICE}")
             if lock is not None:
                 _launch(home, path, lock)
                 launched = True
@@ -101,14 +130,14 @@ def status() -> Status | None:
 
     :raises NoServerError: it runs but does not answer.
     """
-    home = data_directory().resolve()
+    home = _real_data_directory()
     if not _runs(home):
         return None
     path = _socket_path(home)
     try:
         info = dict(line.split(":", 1) for line in ask(path, "INFO").splitlines() if ":" in line)
     except OSError as error:
-        raise NoServerError(f"the embedded server runs but does not answer: {error}.\n{_end_of_log(home)}") from error
+        raise NoServerError(f"the embedded server runs but does not answer: {error}.\n{_end_of_log(home)}") from None
     return Status(
         url=_url(path),
         pid=int(info["process_id"]),
@@ -126,11 +155,11 @@ def stop() -> bool:
     :returns: whether one was running.
     :raises NoServerError: it does not end; the message has the end of its log.
     """
-    home = data_directory().resolve()
+    home = _real_data_directory()
     if not _runs(home):
         return False
     path = _socket_path(home)
-    for _ in _attempts(home):
+    for _ in _attempts(home, "ended"):
         # Told again and again, since a server refuses to end while it writes its first append-only file.
         with contextlib.suppress(OSError):
             ask(path, "SHUTDOWN")
@@ -140,31 +169,36 @@ def stop() -> bool:
 
 
 def _runs(home: Path) -> bool:
-    if not (home / "server.lock").exists():
-        return False
+    # Without permission to look, opening the lock raises an error that says so.
+    with contextlib.suppress(PermissionError):
+        if not (home / "server.lock").exists():
+            return False
     with _lock(home) as lock:
         return lock is None
 
 
-def _answers(path: Path) -> bool:
-    """Whether the server there is ready. One that loads its data is waited for: however long it takes, it is alive."""
+def answers(path: Path) -> bool:
+    """Whether the server answers. Any reply counts, also an error such as ``-MISCONF``, which a full disk causes.
+
+    Waits while the server loads its data: however long that takes, it is alive.
+    """
     with contextlib.suppress(OSError):
-        while (reply := ask(path, "PING")).startswith("-LOADING"):
+        while ask(path, "PING").startswith("-LOADING"):
             time.sleep(_POLL)
-        return reply == "+PONG"
+        return True
     return False
 
 
-def _attempts(home: Path) -> Iterator[None]:
+def _attempts(home: Path, what: str) -> Iterator[None]:
     """Lets its caller try until that breaks off, with short pauses.
 
-    :raises NoServerError: after :data:`_PATIENCE` seconds.
+    :raises NoServerError: after :data:`_PATIENCE` seconds, in which the server has not done ``what``.
     """
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         yield
         time.sleep(_POLL)
-    raise NoServerError(f"the embedded server runs but has not answered for {_PATIENCE:g} s.\n{_end_of_log(home)}")
+    raise NoServerError(f"the embedded server runs but has not {what} for {_PATIENCE:g} s.\n{_end_of_log(home)}")
 
 
 @contextlib.contextmanager
@@ -172,27 +206,53 @@ def _lock(home: Path) -> Iterator[int | None]:
     """Gives the locked file; None while a server has the lock, or whoever is just starting one."""
     import fcntl  # not on Windows, where this module can be imported all the same
 
-    try:
+    with _usable(home), _opening:
         file = os.open(home / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise NoServerError(f"the embedded server cannot use {home}: {error}") from error
+        _open_files.add(file)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        locked = True
-    except BlockingIOError:
-        locked = False
-    try:
+        with _usable(home):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                locked = True
+            except BlockingIOError:
+                locked = False
         yield file if locked else None
     finally:
         # Closed and never unlocked: unlocking would take the lock away from the server that has inherited it.
-        os.close(file)
+        with _opening:
+            if file in _open_files:
+                _open_files.remove(file)
+                os.close(file)
+
+
+def _close_in_child() -> None:
+    """Closes the lock files that a forked child has inherited, so that the lock is not held for as long as it lives."""
+    while _open_files:
+        os.close(_open_files.pop())
+    _opening.release()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_close_in_child)
+
+
+@contextlib.contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    """Turns an :exc:`OSError` into an error that names ``path`` and says what to do.
+
+    :raises NoServerError: there was one.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise NoServerError(f"the embedded server cannot use {path}: {error}. {_ADVICE}") from None
 
 
 def _launch(home: Path, path: Path, lock: int) -> None:
     """Starts a server that inherits ``lock``; returns when it has gone into the background."""
     program = find_program()
     log = _log(home)
-    with contextlib.suppress(FileNotFoundError):
+    with _usable(home), contextlib.suppress(FileNotFoundError):
         log.replace(log.with_suffix(".log.before"))
     settings = {
         "port": 0,
@@ -219,10 +279,12 @@ def _launch(home: Path, path: Path, lock: int) -> None:
             check=False,
         )
     except OSError as error:
-        raise NoServerError(f"the embedded server cannot be started: {error}") from error
+        raise NoServerError(f"the embedded server cannot be started: {error}") from None
     if born.returncode:
         said = os.fsdecode(born.stdout).strip()
-        raise NoServerError(f"the embedded server, {program}, cannot be started: {said}\n{_end_of_log(home)}")
+        raise NoServerError(
+            f"the embedded server, {program}, cannot be started: {said}\n{_end_of_log(home)}\n{_ADVICE}"
+        )
 
 
 def find_program() -> str:
@@ -246,15 +308,15 @@ def _own_directory(path: Path) -> Path:
 
     :raises NoServerError: it is not, and cannot be made so.
     """
-    try:
+    with _usable(path):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Not followed: in a directory that everybody may write to, somebody else could have laid a link.
         found = path.lstat()
         if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode):
-            raise NoServerError(f"the embedded server cannot use {path}: it is no directory of this user's own")
-        path.chmod(0o700)
-    except OSError as error:
-        raise NoServerError(f"the embedded server cannot use {path}: {error}") from error
+            raise PermissionError("it is no directory of this user's own")
+        # chmod fails on a read-only file system, even if it changes nothing; a running server can still answer there.
+        if stat.S_IMODE(found.st_mode) != 0o700:  # noqa: PLR2004
+            path.chmod(0o700)
     return path
 
 
@@ -306,4 +368,6 @@ def _end_of_log(home: Path) -> str:
         lines = _log(home).read_text(errors="replace").splitlines()[-_LOG_LINES:]
     except OSError as error:
         return f"It has no log: {error}"
+    if not lines:
+        return f"Its log, {_log(home)}, is empty, as on a full disk."
     return "\n".join([f"Its log, {_log(home)}, ends so:", *lines])

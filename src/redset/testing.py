@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from redset.connect import client_library
-from redset.embedded import ask, find_program
+from redset.embedded import answers, ask, find_program
 from redset.exceptions import NoServerError
 
 __all__ = ("Server", "async_client", "temporary_directory", "wait_until")
@@ -105,8 +105,8 @@ class Server:
         #: The process id.
         self.pid = server.pid
         with contextlib.suppress(TimeoutError):
-            wait_until(lambda: self.asked("PING") == "+PONG" or server.poll() is not None)
-        if self.asked("PING") != "+PONG":
+            wait_until(lambda: answers(Path(self.socket_path)) or server.poll() is not None)
+        if not answers(Path(self.socket_path)):
             self.kill()
             raise NoServerError(f"{self._program} does not start:\n{self._log.read_text()}")
 

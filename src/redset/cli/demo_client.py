@@ -1,9 +1,8 @@
 """The demo's client of the server: the usual one, only less patient with a server that is gone."""
 
-from importlib import import_module
 from typing import Any
 
-from redset.connect import client_library, connect
+from redset.connect import client_library, connect, repeating
 from redset.exceptions import NoServerError, RedsetError
 
 __all__ = ("demo_client", "failures", "reachable_client")
@@ -11,9 +10,7 @@ __all__ = ("demo_client", "failures", "reachable_client")
 
 def demo_client() -> Any:
     """A client that tries again for a second and then raises; by default some libraries try for minutes."""
-    library = client_library().__name__
-    backoff = import_module(f"{library}.backoff").ExponentialBackoff(cap=0.5, base=0.05)
-    return connect(retry=import_module(f"{library}.retry").Retry(backoff, 5))
+    return connect(**repeating(client_library(), times=5, longest_pause=0.5))
 
 
 def failures() -> tuple[type[Exception], ...]:
@@ -31,7 +28,7 @@ def reachable_client() -> Any:
         client = demo_client()
         client.ping()
     except ValueError as error:
-        raise RedsetError(f"$REDSET_URL: {error}") from error
+        raise RedsetError(f"$REDSET_URL: {error}") from None
     except failures() as error:
-        raise NoServerError(f"the server does not answer: {error}") from error
+        raise NoServerError(f"the server does not answer: {error}") from None
     return client
