@@ -1,0 +1,463 @@
+"""Connections to the server that redset keeps for itself, outside of the client's pool.
+
+``execute_command`` of redis-py takes a connection from the pool, checks it and returns it for each command: 20 of the
+68 µs that a ``ZADD`` costs the client. A link keeps its connection instead and uses the connection's public methods.
+It retries, reconnects and raises errors as ``execute_command`` does.
+"""
+
+import asyncio
+import contextlib
+import os
+import time
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ("AsyncLink", "Link", "Owner", "disconnect_later")
+
+Words = tuple[bytes | str, ...]
+
+#: After how many seconds without use a link checks that the server has not closed its connection meanwhile, as the
+#: client's pool does each time. The check takes 4 µs.
+RESTING = 0.01
+
+#: Connections of a parent process. The child must not close them: that would end the TLS session of the parent, or
+#: remove the socket from the event loop's selector, which both processes share.
+_INHERITED: list[Any] = []
+
+#: All that have links, so that a forked child can find these.
+_OWNERS: "weakref.WeakSet[Owner]" = weakref.WeakSet()
+
+
+def packed(words: Words) -> bytes:
+    """Return the command as it goes over the wire; takes less than half the time of the libraries' packers."""
+    message = [b"*%d\r\n" % len(words)]
+    for word in words:
+        encoded = word.encode() if isinstance(word, str) else word
+        message.append(b"$%d\r\n%b\r\n" % (len(encoded), encoded))
+    return b"".join(message)
+
+
+class Owner:
+    """Makes the connections of some links, by the present settings of the client's pool."""
+
+    def __init__(self, pool: Any, errors: Any, *, retries_listed_only: bool) -> None:
+        self.pool = pool
+        self.ConnectionError: type[Exception] = errors.ConnectionError
+        self.TimeoutError: type[Exception] = errors.TimeoutError
+        self.ResponseError: type[Exception] = errors.ResponseError
+        #: What the check of a connection raises when it cannot be used any more.
+        self.unusable = (errors.ConnectionError, errors.TimeoutError, OSError)
+        #: redis-py before version 6 and valkey-py retry only those errors that ``retry_on_error`` lists.
+        self._retries_listed_only = retries_listed_only
+        #: Weak references to all links. ``set.copy`` and ``set.discard`` are atomic.
+        self._links: set[weakref.ref[Any]] = set()
+        _OWNERS.add(self)
+
+    def register(self, link: Any) -> None:
+        self._links.add(weakref.ref(link, self._links.discard))
+
+    def links(self) -> Iterator[Any]:
+        for reference in self._links.copy():
+            link = reference()
+            if link is not None:
+                yield link
+
+    def make_connection(self) -> Any:
+        return self.pool.connection_class(**self.pool.connection_kwargs)
+
+    def packs_alike(self) -> bool:
+        """Return whether :func:`packed` encodes commands as the client does."""
+        settings = self.pool.connection_kwargs
+        encoding = settings.get("encoding") or "utf-8"
+        return settings.get("command_packer") is None and encoding.lower().replace("-", "") == "utf8"
+
+    def keeps_unread(self) -> bool:
+        """Return whether unread data on an idle connection are push messages, which the next call reads."""
+        enabled = getattr(self.pool, "maint_notifications_enabled", None)
+        return enabled is not None and bool(enabled())
+
+    def retries(self, connection: Any, error: Exception) -> bool:
+        """Return whether the client would retry after this error, which its :class:`Retry` lets pass."""
+        listed = connection.retry_on_error
+        return not self._retries_listed_only or (listed is not None and isinstance(error, tuple(listed)))
+
+    def forget_all(self) -> None:
+        """In a forked child: leave the connections to the parent process."""
+        for link in self.links():
+            link.forget()
+
+
+class Link:
+    """One connection for one call at a time.
+
+    The slot holds the connection between calls. A call takes the connection out and puts it back only when the reply
+    has been read. So an interrupted call leaves no connection behind that still expects its reply; without a
+    reference, the connection closes itself.
+    """
+
+    __slots__ = ("__weakref__", "_connection", "_owner", "_packs_alike", "_rested", "_retry", "_slot")
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._slot: list[Any] = []
+        self._rested = 0.0
+        self._packs_alike = False
+        self._retry: Any = None
+        self._connection: weakref.ref[Any] | None = None
+        owner.register(self)
+
+    def exchange(self, words: Words) -> Any:
+        """Send a command and return the reply as raw bytes."""
+        # The slot itself is replaced in a forked child, so that a connection of the parent does not return to it.
+        slot = self._slot
+        try:
+            connection = slot.pop()
+        except IndexError:
+            connection = self._ready(self._made())
+        else:
+            if time.monotonic() - self._rested > RESTING:
+                connection = self._ready(connection)
+        try:
+            connection.send_packed_command([packed(words)] if self._packs_alike else connection.pack_command(*words))
+            reply = connection.read_response(disable_decoding=True)
+        except Exception as error:
+            return self._retried(slot, connection, words, error)
+        self._rested = time.monotonic()
+        slot.append(connection)
+        return reply
+
+    def close(self, *, in_use: bool) -> None:
+        connections = self._slot[:]
+        self._slot.clear()
+        if in_use and self._connection is not None:
+            connections.append(self._connection())
+        for connection in connections:
+            if connection is not None:
+                connection.disconnect()
+
+    def forget(self) -> None:
+        _INHERITED.extend(self._slot)
+        self._slot = []
+        self._connection = None
+
+    def _made(self) -> Any:
+        owner = self._owner
+        connection = owner.make_connection()
+        self._packs_alike = owner.packs_alike()
+        self._retry = owner.pool.connection_kwargs.get("retry")
+        self._connection = weakref.ref(connection)
+        return connection
+
+    def _ready(self, connection: Any) -> Any:
+        """Return a connection that is checked as the pool checks it: this one, or else a new one."""
+        owner = self._owner
+        connection.connect()
+        try:
+            if connection.can_read() and not owner.keeps_unread():
+                raise owner.ConnectionError("Connection has data")
+        except owner.unusable:
+            connection.disconnect()
+            connection = self._made()
+            connection.connect()
+            if connection.can_read() and not owner.keeps_unread():
+                connection.disconnect()
+                raise owner.ConnectionError("Connection not ready") from None
+        return connection
+
+    def _retried(self, slot: list[Any], connection: Any, words: Words, error: Exception) -> Any:
+        """Return the reply after the first attempt has failed, by the client's own policy of retries."""
+        owner = self._owner
+        self._adopt_policy(connection)
+        first: Exception | None = error
+        connected = True
+
+        def attempt() -> Any:
+            nonlocal first, connected
+            if first is not None:
+                failed, first = first, None
+                raise failed
+            connected = True
+            connection.send_packed_command(connection.pack_command(*words))
+            return connection.read_response(disable_decoding=True)
+
+        def fail(error: Exception, *_: Any) -> None:
+            nonlocal connected
+            connected = False
+            connection.disconnect()
+            if not owner.retries(connection, error):
+                raise error
+
+        clean = False
+        try:
+            reply = connection.retry.call_with_retry(attempt, fail)
+            clean = True
+        except owner.ResponseError:
+            # The server refuses the command, but the connection is in order.
+            clean = connected
+            raise
+        finally:
+            if clean:
+                self._rested = time.monotonic()
+                slot.append(connection)
+            else:
+                connection.disconnect()
+            # The error's traceback holds this frame.
+            del error, first
+        return reply
+
+    def _adopt_policy(self, connection: Any) -> None:
+        """Do for this connection what ``client.set_retry`` does for those of the pool."""
+        present = self._owner.pool.connection_kwargs.get("retry")
+        if present is not self._retry and present is not None:
+            connection.retry = self._retry = present
+
+
+class AsyncLink:
+    """:class:`Link` for asyncio. Belongs to one event loop.
+
+    redis-py limits the time of a call by a task and a timeout context for each, which takes a quarter of its time.
+    A link has one timer per time limit instead, which looks whether the present call began too long ago.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_cancelled_before",
+        "_connection",
+        "_limit",
+        "_owner",
+        "_packs_alike",
+        "_rested",
+        "_retry",
+        "_since",
+        "_slot",
+        "_task",
+        "_timed_out",
+        "_timer",
+        "loop",
+    )
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._slot: list[Any] = []
+        self._rested = 0.0
+        self._packs_alike = False
+        self._retry: Any = None
+        self._connection: weakref.ref[Any] | None = None
+        self.loop: Any = None
+        #: The seconds that a call may take, if this link has to see to that itself.
+        self._limit: float | None = None
+        self._timer: Any = None
+        self._task: Any = None
+        self._since = 0.0
+        self._cancelled_before = 0
+        self._timed_out = False
+        owner.register(self)
+
+    async def exchange(self, words: Words) -> Any:
+        """Send a command and return the reply as raw bytes."""
+        slot = self._slot
+        try:
+            connection = slot.pop()
+        except IndexError:
+            connection = await self._ready(self._made())
+        else:
+            if time.monotonic() - self._rested > RESTING:
+                connection = await self._ready(connection)
+        limit = self._limit
+        if limit is not None:
+            self._task = task = asyncio.current_task()
+            self._cancelled_before = task.cancelling()  # type: ignore[union-attr]
+            self._since = time.monotonic()
+            if self._timer is None:
+                self._timer = self.loop.call_later(limit, _end_late_call, weakref.ref(self))
+        try:
+            await connection.send_packed_command(
+                packed(words) if self._packs_alike else connection.pack_command(*words)
+            )
+            reply = await connection.read_response(disable_decoding=True)
+        except BaseException as error:
+            return await self._retried(slot, connection, words, error)
+        self._task = None
+        self._rested = time.monotonic()
+        slot.append(connection)
+        return reply
+
+    def __del__(self) -> None:
+        for connection in self._slot:
+            disconnect_later(self.loop, connection)
+
+    def take(self, *, in_use: bool) -> list[Any]:
+        """Take the connection out of its slot to close it; with ``in_use`` return also one that is not in it."""
+        connections = self._slot[:]
+        self._slot.clear()
+        if in_use and not connections and self._connection is not None:
+            connections = [self._connection()]
+        return [connection for connection in connections if connection is not None]
+
+    def forget(self) -> None:
+        _INHERITED.extend(self._slot)
+        if self._connection is not None:
+            _INHERITED.append(self._connection())
+        self._slot = []
+        self._connection = None
+        self._timer = self._task = None
+
+    def end_late_call(self) -> None:
+        """Cancel the call that takes too long, or look again when the present one would."""
+        self._timer = None
+        if self._task is None or self._limit is None:
+            return
+        connection = self._connection() if self._connection is not None else None
+        # While a server is being maintained, redis-py relaxes the limit of the connections that were told so.
+        relaxed = getattr(connection, "socket_timeout", None)
+        left = self._since + (relaxed or self._limit) - time.monotonic()
+        if left > 0:
+            self._timer = self.loop.call_later(left, _end_late_call, weakref.ref(self))
+        else:
+            self._timed_out = True
+            self._task.cancel()
+
+    def _made(self) -> Any:
+        owner = self._owner
+        connection = owner.make_connection()
+        self._packs_alike = owner.packs_alike()
+        self._retry = owner.pool.connection_kwargs.get("retry")
+        self._connection = weakref.ref(connection)
+        self.loop = asyncio.get_running_loop()
+        # The library sees to the limit while it connects, checks and retries, so it checks by itself if it has to.
+        self._limit = None if connection.health_check_interval else connection.socket_timeout or None
+        return connection
+
+    async def _ready(self, connection: Any) -> Any:
+        """Return a connection that is checked as the pool checks it: this one, or else a new one."""
+        owner = self._owner
+        try:
+            self._restore_limit(connection)
+            await connection.connect()
+            try:
+                # Whether that is a push message or the end of the connection, asyncio does not say.
+                if await _can_read(connection):
+                    raise owner.ConnectionError("Connection has data")
+            except owner.unusable:
+                await connection.disconnect()
+                connection = self._made()
+                await connection.connect()
+                if await _can_read(connection) and not owner.keeps_unread():
+                    raise owner.ConnectionError("Connection not ready") from None
+        except BaseException:
+            await _drop(connection)
+            raise
+        self._take_over_limit(connection)
+        return connection
+
+    async def _retried(self, slot: list[Any], connection: Any, words: Words, error: BaseException) -> Any:
+        """Return the reply after the first attempt has failed, by the client's own policy of retries."""
+        owner = self._owner
+        error = self._told(connection, error)
+        if not isinstance(error, Exception):
+            await _drop(connection)
+            raise error
+        first: Exception | None = error
+        self._restore_limit(connection)
+        self._adopt_policy(connection)
+        connected = True
+
+        async def attempt() -> Any:
+            nonlocal first, connected
+            if first is not None:
+                failed, first = first, None
+                raise failed
+            connected = True
+            await connection.send_packed_command(connection.pack_command(*words))
+            return await connection.read_response(disable_decoding=True)
+
+        async def fail(error: Exception, *_: Any) -> None:
+            nonlocal connected
+            connected = False
+            await connection.disconnect()
+            if not owner.retries(connection, error):
+                raise error
+
+        clean = False
+        try:
+            reply = await connection.retry.call_with_retry(attempt, fail)
+            clean = True
+        except owner.ResponseError:
+            clean = connected
+            raise
+        finally:
+            if clean:
+                self._take_over_limit(connection)
+                self._rested = time.monotonic()
+                slot.append(connection)
+            else:
+                await _drop(connection)
+            del error, first
+        return reply
+
+    def _told(self, connection: Any, error: BaseException) -> BaseException:
+        """Return the error as the library would raise it, in particular that of a call that took too long."""
+        task, self._task = self._task, None
+        timed_out, self._timed_out = self._timed_out, False
+        if timed_out and isinstance(error, asyncio.CancelledError) and task.uncancel() <= self._cancelled_before:
+            place = getattr(connection, "path", None) or f"{connection.host}:{connection.port}"
+            return self._owner.TimeoutError(f"Timeout reading from {place}")
+        return error
+
+    def _restore_limit(self, connection: Any) -> None:
+        if self._limit is not None and connection.socket_timeout is None:
+            connection.socket_timeout = self._limit
+
+    def _take_over_limit(self, connection: Any) -> None:
+        if self._limit is not None:
+            connection.socket_timeout = None
+
+    def _adopt_policy(self, connection: Any) -> None:
+        """Do for this connection what ``client.set_retry`` does for those of the pool."""
+        present = self._owner.pool.connection_kwargs.get("retry")
+        if present is not self._retry and present is not None:
+            connection.retry = self._retry = present
+
+
+async def _can_read(connection: Any) -> bool:
+    # redis-py has this method under its present name since version 8.
+    can_read = getattr(connection, "can_read", None) or connection.can_read_destructive
+    # Old parsers return what they read, which is nothing if the server has closed the connection.
+    return (await can_read()) is not False
+
+
+async def _drop(connection: Any) -> None:
+    with contextlib.suppress(Exception):
+        await connection.disconnect(nowait=True)
+
+
+def disconnect_later(loop: Any, connection: Any) -> None:
+    """Close the connection on its own event loop, from anywhere. Nothing can be closed on a loop that is closed."""
+
+    def start() -> None:
+        task = loop.create_task(_drop(connection))
+        _CLOSING.add(task)
+        task.add_done_callback(_CLOSING.discard)
+
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(start)
+
+
+#: Event loops keep but weak references to their tasks.
+_CLOSING: set[Any] = set()
+
+
+def _end_late_call(reference: "weakref.ref[AsyncLink]") -> None:
+    link = reference()
+    if link is not None:
+        link.end_late_call()
+
+
+def _forget_in_child() -> None:
+    for owner in list(_OWNERS):
+        owner.forget_all()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
