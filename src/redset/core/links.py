@@ -114,10 +114,11 @@ class Link:
         try:
             connection = slot.pop()
         except IndexError:
+            connection = None
+        if connection is None:
             connection = self._ready(self._made())
-        else:
-            if time.monotonic() - self._rested > RESTING:
-                connection = self._ready(connection)
+        elif time.monotonic() - self._rested > RESTING:
+            connection = self._ready(connection)
         try:
             connection.send_packed_command([packed(words)] if self._packs_alike else connection.pack_command(*words))
             reply = connection.read_response(disable_decoding=True)
@@ -127,7 +128,12 @@ class Link:
         slot.append(connection)
         return reply
 
+    def __del__(self) -> None:
+        # Connections of redis-py 8 are part of a reference cycle, so they would stay open for a while.
+        self.close(in_use=False)
+
     def close(self, *, in_use: bool) -> None:
+        """Close the connection in the slot; with ``in_use`` also one that is not in it."""
         connections = self._slot[:]
         self._slot.clear()
         if in_use and self._connection is not None:
@@ -137,6 +143,7 @@ class Link:
                 connection.disconnect()
 
     def forget(self) -> None:
+        """In a forked child: leave the connection to the parent process."""
         _INHERITED.extend(self._slot)
         self._slot = []
         self._connection = None
@@ -175,8 +182,10 @@ class Link:
         def attempt() -> Any:
             nonlocal first, connected
             if first is not None:
-                failed, first = first, None
-                raise failed
+                try:
+                    raise first
+                finally:
+                    first = None
             connected = True
             connection.send_packed_command(connection.pack_command(*words))
             return connection.read_response(disable_decoding=True)
@@ -186,7 +195,10 @@ class Link:
             connected = False
             connection.disconnect()
             if not owner.retries(connection, error):
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error
 
         clean = False
         try:
@@ -202,7 +214,7 @@ class Link:
                 slot.append(connection)
             else:
                 connection.disconnect()
-            # The error's traceback holds this frame.
+            # The error's traceback refers to this frame: together they would be left to the garbage collector.
             del error, first
         return reply
 
@@ -224,6 +236,7 @@ class AsyncLink:
         "__weakref__",
         "_cancelled_before",
         "_connection",
+        "_end",
         "_limit",
         "_owner",
         "_packs_alike",
@@ -245,6 +258,9 @@ class AsyncLink:
         self._retry: Any = None
         self._connection: weakref.ref[Any] | None = None
         self.loop: Any = None
+        #: Closes the connection in the slot when the link is gone. The garbage collector may find the link in a cycle
+        #: with an error of the library. With ``__del__`` it would find the connection in there too, still open.
+        self._end: Any = None
         #: The seconds that a call may take, if this link has to see to that itself.
         self._limit: float | None = None
         self._timer: Any = None
@@ -260,10 +276,11 @@ class AsyncLink:
         try:
             connection = slot.pop()
         except IndexError:
+            connection = None
+        if connection is None:
             connection = await self._ready(self._made())
-        else:
-            if time.monotonic() - self._rested > RESTING:
-                connection = await self._ready(connection)
+        elif time.monotonic() - self._rested > RESTING:
+            connection = await self._ready(connection)
         limit = self._limit
         if limit is not None:
             self._task = task = asyncio.current_task()
@@ -283,10 +300,6 @@ class AsyncLink:
         slot.append(connection)
         return reply
 
-    def __del__(self) -> None:
-        for connection in self._slot:
-            disconnect_later(self.loop, connection)
-
     def take(self, *, in_use: bool) -> list[Any]:
         """Take the connection out of its slot to close it; with ``in_use`` return also one that is not in it."""
         connections = self._slot[:]
@@ -296,12 +309,16 @@ class AsyncLink:
         return [connection for connection in connections if connection is not None]
 
     def forget(self) -> None:
+        """In a forked child: leave the connection to the parent process."""
         _INHERITED.extend(self._slot)
         if self._connection is not None:
             _INHERITED.append(self._connection())
         self._slot = []
         self._connection = None
         self._timer = self._task = None
+        if self._end is not None:
+            self._end.detach()
+            self._end = None
 
     def end_late_call(self) -> None:
         """Cancel the call that takes too long, or look again when the present one would."""
@@ -325,6 +342,9 @@ class AsyncLink:
         self._retry = owner.pool.connection_kwargs.get("retry")
         self._connection = weakref.ref(connection)
         self.loop = asyncio.get_running_loop()
+        if self._end is None:
+            self._end = weakref.finalize(self, _disconnect_all_later, self.loop, self._slot)
+            self._end.atexit = False
         # The library sees to the limit while it connects, checks and retries, so it checks by itself if it has to.
         self._limit = None if connection.health_check_interval else connection.socket_timeout or None
         return connection
@@ -366,8 +386,10 @@ class AsyncLink:
         async def attempt() -> Any:
             nonlocal first, connected
             if first is not None:
-                failed, first = first, None
-                raise failed
+                try:
+                    raise first
+                finally:
+                    first = None
             connected = True
             await connection.send_packed_command(connection.pack_command(*words))
             return await connection.read_response(disable_decoding=True)
@@ -377,7 +399,10 @@ class AsyncLink:
             connected = False
             await connection.disconnect()
             if not owner.retries(connection, error):
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error
 
         clean = False
         try:
@@ -442,6 +467,11 @@ def disconnect_later(loop: Any, connection: Any) -> None:
 
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(start)
+
+
+def _disconnect_all_later(loop: Any, connections: list[Any]) -> None:
+    for connection in connections:
+        disconnect_later(loop, connection)
 
 
 #: Event loops keep but weak references to their tasks.
