@@ -580,12 +580,12 @@ def test_a_late_call_is_repeated_by_the_clients_policy(there: Server, library: L
     seen = []
     for by_link in (False, True):
         proxy = Proxy(there, 0)
-        options = {"retry": library.retry(2), "retry_on_timeout": True, "socket_timeout": 0.2}
+        options = {"retry": library.retry(1), "retry_on_timeout": True, "socket_timeout": 0.5}
         client = library.client(proxy.url, **options)
         words = ("EVAL", "return 1", "0")
         link = library.link(client)
         for _ in range(10):
-            proxy.plan(Fault.NONE, meanwhile=lambda: time.sleep(0.6))
+            proxy.plan(Fault.NONE, meanwhile=lambda: time.sleep(2))
         end = outcome(library, link.exchange, words) if by_link else outcome(library, client.execute_command, *words)
         seen.append((proxy.met[Fault.NONE], end[0]))
         library.close(client)

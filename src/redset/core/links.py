@@ -38,6 +38,14 @@ def packed(words: Words) -> bytes:
     return b"".join(message)
 
 
+def emptied(slot: list[Any]) -> list[Any]:
+    """Take what the slot holds. A call in another thread gets the connection either before or not at all."""
+    try:
+        return [slot.pop()]
+    except IndexError:
+        return []
+
+
 class Owner:
     """Makes the connections of some links, by the present settings of the client's pool."""
 
@@ -96,13 +104,14 @@ class Link:
     reference, the connection closes itself.
     """
 
-    __slots__ = ("__weakref__", "_connection", "_owner", "_packs_alike", "_rested", "_retry", "_slot")
+    __slots__ = ("__weakref__", "_checks_health", "_connection", "_owner", "_packs_alike", "_rested", "_retry", "_slot")
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._slot: list[Any] = []
         self._rested = 0.0
         self._packs_alike = False
+        self._checks_health = False
         self._retry: Any = None
         self._connection: weakref.ref[Any] | None = None
         owner.register(self)
@@ -120,7 +129,9 @@ class Link:
         elif time.monotonic() - self._rested > RESTING:
             connection = self._ready(connection)
         try:
-            connection.send_packed_command([packed(words)] if self._packs_alike else connection.pack_command(*words))
+            connection.send_packed_command(
+                [packed(words)] if self._packs_alike else connection.pack_command(*words), self._checks_health
+            )
             reply = connection.read_response(disable_decoding=True)
         except Exception as error:
             return self._retried(slot, connection, words, error)
@@ -134,8 +145,7 @@ class Link:
 
     def close(self, *, in_use: bool) -> None:
         """Close the connection in the slot; with ``in_use`` also one that is not in it."""
-        connections = self._slot[:]
-        self._slot.clear()
+        connections = emptied(self._slot)
         if in_use and self._connection is not None:
             connections.append(self._connection())
         for connection in connections:
@@ -152,6 +162,7 @@ class Link:
         owner = self._owner
         connection = owner.make_connection()
         self._packs_alike = owner.packs_alike()
+        self._checks_health = bool(connection.health_check_interval)
         self._retry = owner.pool.connection_kwargs.get("retry")
         self._connection = weakref.ref(connection)
         return connection
@@ -235,6 +246,7 @@ class AsyncLink:
     __slots__ = (
         "__weakref__",
         "_cancelled_before",
+        "_checks_health",
         "_connection",
         "_end",
         "_limit",
@@ -255,6 +267,7 @@ class AsyncLink:
         self._slot: list[Any] = []
         self._rested = 0.0
         self._packs_alike = False
+        self._checks_health = False
         self._retry: Any = None
         self._connection: weakref.ref[Any] | None = None
         self.loop: Any = None
@@ -290,7 +303,7 @@ class AsyncLink:
                 self._timer = self.loop.call_later(limit, _end_late_call, weakref.ref(self))
         try:
             await connection.send_packed_command(
-                packed(words) if self._packs_alike else connection.pack_command(*words)
+                packed(words) if self._packs_alike else connection.pack_command(*words), self._checks_health
             )
             reply = await connection.read_response(disable_decoding=True)
         except BaseException as error:
@@ -302,8 +315,7 @@ class AsyncLink:
 
     def take(self, *, in_use: bool) -> list[Any]:
         """Take the connection out of its slot to close it; with ``in_use`` return also one that is not in it."""
-        connections = self._slot[:]
-        self._slot.clear()
+        connections = emptied(self._slot)
         if in_use and not connections and self._connection is not None:
             connections = [self._connection()]
         return [connection for connection in connections if connection is not None]
@@ -339,6 +351,7 @@ class AsyncLink:
         owner = self._owner
         connection = owner.make_connection()
         self._packs_alike = owner.packs_alike()
+        self._checks_health = bool(connection.health_check_interval)
         self._retry = owner.pool.connection_kwargs.get("retry")
         self._connection = weakref.ref(connection)
         self.loop = asyncio.get_running_loop()
@@ -346,7 +359,7 @@ class AsyncLink:
             self._end = weakref.finalize(self, _disconnect_all_later, self.loop, self._slot)
             self._end.atexit = False
         # The library sees to the limit while it connects, checks and retries, so it checks by itself if it has to.
-        self._limit = None if connection.health_check_interval else connection.socket_timeout or None
+        self._limit = None if self._checks_health else connection.socket_timeout or None
         return connection
 
     async def _ready(self, connection: Any) -> Any:
