@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 __all__ = ("AsyncLink", "Link", "Owner", "disconnect_later")
@@ -44,6 +44,15 @@ def emptied(slot: list[Any]) -> list[Any]:
         return [slot.pop()]
     except IndexError:
         return []
+
+
+def reference_to(connection: Any) -> Callable[[], Any]:
+    """Return a weak reference, so that a connection whose call was interrupted closes itself."""
+    try:
+        return weakref.ref(connection)
+    except TypeError:
+        # The asyncio connections of redis-py 4 allow none. They do not close themselves either.
+        return lambda: connection
 
 
 class Owner:
@@ -113,7 +122,7 @@ class Link:
         self._packs_alike = False
         self._checks_health = False
         self._retry: Any = None
-        self._connection: weakref.ref[Any] | None = None
+        self._connection: Callable[[], Any] | None = None
         owner.register(self)
 
     def exchange(self, words: Words) -> Any:
@@ -164,7 +173,7 @@ class Link:
         self._packs_alike = owner.packs_alike()
         self._checks_health = bool(connection.health_check_interval)
         self._retry = owner.pool.connection_kwargs.get("retry")
-        self._connection = weakref.ref(connection)
+        self._connection = reference_to(connection)
         return connection
 
     def _ready(self, connection: Any) -> Any:
@@ -269,7 +278,7 @@ class AsyncLink:
         self._packs_alike = False
         self._checks_health = False
         self._retry: Any = None
-        self._connection: weakref.ref[Any] | None = None
+        self._connection: Callable[[], Any] | None = None
         self.loop: Any = None
         #: Closes the connection in the slot when the link is gone. The garbage collector may find the link in a cycle
         #: with an error of the library. With ``__del__`` it would find the connection in there too, still open.
@@ -353,7 +362,7 @@ class AsyncLink:
         self._packs_alike = owner.packs_alike()
         self._checks_health = bool(connection.health_check_interval)
         self._retry = owner.pool.connection_kwargs.get("retry")
-        self._connection = weakref.ref(connection)
+        self._connection = reference_to(connection)
         self.loop = asyncio.get_running_loop()
         if self._end is None:
             self._end = weakref.finalize(self, _disconnect_all_later, self.loop, self._slot)
