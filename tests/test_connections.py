@@ -780,8 +780,10 @@ def test_a_synchronous_client_that_is_gone_closes_its_links(there: Server, raw: 
     library = Library("redis", awaited=False)
     link = library.link(library.client(there.url, client_name="links"))
     link.exchange(("PING",))
-    if not getattr(library.clients.pop(), "auto_close_connection_pool", False):
+    if not getattr(library.clients[0], "auto_close_connection_pool", False):
+        library.close(library.clients[0])
         pytest.skip("this version of the library leaves the pool open")
+    library.clients.clear()
     gc.collect()
     assert count(raw, "links") == 0
 
