@@ -5,6 +5,7 @@ Client libraries are recognised by the names of their modules; none is imported 
 
 import asyncio
 import functools
+import os
 import sys
 import threading
 import types
@@ -38,6 +39,16 @@ _SPECIAL = ("cache", "cache_config", "cache_enabled", "client_cache", "oss_clust
 _PATIENCE = 20.0
 
 _lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    # Another thread of the parent process may have held it.
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class _Plain(Owner):

@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 __all__ = ("AsyncLink", "Link", "Owner", "disconnect_later")
@@ -36,6 +36,23 @@ def packed(words: Words) -> bytes:
         encoded = word.encode() if isinstance(word, str) else word
         message.append(b"$%d\r\n%b\r\n" % (len(encoded), encoded))
     return b"".join(message)
+
+
+def emptied(slot: list[Any]) -> list[Any]:
+    """Take what the slot holds. A call in another thread gets the connection either before or not at all."""
+    try:
+        return [slot.pop()]
+    except IndexError:
+        return []
+
+
+def reference_to(connection: Any) -> Callable[[], Any]:
+    """Return a weak reference, so that a connection whose call was interrupted closes itself."""
+    try:
+        return weakref.ref(connection)
+    except TypeError:
+        # The asyncio connections of redis-py 4 allow none. They do not close themselves either.
+        return lambda: connection
 
 
 class Owner:
@@ -96,15 +113,16 @@ class Link:
     reference, the connection closes itself.
     """
 
-    __slots__ = ("__weakref__", "_connection", "_owner", "_packs_alike", "_rested", "_retry", "_slot")
+    __slots__ = ("__weakref__", "_checks_health", "_connection", "_owner", "_packs_alike", "_rested", "_retry", "_slot")
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._slot: list[Any] = []
         self._rested = 0.0
         self._packs_alike = False
+        self._checks_health = False
         self._retry: Any = None
-        self._connection: weakref.ref[Any] | None = None
+        self._connection: Callable[[], Any] | None = None
         owner.register(self)
 
     def exchange(self, words: Words) -> Any:
@@ -114,12 +132,15 @@ class Link:
         try:
             connection = slot.pop()
         except IndexError:
+            connection = None
+        if connection is None:
             connection = self._ready(self._made())
-        else:
-            if time.monotonic() - self._rested > RESTING:
-                connection = self._ready(connection)
+        elif time.monotonic() - self._rested > RESTING:
+            connection = self._ready(connection)
         try:
-            connection.send_packed_command([packed(words)] if self._packs_alike else connection.pack_command(*words))
+            connection.send_packed_command(
+                [packed(words)] if self._packs_alike else connection.pack_command(*words), self._checks_health
+            )
             reply = connection.read_response(disable_decoding=True)
         except Exception as error:
             return self._retried(slot, connection, words, error)
@@ -127,9 +148,13 @@ class Link:
         slot.append(connection)
         return reply
 
+    def __del__(self) -> None:
+        # Connections of redis-py 8 are part of a reference cycle, so they would stay open for a while.
+        self.close(in_use=False)
+
     def close(self, *, in_use: bool) -> None:
-        connections = self._slot[:]
-        self._slot.clear()
+        """Close the connection in the slot; with ``in_use`` also one that is not in it."""
+        connections = emptied(self._slot)
         if in_use and self._connection is not None:
             connections.append(self._connection())
         for connection in connections:
@@ -137,6 +162,7 @@ class Link:
                 connection.disconnect()
 
     def forget(self) -> None:
+        """In a forked child: leave the connection to the parent process."""
         _INHERITED.extend(self._slot)
         self._slot = []
         self._connection = None
@@ -145,8 +171,9 @@ class Link:
         owner = self._owner
         connection = owner.make_connection()
         self._packs_alike = owner.packs_alike()
+        self._checks_health = bool(connection.health_check_interval)
         self._retry = owner.pool.connection_kwargs.get("retry")
-        self._connection = weakref.ref(connection)
+        self._connection = reference_to(connection)
         return connection
 
     def _ready(self, connection: Any) -> Any:
@@ -175,8 +202,10 @@ class Link:
         def attempt() -> Any:
             nonlocal first, connected
             if first is not None:
-                failed, first = first, None
-                raise failed
+                try:
+                    raise first
+                finally:
+                    first = None
             connected = True
             connection.send_packed_command(connection.pack_command(*words))
             return connection.read_response(disable_decoding=True)
@@ -186,7 +215,10 @@ class Link:
             connected = False
             connection.disconnect()
             if not owner.retries(connection, error):
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error
 
         clean = False
         try:
@@ -202,7 +234,7 @@ class Link:
                 slot.append(connection)
             else:
                 connection.disconnect()
-            # The error's traceback holds this frame.
+            # The error's traceback refers to this frame: together they would be left to the garbage collector.
             del error, first
         return reply
 
@@ -223,7 +255,9 @@ class AsyncLink:
     __slots__ = (
         "__weakref__",
         "_cancelled_before",
+        "_checks_health",
         "_connection",
+        "_end",
         "_limit",
         "_owner",
         "_packs_alike",
@@ -242,9 +276,13 @@ class AsyncLink:
         self._slot: list[Any] = []
         self._rested = 0.0
         self._packs_alike = False
+        self._checks_health = False
         self._retry: Any = None
-        self._connection: weakref.ref[Any] | None = None
+        self._connection: Callable[[], Any] | None = None
         self.loop: Any = None
+        #: Closes the connection in the slot when the link is gone. The garbage collector may find the link in a cycle
+        #: with an error of the library. With ``__del__`` it would find the connection in there too, still open.
+        self._end: Any = None
         #: The seconds that a call may take, if this link has to see to that itself.
         self._limit: float | None = None
         self._timer: Any = None
@@ -260,10 +298,11 @@ class AsyncLink:
         try:
             connection = slot.pop()
         except IndexError:
+            connection = None
+        if connection is None:
             connection = await self._ready(self._made())
-        else:
-            if time.monotonic() - self._rested > RESTING:
-                connection = await self._ready(connection)
+        elif time.monotonic() - self._rested > RESTING:
+            connection = await self._ready(connection)
         limit = self._limit
         if limit is not None:
             self._task = task = asyncio.current_task()
@@ -273,7 +312,7 @@ class AsyncLink:
                 self._timer = self.loop.call_later(limit, _end_late_call, weakref.ref(self))
         try:
             await connection.send_packed_command(
-                packed(words) if self._packs_alike else connection.pack_command(*words)
+                packed(words) if self._packs_alike else connection.pack_command(*words), self._checks_health
             )
             reply = await connection.read_response(disable_decoding=True)
         except BaseException as error:
@@ -283,25 +322,24 @@ class AsyncLink:
         slot.append(connection)
         return reply
 
-    def __del__(self) -> None:
-        for connection in self._slot:
-            disconnect_later(self.loop, connection)
-
     def take(self, *, in_use: bool) -> list[Any]:
         """Take the connection out of its slot to close it; with ``in_use`` return also one that is not in it."""
-        connections = self._slot[:]
-        self._slot.clear()
+        connections = emptied(self._slot)
         if in_use and not connections and self._connection is not None:
             connections = [self._connection()]
         return [connection for connection in connections if connection is not None]
 
     def forget(self) -> None:
+        """In a forked child: leave the connection to the parent process."""
         _INHERITED.extend(self._slot)
         if self._connection is not None:
             _INHERITED.append(self._connection())
         self._slot = []
         self._connection = None
         self._timer = self._task = None
+        if self._end is not None:
+            self._end.detach()
+            self._end = None
 
     def end_late_call(self) -> None:
         """Cancel the call that takes too long, or look again when the present one would."""
@@ -322,11 +360,15 @@ class AsyncLink:
         owner = self._owner
         connection = owner.make_connection()
         self._packs_alike = owner.packs_alike()
+        self._checks_health = bool(connection.health_check_interval)
         self._retry = owner.pool.connection_kwargs.get("retry")
-        self._connection = weakref.ref(connection)
+        self._connection = reference_to(connection)
         self.loop = asyncio.get_running_loop()
+        if self._end is None:
+            self._end = weakref.finalize(self, _disconnect_all_later, self.loop, self._slot)
+            self._end.atexit = False
         # The library sees to the limit while it connects, checks and retries, so it checks by itself if it has to.
-        self._limit = None if connection.health_check_interval else connection.socket_timeout or None
+        self._limit = None if self._checks_health else connection.socket_timeout or None
         return connection
 
     async def _ready(self, connection: Any) -> Any:
@@ -366,8 +408,10 @@ class AsyncLink:
         async def attempt() -> Any:
             nonlocal first, connected
             if first is not None:
-                failed, first = first, None
-                raise failed
+                try:
+                    raise first
+                finally:
+                    first = None
             connected = True
             await connection.send_packed_command(connection.pack_command(*words))
             return await connection.read_response(disable_decoding=True)
@@ -377,7 +421,10 @@ class AsyncLink:
             connected = False
             await connection.disconnect()
             if not owner.retries(connection, error):
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error
 
         clean = False
         try:
@@ -442,6 +489,11 @@ def disconnect_later(loop: Any, connection: Any) -> None:
 
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(start)
+
+
+def _disconnect_all_later(loop: Any, connections: list[Any]) -> None:
+    for connection in connections:
+        disconnect_later(loop, connection)
 
 
 #: Event loops keep but weak references to their tasks.
