@@ -24,12 +24,15 @@ log = logging.getLogger("redset")
 
 HAND_OUT = Script("handout")
 BURY = Script("bury")
-PUT_BACK = Script("putback")
+ROLL_BACK = Script("rollback")
 
 NO_DEATHS = [b"0", b"0"]
 
 #: How many columns a row has: item and score, under a lease item and delivery.
 COLUMNS = 2
+
+#: Whether the caller waits, as the script is told it: this says that it has claimed others for the same list.
+FOR_THE_SAME_LIST = 2
 
 #: How long, in seconds, one command listens at most, so that what another program adds is noticed soon.
 LISTEN = 0.2
@@ -42,7 +45,7 @@ SHORTEST_LISTEN = 0.01
 class HandOut:
     """What one hand-out gave."""
 
-    __slots__ = ("_words", "asked_at", "lease", "limit", "rows", "values")
+    __slots__ = ("_words", "asked_at", "ended", "lease", "limit", "rows", "values")
 
     def __init__(self, reply: list[Any], items: Items[Any], limit: int, lease: float, asked_at: float) -> None:
         # more, next, died, forgotten, deadline, lost ...; see the head of the script.
@@ -50,6 +53,12 @@ class HandOut:
         self._words: list[bytes] = words if isinstance(words, list) else words.split()
         #: On a keyed set the value of each row's item, or None where there is none.
         self.values = items.values_behind(reply)
+        #: Whether the reply is a repeated one, and some of its leases have ended since: their rows are left out here.
+        self.ended = lease > 0 and b"" in reply[1::COLUMNS]
+        if self.ended:
+            live = [position for position, delivery in enumerate(reply[1::COLUMNS]) if delivery]
+            reply = [cell for position in live for cell in reply[COLUMNS * position : COLUMNS * (position + 1)]]
+            self.values = self.values and [self.values[position] for position in live]
         #: item, score; under a lease item, delivery.
         self.rows: list[bytes] = reply
         self.limit = limit
@@ -68,7 +77,12 @@ class HandOut:
     @property
     def more(self) -> bool:
         """Whether it stopped early, and the next one may find more at once."""
-        return self._words[0] == b"1"
+        return self._words[0] != b"0" or (self.ended and not self.rows)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it stopped before an item that must be claimed alone, or is such an item."""
+        return self._words[0] == b"2"
 
     @property
     def was_all(self) -> bool:
@@ -166,7 +180,7 @@ class HandOuts(Generic[T, Res]):
         if definition.extended:
             self._all_keys += (keys.values, keys.done)
         limits = f"{definition.max_attempts} {definition.max_dead}"
-        self._options = {waits: f"{limits} {int(waits)} {definition.finishing}" for waits in (False, True)}
+        self._options = [f"{limits} {waits} {definition.finishing}" for waits in range(3)]
         self._portions = Portions(definition.items.keyed)
 
     def pop(self, wait: float | None, *, last: bool = False) -> Plan[T]:
@@ -192,9 +206,9 @@ class HandOuts(Generic[T, Res]):
         gathered: list[Any] = []
         try:
             while (wanted := num - len(gathered)) > 0:
-                got = yield from self.wait_for(min(wanted, CHUNK), lease, patience, last=last)
+                got = yield from self.wait_for(min(wanted, CHUNK), lease, patience, last=last, some=bool(gathered))
                 gathered += yield from self.received(got)
-                if not got.rows or (gathered and got.was_all):
+                if not got.rows or got.alone or (gathered and got.was_all):
                     break
                 if gathered:
                     patience = NONE
@@ -249,10 +263,14 @@ class HandOuts(Generic[T, Res]):
         should_stop: Callable[[], bool] = lambda: False,
         *,
         last: bool = False,
+        some: bool = False,
     ) -> Plan[HandOut]:
-        """Hands out, again and again until there is something or the patience ends; ``acks`` go with the first try."""
-        got: HandOut = yield self._hand_out(limit, lease, patience, acks, last=last)
-        while not (got.rows or acks):
+        """Hands out, again and again until there is something or the patience ends; ``acks`` go with the first try.
+
+        :param some: whether the list that it is for has items already.
+        """
+        got: HandOut = yield self._hand_out(limit, lease, patience, acks, last=last, some=some)
+        while not (got.rows or acks or got.alone):
             if not got.more:
                 left = patience.left()
                 if left <= 0:
@@ -260,7 +278,7 @@ class HandOuts(Generic[T, Res]):
                 yield self._rest(left, got.next_due, should_stop)
                 if should_stop():
                     break
-            got = yield self._hand_out(limit, lease, patience, last=last)
+            got = yield self._hand_out(limit, lease, patience, last=last, some=some)
         return got
 
     def _rest(self, left: float, next_due: float, should_stop: Callable[[], bool]) -> Sleep | Listen:
@@ -294,13 +312,14 @@ class HandOuts(Generic[T, Res]):
         acks: Sequence[BaseReservation[T]] = (),
         *,
         last: bool = False,
+        some: bool = False,
     ) -> Operation[HandOut]:
         """One hand-out of ``limit`` items at most, under a lease unless that is 0, after ``acks`` were acked.
 
         The first of those that can be had, or the last.
         """
         which = self._set.kind.which
-        waits = patience is not NONE and patience.left() > 0
+        waits = FOR_THE_SAME_LIST if some else patience is not NONE and patience.left() > 0
         args: list[bytes | str] = [
             str(limit),
             f"{which} last" if last else which,
@@ -319,12 +338,19 @@ class HandOuts(Generic[T, Res]):
             log_deaths(self._set.name, *map(int, got.deaths))
         return got
 
-    def _settle(self, positions: Sequence[int] | None = None) -> Operation[Any]:
-        """Puts back what its caller has not seen, as a hand-out of nothing does, or only the rows at some positions."""
-        if positions is None:
-            return self._hand_out(0, 0.0, NONE)
-        args = (self._options[False], *(str(position + 1) for position in positions))
-        return Operation(PUT_BACK, self._all_keys, args, lambda reply: None, recorded=True)
+    def _settle(self, positions: Sequence[int] | None = None) -> Operation[list[int]]:
+        """Roll back the last claim of the session if nobody read its reply: all rows, or those at some positions.
+
+        Returns which of the acks that were sent with the claim were too late, by their position; see
+        :attr:`HandOut.lost`.
+        """
+        args = (self._options[False], *(str(position + 1) for position in positions or ()))
+        return Operation(ROLL_BACK, self._all_keys, args, _late_acks, recorded=True)
+
+
+def _late_acks(head: bytes) -> list[int]:
+    """The acks that were too late, by the head of a claim's reply; see the head of the script."""
+    return [int(position) for position in head.split()[5:]]
 
 
 def _without(column: list[bytes], positions: Collection[int]) -> list[bytes]:

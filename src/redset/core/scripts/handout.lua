@@ -8,10 +8,15 @@
 --       then what to ack before: item, delivery, item, delivery, ...
 -- Returns rows; on keyed sets behind them a list of the value of each, or nil; and behind these
 -- "more next died forgotten deadline lost ...".
---   more: 1 when it stopped early and may find more at once    next: seconds until something falls due, -1: not known
+--   more: 1 when it stopped early and may find more at once; 2 when it stopped before a suspect item, or claimed one
+--   next: seconds until something falls due, -1: not known
 --   died, forgotten: dead letters made and dropped             deadline: of the leases
 --   lost: the positions, from 0, of the acks that came too late
---   rows: item, score; under a lease item, delivery: what `deliveries` has of it
+--   rows: item, score; under a lease item, delivery: what `deliveries` has of it, or '' in a repeated reply when the lease
+--         has ended since
+-- An item is suspect when its last lease expired, since it may have killed its process. A claim under a lease returns the
+-- items before the first suspect one, or a suspect one alone; where `waits` is 2, which says that the caller has claimed
+-- others for the same list, it returns nothing instead.
 local call, waiting, leased, deliveries, parked, dead, letters, token, wake, waiters, values, done = unpack(KEYS)
 local limit, which, lease, options = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), ARGV[6]
 -- include calls
@@ -108,6 +113,11 @@ local function let_go(items, rows, found, memories, delivered)
     return found
 end
 
+-- Whether the last lease of an item expired, by its field in `deliveries`.
+local function has_expired(field)
+    return field and string.sub(field, 1, 7) == 'expired'
+end
+
 -- The reply where all is as it mostly is: what is met goes out, what is acked is held, and nothing is to be brought back or
 -- decided. It does in fewer steps what the rules below do; nil, and nothing was changed, for when it takes these.
 local function common_case()
@@ -142,6 +152,7 @@ local function common_case()
         end
         for i = 1, #items do
             if met[items[i]] or deadlines[#acks + i] then return nil end
+            if lease > 0 and has_expired(known[#acks + i]) then return nil end
         end
     elseif #acks > 0 then
         return nil
@@ -173,29 +184,37 @@ if reply then return reply end
 local max_attempts, max_dead, waits = string.match(options, '^(%d+) (%d+) (%d)')
 max_attempts, max_dead = tonumber(max_attempts), tonumber(max_dead)
 -- include unpacking
--- By the time a hand-out is repeated its leases may be over, others may have the items or have removed them, or be done with
--- them and their values be gone. Then it is handed nothing and told to look again, and of what was its own those leases that
--- are over are put back. Live ones stay: this may be an old command, whose reply was read when it was sent again.
-local too_late, over = nil, {}
-if repeated and repeated.kind == 'leased' then
-    local rows = unpacked(repeated.packed)
-    local items = column(rows, 2, 1)
-    local known, deadlines = redis.call('HMGET', deliveries, unpack(items)), redis.call('ZMSCORE', leased, unpack(items))
-    for i = 1, #items do
-        if not is_held(known[i], deadlines[i], rows[2 * i]) then over[#over + 1] = i end
-    end
-    if #over > 0 then
-        local counts, others = string.match(repeated.head, '^%S+ %S+ (%S+ %S+) %S+(.*)$')
-        too_late = '1 -1 ' .. counts .. ' 0' .. others
-        repeated, unseen = nil, repeated
-    end
-end
+-- When a claim is repeated, some of its leases may have ended: they expired, or others have claimed, ended or removed the items.
+-- The reply then has '' in the place of their deliveries, so that rows keep their positions, and the record stays as it is.
+-- Leases that expired are rolled back. Live ones stay: this may be a late copy, whose reply nobody reads, and their holders
+-- are at work.
+local again, over = nil, {}
 if repeated then
     local rows, found = unpacked(repeated.packed)
-    if keyed and (interval or repeated.kind == 'leased') then found = values_of(column(rows, 2, 1)) end
+    local items = column(rows, 2, 1)
+    again = {rows = rows, undo = found, items = {}, deliveries = {}}
+    if repeated.kind == 'leased' then
+        local known, deadlines = redis.call('HMGET', deliveries, unpack(items)), redis.call('ZMSCORE', leased, unpack(items))
+        for i = 1, #items do
+            if not is_held(known[i], deadlines[i], rows[2 * i]) then
+                over[#over + 1], again.items[#over + 1], again.deliveries[#over + 1] = i, items[i], rows[2 * i]
+                rows[2 * i] = ''
+            end
+        end
+        found = keyed and values_of(items)
+    elseif interval then
+        found = keyed and values_of(items)
+    end
+    local head = repeated.head
+    if #over > 0 and #over == #items then
+        -- Nothing is left of it: the caller is told to claim again.
+        local counts, others = string.match(head, '^%S+ %S+ (%S+ %S+) %S+(.*)$')
+        rows, found, head = {}, {}, '1 -1 ' .. counts .. ' 0' .. others
+    end
     if keyed then rows[#rows + 1] = found end
-    rows[#rows + 1] = repeated.head
-    return rows
+    rows[#rows + 1] = head
+    again.rows = rows
+    if #over == 0 then return rows end
 end
 -- include wakeups
 -- include leases
@@ -210,8 +229,12 @@ if values then refusal = refusal or wrong_type(values, 'hash') end
 if done then refusal = refusal or wrong_type(done, 'zset') end
 if refusal then return refusal end
 
-if unseen then put_back_unseen(too_late and over) end
-if too_late then return hand_over('taken', too_late, {}, {}) end
+if again then
+    end_leases(again.items, again.deliveries, function(i) return 'roll_back', 0, again.undo[over[i]] or '0' end, true)
+    if brought_back then wake_one() end
+    return again.rows
+end
+if unseen then roll_back_unseen() end
 
 local acks, given_out = {}, {}
 for i = 7, #ARGV, 2 do
@@ -221,7 +244,13 @@ local lost = end_leases(acks, given_out, function() return 'ack' end)
 
 local more = bring_back_due(BUDGET) == BUDGET
 
--- Whether a waiting item is handed out. `deadline` is its score in `leased`, `death` its score in `dead`, or false.
+-- Whether so many attempts are the last.
+local function are_all(attempts)
+    return max_attempts > 0 and attempts >= max_attempts
+end
+
+-- Whether a waiting item is handed out, and whether it then starts afresh. `deadline` is its score in `leased`, `death` its
+-- score in `dead`, or false.
 local function goes_out(item, score, deadline, death, is_done)
     if is_done then
         if values then redis.call('HDEL', values, item) end
@@ -236,8 +265,9 @@ local function goes_out(item, score, deadline, death, is_done)
         -- it starts afresh if it would have died.
         redis.call('ZREM', leased, item)
         redis.call('ZREM', parked, item)
-        if tonumber(deadline) > 0 and max_attempts > 0 and delivery(item) >= max_attempts then
+        if tonumber(deadline) > 0 and are_all(delivery(item)) then
             redis.call('HDEL', deliveries, item)
+            return true, true
         end
     elseif death then
         -- Where work is remembered a dead item stays dead, or every link to a failing page would revive it.
@@ -248,41 +278,61 @@ local function goes_out(item, score, deadline, death, is_done)
     return true
 end
 
--- Removes up to `count` rows from what waits, and returns those that go out.
+-- The first of some items that is suspect and not done, by its position; nil where there is none.
+local function first_suspect(fields, deadlines, dones)
+    for i, field in ipairs(fields) do
+        local deadline = tonumber(deadlines[i] or 0)
+        -- Its lease may have expired without having been requeued yet.
+        local expires_now = deadline > 0 and deadline <= time and field
+        if not dones[i] and (has_expired(field) or expires_now and not are_all(attempts_of(field))) then return i end
+    end
+end
+
+-- What is claimed: rows, and under a lease the field of each in `deliveries`. `meets_suspect` when it stops at a suspect item,
+-- `is_suspect` when it is that item.
+local rows, fields, meets_suspect, is_suspect = {}, {}, false, false
+
+-- Removes up to `count` rows from what waits, and claims those that go out. Returns how many do not.
 local function take(count)
     local met = next_rows(count)
-    if #met == 0 then return met, 0 end
+    meets_suspect, is_suspect = false, false
+    if #met == 0 then return 0 end
     local items = column(met, 2, 1)
-    remove_next(#items)
     local deadlines = redis.call('ZMSCORE', leased, unpack(items))
     local deaths = redis.call('ZMSCORE', dead, unpack(items))
     local dones = done and are_done(memories_of(items)) or {}
-    local going = {}
-    for i, item in ipairs(items) do
-        local score = met[2 * i]
-        if goes_out(item, score, deadlines[i], deaths[i], dones[i]) then
-            going[#going + 1] = item
-            going[#going + 1] = score
+    local known = lease > 0 and redis.call('HMGET', deliveries, unpack(items)) or {}
+    local reach, suspect = #items, first_suspect(known, deadlines, dones)
+    if suspect then
+        meets_suspect, is_suspect = true, suspect == 1 and #rows == 0 and waits ~= '2'
+        reach = is_suspect and 1 or suspect - 1
+        if reach == 0 then return 0 end
+    end
+    remove_next(reach)
+    local before = #rows
+    for i = 1, reach do
+        local goes, afresh = goes_out(items[i], met[2 * i], deadlines[i], deaths[i], dones[i])
+        if goes then
+            rows[#rows + 1] = items[i]
+            rows[#rows + 1] = met[2 * i]
+            fields[#rows / 2] = not afresh and known[i]
         end
     end
-    return going, (#met - #going) / 2
+    return reach - (#rows - before) / 2
 end
 
 local function take_all()
-    if limit == 0 then return {} end
-    local rows, stayed = take(limit)
+    if limit == 0 then return end
+    local stayed = take(limit)
     local passed_over = stayed
-    while #rows < 2 * limit and stayed > 0 do
+    while #rows < 2 * limit and stayed > 0 and not (meets_suspect and #rows > 0) do
         if passed_over >= BUDGET then
             more = true
             break
         end
-        local found
-        found, stayed = take(math.min(limit - #rows / 2, BUDGET))
+        stayed = take(math.min(limit - #rows / 2, BUDGET))
         passed_over = passed_over + stayed
-        for _, value in ipairs(found) do rows[#rows + 1] = value end
     end
-    return rows
 end
 
 -- Seconds until something falls due by itself, -1 when nothing is known to.
@@ -297,21 +347,24 @@ local function next_due()
     return #moments == 0 and '-1' or string.format('%.6f', math.max(0, math.min(unpack(moments))))
 end
 
-local rows, kind, deadline, undo = take_all(), 'taken', '0', nil
+take_all()
+local kind, deadline, undo = 'taken', '0', nil
 local items = column(rows, 2, 1)
 local found = values and values_of(items)
 if lease > 0 and #rows > 0 then
-    kind, deadline = 'leased', lease_out(rows, redis.call('HMGET', deliveries, unpack(items)), 0)
+    kind, deadline, undo = 'leased', lease_out(rows, fields, 0), {is_suspect and 'expired' or nil}
 elseif #rows > 0 then
     undo = let_go(items, rows, found, done and memories_of(items), true)
 end
 -- What is left behind is somebody else's; whoever is woken for nothing looks again anyway.
 if watched and (#rows > 0 or brought_back) and #next_rows(1) > 0 then wake_one() end
 
+local must_stop = meets_suspect and (#rows > 0 or waits == '2')
 waits = waits == '1' and #rows == 0
 local next_moment = waits and next_due() or '-1'
 -- Put together piece by piece, which is much faster here than a format.
-local head = (more and '1 ' or '0 ') .. next_moment .. ' ' .. died .. ' ' .. forgotten .. ' ' .. deadline .. lost
+local head = (must_stop and '2 ' or more and '1 ' or '0 ') .. next_moment .. ' ' .. died .. ' ' .. forgotten .. ' '
+    .. deadline .. lost
 reply = hand_over(kind, head, rows, found, undo)
 if waits then
     redis.call('DEL', waiters)

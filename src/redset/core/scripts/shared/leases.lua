@@ -9,6 +9,11 @@ local function after(seconds)
     return string.format('%.6f', time + seconds)
 end
 
+-- How many attempts an item has had, by its field in `deliveries`.
+local function attempts_of(field)
+    return tonumber(string.match(field, '^%S+ (%S+)')) or 0
+end
+
 -- Attempts and score of an item that was delivered. Where somebody removed the memory of it, it counts as new: an item
 -- must never be stuck for want of a number.
 local function delivery(item)
@@ -49,18 +54,19 @@ local function give_up(item, attempts, score, reason, parked_score)
     end
 end
 
--- An item to be tried again, after `seconds`. What was added meanwhile waits for nothing.
-local function try_again(item, attempts, score, seconds, parked_score)
-    parked_score = newer_score(item, parked_score)
+-- Has an item tried again after `seconds`; one that was added meanwhile waits for nothing. `word` takes the place of the token
+-- in its delivery: 'expired' for an item whose lease expired, so that it may have killed its process; otherwise '0'.
+local function try_again(item, attempts, score, seconds, parked_score, word)
+    word, parked_score = word or '0', newer_score(item, parked_score)
     if parked_score or seconds <= 0 then
         if attempts == 0 then
             redis.call('HDEL', deliveries, item)
         else
-            remember_delivery(item, '0', attempts, score)
+            remember_delivery(item, word, attempts, score)
         end
         wait_again(item, parked_score or score)
     else
-        remember_delivery(item, '0', attempts, score)
+        remember_delivery(item, word, attempts, score)
         redis.call('ZADD', leased, '-' .. after(seconds), item)
         brought_back = true
     end
@@ -86,6 +92,10 @@ local failed = {
     end,
     again = function(item, attempts, score, parked_score, seconds, new_score)
         try_again(item, attempts - 1, new_score ~= '' and new_score or score, seconds, parked_score)
+    end,
+    -- `word` is the one that its delivery had before the claim.
+    roll_back = function(item, attempts, score, parked_score, seconds, word)
+        try_again(item, attempts - 1, score, seconds, parked_score, word)
     end,
     bury = function(item, attempts, score, parked_score, seconds, reason)
         give_up(item, attempts, score, reason, parked_score)
@@ -147,7 +157,7 @@ local function bring_back_due(budget)
         if held and max_attempts > 0 and attempts >= max_attempts then
             give_up(item, attempts, score, 'its lease ran out', parked_score)
         else
-            try_again(item, attempts, score, 0, parked_score)
+            try_again(item, attempts, score, 0, parked_score, held and 'expired')
         end
     end
     return #due / 2

@@ -1,11 +1,11 @@
--- Puts back what the caller's last call was handed and nobody saw: that counts for nothing. Needs `call` and `unseen`,
--- `cleared`, the number of the last clear(), and what `leases` need.
+-- Rolls back what the caller's last call claimed when nobody read its reply: the claim counts for nothing. Needs `call`,
+-- `unseen`, `cleared` (the number of the last clear()) and what `leases` need.
 -- include unpacking
 -- include values
 
 -- `positions` of the rows, from 1; nil for all.
-local function put_back_unseen(positions)
-    -- Deleting comes first: it frees memory, so the rest goes through on a full server.
+local function roll_back_unseen(positions)
+    -- DEL comes first: it frees memory, so the other writes pass on a full server.
     redis.call('DEL', call)
     if unseen.kind == 'done' then return end
     local rows, undo = unpacked(unseen.packed)
@@ -35,6 +35,6 @@ local function put_back_unseen(positions)
     elseif not taken then
         local given_out = {}
         for i = 1, #items do given_out[i] = rows[2 * back[i]] end
-        end_leases(items, given_out, function() return 'again', 0, '' end, true)
+        end_leases(items, given_out, function(i) return 'roll_back', 0, undo[back[i]] or '0' end, true)
     end
 end
