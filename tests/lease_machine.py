@@ -155,9 +155,7 @@ class Model:
             self.waiting.setdefault(item, self.parked.pop(item))
         return item in self.waiting
 
-    def try_again(
-        self, item: str, attempts: int, score: float, delay: float, *, expired: bool = False
-    ) -> None:
+    def try_again(self, item: str, attempts: int, score: float, delay: float, *, expired: bool = False) -> None:
         self.leased.pop(item)
         (self.expired.add if expired else self.expired.discard)(item)
         if delay and item not in self.parked and item not in self.waiting:
@@ -420,7 +418,7 @@ class LeaseMachine(RuleBasedStateMachine):
             for item, (attempts, score) in self.model.failed.items()
         }
         expected |= {item: (str(one.token), one.attempts, one.score) for item, one in self.model.leased.items()}
-        assert {item: (word, int(a), float(s)) for item, (word, a, s) in known.items()} == expected
+        assert {item: (word.decode(), int(a), float(s)) for item, (word, a, s) in known.items()} == expected
 
     @invariant()
     def the_dead_letters_are_those_of_the_model(self) -> None:
