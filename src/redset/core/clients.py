@@ -107,7 +107,8 @@ def _access_is_denied(said: str) -> bool:
 
 def _access_denied(said: str, name: str, keys: "tuple[bytes, ...]", client: Any) -> str:
     user = re.search(r"[Uu]ser '?([^\s']+)'? has no permissions", said)
-    who = f"the user {user[1] if user and user[1] != 'this' else _user_of(client)!r}"
+    known = user[1] if user and user[1] != "this" else _user_of(client)
+    who = f"the user {known!r}" if known else "the user of this client"
     if command := re.search(r"'([^']+)' command", said):
         return f"{who} has no right to run the command {command[1].upper()}, which redset needs; nothing was changed"
     if "key" in said:
@@ -120,12 +121,13 @@ def _access_denied(said: str, name: str, keys: "tuple[bytes, ...]", client: Any)
     return f"{who} lacks a right that the set {name!r} needs: {said}"
 
 
-def _user_of(client: Any) -> str:
+def _user_of(client: Any) -> str | None:
     for holder in ("connection_pool", "nodes_manager"):
         settings = getattr(getattr(client, holder, None), "connection_kwargs", None)
         if settings is not None:
-            return settings.get("username") or "default"
-    return "of this client"
+            user: str = settings.get("username") or "default"
+            return user
+    return None
 
 
 def _wrong_type(said: str, keys: "tuple[bytes, ...]") -> str:
