@@ -74,6 +74,10 @@ class RawSet:
     def _check_leases(self) -> None:
         leased, deliveries, parked = self.scores("leased"), self.fields("deliveries"), self.scores("parked")
         assert leased.keys() <= deliveries.keys(), "what is leased was delivered"
+        for item, delivery in deliveries.items():
+            word = delivery.split()[0]
+            held = leased.get(item, 0) > 0
+            assert word.isdigit() and int(word) > 0 if held else word in {b"0", b"expired"}, f"{item!r}: {delivery!r}"
         assert deliveries.keys() - leased.keys() <= self.scores("waiting").keys(), "what was delivered is somewhere"
         assert parked.keys() <= {item for item, until in leased.items() if until > 0}, "only what is held is parked"
         assert not self.scores("dead").keys() & leased.keys(), "what is dead is not held"

@@ -156,15 +156,19 @@ class KeyedModel(Model):
         yield
         self.for_good = False
 
-    def hand_out(self, available: list[str], num: int) -> Iterator[tuple[str, float, int]]:
+    def hand_out(self, available: list[str], num: int, *, lease: bool = False) -> Iterator[tuple[str, float, int]]:
         wanted: list[tuple[str, float, int]] = []
         for item in available:
             if len(wanted) == num:
                 break
             if self.leaves_out(item):
                 del self.waiting[item]
-            else:
+                continue
+            suspect = lease and self.is_suspect(item)
+            if not (suspect and wanted):
                 wanted += super().hand_out([item], 1)
+            if suspect and wanted:
+                break
         if self.for_good:
             self.remember(*(item for item, _, _ in wanted))
         yield from wanted
@@ -322,7 +326,7 @@ class KeyedMachine(LeaseMachine):
     @rule(num=st.integers(1, 6))
     def reserve_is_broken_off(self, num: int) -> None:
         self.model.bring_back()
-        for item, score, attempt in list(self.model.hand_out(self.available(), num)):
+        for item, score, attempt in list(self.model.hand_out(self.available(), num, lease=True)):
             self.model.waiting[item] = score
             if attempt > 1:
                 self.model.failed[item] = (attempt - 1, score)

@@ -86,6 +86,8 @@ class Model:
     leased: dict[str, Delivered] = field(default_factory=dict)
     #: Attempts and score of what waits again after it failed.
     failed: dict[str, tuple[int, float]] = field(default_factory=dict)
+    #: The items whose last lease expired; only those in ``failed`` count.
+    expired: set[str] = field(default_factory=set)
     parked: dict[str, float] = field(default_factory=dict)
     #: Attempts, score and reason.
     dead: dict[str, tuple[int, float, str]] = field(default_factory=dict)
@@ -96,26 +98,38 @@ class Model:
     def is_held(self, item: str) -> bool:
         return item in self.leased and self.leased[item].token > 0 and self.leased[item].until > self.now
 
-    def hand_out(self, available: list[str], num: int) -> Iterator[tuple[str, float, int]]:
-        """What of ``available`` goes out: item, score and number of the attempt."""
+    def is_suspect(self, item: str) -> bool:
+        return item in self.failed and item in self.expired
+
+    def hand_out(self, available: list[str], num: int, *, lease: bool = False) -> Iterator[tuple[str, float, int]]:
+        """What of ``available`` goes out: item, score and number of the attempt.
+
+        :param lease: a suspect item goes out alone.
+        """
+        given = 0
         for item in available:
-            if num == 0:
+            if given == num:
                 return
+            if lease and self.is_suspect(item):
+                if given:
+                    return
+                num = 1
             score = self.waiting.pop(item)
             if self.is_held(item):
                 self.parked[item] = score
                 continue
             if item in self.leased:
                 self.failed[item] = (self.leased.pop(item).attempts, score)
+                self.expired.discard(item)
             self.dead.pop(item, None)
             attempts, _ = self.failed.pop(item, (0, score))
-            num -= 1
+            given += 1
             yield item, score, attempts + 1
 
     def bring_back(self) -> None:
         for item, delivered in list(self.leased.items()):
             if delivered.until <= self.now and delivered.token:
-                self.fail(item, 0, "its lease ran out")
+                self.fail(item, 0, "its lease ran out", expired=True)
             elif delivered.until <= self.now:
                 self.try_again(item, delivered.attempts, delivered.score, 0)
 
@@ -123,10 +137,10 @@ class Model:
         self.leased.pop(item)
         self.start_afresh(item)
 
-    def fail(self, item: str, delay: float, reason: str) -> None:
+    def fail(self, item: str, delay: float, reason: str, *, expired: bool = False) -> None:
         delivered = self.leased[item]
         if delivered.attempts < MAX_ATTEMPTS:
-            self.try_again(item, delivered.attempts, delivered.score, delay)
+            self.try_again(item, delivered.attempts, delivered.score, delay, expired=expired)
         else:
             self.bury(item, reason)
 
@@ -141,8 +155,9 @@ class Model:
             self.waiting.setdefault(item, self.parked.pop(item))
         return item in self.waiting
 
-    def try_again(self, item: str, attempts: int, score: float, delay: float) -> None:
+    def try_again(self, item: str, attempts: int, score: float, delay: float, *, expired: bool = False) -> None:
         self.leased.pop(item)
+        (self.expired.add if expired else self.expired.discard)(item)
         if delay and item not in self.parked and item not in self.waiting:
             self.leased[item] = Delivered(0, self.now + delay, attempts, score)
             return
@@ -253,7 +268,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
     def note_reservations(self, made: list[Any], num: int, lease: float) -> None:
         self.model.bring_back()
-        expected = list(self.model.hand_out(self.available(), num))
+        expected = list(self.model.hand_out(self.available(), num, lease=True))
         assert [(one.item, one.score, one.attempt) for one in made] == expected
         for one in made:
             assert one.token > self.last_token, "tokens grow"
@@ -398,9 +413,12 @@ class LeaseMachine(RuleBasedStateMachine):
     @invariant()
     def every_delivery_is_known(self) -> None:
         known = {item: words.split() for item, words in decoded(self.stored.fields("deliveries")).items()}
-        expected = {item: (0, attempts, score) for item, (attempts, score) in self.model.failed.items()}
-        expected |= {item: (one.token, one.attempts, one.score) for item, one in self.model.leased.items()}
-        assert {item: (int(t), int(a), float(s)) for item, (t, a, s) in known.items()} == expected
+        expected = {
+            item: ("expired" if self.model.is_suspect(item) else "0", attempts, score)
+            for item, (attempts, score) in self.model.failed.items()
+        }
+        expected |= {item: (str(one.token), one.attempts, one.score) for item, one in self.model.leased.items()}
+        assert {item: (word.decode(), int(a), float(s)) for item, (word, a, s) in known.items()} == expected
 
     @invariant()
     def the_dead_letters_are_those_of_the_model(self) -> None:

@@ -82,6 +82,8 @@ class Model:
     parked: dict[str, float] = field(default_factory=dict)
     #: Attempts of what waits again after it failed.
     attempts: dict[str, int] = field(default_factory=dict)
+    #: The items whose last lease expired; only those in ``attempts`` count.
+    expired: set[str] = field(default_factory=set)
     #: Attempts and score.
     dead: dict[str, tuple[int, float]] = field(default_factory=dict)
     intervals: dict[str, float] = field(default_factory=dict)
@@ -99,13 +101,19 @@ class Model:
         for name, held in sorted(self.held.items(), key=lambda entry: abs(entry[1].until)):
             if held.until <= self.now:
                 self.fail(name, given_up=held.token > 0 and held.attempts >= MAX_ATTEMPTS)
+                if held.token:
+                    self.expired.add(name)
 
-    def hand_out(self, num: int) -> list[tuple[str, float, int]]:
-        """What goes out: name, score and number of the attempt."""
+    def hand_out(self, num: int, *, lease: bool = False) -> list[tuple[str, float, int]]:
+        """What goes out: name, score and number of the attempt. Under a lease a suspect item goes out alone."""
         going: list[tuple[str, float, int]] = []
         for name in self.due():
             if len(going) == num:
                 break
+            if lease and name in self.attempts and name in self.expired:
+                if going:
+                    break
+                num = 1
             score = self.waiting.pop(name)
             held = self.held.get(name)
             if held and held.token:
@@ -113,6 +121,7 @@ class Model:
                 continue
             if held:
                 self.attempts[name] = self.held.pop(name).attempts
+                self.expired.discard(name)
             self.dead.pop(name, None)
             going.append((name, score, self.attempts.pop(name, 0) + 1))
         return going
@@ -125,6 +134,7 @@ class Model:
 
     def fail(self, name: str, delay: float = 0, *, given_up: bool = False) -> None:
         held = self.held.pop(name)
+        self.expired.discard(name)
         newer = self.waiting.get(name, self.parked.pop(name, None))
         if given_up:
             if newer is None:
@@ -262,7 +272,7 @@ class PeriodicMachine(RuleBasedStateMachine):
     @rule(num=st.integers(1, 4))
     def reserve_is_broken_off(self, num: int) -> None:
         self.model.bring_back()
-        self.put_back(self.model.hand_out(num))
+        self.put_back(self.model.hand_out(num, lease=True))
         self.broken_off.after = 1
         with suppress(KeyboardInterrupt):
             self.forgetful.reserve_many(num)
@@ -270,7 +280,7 @@ class PeriodicMachine(RuleBasedStateMachine):
     @rule(num=st.integers(1, 4), lease=spans, who=numbers)
     def reserve(self, num: int, lease: float, who: int) -> None:
         self.model.bring_back()
-        going = self.model.hand_out(num)
+        going = self.model.hand_out(num, lease=True)
         reservations = self.poller(who).reserve_many(num, lease * BEAT)
         assert [(one.item, one.score, one.attempt) for one in reservations] == [
             (self.seen(name), self.moment(score), attempt) for name, score, attempt in going

@@ -274,10 +274,14 @@ async def awaited_pop(port: int) -> None:
 @pytest.mark.conformance
 def test_other_errors_of_the_server_pass_through_unchanged(face: Any, kind: str, raw: Any, here: Place) -> None:
     if not isinstance(here, Server):
-        pytest.skip("a single server is told who may do what")
+        pytest.skip("a single server is told how many replicas it needs")
     jobs = getattr(face, kind)("jobs")
-    with refusing(raw, "zrange"), pytest.raises(Exception, match="no permission") as raised:
-        jobs.slice()
+    raw.config_set("min-replicas-to-write", 1)
+    try:
+        with pytest.raises(Exception, match="Not enough good replicas") as raised:
+            jobs.add("x", score=1)
+    finally:
+        raw.config_set("min-replicas-to-write", 0)
 
     assert not isinstance(raised.value, RedsetError)
 

@@ -26,7 +26,7 @@ from redset.core.scripts import Script
 from redset.exceptions import LeaseLost, RedsetError
 from servers import Server, wait_until
 
-SCRIPTS = ("add", "bury", "discard", "done", "end", "forget", "handout", "putback")
+SCRIPTS = ("add", "bury", "discard", "done", "end", "forget", "handout", "rollback")
 
 
 Start: TypeAlias = Callable[[], Coroutine[Any, Any, Any]]

@@ -6,6 +6,7 @@ What a client library raises for a lost connection passes through unchanged.
 """
 
 __all__ = (
+    "AccessDeniedError",
     "ClusterNameError",
     "DeserializationError",
     "LeaseLost",
@@ -47,6 +48,10 @@ class DeserializationError(RedsetError, ValueError):
 
 class WrongTypeError(RedsetError, TypeError):
     """A key that a set needs holds something of another type; the message names the key. Nothing changed."""
+
+
+class AccessDeniedError(RedsetError, PermissionError):
+    """The client's user has no right (ACL) to run a command or to access a key; the message names it. Nothing changed."""
 
 
 class ServerFullError(RedsetError):

@@ -301,7 +301,7 @@ BUGS: dict[str, Bug] = {
         (
             Piece(
                 "shared/leases",
-                "try_again(item, attempts, score, 0, parked_score)",
+                "try_again(item, attempts, score, 0, parked_score, held and 'expired')",
                 "redis.call('HDEL', deliveries, item)",
             ),
         ),
@@ -318,7 +318,7 @@ BUGS: dict[str, Bug] = {
         ("pages",),
         (
             Piece("handout", "            if dones[i] then return nil end\n", ""),
-            Piece("handout", "done and are_done(memories_of(items)) or {}\n    local going", "{}\n    local going"),
+            Piece("handout", "done and are_done(memories_of(items)) or {}\n    local known", "{}\n    local known"),
         ),
     ),
     "value-dropped-at-ack": Bug(

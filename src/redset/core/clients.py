@@ -4,10 +4,12 @@ Any client will do that has redis-py's ``execute_command``: redis-py, valkey-py,
 fakeredis. None of them is imported here; their errors are told apart by what the server said.
 """
 
+import re
 from typing import Any
 
 from redset.core.interruptions import is_interruption
-from redset.exceptions import ClusterNameError, RedsetError, ServerFullError, WrongTypeError
+from redset.core.keys import Keys
+from redset.exceptions import AccessDeniedError, ClusterNameError, RedsetError, ServerFullError, WrongTypeError
 
 __all__ = (
     "AS_STORED",
@@ -126,9 +128,14 @@ def longest_block(client: Any) -> float:
     return float("inf") if limit is None else limit / 2
 
 
-def explained(error: Exception, name: str, keys: "tuple[bytes, ...]") -> RedsetError | None:
-    """The error of redset that says what the server's ``error`` means for the set ``name``, where there is one."""
+def explained(error: Exception, name: str, keys: "tuple[bytes, ...]", client: Any = None) -> RedsetError | None:
+    """The error of redset that says what the server's ``error`` means for the set ``name``, where there is one.
+
+    :param client: names the user where the server does not.
+    """
     said = str(error)
+    if _access_is_denied(said):
+        return AccessDeniedError(_access_denied(said, name, keys, client))
     if "WRONGTYPE" in said:
         return WrongTypeError(_wrong_type(said, keys))
     if "used memory > 'maxmemory'" in said:
@@ -141,6 +148,36 @@ def explained(error: Exception, name: str, keys: "tuple[bytes, ...]") -> RedsetE
             f"no hash tag can keep the keys of a set named {name!r} in one slot of a cluster; "
             "use a name that is not empty and has no '}', or one with a {tag} in it"
         )
+    return None
+
+
+def _access_is_denied(said: str) -> bool:
+    """Whether the server refused for want of a right: a command, or a script at its start or in the middle."""
+    return "NOPERM" in said or "permissions to" in said.lower() or "user executing the script can't" in said
+
+
+def _access_denied(said: str, name: str, keys: "tuple[bytes, ...]", client: Any) -> str:
+    user = re.search(r"[Uu]ser '?([^\s']+)'? has no permissions", said)
+    known = user[1] if user and user[1] != "this" else _user_of(client)
+    who = f"the user {known!r}" if known else "the user of this client"
+    if command := re.search(r"'([^']+)' command", said):
+        return f"{who} has no right to run the command {command[1].upper()}, which redset needs; nothing was changed"
+    if "key" in said:
+        companions = Keys(name).call_prefix.decode().removesuffix("call:")
+        named = ", ".join(repr(key.decode(errors="replace")) for key in keys)
+        return (
+            f"{who} has no right to access one of the keys {named} or {companions + 'call:*'!r} of the set {name!r}; "
+            f"it needs ~{name} and ~{companions}*; nothing was changed"
+        )
+    return f"{who} lacks a right that the set {name!r} needs: {said}"
+
+
+def _user_of(client: Any) -> str | None:
+    for holder in ("connection_pool", "nodes_manager"):
+        settings = getattr(getattr(client, holder, None), "connection_kwargs", None)
+        if settings is not None:
+            user: str = settings.get("username") or "default"
+            return user
     return None
 
 

@@ -41,7 +41,8 @@ class Keys:
         #: ZSET, item -> when its lease ends; minus that for an item that nobody holds, which is backing off until then.
         self.leased = f"{prefix}leased".encode()
         #: HASH, item -> "token attempts score": one field for each member of `leased`, and for each item that waits
-        #: again after a delivery that failed; the token is 0 when nobody holds the item.
+        #: again after a delivery that failed; the token is 0 when nobody holds the item, or `expired` when its
+        #: last lease expired.
         self.deliveries = f"{prefix}deliveries".encode()
         #: ZSET, item -> newest score: what was added while somebody held it. Every member is in `leased`, and held.
         self.parked = f"{prefix}parked".encode()

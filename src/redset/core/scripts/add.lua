@@ -13,6 +13,8 @@ local call, waiting, wake, waiters, values, done, dead = unpack(KEYS)
 -- include wakeups
 
 if not values then
+    local refusal = denied(call and 'SET')
+    if refusal then return refusal end
     -- The first write: refused whole on a server that is full, and where the key is no sorted set.
     local added = redis.pcall('ZADD', waiting, unpack(ARGV, 3))
     if type(added) == 'table' then return wrong_type(waiting, 'zset') or added end
@@ -29,6 +31,7 @@ if remember == 0 then done, dead = nil, nil end
 local refusal = wrong_type(waiting, 'zset')
 if values then refusal = refusal or wrong_type(values, 'hash') end
 if done then refusal = refusal or wrong_type(done, 'zset', dead, 'zset') end
+refusal = refusal or denied(call and 'SET', values and 'HSET', 'ZMSCORE')
 if refusal then return refusal end
 
 local width, items = values and 3 or 2, {}

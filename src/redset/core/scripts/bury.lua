@@ -16,13 +16,15 @@ local max_dead = tonumber(string.match(options, '^%d+'))
 local refusal = wrong_type(waiting, 'zset', leased, 'zset', dead, 'zset', letters, 'hash')
 if values then refusal = refusal or wrong_type(values, 'hash') end
 if done then refusal = refusal or wrong_type(done, 'zset') end
+refusal = refusal or denied(call and 'SET', 'ZADD', 'HSET', 'ZMSCORE', 'HDEL', 'HMGET')
+    or max_dead > 0 and denied('ZCARD', 'ZPOPMIN')
 if refusal then return refusal end
 
 -- Whether nothing newer was added since; whoever takes that will see what is wrong with it, if anything is.
 local function is_newest(item, value)
-    if not interval then return not (redis.call('ZSCORE', waiting, item) or redis.call('ZSCORE', leased, item)) end
+    if not interval then return not (redis.call('ZMSCORE', waiting, item)[1] or redis.call('ZMSCORE', leased, item)[1]) end
     -- It waits for its next tick, which there will not be.
-    return not (keyed and redis.call('HGET', values, item) ~= value) and redis.call('ZREM', waiting, item) == 1
+    return not (keyed and redis.call('HMGET', values, item)[1] ~= value) and redis.call('ZREM', waiting, item) == 1
 end
 
 -- Makes the script one that has written, and may go on on a server that is full.

@@ -11,6 +11,7 @@ local limit, lowest, highest = tonumber(ARGV[3]), ARGV[5], ARGV[6]
 
 local refusal = wrong_type(waiting, 'zset', leased, 'zset', deliveries, 'hash')
 if values then refusal = refusal or wrong_type(dead, 'zset', values, 'hash') end
+refusal = refusal or denied(call and 'SET', 'ZRANGE', 'ZMSCORE', 'HDEL', 'ZREMRANGEBYRANK')
 if refusal then return refusal end
 
 local first, last

@@ -10,6 +10,7 @@ local verb, oldest = ARGV[3], tonumber(ARGV[4])
 
 local refusal = wrong_type(waiting, 'zset', dead, 'zset', letters, 'hash')
 if values then refusal = refusal or wrong_type(values, 'hash') end
+refusal = refusal or denied(call and 'SET', verb == 'retry' and 'ZADD', 'HDEL', 'HMGET', 'ZMSCORE')
 if refusal then return refusal end
 
 local items = {unpack(ARGV, 5)}
@@ -17,14 +18,14 @@ if oldest > 0 then items = redis.call('ZRANGE', dead, '0', oldest - 1) end
 
 local ended = 0
 for _, item in ipairs(items) do
-    local known = redis.call('HGET', letters, item)
+    local known = redis.call('HMGET', letters, item)[1]
     if redis.call('ZREM', dead, item) == 1 then
         ended = ended + 1
         redis.call('HDEL', letters, item)
         -- It starts afresh, with the score it had; if it was added again since, that is the newer one.
         if verb == 'retry' then
             redis.call('ZADD', waiting, 'NX', string.match(known, '^%S+ (%S+)'), item)
-        elseif values and not redis.call('ZSCORE', waiting, item) then
+        elseif values and not redis.call('ZMSCORE', waiting, item)[1] then
             redis.call('HDEL', values, item)
         end
     end

@@ -36,6 +36,8 @@ local function common_case()
         if met[item] or not is_held(known[i], deadlines[i], given_out[i]) then return nil end
         met[item] = true
     end
+    local refusal = may_not_finish()
+    if refusal then return refusal end
     redis.call('ZREM', leased, unpack(items))
     finish(items, planned_of(known, #items))
     return answer('0 0 ' .. clock)
@@ -49,6 +51,7 @@ if reply then return reply end
 local refusal = wrong_type(waiting, 'zset', leased, 'zset', deliveries, 'hash', parked, 'zset', dead, 'zset', letters, 'hash')
 if values then refusal = refusal or wrong_type(values, 'hash') end
 if done then refusal = refusal or wrong_type(done, 'zset') end
+refusal = refusal or may_not_end_leases()
 if refusal then return refusal end
 
 -- Deleting is always allowed, and what has written once may go on writing on a server that is full.

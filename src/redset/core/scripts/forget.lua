@@ -10,6 +10,7 @@ local digest = ARGV[3] == '1'
 -- include memory
 
 local refusal = wrong_type(waiting, 'zset', done, 'zset', dead, 'zset', letters, 'hash', values, 'hash')
+    or denied(call and 'SET', 'HDEL', 'ZMSCORE')
 if refusal then return refusal end
 
 local items = {unpack(ARGV, 4)}
@@ -21,7 +22,7 @@ for i, item in ipairs(items) do
     local was_dead = redis.call('ZREM', dead, item) == 1
     if was_dead then
         redis.call('HDEL', letters, item)
-        if not redis.call('ZSCORE', waiting, item) then redis.call('HDEL', values, item) end
+        if not redis.call('ZMSCORE', waiting, item)[1] then redis.call('HDEL', values, item) end
     end
     if was_done or was_dead then forgotten[#forgotten + 1] = i - 1 end
 end

@@ -25,7 +25,7 @@ local limit, which, lease, options = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5
 -- include rules
 
 local given = redis.pcall('HMGET', token, 'cleared', 'last')
-if given.err then return wrong_type(token, 'hash') end
+if given.err then return wrong_type(token, 'hash') or given end
 -- What is put back after the set was cleared would come back from the dead: a record says which clear() it came after.
 local cleared, last_token = given[1] or '0', given[2]
 
@@ -72,8 +72,10 @@ end
 local simple = lease == 0 and limit > 0 and not (values or done or repeated or unseen or ARGV[7])
 if simple and redis.call('EXISTS', deliveries, leased, parked, dead, letters, waiters) == 0 then
     local rows = next_rows(limit)
-    if rows.err then return wrong_type(waiting, 'zset') end
+    if rows.err then return wrong_type(waiting, 'zset') or rows end
     if #rows > 0 then
+        local refusal = denied(call and 'SET')
+        if refusal then return refusal end
         remove_next(#rows / 2)
         return hand_over('taken', '0 -1 0 0 0', rows)
     end
@@ -167,6 +169,10 @@ local function common_case()
     end
     local found = values and redis.pcall('HMGET', values, unpack(items))
     if found and found.err then return nil end
+    local refusal = denied(call and 'SET', #acks > 0 and 'ZREM', lease > 0 and 'ZADD', lease > 0 and 'HSET',
+        lease > 0 and not last_token and 'PERSIST')
+    if #acks > 0 or lease == 0 then refusal = refusal or may_not_finish() end
+    if refusal then return refusal end
 
     remove_next(#items)
     if #acks > 0 then
@@ -227,6 +233,9 @@ local refusal = wrong_type(waiting, 'zset', leased, 'zset', deliveries, 'hash', 
     letters, 'hash', token, 'hash', wake, 'list', waiters, 'string')
 if values then refusal = refusal or wrong_type(values, 'hash') end
 if done then refusal = refusal or wrong_type(done, 'zset') end
+refusal = refusal or may_not_end_leases()
+    or denied('ZREMRANGEBYRANK', 'ZRANGE', from_end and 'ZCARD', from_end and 'ZCOUNT', not last_token and 'PERSIST',
+        unseen and values and 'HSETNX', waits == '1' and 'SET')
 if refusal then return refusal end
 
 if again then

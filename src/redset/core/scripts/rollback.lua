@@ -13,12 +13,14 @@ max_attempts, max_dead = tonumber(max_attempts), tonumber(max_dead)
 -- include calls
 -- include answer
 if not (unseen and unseen.kind ~= 'done') then
+    local refusal = denied('SET')
+    if refusal then return refusal end
     -- DEL is always allowed, and a script that has written may continue to write on a full server.
     redis.call('DEL', call)
     return answer(unseen and unseen.head or '')
 end
 local cleared = redis.pcall('HGET', token, 'cleared') or '0'
-if type(cleared) == 'table' then return wrong_type(token, 'hash') end
+if type(cleared) == 'table' then return wrong_type(token, 'hash') or cleared end
 -- include clock
 -- include wakeups
 -- include leases
@@ -28,6 +30,7 @@ local refusal = wrong_type(waiting, 'zset', leased, 'zset', deliveries, 'hash', 
     letters, 'hash', token, 'hash')
 if values then refusal = refusal or wrong_type(values, 'hash') end
 if done then refusal = refusal or wrong_type(done, 'zset') end
+refusal = refusal or denied(values and 'HSETNX') or may_not_end_leases()
 if refusal then return refusal end
 
 local positions = {}

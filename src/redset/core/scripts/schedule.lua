@@ -32,6 +32,8 @@ for i, item in ipairs(items) do
         fields[#fields + 1], fields[#fields + 2] = item, there[item]
     end
 end
+refusal = denied(call and 'SET', #fields > 0 and 'HSET')
+if refusal then return refusal end
 if #rows > 0 then
     -- The first write: refused whole on a server that is full.
     local added = redis.pcall('ZADD', waiting, unpack(rows))

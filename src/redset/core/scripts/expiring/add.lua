@@ -10,6 +10,7 @@ local adds, lifetime = ARGV[3] == 'new', tonumber(ARGV[4])
 -- include lifetimes
 
 local refusal = wrong_type(living, 'zset')
+refusal = refusal or denied('ZADD', call and 'SET') or may_not_let_go()
 if refusal then return refusal end
 
 local items = {unpack(ARGV, 5)}

@@ -9,6 +9,7 @@ local call, living = unpack(KEYS)
 -- include lifetimes
 
 local refusal = wrong_type(living, 'zset')
+refusal = refusal or denied(call and 'SET')
 if refusal then return refusal end
 
 local lived = redis.call('ZCARD', living) - count_over(living)

@@ -9,6 +9,7 @@ local call, living = unpack(KEYS)
 -- include lifetimes
 
 local refusal = wrong_type(living, 'zset')
+refusal = refusal or denied(call and 'SET') or may_not_let_go()
 if refusal then return refusal end
 
 local items = {unpack(ARGV, 3)}

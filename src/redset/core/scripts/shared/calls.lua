@@ -5,11 +5,12 @@
 -- there, else `done`; `cleared` is the number of the set's last clear() then. `repeated` is the record when this call
 -- handed out rows before; `unseen` is that of the last call when its reply was never seen.
 -- include types
+-- include rights
 local RECORD_LIFE = '600'
 local number, repeated, unseen = ARGV[1], nil, nil
 if number == '0' then call = nil end
 local last = call and redis.pcall('GETRANGE', call, '0', '15') or ''
-if type(last) == 'table' then return wrong_type(call, 'string') end
+if type(last) == 'table' then return wrong_type(call, 'string') or last end
 if last > ARGV[2] then
     if last > number then return redis.error_reply('STALE a newer call of this caller was served already') end
     local kind, cleared, head, packed = string.match(redis.call('GET', call), '^%d+ (%S+) (%S+) ([^\n]*)\n(.*)$')

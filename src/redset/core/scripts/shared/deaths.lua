@@ -9,7 +9,7 @@ local function die(item, attempts, score, reason)
     for _ = 1, max_dead > 0 and math.min(2, redis.call('ZCARD', dead) - max_dead) or 0 do
         local oldest = redis.call('ZPOPMIN', dead)[1]
         redis.call('HDEL', letters, oldest)
-        if values and not redis.call('ZSCORE', waiting, oldest) then redis.call('HDEL', values, oldest) end
+        if values and not redis.call('ZMSCORE', waiting, oldest)[1] then redis.call('HDEL', values, oldest) end
         forgotten = forgotten + 1
     end
 end

@@ -24,6 +24,11 @@ local function finish(items, planned)
     forget_values(items)
 end
 
+-- An error reply when the user has no right to run a command that finishing items needs, or nil.
+local function may_not_finish()
+    return denied(call and 'SET', (done or interval) and 'ZADD', 'HDEL') or done and may_not_let_go() or nil
+end
+
 -- When the first `count` of delivered items fell due: their scores in `known`, their fields in `deliveries`. Only periodic
 -- sets need that; nil on others.
 local function planned_of(known, count)

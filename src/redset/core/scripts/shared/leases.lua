@@ -17,7 +17,7 @@ end
 -- Attempts and score of an item that was delivered. Where somebody removed the memory of it, it counts as new: an item
 -- must never be stuck for want of a number.
 local function delivery(item)
-    local known = redis.call('HGET', deliveries, item)
+    local known = redis.call('HMGET', deliveries, item)[1]
     if not known then return 0, clock end
     local attempts, score = string.match(known, '^%S+ (%S+) (%S+)$')
     return tonumber(attempts), score
@@ -35,7 +35,7 @@ end
 
 -- The score of an item that was added while it was leased: parked, or not met by a hand-out yet.
 local function newer_score(item, parked_score)
-    return redis.call('ZSCORE', waiting, item) or parked_score
+    return redis.call('ZMSCORE', waiting, item)[1] or parked_score
 end
 
 -- An item that may not be tried again: it dies, or starts afresh if it was added meanwhile and nothing is remembered.
@@ -76,7 +76,7 @@ end
 local parking = redis.call('EXISTS', parked) == 1
 
 local function end_parking(item)
-    local score = parking and redis.call('ZSCORE', parked, item)
+    local score = parking and redis.call('ZMSCORE', parked, item)[1]
     if score then redis.call('ZREM', parked, item) end
     return score
 end
@@ -101,6 +101,12 @@ local failed = {
         give_up(item, attempts, score, reason, parked_score)
     end,
 }
+
+-- An error reply when the user has no right to run a command by which leases end, or nil.
+local function may_not_end_leases()
+    return may_not_finish()
+        or denied('ZADD', 'HSET', 'DEL', 'ZREM', 'ZMSCORE', 'HMGET', max_dead > 0 and 'ZCARD', max_dead > 0 and 'ZPOPMIN')
+end
 
 -- Ends leases, or extends them. `given_out` has the delivery of each of `items`; `how(i)` returns its verb, seconds and text.
 -- Returns the positions, from 0, each behind a space, of those whose lease was over; nothing changes for these. What is

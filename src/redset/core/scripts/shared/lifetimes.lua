@@ -14,6 +14,11 @@ local function are_living(key, members)
     return ends
 end
 
+-- An error reply when the user has no right to run a command that `let_go` needs, or nil.
+local function may_not_let_go()
+    return denied('ZCOUNT', 'ZRANGE', 'TTL', 'ZREMRANGEBYRANK', 'EXPIRE')
+end
+
 -- The score of what lives for so many seconds from now on.
 local function moment_in(seconds)
     return string.format('%.6f', time + seconds)

@@ -22,7 +22,7 @@ local function roll_back_unseen(positions)
             local score, needed = rows[2 * back[i]], undo[back[i]]
             if interval then
                 -- It waits for its next tick, unless something else became of it since.
-                local tick = redis.call('ZSCORE', waiting, item)
+                local tick = redis.call('ZMSCORE', waiting, item)[1]
                 if tick and tonumber(tick) == tonumber(needed) then
                     redis.call('ZADD', waiting, score, item)
                     brought_back = true

@@ -1,12 +1,14 @@
 -- Wakes one of those who wait, if anybody does and nobody is being woken. Needs `wake` and `waiters`.
-local watched = redis.call('EXISTS', waiters) == 1
+local watched, sleeping = redis.call('EXISTS', waiters) == 1, false
 if watched then
-    local refusal = wrong_type(wake, 'list')
+    local refusal = wrong_type(wake, 'list') or denied('RPUSH', 'EXPIRE')
     if refusal then return refusal end
+    sleeping = redis.call('LLEN', wake) == 0
 end
 
 local function wake_one()
-    if watched and redis.call('LLEN', wake) == 0 then
+    if sleeping then
+        sleeping = false
         redis.call('RPUSH', wake, '1')
         redis.call('EXPIRE', wake, '60')
     end

@@ -1,0 +1,40 @@
+-- The server undoes no failed script, so before its first write a script checks that its user has the right (ACL) to run the
+-- commands that follow. The first write needs no check: nothing has changed when it fails. Needs `call`.
+
+-- Redis 6.2 has no function for that. There each command is run with arguments that make it fail, or change nothing. Returns
+-- its error, if any.
+local function probe(command)
+    -- How many arguments that are no numbers, no members and no options.
+    local counts = {
+        SET = 2, ZADD = 2, HSET = 3, HSETNX = 2, RPUSH = 1, EXPIRE = 1, PERSIST = 0, ZREM = 1, HDEL = 1, ZREMRANGEBYRANK = 2,
+        ZPOPMIN = 1, ZRANGE = 2, ZMSCORE = 1, ZCOUNT = 2, ZCARD = 0, HMGET = 1, HEXISTS = 1, TTL = 0, DEL = 0,
+    }
+    -- Without a record the first key is the one of an item's set.
+    if not call and (command == 'ZREM' or command == 'DEL') then return nil end
+    local key = command == 'RPUSH' and waiters or command == 'PERSIST' and token or KEYS[1]
+    local arguments = {}
+    for i = 1, counts[command] do arguments[i] = '!' end
+    local reply = redis.pcall(command, key, unpack(arguments))
+    return type(reply) == 'table' and reply.err
+end
+
+-- An error reply that names the first of these commands that the user has no right to run, or nil; nil and false stand for
+-- no command.
+local function denied(...)
+    local check = redis.acl_check_cmd
+    for i = 1, select('#', ...) do
+        local command, has_right = select(i, ...), true
+        if command and check then
+            -- The server looks for keys among the arguments, so there are enough for any of these commands.
+            has_right = check(command, KEYS[1], KEYS[1], KEYS[1])
+        elseif command and redis.sha1hex then
+            local trouble = probe(command) or ''
+            has_right = not string.find(trouble, "can't run this command", 1, true)
+            -- A server that is full refuses the first write, whoever makes it. Those that come here first are such writes.
+            if string.find(trouble, 'maxmemory', 1, true) then return nil end
+        end
+        if not has_right then
+            return redis.error_reply("NOPERM this user has no permissions to run the '" .. string.lower(command) .. "' command")
+        end
+    end
+end

@@ -1,0 +1,264 @@
+"""Users with few rights (ACL): the documented ones suffice, and where one is missing nothing changes."""
+
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import redset
+from redset.core.keys import Keys
+from redset.exceptions import AccessDeniedError, RedsetError
+from servers import Place, Server
+
+pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
+
+PAGE = Path(__file__).parents[1] / "docs" / "howto" / "server-settings.md"
+
+KINDS: dict[str, Callable[[Any], Any]] = {
+    "plain": lambda client: redset.SortedSet(client, "jobs", max_attempts=2, max_dead=1),
+    "scheduled": lambda client: redset.ScheduledSet(client, "jobs"),
+    "keyed": lambda client: redset.SortedSet(client, "jobs", key=str, max_attempts=2, max_dead=1),
+    "remembering": lambda client: redset.SortedSet(client, "jobs", key=str, remember=60, digest=True),
+    "periodic": lambda client: redset.PeriodicSet(client, "jobs", interval=60),
+}
+CALLS: dict[str, Callable[[Any], Any]] = {
+    "add": lambda jobs: jobs.add("new"),
+    "update": lambda jobs: jobs.update(["new", "a"]),
+    "pop": lambda jobs: jobs.pop(),
+    "pop, waiting": lambda jobs: jobs.pop(wait=0.02),
+    "take": lambda jobs: jobs.take(2),
+    "pop_max": lambda jobs: jobs.pop_max(),
+    "take_max": lambda jobs: jobs.take_max(2),
+    "reserve": lambda jobs: jobs.reserve(),
+    "reserve_many": lambda jobs: jobs.reserve_many(2),
+    "consume": lambda jobs: list(jobs.consume(wait=0)),
+    "consume, waiting": lambda jobs: list(jobs.consume(wait=0.02)),
+    "peek": lambda jobs: jobs.peek(),
+    "peek_score": lambda jobs: jobs.peek_score(),
+    "score": lambda jobs: jobs.score("a"),
+    "scores": lambda jobs: jobs.scores(["a", "b"]),
+    "contains": lambda jobs: jobs.contains("a"),
+    "contains_many": lambda jobs: jobs.contains_many(["a"]),
+    "count": lambda jobs: jobs.count(),
+    "count between": lambda jobs: jobs.count(min=0, max=10**10),
+    "index": lambda jobs: jobs.index("a"),
+    "at": lambda jobs: jobs.at(0),
+    "slice": lambda jobs: jobs.slice(0, 2),
+    "iterate": list,
+    "reversed": lambda jobs: list(reversed(jobs)),
+    "with_scores": lambda jobs: list(jobs.with_scores()),
+    "between": lambda jobs: list(jobs.between(0, 10**10)),
+    "stats": lambda jobs: jobs.stats(),
+    "discard": lambda jobs: jobs.discard("a"),
+    "remove": lambda jobs: jobs.remove("a"),
+    "remove_at": lambda jobs: jobs.remove_at(0),
+    "remove_slice": lambda jobs: jobs.remove_slice(0, 1),
+    "remove_between": lambda jobs: jobs.remove_between(0, 10**10),
+    "clear": lambda jobs: jobs.clear(),
+    "dead letters": lambda jobs: list(jobs.dead_letters),
+    "dead letters: count": lambda jobs: jobs.dead_letters.count(),
+    "dead letters: slice": lambda jobs: jobs.dead_letters.slice(0, 1),
+    "dead letters: retry": lambda jobs: jobs.dead_letters.retry("dead"),
+    "dead letters: retry_all": lambda jobs: jobs.dead_letters.retry_all(),
+    "dead letters: discard": lambda jobs: jobs.dead_letters.discard("dead"),
+    "dead letters: clear": lambda jobs: jobs.dead_letters.clear(),
+    "operators": lambda jobs: (jobs | {"x"}, jobs & jobs, jobs - {"a"}, jobs ^ {"a"}, jobs == {"a"}, jobs <= {"a"}),
+    "operators in place": lambda jobs: (jobs.difference_update({"a"}), jobs.union_update({"x"})),
+}
+#: Those that change something, in one call.
+CHANGES = ("add", "take", "pop_max", "reserve", "disc", "remove", "clear", "dead letters: ", "increment", "forget")
+#: Of those sets that have them.
+MORE_CALLS: dict[tuple[str, ...], dict[str, Callable[[Any], Any]]] = {
+    ("plain", "scheduled", "keyed", "remembering"): {
+        "increment": lambda jobs: jobs.increment("a", 1),
+        "add nx": lambda jobs: jobs.add("a", nx=True),
+    },
+    ("scheduled", "periodic"): {"available": lambda jobs: jobs.available()},
+    ("keyed", "remembering"): {"get": lambda jobs: jobs.get("a")},
+    ("remembering",): {
+        "is_done": lambda jobs: jobs.is_done("done"),
+        "forget": lambda jobs: jobs.forget("done"),
+        "add what is done": lambda jobs: jobs.add("done"),
+    },
+    ("periodic",): {
+        "add with an interval": lambda jobs: jobs.add("new", interval=5),
+        "interval": lambda jobs: jobs.interval("a"),
+        "next_due": lambda jobs: jobs.next_due("a"),
+    },
+}
+#: How leases end, each of one that the client holds.
+ENDS: dict[str, Callable[[Any, Any], Any]] = {
+    "ack": lambda jobs, held: held.ack(),
+    "ack many": lambda jobs, held: jobs.ack([held]),
+    "nack": lambda jobs, held: jobs.nack([held], delay=0),
+    "nack, delayed": lambda jobs, held: held.nack(10),
+    "again": lambda jobs, held: held.again(5),
+    "extend": lambda jobs, held: held.extend(50),
+    "bury": lambda jobs, held: held.bury("why"),
+}
+EXPIRING: dict[str, Callable[[Any], Any]] = {
+    "add": lambda seen: seen.add("new"),
+    "add_new": lambda seen: seen.add_new(["new", "a"]),
+    "touch": lambda seen: seen.touch("a"),
+    "contains": lambda seen: seen.contains("a"),
+    "contains_many": lambda seen: seen.contains_many([str(number) for number in range(20)]),
+    "ttl": lambda seen: seen.ttl("a"),
+    "count": lambda seen: seen.count(),
+    "iterate": list,
+    "pop": lambda seen: seen.pop(),
+    "discard": lambda seen: seen.discard("a"),
+    "remove": lambda seen: seen.remove("a"),
+    "clear": lambda seen: seen.clear(),
+}
+
+
+def documented() -> tuple[str, list[str]]:
+    """The command that makes a user, as the page has it, and the commands that it grants."""
+    (command,) = re.findall(r"(ACL SETUSER worker (?:.|\\\n)*?)\n```", PAGE.read_text())
+    return command.replace("\\\n", " "), re.findall(r"\+(\S+)", command)
+
+
+_, RIGHTS = documented()
+
+
+@pytest.fixture
+def grant(here: Place, raw: Any) -> Iterator[Callable[..., Any]]:
+    """Makes a user with the documented rights but some, and returns a client of that user."""
+    if not isinstance(here, Server):
+        pytest.skip("a single server is told who may do what")
+    command, _ = documented()
+    raw.execute_command("ACL", "DELUSER", "worker")
+    raw.execute_command(*command.split())
+    made = here.client(username="worker", password="secret")
+
+    def but(*rights: str) -> Any:
+        raw.execute_command("ACL", "SETUSER", "worker", *(f"+{right}" for right in RIGHTS))
+        raw.execute_command("ACL", "SETUSER", "worker", *(f"-{right}" for right in rights))
+        return made
+
+    yield but
+    made.close()
+    raw.execute_command("ACL", "DELUSER", "worker")
+
+
+def contents(raw: Any) -> dict[bytes, Any]:
+    """All keys but the records of calls and the note that somebody waits, which change nothing for anybody."""
+    keys = [key for key in raw.keys() if not key.startswith((Keys("jobs").call_prefix, Keys("jobs").waiters))]
+    return {key: (raw.dump(key), raw.ttl(key) > 0) for key in keys}
+
+
+def prepared(raw: Any, kind: str, *, watched: bool) -> Any:
+    """A set with an item in each state, made by somebody who may do all."""
+    raw.flushall()
+    jobs = KINDS[kind](raw)
+    for item in "dead", "expired", "held", "parked", "done":
+        jobs.add(item) if kind in {"scheduled", "periodic"} else jobs.add(item, score=0)
+        held = jobs.reserve(lease=1000)
+        if item == "dead":
+            held.bury("why")
+        elif item == "expired":
+            raw.zadd(Keys("jobs").leased, {"expired": 1}, xx=True)
+        elif item == "parked":
+            jobs.add(item) if kind in {"scheduled", "periodic"} else jobs.add(item, score=0)
+            jobs.take(1)
+        elif item == "done":
+            held.ack()
+    for item in "abc":
+        raw.zadd("jobs", {item: 5})
+    if watched:
+        raw.set(Keys("jobs").waiters, "1")
+    return jobs
+
+
+def calls_of(kind: str) -> dict[str, Callable[[Any], Any]]:
+    more = (calls for kinds, calls in MORE_CALLS.items() if kind in kinds)
+    return dict(itertools.chain(CALLS.items(), *(calls.items() for calls in more)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_documented_rights_are_enough(grant: Any, raw: Any, kind: str) -> None:
+    jobs = KINDS[kind](grant())
+    for watched in False, True:
+        for call in calls_of(kind).values():
+            prepared(raw, kind, watched=watched)
+            ignoring_key_errors(call, jobs)
+        for end in ENDS.values():
+            prepared(raw, kind, watched=watched)
+            end(jobs, jobs.reserve())
+
+
+def test_the_documented_rights_are_enough_for_expiring_sets(grant: Any, raw: Any) -> None:
+    seen = redset.ExpiringSet[str](grant(), "jobs", ttl=60)
+    for call in EXPIRING.values():
+        raw.flushall()
+        raw.zadd("jobs", {"a": 10**11, "over": 5})
+        call(seen)
+
+
+def test_the_documented_rights_are_those_that_scripts_need() -> None:
+    scripts = (path for path in Path(str(files("redset.core.scripts"))).rglob("*.lua"))
+    used = {name for path in scripts for name in re.findall(r"redis\.p?call\('(\w+)'", path.read_text())}
+
+    assert {right.upper() for right in RIGHTS} == used | {"EVAL", "EVALSHA", "BLPOP", "ZRANK"}
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+def test_where_a_right_is_missing_nothing_changes(grant: Any, raw: Any, right: str) -> None:
+    for kind, watched in (("plain", True), ("keyed", False), ("remembering", False), ("periodic", True)):
+        for name, call in calls_of(kind).items():
+            if not name.startswith(CHANGES):
+                continue
+            prepared(raw, kind, watched=watched)
+            assert_nothing_changes(raw, grant(right), f"{kind}, {name}", kind, call)
+        for name, end in ENDS.items():
+            prepared(raw, kind, watched=watched)
+            held = KINDS[kind](grant()).reserve()
+            assert_nothing_changes(raw, grant(right), f"{kind}, {name}", kind, lambda jobs: end(jobs, held), held)
+
+
+def assert_nothing_changes(
+    raw: Any, client: Any, what: str, kind: str, call: Callable[[Any], Any], held: Any = None
+) -> None:
+    before = contents(raw)
+    try:
+        ignoring_key_errors(call, KINDS[kind](client))
+    except AccessDeniedError as error:
+        assert contents(raw) == before, f"{what}: {error}"
+
+
+def ignoring_key_errors(call: Callable[[Any], Any], jobs: Any) -> None:
+    try:
+        call(jobs)
+    except (KeyError, IndexError, ValueError) as error:
+        if isinstance(error, RedsetError):
+            raise
+
+
+def test_where_a_right_is_missing_expiring_sets_do_not_change(grant: Any, raw: Any) -> None:
+    for right, call in itertools.product(RIGHTS, EXPIRING.values()):
+        raw.flushall()
+        raw.zadd("jobs", {"a": 10**11, "over": 5})
+        before = raw.zrange("jobs", 0, -1, withscores=True)
+        try:
+            call(redset.ExpiringSet[str](grant(right), "jobs", ttl=60))
+        except AccessDeniedError:
+            assert raw.zrange("jobs", 0, -1, withscores=True) == before
+
+
+def test_the_error_names_the_command_and_the_user(grant: Any, raw: Any) -> None:
+    raw.zadd("jobs", {"a": 1})
+    with pytest.raises(AccessDeniedError, match="worker|of this client") as raised:
+        redset.SortedSet[str](grant("set"), "jobs").pop()
+    assert "SET" in str(raised.value)
+    assert isinstance(raised.value, PermissionError)
+
+
+def test_a_key_without_rights_is_named(grant: Any, raw: Any) -> None:
+    client = grant()
+    with pytest.raises(AccessDeniedError, match=r"'others'.*~others and ~\{others\}:\*"):
+        redset.SortedSet[str](client, "others").pop()
+    assert raw.keys() == []
