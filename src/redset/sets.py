@@ -267,9 +267,6 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     _lock_type = Lock
     _reservation_type = Reservation
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} name={self.name!r}, length={len(self)}>"
-
     def add(  # type: ignore[override] # the add of MutableSet has no score to take or to return
         self,
         item: T,
@@ -802,9 +799,6 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
     """
 
     _driver_type = Driver
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} name={self.name!r}, length={len(self)}>"
 
     def add(self, item: T, ttl: float | None = None) -> bool:  # type: ignore[override] # that of MutableSet tells nothing
         """Adds ``item``; one that is there keeps its time.
