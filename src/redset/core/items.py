@@ -141,8 +141,8 @@ class Items(Generic[T]):
 
     What a serializer lacks, ``dumps`` or ``loads``, is taken from :data:`PLAIN`. Its ``loads`` is given what its
     ``dumps`` makes: str or bytes. As long as that was not seen, which is so where items are only taken, or where it
-    makes both, it is given a str where that is possible, as redset 0.5 did. When it raises, it is given the other form,
-    since many take but one; an item that it refuses in both is broken.
+    makes both, it is given a str where that is possible, as redset 0.5 did, and the bytes when it raises for the str:
+    an item that it refuses in both forms is broken.
 
     By default an item's identity is the bytes it serializes to. With a ``key`` it is what that says, and the bytes are
     its value; an identity without a value, added by somebody who gave none, is loaded as the identity itself.
@@ -359,21 +359,26 @@ class Items(Generic[T]):
         return self._made_bytes and not self._made_text
 
     def _load(self, stored: bytes) -> T:
+        if self._makes_only_bytes:
+            return self._loads(stored)
         text = _text_if_it_is(stored)
-        first, second = (stored, text) if self._makes_only_bytes else (text, stored)
         try:
-            return self._loads(first)
+            return self._loads(text)
         except Exception as error:
-            if text is stored or is_interruption(error):
+            only_text = self._made_text and not self._made_bytes
+            if text is stored or only_text or is_interruption(error):
                 raise
             refusal = error
-        # Only what is refused in both forms is broken: another process may see `dumps` make the other one.
         try:
-            return self._loads(second)
+            item = self._loads(stored)
         except Exception as error:
-            # A TypeError says no more than that this form will not do.
+            # A TypeError says no more than that a str will not do.
             if isinstance(refusal, TypeError) or is_interruption(error):
                 raise
+        else:
+            # What comes back as it went in was not loaded: `loads` looks for a str that it refuses, and found none.
+            if item is not stored or isinstance(refusal, TypeError):
+                return item
         raise refusal
 
 
