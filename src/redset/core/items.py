@@ -33,7 +33,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 #: What the default repr of an object has, and that of a function or a generator: where it is in memory.
-ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-fA-F]+>")
+ADDRESS = re.compile(" at 0x[0-9a-fA-F]+>")
 
 
 class _PlainSerializer:
