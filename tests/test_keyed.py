@@ -767,3 +767,17 @@ def test_a_full_server_refuses_an_update_whole_and_is_drained(
     finally:
         raw.config_set("maxmemory", limit)
         raw.config_set("maxmemory-policy", policy)
+
+
+# Many
+
+
+def test_thousands_are_sliced(face: Any, raw: Any) -> None:
+    """Lua cannot unpack 8,000."""
+    names = [f"{number:05}" for number in range(8_500)]
+    raw.zadd("pages", dict.fromkeys(names, 1))
+    raw.hset("{pages}:values", mapping={name: f'"{name}"' for name in names if int(name) % 10})
+    pages = face.SortedSet("pages", serializer=json, key=str)
+
+    assert pages[:] == list(pages) == names
+    assert pages[7_990:8_010] == names[7_990:8_010]
