@@ -231,7 +231,9 @@ def test_what_the_methods_return(raw: Any, make: Any) -> None:
 
 
 @pytest.mark.conformance
-@pytest.mark.parametrize("serializer", [object(), type("Empty", (), {}), json.dumps, "json"], ids=["object", "class", "function", "str"])
+@pytest.mark.parametrize(
+    "serializer", [object(), type("Empty", (), {}), json.dumps, "json"], ids=["object", "class", "function", "str"]
+)
 def test_a_serializer_without_loads_and_dumps_behaves_like_none(raw: Any, serializer: Any) -> None:
     with pytest.warns(UserWarning, match="neither dumps nor loads") as noted:
         jobs: Any = SortedSet(raw, "jobs", serializer=serializer)

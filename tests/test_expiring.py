@@ -442,11 +442,12 @@ class TestTheServersClock:
 
         clock.advance(100)
 
-        assert [key for key in raw.keys() if b":call:" not in key] == []
-        assert all(0 < raw.ttl(key) <= 600 for key in raw.keys())
-        assert retry_safe or raw.keys() == []
+        left = raw.keys("*")
+        assert [key for key in left if b":call:" not in key] == []
+        assert all(0 < raw.ttl(key) <= 600 for key in left)
+        assert retry_safe or left == []
         clock.advance(600)
-        assert raw.keys() == []
+        assert raw.keys("*") == []
 
     def test_the_key_expires_with_its_last_item(self, seen: Any, raw: Any, clock: FakeClock) -> None:
         seen.add("a", ttl=HOUR), seen.add("b", ttl=10)

@@ -45,10 +45,10 @@ HANDLERS: dict[str, Any] = {
 
 
 @pytest.fixture
-def handling() -> Iterator[Callable[[Any], None]]:
+def handling() -> Iterator[Callable[[Any], Any]]:
     """Has a handler of the alarm for the time of a test."""
     before = signal.getsignal(signal.SIGUSR1)
-    yield lambda handler: signal.signal(signal.SIGUSR1, handler)  # type: ignore[func-returns-value]
+    yield lambda handler: signal.signal(signal.SIGUSR1, handler)
     signal.signal(signal.SIGUSR1, before)
 
 

@@ -776,7 +776,7 @@ def test_thousands_are_sliced(face: Any, raw: Any) -> None:
     """Lua cannot unpack 8,000."""
     names = [f"{number:05}" for number in range(8_500)]
     raw.zadd("pages", dict.fromkeys(names, 1))
-    raw.hset("{pages}:values", mapping={name: f'"{name}"' for name in names if int(name) % 10})
+    raw.hset("{pages}:values", mapping={name: f'"{name}"' for name in names})
     pages = face.SortedSet("pages", serializer=json, key=str)
 
     assert pages[:] == list(pages) == names

@@ -10,6 +10,8 @@ import pickle
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
+from types import GenericAlias
 from typing import Any, NamedTuple, TypedDict
 
 import attrs
@@ -285,19 +287,16 @@ class TestTypedSerializer:
     def test_a_new_field_with_a_default_leaves_items_the_same(self, kind: str, within: Any) -> None:
         before, after = evolved(kind)
         old, new = before("u"), after("u")
-        old_type: Any = before
-        new_type: Any = after
-        if within is list:
-            old, new, old_type, new_type = [old], [new], list[before], list[after]
-        elif within is dict:
-            old, new, old_type, new_type = {2: old}, {2: new}, dict[int, before], dict[int, after]
-        elif within is tuple:
-            old, new, old_type, new_type = (1, old), (1, new), tuple[int, before], tuple[int, after]
-        elif within is set:
-            old, new, old_type, new_type = frozenset([old]), frozenset([new]), frozenset[before], frozenset[after]
-        elif within == "field":
-            old_type, new_type = (dataclasses.make_dataclass("Task", [("page", each)]) for each in (before, after))
-            old, new = old_type(old), new_type(new)
+        wrapped: dict[Any, Callable[[Any, Any], Any]] = {
+            None: lambda kind, item: (kind, item),
+            list: lambda kind, item: (GenericAlias(list, kind), [item]),
+            dict: lambda kind, item: (GenericAlias(dict, (int, kind)), {2: item}),
+            tuple: lambda kind, item: (GenericAlias(tuple, (int, kind)), (1, item)),
+            set: lambda kind, item: (GenericAlias(frozenset, kind), frozenset([item])),
+            "field": lambda kind, item: ((made := dataclasses.make_dataclass("Task", [("page", kind)])), made(item)),
+        }
+        old_type, old = wrapped[within](before, old)
+        new_type, new = wrapped[within](after, new)
 
         stored = TypedSerializer(old_type).dumps(old)
 
@@ -310,7 +309,12 @@ class TestTypedSerializer:
         _, after = evolved(kind)
         serializer: Any = TypedSerializer(after)
 
-        for item in (after("u", depth=1), after("u", weight=2), after("u", tags=(1.0,)), after("u", depth=1, tags=(2,))):
+        for item in (
+            after("u", depth=1),
+            after("u", weight=2),
+            after("u", tags=(1.0,)),
+            after("u", depth=1, tags=(2,)),
+        ):
             stored = serializer.dumps(item)
             assert stored != serializer.dumps(after("u"))
             assert serializer.loads(stored) == item

@@ -1,6 +1,7 @@
 """What a serializer, a scorer, a key or an item of the user raises ends no list early, and loses no item."""
 
 import json
+from numbers import Real
 from typing import Any
 
 import pytest
@@ -53,7 +54,7 @@ class Picky:
 def test_an_item_that_loads_refuses_becomes_a_dead_letter_and_the_rest_comes(
     face: Face, error: type[Exception], keyed: bool, raw: Any
 ) -> None:
-    options = {"key": lambda item: item} if keyed else {}
+    options: dict[str, Any] = {"key": lambda item: item} if keyed else {}
     for take in ("take", "reserve_many", "pop", "consume"):
         jobs = face.SortedSet("jobs", serializer=Picky(error, loads=True), **options)
         jobs.update("abcd", score=1)
@@ -133,17 +134,15 @@ def test_an_error_of_a_callable_while_items_are_added_leaves_all_of_them_out(
             raise error
 
     scorer = fail(error)
-    made: dict[str, Any] = {
+    every: dict[str, dict[str, Any]] = {
         "dumps": {"serializer": Picky(error, dumps=True)},
         "scorer": {"scorer": lambda item: scorer(item) and 1},
         "key": {"key": fail(error)},
-    }.get(what, {})
-    jobs = face.SortedSet("jobs", **made)
+    }
+    jobs = face.SortedSet("jobs", **every.get(what, {}))
     items = ["a", Bad() if what == "str" else "b", "c", "d"]
     options: dict[str, Any] = {"score": (lambda item: scorer(item) and 1)} if what == "score" else {}
     if what == "number":
-        from numbers import Real
-
         Real.register(Bad)
         options = {"score": lambda item: Bad() if item == "b" else 1}
 
@@ -162,7 +161,7 @@ def test_an_error_of_a_callable_of_a_periodic_set_leaves_all_items_out(
     failing = fail(error)
 
     for options in ({"interval": lambda item: failing(item) and 1}, {"first": lambda item: failing(item) and 1}):
-        refused(face, lambda options=options: feeds.update("abcd", **options), error)  # type: ignore[misc]
+        refused(face, lambda options=options: feeds.update("abcd", **options), error)
     refused(face, lambda: face.PeriodicSet("jobs", 60, scorer=lambda item: failing(item) and 1).add("b"), error)
     assert state.scores("waiting") == {}
 

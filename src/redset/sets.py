@@ -938,7 +938,7 @@ class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
 class DeadLetters(BaseDeadLetters[Driver, T]):
     """The items of a set that will not be handed out any more, newest first.
 
-    Iteration yields each letter once, whatever is retried, forgotten or dies meanwhile; those that die then are not met.
+    Iteration yields each letter once, whatever is retried, forgotten or dies meanwhile. New ones are not met.
 
     Looking: ``len()`` or :meth:`count`, iteration, ``[a:b]`` or :meth:`slice`. Bringing back: :meth:`retry`,
     :meth:`retry_all`. Forgetting: :meth:`discard`, :meth:`clear`. Where an item is expected, a

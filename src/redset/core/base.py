@@ -18,8 +18,8 @@ from redset.core.letters import Letters
 from redset.core.looking import Looking
 from redset.core.operands import Held, Side
 from redset.core.paging import Paging
-from redset.core.shown import shown
 from redset.core.removing import Removing
+from redset.core.shown import shown
 from redset.interfaces import Serializer
 from redset.reservations import BaseReservation
 

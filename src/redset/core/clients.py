@@ -51,7 +51,7 @@ def check_client(client: Any, *, awaits: bool) -> None:
     if execute is None and isawaitable(client):
         raise TypeError(f"{wanted}; this is a {made_by.__name__} that has to be awaited first")
     if not callable(execute):
-        raise TypeError(f"{wanted}; {made_by.__module__}.{made_by.__qualname__} has no execute_command")
+        raise TypeError(f"{wanted}; {made_by.__qualname__} has no execute_command")
     if instead := _instead_of(made_by):
         raise TypeError(f"{wanted}; {instead}")
     is_awaited = _is_awaited(client, execute)
@@ -64,8 +64,8 @@ def check_client(client: Any, *, awaits: bool) -> None:
             "synchronous classes of redset"
         )
     raise TypeError(
-        f"{wanted}, that blocks; {name} has to be awaited. Use a client that blocks, such as redis.Redis, or the classes "
-        "of redset.aio"
+        f"{wanted}, that blocks; {name} has to be awaited. Use a client that blocks, such as redis.Redis, or "
+        "the classes of redset.aio"
     )
 
 
@@ -90,7 +90,7 @@ def _is_awaited(client: Any, execute: Callable[..., Any]) -> bool | None:
     if libraries:
         # By its module: whoever extends or instruments the class may do so by a function that returns what it awaits.
         return any(".asyncio" in kind.__module__ for kind in libraries)
-    # A function that passes on what another client returns is as that client.
+    # A function that passes on what another client returns is like that client.
     held = [value for value in getattr(client, "__dict__", {}).values() if hasattr(type(value), "execute_command")]
     if isfunction(execute) or ismethod(execute):
         return None if held and any(_is_awaited(one, one.execute_command) is not False for one in held) else False

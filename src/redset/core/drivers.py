@@ -15,6 +15,7 @@ from redset.core.callers import Caller, Callers, Turns
 from redset.core.clients import (
     AS_STORED,
     drop_idle_connections,
+    executor,
     explained,
     script_is_unknown,
     slot_is_moving,
@@ -58,7 +59,7 @@ class Driver:
 
     def __init__(self, client: Any, name: str, callers: Callers) -> None:
         self._client = client
-        self._execute: Callable[..., Any] = client.execute_command
+        self._execute = executor(client)
         self._name = name
         self._callers = callers
 

@@ -51,9 +51,8 @@ class _PlainSerializer:
         if isinstance(item, Enum):
             if isinstance(item, str):
                 return str.__str__(item)
-            for number in (int, float):
-                if isinstance(item, number):
-                    return number.__repr__(item)
+            if isinstance(item, int | float):
+                return (int if isinstance(item, int) else float).__repr__(item)
         if item is None:
             raise TypeError("None identifies no item; neither an item nor what a key returns may be None")
         text = str(item)
@@ -100,7 +99,7 @@ def _stored_identity(identity: Any) -> bytes:
 
 
 def checked_serializer(serializer: Any) -> Any:
-    """``serializer`` as it is, with a warning where it has none of its methods: as in redset 0.5 it is like none then."""
+    """``serializer`` as it is. Warns where it has none of its methods: as in redset 0.5, it is like none then."""
     if getattr(serializer, "dumps", None) is None and getattr(serializer, "loads", None) is None:
         warnings.warn(
             f"the serializer {shown(serializer)} has neither dumps nor loads, so items are stored as their str",
