@@ -220,12 +220,14 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         return await self._follow_update(Update(self._adding, score), iterables)
 
     async def _follow_update(self, update: Update[T], iterables: Iterable[Iterable[T] | AsyncIterable[T]]) -> int:
-        for iterable in iterables:
-            if isinstance(iterable, AsyncIterable):
-                async for items in _in_chunks(iterable, update):
+        # What cannot be iterated over is refused before anything is added.
+        sources = [source if isinstance(source, AsyncIterable) else iter(source) for source in iterables]
+        for source in sources:
+            if isinstance(source, AsyncIterable):
+                async for items in _in_chunks(source, update):
                     await self._driver.follow(update.add(items))
             else:
-                await self._driver.follow(update.add(iterable))
+                await self._driver.follow(update.add(source))
         return update.new
 
     async def increment(self, item: T, by: float) -> float | None:
