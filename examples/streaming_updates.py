@@ -81,7 +81,7 @@ def main() -> bool:
 
     with cleared(queue), running(*producers, *consumers):
         last = sum((arrived.get() for _ in producers), Counter[str]())
-        print(f"{last.total():,} updates of {len(last)} symbols have arrived; {left(queue)} symbols wait ...")
+        print(f"{last.total():,} updates of {len(last)} symbols have arrived; {len(queue)} symbols wait ...")
         while left(queue):
             time.sleep(0.05)
         done.set()

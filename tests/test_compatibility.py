@@ -124,7 +124,7 @@ def test_a_subclass_with_its_own_scorer(raw: Any, make: Any) -> None:
 
     jobs = Jobs(raw, "jobs")
     assert jobs.add("write") == 5
-    assert repr(jobs) == "<Jobs name='jobs', length=1>"
+    assert repr(jobs) == "<Jobs name='jobs'>"
 
 
 @pytest.mark.conformance
@@ -187,7 +187,7 @@ def test_the_attributes_of_a_set(raw: Any, make: Any) -> None:
     assert jobs.serializer.loads(jobs.serializer.dumps("write").encode()) == "write"
     assert isinstance(jobs.lock, Lock)
     assert (jobs.lock.key, jobs.lock.timeout, jobs.lock.expires) == ("jobs__lock", 3, 7)
-    assert repr(jobs) == str(jobs) == f"<{make.__name__} name='jobs', length=0>"
+    assert repr(jobs) == str(jobs) == f"<{make.__name__} name='jobs'>"
     with pytest.raises(AttributeError):
         jobs.name = "others"
 
@@ -231,11 +231,15 @@ def test_what_the_methods_return(raw: Any, make: Any) -> None:
 
 
 @pytest.mark.conformance
-@pytest.mark.parametrize("serializer", [object(), type("Empty", (), {})], ids=["object", "class"])
+@pytest.mark.parametrize(
+    "serializer", [object(), type("Empty", (), {}), json.dumps, "json"], ids=["object", "class", "function", "str"]
+)
 def test_a_serializer_without_loads_and_dumps_behaves_like_none(raw: Any, serializer: Any) -> None:
-    jobs: Any = SortedSet(raw, "jobs", serializer=serializer)
+    with pytest.warns(UserWarning, match="neither dumps nor loads") as noted:
+        jobs: Any = SortedSet(raw, "jobs", serializer=serializer)
     jobs.add("write")
 
+    assert noted[0].filename == __file__
     assert raw.zrange("jobs", 0, -1) == [b"write"]
     assert jobs.serializer is serializer
     assert jobs.pop() == "write"

@@ -80,6 +80,100 @@ def test_thousands_are_iterated(jobs: SortedSet[str], raw: Any) -> None:
     assert sorted(str(letter.item) for letter in jobs.dead_letters) == [f"{i:04}" for i in range(2345)]
 
 
+def make_letters(raw: Any, count: int, *, at_once: bool = False, values: bool = False) -> list[str]:
+    """Writes dead letters of which each died a second after the one before, or all at one time; newest first."""
+    names = [f"{number:05}" for number in range(count)]
+    for start in range(0, count, 1000):
+        some = names[start : start + 1000]
+        raw.zadd("{jobs}:dead", {name: 1e9 if at_once else 1e9 + int(name) for name in some})
+        raw.hset("{jobs}:letters", mapping=dict.fromkeys(some, "1 5 no good"))
+        if values:
+            raw.hset("{jobs}:values", mapping={name: f'"{name}"' for name in some})
+    return names[::-1]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("end", ["retry", "discard"])
+def test_each_is_iterated_once_while_they_are_retried_or_forgotten(
+    jobs: SortedSet[str], raw: Any, end: str, at_once: bool
+) -> None:
+    names = make_letters(raw, 2500, at_once=at_once)
+
+    met = []
+    for letter in jobs.dead_letters:
+        met.append(letter.item)
+        if len(met) % 7:
+            assert getattr(jobs.dead_letters, end)(letter)
+
+    assert met == names
+    assert len(jobs.dead_letters) == 2500 // 7
+
+
+def test_those_that_die_meanwhile_do_not_shift_the_others(jobs: SortedSet[str], raw: Any) -> None:
+    names = make_letters(raw, 2100)
+
+    met = []
+    for letter in jobs.dead_letters:
+        met.append(letter.item)
+        if len(met) % 300 == 0:
+            die(jobs, f"new {len(met)}")
+
+    assert met == names
+
+
+def test_one_that_is_retried_and_dies_again_is_not_met_again(jobs: SortedSet[str], raw: Any) -> None:
+    names = make_letters(raw, 1100)
+
+    met = []
+    for letter in jobs.dead_letters:
+        met.append(letter.item)
+        if len(met) in (1, 500, 1000):
+            assert jobs.dead_letters.retry(letter)
+            jobs.reserve().bury("again")
+
+    assert met == names
+
+
+@pytest.mark.parametrize("count", [999, 1000, 1001, 2000])
+def test_iteration_ends_wherever_a_page_does(jobs: SortedSet[str], raw: Any, count: int) -> None:
+    names = make_letters(raw, count)
+
+    assert [letter.item for letter in jobs.dead_letters] == names
+
+
+def test_thousands_of_a_keyed_set_are_sliced_and_iterated(face: Any, raw: Any) -> None:
+    names = make_letters(raw, 9000, values=True)
+    jobs = face.SortedSet("jobs", serializer=json, key=str)
+
+    assert [letter.item for letter in jobs.dead_letters[:]] == names
+    assert [letter.item for letter in jobs.dead_letters] == names
+    assert [letter.item for letter in jobs.dead_letters[8500:8503]] == names[8500:8503]
+
+
+def test_all_are_kept_unless_there_is_a_bound(face: Any, kind: str, raw: Any) -> None:
+    make_letters(raw, 10_500)
+    jobs = getattr(face, kind)("jobs")
+    die(jobs, "one", "more")
+
+    assert len(jobs.dead_letters) == 10_502
+
+
+def test_why_items_died_is_logged(face: Any, caplog: Any) -> None:
+    jobs = face.SortedSet("jobs", max_attempts=1, max_dead=2)
+    jobs.update("abc", score=1)
+    first, second, third = jobs.reserve_many(3)
+    first.bury()
+    second.nack()
+    third.bury()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "jobs: moved to the dead letters, buried: 1",
+        "jobs: moved to the dead letters, after their last attempt: 1",
+        "jobs: moved to the dead letters, buried: 1",
+        "jobs: too many dead letters, the oldest were dropped: 1",
+    ]
+
+
 # Bringing back
 
 

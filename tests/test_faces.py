@@ -141,9 +141,9 @@ def test_connect_takes_the_same_parameters() -> None:
     assert inspect.iscoroutinefunction(redset.aio.connect)
 
 
-def test_an_asyncio_set_cannot_be_mistaken_for_a_synchronous_one(raw: Any) -> None:
+def test_an_asyncio_set_cannot_be_mistaken_for_a_synchronous_one(here: Any) -> None:
     """``len``, ``in`` and ``[]`` would have to block, so they are errors and never quietly wrong."""
-    jobs: Any = redset.aio.SortedSet(raw, "jobs")
+    jobs: Any = redset.aio.SortedSet(here.client(awaited=True), "jobs")
 
     for look in len, iter, lambda jobs: "x" in jobs, lambda jobs: jobs[0]:
         with pytest.raises(TypeError):

@@ -10,6 +10,8 @@ import pickle
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
+from types import GenericAlias
 from typing import Any, NamedTuple, TypedDict
 
 import attrs
@@ -49,6 +51,36 @@ class Ping(msgspec.Struct, tag=True):
 class Copy(msgspec.Struct, tag=True):
     source: str
     target: str
+
+
+class PageBefore(NamedTuple):
+    url: str
+
+
+class PageAfter(NamedTuple):
+    url: str
+    depth: int = 0
+    weight: float = 0
+    tags: tuple[float, ...] = ()
+
+
+def evolved(kind: str) -> tuple[Any, Any]:
+    """A class before and after it was given more fields, all with defaults; one of them an int for a float."""
+    more: list[Any] = [("depth", int, 0), ("weight", float, 0), ("tags", tuple[float, ...], ())]
+    if kind == "dataclass":
+        options: Any = {"frozen": True, "order": True}
+        return (
+            dataclasses.make_dataclass("Page", [("url", str)], **options),
+            dataclasses.make_dataclass("Page", [("url", str), *more], **options),
+        )
+    if kind == "attrs":
+        fields = {name: attrs.field(type=field_type, default=default) for name, field_type, default in more}
+        url = {"url": attrs.field(type=str)}
+        return tuple(attrs.make_class("Page", each, frozen=True, order=True) for each in (url, url | fields))  # type: ignore[return-value]
+    if kind == "namedtuple":
+        return PageBefore, PageAfter
+    options = {"frozen": True, "order": True, "array_like": kind == "array", "tag": kind == "tagged"}
+    return tuple(msgspec.defstruct("Page", [("url", str), *each], **options) for each in ([], more))  # type: ignore[return-value]
 
 
 @attrs.define
@@ -245,10 +277,61 @@ class TestTypedSerializer:
         assert json.loads(TypedSerializer(dict[str, Any]).dumps(value)) == value
 
     def test_is_canonical(self) -> None:
-        page = Page("http://ü/", tags=["b", "a"])
-        stored = '{"depth":0,"tags":["b","a"],"url":"http://ü/","weight":0.0}'.encode()
+        page = Page("http://ü/", depth=2, weight=0.5, tags=["b", "a"])
+        stored = '{"depth":2,"tags":["b","a"],"url":"http://ü/","weight":0.5}'.encode()
         assert TypedSerializer(Page).dumps(page) == stored
         assert JSONSerializer().dumps(dataclasses.asdict(page)) == stored
+
+    @pytest.mark.parametrize("within", [None, list, dict, tuple, "field", set])
+    @pytest.mark.parametrize("kind", ["dataclass", "attrs", "struct", "array", "tagged", "namedtuple"])
+    def test_a_new_field_with_a_default_leaves_items_the_same(self, kind: str, within: Any) -> None:
+        before, after = evolved(kind)
+        old, new = before("u"), after("u")
+        wrapped: dict[Any, Callable[[Any, Any], Any]] = {
+            None: lambda kind, item: (kind, item),
+            list: lambda kind, item: (GenericAlias(list, kind), [item]),
+            dict: lambda kind, item: (GenericAlias(dict, (int, kind)), {2: item}),
+            tuple: lambda kind, item: (GenericAlias(tuple, (int, kind)), (1, item)),
+            set: lambda kind, item: (GenericAlias(frozenset, kind), frozenset([item])),
+            "field": lambda kind, item: ((made := dataclasses.make_dataclass("Task", [("page", kind)])), made(item)),
+        }
+        old_type, old = wrapped[within](before, old)
+        new_type, new = wrapped[within](after, new)
+
+        stored = TypedSerializer(old_type).dumps(old)
+
+        serializer: Any = TypedSerializer(new_type)
+        assert serializer.loads(stored) == new
+        assert serializer.dumps(new) == serializer.dumps(serializer.loads(stored)) == stored
+
+    @pytest.mark.parametrize("kind", ["dataclass", "attrs", "struct", "array", "tagged", "namedtuple"])
+    def test_a_field_that_differs_from_its_default_is_stored(self, kind: str) -> None:
+        _, after = evolved(kind)
+        serializer: Any = TypedSerializer(after)
+
+        for item in (
+            after("u", depth=1),
+            after("u", weight=2),
+            after("u", tags=(1.0,)),
+            after("u", depth=1, tags=(2,)),
+        ):
+            stored = serializer.dumps(item)
+            assert stored != serializer.dumps(after("u"))
+            assert serializer.loads(stored) == item
+
+    def test_what_was_stored_with_its_defaults_is_loaded(self) -> None:
+        assert TypedSerializer(Page).loads(b'{"depth":0,"tags":[],"url":"u","weight":0.0}') == Page("u")
+
+    def test_a_default_that_a_function_makes_is_stored(self) -> None:
+        numbers = iter(range(100))
+        kind = dataclasses.make_dataclass(
+            "Ticket", [("number", int, dataclasses.field(default_factory=lambda: next(numbers)))]
+        )
+        item = kind()
+        assert TypedSerializer(kind).dumps(item) == b'{"number":%d}' % item.number
+
+    def test_a_zero_with_a_sign_is_not_the_default(self) -> None:
+        assert TypedSerializer(Page).dumps(Page("u", weight=-0.0)) == b'{"url":"u","weight":-0.0}'
 
     def test_an_int_in_a_float_field_is_the_same_item(self) -> None:
         serializer = TypedSerializer(Page)

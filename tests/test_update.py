@@ -81,9 +81,9 @@ def test_a_callable_stands_in_for_the_scorer(face: Any) -> None:
 
 
 def test_items_that_are_no_str_are_stored_as_by_add(face: Any, raw: Any) -> None:
-    face.SortedSet("jobs").update([1, None, b"\xff", "é", bytearray(b"x"), 2.5], score=1)
+    face.SortedSet("jobs").update([1, b"\xff", "é", bytearray(b"x"), 2.5], score=1)
 
-    assert set(raw.zrange("jobs", 0, -1)) == {b"1", b"None", b"\xff", "é".encode(), b"x", b"2.5"}
+    assert set(raw.zrange("jobs", 0, -1)) == {b"1", b"\xff", "é".encode(), b"x", b"2.5"}
 
 
 def test_a_str_of_another_class_is_stored_as_by_add(face: Any, raw: Any) -> None:

@@ -27,6 +27,7 @@ from redset.core.items import Key
 from redset.core.operations import CHUNK
 from redset.core.paging import Stretch
 from redset.core.periodic import BasePeriodic, ScheduleMany
+from redset.core.shown import described, shown
 from redset.exceptions import LeaseLost
 from redset.locks import AsyncLock as Lock
 from redset.reservations import BaseReservation, DeadLetter, Stats
@@ -106,9 +107,9 @@ class Reservation(BaseReservation[T]):
             await self.ack()
             return
         try:
-            await self.nack(reason=f"{type(error).__name__}: {error}")
+            await self.nack(reason=described(error))
         except Exception as trouble:
-            log.warning("%s: %r could not be nacked: %s", self._set_name, self.item, trouble)
+            log.warning("%s: %s could not be nacked: %s", self._set_name, shown(self.item), trouble)
 
     @asynccontextmanager
     async def keep_alive(self) -> AsyncIterator[None]:
@@ -132,7 +133,7 @@ class Reservation(BaseReservation[T]):
             keeper.cancel()
             await asyncio.wait([keeper])
         if self._lost_meanwhile():
-            raise LeaseLost(f"the lease of {self.item!r} in the set {self._set_name!r} was lost meanwhile")
+            raise LeaseLost(f"the lease of {shown(self.item)} in the set {self._set_name!r} was lost meanwhile")
 
     async def _keep_for(self, block: "asyncio.Task[object]") -> None:
         rest = self._until_extended()
@@ -200,9 +201,6 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
     _lock_type = Lock
     _reservation_type = Reservation
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} name={self.name!r}>"
-
     async def add(
         self,
         item: T,
@@ -222,12 +220,14 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         return await self._follow_update(Update(self._adding, score), iterables)
 
     async def _follow_update(self, update: Update[T], iterables: Iterable[Iterable[T] | AsyncIterable[T]]) -> int:
-        for iterable in iterables:
-            if isinstance(iterable, AsyncIterable):
-                async for items in _in_chunks(iterable, update):
+        # What cannot be iterated over is refused before anything is added.
+        sources = [source if isinstance(source, AsyncIterable) else iter(source) for source in iterables]
+        for source in sources:
+            if isinstance(source, AsyncIterable):
+                async for items in _in_chunks(source, update):
                     await self._driver.follow(update.add(items))
             else:
-                await self._driver.follow(update.add(iterable))
+                await self._driver.follow(update.add(source))
         return update.new
 
     async def increment(self, item: T, by: float) -> float | None:
@@ -410,9 +410,6 @@ class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
 @_told_by(blocking.ExpiringSet)
 class ExpiringSet(BaseExpiring[AsyncDriver, T], SetOperators[T]):
     _driver_type = AsyncDriver
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} name={self.name!r}>"
 
     async def add(self, item: T, ttl: float | None = None) -> bool:
         return await self._driver.perform(self._expiring.add(item, ttl))

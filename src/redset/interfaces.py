@@ -22,7 +22,7 @@ class Serializer(Protocol[T]):
         """The item that ``stored`` stands for; raise anything when it stands for none.
 
         It is what ``dumps`` made: a str or bytes. A set that has only taken items so far cannot know which: it gives a
-        str, or bytes where the stored item is not UTF-8 or the str raises a TypeError.
+        str, and bytes where the stored item is not UTF-8 or the str raises anything.
         """
 
     @abstractmethod

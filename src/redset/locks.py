@@ -14,6 +14,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
+from redset.core.clients import check_client
 from redset.exceptions import LockTimeout
 
 __all__ = ("AsyncLock", "Lock")
@@ -36,6 +37,9 @@ class _BaseLock:
     One object may be used by many threads or tasks at once, so a lock that is held belongs to an entry.
     """
 
+    #: Whether its client is awaited.
+    _awaits = False
+
     def __init__(
         self,
         redis: Any,
@@ -53,7 +57,9 @@ class _BaseLock:
         :param timeout: seconds to wait for a lock that somebody else holds. With 0 it is tried once, without
             waiting. Defaults to 10.
         :param poll_interval: seconds between two tries. Defaults to 0.2, and so does 0.
+        :raises TypeError: ``redis`` is no client of this face.
         """
+        check_client(redis, awaits=self._awaits)
         self.redis = redis
         self.key = key
         self.expires = expires or 20
@@ -63,7 +69,7 @@ class _BaseLock:
         self._entries_change = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} key={self.key!r}>"
+        return f"<{type(self).__name__} key={getattr(self, 'key', None)!r}>"
 
     def _new_lock(self) -> Any:
         """A lock of the client library for one entry.
@@ -173,6 +179,8 @@ class AsyncLock(_BaseLock):
     Tasks may share one object, and then exclude each other. A task that is cancelled while it waits, within the
     block or as it leaves holds nothing afterwards.
     """
+
+    _awaits = True
 
     async def __aenter__(self) -> None:
         """Wait for the lock and take it: one round trip when it is free, else one for each try.

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from redset.core import calls
+from redset.core.shown import described, shown
 from redset.exceptions import LeaseLost
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class BaseReservation(Generic[T]):
     _ended = False
     _batch: "Batch | None" = None
     _lost: Lost | None = None
+    _not_an_item = "add the item of the reservation, its .item"
 
     def __init__(
         self,
@@ -85,7 +87,9 @@ class BaseReservation(Generic[T]):
         return float(self._delivery.split()[2])
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} item={self.item!r} attempt={self.attempt} token={self.token}>"
+        if "_delivery" not in vars(self):
+            return f"<{type(self).__name__}>"
+        return f"<{type(self).__name__} item={shown(self.item)} attempt={self.attempt} token={self.token}>"
 
     @property
     def _set_name(self) -> str:
@@ -102,7 +106,7 @@ class BaseReservation(Generic[T]):
         """What an error while keeping it alive means. Until the lease can have run out, it is worth trying again."""
         if isinstance(error, LeaseLost):
             return False
-        log.warning("%s: the lease of %r could not be extended: %s", self._set_name, self.item, error)
+        log.warning("%s: the lease of %s could not be extended: %s", self._set_name, shown(self.item), error)
         if time.monotonic() < self._ends_at:
             return True
         self.lost.set()
@@ -172,9 +176,9 @@ class Reservation(BaseReservation[T]):
             self.ack()
             return
         try:
-            self.nack(reason=f"{type(error).__name__}: {error}")
+            self.nack(reason=described(error))
         except Exception as trouble:
-            log.warning("%s: %r could not be nacked: %s", self._set_name, self.item, trouble)
+            log.warning("%s: %s could not be nacked: %s", self._set_name, shown(self.item), trouble)
 
     @contextmanager
     def keep_alive(self) -> Iterator[None]:
@@ -194,7 +198,7 @@ class Reservation(BaseReservation[T]):
             left.set()
             keeper.join()
         if self._lost_meanwhile():
-            raise LeaseLost(f"the lease of {self.item!r} in the set {self._set_name!r} was lost meanwhile")
+            raise LeaseLost(f"the lease of {shown(self.item)} in the set {self._set_name!r} was lost meanwhile")
 
     def _keep_until(self, left: threading.Event) -> None:
         rest = self._until_extended()
@@ -225,6 +229,15 @@ class DeadLetter(Generic[T]):
     score: float
     #: The bytes by which it is told from others: the same as ``raw``, but on a keyed set.
     identity: bytes
+
+    _not_an_item = "dead_letters.retry(letter) has it wait again; its item, if any, is its .item"
+
+    def __repr__(self) -> str:
+        item = shown(self.item)
+        return (
+            f"DeadLetter(item={item}, raw={self.raw!r}, reason={self.reason!r}, died_at={self.died_at!r}, "
+            f"attempts={self.attempts!r}, score={self.score!r}, identity={self.identity!r})"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, overload
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeAlias, TypeVar, get_type_hints, overload
 
+from redset.core.shown import shown
 from redset.interfaces import Serializer
 
 __all__ = ("JSONSerializer", "NamedtupleSerializer", "TypedSerializer")
@@ -83,6 +85,38 @@ def _refuse_keys_but_str(item: Any) -> None:
             unseen.extend(value)
 
 
+class _Field(NamedTuple):
+    """A field of a class: its name, that in the stored form, and its default in that form, if it has one."""
+
+    name: str
+    key: str
+    default: bytes | None
+
+    def is_default(self, written: bytes) -> bool:
+        return written == self.default
+
+
+_Fields: TypeAlias = list[_Field]
+
+#: What makes the same default each time.
+PURE = (list, dict, set, frozenset, tuple, str, bytes, int, float, bool)
+
+
+def _has_defaults(described: Any) -> bool:
+    """Whether a type, as msgspec describes it, or one within it has a field with a default."""
+    unseen, met = [described], set[int]()
+    while unseen:
+        found = unseen.pop()
+        if isinstance(found, tuple):
+            unseen.extend(found)
+        elif hasattr(found, "__struct_fields__") and id(found) not in met:
+            met.add(id(found))
+            if not getattr(found, "required", True):
+                return True
+            unseen.extend(getattr(found, name) for name in found.__struct_fields__ if name != "default")
+    return False
+
+
 class TypedSerializer(Serializer[T]):
     """Stores the values of one type as canonical JSON and gives back validated values of it.
 
@@ -91,7 +125,11 @@ class TypedSerializer(Serializer[T]):
 
     What ``dumps`` accepts comes back equal, and equal items have equal bytes: object keys are sorted, so neither the
     order of a dict nor that of the fields in the class definition matters, sets are sorted, and the int ``1`` in a
-    float field is stored as ``1.0``. Three things to know:
+    float field is stored as ``1.0``. A field that has its default is left out. So a new field with a default changes
+    neither the stored form of an item nor what it equals; what is stored with the default loads as well. To change a
+    default changes the items that are stored without it. A default that a function makes is always stored.
+
+    Three things to know:
 
     - Values that are equal but written differently stay two items: the ``Decimal`` 1.0 and 1.00, one moment in two
       time zones, 0.0 and -0.0.
@@ -126,6 +164,9 @@ class TypedSerializer(Serializer[T]):
         self._encode_sorted = msgspec.json.Encoder(order="sorted").encode
         self._to_builtins = msgspec.to_builtins
         self._invalid = msgspec.ValidationError
+        self._msgspec = msgspec
+        self._fields: dict[type, _Fields] = {}
+        self._has_defaults = _has_defaults(msgspec.inspect.type_info(item_type))
 
     def loads(self, stored: bytes | str, /) -> T:
         """The value that was stored.
@@ -146,10 +187,12 @@ class TypedSerializer(Serializer[T]):
         try:
             returned = self._decode(self._encode(item))
         except self._invalid as error:
-            raise TypeError(f"{item!r} is no {self._type!r}: {error}") from error
+            raise TypeError(f"{shown(item)} is no {self._type!r}: {error}") from None
         if returned != item:
-            raise TypeError(f"{item!r} is no {self._type!r}: it would come back as {returned!r}")
-        return self._encode(returned)
+            raise TypeError(f"{shown(item)} is no {self._type!r}: it would come back as {shown(returned)}")
+        if not self._has_defaults:
+            return self._encode(returned)
+        return self._encode_sorted(self._without_defaults(returned, self._to_builtins(returned, str_keys=True)))
 
     def _encode(self, item: Any) -> bytes:
         try:
@@ -157,3 +200,59 @@ class TypedSerializer(Serializer[T]):
         except TypeError:
             # The sorting encoder takes no dict with keys such as int or UUID until they are made str.
             return self._encode_sorted(self._to_builtins(item, order="sorted", str_keys=True))
+
+    def _without_defaults(self, value: Any, written: Any) -> Any:
+        """``written``, which msgspec makes of ``value``, without what is as by default."""
+        if isinstance(value, set | frozenset):
+            return [self._without_defaults(each, self._to_builtins(each, str_keys=True)) for each in sorted(value)]
+        if isinstance(written, dict):
+            return self._object_without_defaults(value, written)
+        if not isinstance(written, list | tuple):
+            return written
+        fields = self._fields_of(type(value))
+        if not fields:
+            return [self._without_defaults(*pair) for pair in zip(value, written, strict=True)]
+        # By position, so that only the last ones can be left out. A tag may come first.
+        values = [getattr(value, field.name) for field in fields]
+        tag = list(written[: len(written) - len(fields)])
+        row = [self._without_defaults(*pair) for pair in zip(values, written[len(tag) :], strict=True)]
+        while row and fields[len(row) - 1].is_default(self._encode(values[len(row) - 1])):
+            row.pop()
+        return tag + row
+
+    def _object_without_defaults(self, value: Any, written: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(value, dict):
+            pairs = zip(value.values(), written.items(), strict=True)
+            return {key: self._without_defaults(each, told) for each, (key, told) in pairs}
+        for field in self._fields_of(type(value)):
+            if field.key in written:
+                own = getattr(value, field.name)
+                if field.is_default(self._encode(own)):
+                    del written[field.key]
+                else:
+                    written[field.key] = self._without_defaults(own, written[field.key])
+        return written
+
+    def _fields_of(self, kind: type) -> "_Fields":
+        """The fields of a class; of what has none, such as a list, no fields."""
+        if kind not in self._fields:
+            described = getattr(self._msgspec.inspect.type_info(kind), "fields", ())
+            types: dict[str, Any] = {}
+            with suppress(NameError):
+                types = get_type_hints(kind, include_extras=True) if described else {}
+            self._fields[kind] = [self._field(field, types.get(field.name, Any)) for field in described]
+        return self._fields[kind]
+
+    def _field(self, field: Any, field_type: Any) -> "_Field":
+        nothing = self._msgspec.NODEFAULT
+        if field.default is not nothing:
+            default = field.default
+        elif field.default_factory in PURE:
+            default = field.default_factory()
+        else:
+            return _Field(field.name, field.encode_name, None)
+        written = self._encode(default)
+        with suppress(self._invalid, TypeError):
+            # As it is when it has been loaded: the default of a float may be an int.
+            written = self._encode(self._msgspec.json.decode(written, type=field_type))
+        return _Field(field.name, field.encode_name, written)

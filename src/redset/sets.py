@@ -236,7 +236,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     raises what the client raises when the server cannot be reached, and :exc:`~redset.exceptions.WrongTypeError`,
     with nothing changed, when one of the set's keys holds something else.
 
-    :param redis_client: a client with the interface of ``redis.Redis``: redis-py, valkey-py, a cluster client …
+    :param redis_client: a client with the interface of ``redis.Redis``: redis-py, valkey-py, a cluster client … One of
+        the other face, a pipeline, a URL or None raises TypeError.
     :param name: the key under which the items wait; its companions are named after it.
     :param scorer: a callable that is given the item, before serialization, and returns its score. Default: 0.
     :param serializer: an object with ``dumps`` and ``loads``, see :class:`~redset.interfaces.Serializer`; the module
@@ -248,8 +249,10 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         letter. Default: never.
     :param backoff: a callable that is given the number of the attempt that failed, 1 at first, and returns for how many
         seconds the item is held back. Default: up to 1 s, 2 s, 4 s … an hour, any moment as likely as any other.
-    :param max_dead: how many dead letters are kept; the oldest go first. None for all.
-    :param key: a callable that is given an item and returns its identity (a str, bytes, or what has a ``str``). Items
+    :param max_dead: how many dead letters are kept. Of more, the oldest are dropped, with a warning in the log.
+        Default: all are kept.
+    :param key: a callable that is given an item and returns its identity: a str, bytes, or what has a ``str`` of its
+        own, but not None. Items
         with one identity are one item, and what is handed out is the newest that was added. Default: an item is its
         serialized bytes.
     :param remember: for how many seconds finished items are remembered: those that were acked, or taken for good. A
@@ -266,9 +269,6 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     _driver_type = Driver
     _lock_type = Lock
     _reservation_type = Reservation
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} name={self.name!r}, length={len(self)}>"
 
     def add(  # type: ignore[override] # the add of MutableSet has no score to take or to return
         self,
@@ -808,9 +808,6 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
 
     _driver_type = Driver
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} name={self.name!r}, length={len(self)}>"
-
     def add(self, item: T, ttl: float | None = None) -> bool:  # type: ignore[override] # that of MutableSet tells nothing
         """Adds ``item``; one that is there keeps its time.
 
@@ -967,6 +964,8 @@ class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
 
 class DeadLetters(BaseDeadLetters[Driver, T]):
     """The items of a set that will not be handed out any more, newest first.
+
+    Iteration yields each letter once, whatever is retried, forgotten or dies meanwhile. New ones are not met.
 
     Looking: ``len()`` or :meth:`count`, iteration, ``[a:b]`` or :meth:`slice`. Bringing back: :meth:`retry`,
     :meth:`retry_all`. Forgetting: :meth:`discard`, :meth:`clear`. Where an item is expected, a

@@ -6,9 +6,10 @@ from itertools import chain
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from redset.core.definition import Definition
-from redset.core.items import written_score, written_scores
+from redset.core.items import called, called_each, written_score, written_scores
 from redset.core.operations import Operation, Plan, Rows, in_chunks, only, positions, slices
 from redset.core.scripts import Script
+from redset.core.shown import shown
 
 __all__ = ("Adding", "Rule", "Score", "Update", "flagged")
 
@@ -71,7 +72,9 @@ class Adding(Generic[T]):
         }
 
     def add(self, item: T, score: float | None = None, rule: Rule | None = None) -> Operation[float | None]:
-        row = self._row(item, written_score(self._set.scorer(item) if score is None else score, item))
+        if score is None:
+            score = called(self._set.scorer, item, "the scorer")
+        row = self._row(item, written_score(score, item))
         if rule or self._duplicates.flags:
             return only(self.add_rows(row, rule))
 
@@ -115,9 +118,7 @@ class Adding(Generic[T]):
 
     def update(self, iterables: Iterable[Iterable[T]], score: Score[T] = None, rule: Rule | None = None) -> Plan[int]:
         """Adds all items, 1,000 a call, and counts those that were new."""
-        update = Update(self, score, rule)
-        yield from update.add(chain.from_iterable(iterables))
-        return update.new
+        return Update(self, score, rule).add_all(iterables)
 
     def increment(self, item: T, by: float) -> Operation[float | None]:
         """Not to be joined with others: ZADD increments one item at a time."""
@@ -128,7 +129,7 @@ class Adding(Generic[T]):
 
     def _read_sum(self, reply: bytes, item: T, by: float) -> list[float | None]:
         if reply == b"nan":
-            raise ValueError(f"the score of {item!r} in the set {self._set.name!r} plus {by!r} is no number")
+            raise ValueError(f"the score of {shown(item)} in the set {self._set.name!r} plus {by!r} is no number")
         return _read_scores(reply)
 
     def _row(self, item: T, written: str) -> list[bytes | str]:
@@ -148,7 +149,7 @@ class Adding(Generic[T]):
 
     def written_scores(self, items: Sequence[T], score: Score[T] = None) -> list[str]:
         if score is None or callable(score):
-            return written_scores(list(map(score or self._set.scorer, items)), items)
+            return written_scores(called_each(score or self._set.scorer, items, "the scorer"), items)
         return [written_score(score, "all items")] * len(items)
 
     def _operation(
@@ -176,6 +177,15 @@ class Update(Generic[T]):
         #: How many were added, and how many of these did not wait before.
         self.sent = 0
         self.new = 0
+
+    def add_all(self, iterables: Iterable[Iterable[T]]) -> Plan[int]:
+        """Adds all items of ``iterables``, and counts those that were new."""
+        # Here and not by `chain`, which takes a StopIteration that an `__iter__` raises for the end.
+        return self._add_all([iter(iterable) for iterable in iterables])
+
+    def _add_all(self, iterators: Iterable[Iterator[T]]) -> Plan[int]:
+        yield from self.add(chain.from_iterable(iterators))
+        return self.new
 
     def add(self, items: Iterable[T]) -> Plan[None]:
         """Adds ``items``, and holds no more than a chunk of them. What they raise passes through, with a note."""

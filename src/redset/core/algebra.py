@@ -48,11 +48,13 @@ class Algebra(ABC, Generic[T]):
 
     def union(self, others: Iterable[Any] = ()) -> Plan[set[T]]:
         operands = self._operands(others)
-        return (yield from self._collected(self._ours(values=True), *map(self._news, operands)))
+        return self._collected(self._ours(values=True), *[self._news(theirs) for theirs in operands])
 
     def intersection(self, others: Iterable[Any]) -> Plan[set[T]]:
         # What the server compares comes first, since the rest is asked of what is left.
-        operands = sorted(self._operands(others), key=lambda theirs: not isinstance(theirs, Beside))
+        return self._intersection(sorted(self._operands(others), key=lambda theirs: not isinstance(theirs, Beside)))
+
+    def _intersection(self, operands: list[Operand]) -> Plan[set[T]]:
         stream = (yield from self._shared(operands.pop(0), values=True)) if operands else self._ours(values=True)
         for theirs in operands:
             stream = kept(stream, _within(theirs, inside=True))
@@ -67,7 +69,9 @@ class Algebra(ABC, Generic[T]):
 
     def symmetric_difference(self, other: Any) -> Plan[set[T]]:
         theirs = self._operand(other)
-        only_ours = self._ours([theirs], values=True)
+        return self._symmetric_difference(theirs, self._ours([theirs], values=True))
+
+    def _symmetric_difference(self, theirs: Operand, only_ours: Stream[Row]) -> Plan[set[T]]:
         yield from theirs.keep()
         return (yield from self._collected(only_ours, self._theirs(theirs)))
 
@@ -89,17 +93,16 @@ class Algebra(ABC, Generic[T]):
     # What compares
 
     def equals(self, other: Any) -> Plan[bool]:
-        return self._is_within(other, operator.eq)
+        return self._is_within(self._operand(other), operator.eq)
 
     def issubset(self, other: Any) -> Plan[bool]:
-        return self._is_within(other, operator.le)
+        return self._is_within(self._operand(other), operator.le)
 
     def is_proper_subset(self, other: Any) -> Plan[bool]:
-        return self._is_within(other, operator.lt)
+        return self._is_within(self._operand(other), operator.lt)
 
-    def _is_within(self, other: Any, sizes: Callable[[int, int], bool]) -> Plan[bool]:
+    def _is_within(self, theirs: Operand, sizes: Callable[[int, int], bool]) -> Plan[bool]:
         """Whether all of ours is theirs, and the number of our items compares so to that of theirs."""
-        theirs = self._operand(other)
         missing = self._ours([theirs])
         if not sizes((yield self._side.count()), (yield from theirs.size())):
             return False
@@ -109,7 +112,9 @@ class Algebra(ABC, Generic[T]):
         return self._holds(self._operand(other))
 
     def is_proper_superset(self, other: Any) -> Plan[bool]:
-        theirs = self._operand(other)
+        return self._is_proper_superset(self._operand(other))
+
+    def _is_proper_superset(self, theirs: Operand) -> Plan[bool]:
         if (yield self._side.count()) <= (yield from theirs.size()):
             return False
         return (yield from self._holds(theirs))
@@ -123,33 +128,48 @@ class Algebra(ABC, Generic[T]):
         return not theirs.has_refused
 
     def isdisjoint(self, other: Any) -> Plan[bool]:
-        shared = yield from self._shared(self._operand(other))
+        return self._isdisjoint(self._operand(other))
+
+    def _isdisjoint(self, theirs: Operand) -> Plan[bool]:
+        shared = yield from self._shared(theirs)
         return not (yield from shared())
 
     # What changes the set
 
     def union_update(self, others: Iterable[Any]) -> Plan[None]:
         """Adds what does not wait yet; what waits keeps its score."""
-        for theirs in self._operands(others):
+        return self._union_update(self._operands(others))
+
+    def _union_update(self, operands: list[Operand]) -> Plan[None]:
+        for theirs in operands:
             stream = self._news(theirs)
             while rows := (yield from stream()):
                 yield self._add(rows)
 
     def intersection_update(self, others: Iterable[Any]) -> Plan[None]:
-        for theirs in self._operands(others):
+        return self._intersection_update(self._operands(others))
+
+    def _intersection_update(self, operands: list[Operand]) -> Plan[None]:
+        for theirs in operands:
             stream = self._ours([theirs])
             while rows := (yield from stream()):
                 yield self._discard([row[0] for row in rows])
 
     def difference_update(self, others: Iterable[Any]) -> Plan[None]:
-        for theirs in self._operands(others):
+        return self._difference_update(self._operands(others))
+
+    def _difference_update(self, operands: list[Operand]) -> Plan[None]:
+        for theirs in operands:
             identities = self._there_to_discard(theirs) if isinstance(theirs, Beside) else theirs.identities
             while found := (yield from identities()):
                 yield self._discard(found)
 
     def symmetric_difference_update(self, other: Any) -> Plan[None]:
         """Discards those of the other's items that wait, and adds the rest; each of them once."""
-        theirs, met = self._operand(other), set[bytes]()
+        return self._symmetric_difference_update(self._operand(other))
+
+    def _symmetric_difference_update(self, theirs: Operand) -> Plan[None]:
+        met = set[bytes]()
         while rows := (yield from theirs.rows()):
             new = {row[0]: row for row in _new(rows, met)}
             there = yield from self._which(list(new))
@@ -240,7 +260,7 @@ class SortedAlgebra(Algebra[T]):
             [row[0] for row in rows],
         ]
         if self._items.keyed:
-            columns.append(map(self._value_to_store, rows))
+            columns.append([self._value_to_store(row) for row in rows])
         return self._adding.add_absent(list(chain.from_iterable(zip(*columns, strict=True))))
 
     def _to_score(self, rows: list[Row]) -> list[T]:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, SupportsIndex, TypeVar
 
 from redset.core.adding import Adding
 from redset.core.algebra import Algebra, SortedAlgebra
-from redset.core.clients import longest_block
+from redset.core.clients import check_client, longest_block
 from redset.core.definition import Definition, Duplicates, Kind, exponential_backoff, one_of_duplicates, seconds
 from redset.core.endings import Endings
 from redset.core.handouts import HandOuts
 from redset.core.items import PLAIN as PLAIN_SERIALIZER
-from redset.core.items import Items
+from redset.core.items import Items, checked_serializer
 from redset.core.keys import Keys
 from redset.core.letters import Letters
 from redset.core.looking import Looking
@@ -19,6 +19,7 @@ from redset.core.operands import Held, Side
 from redset.core.paging import Paging
 from redset.core.pools import Choice
 from redset.core.removing import Removing
+from redset.core.shown import shown
 from redset.interfaces import Serializer
 from redset.reservations import BaseReservation
 
@@ -40,14 +41,16 @@ class OnServer(Generic[DriverT]):
     """What every set is: a name, and whatever performs its operations on a client."""
 
     _driver_type: Callable[..., DriverT]
+    _not_an_item = "it is a set; to add all that is in it, update this one with it"
 
     def __init__(
         self, redis_client: Any, name: str, serializer: Any, *, retry_safe: bool, connections: Choice
     ) -> None:
+        check_client(redis_client, awaits=self._driver_type.awaits)  # type: ignore[attr-defined] # every driver says that
         if not isinstance(name, str):
-            raise TypeError(f"the name of a set must be a str, not {name!r}")
+            raise TypeError(f"the name of a set must be a str, not {shown(name)}")
         self.redis = redis_client
-        self.serializer: Any = PLAIN_SERIALIZER if serializer is None else serializer
+        self.serializer: Any = PLAIN_SERIALIZER if serializer is None else checked_serializer(serializer)
         self._name = name
         self._keys = Keys(name)
         self._driver = self._driver_type(
@@ -58,6 +61,10 @@ class OnServer(Generic[DriverT]):
     def name(self) -> str:
         """The name of the set, which is the key of what is in it."""
         return self._name
+
+    def __repr__(self) -> str:
+        # Without a name where the constructor raised, and somebody shows what was there.
+        return f"<{type(self).__name__} name={getattr(self, '_name', None)!r}>"
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError(
@@ -87,7 +94,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         *,
         max_attempts: int | None = None,
         backoff: Callable[[int], float] = exponential_backoff,
-        max_dead: int | None = 10_000,
+        max_dead: int | None = None,
         retry_safe: bool = True,
         key: Callable[[str], Any] | None = None,
         remember: float | None = None,
@@ -107,7 +114,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         *,
         max_attempts: int | None = None,
         backoff: Callable[[int], float] = exponential_backoff,
-        max_dead: int | None = 10_000,
+        max_dead: int | None = None,
         retry_safe: bool = True,
         key: Callable[[T], Any] | None = None,
         remember: float | None = None,
@@ -126,7 +133,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         *,
         max_attempts: int | None = None,
         backoff: Callable[[int], float] = exponential_backoff,
-        max_dead: int | None = 10_000,
+        max_dead: int | None = None,
         retry_safe: bool = True,
         key: Callable[[Any], Any] | None = None,
         remember: float | None = None,

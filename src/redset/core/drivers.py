@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from redset.core.calls import Call, State, state_of
-from redset.core.clients import AS_STORED, drop_idle_connections
+from redset.core.clients import AS_STORED, drop_idle_connections, executor
 from redset.core.coalescing import Gathering, Group, Line, Part
 from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
 from redset.core.pools import AsyncLinks, Links, LoopLinks
@@ -30,13 +30,14 @@ class Driver:
 
     awaits = False
 
-    __slots__ = ("_caller", "_client", "_links")
+    __slots__ = ("_caller", "_client", "_execute_command", "_links")
 
     def __init__(self, client: Any, name: str, prefix: bytes, *, recording: bool, connections: str) -> None:
         state = state_of(client)
         self._client = client
         self._caller = Caller(client, state, name, prefix, recording=recording)
         self._links = Links.of(client, state, connections)
+        self._execute_command = executor(client)
 
     def perform(self, operation: Operation[R]) -> R:
         """Perform one operation and return what was read from its reply."""
@@ -93,7 +94,7 @@ class Driver:
 
     def _execute(self, *words: bytes | str) -> Any:
         try:
-            return self._client.execute_command(*words, **AS_STORED)
+            return self._execute_command(*words, **AS_STORED)
         except Exception:
             raise
         except BaseException:
@@ -128,11 +129,11 @@ class AsyncDriver:
 
     awaits = True
 
-    __slots__ = ("_caller", "_client", "_gathering", "_links", "_loop", "_loop_links")
+    __slots__ = ("_caller", "_execute_command", "_gathering", "_links", "_loop", "_loop_links")
 
     def __init__(self, client: Any, name: str, prefix: bytes, *, recording: bool, connections: str) -> None:
         state = state_of(client)
-        self._client = client
+        self._execute_command = executor(client)
         self._caller = Caller(client, state, name, prefix, recording=recording)
         self._links = AsyncLinks.of(client, state, connections)
         self._gathering: Gathering | None = None
@@ -297,7 +298,7 @@ class AsyncDriver:
                     return await link.exchange(request)
                 finally:
                     here.put(link)
-            return await self._client.execute_command(*request, **AS_STORED)
+            return await self._execute_command(*request, **AS_STORED)
         if isinstance(request, Elsewhere):
             return await request.do()
         if isinstance(request, Sleep):

@@ -40,12 +40,15 @@ def _share_answer(reply: bytes, sizes: list[int]) -> list[bytes]:
 
 
 class Ends(Rows):
-    """How ends are made together. Extensions go apart: within one call a lease is either extended or ended, once."""
+    """How ends are made together. Extensions go apart: within one call a lease is either extended or ended, once. So do
+    burials, so that it is known why items died.
+    """
 
     __slots__ = ()
 
     def kind(self, operation: Operation[Any]) -> Hashable:
-        return super().kind(operation), operation.args[4] == "extend"
+        verb = operation.args[4]
+        return super().kind(operation), verb if verb in ("extend", "bury") else None
 
 
 #: Options and `each`, then rows of item, delivery, verb, seconds, text.
@@ -221,7 +224,8 @@ class Endings(Generic[T]):
 
     def ends(self, ends: Sequence[End], unfinished: Unfinished | None = None) -> Operation[Answer]:
         """One round trip that ends or extends some leases, each in its own way."""
-        return self._operation(ends, self._answer, unfinished)
+        buried = bool(ends) and ends[0].verb == "bury"
+        return self._operation(ends, lambda reply: self._answer(reply, buried=buried), unfinished)
 
     def _operation(
         self, ends: Sequence[End], read: Callable[[bytes], R], unfinished: Unfinished | None
@@ -235,10 +239,10 @@ class Endings(Generic[T]):
         shared = ACKS if only_acks else ENDS
         return Operation(END, self._keys, args, read, True, None, unfinished, shared)  # noqa: FBT003 # faster
 
-    def _answer(self, reply: bytes) -> Answer:
+    def _answer(self, reply: bytes, *, buried: bool = False) -> Answer:
         died, forgotten, now, *lost = reply.split()
         if died != b"0" or forgotten != b"0":
-            log_deaths(self._set.name, int(died), int(forgotten))
+            log_deaths(self._set.name, int(died), int(forgotten), buried=buried)
         return Answer(float(now), list(map(int, lost)))
 
 
@@ -260,9 +264,10 @@ def _check_reason(reason: Any) -> None:
         raise TypeError(f"a reason must be a str, not {reason!r}")
 
 
-def log_deaths(name: str, died: int, forgotten: int) -> None:
+def log_deaths(name: str, died: int, forgotten: int, *, buried: bool = False) -> None:
     """Tells of dead letters, which nobody may be looking at."""
     if died:
-        log.warning("%s: moved to the dead letters after their last attempt: %d", name, died)
+        why = "buried" if buried else "after their last attempt"
+        log.warning("%s: moved to the dead letters, %s: %d", name, why, died)
     if forgotten:
         log.warning("%s: too many dead letters, the oldest were dropped: %d", name, forgotten)

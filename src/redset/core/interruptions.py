@@ -53,8 +53,7 @@ def _code_of_handlers() -> set[CodeType]:
             # SIG_DFL, SIG_IGN, or None for one that Python has not installed. That of Ctrl-C raises no Exception.
             if callable(handler) and not isinstance(handler, signal.Handlers):
                 found.update(_code(handler))
-        except Exception:
-            # A handler may be any object, with attributes that raise.
+        except Exception:  # noqa: S112 # a handler may be any object, with attributes that raise
             continue
     return found
 

@@ -1,24 +1,67 @@
 """How an item and its score are written for the server, and read back."""
 
 import math
-from collections.abc import Callable, Sequence
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from numbers import Real
 from typing import Any, Generic, TypeVar
 
+from redset.core.interruptions import is_interruption
+from redset.core.shown import described, shown
 from redset.exceptions import DeserializationError
 
-__all__ = ("PLAIN", "Items", "Key", "read_score", "written_bounds", "written_reason", "written_score", "written_scores")
+__all__ = (
+    "PLAIN",
+    "Items",
+    "Key",
+    "called",
+    "called_each",
+    "checked_serializer",
+    "read_score",
+    "written_bounds",
+    "written_reason",
+    "written_score",
+    "written_scores",
+)
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+#: What the default repr of an object has, and that of a function or a generator: where it is in memory.
+ADDRESS = re.compile(" at 0x[0-9a-fA-F]+>")
 
 
 class _PlainSerializer:
-    """Bytes are stored as they are and anything else as its str; a str comes back, or bytes where it is not UTF-8."""
+    """Bytes are stored as they are and anything else as its str; a str comes back, or bytes where it is not UTF-8.
+
+    A member of an Enum that is a str or a number is stored as that str or number, which it is equal to.
+    """
 
     def dumps(self, item: Any) -> str | bytes:
-        return bytes(item) if isinstance(item, bytes | bytearray | memoryview) else str(item)
+        """:raises TypeError: the str of ``item`` says nothing about it: it is None, or has its address."""
+        if type(item) in (str, int, float):
+            return str(item)
+        if isinstance(item, bytes | bytearray | memoryview):
+            return bytes(item)
+        if isinstance(item, Enum):
+            if isinstance(item, str):
+                return str.__str__(item)
+            if isinstance(item, int | float):
+                return (int if isinstance(item, int) else float).__repr__(item)
+        if item is None:
+            raise TypeError("None identifies no item; neither an item nor what a key returns may be None")
+        text = str(item)
+        if not isinstance(item, str) and ADDRESS.search(text):
+            raise TypeError(
+                f"{text} cannot be told from others: its str is its address in memory. "
+                "Give its class a __str__, or the set a serializer or a key that returns a str"
+            )
+        return text
 
     def loads(self, stored: str | bytes) -> Any:
         try:
@@ -40,18 +83,65 @@ class Key:
 
     identity: Any
 
+    _not_an_item = "it can be looked up but not added, since it has no value"
+
+    def __repr__(self) -> str:
+        return f"Key(identity={shown(self.identity)})"
+
     def stored(self) -> bytes:
         """The identity as it is stored: bytes as they are, anything else as its str."""
-        stored = PLAIN.dumps(self.identity)
-        return stored.encode() if isinstance(stored, str) else stored
+        return _stored_identity(self.identity)
+
+
+def _stored_identity(identity: Any) -> bytes:
+    stored = PLAIN.dumps(identity)
+    return stored.encode() if isinstance(stored, str) else stored
+
+
+def checked_serializer(serializer: Any) -> Any:
+    """``serializer`` as it is. Warns where it has none of its methods: as in redset 0.5, it is like none then."""
+    if getattr(serializer, "dumps", None) is None and getattr(serializer, "loads", None) is None:
+        warnings.warn(
+            f"the serializer {shown(serializer)} has neither dumps nor loads, so items are stored as their str",
+            stacklevel=_outside(),
+        )
+    return serializer
+
+
+def _outside() -> int:
+    """How many calls up, from whoever asks, the first one is that was not made by redset."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "redset":
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def called(call: Callable[[T], R], item: T, what: str) -> R:
+    """What a callable of the user returns.
+
+    :raises RuntimeError: it raised StopIteration, which would end a generator or an iteration without a word.
+    """
+    try:
+        return call(item)
+    except StopIteration as error:
+        raise RuntimeError(f"{what} raised StopIteration for {shown(item)}") from error
+
+
+def called_each(call: Callable[[T], R], items: Iterable[T], what: str) -> list[R]:
+    """The same of many. ``list(map(call, items))`` would end at a StopIteration as if there were no more items."""
+    try:
+        return [call(item) for item in items]
+    except StopIteration as error:
+        raise RuntimeError(f"{what} raised StopIteration") from error
 
 
 class Items(Generic[T]):
     """Turns the items of one set into stored bytes, and back.
 
     What a serializer lacks, ``dumps`` or ``loads``, is taken from :data:`PLAIN`. Its ``loads`` is given what its
-    ``dumps`` makes: str or bytes. As long as that was not seen, which is so where items are only taken, it is given a
-    str where that is possible, as redset 0.5 did, and bytes when it refuses the str by a TypeError, as pickle does.
+    ``dumps`` makes: str or bytes. As long as that was not seen, which is so where items are only taken, or where it
+    makes both, it is given a str where that is possible, as redset 0.5 did, and the bytes when it raises for the str:
+    an item that it refuses in both forms is broken.
 
     By default an item's identity is the bytes it serializes to. With a ``key`` it is what that says, and the bytes are
     its value; an identity without a value, added by somebody who gave none, is loaded as the identity itself.
@@ -63,45 +153,61 @@ class Items(Generic[T]):
         "_key",
         "_loads",
         "_loads_plainly",
-        "_makes_text",
+        "_made_bytes",
+        "_made_text",
         "_name",
         "keyed",
     )
 
     def __init__(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> None:
         self._name = name
-        self._dumps: Callable[[T], str | bytes] = getattr(serializer, "dumps", PLAIN.dumps)
-        self._loads: Callable[[str | bytes], T] = getattr(serializer, "loads", PLAIN.loads)
-        self._makes_text: bool | None = None
+        dumps, loads = getattr(serializer, "dumps", None), getattr(serializer, "loads", None)
+        #: Whether a str is stored as it is; whether a str, if any, is loaded as it is.
+        self._dumps_plainly = dumps is None or serializer is PLAIN
+        self._loads_plainly = loads is None or serializer is PLAIN
+        self._dumps: Callable[[T], str | bytes] = PLAIN.dumps if dumps is None else dumps
+        self._loads: Callable[[str | bytes], T] = PLAIN.loads if loads is None else loads
+        #: What ``dumps`` was seen to make.
+        self._made_text = False
+        self._made_bytes = False
         self._key = key
         self.keyed = key is not None
-        #: Whether a str is stored as it is; whether a str, if any, is loaded as it is.
-        self._dumps_plainly = self._dumps == PLAIN.dumps
-        self._loads_plainly = self._loads == PLAIN.loads
 
     def identity(self, item: T | Key) -> bytes:
         """The bytes by which ``item`` is told from others; what the serializer or the key raises passes through."""
         if isinstance(item, Key):
             return item.stored()
-        return self.dump(item) if self._key is None else Key(self._key(item)).stored()
+        if self._key is None:
+            return self.dump(item)
+        _refuse_what_is_no_item(item)
+        return _stored_identity(called(self._key, item, "the key"))
 
     def are_like(self, others: "Items[Any]") -> bool:
         """Whether others are stored in the same way, so that what is stored there can be compared and loaded here."""
         ours, theirs = ((type(items), items._dumps, items._loads, items._key) for items in (self, others))
-        return ours == theirs
+        try:
+            return bool(ours == theirs)
+        except Exception as error:
+            if is_interruption(error):
+                raise
+            return False
 
     def identity_if_any(self, item: T | Key) -> bytes | None:
         """None for what the serializer or the key refuses: it cannot be in the set."""
         try:
             return self.identity(item)
-        except Exception:
+        except Exception as error:
+            if is_interruption(error):
+                raise
             return None
 
     def identities_if_any(self, items: Sequence[T | Key]) -> Sequence[bytes | None]:
         try:
             return self.identities(items)
-        except Exception:
-            return list(map(self.identity_if_any, items))
+        except Exception as error:
+            if is_interruption(error):
+                raise
+            return [self.identity_if_any(item) for item in items]
 
     def identities(self, items: Sequence[T | Key]) -> list[bytes]:
         """The identity of each of many items."""
@@ -110,47 +216,47 @@ class Items(Generic[T]):
             return [self.identity(item) for item in items]
         if self._key is None:
             return self._dump_all(items, types)  # type: ignore[arg-type] # there is no Key among them
-        made = list(map(self._key, items))  # type: ignore[arg-type] # nor here
+        _refuse_kinds_that_are_no_items(types, items)
+        made = called_each(self._key, items, "the key")  # type: ignore[arg-type] # nor here
         if set(map(type, made)) == {str}:
             return list(map(str.encode, made))
-        return [Key(identity).stored() for identity in made]
+        return [_stored_identity(identity) for identity in made]
 
     def dump_all(self, items: Sequence[T]) -> list[bytes]:
         """The bytes that each of many items serializes to; as :meth:`dump`, and several times as fast."""
-        types = set(map(type, items))
-        return [self.dump(item) for item in items] if Key in types else self._dump_all(items, types)
+        return self._dump_all(items, set(map(type, items)))
 
     def _dump_all(self, items: Sequence[T], types: set[type]) -> list[bytes]:
         if types == {str} and self._dumps_plainly:
-            self._makes_text = True
             return list(map(str.encode, items))  # type: ignore[arg-type] # each of them is a str
-        stored = list(map(self._dumps, items))
+        _refuse_kinds_that_are_no_items(types, items)
+        stored = called_each(self._dumps, items, "the dumps of the serializer")
         types = set(map(type, stored))
         if types == {bytes}:
-            self._makes_text = False
+            self._made_bytes = True
             return stored  # type: ignore[return-value] # each of them is bytes
         if types == {str}:
-            self._makes_text = True
+            self._made_text = True
             return list(map(str.encode, stored))  # type: ignore[arg-type] # each of them is a str
         return [self._as_bytes(one, item) for one, item in zip(stored, items, strict=True)]
 
     def dump(self, item: T) -> bytes:
         """The bytes that ``item`` serializes to; what the serializer raises passes through."""
         if type(item) is str and self._dumps_plainly:
-            self._makes_text = True
             return str.encode(item)  # type: ignore[arg-type] # it is a str
-        if isinstance(item, Key):
-            raise TypeError(f"{item!r} can be looked up but not added: it has no value")
-        return self._as_bytes(self._dumps(item), item)
+        _refuse_what_is_no_item(item)
+        return self._as_bytes(called(self._dumps, item, "the dumps of the serializer"), item)
 
     def _as_bytes(self, stored: str | bytes, item: T) -> bytes:
         if isinstance(stored, str):
-            self._makes_text = True
+            self._made_text = True
             return stored.encode()
         if isinstance(stored, bytes):
-            self._makes_text = False
+            self._made_bytes = True
             return stored
-        raise TypeError(f"the serializer made {stored!r} of the item {item!r}; its dumps must return str or bytes")
+        raise TypeError(
+            f"the serializer made {shown(stored)} of the item {shown(item)}; its dumps must return str or bytes"
+        )
 
     def values_behind(self, rows: list[Any]) -> list[bytes | None] | None:
         """Takes the list of values off the end of ``rows``, where the server puts it on keyed sets; None on others."""
@@ -168,9 +274,9 @@ class Items(Generic[T]):
         try:
             return self._load_valued(stored, value) if self.keyed else self._load(stored)
         except Exception as error:
-            raise DeserializationError(
-                self._name, self.raw(stored, value), f"{type(error).__name__}: {error}"
-            ) from error
+            if is_interruption(error):
+                raise
+            raise DeserializationError(self._name, self.raw(stored, value), described(error)) from error
 
     def own_values(self, values: Sequence[bytes | None]) -> Sequence[bytes | None]:
         """The same of many."""
@@ -193,9 +299,11 @@ class Items(Generic[T]):
                 return self._load_each(stored), {}
             own_values = self.own_values(values)
             if None in own_values:
-                return list(map(self._load_valued, stored, values)), {}
+                return [self._load_valued(*row) for row in zip(stored, values, strict=True)], {}
             return self._load_each(own_values), {}  # type: ignore[arg-type] # each of them is bytes
-        except Exception:
+        except Exception as error:
+            if is_interruption(error):
+                raise
             return self._load_one_by_one(stored, values or [None] * len(stored))
 
     def _load_each(self, stored: Sequence[bytes]) -> list[T]:
@@ -205,7 +313,9 @@ class Items(Generic[T]):
                 return list(map(bytes.decode, stored))  # type: ignore[arg-type] # a str is what comes back
             except UnicodeDecodeError:
                 return list(map(self._loads, stored))
-        return list(map(self._loads if self._makes_text is False else self._load, stored))
+        load = self._loads if self._makes_only_bytes else self._load
+        # Not `map`, which a StopIteration that is raised by `loads` would end.
+        return [load(one) for one in stored]
 
     def load_looked_at(self, rows: list[Any], width: int) -> list[T]:
         """The items of rows that are only looked at, so that what cannot be loaded is an error.
@@ -243,16 +353,46 @@ class Items(Generic[T]):
         identity: Any = _text_if_it_is(stored) if value is None else None
         return identity if value is None else self._load(value)
 
+    @property
+    def _makes_only_bytes(self) -> bool:
+        return self._made_bytes and not self._made_text
+
     def _load(self, stored: bytes) -> T:
-        if self._makes_text is False:
+        if self._makes_only_bytes:
             return self._loads(stored)
         text = _text_if_it_is(stored)
         try:
             return self._loads(text)
-        except TypeError:
-            if self._makes_text or text is stored:
+        except Exception as error:
+            only_text = self._made_text and not self._made_bytes
+            if text is stored or only_text or is_interruption(error):
                 raise
-            return self._loads(stored)
+            refusal = error
+        try:
+            item = self._loads(stored)
+        except Exception as error:
+            # A TypeError says no more than that a str will not do.
+            if isinstance(refusal, TypeError) or is_interruption(error):
+                raise
+        else:
+            # What comes back as it went in was not loaded: `loads` looks for a str that it refuses, and found none.
+            if item is not stored or isinstance(refusal, TypeError):
+                return item
+        raise refusal
+
+
+def _refuse_what_is_no_item(item: Any) -> None:
+    """:raises TypeError: it is a thing of redset's own that was taken for an item, such as a reservation."""
+    reason = getattr(type(item), "_not_an_item", None)
+    if isinstance(reason, str):
+        raise TypeError(f"{shown(item)} is no item: {reason}")
+
+
+def _refuse_kinds_that_are_no_items(types: set[type], items: Sequence[Any]) -> None:
+    """The same of many, of which these are the types."""
+    if any(hasattr(kind, "_not_an_item") for kind in types):
+        for item in items:
+            _refuse_what_is_no_item(item)
 
 
 def _text_if_it_is(stored: bytes) -> Any:
@@ -271,13 +411,13 @@ def written_score(score: Any, item: Any) -> str:
     if type(score) is float and not math.isnan(score):
         return repr(score)
     if not isinstance(score, (float, int, Real)):
-        raise TypeError(f"the score of {item!r} must be an int or a float, not {score!r}")
+        raise TypeError(f"the score of {shown(item)} must be an int or a float, not {shown(score)}")
     try:
-        number = float(score)
+        number = called(float, score, "the score")
     except OverflowError:
-        raise ValueError(f"the score of {item!r} is too large for a float: {score!r}") from None
+        raise ValueError(f"the score of {shown(item)} is too large for a float: {shown(score)}") from None
     if math.isnan(number):
-        raise ValueError(f"the score of {item!r} is not a number: {score!r}")
+        raise ValueError(f"the score of {shown(item)} is not a number: {shown(score)}")
     return repr(number)
 
 
@@ -291,7 +431,7 @@ def written_scores(scores: Sequence[Any], items: Sequence[Any]) -> list[str]:
             written = list(map(repr, map(float, scores) if int in types else scores))
             if "nan" not in written:
                 return written
-    return list(map(written_score, scores, items))
+    return [written_score(score, item) for score, item in zip(scores, items, strict=True)]
 
 
 def written_bounds(

@@ -33,20 +33,25 @@ class Letters(Generic[T]):
         return Operation("ZCARD", (self._keys.dead,), (), int)
 
     def slice(self, start: int | None, stop: int | None) -> Operation[list[DeadLetter[T]]]:
-        return self._reading(start, stop, self._read)
+        return self._reading(("ranks", *ranks(start, stop)), self._read)
 
-    def first_page(self, start: int = 0) -> Operation[Page[DeadLetter[T]]]:
+    def first_page(self) -> Operation[Page[DeadLetter[T]]]:
+        return self._page()
+
+    def _page(self, *seen: bytes) -> Operation[Page[DeadLetter[T]]]:
+        """The page behind the letter seen last: its time of death and its item."""
+
         def read(reply: list[Any]) -> Page[DeadLetter[T]]:
             letters = self._read(reply)
-            return Page(letters, self.first_page(start + CHUNK) if len(letters) == CHUNK else None)
+            return Page(letters, self._page(reply[-2], reply[-3]) if len(letters) == CHUNK else None)
 
-        return self._reading(start, start + CHUNK, read)
+        return self._reading(("page", str(CHUNK), *seen), read)
 
-    def _reading(self, start: int | None, stop: int | None, read: Callable[[list[bytes]], R]) -> Operation[R]:
+    def _reading(self, args: Sequence[bytes | str], read: Callable[[list[Any]], R]) -> Operation[R]:
         keys: tuple[bytes, ...] = (self._keys.dead, self._keys.letters)
         if self._items.keyed:
             keys += (self._keys.values,)
-        return Operation(READ, keys, ranks(start, stop), read)
+        return Operation(READ, keys, args, read)
 
     def retry(self, letter: T | Key | DeadLetter[T]) -> Operation[bool]:
         return self._end("retry", [self._stored(letter)])
@@ -95,7 +100,7 @@ class Letters(Generic[T]):
 
     def _read(self, reply: list[Any]) -> list[DeadLetter[T]]:
         values = self._items.values_behind(reply) or [None] * (len(reply) // 3)
-        return list(map(self._letter, reply[::3], reply[1::3], reply[2::3], values))
+        return [self._letter(*row) for row in zip(reply[::3], reply[1::3], reply[2::3], values, strict=True)]
 
     def _letter(self, stored: bytes, died_at: bytes, known: bytes, value: bytes | None) -> DeadLetter[T]:
         attempts, score, reason = known.split(b" ", 2)

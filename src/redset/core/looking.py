@@ -9,6 +9,7 @@ from redset.core.definition import Definition
 from redset.core.items import Items, Key, read_score, written_bounds
 from redset.core.operations import Operation, Plan, Rows, in_chunks, only, rank, ranks, slices, then
 from redset.core.scripts import Script
+from redset.core.shown import shown
 from redset.reservations import Stats
 
 __all__ = ("Looking", "which_of")
@@ -73,8 +74,11 @@ class Looking(Generic[T]):
         return self._scores(self._items.identities(items))
 
     def scores_of_all(self, items: Iterable[T | Key]) -> Plan[list[float | None]]:
+        return self._scores_of_all(in_chunks(iter(items)))
+
+    def _scores_of_all(self, chunks: Iterable[list[T | Key]]) -> Plan[list[float | None]]:
         scores: list[float | None] = []
-        for chunk in in_chunks(items):
+        for chunk in chunks:
             scores += yield self.scores(chunk)
         return scores
 
@@ -128,7 +132,7 @@ class Looking(Generic[T]):
     def index(self, item: T | Key) -> Operation[int]:
         def read(rank: int | None) -> int:
             if rank is None:
-                raise ValueError(f"{item!r} does not wait in the set {self._set.name!r}")
+                raise ValueError(f"{shown(item)} does not wait in the set {self._set.name!r}")
             return int(rank)
 
         return Operation("ZRANK", (self._keys.waiting,), (self._items.identity(item),), read)
@@ -167,8 +171,14 @@ def which_of(
     items: Iterable[T | Key], of: Items[T], ask: Callable[[Sequence[bytes]], Operation[list[bool]]]
 ) -> Plan[list[bool]]:
     """Asks about ``items``, a chunk at a time; False for each that the set cannot hold."""
+    return _which_of(in_chunks(iter(items)), of, ask)
+
+
+def _which_of(
+    chunks: Iterable[list[T | Key]], of: Items[T], ask: Callable[[Sequence[bytes]], Operation[list[bool]]]
+) -> Plan[list[bool]]:
     found: list[bool] = []
-    for chunk in in_chunks(items):
+    for chunk in chunks:
         identities = of.identities_if_any(chunk)
         asked = [stored for stored in identities if stored is not None]
         answers = iter((yield ask(asked)) if asked else ())

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from redset.core.clients import are_beside
+from redset.core.interruptions import is_interruption
 from redset.core.items import Items
 from redset.core.operations import CHUNK, Elsewhere, Operation, Page, Plan, in_chunks
 from redset.core.scripts import Script
@@ -249,7 +250,9 @@ class Foreign(Operand):
     def _identified(self, items: list[Any]) -> list[bytes]:
         try:
             return self._items.identities(items)
-        except Exception:
+        except Exception as error:
+            if is_interruption(error):
+                raise
             found = [self._items.identity_if_any(item) for item in items]
         self.has_refused = self.has_refused or None in found
         return [identity for identity in found if identity is not None]

@@ -2,15 +2,15 @@
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.adding import Adding, Rule, Score, Update
 from redset.core.definition import Definition, exponential_backoff, seconds
-from redset.core.items import Items, Key, read_score, written_score
+from redset.core.items import Items, Key, called, read_score, written_score
 from redset.core.operations import Operation, Plan, Rows, only, positions, then
 from redset.core.pools import Choice
 from redset.core.scripts import Script
+from redset.core.shown import shown
 
 __all__ = ("BasePeriodic", "Planned", "ScheduleMany", "Scheduling")
 
@@ -34,7 +34,7 @@ class PeriodicItems(Items[T]):
         return own_value if told else None
 
     def own_values(self, values: Sequence[bytes | None]) -> Sequence[bytes | None]:
-        return list(map(self.own_value, values))
+        return [self.own_value(value) for value in values]
 
 
 class Planned(NamedTuple):
@@ -80,9 +80,7 @@ class Scheduling(Adding[T]):
 
     def schedule_many(self, iterables: Iterable[Iterable[T]], interval: Seconds[T], first: Seconds[T]) -> Plan[int]:
         """Adds all items, 1,000 a call, and counts those that were new."""
-        update = ScheduleMany(self, interval, first)
-        yield from update.add(chain.from_iterable(iterables))
-        return update.new
+        return ScheduleMany(self, interval, first).add_all(iterables)
 
     def add_absent(self, rows: Sequence[bytes | str]) -> Operation[Any]:
         args: list[bytes | str] = ["1" if self._items.keyed else "0"]
@@ -101,7 +99,7 @@ class Scheduling(Adding[T]):
         return then(self.schedule_all(items, None, score), sum)
 
     def increment(self, item: T, by: float) -> Operation[float | None]:
-        raise TypeError(f"{item!r} cannot be put off by {by!r}: the set {self._set.name!r} plans its ticks itself")
+        raise TypeError(f"{shown(item)} cannot be put off by {by!r}: the set {self._set.name!r} plans its ticks itself")
 
     def planned(self, item: T | Key) -> Operation[Planned]:
         def read(reply: list[Any]) -> Planned:
@@ -118,11 +116,11 @@ class Scheduling(Adding[T]):
     def _first(self, item: T, first: Seconds[T]) -> str:
         """When an item falls due first, in seconds since the epoch; behind a plus, from the server's now on."""
         if first is not None:
-            return written_score(first(item) if callable(first) else first, item)
+            return written_score(called(first, item, "first") if callable(first) else first, item)
         spread = random.uniform(0, self._jitter)
         if self._set.scorer is self._set.kind.scorer:
             return f"+{spread!r}"
-        return written_score(self._set.scorer(item) + spread, item)
+        return written_score(called(self._set.scorer, item, "the scorer") + spread, item)
 
 
 class ScheduleMany(Update[T]):
@@ -144,7 +142,8 @@ class ScheduleMany(Update[T]):
 def _own_interval(item: T, interval: Seconds[T]) -> str:
     if interval is None:
         return ""
-    return repr(seconds(interval(item) if callable(interval) else interval, f"the interval of {item!r}", positive=True))
+    own = called(interval, item, "interval") if callable(interval) else interval
+    return repr(seconds(own, f"the interval of {shown(item)}", positive=True))
 
 
 class BasePeriodic(Generic[T]):
@@ -163,7 +162,7 @@ class BasePeriodic(Generic[T]):
         jitter: float = 0,
         max_attempts: int | None = None,
         backoff: Callable[[int], float] = exponential_backoff,
-        max_dead: int | None = 10_000,
+        max_dead: int | None = None,
         retry_safe: bool = True,
         connections: Choice = "own",
         key: Callable[[T], Any] | None = None,

@@ -71,7 +71,10 @@ class Removing(Generic[T]):
         return then(self._cut(1, "ranks", where, where), read)
 
     def remove_slice(self, start: int | None, stop: int | None) -> Plan[int]:
-        cut: Cut = yield self._cut(CHUNK, "ranks", *ranks(start, stop))
+        return self._remove_slice(*ranks(start, stop))
+
+    def _remove_slice(self, first_rank: str, last_rank: str) -> Plan[int]:
+        cut: Cut = yield self._cut(CHUNK, "ranks", first_rank, last_rank)
         removed, found, first = cut
         while cut.removed and removed < found:
             cut = yield self._cut(CHUNK, "ranks", str(first), str(first + found - removed - 1))
@@ -81,7 +84,9 @@ class Removing(Generic[T]):
     def remove_between(
         self, lowest: float | None, highest: float | None, inclusive: tuple[bool, bool] = (True, True)
     ) -> Plan[int]:
-        bounds = written_bounds(lowest, highest, inclusive)
+        return self._remove_between(written_bounds(lowest, highest, inclusive))
+
+    def _remove_between(self, bounds: tuple[str, str]) -> Plan[int]:
         cut: Cut = yield self._cut(CHUNK, "scores", *bounds)
         removed, found, _ = cut
         while cut.removed and removed < found:

@@ -8,7 +8,16 @@ local function column(rows, width, which_one)
     return cells
 end
 
--- The value of each item, false where there is none.
+-- How many items one command is given. Lua refuses to unpack 8,000.
+local PIECE = 1000
+
+-- The value of each item, false where there is none; of any number of items.
 local function values_of(items)
-    return #items == 0 and {} or redis.call('HMGET', values, unpack(items))
+    local found, count = {}, #items
+    for first = 1, count, PIECE do
+        local piece = redis.call('HMGET', values, unpack(items, first, math.min(first + PIECE - 1, count)))
+        if count <= PIECE then return piece end
+        for i = 1, #piece do found[first + i - 1] = piece[i] end
+    end
+    return found
 end

@@ -1,0 +1,45 @@
+"""A wrong argument is refused by the method that is given it, before anything is asked of the driver or the server."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faces import Face
+
+WRONG: dict[str, Callable[[Any], Any]] = {
+    "between": lambda jobs: jobs.between(min="low"),
+    "between, limit": lambda jobs: jobs.between(limit=-1),
+    "count": lambda jobs: jobs.count(max="high"),
+    "remove_between": lambda jobs: jobs.remove_between(min="low"),
+    "remove_slice": lambda jobs: jobs.remove_slice("a"),
+    "remove_at": lambda jobs: jobs.remove_at("a"),
+    "slice": lambda jobs: jobs.slice(0, "a"),
+    "at": lambda jobs: jobs.at(1.5),
+    "scores": lambda jobs: jobs.scores(5),
+    "contains_many": lambda jobs: jobs.contains_many(5),
+    "update": lambda jobs: jobs.update("ab", 5),
+    "update, score": lambda jobs: jobs.update("ab", score="high"),
+    "union": lambda jobs: jobs.union("ab", 5),
+    "intersection": lambda jobs: jobs.intersection(5),
+    "difference": lambda jobs: jobs.difference(5),
+    "symmetric_difference": lambda jobs: jobs.symmetric_difference(5),
+    "isdisjoint": lambda jobs: jobs.isdisjoint(5),
+    "issubset": lambda jobs: jobs.issubset(5),
+    "issuperset": lambda jobs: jobs.issuperset(5),
+    "union_update": lambda jobs: jobs.union_update("ab", 5),
+    "intersection_update": lambda jobs: jobs.intersection_update(5),
+    "difference_update": lambda jobs: jobs.difference_update(5),
+    "symmetric_difference_update": lambda jobs: jobs.symmetric_difference_update(5),
+    "dead letters": lambda jobs: jobs.dead_letters.slice("a"),
+}
+
+
+@pytest.mark.parametrize("call", WRONG.values(), ids=WRONG)
+def test_a_wrong_argument_is_refused_at_once(face: Face, call: Callable[[Any], Any], raw: Any) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        call(face.SortedSet("jobs"))
+
+    assert "drivers.py" not in {Path(str(entry.path)).name for entry in caught.traceback}
+    assert raw.dbsize() == 0
