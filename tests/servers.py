@@ -288,7 +288,7 @@ class Sentinel:
     NAME = "main"
 
     def __init__(
-        self, program: str = "valkey-9.1", *, sentinels: int = 1, down_after: float = 0.5, **settings: Any
+        self, program: str = "valkey-9.1", *, sentinels: int = 1, down_after: float = 1.0, **settings: Any
     ) -> None:
         self.servers: list[Server] = []
         self.sentinels: list[_Watcher] = []

@@ -244,9 +244,9 @@ class TestACallWhoseReplyIsLost:
         other.add(first, 1), other.add(second, 2)
         proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.discard(first))
 
-        assert jobs.reserve_many(5, lease=0.3) == []
+        assert jobs.reserve_many(5, lease=3) == []
 
-        reservation = jobs.reserve(wait=10)
+        reservation = jobs.reserve(wait=PATIENCE)
         assert (reservation.item, reservation.attempt) == (second, 2)
         reservation.ack()
         assert state.is_empty()
