@@ -161,7 +161,7 @@ class TestBreakingOffTheDemo:
 
     @pytest.mark.parametrize("handling", [False, True])
     def test_a_server_that_dies_is_one_line(self, tmp_path: Path, *, handling: bool) -> None:
-        client, command = demo_at_work(tmp_path, lines=10_000 if handling else 200_000)
+        client, command = demo_at_work(tmp_path, lines=5_000 if handling else 200_000)
         if handling:
             (name,) = client.keys("redset-demo:*")
             until(lambda: bool(client.exists(f"{{{name}}}:leased")))

@@ -1,6 +1,7 @@
 """What the other tests stand on: that servers start, stop and keep time as told, and that both faces are used alike."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -170,6 +171,27 @@ def test_a_test_with_a_clock_has_its_sets_on_the_server_of_that_clock(face: Any,
     clock.advance(1001)
 
     assert polls.pop() == "x"
+
+
+def test_the_users_environment_changes_nothing(tmp_path: Path) -> None:
+    """Tests of the command line, in a run of their own, where it would be told to print otherwise."""
+    terminal = {"TERM": "dumb", "COLUMNS": "20", "LINES": "5", "NO_COLOR": "1", "FORCE_COLOR": "1"}
+    others = {"CI": "1", "GITHUB_ACTIONS": "1", "LANG": "C", "LC_ALL": "C", "PYTHONWARNINGS": "always"}
+    places = {"HOME": str(tmp_path / "none"), "XDG_DATA_HOME": str(tmp_path / "data"), "REDSET_URL": "redis://nobody"}
+    tests = ["test_demo.py::TestTheWholeDemo::test_a_tree", "test_demo.py::TestTheWholeDemo::test_lines"]
+    tests += [f"test_cli.py::test_{name}" for name in ("a_typo", "it_is_a_module_too", "server_status_and_stop")]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests]
+    run = subprocess.run(
+        command,
+        cwd=THESE_TESTS,
+        env=os.environ | terminal | others | places,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert not (tmp_path / "data").exists()
 
 
 class TestFaces:
