@@ -26,7 +26,7 @@ demo: .venv/for-demo
 
 # Many tests wait for a server's clock, so there are more processes than cores.
 test: .venv/for-development
-	@$(BIN)/python -m pytest --numprocesses=4 --dist=worksteal --cov --cov-report=term
+	@$(BIN)/python -m pytest --numprocesses=4 --dist=worksteal --durations=10 --cov --cov-report=term
 
 lint: .venv/for-development
 	@$(BIN)/ruff format --check

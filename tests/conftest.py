@@ -34,12 +34,34 @@ settings.load_profile("redset")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+#: Environment variables that change how programs print, or which server redset uses. With those of the locale unset,
+#: Python uses UTF-8.
+CHANGES_OUTPUT = (
+    *("CI", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "GITHUB_ACTIONS", "NO_COLOR", "PY_COLORS"),
+    *("TERMINAL_WIDTH", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "TYPER_USE_RICH"),
+    *("LANG", "LANGUAGE", "LC_ALL", "LC_COLLATE", "LC_CTYPE", "LC_MESSAGES", "LC_NUMERIC", "LC_TIME"),
+    *("PYTHONIOENCODING", "PYTHONUTF8", "PYTHONWARNINGS"),
+    "REDSET_URL",
+)
+#: The terminal that programs believe to be in; 80 columns are also what they assume without one.
+TERMINAL = {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _no_server_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keeps the tests off what the user's environment points at: a server's url, and the user's embedded server."""
+def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give the tests, and all programs that they start, the same environment on every machine.
+
+    It also keeps them off the user's server and the user's embedded server. ``HOME`` stays where it is a directory,
+    since pip has its settings there.
+    """
     with pytest.MonkeyPatch.context() as environment:
-        environment.delenv("REDSET_URL", raising=False)
+        for name in CHANGES_OUTPUT:
+            environment.delenv(name, raising=False)
+        for name, value in TERMINAL.items():
+            environment.setenv(name, value)
         environment.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        if not os.path.isdir(os.environ.get("HOME", "")):  # noqa: PTH112 - a Path of nothing is the working directory
+            environment.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         yield
         embedded.stop()
 

@@ -51,7 +51,7 @@ def lasting_keys(client: Any) -> list[Any]:
     return [key for key in client.keys("*") if client.ttl(key) == -1]
 
 
-def until(true: Callable[[], bool], timeout: float = 20.0) -> None:
+def until(true: Callable[[], bool], timeout: float = 60.0) -> None:
     """Returns when it is true."""
     deadline = time.monotonic() + timeout
     while not true():

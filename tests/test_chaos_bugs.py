@@ -12,7 +12,11 @@ pytestmark = pytest.mark.no_cover
 @pytest.mark.parametrize("bug", ["take-in-two-steps", "tokens-by-the-caller"])
 def test_a_bug_is_found(bug: str) -> None:
     try:
-        found = find(bug, seconds=3)
+        # A busy machine makes fewer calls a second.
+        for attempt in range(1, 5):
+            found = find(bug, seconds=3 * attempt, seed=attempt)
+            if found.caught:
+                break
     except Unavailable as reason:
         pytest.skip(str(reason))
     assert found.caught, found

@@ -196,7 +196,8 @@ def test_what_cannot_be_loaded_is_left_out(face: Any, kind: str, raw: Any) -> No
 
 @pytest.fixture
 def sent(face: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The commands that are sent, by their names. The scripts are known to the server before."""
+    """The commands that are sent, by their names. The scripts are known to the server before, and no ack goes alone."""
+    monkeypatch.setattr(consuming, "OLDEST_ACK", 1000.0)
     face.SortedSet("others").add("x", score=1)
     for one in face.SortedSet("others").consume(wait=0):
         one.nack(delay=1000)

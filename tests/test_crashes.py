@@ -136,7 +136,7 @@ def leave_a_block(reservation: Any) -> None:
 
 def leave_a_block_that_keeps_it_alive(reservation: Any) -> None:
     with reservation.keep_alive():
-        time.sleep(0.5)
+        assert reservation.lost.wait(PATIENCE)
 
 
 def extend(reservation: Any) -> None:
@@ -182,7 +182,7 @@ def test_a_stopped_loop_counts_the_lease_it_lost_and_leaves_out_what_ran_out(fac
     stopped = process(consume_and_count)
     assert said(raw) == "1"
     os.kill(stopped.pid, signal.SIGSTOP)
-    time.sleep(0.6)
+    wait_until(lambda: jobs.stats().expired == 3)
     assert jobs.take(3) == ["1", "2", "3"]
 
     raw.set("go on", "1")
@@ -194,7 +194,7 @@ def test_a_stopped_loop_counts_the_lease_it_lost_and_leaves_out_what_ran_out(fac
 
 def consume_and_count(url: str) -> None:
     with redis.Redis.from_url(url) as client:
-        loop = redset.SortedSet(client, "jobs").consume(lease=0.5, batch=3, wait=0)
+        loop = redset.SortedSet(client, "jobs").consume(lease=3, batch=3, wait=0)
         for reservation in loop:
             client.rpush("said", reservation.item)
             while not client.exists("go on"):

@@ -338,11 +338,11 @@ class TestProcesses:
         """A pipe stands for a big file: reading it takes until something comes."""
         jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")
         jobs.add(str(tree / "pipe"))
-        monkeypatch.setattr(demo_worker, "LEASE", 0.5)
-        Timer(1.2, (tree / "pipe").write_text, ["late"]).start()
+        monkeypatch.setattr(demo_worker, "LEASE", 2.0)
+        Timer(4.5, (tree / "pipe").write_text, ["late"]).start()
         (one,) = map(Result.read, demo_worker.consume(jobs, Tree(tree)))
         assert (one.attempt, one.digest) == (1, hashlib.blake2b(b"late").hexdigest())
-        assert one.deadline - one.began > 1.2
+        assert one.deadline - one.began > demo_worker.LEASE
 
     def test_what_others_have_in_hand_is_waited_for(self, tree: Path) -> None:
         jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")

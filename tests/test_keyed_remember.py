@@ -511,7 +511,7 @@ def test_identities_without_a_value_are_back_without_one(
 def test_who_waits_is_woken_by_what_comes_back_and_not_by_what_is_left_out(face: Any, kind: str) -> None:
     pages = getattr(face, kind)("pages", **OPTIONS)
     pages.add(page("/a"), score=1)
-    held = pages.reserve(lease=0.2)
+    held = pages.reserve(lease=1)
     pages.add(page("/a", 2), score=1)
 
     assert pages.pop(wait=20) == page("/a", 2)

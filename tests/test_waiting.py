@@ -1,7 +1,8 @@
 """Waiting: whoever waits for an item has it as soon as there is one, and asks the server for little meanwhile.
 
 Times are measured on machines that do other things too. So each is the median of several rounds, and what is asserted
-leaves room for several times what is promised; what does not work at all takes far longer still.
+leaves room for many times what is promised. Where that would be longer than until a waiter looks by itself, a test has
+it look less often than it does (`looks_seldom`).
 """
 
 import asyncio
@@ -30,6 +31,7 @@ from redis.retry import Retry
 import redset
 import redset.aio
 from faces import CLIENTS, Awaited, Blocking
+from redset.core import handouts
 from redset.exceptions import WrongTypeError
 from servers import Place, Server, wait_until
 
@@ -37,12 +39,15 @@ pytestmark = pytest.mark.no_cover
 
 #: Seconds that a test waits for what must come.
 PATIENCE = 20.0
-#: Promised are a few milliseconds from an `add` to whoever waits; who is not woken looks after 0.2 s at the earliest.
-PROMPT = 0.1
-#: Promised are 20 ms from the moment something falls due; who does not know of it looks every 0.2 to 0.3 s.
-PUNCTUAL = 0.08
+#: How often, in seconds, a waiter looks by itself in the tests that ask for it: less than the second for which the
+#: server remembers that somebody waits.
+SELDOM = 0.7
+#: Promised are a few milliseconds from an `add` to whoever waits.
+PROMPT = 0.3
+#: Promised are 20 ms from the moment something falls due.
+PUNCTUAL = 0.25
 #: Promised are 0.3 s until somebody who waits sees what another program added.
-NOTICED = 0.6
+NOTICED = 3.0
 
 WAKE, WAITERS = "{jobs}:wake", "{jobs}:waiters"
 
@@ -66,7 +71,7 @@ def only(things: list[Any]) -> Any:
 
 for name, retry in (("Blocking", Retry), ("Awaited", redis.asyncio.retry.Retry)):
     # On a busy machine any reply can take that long, so it tries again, which does not help who waits for too long.
-    CLIENTS[f"impatient-{name}"] = ("redis", {"socket_timeout": 0.2, "retry": retry(NoBackoff(), 3)})
+    CLIENTS[f"impatient-{name}"] = ("redis", {"socket_timeout": 1.0, "retry": retry(NoBackoff(), 3)})
 CLIENTS["crowd"] = ("redis", {"max_connections": 1000})
 
 
@@ -76,6 +81,12 @@ class Awake:
 
     result: Any
     at: float
+
+
+@pytest.fixture
+def looks_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is not woken, or does not know when something falls due, is late by more than a busy machine is."""
+    monkeypatch.setattr(handouts, "LISTEN", SELDOM)
 
 
 @pytest.fixture(params=WAYS)
@@ -128,7 +139,7 @@ def test_who_does_not_wait_is_told_at_once_that_there_is_nothing(face: Any, way:
         with pytest.raises((KeyError, StopIteration)):
             way(jobs, 0)
 
-    assert time.monotonic() - started < 10 * PROMPT
+    assert time.monotonic() - started < PATIENCE / 4
     assert not raw.exists(WAITERS)
 
 
@@ -141,7 +152,7 @@ def test_waiting_ends_when_the_time_is_over(face: Any, way: Any, wait: float) ->
     with pytest.raises((KeyError, StopIteration)):
         way(jobs, wait)
 
-    assert wait <= time.monotonic() - started < wait + 10 * PROMPT
+    assert wait <= time.monotonic() - started < wait + PATIENCE / 4
 
 
 @pytest.mark.conformance
@@ -189,6 +200,7 @@ def test_only_the_first_item_is_waited_for(face: Any, waiting: Any) -> None:
 
 
 @pytest.mark.conformance
+@pytest.mark.usefixtures("looks_seldom")
 def test_an_add_wakes_whoever_waits(jobs: Any, way: Any, waiting: Any) -> None:
     def latency() -> float:
         jobs.clear()
@@ -264,6 +276,7 @@ WAKE_UPS = [
 
 
 @pytest.mark.conformance
+@pytest.mark.usefixtures("looks_seldom")
 @pytest.mark.parametrize("wake_up", WAKE_UPS)
 def test_whatever_brings_an_item_back_wakes_whoever_waits(face: Any, waiting: Any, wake_up: Any) -> None:
     jobs = face.SortedSet("jobs")
@@ -323,6 +336,7 @@ MOMENTS = [
 
 
 @pytest.mark.conformance
+@pytest.mark.usefixtures("looks_seldom")
 @pytest.mark.parametrize("seconds", [0.03, 0.12, 0.25])
 @pytest.mark.parametrize("prepare", MOMENTS)
 def test_what_falls_due_is_there_at_that_moment(face: Any, prepare: Any, seconds: float) -> None:
@@ -346,6 +360,7 @@ SOONER: dict[str, Callable[[Any, Any], Any]] = {
 
 
 @pytest.mark.conformance
+@pytest.mark.usefixtures("looks_seldom")
 @pytest.mark.parametrize("bring_forward", SOONER)
 def test_what_is_to_fall_due_sooner_than_was_known_is_there_at_that_moment(
     face: Any, waiting: Any, bring_forward: str
@@ -365,13 +380,14 @@ def test_what_is_to_fall_due_sooner_than_was_known_is_there_at_that_moment(
 
 
 @pytest.mark.conformance
+@pytest.mark.usefixtures("looks_seldom")
 def test_consuming_goes_on_at_the_moment_something_falls_due(face: Any) -> None:
     jobs = face.ScheduledSet("jobs")
     moments = [time.time() + seconds for seconds in (0.2, 0.35, 0.5, 0.75, 1.0, 1.3, 1.6)]
     for number, moment in enumerate(moments):
         jobs.add(str(number), score=moment)
 
-    lateness = [time.time() - moments[int(reservation.item)] for reservation in jobs.consume(wait=0.8)]
+    lateness = [time.time() - moments[int(reservation.item)] for reservation in jobs.consume(wait=3)]
 
     assert len(lateness) == len(moments)
     assert min(lateness) >= 0
@@ -383,10 +399,11 @@ def test_a_lease_that_is_shorter_than_a_poll_begins_when_the_item_is_there(face:
     jobs = face.SortedSet("jobs")
     future = waiting(lambda: jobs.reserve(lease=0.15, wait=PATIENCE))
     time.sleep(0.5)
+    added_at = time.time()
     jobs.add("item")
     reservation = awake(future).result
 
-    assert reservation.deadline - time.time() > 0
+    assert reservation.deadline >= added_at + 0.15
     assert jobs.pop(wait=PATIENCE) == "item"
     assert 0 <= time.time() - reservation.deadline < NOTICED
 
@@ -412,7 +429,7 @@ def test_what_another_program_adds_is_noticed_soon(jobs: Any, waiting: Any, raw:
 
 @pytest.fixture(params=[Blocking, Awaited])
 def impatient(request: pytest.FixtureRequest, here: Place) -> Iterator[Any]:
-    """Each face on a client whose socket gives up after 0.2 s."""
+    """Each face on a client whose socket gives up after a second."""
     face = request.param(here, f"impatient-{request.param.__name__}")
     yield face
     face.close()
@@ -422,23 +439,25 @@ def test_a_time_limit_of_the_socket_never_surfaces(impatient: Any, way: Any) -> 
     jobs = impatient.SortedSet("jobs")
     started = time.monotonic()
     with pytest.raises((KeyError, StopIteration)):
-        way(jobs, 1.0)
+        way(jobs, 1.5)
 
-    assert time.monotonic() - started >= 1.0
+    assert time.monotonic() - started >= 1.5
 
 
+@pytest.mark.usefixtures("looks_seldom")
 def test_a_time_limit_of_the_socket_is_no_reason_to_be_late(impatient: Any, waiting: Any) -> None:
     jobs = impatient.ScheduledSet("jobs")
 
     def latency() -> float:
         future = waiting(lambda: jobs.pop(wait=PATIENCE))
-        time.sleep(0.15)
+        # It listens for half of the time limit, and then again.
+        time.sleep(0.55)
         added_at = time.time()
         jobs.add("item", score=1)
         return awake(future).at - added_at
 
     def lateness() -> float:
-        due_at = due_at_its_score(jobs, 0.25)
+        due_at = due_at_its_score(jobs, 0.15)
         jobs.pop(wait=PATIENCE)
         return time.time() - due_at
 
@@ -563,7 +582,7 @@ def crowd(request: pytest.FixtureRequest, here: Place) -> Iterator[Any]:
 def test_one_item_goes_to_one_of_a_hundred(crowd: Any, kind: str, in_background: Any) -> None:
     def wait() -> str | None:
         try:
-            return str(getattr(crowd, kind)("jobs").pop(wait=2))
+            return str(getattr(crowd, kind)("jobs").pop(wait=5))
         except KeyError:
             return None
 
@@ -585,7 +604,7 @@ def test_a_hundred_items_wake_a_hundred(crowd: Any, way: Any, in_background: Any
     woken = [awake(future) for future in futures]
 
     assert sorted(one.result for one in woken) == sorted(map(str, range(100)))
-    assert max(one.at for one in woken) - added_at < 3
+    assert max(one.at for one in woken) - added_at < PATIENCE / 2
 
 
 @pytest.mark.conformance
@@ -603,13 +622,13 @@ def test_one_who_leaves_something_behind_wakes_the_next(face: Any, in_background
         assert sorted(one.result for one in woken) == ["a", "b", "c", "d", "e"]
         return max(one.at for one in woken) - due_at
 
-    assert_median_below(PUNCTUAL + 5 * PROMPT, latency, rounds=3)
+    assert_median_below(NOTICED, latency, rounds=3)
 
 
 def test_one_who_is_woken_and_dies_holds_nobody_up(face: Any, in_background: Any, waiting: Any, raw: Any) -> None:
     jobs = face.SortedSet("jobs")
-    thief = in_background(lambda: raw.blpop(WAKE, timeout=10))
-    time.sleep(0.1)
+    thief = in_background(lambda: raw.blpop(WAKE, timeout=PATIENCE))
+    wait_until(lambda: raw.info("clients")["blocked_clients"] == 1)
     future = waiting(lambda: jobs.pop(wait=PATIENCE))
     added_at = time.time()
     jobs.add("item")
@@ -688,6 +707,7 @@ def test_a_cancelled_task_loses_nothing(here: Place, reserves: bool) -> None:
     assert sorted(taken + left, key=int) == [str(number) for number in range(rounds)]
 
 
+@pytest.mark.usefixtures("looks_seldom")
 def test_when_the_one_who_listens_is_cancelled_another_one_listens(here: Place) -> None:
     async def latency(jobs: Any) -> float:
         tasks = [asyncio.create_task(jobs.pop(wait=PATIENCE)) for _ in range(5)]
@@ -809,6 +829,11 @@ def test_a_wake_up_key_that_comes_to_hold_something_else_is_named(face: Any, raw
 def assert_median_below(
     limit: float, measure: Callable[[], float], *, rounds: int = 5, at_least: float = -math.inf
 ) -> None:
-    found = sorted(measure() for _ in range(rounds))
-    assert found[0] >= at_least
-    assert statistics.median(found) < limit, f"milliseconds: {[round(1000 * one, 1) for one in found]}"
+    """The median of so many rounds in a row. What is late always is late in the next rounds too, unlike a machine."""
+    found: list[float] = []
+    while len(found) < 3 * rounds:
+        found.append(measure())
+        assert found[-1] >= at_least
+        if len(found) >= rounds and statistics.median(found[-rounds:]) < limit:
+            return
+    raise AssertionError(f"milliseconds: {[round(1000 * one, 1) for one in found]}")

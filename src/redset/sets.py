@@ -4,6 +4,7 @@ Each method is a signature, a docstring and the operation that does it; :mod:`re
 """
 
 import builtins
+import logging
 from collections.abc import Callable, Iterable, Iterator, MutableSet
 from collections.abc import Set as AbstractSet
 from functools import wraps
@@ -25,6 +26,7 @@ from redset.reservations import DeadLetter, Reservation, Stats
 
 __all__ = ("Consumption", "DeadLetters", "ExpiringSet", "PeriodicSet", "ScheduledSet", "SortedSet", "TimeSortedSet")
 
+log = logging.getLogger("redset")
 
 S = TypeVar("S")
 Operator = TypeVar("Operator", bound=Callable[[Any, Any], Any])

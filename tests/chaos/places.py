@@ -81,7 +81,7 @@ class Watched:
     name = "sentinel"
 
     def __init__(self) -> None:
-        self._servers = Sentinel()
+        self._servers = Sentinel(down_after=0.5)
         self.door: Door = Sentinels(tuple(self._servers.addresses), Sentinel.NAME)
 
     @property

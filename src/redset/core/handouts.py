@@ -11,7 +11,7 @@ from redset.core.clients import is_failure
 from redset.core.definition import Definition, seconds
 from redset.core.endings import End, Endings, log_deaths
 from redset.core.items import Items, written_reason
-from redset.core.operations import CHUNK, Args, Listen, Operation, Plan, Settle, Sleep
+from redset.core.operations import CHUNK, RECEIVED, Args, Listen, Operation, Plan, Settle, Sleep
 from redset.core.scripts import Script
 from redset.core.calls import LARGE
 from redset.core.waiting import NONE, Outage, Wait
@@ -211,6 +211,8 @@ class HandOuts(Generic[T, Res]):
         if items := (yield from self._gather(1, 0.0, wait, last=last)):
             item: T = items[0]
             return item
+        # Items that could not be loaded are dead letters by now.
+        yield RECEIVED
         raise KeyError(f"pop from an empty set: {self._set.name!r}")
 
     def take(self, num: int, wait: float | None, *, last: bool = False) -> Plan[list[T]]:
@@ -219,6 +221,7 @@ class HandOuts(Generic[T, Res]):
     def reserve(self, lease: float, wait: float | None) -> Plan[Res]:
         if reservations := (yield from self.reserve_many(1, lease, wait)):
             return reservations[0]
+        yield RECEIVED
         raise KeyError(f"nothing to reserve in the set {self._set.name!r}")
 
     def reserve_many(self, num: int, lease: float, wait: float | None) -> Plan[list[Res]]:

@@ -148,6 +148,22 @@ class Link:
         slot.append(connection)
         return reply
 
+    def listen(self, words: Words, seconds: float) -> None:
+        """Send a command that blocks, and wait for its reply for so many seconds. Without one, the connection is closed.
+
+        The time is measured here, since an idle server ends a blocking command up to 0.1 s late.
+        """
+        slot = self._slot
+        connection = slot.pop() if slot else None
+        connection = self._ready(connection or self._made())
+        connection.send_packed_command(connection.pack_command(*words))
+        if not connection.can_read(timeout=seconds):
+            connection.disconnect()
+            return
+        connection.read_response(disable_decoding=True)
+        self._rested = time.monotonic()
+        slot.append(connection)
+
     def __del__(self) -> None:
         # Connections of redis-py 8 are part of a reference cycle, so they would stay open for a while.
         self.close(in_use=False)

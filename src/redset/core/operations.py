@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = (
     "CHUNK",
+    "RECEIVED",
     "Args",
     "Elsewhere",
     "Listen",
     "Operation",
     "Page",
     "Plan",
+    "Received",
     "Rows",
     "Shared",
     "Settle",
@@ -190,6 +192,14 @@ class Settle:
     roll_back: "Callable[..., Operation[bytes]]"
 
 
+class Received:
+    """A step of a plan: what was claimed so far is received, although the plan may still raise an error."""
+
+
+#: The only one.
+RECEIVED = Received()
+
+
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
     """A step of a plan: what somebody else does, such as the driver of another set; awaited on the asyncio face."""
@@ -197,7 +207,7 @@ class Elsewhere:
     do: Callable[[], Any]
 
 
-Plan: TypeAlias = Generator[Operation[Any] | Sleep | Listen | Settle | Elsewhere, Any, R]
+Plan: TypeAlias = Generator[Operation[Any] | Sleep | Listen | Settle | Received | Elsewhere, Any, R]
 
 
 class Page(NamedTuple, Generic[T]):

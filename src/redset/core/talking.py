@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 from redset.core import calls
 from redset.core.calls import NO_CALL, Call, ClientState, State
 from redset.core.clients import explained, is_failure, script_is_unknown, slot_is_moving
-from redset.core.operations import Elsewhere, Listen, Operation, Plan, Settle, Sleep
+from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, Settle, Sleep
 from redset.core.scripts import Script
 
 __all__ = ("Caller", "Request", "Talk", "ask", "follow", "roll_back")
@@ -119,6 +119,8 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
                         read: Any = yield from talk or ask(step, caller, claims)
                     elif isinstance(step, Settle):
                         read = yield from pay_claims(caller, step.roll_back)
+                    elif isinstance(step, Received):
+                        read = receive(claims, caller)
                     else:
                         read = yield step
                 except BaseException as error:
