@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 import redis
+from redset.core.callers import callers_of
 
 import redset.aio
 from faces import Face
 from redset import ScheduledSet, SortedSet
-from redset.core.callers import callers_of
 from redset.core.keys import Keys
 from redset.core.scripts import Script
 from servers import Server

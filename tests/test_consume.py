@@ -362,9 +362,10 @@ def test_what_was_acked_before_leaving_is_done(abc: SortedSet[str]) -> None:
 
 @pytest.mark.conformance
 def test_an_exception_in_the_block_of_a_reservation_nacks_it_and_goes_through(face: Any, kind: str) -> None:
-    jobs = getattr(face, kind)("jobs", max_attempts=1)
+    jobs = getattr(face, kind)("jobs", max_attempts=2, backoff=lambda attempt: 0)
     for item in "ab":
         jobs.add(item, score=1)
+    jobs.reserve().nack()
 
     with pytest.raises(LookupError, match="no such page"):
         for reservation in jobs.consume(batch=2, wait=0):

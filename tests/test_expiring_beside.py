@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, MutableSet
 from typing import Any
 
 import pytest
+import redis.asyncio
 
 import redset.aio
 from redset import ExpiringSet, SortedSet
@@ -277,4 +278,4 @@ def test_operators_of_a_set_of_hashes(raw: Any) -> None:
 
 def test_both_faces_do_not_mix(raw: Any) -> None:
     with pytest.raises(TypeError, match="make both with the same face"):
-        SortedSet(raw, "jobs").union(redset.aio.ExpiringSet(raw, "seen", TTL))  # type: ignore[arg-type] # it says so
+        SortedSet(raw, "jobs").union(redset.aio.ExpiringSet(redis.asyncio.Redis(), "seen", TTL))  # type: ignore[arg-type] # it says so

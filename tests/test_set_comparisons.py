@@ -179,10 +179,12 @@ def test_a_set_equals_itself(face: Any) -> None:
 
 def test_asyncio_sets_are_compared_by_name_alone(raw: Any) -> None:
     """What would have to be awaited cannot be an operator, so these are as any two objects."""
+    import redis.asyncio
+
     import redset.aio
 
-    one: Any = redset.aio.SortedSet(raw, "jobs")
-    other: Any = redset.aio.SortedSet(raw, "jobs")
+    one: Any = redset.aio.SortedSet(redis.asyncio.Redis(), "jobs")
+    other: Any = redset.aio.SortedSet(redis.asyncio.Redis(), "jobs")
 
     assert one == one  # noqa: PLR0124 - it is what is tested
     assert one != other

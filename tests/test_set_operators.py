@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis.asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -274,7 +275,7 @@ def test_what_an_iterable_raises_passes_through(face: Any, form: str) -> None:
 
 def test_the_sets_of_two_faces_cannot_be_combined(raw: Any) -> None:
     sync: Any = SortedSet(raw, "jobs")
-    awaited: Any = redset.aio.SortedSet(raw, "jobs")
+    awaited: Any = redset.aio.SortedSet(redis.asyncio.Redis(), "jobs")
 
     for form in FORMS:
         with pytest.raises(TypeError, match=r"redset\.aio"):
@@ -344,7 +345,7 @@ def test_operators_refuse_what_is_no_iterable(jobs: Any, form: str, other: Any) 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_an_asyncio_set_is_no_operand(jobs: Any, form: str) -> None:
-    awaited: Any = redset.aio.SortedSet(jobs.redis, "jobs")
+    awaited: Any = redset.aio.SortedSet(redis.asyncio.Redis(), "jobs")
 
     for left, right in (jobs, awaited), (awaited, jobs), (awaited, {1}), ({1}, awaited):
         with pytest.raises(TypeError, match="unsupported operand"):

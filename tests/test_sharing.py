@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import pytest
+from redset.core.callers import callers_of
 
 import redset
 import redset.aio
@@ -20,7 +21,6 @@ from faces import CLIENTS
 from invariants import RawSet
 from proxy import Chance, Fault, Proxy
 from redset.core import sharing
-from redset.core.callers import callers_of
 from redset.core.keys import Keys
 from redset.core.scripts import Script
 from redset.exceptions import LeaseLost, RedsetError

@@ -31,7 +31,7 @@ from redis.retry import Retry
 import redset
 import redset.aio
 from faces import CLIENTS, Awaited, Blocking
-from redset.core import handouts
+from redset.core import waiting as core_waiting
 from redset.exceptions import WrongTypeError
 from servers import Place, Server, wait_until
 
@@ -86,7 +86,7 @@ class Awake:
 @pytest.fixture
 def looks_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is not woken, or does not know when something falls due, is late by more than a busy machine is."""
-    monkeypatch.setattr(handouts, "LISTEN", SELDOM)
+    monkeypatch.setattr(core_waiting, "LISTEN", SELDOM)
 
 
 @pytest.fixture(params=WAYS)

@@ -41,11 +41,8 @@ class OnServer(Generic[DriverT]):
     """What every set is: a name, and whatever performs its operations on a client."""
 
     _driver_type: Callable[..., DriverT]
-    _not_an_item = "it is a set; to add all that is in it, update this one with it"
 
-    def __init__(
-        self, redis_client: Any, name: str, serializer: Any, *, retry_safe: bool, connections: Choice
-    ) -> None:
+    def __init__(self, redis_client: Any, name: str, serializer: Any, *, retry_safe: bool, connections: Choice) -> None:
         check_client(redis_client, awaits=self._driver_type.awaits)  # type: ignore[attr-defined] # every driver says that
         if not isinstance(name, str):
             raise TypeError(f"the name of a set must be a str, not {shown(name)}")

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 if TYPE_CHECKING:
     from redset.core.operations import Operation
 
-__all__ = ("LARGE", "PID", "NO_CALL", "Call", "ClientState", "Session", "State", "state_of")
+__all__ = ("LARGE", "NO_CALL", "PID", "Call", "ClientState", "Session", "State", "state_of")
 
 #: This process. Sessions, debts and leases belong to the process that made them.
 PID = os.getpid()

@@ -98,7 +98,9 @@ class BaseConsumption(Generic[T, DriverT, Res]):
     def _at_hand(self) -> Res | None:
         """The next reservation where that takes no call. To ask for it acks the one before."""
         if self._asking:
-            raise RuntimeError("a consume loop belongs to one iterator: another thread or task is asking for its next item")
+            raise RuntimeError(
+                "a consume loop belongs to one iterator: another thread or task is asking for its next item"
+            )
         self._finish_current()
         if self._ready and not (self._closed or self._is_late() or self._should_stop()):
             self._current = self._next_ready()
@@ -203,7 +205,9 @@ class BaseConsumption(Generic[T, DriverT, Res]):
                     yield self._claims.pause(error, self._outage)
                 else:
                     break
-            self._acked(acks[start:stop], [position for position in answer.lost if start + position < len(acks)])
+            late = [start + position for position in answer.lost]
+            self._acked(acks[start:stop], [position - start for position in late if position < len(acks)])
+            self._note_lost([given_back[position - len(acks)] for position in late if position >= len(acks)])
 
     def _note_lost(self, reservations: list[Res]) -> None:
         for reservation in reservations:

@@ -8,13 +8,14 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
+from redset.core import waiting
 from redset.core.calls import Call, State, state_of
 from redset.core.clients import AS_STORED, drop_idle_connections, executor
 from redset.core.coalescing import Gathering, Group, Line, Part
 from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
 from redset.core.pools import AsyncLinks, Links, LoopLinks
 from redset.core.talking import Caller, Request, Talk, ask, break_off, follow, roll_back
-from redset.core.waiting import LATENESS, LISTEN, Listener, heard_nothing
+from redset.core.waiting import LATENESS, Listener, heard_nothing
 
 __all__ = ("AsyncDriver", "Driver")
 
@@ -111,12 +112,12 @@ class Driver:
             return
         try:
             if seconds > LATENESS:
-                self._carry_out(("BLPOP", listen.key, f"{min(LISTEN, listen.longest, seconds - LATENESS):.3f}"))
+                self._carry_out(("BLPOP", listen.key, f"{min(waiting.LISTEN, listen.longest, seconds - LATENESS):.3f}"))
                 return
             assert links is not None
             link = links.take()
             try:
-                link.listen(("BLPOP", listen.key, f"{LISTEN:.3f}"), seconds)
+                link.listen(("BLPOP", listen.key, f"{waiting.LISTEN:.3f}"), seconds)
             finally:
                 links.put(link)
         except Exception as error:
@@ -267,7 +268,9 @@ class AsyncDriver:
             while True:
                 error: BaseException | None = None
                 try:
-                    reply = await (self._persist(self._carry_out_stubbornly(request)) if stubborn else self._carry_out(request))
+                    reply = await (
+                        self._persist(self._carry_out_stubbornly(request)) if stubborn else self._carry_out(request)
+                    )
                 except BaseException as raised:
                     error = raised
                 if cancelling() > cancellations:
@@ -275,7 +278,12 @@ class AsyncDriver:
                     cancellations = cancelling()
                     if error is None and not stubborn:
                         error = asyncio.CancelledError()
-                if resists and isinstance(error, asyncio.CancelledError) and resists.is_awaited and self._caller.recording:
+                if (
+                    resists
+                    and isinstance(error, asyncio.CancelledError)
+                    and resists.is_awaited
+                    and self._caller.recording
+                ):
                     # Somebody cancels all tasks there are; those who are spared get what they wait for.
                     cancellations = task.uncancel() if task else 0
                     continue

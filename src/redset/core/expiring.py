@@ -14,8 +14,8 @@ from redset.core.keys import Keys
 from redset.core.looking import which_of
 from redset.core.operands import Held, Row, Side, cannot_tell_items, paged
 from redset.core.operations import Operation, Page, Plan, Rows, in_chunks, only, slices, then
-from redset.core.pools import Choice
 from redset.core.paging import Paging, Stretch
+from redset.core.pools import Choice
 from redset.core.scripts import Script
 from redset.interfaces import Serializer
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from redset.core.calls import LARGE
 from redset.core.clients import is_failure
 from redset.core.definition import Definition, seconds
 from redset.core.endings import End, Endings, log_deaths
 from redset.core.items import Items, written_reason
 from redset.core.operations import CHUNK, RECEIVED, Args, Listen, Operation, Plan, Settle, Sleep
 from redset.core.scripts import Script
-from redset.core.calls import LARGE
 from redset.core.waiting import NONE, Outage, Wait
 from redset.exceptions import DeserializationError
 from redset.reservations import BaseReservation
@@ -38,6 +38,7 @@ HEAD = 4
 
 #: Whether the caller waits, as the script is told it: this says that it has claimed others for the same list.
 FOR_THE_SAME_LIST = 2
+
 
 class HandOut:
     """What one hand-out gave."""
@@ -359,7 +360,15 @@ class HandOuts(Generic[T, Res]):
             args += (ack._stored, ack._delivery)
         read = partial(self._read, limit, lease, time.monotonic())
         return Operation(
-            HAND_OUT, self._all_keys, args, read, True, self.roll_back, None, self._portions, settled  # noqa: FBT003 # faster
+            HAND_OUT,
+            self._all_keys,
+            args,
+            read,
+            True,
+            self.roll_back,
+            None,
+            self._portions,
+            settled,  # faster
         )
 
     def _read(self, limit: int, lease: float, asked_at: float, reply: list[Any]) -> HandOut:

@@ -55,7 +55,9 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
     if not operation.recorded:
         return operation.read((yield from _exchange(operation, words_of(operation), caller)))
     if not caller.recording:
-        return operation.read((yield from _exchange(operation, words_of(operation, operation.keys[:1], NO_CALL), caller)))
+        return operation.read(
+            (yield from _exchange(operation, words_of(operation, operation.keys[:1], NO_CALL), caller))
+        )
 
     state, unfinished = caller.state, operation.unfinished
     if state.debts or state.large:
@@ -229,7 +231,9 @@ def _empty(large: Call, caller: Caller) -> Talk[None]:
     caller.state.idle.append(session)
 
 
-def words_of(operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequence[str] = ()) -> tuple[bytes | str, ...]:
+def words_of(
+    operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequence[str] = ()
+) -> tuple[bytes | str, ...]:
     """What to send: of a script its digest, and with the key of a record and the numbers of a call in front."""
     verb, keys, args = operation.verb, operation.keys, operation.args
     if isinstance(verb, Script):
@@ -245,7 +249,9 @@ def _exchange(operation: Operation[Any], request: tuple[bytes | str, ...], calle
         return (yield from _send_again(operation, request, error, caller))
 
 
-def _send_again(operation: Operation[Any], request: tuple[bytes | str, ...], error: Exception, caller: Caller) -> Talk[Any]:
+def _send_again(
+    operation: Operation[Any], request: tuple[bytes | str, ...], error: Exception, caller: Caller
+) -> Talk[Any]:
     """Send the whole script where the server does not know it, and wait until the slot that it is for has moved.
 
     EVAL, not SCRIPT LOAD and the digest again: the server can lose the script in between.
