@@ -1,4 +1,4 @@
-"""Calls of many tasks in one round trip: each has its own result or error, and who goes away touches nobody else."""
+"""Coalesced calls of many tasks: each task has its own result or error, and one that is cancelled affects no other."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import pytest
-from redset.core.callers import callers_of
 
 import redset
 import redset.aio
@@ -20,11 +19,14 @@ from conftest import CLIENT
 from faces import CLIENTS
 from invariants import RawSet
 from proxy import Chance, Fault, Proxy
-from redset.core import sharing
+from redset.core import coalescing
+from redset.core.calls import state_of
 from redset.core.keys import Keys
 from redset.core.scripts import Script
 from redset.exceptions import LeaseLost, RedsetError
 from servers import Server, wait_until
+
+PREFIX = Keys("jobs").call_prefix
 
 SCRIPTS = ("add", "bury", "discard", "done", "end", "forget", "handout", "rollback")
 
@@ -94,15 +96,19 @@ def run(here: Any, raw: Any) -> Callable[[Callable[[Gate], Awaitable[Any]]], Any
 
     async def with_gate(test: Callable[[Gate], Awaitable[Any]]) -> Any:
         async with asyncio.timeout(30), gate_to(here) as gate:
+            # What the tasks share lives as long as a set of that name in this loop.
+            keeper = redset.aio.SortedSet[str](gate, "jobs")
+            await keeper.contains("x")
+            gate.calls.clear()
             result = await test(gate)
-            for gatherings in callers_of(gate, Keys("jobs").call_prefix).gatherings.values():
-                await settled(gatherings)
+            (gathering,) = (state_of(gate).in_loops[key] for key in state_of(gate).in_loops if key[1] == PREFIX)
+            await settled(gathering)
             return result
 
     return lambda test: asyncio.run(with_gate(test))
 
 
-async def settled(gathering: sharing.Gathering) -> None:
+async def settled(gathering: coalescing.Gathering) -> None:
     """Returns when nothing is under way, and makes sure that nothing is kept of it."""
     while gathering._tasks:
         await asyncio.wait(gathering._tasks)
@@ -172,7 +178,7 @@ def test_calls_of_a_hundred_tasks_take_a_few_round_trips_and_each_has_its_own_re
 
 @pytest.mark.conformance
 @pytest.mark.parametrize("options", [{}, {"key": str}, {"remember": 60}], ids=["plain", "keyed", "remembering"])
-def test_hand_outs_are_shared_and_each_gets_its_own(run: Any, raw: Any, options: dict[str, Any]) -> None:
+def test_claims_are_coalesced_and_each_task_gets_its_own_items(run: Any, raw: Any, options: dict[str, Any]) -> None:
     async def test(gate: Gate) -> None:
         jobs = redset.aio.SortedSet[str](gate, "jobs", **options)
         await jobs.update([f"{i:03}" for i in range(100)])
@@ -229,7 +235,7 @@ def test_one_call_moves_a_thousand_items_at_most_and_a_full_one_does_not_wait(ru
     run(test)
 
 
-def test_sets_of_one_name_share_and_others_do_not(run: Any, raw: Any) -> None:
+def test_calls_of_sets_of_one_name_are_coalesced_and_others_are_not(run: Any, raw: Any) -> None:
     async def test(gate: Gate) -> None:
         await asyncio.gather(*(redset.aio.SortedSet[str](gate, "jobs").add(str(i)) for i in range(50)))
         assert len(gate.calls) == 2
@@ -480,16 +486,15 @@ class TestCancellation:
                 for task in leaving:
                     task.cancel()
             else:
-                wake = sharing.Call.wake
+                wake = coalescing.Part.wake
+                woken = itertools.count()
 
-                def wake_and_cancel(call: sharing.Call, *error: Any) -> None:
-                    wake(call, *error)
-                    assert call.joint
-                    position = call.joint._calls.index(call)
-                    if position in who:
+                def wake_and_cancel(part: coalescing.Part, *error: Any) -> None:
+                    wake(part, *error)
+                    if (position := next(woken)) in who:
                         tasks[position].cancel()
 
-                monkeypatch.setattr(sharing.Call, "wake", wake_and_cancel)
+                monkeypatch.setattr(coalescing.Part, "wake", wake_and_cancel)
             hold.release.set()
             await asyncio.wait([leader, *tasks])
             assert {i for i, task in enumerate(tasks) if task.cancelled()} == who
@@ -587,22 +592,21 @@ class TestCancellation:
     def test_tasks_that_are_cancelled_before_they_begin_leave_nobody_waiting(
         self, run: Any, raw: Any, state: RawSet, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Those of redset's own: to make a joint call, to repeat it, and to put something back."""
-        start = sharing.Gathering.run
+        """Those of redset's own: to send a group, to send it again, and to roll back a part of it."""
+        start = coalescing.Gathering.run
         cancelled = list[asyncio.Task[None]]()
 
-        def run_but_cancel(gathering: sharing.Gathering, *work: Any) -> None:
-            before = set(gathering._tasks)
-            start(gathering, *work)
-            (task,) = gathering._tasks - before
+        def run_but_cancel(gathering: coalescing.Gathering, *work: Any) -> "asyncio.Task[None]":
+            task = start(gathering, *work)
             if len(cancelled) % 2 == 0:
                 task.cancel()
             cancelled.append(task)
+            return task
 
         async def test(gate: Gate) -> None:
             raw.zadd("jobs", {str(i): i for i in range(6)})
             jobs = redset.aio.SortedSet[str](gate, "jobs")
-            monkeypatch.setattr(sharing.Gathering, "run", run_but_cancel)
+            monkeypatch.setattr(coalescing.Gathering, "run", run_but_cancel)
             _, tasks, hold = await start_behind(gate, jobs, jobs.pop, *[jobs.pop] * 3)
             tasks[0].cancel()
             hold.release.set()
@@ -614,7 +618,7 @@ class TestCancellation:
         run(test)
 
     def test_a_loop_that_ends_meanwhile_loses_nothing(self, run: Any, raw: Any, state: RawSet) -> None:
-        """It cancels all tasks, also those that carry joint calls, as `asyncio.run` does."""
+        """It cancels all tasks, also those that carry groups, as `asyncio.run` does."""
 
         async def test(gate: Gate) -> None:
             raw.zadd("jobs", {str(i): i for i in range(20)})
@@ -657,7 +661,7 @@ def test_who_waits_and_gets_none_of_what_others_got_is_told_of_the_next(run: Any
     run(test)
 
 
-def test_without_records_calls_are_shared_as_well(run: Any, raw: Any, state: RawSet) -> None:
+def test_without_records_calls_are_coalesced_as_well(run: Any, raw: Any, state: RawSet) -> None:
     async def test(gate: Gate) -> None:
         jobs = redset.aio.SortedSet[str](gate, "jobs", retry_safe=False)
         await asyncio.gather(*(jobs.add(f"{i:02}") for i in range(50)))
