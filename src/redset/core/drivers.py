@@ -137,15 +137,23 @@ class AsyncDriver:
         self._execute_command = executor(client)
         self._caller = Caller(client, state, name, prefix, recording=recording)
         self._links = AsyncLinks.of(client, state, connections)
-        self._gathering: Gathering | None = None
-        #: The event loop that this was used in last, and its links.
+        #: The event loop in which this was used last, and what is shared there; see :meth:`_enter`.
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._loop_links: LoopLinks | None = None
+        self._gathering: Gathering
+        self._loop_links: LoopLinks
 
     async def perform(self, operation: Operation[R]) -> R:
-        if operation.shared is None:
-            return await self._run(ask(operation, self._caller, []))
-        return await self._run(self._coalesced(operation, []) or ask(operation, self._caller, []))
+        """Perform one operation, which claims nothing, and return what was read from its reply."""
+        place = self._part(operation)
+        if type(place) is not Part:
+            return await self._run(self._alone(operation, place, []) or ask(operation, self._caller, []))
+        try:
+            await place.answer
+        except BaseException:
+            place.leave()
+            await self._persist(place.concluded())
+            raise
+        return place.read()  # type: ignore[no-any-return] # what the operation reads
 
     async def follow(self, plan: Plan[R]) -> R:
         return await self._run(follow(plan, self._caller, self._coalesced))
@@ -162,42 +170,46 @@ class AsyncDriver:
                 yield item
             behind = read.behind
 
-    def _here(self, links: AsyncLinks) -> LoopLinks:
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop or self._loop_links is None:
-            self._loop, self._loop_links = loop, links.of_loop(loop)
-        return self._loop_links
-
     # What tasks share.
 
-    def _shares(self) -> Gathering:
+    def _enter(self) -> asyncio.AbstractEventLoop:
+        """The running event loop, for which this driver then has what its tasks share."""
         loop = asyncio.get_running_loop()
-        gathering = self._gathering
-        if gathering is None or gathering.loop() is not loop:
-            key = (id(loop), self._caller.prefix)
-            gathering = self._caller.state.in_loops.get(key)
+        if self._loop is not loop:
+            state, key = self._caller.state, (id(loop), self._caller.prefix)
+            gathering = state.in_loops.get(key)
             if gathering is None or gathering.loop() is not loop:
-                gathering = self._caller.state.in_loops[key] = Gathering(loop)
+                gathering = state.in_loops[key] = Gathering(loop)
             self._gathering = gathering
-        return gathering
+            self._loop_links = self._links.of_loop(loop) if self._links is not None else None
+            self._loop = loop
+        return loop
+
+    def _part(self, operation: Operation[Any]) -> Part | Line | None:
+        """The place of an operation among others: a part of a group, or first in its line. None: it leaves by itself."""
+        unfinished, shared = operation.unfinished, operation.shared
+        if shared is None or (unfinished is not None and (unfinished.call or unfinished.reply or unfinished.part)):
+            return None
+        loop = self._enter()
+        place = self._gathering.enter(operation, shared, self, loop)
+        if unfinished is not None and type(place) is Part:
+            unfinished.part = place
+        return place
 
     def _coalesced(self, operation: Operation[R], claims: list[Any]) -> Talk[R] | None:
-        """The talk of an operation that leaves as a part of a group, or with others queueing behind it; None for neither."""
-        unfinished, shared = operation.unfinished, operation.shared
-        assert shared is not None
-        if unfinished is not None and (unfinished.call is not None or unfinished.reply is not None):
-            return None
-        if unfinished is not None and unfinished.part is not None:
-            return self._ask_again(operation, unfinished.part, claims)
-        shares = self._shares()
-        place = shares.enter(operation, shared, self, asyncio.get_running_loop())
-        if place is None:
-            return None
-        if isinstance(place, Line):
-            return self._ask_first(operation, place, claims)
-        if unfinished is not None:
-            unfinished.part = place
-        return self._ask_in_part(operation, place, claims)
+        """The talk of an operation that takes part in what tasks share; None for one that does not."""
+        place = self._part(operation)
+        if type(place) is Part:
+            return self._ask_in_part(operation, place, claims)
+        return self._alone(operation, place, claims)
+
+    def _alone(self, operation: Operation[R], line: Line | None, claims: list[Any]) -> Talk[R] | None:
+        """The same where it leaves by itself: others may queue behind it, or it may have left in a group before."""
+        if line is not None:
+            return self._ask_first(operation, line, claims)
+        if operation.unfinished is not None and operation.unfinished.part is not None:
+            return self._ask_again(operation, operation.unfinished.part, claims)
+        return None
 
     def _ask_first(self, operation: Operation[R], line: Line, claims: list[Any]) -> Talk[R]:
         try:
@@ -209,7 +221,7 @@ class AsyncDriver:
         if operation.roll_back is not None:
             claims.append(part)
         try:
-            yield Elsewhere(lambda: part.answer)
+            yield part
         except BaseException:
             if operation.roll_back is None:
                 part.leave()
@@ -268,9 +280,12 @@ class AsyncDriver:
             while True:
                 error: BaseException | None = None
                 try:
-                    reply = await (
-                        self._persist(self._carry_out_stubbornly(request)) if stubborn else self._carry_out(request)
-                    )
+                    if stubborn:
+                        reply = await self._persist(self._carry_out_stubbornly(request))
+                    elif type(request) is Part:
+                        reply = await request.answer
+                    else:
+                        reply = await self._carry_out(request)
                 except BaseException as raised:
                     error = raised
                 if cancelling() > cancellations:
@@ -298,9 +313,9 @@ class AsyncDriver:
 
     async def _carry_out(self, request: Request) -> Any:
         if type(request) is tuple:
-            links = self._links
-            if links is not None and links.usable():
-                here = self._here(links)
+            if self._links is not None and self._links.usable():
+                self._enter()
+                here = self._loop_links
                 link = here.take() or await here.wait()
                 try:
                     return await link.exchange(request)
@@ -312,7 +327,8 @@ class AsyncDriver:
         if isinstance(request, Sleep):
             return await asyncio.sleep(request.seconds)
         assert isinstance(request, Listen)
-        shares = self._shares()
+        self._enter()
+        shares = self._gathering
         if shares.listener is None:
             shares.listener = Listener(self._carry_out, shares.run, request.key)
         await shares.listener.wait(request)
@@ -334,7 +350,8 @@ class AsyncDriver:
 
     async def _persist(self, work: Coroutine[Any, Any, R]) -> R:
         """Have a task do ``work``, and wait for it for some seconds, also when this task is cancelled meanwhile."""
-        task = self._shares().start(work)
+        self._enter()
+        task = self._gathering.start(work)
         interruption: BaseException | None = None
         ends_at = None
         while not task.done():
