@@ -113,7 +113,7 @@ async def settled(gathering: coalescing.Gathering) -> None:
     while gathering._tasks:
         await asyncio.wait(gathering._tasks)
     await asyncio.sleep(0)
-    assert gathering.lines == {}
+    assert all(line.is_idle() for line in gathering.lines.values())
 
 
 @pytest.fixture
