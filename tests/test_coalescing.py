@@ -138,6 +138,35 @@ async def start_behind(
     return leader, tasks, together
 
 
+def cancel_when_woken(monkeypatch: pytest.MonkeyPatch, tasks: list["asyncio.Task[Any]"], who: set[int]) -> None:
+    """Cancels some of the tasks that take part in the next group, when it is answered and before they go on."""
+    wake = coalescing.Part.wake
+    woken = itertools.count()
+
+    def wake_and_cancel(part: coalescing.Part, *error: Any) -> None:
+        wake(part, *error)
+        if (position := next(woken)) in who:
+            tasks[position].cancel()
+
+    monkeypatch.setattr(coalescing.Part, "wake", wake_and_cancel)
+
+
+def cancel_every_second_task(monkeypatch: pytest.MonkeyPatch) -> list["asyncio.Task[None]"]:
+    """Cancels each second task of redset's own, from the first on, before it begins. Returns a list of all of them."""
+    started: list[asyncio.Task[None]] = []
+    start = coalescing.Gathering.run
+
+    def run_but_cancel(gathering: coalescing.Gathering, *work: Any) -> "asyncio.Task[None]":
+        task = start(gathering, *work)
+        if len(started) % 2 == 0:
+            task.cancel()
+        started.append(task)
+        return task
+
+    monkeypatch.setattr(coalescing.Gathering, "run", run_but_cancel)
+    return started
+
+
 OPERATIONS: dict[str, tuple[dict[str, Any], Callable[[Any, int], Awaitable[Any]], Callable[[int], Any]]] = {
     "add": ({}, lambda jobs, i: jobs.add(f"new {i}", i), lambda i: float(i)),
     "add nx": ({}, lambda jobs, i: jobs.add(str(i), 0, nx=True), lambda i: float(i)),
@@ -316,6 +345,96 @@ def test_an_item_forgotten_by_two_tasks_at_once_was_remembered_for_one(run: Any,
     run(test)
 
 
+class TestAcks:
+    """The claims of consume loops carry acks, and are coalesced like others."""
+
+    @pytest.mark.conformance
+    def test_loops_side_by_side_need_few_calls_and_each_acks_its_own(self, run: Any, raw: Any, state: RawSet) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {f"{i:03}": i for i in range(400)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            handled = list[str]()
+
+            async def consume() -> int:
+                async with jobs.consume(wait=0) as loop:
+                    async for reservation in loop:
+                        assert raw.zscore(Keys("jobs").leased, reservation.item) is not None
+                        handled.append(reservation.item)
+                    return loop.lost
+
+            lost = await asyncio.gather(*(consume() for _ in range(20)))
+            assert sorted(handled) == [f"{i:03}" for i in range(400)]
+            assert lost == [0] * 20
+            assert state.is_empty()
+            assert len(gate.calls) < 400 / 4
+
+        run(test)
+
+    @pytest.mark.conformance
+    def test_an_ack_that_is_too_late_is_lost_for_its_own_loop_only(self, run: Any, raw: Any, state: RawSet) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(7)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            loops = [jobs.consume(wait=0) for _ in range(3)]
+            had = [await anext(loop) for loop in loops]
+            await jobs.discard("1")
+            _, tasks, hold = await start_behind(gate, jobs, jobs.reserve, *(loop.__anext__ for loop in loops))
+            hold.release.set()
+            following = await asyncio.gather(*tasks)
+
+            assert [one.item for one in had] == ["0", "1", "2"]
+            assert [loop.lost for loop in loops] == [0, 1, 0]
+            assert [one.lost.is_set() for one in had] == [False, True, False]
+            assert [one.item for one in following] == ["4", "5", "6"]
+            await asyncio.gather(*(loop.close() for loop in loops))
+
+        run(test)
+
+    @pytest.mark.parametrize("fault", [lose_reply, lose_call])
+    def test_acks_whose_reply_was_lost_are_neither_lost_nor_sent_twice(
+        self, run: Any, raw: Any, state: RawSet, fault: Any
+    ) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(8)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            loops = [jobs.consume(wait=20) for _ in range(3)]
+            had = [await anext(loop) for loop in loops]
+            gate.plan = [pass_on, fault]
+            following = await asyncio.gather(*map(anext, loops))
+
+            assert [one.item for one in had] == ["0", "1", "2"]
+            assert sorted(one.item for one in following) == ["3", "4", "5"]
+            assert [one.attempt for one in following] == [1, 1, 1]
+            assert [loop.lost for loop in loops] == [0, 0, 0]
+            assert not any(one.lost.is_set() for one in had)
+            await asyncio.gather(*(loop.close() for loop in loops))
+            assert sorted(await jobs.take(9)) == ["3", "4", "5", "6", "7"]
+
+        run(test)
+
+    def test_a_loop_that_is_cancelled_loses_no_ack_and_gives_back_its_item(
+        self, run: Any, raw: Any, state: RawSet
+    ) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(8)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            loops = [jobs.consume(wait=0) for _ in range(3)]
+            for loop in loops:
+                await anext(loop)
+            _, tasks, hold = await start_behind(gate, jobs, jobs.reserve, *(loop.__anext__ for loop in loops))
+            tasks[1].cancel()
+            hold.release.set()
+            await asyncio.wait(tasks)
+            assert [task.cancelled() for task in tasks] == [False, True, False]
+            await asyncio.gather(*(loop.close() for loop in loops))
+
+            assert [loop.lost for loop in loops] == [0, 0, 0]
+            assert {one.decode() for one in state.scores("waiting")} >= {"5", "7"}
+            assert not {"0", "1", "2"} & {one.decode() for one in raw.zrange(Keys("jobs").leased, 0, -1)}
+
+        run(test)
+
+
 class TestErrors:
     def test_a_bad_item_fails_its_caller_only(self, run: Any, state: RawSet) -> None:
         class Picky:
@@ -430,8 +549,74 @@ class TestErrors:
             await asyncio.sleep(0)
             hold.release.set()
             await asyncio.gather(again, other)
+            assert cancelled.cancelled()
             assert state.is_empty()
             assert len(gate.calls) == 3
+
+        run(test)
+
+    @pytest.mark.parametrize("verb", ["ack", "nack", "again", "bury"])
+    @pytest.mark.parametrize("who", [{0}, {0, 1, 2}], ids=["one", "all"])
+    def test_an_end_that_is_cancelled_when_it_was_answered_succeeds_when_it_is_asked_for_again(
+        self, run: Any, raw: Any, state: RawSet, monkeypatch: pytest.MonkeyPatch, verb: str, who: set[int]
+    ) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(5)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            first, last, *others = await jobs.reserve_many(5)
+            ends = [getattr(each, verb) for each in others]
+            _, tasks, hold = await start_behind(gate, jobs, getattr(first, verb), *ends)
+            cancel_when_woken(monkeypatch, tasks, who)
+            hold.release.set()
+            await asyncio.wait(tasks)
+            monkeypatch.undo()
+            assert {i for i, task in enumerate(tasks) if task.cancelled()} == who
+
+            # Also where other calls of that kind are under way.
+            gate.calls.clear()
+            gate.plan = [hold := Hold()]
+            behind = [asyncio.create_task(end()) for end in (getattr(last, verb), *(ends[i] for i in who))]
+            await hold.is_held.wait()
+            hold.release.set()
+            await asyncio.gather(*behind)
+            assert not any(each.lost.is_set() for each in others)
+            assert len(gate.calls) == 1
+
+        run(test)
+
+    def test_an_end_that_is_asked_for_again_is_sent_although_the_task_of_its_group_is_cancelled(
+        self, run: Any, raw: Any, state: RawSet
+    ) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(3)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            reservations = await jobs.reserve_many(3)
+            hold = Hold()
+            gate.plan = [pass_on, lose_reply, hold]
+            await asyncio.gather(*(each.ack() for each in reservations), return_exceptions=True)
+            again = [asyncio.create_task(each.ack()) for each in reservations[1:]]
+            await hold.is_held.wait()
+            for task in asyncio.all_tasks() - {asyncio.current_task(), *again}:
+                task.cancel()
+            hold.release.set()
+            await asyncio.gather(*again)
+            assert not any(each.lost.is_set() for each in reservations)
+
+        run(test)
+
+    def test_an_end_is_sent_again_although_the_task_that_should_do_so_is_cancelled_before_it_begins(
+        self, run: Any, raw: Any, state: RawSet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(3)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            reservations = await jobs.reserve_many(3)
+            gate.plan = [pass_on, lose_reply]
+            await asyncio.gather(*(each.ack() for each in reservations), return_exceptions=True)
+            started = cancel_every_second_task(monkeypatch)
+            await asyncio.gather(*(each.ack() for each in reservations[1:]))
+            assert len(started) == 2
+            assert state.is_empty()
 
         run(test)
 
@@ -457,6 +642,51 @@ class TestCancellation:
             else:
                 assert state.scores("waiting") == {b"3": 3.0}
                 assert len(gate.calls) == 2
+
+        run(test)
+
+    @pytest.mark.parametrize("verb", ["add", "contains", "ack", "pop", "reserve"])
+    def test_a_time_limit_is_kept_within_a_second_or_so(self, run: Any, raw: Any, state: RawSet, verb: str) -> None:
+        """A group whose reply does not come holds nobody for longer who has gone away, and the error stays his own."""
+
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(4)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            first, second = await jobs.reserve_many(2)
+            calls: list[Start] = {
+                "add": [lambda: jobs.add("2"), lambda: jobs.add("3")],
+                "contains": [lambda: jobs.contains("2"), lambda: jobs.contains("3")],
+                "ack": [first.ack, second.ack],
+            }.get(verb, [getattr(jobs, verb, jobs.pop)] * 2)
+
+            async def limited() -> None:
+                async with asyncio.timeout(0.05):
+                    await calls[1]()
+
+            leader, (task,), hold = await start_behind(gate, jobs, calls[0], limited)
+            with pytest.raises(TimeoutError) as raised:
+                await asyncio.wait_for(asyncio.shield(task), 10)
+            assert task.done()
+            assert isinstance(raised.value.__cause__ or raised.value.__context__, asyncio.CancelledError)
+            hold.release.set()
+            await leader
+
+        run(test)
+
+    @pytest.mark.parametrize("verb", ["add", "contains", "pop", "reserve"])
+    def test_a_cancellation_stays_one_while_the_reply_does_not_come(
+        self, run: Any, raw: Any, state: RawSet, verb: str
+    ) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(4)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            call = (lambda: getattr(jobs, verb)("x")) if verb in {"add", "contains"} else getattr(jobs, verb)
+            leader, (task,), hold = await start_behind(gate, jobs, call, call)
+            task.cancel()
+            await asyncio.wait([task], timeout=10)
+            assert task.cancelled()
+            hold.release.set()
+            await leader
 
         run(test)
 
@@ -486,15 +716,7 @@ class TestCancellation:
                 for task in leaving:
                     task.cancel()
             else:
-                wake = coalescing.Part.wake
-                woken = itertools.count()
-
-                def wake_and_cancel(part: coalescing.Part, *error: Any) -> None:
-                    wake(part, *error)
-                    if (position := next(woken)) in who:
-                        tasks[position].cancel()
-
-                monkeypatch.setattr(coalescing.Part, "wake", wake_and_cancel)
+                cancel_when_woken(monkeypatch, tasks, who)
             hold.release.set()
             await asyncio.wait([leader, *tasks])
             assert {i for i, task in enumerate(tasks) if task.cancelled()} == who
@@ -593,26 +815,17 @@ class TestCancellation:
         self, run: Any, raw: Any, state: RawSet, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Those of redset's own: to send a group, to send it again, and to roll back a part of it."""
-        start = coalescing.Gathering.run
-        cancelled = list[asyncio.Task[None]]()
-
-        def run_but_cancel(gathering: coalescing.Gathering, *work: Any) -> "asyncio.Task[None]":
-            task = start(gathering, *work)
-            if len(cancelled) % 2 == 0:
-                task.cancel()
-            cancelled.append(task)
-            return task
 
         async def test(gate: Gate) -> None:
             raw.zadd("jobs", {str(i): i for i in range(6)})
             jobs = redset.aio.SortedSet[str](gate, "jobs")
-            monkeypatch.setattr(coalescing.Gathering, "run", run_but_cancel)
+            started = cancel_every_second_task(monkeypatch)
             _, tasks, hold = await start_behind(gate, jobs, jobs.pop, *[jobs.pop] * 3)
             tasks[0].cancel()
             hold.release.set()
             await asyncio.wait(tasks)
             assert [task.cancelled() for task in tasks] == [True, False, False]
-            assert len(cancelled) == 3
+            assert len(started) == 3
             assert await jobs.take(9) == ["1", "4", "5"]
 
         run(test)
