@@ -1,8 +1,8 @@
-"""Coalesced calls: in asyncio, operations of one kind that begin while one is under way leave together, in one round trip.
+"""Coalesced calls: in asyncio, operations of one kind that begin while one is under way leave together.
 
-The first operation of a kind leaves at once, by itself. Those that come meanwhile queue in its :class:`Line` and leave as one
-:class:`Group` when it is back, or as soon as they fill a whole call. A task of its own carries a group, so each of those
-who take part may go away. docs/protocol.md describes what becomes then of the rows that were claimed for them.
+The first operation of a kind leaves at once, by itself. Those that come meanwhile queue in its :class:`Line` and leave
+as one :class:`Group` when it is back, or as soon as they fill a whole call. A task of its own carries a group, so each
+task that takes part may go away. docs/protocol.md describes what becomes then of the rows that were claimed for it.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class Part:
         self.error: BaseException | None = None
 
     def read(self) -> Any:
-        """Return what its operation reads from its part of the reply. If the group failed, raise an error of its own."""
+        """Return what its operation reads from its part of the reply, or raise a copy of the group's error."""
         error = self.error
         if error is not None:
             self.error = None
@@ -87,7 +87,7 @@ class Part:
             self.group.decide(rows)
 
     async def concluded(self) -> None:
-        """Wait for the outcome of the group that it left, and until the rows that were claimed for it are rolled back."""
+        """Wait for the outcome of the group that it left, and for the roll-back of its rows."""
         if self.group is not None and (concluded := self.group.wait()) is not None:
             await asyncio.wait({concluded})
 
@@ -266,7 +266,7 @@ class Group:
             self._gathering.expect_a_crowd()
 
     def decide(self, unreceived: Sequence[int] = ()) -> None:
-        """Note that one part was received or not. The rows of those that were not are rolled back together, at the end."""
+        """Note that one part was received or not. All rows that were not are rolled back together, at the end."""
         self._unreceived += unreceived
         self._undecided -= 1
         if not self._undecided and not self.parts:
@@ -304,7 +304,7 @@ class Group:
 
 
 class Line:
-    """The operations of one kind on one set in one event loop: how many calls are under way, and the queue behind them."""
+    """The operations of one kind on one set in one event loop: those under way, and the queue behind them."""
 
     __slots__ = ("_carrier", "_gathering", "_queue", "_size", "_starts", "_under_way")
 

@@ -72,7 +72,7 @@ class Driver:
             return result
         except BaseException as error:
             # An interruption between two requests did not reach the talk, which must roll back what it claimed.
-            if talk.gi_frame is None or talk.gi_running or interruption is not None:
+            if talk.gi_frame is None or interruption is not None:  # type: ignore[attr-defined] # it is a generator
                 raise
             return self._run(talk, error)
 
@@ -141,12 +141,12 @@ class AsyncDriver:
         #: The event loop in which this was used last, and what is shared there; see :meth:`_enter`.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gathering: Gathering
-        self._loop_links: LoopLinks
+        self._loop_links: LoopLinks | None = None
 
     async def perform(self, operation: Operation[R]) -> R:
         """Perform one operation, which claims nothing, and return what was read from its reply."""
-        place = self._part(operation)
-        if type(place) is not Part:
+        place = self._place(operation)
+        if not isinstance(place, Part):
             return await self._run(self._alone(operation, place, []) or ask(operation, self._caller, []))
         try:
             await place.answer
@@ -161,7 +161,7 @@ class AsyncDriver:
         return await self._run(follow(plan, self._caller, self._coalesced))
 
     async def follow_to_the_end(self, plan: Plan[R]) -> R:
-        """Follow a plan in a task of its own, which goes on when this one is cancelled; that waits for it for a second."""
+        """Follow a plan in a task of its own, which goes on when this one is cancelled."""
         return await self._persist(self._run(follow(plan, self._caller), stubborn=True))
 
     async def iterate(self, page: Operation[Page[T]]) -> AsyncIterator[T]:
@@ -183,12 +183,12 @@ class AsyncDriver:
             if gathering is None or gathering.loop() is not loop:
                 gathering = state.in_loops[key] = Gathering(loop)
             self._gathering = gathering
-            self._loop_links = self._links.of_loop(loop) if self._links is not None else None
+            self._loop_links = None if self._links is None else self._links.of_loop(loop)
             self._loop = loop
         return loop
 
-    def _part(self, operation: Operation[Any]) -> Part | Line | None:
-        """The place of an operation among others: a part of a group, or first in its line. None: it leaves by itself."""
+    def _place(self, operation: Operation[Any]) -> Part | Line | None:
+        """The place of an operation: a part of a group, the first of its line, or None if it leaves by itself."""
         unfinished, shared = operation.unfinished, operation.shared
         if shared is None or (unfinished is not None and (unfinished.call or unfinished.reply or unfinished.part)):
             return None
@@ -200,8 +200,8 @@ class AsyncDriver:
 
     def _coalesced(self, operation: Operation[R], claims: list[Any]) -> Talk[R] | None:
         """The talk of an operation that takes part in what tasks share; None for one that does not."""
-        place = self._part(operation)
-        if type(place) is Part:
+        place = self._place(operation)
+        if isinstance(place, Part):
             return self._ask_in_part(operation, place, claims)
         return self._alone(operation, place, claims)
 
@@ -276,7 +276,7 @@ class AsyncDriver:
         """Carry out what ``talk`` requests.
 
         :param resists: the group whose call it is: a cancellation is withstood while one of its tasks waits.
-        :param stubborn: whether each request is carried out in spite of cancellations, as it is once this is interrupted.
+        :param stubborn: whether requests are carried out in spite of cancellations, as they are once it is interrupted.
         """
         task = asyncio.current_task()
         # Outside of any task nobody can cancel.
@@ -289,8 +289,9 @@ class AsyncDriver:
                 try:
                     if stubborn:
                         reply = await self._persist(self._carry_out_stubbornly(request))
-                    elif type(request) is Part:
-                        reply = await request.answer
+                    elif isinstance(request, Part):
+                        reply = None
+                        await request.answer
                     else:
                         reply = await self._carry_out(request)
                 except BaseException as raised:
@@ -323,6 +324,7 @@ class AsyncDriver:
             if self._links is not None and self._links.usable():
                 self._enter()
                 here = self._loop_links
+                assert here is not None
                 link = here.take() or await here.wait()
                 try:
                     return await link.exchange(request)
@@ -342,7 +344,7 @@ class AsyncDriver:
         return None
 
     async def _carry_out_stubbornly(self, request: Request) -> Any:
-        """Carry out a request again and again while this task is cancelled, for a second: sent again, it is the same call."""
+        """Carry out a request again while this task is cancelled, for a second. Sent again, it is the same call."""
         task = asyncio.current_task()
         assert task is not None
         ends_at = time.monotonic() + SETTLING

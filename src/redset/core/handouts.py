@@ -266,12 +266,15 @@ class HandOuts(Generic[T, Res]):
     def _bury_taken(self, got: HandOut, broken: dict[int, DeserializationError]) -> Plan[None]:
         letters = [self._letter(got, i, error) for i, error in broken.items()]
         try:
-            yield self._bury(letters)
-        except Exception:
+            dropped: int = yield self._bury(letters)
+        except Exception as trouble:
+            if not is_failure(trouble):
+                raise
             # The items that did load are in our hands alone: they must reach the caller whatever happens here.
             log.exception("%s: could not be moved to the dead letters, here they are: %r", self._set.name, letters)
         else:
             log.error("%s: cannot be loaded, moved to the dead letters: %r", self._set.name, letters)
+            log_deaths(self._set.name, 0, dropped)
 
     def _bury_reserved(self, got: HandOut, broken: dict[int, DeserializationError]) -> Plan[None]:
         stored, deliveries = got.stored, got.rows[1::COLUMNS]
@@ -279,7 +282,9 @@ class HandOuts(Generic[T, Res]):
         letters = [(end.stored, end.text) for end in ends]
         try:
             yield self._endings.ends(ends)
-        except Exception:
+        except Exception as trouble:
+            if not is_failure(trouble):
+                raise
             # They come back when their leases end; the others are needed now.
             log.exception("%s: could not be moved to the dead letters: %r", self._set.name, letters)
         else:
@@ -356,17 +361,8 @@ class HandOuts(Generic[T, Res]):
         for ack in acks:
             args += (ack._stored, ack._delivery)
         read = partial(self._read, limit, lease, time.monotonic())
-        return Operation(
-            HAND_OUT,
-            self._all_keys,
-            args,
-            read,
-            True,
-            self.roll_back,
-            None,
-            self._portions,
-            settled,  # faster
-        )
+        rolls, shared = self.roll_back, self._portions
+        return Operation(HAND_OUT, self._all_keys, args, read, True, rolls, None, shared, settled)  # noqa: FBT003 # faster
 
     def _read(self, limit: int, lease: float, asked_at: float, reply: list[Any]) -> HandOut:
         got = HandOut(reply, self._items, limit, lease, asked_at)

@@ -173,7 +173,7 @@ class Link:
         return reply
 
     def listen(self, words: Words, seconds: float) -> None:
-        """Send a command that blocks, and wait for its reply for so many seconds. Without one, the connection is closed.
+        """Send a command that blocks and wait for its reply. Without one in time, close the connection.
 
         The time is measured here, since an idle server ends a blocking command up to 0.1 s late.
         """

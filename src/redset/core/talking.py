@@ -1,15 +1,16 @@
-"""What is sent in which order, and what becomes of a call that fails or is interrupted. One logic for both faces, no I/O.
+"""What is sent in which order, and what becomes of a call that fails or is interrupted. For both faces, without I/O.
 
 A :data:`Talk` is a generator: it yields requests, is sent the replies or thrown the errors, and returns the result. The
 drivers do nothing but carry these back and forth. :mod:`redset.core.calls` has the states of a call.
 
-A claim is received when the plan that made it returns. If the plan does not return, nothing that it claimed was received, and
-all of it is rolled back: at once after an interruption, and as a debt of the set after a failure of the server or its client.
+A claim is received when the plan that made it returns. If the plan does not return, nothing that it claimed was
+received, and all of it is rolled back: at once after an interruption, and as a debt of the set after a failure of the
+server or the client library.
 """
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from redset.core import calls
 from redset.core.calls import NO_CALL, Call, ClientState, State
@@ -17,14 +18,17 @@ from redset.core.clients import explained, is_failure, script_is_unknown, slot_i
 from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, Settle, Sleep
 from redset.core.scripts import Script
 
+if TYPE_CHECKING:
+    from redset.core.coalescing import Part
+
 __all__ = ("Caller", "Request", "Talk", "ask", "follow", "roll_back")
 
 R = TypeVar("R")
 
 #: The words of one command.
 Words: TypeAlias = tuple[bytes | str, ...]
-#: One command, a rest, or what somebody else does.
-Request: TypeAlias = Words | Sleep | Listen | Elsewhere
+#: One command, a rest, what somebody else does, or a part of a coalesced call.
+Request: TypeAlias = "Words | Sleep | Listen | Elsewhere | Part"
 Talk: TypeAlias = Generator[Request, Any, R]
 #: Takes part in a coalesced call: the talk of an operation that may go out with others, or None if it goes out alone.
 Coalesce: TypeAlias = Callable[[Operation[Any], list[Any]], Talk[Any] | None]
@@ -123,7 +127,7 @@ def _answered(call: Call, operation: Operation[R], state: ClientState, claims: l
 
 
 def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> Talk[R]:
-    """Perform the steps that a plan yields and throw into it what goes wrong. What it claims is received when it returns."""
+    """Perform the steps that a plan yields, and throw errors into it. Its claims are received when it returns."""
     claims: list[Any] = []
     try:
         try:
@@ -134,10 +138,11 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
                         talk = coalesce(step, claims) if coalesce is not None and step.shared is not None else None
                         read: Any = yield from talk or ask(step, caller, claims)
                     elif isinstance(step, Settle):
-                        read = yield from pay_claims(caller, step.roll_back)
-                    elif isinstance(step, Received):
+                        yield from pay_claims(caller, step.roll_back)
                         read = None
+                    elif isinstance(step, Received):
                         receive(claims, caller.state)
+                        read = None
                     else:
                         read = yield step
                 except BaseException as error:
