@@ -428,19 +428,19 @@ class Gathering:
         """Have a task do ``work``, and keep it: event loops have but weak references to their tasks."""
         task = asyncio.get_running_loop().create_task(work, name="redset")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Else asyncio logs the error of a task for which nobody waited long enough.
+            task.exception()
 
     def run(self, work: Coroutine[Any, Any, None], then: Callable[[], None]) -> "asyncio.Task[None]":
         """Have a task do what no task in particular waits for. One that is cancelled at once has not even begun."""
         task = self.start(work)
-
-        def done(task: "asyncio.Task[None]") -> None:
-            if not task.cancelled():
-                task.exception()
-            then()
-
-        task.add_done_callback(done)
+        task.add_done_callback(lambda _: then())
         return task
 
     def soon(self, do: Callable[[], None]) -> None:
