@@ -132,6 +132,11 @@ class Call:
         """The key of its record."""
         return self.name + self.session.id
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether a claim pays its debt as well as a roll-back: as a whole, and without a look at the reply."""
+        return self.positions is None and self.settled is None
+
     def become(self, state: State) -> None:
         """Change the state, as :data:`NEXT` allows it."""
         if state not in self.state.next:
@@ -182,7 +187,7 @@ class ClientState:
 
         Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates other calls.
         """
-        debt = self.take_debt(name, claims=True) if operation.roll_back else None
+        debt = self._take_plain_debt(name) if operation.roll_back else None
         if debt is not None:
             return Call(debt.session, name, debt.seen, operation.roll_back, operation.settled, PID)
         debt = self.take_debt(name, claims=False)
@@ -217,6 +222,13 @@ class ClientState:
                 return debt
         return None
 
+    def _take_plain_debt(self, name: bytes) -> Call | None:
+        """Remove and return the debt of a claim that another claim can pay by itself, or None."""
+        for debt in self.debts[:]:
+            if debt.name == name and debt.roll_back is not None and debt.is_plain and _removed(self.debts, debt):
+                return debt
+        return None
+
     def take_debt_to_roll_back(self, name: bytes) -> Call | None:
         """Remove and return the debt of a claim that the next claim cannot pay by itself, or None.
 
@@ -224,7 +236,7 @@ class ClientState:
         """
         debts = [debt for debt in self.debts if debt.name == name and debt.roll_back is not None]
         for debt in debts:
-            if (len(debts) > 1 or debt.positions is not None or debt.settled) and _removed(self.debts, debt):
+            if (len(debts) > 1 or not debt.is_plain) and _removed(self.debts, debt):
                 return debt
         return None
 

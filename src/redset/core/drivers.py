@@ -363,6 +363,7 @@ class AsyncDriver:
                 interruption = interruption or error
                 ends_at = ends_at or time.monotonic() + 2 * SETTLING
             if ends_at is not None and time.monotonic() >= ends_at:
+                task.add_done_callback(lambda task: task.cancelled() or task.exception())
                 break
         if interruption is not None:
             raise interruption
