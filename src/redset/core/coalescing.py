@@ -31,6 +31,9 @@ class Carrier(Protocol):
     def roll_back(self, call: Call) -> Coroutine[Any, Any, None]:
         """Roll back the rows of a claim that nobody received; if that fails, it becomes a debt."""
 
+    def owe(self, call: Call) -> None:
+        """Leave the roll-back of such a claim to the next claim of the set."""
+
     def received(self, call: Call) -> None:
         """All rows of this claim were received."""
 
@@ -126,6 +129,7 @@ class Group:
         "_shared",
         "_undecided",
         "_unreceived",
+        "_waiters",
         "call",
         "concluded",
         "error",
@@ -153,8 +157,10 @@ class Group:
         assert shared is not None
         self._shared: Shared = shared
         self._is_claim = first.roll_back is not None
-        #: Done when the group is answered; made when somebody asks for a part of it again.
-        self._answered: asyncio.Future[None] | None = None
+        #: Done when the group is answered, with the error if it failed; made when somebody asks for a part of it again.
+        self._answered: asyncio.Future[BaseException | None] | None = None
+        #: How many tasks wait for that.
+        self._waiters = 0
         unfinished: Unfinished | None = None
         for part in parts:
             part.group = self
@@ -177,7 +183,7 @@ class Group:
 
     @property
     def is_awaited(self) -> bool:
-        return any(part.is_awaited for part in self.parts)
+        return self._waiters > 0 or any(part.is_awaited for part in self.parts)
 
     def deal(self, reply: Any, call: Call | None) -> None:
         """Deal the reply out to the parts. ``call`` is the claim that must be received or rolled back, if any."""
@@ -226,16 +232,34 @@ class Group:
         """Wait for the answer; send the group again, as the same call, if its outcome is unknown."""
         if self.error is not None:
             self.error = None
-            self._gathering.run(self._carrier.carry(self), lambda: None)
+            self._send_again()
         if self._answered is None or self._answered.done():
             self._answered = asyncio.get_running_loop().create_future()
-        await asyncio.wait({self._answered})
-        if self.error is not None:
-            raise _one_more(self.error)
+        answered = self._answered
+        self._waiters += 1
+        try:
+            await asyncio.wait({answered})
+        finally:
+            self._waiters -= 1
+        # Another task may have sent it once more by now.
+        if (error := answered.result()) is not None:
+            raise _one_more(error)
+
+    def _send_again(self) -> None:
+        self._gathering.run(self._carrier.carry(self), self._sent_again)
+
+    def _sent_again(self) -> None:
+        if self.is_dealt or self.error is not None:
+            return
+        # The task was cancelled before it began.
+        if self._waiters:
+            self._send_again()
+        else:
+            self.fail(asyncio.CancelledError())
 
     def _wake(self) -> None:
         if self._answered is not None and not self._answered.done():
-            self._answered.set_result(None)
+            self._answered.set_result(self.error)
         for part in self.parts:
             part.wake(self.error)
         if len(self.parts) > 1:
@@ -254,10 +278,16 @@ class Group:
             self._end()
         elif self._unreceived:
             call.positions = self._unreceived
-            self._gathering.run(self._carrier.roll_back(call), self._end)
+            self._gathering.run(self._carrier.roll_back(call), self._rolled_back)
         else:
             self._carrier.received(call)
             self._end()
+
+    def _rolled_back(self) -> None:
+        if self.call is not None and self.call.state is State.ANSWERED:
+            # The task was cancelled before it began.
+            self._carrier.owe(self.call)
+        self._end()
 
     def _end(self) -> None:
         self.call = None

@@ -6,6 +6,7 @@ What is sent in which order, and what becomes of a call that fails, stands in :m
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from redset.core import waiting
@@ -151,7 +152,8 @@ class AsyncDriver:
             await place.answer
         except BaseException:
             place.leave()
-            await self._persist(place.concluded())
+            with suppress(TimeoutError, asyncio.CancelledError):
+                await self._persist(self._carry_out_stubbornly(Elsewhere(place.concluded)))
             raise
         return place.read()  # type: ignore[no-any-return] # what the operation reads
 
@@ -225,7 +227,8 @@ class AsyncDriver:
         except BaseException:
             if operation.roll_back is None:
                 part.leave()
-                yield Elsewhere(part.concluded)
+                with suppress(TimeoutError, asyncio.CancelledError):
+                    yield Elsewhere(part.concluded)
             raise
         return part.read()  # type: ignore[no-any-return] # what the operation reads
 
@@ -258,6 +261,10 @@ class AsyncDriver:
             self._caller.state.owe(call)
             if not isinstance(error, Exception):
                 raise
+
+    def owe(self, call: Call) -> None:
+        call.lose()
+        self._caller.state.owe(call)
 
     def received(self, call: Call) -> None:
         call.become(State.RECEIVED)

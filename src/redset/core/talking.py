@@ -184,7 +184,11 @@ def break_off(error: BaseException, claims: list[Any], caller: Caller) -> Talk[N
         if not isinstance(claim, Call):
             claim.leave()
             if not later:
-                yield Elsewhere(claim.concluded)
+                try:
+                    yield Elsewhere(claim.concluded)
+                except BaseException:
+                    # The error that is under way says more. The group rolls its rows back without this task.
+                    later = True
         elif claim.pid == calls.PID and claim.lose():
             if later:
                 state.owe(claim)
