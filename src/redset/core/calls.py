@@ -46,13 +46,11 @@ class State(Enum):
 NEXT: dict[State, tuple[State, ...]] = {
     # Nothing was sent yet: a call that is interrupted here may be dropped.
     State.NUMBERED: (State.SENT,),
-    # Two callers that end the same lease at once send the same call twice.
-    State.SENT: (State.SENT, State.ANSWERED, State.UNKNOWN),
+    State.SENT: (State.ANSWERED, State.UNKNOWN),
     # A claim counts as received when the caller's whole plan returns, any other call at once.
-    State.ANSWERED: (State.RECEIVED, State.ANSWERED, State.UNKNOWN),
-    State.RECEIVED: (State.RECEIVED,),
-    # The same call may be sent again under its number, and another copy of it may still be answered.
-    State.UNKNOWN: (State.SENT, State.ANSWERED, State.ROLLED_BACK),
+    State.ANSWERED: (State.RECEIVED, State.UNKNOWN),
+    State.RECEIVED: (),
+    State.UNKNOWN: (State.ROLLED_BACK,),
     State.ROLLED_BACK: (),
 }
 for _state, _following in NEXT.items():
@@ -118,7 +116,8 @@ class Call:
         self.positions: Sequence[int] | None = None
         #: Is given the head of the reply when the claim is rolled back, empty where it was never executed.
         self.settled = settled
-        #: Whether more than one caller has sent it: its session then makes no further call.
+        #: Whether it is sent more than once, by a caller who asks for it again or by several at once. Its state is then that of
+        #: any of them, and its session makes no further call.
         self.shared = False
         #: Whether its record is worth removing once it is received.
         self.is_large = False
@@ -139,7 +138,7 @@ class Call:
 
     def become(self, state: State) -> None:
         """Change the state, as :data:`NEXT` allows it."""
-        if state not in self.state.next:
+        if state not in self.state.next and not self.shared:
             raise AssertionError(f"a call that is {self.state.value} cannot become {state.value}")
         self.state = state
 
