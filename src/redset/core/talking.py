@@ -71,8 +71,13 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
             return operation.read(unfinished.reply)
     if call is None:
         call = (state.paying_call if state.debts else state.call)(caller.prefix, operation)
-        if unfinished is not None:
-            unfinished.call = call
+        if unfinished is not None and (first := unfinished.begin(call)) is not call:
+            # Another thread was faster. The session of this one, which was not sent, is that of the next call.
+            state.owe(call)
+            call = first
+            call.shared = True
+            if unfinished.reply is not None:
+                return operation.read(unfinished.reply)
     if operation.roll_back is not None:
         claims.append(call)
     try:
@@ -103,7 +108,6 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
         return result  # type: ignore[no-any-return] # what the operation reads
     if unfinished is not None:
         unfinished.reply = reply
-        unfinished.call = None
     _receive(call, state)
     return operation.read(reply)
 
