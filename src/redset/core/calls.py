@@ -138,7 +138,12 @@ class Call:
 
     def become(self, state: State) -> None:
         """Change the state, as :data:`NEXT` allows it."""
-        if state not in self.state.next and not self.shared:
+        if self.shared:
+            # Each of its callers goes through the states; once one of them has received the reply, it is received.
+            if self.state is not State.RECEIVED:
+                self.state = state
+            return
+        if state not in self.state.next:
             raise AssertionError(f"a call that is {self.state.value} cannot become {state.value}")
         self.state = state
 

@@ -75,6 +75,8 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
             return operation.read(unfinished.reply)
     if call is None:
         call = _begin(operation, caller, claims)
+        if unfinished is not None and unfinished.reply is not None:
+            return operation.read(unfinished.reply)
     try:
         call.become(State.SENT)
         words = words_of(operation, (call.key,), call.numbers())
@@ -92,19 +94,26 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
 def _sent_before(unfinished: Unfinished) -> Call | None:
     """The call that somebody sent before and whose reply is not known; None if there is none that may be sent again."""
     call = unfinished.call
-    if call is None or (call.pid != calls.PID and call.state is not State.UNKNOWN):
+    if call is None:
+        return None
+    if call.pid != calls.PID and call.state is not State.UNKNOWN:
         # The parent of this process goes on with the session of a call that was under way when it forked.
+        unfinished.leave()
         return None
     call.shared = True
     return call
 
 
 def _begin(operation: Operation[Any], caller: Caller, claims: list[Any]) -> Call:
-    """A new call."""
+    """A new call; or that of another thread which began the same at the same time."""
     unfinished, state = operation.unfinished, caller.state
     call = (state.paying_call if state.debts else state.call)(caller.prefix, operation)
     if unfinished is not None:
-        unfinished.call = call
+        first = unfinished.begin(call)
+        if first is not call:
+            first.shared = True
+            state.idle.append(call.session)
+            return first
     if operation.roll_back is not None:
         claims.append(call)
     return call
@@ -132,7 +141,6 @@ def _answered(call: Call, operation: Operation[R], state: ClientState, claims: l
         return result  # type: ignore[no-any-return] # what the operation reads
     if operation.unfinished is not None:
         operation.unfinished.reply = reply
-        operation.unfinished.call = None
     _receive(call, state)
     return operation.read(reply)
 
