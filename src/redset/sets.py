@@ -18,6 +18,7 @@ from redset.core.consuming import BaseConsumption, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import Driver
 from redset.core.expiring import BaseExpiring, Newcomers
+from redset.core.interruptions import is_interruption
 from redset.core.items import Key
 from redset.core.paging import Stretch
 from redset.core.periodic import BasePeriodic
@@ -942,6 +943,8 @@ class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
             try:
                 self.close()
             except Exception as trouble:
+                if is_interruption(trouble):
+                    raise
                 # The error that is under way says more; the leases expire by themselves.
                 log.warning("what a consumer had could not be given back: %s", trouble)
             raise

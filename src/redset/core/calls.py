@@ -1,8 +1,8 @@
-"""The life of a call that changes something: its states, its number, its record, and its debt when its outcome is unknown.
+"""The life of a call that changes something: its states, its number, its record, and its debt.
 
-A client library sends a command again when the reply was lost. So each such call carries the id of a session and a number, and
-the server records the last number and reply of each session. docs/protocol.md describes the protocol and proves it; this
-module holds all state that it needs in Python. It does no I/O.
+A client library sends a command again when the reply was lost. So each such call carries the id of a session and a
+number, and the server records the last number and reply of each session. docs/protocol.md describes the protocol and
+proves it. This module holds all state that it needs in Python, and does no I/O.
 """
 
 import os
@@ -51,7 +51,7 @@ NEXT: dict[State, tuple[State, ...]] = {
     # A claim counts as received when the caller's whole plan returns, any other call at once.
     State.ANSWERED: (State.RECEIVED, State.ANSWERED, State.UNKNOWN),
     State.RECEIVED: (State.RECEIVED,),
-    # The same call may be sent again under the same number; the other copy of a call that was sent twice may be answered.
+    # The same call may be sent again under its number, and another copy of it may still be answered.
     State.UNKNOWN: (State.SENT, State.ANSWERED, State.ROLLED_BACK),
     State.ROLLED_BACK: (),
 }
@@ -62,7 +62,7 @@ for _state, _following in NEXT.items():
 class Session:
     """A random id and a counter of calls. It makes one call at a time, for all sets of its client.
 
-    Numbers of one record may have gaps: they only grow, and each is sent after the one before it was received or given up.
+    Numbers of one record may have gaps. They only grow, and each is sent after the one before was received or given up.
     """
 
     __slots__ = ("id", "large", "number")
@@ -105,9 +105,9 @@ class Call:
         if session.large is not None and session.large.name == name:
             # Its record is replaced by that of this call.
             session.large = None
-        self.session = session
+        self.session: Session = session
         #: The prefix of the keys of its set's records.
-        self.name = name
+        self.name: bytes = name
         self.number = number
         #: The number of the last call of this record whose outcome is known.
         self.seen = seen
@@ -180,7 +180,7 @@ class ClientState:
     def paying_call(self, name: bytes, operation: "Operation[Any]") -> Call:
         """The next call on the set, which pays a debt of it if there is one that it can pay.
 
-        Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates one that claims nothing.
+        Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates other calls.
         """
         debt = self.take_debt(name, claims=True) if operation.roll_back else None
         if debt is not None:

@@ -1,4 +1,4 @@
-"""Lending links to calls: idle ones as a stack, new ones up to the limit of the client's pool, then in the order of asking."""
+"""Lending links to calls: idle ones as a stack, and new ones up to the limit of the client's pool."""
 
 import asyncio
 import os
