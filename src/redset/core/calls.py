@@ -46,13 +46,11 @@ class State(Enum):
 NEXT: dict[State, tuple[State, ...]] = {
     # Nothing was sent yet: a call that is interrupted here may be dropped.
     State.NUMBERED: (State.SENT,),
-    # Two callers that end the same lease at once send the same call twice.
-    State.SENT: (State.SENT, State.ANSWERED, State.UNKNOWN),
+    State.SENT: (State.ANSWERED, State.UNKNOWN),
     # A claim counts as received when the caller's whole plan returns, any other call at once.
-    State.ANSWERED: (State.RECEIVED, State.ANSWERED, State.UNKNOWN),
-    State.RECEIVED: (State.RECEIVED,),
-    # The same call may be sent again under its number, and another copy of it may still be answered.
-    State.UNKNOWN: (State.SENT, State.ANSWERED, State.ROLLED_BACK),
+    State.ANSWERED: (State.RECEIVED, State.UNKNOWN),
+    State.RECEIVED: (),
+    State.UNKNOWN: (State.ROLLED_BACK,),
     State.ROLLED_BACK: (),
 }
 for _state, _following in NEXT.items():
@@ -118,7 +116,8 @@ class Call:
         self.positions: Sequence[int] | None = None
         #: Is given the head of the reply when the claim is rolled back, empty where it was never executed.
         self.settled = settled
-        #: Whether more than one caller has sent it: its session then makes no further call.
+        #: Whether it is sent more than once, by a caller who asks for it again or by several at once. Its state is then that of
+        #: any of them, and its session makes no further call.
         self.shared = False
         #: Whether its record is worth removing once it is received.
         self.is_large = False
@@ -132,8 +131,18 @@ class Call:
         """The key of its record."""
         return self.name + self.session.id
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether a claim pays its debt as well as a roll-back: as a whole, and without a look at the reply."""
+        return self.positions is None and self.settled is None
+
     def become(self, state: State) -> None:
         """Change the state, as :data:`NEXT` allows it."""
+        if self.shared:
+            # Each of its callers goes through the states; once one of them has received the reply, it is received.
+            if self.state is not State.RECEIVED:
+                self.state = state
+            return
         if state not in self.state.next:
             raise AssertionError(f"a call that is {self.state.value} cannot become {state.value}")
         self.state = state
@@ -182,7 +191,7 @@ class ClientState:
 
         Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates other calls.
         """
-        debt = self.take_debt(name, claims=True) if operation.roll_back else None
+        debt = self._take_plain_debt(name) if operation.roll_back else None
         if debt is not None:
             return Call(debt.session, name, debt.seen, operation.roll_back, operation.settled, PID)
         debt = self.take_debt(name, claims=False)
@@ -217,6 +226,13 @@ class ClientState:
                 return debt
         return None
 
+    def _take_plain_debt(self, name: bytes) -> Call | None:
+        """Remove and return the debt of a claim that another claim can pay by itself, or None."""
+        for debt in self.debts[:]:
+            if debt.name == name and debt.roll_back is not None and debt.is_plain and _removed(self.debts, debt):
+                return debt
+        return None
+
     def take_debt_to_roll_back(self, name: bytes) -> Call | None:
         """Remove and return the debt of a claim that the next claim cannot pay by itself, or None.
 
@@ -224,7 +240,7 @@ class ClientState:
         """
         debts = [debt for debt in self.debts if debt.name == name and debt.roll_back is not None]
         for debt in debts:
-            if (len(debts) > 1 or debt.positions is not None or debt.settled) and _removed(self.debts, debt):
+            if (len(debts) > 1 or not debt.is_plain) and _removed(self.debts, debt):
                 return debt
         return None
 

@@ -41,7 +41,7 @@ class Carrier(Protocol):
 class Part:
     """One task's operation, which leaves as a part of a group."""
 
-    __slots__ = ("answer", "error", "group", "operation", "reply", "rows", "size")
+    __slots__ = ("answer", "error", "group", "head", "operation", "reply", "rows", "size")
 
     def __init__(self, operation: Operation[Any], size: int, answer: "asyncio.Future[None]") -> None:
         self.operation = operation
@@ -53,6 +53,8 @@ class Part:
         #: Its part of the reply, and the positions of the rows that were claimed for it.
         self.reply: Any = None
         self.rows: Sequence[int] = ()
+        #: The head of a claim's reply: to read the reply takes it off.
+        self.head: Any = None
         self.error: BaseException | None = None
 
     def read(self) -> Any:
@@ -79,8 +81,7 @@ class Part:
         if self.reply is None:
             return
         if self.operation.settled is not None:
-            head = self.reply[-1]
-            self.operation.settled(b" ".join(head) if isinstance(head, list) else head)
+            self.operation.settled(b" ".join(self.head) if isinstance(self.head, list) else self.head)
         if self.rows:
             assert self.group is not None
             rows, self.rows = self.rows, ()
@@ -209,6 +210,7 @@ class Group:
     def _deal_rows(self) -> None:
         start, count_rows = 0, self._shared.rows
         for part in self.parts:
+            part.head = part.reply[-1]
             if count := count_rows(part.reply):
                 part.rows = range(start, start + count)
                 start += count

@@ -153,7 +153,7 @@ class AsyncDriver:
         except BaseException:
             place.leave()
             with suppress(TimeoutError, asyncio.CancelledError):
-                await self._persist(self._carry_out_stubbornly(Elsewhere(place.concluded)))
+                await self._persist(self._carry_out_stubbornly(Elsewhere(place.concluded), SETTLING))
             raise
         return place.read()  # type: ignore[no-any-return] # what the operation reads
 
@@ -282,13 +282,16 @@ class AsyncDriver:
         # Outside of any task nobody can cancel.
         cancelling = task.cancelling if task else int
         cancellations = cancelling()
+        #: How long a stubborn request may take: as long as it likes while nobody has interrupted it.
+        limit: float | None = None
         try:
             request = next(talk)
             while True:
                 error: BaseException | None = None
                 try:
                     if stubborn:
-                        reply = await self._persist(self._carry_out_stubbornly(request))
+                        work = self._carry_out_stubbornly(request, limit)
+                        reply = await self._persist(work, keeps_reply=True)
                     elif isinstance(request, Part):
                         reply = None
                         await request.answer
@@ -313,7 +316,8 @@ class AsyncDriver:
                 if error is None:
                     request = talk.send(reply)
                     continue
-                stubborn = stubborn or not isinstance(error, Exception)
+                if not isinstance(error, Exception):
+                    stubborn, limit = True, SETTLING
                 request = talk.throw(error)
         except StopIteration as end:
             result: R = end.value
@@ -343,22 +347,28 @@ class AsyncDriver:
         await shares.listener.wait(request)
         return None
 
-    async def _carry_out_stubbornly(self, request: Request) -> Any:
+    async def _carry_out_stubbornly(self, request: Request, limit: float | None) -> Any:
         """Carry out a request again while this task is cancelled, for a second. Sent again, it is the same call."""
         task = asyncio.current_task()
         assert task is not None
-        ends_at = time.monotonic() + SETTLING
+        ends_at = None if limit is None else time.monotonic() + limit
         while True:
             try:
-                async with asyncio.timeout(max(0.0, ends_at - time.monotonic())):
+                async with asyncio.timeout(None if ends_at is None else max(0.0, ends_at - time.monotonic())):
                     return await self._carry_out(request)
             except asyncio.CancelledError:
-                if time.monotonic() >= ends_at:
+                now = time.monotonic()
+                if ends_at is not None and now >= ends_at:
                     raise
+                ends_at = ends_at or now + SETTLING
                 task.uncancel()
 
-    async def _persist(self, work: Coroutine[Any, Any, R]) -> R:
-        """Have a task do ``work``, and wait for it for some seconds, also when this task is cancelled meanwhile."""
+    async def _persist(self, work: Coroutine[Any, Any, R], *, keeps_reply: bool = False) -> R:
+        """Have a task do ``work``, and wait for it for some seconds, also when this task is cancelled meanwhile.
+
+        :param keeps_reply: whether a result that comes in spite of a cancellation is returned: a talk that was cut short
+            there would leave the rest of what it has to do undone.
+        """
         self._enter()
         task = self._gathering.start(work)
         interruption: BaseException | None = None
@@ -370,8 +380,9 @@ class AsyncDriver:
                 interruption = interruption or error
                 ends_at = ends_at or time.monotonic() + 2 * SETTLING
             if ends_at is not None and time.monotonic() >= ends_at:
+                task.add_done_callback(lambda task: task.cancelled() or task.exception())
                 break
-        if interruption is not None:
+        if interruption is not None and not (keeps_reply and task.done()):
             raise interruption
         return task.result()
 

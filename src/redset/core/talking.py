@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from redset.core import calls
 from redset.core.calls import NO_CALL, Call, ClientState, State
 from redset.core.clients import explained, is_failure, script_is_unknown, slot_is_moving
-from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, Settle, Sleep
+from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, Settle, Sleep, Unfinished
 from redset.core.scripts import Script
 
 if TYPE_CHECKING:
@@ -67,9 +67,16 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
     state, unfinished = caller.state, operation.unfinished
     if state.debts or state.large:
         yield from _make_room(operation, caller)
-    call = _begin(operation, caller, claims)
-    if unfinished is not None and unfinished.reply is not None:
-        return operation.read(unfinished.reply)
+    call = None
+    if unfinished is not None:
+        # First this, then a look at the reply: whoever reads the reply first keeps the session of a shared call.
+        call = _sent_before(unfinished)
+        if unfinished.reply is not None:
+            return operation.read(unfinished.reply)
+    if call is None:
+        call = _begin(operation, caller, claims)
+        if unfinished is not None and unfinished.reply is not None:
+            return operation.read(unfinished.reply)
     try:
         call.become(State.SENT)
         words = words_of(operation, (call.key,), call.numbers())
@@ -84,16 +91,29 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
     return _answered(call, operation, state, claims, reply)
 
 
+def _sent_before(unfinished: Unfinished) -> Call | None:
+    """The call that somebody sent before and whose reply is not known; None if there is none that may be sent again."""
+    call = unfinished.call
+    if call is None:
+        return None
+    if call.pid != calls.PID and call.state is not State.UNKNOWN:
+        # The parent of this process goes on with the session of a call that was under way when it forked.
+        unfinished.leave()
+        return None
+    call.shared = True
+    return call
+
+
 def _begin(operation: Operation[Any], caller: Caller, claims: list[Any]) -> Call:
-    """The call to send: a new one, or that which somebody sent before whose reply is not known."""
+    """A new call; or that of another thread which began the same at the same time."""
     unfinished, state = operation.unfinished, caller.state
-    if unfinished is not None and unfinished.call is not None:
-        # First this, then a look at the reply: whoever reads the reply first keeps the session of a shared call.
-        unfinished.call.shared = True
-        return unfinished.call
     call = (state.paying_call if state.debts else state.call)(caller.prefix, operation)
     if unfinished is not None:
-        unfinished.call = call
+        first = unfinished.begin(call)
+        if first is not call:
+            first.shared = True
+            state.idle.append(call.session)
+            return first
     if operation.roll_back is not None:
         claims.append(call)
     return call
@@ -121,7 +141,6 @@ def _answered(call: Call, operation: Operation[R], state: ClientState, claims: l
         return result  # type: ignore[no-any-return] # what the operation reads
     if operation.unfinished is not None:
         operation.unfinished.reply = reply
-        operation.unfinished.call = None
     _receive(call, state)
     return operation.read(reply)
 
@@ -213,7 +232,8 @@ def roll_back(call: Call, caller: Caller) -> Talk[None]:
     call.become(State.ROLLED_BACK)
     if call.settled is not None:
         call.settled(head)
-    caller.state.idle.append(session)
+    if call.pid == calls.PID:
+        caller.state.idle.append(session)
 
 
 def pay_claims(caller: Caller, roll_back_of: Callable[..., Operation[bytes]]) -> Talk[None]:
@@ -252,7 +272,8 @@ def _empty(large: Call, caller: Caller) -> Talk[None]:
     numbers = f"{session.number:016d}", f"{large.number:016d}"
     yield from _exchange(operation, words_of(operation, (large.key,), numbers), caller)
     session.large = None
-    caller.state.idle.append(session)
+    if large.pid == calls.PID:
+        caller.state.idle.append(session)
 
 
 def words_of(operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequence[str] = ()) -> Words:
