@@ -211,13 +211,19 @@ class ClientState:
 
     def received(self, call: Call) -> None:
         """Take back the session of a call whose reply was received."""
-        # Another process may send a call again that was sent more than once: its session makes no further call.
-        if call.shared or call.pid != PID:
-            return
-        if call.is_large:
-            call.session.large = call
-            self.large.append(call)
-        self.idle.append(call.session)
+        self.idle.extend(self.sessions_of([call]))
+
+    def sessions_of(self, received: list[Any]) -> list[Session]:
+        """The sessions that can make further calls once the replies to these were received."""
+        sessions = []
+        for call in received:
+            # Another process may send a call again that was sent more than once: its session makes no further call.
+            if isinstance(call, Call) and not call.shared and call.pid == PID:
+                if call.is_large:
+                    call.session.large = call
+                    self.large.append(call)
+                sessions.append(call.session)
+        return sessions
 
     def take_debt(self, name: bytes, *, claims: bool) -> Call | None:
         """Remove and return a debt of the set, or None."""

@@ -178,14 +178,17 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
 
 
 def receive(claims: list[Any], state: ClientState) -> None:
-    """The commit point of claims: from ``claims.clear()`` on they count as received."""
-    received = claims[:]
+    """The commit point of claims: from ``claims.clear()`` on they count as received.
+
+    As little as possible stands behind it. A received call is forgotten, and only its session goes on.
+    """
+    parts = [claim for claim in claims if not isinstance(claim, Call)]
+    sessions = state.sessions_of(claims) if len(parts) < len(claims) else []
     claims.clear()
-    for claim in received:
-        if isinstance(claim, Call):
-            _receive(claim, state)
-        else:
-            claim.receive()
+    state.idle.extend(sessions)
+    if parts:
+        for part in parts:
+            part.receive()
 
 
 def _receive(call: Call, state: ClientState) -> None:
