@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from redset.core.calls import Call, State
+from redset.core.leaving import Unstoppable
 from redset.core.operations import CHUNK, Operation, Shared, Unfinished
 
 T = TypeVar("T")
@@ -388,22 +389,26 @@ class Gathering:
         return part
 
     def start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """Have a task do ``work``, and keep it: event loops have but weak references to their tasks."""
-        task = asyncio.get_running_loop().create_task(work, name="redset")
+        """Have a task do ``work``, and keep it: event loops have but weak references to their tasks.
+
+        When all tasks are cancelled, at the end of a program, one that has not begun yet still begins.
+        """
+        task: asyncio.Task[T] = asyncio.get_running_loop().create_task(Unstoppable(work), name="redset")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Whoever waits for it gets its error. asyncio need not complain that nobody does, after a cancellation.
+            task.exception()
 
     def run(self, work: Coroutine[Any, Any, None], then: Callable[[], None]) -> "asyncio.Task[None]":
         """Have a task do what no task in particular waits for. One that is cancelled at once has not even begun."""
         task = self.start(work)
 
-        def done(task: "asyncio.Task[None]") -> None:
-            if not task.cancelled():
-                task.exception()
-            then()
-
-        task.add_done_callback(done)
+        task.add_done_callback(lambda _: then())
         return task
 
     def soon(self, do: Callable[[], None]) -> None:

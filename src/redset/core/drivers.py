@@ -150,9 +150,9 @@ class AsyncDriver:
     async def follow(self, plan: Plan[R]) -> R:
         return await self._run(follow(plan, self._caller, self._coalesced))
 
-    async def follow_to_the_end(self, plan: Plan[R]) -> R:
-        """Follow a plan in a task of its own, which goes on when this one is cancelled; that waits for it for a second."""
-        return await self._persist(self._run(follow(plan, self._caller), stubborn=True))
+    def begin_to_follow(self, plan: Plan[R]) -> "asyncio.Task[R]":
+        """Follow a plan in a task of its own, which goes on when that is cancelled; see :meth:`wait_for`."""
+        return self._shares().start(self._run(follow(plan, self._caller), stubborn=True))
 
     async def iterate(self, page: Operation[Page[T]]) -> AsyncIterator[T]:
         behind: Operation[Page[T]] | None = page
@@ -270,11 +270,12 @@ class AsyncDriver:
             while True:
                 error: BaseException | None = None
                 try:
-                    reply = await (
-                        self._persist(self._carry_out_stubbornly(request, limit), keeps_reply=True)
-                        if stubborn
-                        else self._carry_out(request)
-                    )
+                    if stubborn:
+                        reply, error = await self._persist(
+                            self._carry_out_stubbornly(request, limit), keeps_reply=True
+                        )
+                    else:
+                        reply = await self._carry_out(request)
                 except BaseException as raised:
                     error = raised
                 if cancelling() > cancellations:
@@ -323,15 +324,20 @@ class AsyncDriver:
         await shares.listener.wait(request)
         return None
 
-    async def _carry_out_stubbornly(self, request: Request, limit: float | None) -> Any:
-        """Carry out a request again and again while this task is cancelled, for a second: sent again, it is the same call."""
+    async def _carry_out_stubbornly(self, request: Request, limit: float | None) -> tuple[Any, Exception | None]:
+        """Carry out a request again and again while this task is cancelled, for a second: sent again, it is the same call.
+
+        Returns the reply, or the error: ``asyncio.run`` would complain of a task that fails at the end of a program.
+        """
         task = asyncio.current_task()
         assert task is not None
         ends_at = None if limit is None else time.monotonic() + limit
         while True:
             try:
                 async with asyncio.timeout(None if ends_at is None else max(0.0, ends_at - time.monotonic())):
-                    return await self._carry_out(request)
+                    return await self._carry_out(request), None
+            except Exception as error:
+                return None, error
             except asyncio.CancelledError:
                 now = time.monotonic()
                 if ends_at is not None and now >= ends_at:
@@ -340,12 +346,15 @@ class AsyncDriver:
                 task.uncancel()
 
     async def _persist(self, work: Coroutine[Any, Any, R], *, keeps_reply: bool = False) -> R:
-        """Have a task do ``work``, and wait for it for some seconds, also when this task is cancelled meanwhile.
+        """Have a task do ``work``, and wait for it; see :meth:`wait_for`."""
+        return await self.wait_for(self._shares().start(work), keeps_reply=keeps_reply)
+
+    async def wait_for(self, task: "asyncio.Task[R]", *, keeps_reply: bool = False) -> R:
+        """Wait for a task; for two more seconds at most when this one is cancelled meanwhile.
 
         :param keeps_reply: whether a result that comes in spite of a cancellation is returned: a talk that was cut short
             there would leave the rest of what it has to do undone.
         """
-        task = self._shares().start(work)
         interruption: BaseException | None = None
         ends_at = None
         while not task.done():
