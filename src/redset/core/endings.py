@@ -6,9 +6,10 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition, seconds
-from redset.core.items import written_reason, written_score
+from redset.core.items import called, written_reason, written_score
 from redset.core.operations import CHUNK, Operation, Plan, Rows, Unfinished, positions
 from redset.core.scripts import Script
+from redset.core.shown import shown
 from redset.exceptions import LeaseLost
 from redset.reservations import BaseReservation
 
@@ -142,7 +143,11 @@ class Endings(Generic[T]):
         _check_reason(reason)
 
         def nack(one: Res) -> End:
-            after = seconds(self._set.backoff(one.attempt), "what backoff returns") if fixed is None else fixed
+            after = (
+                seconds(called(self._set.backoff, one.attempt, "backoff"), "what backoff returns")
+                if fixed is None
+                else fixed
+            )
             return End("nack", one._stored, one._delivery, after, reason, drawn=fixed is None)
 
         return self._end(reservations, nack)
@@ -175,7 +180,7 @@ class Endings(Generic[T]):
         """:raises LeaseLost: there is one among these that are lost."""
         for one in lost:
             raise LeaseLost(
-                f"the lease of {one.item!r} in the set {self._set.name!r} is over: it ran out, or the item was "
+                f"the lease of {shown(one.item)} in the set {self._set.name!r} is over: it ran out, or the item was "
                 "discarded, or the reservation was ended before"
             )
 
@@ -213,7 +218,7 @@ class Endings(Generic[T]):
         """The batch to send: the one that was never answered, when the same is asked for again."""
         for one in reservations:
             if not isinstance(one, BaseReservation):
-                raise TypeError(f"{one!r} is not a reservation")
+                raise TypeError(f"{shown(one)} is not a reservation")
             if one._endings is not self and one._set_name != self._set.name:
                 raise ValueError(f"{one!r} is of the set {one._set_name!r}, not of {self._set.name!r}")
         ends = [how(one) for one in reservations]
@@ -269,7 +274,7 @@ def _note_extended(mine: Sequence[Res], ends: Sequence[End], answer: Answer, ask
 
 def _check_reason(reason: Any) -> None:
     if not isinstance(reason, str):
-        raise TypeError(f"a reason must be a str, not {reason!r}")
+        raise TypeError(f"a reason must be a str, not {shown(reason)}")
 
 
 def log_deaths(name: str, died: int, forgotten: int, *, buried: bool = False) -> None:
