@@ -159,5 +159,7 @@ class Ledger:
                 elif held.ended == "ack":
                     places.append("acked without effect")
         for name, here in self.server.sets.items():
-            places += [f"{state} in {name!r}" for state in ("waiting", "leased", "dead") if item in getattr(here, state)]
+            places += [
+                f"{state} in {name!r}" for state in ("waiting", "leased", "dead") if item in getattr(here, state)
+            ]
         return places

@@ -230,7 +230,14 @@ def consume(count: int, batch: int = 1, name: str = "a", *, is_closed: bool = Tr
     def program(world: World) -> Program:
         own = world.sets[name]
         loop = redset.sets.Consumption(
-            own._driver, own._hand_outs, own._endings, LEASE, batch, 0, None, None  # type: ignore[arg-type]
+            own._driver,
+            own._hand_outs,
+            own._endings,
+            LEASE,
+            batch,
+            0,
+            None,
+            None,  # type: ignore[arg-type]
         )
         met: dict[int, Held] = {}
 
@@ -675,4 +682,3 @@ def simulated(*, large: bool = False) -> Iterator[set[tuple[State, State]]]:
     ):
         yield taken
         gc.collect()
-

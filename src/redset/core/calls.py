@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 if TYPE_CHECKING:
+    from threading import Thread
+
     from redset.core.operations import Operation
 
-__all__ = ("LARGE", "NO_CALL", "PID", "Call", "ClientState", "Session", "State", "state_of")
+__all__ = ("LARGE", "NO_CALL", "PID", "Call", "ClientState", "Session", "State", "state_of", "takes_much")
 
 #: This process. Sessions, debts and leases belong to the process that made them.
 PID = os.getpid()
@@ -63,13 +65,11 @@ class Session:
     Numbers of one record may have gaps. They only grow, and each is sent after the one before was received or given up.
     """
 
-    __slots__ = ("id", "large", "number")
+    __slots__ = ("id", "number")
 
     def __init__(self) -> None:
         self.id = os.urandom(8).hex().encode()
         self.number = 0
-        #: A received claim of this session whose record is still large.
-        self.large: Call | None = None
 
 
 class Call:
@@ -100,9 +100,6 @@ class Call:
         pid: int,
     ) -> None:
         session.number = number = session.number + 1
-        if session.large is not None and session.large.name == name:
-            # Its record is replaced by that of this call.
-            session.large = None
         self.session: Session = session
         #: The prefix of the keys of its set's records.
         self.name: bytes = name
@@ -170,8 +167,11 @@ class ClientState:
         self.idle: list[Session] = []
         #: Calls with an unknown outcome, of all sets. The next calls of each set pay its debts.
         self.debts: list[Call] = []
-        #: Received claims whose records are large.
-        self.large: list[Call] = []
+        #: Received claims whose records are large, by the keys of these, and when the last one was answered.
+        self.large: dict[bytes, Call] = {}
+        self.large_at = 0.0
+        #: Empties them; see :mod:`redset.core.emptying`.
+        self.emptier: Thread | None = None
         #: Per event loop and set name, while a set of that name exists: what its tasks share.
         self.in_loops: WeakValueDictionary[Any, Any] = WeakValueDictionary()
         #: The connections of its own, per event loop on the asyncio face; see :mod:`redset.core.links`.
@@ -220,8 +220,7 @@ class ClientState:
             # Another process may send a call again that was sent more than once: its session makes no further call.
             if isinstance(call, Call) and not call.shared and call.pid == PID:
                 if call.is_large:
-                    call.session.large = call
-                    self.large.append(call)
+                    self.large[call.key] = call
                 sessions.append(call.session)
         return sessions
 
@@ -250,17 +249,19 @@ class ClientState:
                 return debt
         return None
 
-    def take_large(self, name: bytes) -> Call | None:
-        """Remove and return a large received claim of the set whose record the next call would not replace, or None.
+    def take_large(self, name: bytes | None = None) -> Call | None:
+        """Remove and return a large received claim, or None. Its session is then nobody else's.
 
-        Its session is then nobody else's.
+        :param name: only one of this set, and whose record the next call would not replace.
         """
-        for call in self.large[:]:
+        for key, call in list(self.large.items()):
             session = call.session
-            if call.name != name or (self.idle and self.idle[-1] is session) or not _removed(self.large, call):
+            if name is not None and (call.name != name or (self.idle and self.idle[-1] is session)):
                 continue
-            if session.large is call and _removed(self.idle, session):
-                return call
+            if _removed(self.idle, session):
+                if self.large.pop(key, None) is call:
+                    return call
+                self.idle.append(session)
         return None
 
     def forget(self) -> None:
@@ -268,6 +269,14 @@ class ClientState:
         self.idle.clear()
         self.debts.clear()
         self.large.clear()
+        self.emptier = None
+
+
+def takes_much(rows: Sequence[Any], values: Sequence[Any]) -> bool:
+    """Whether the record of such a reply takes more than 16 KB, by a sample of what it holds."""
+    step = len(rows) // 32 | 1
+    cells = (*rows[::step], *values[::step])
+    return step * sum(len(cell) for cell in cells if cell) > LARGE
 
 
 def _removed(calls: list[Any], one: Any) -> bool:

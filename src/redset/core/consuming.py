@@ -217,6 +217,11 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             self.lost += 1
             log.warning("%s: the lease of %s was lost", reservation._set_name, shown(reservation.item))
 
+    @property
+    def _is_done(self) -> bool:
+        """Whether it is closed and nothing is left to be given back."""
+        return self._closed and not (self._to_ack or self._ready or self._current)
+
     def _close(self) -> Plan[None]:
         """Give back what is unhandled: what was not begun as if never claimed, the one in hand as a failed attempt."""
         if not self._is_ours:
