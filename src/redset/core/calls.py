@@ -160,6 +160,8 @@ class ClientState:
         self.idle: list[Session] = []
         #: Calls with an unknown outcome, of all sets. The next calls of each set pay its debts.
         self.debts: list[Call] = []
+        #: Those that are being rolled back by a thread or task: what came of them is not known yet.
+        self.paying: list[Call] = []
         #: Received claims whose records are large.
         self.large: list[Call] = []
         #: Per event loop and set name, while a set of that name exists: what its tasks share.
@@ -223,9 +225,32 @@ class ClientState:
         """
         debts = [debt for debt in self.debts if debt.name == name and debt.roll_back is not None]
         for debt in debts:
-            if (len(debts) > 1 or debt.positions is not None or debt.settled) and _removed(self.debts, debt):
+            if (len(debts) > 1 or debt.positions is not None or debt.settled) and self._begins_to_pay(debt):
                 return debt
         return None
+
+    def take_claim_to_pay(self, name: bytes) -> Call | None:
+        """Remove and return the debt of a claim of the set, or None."""
+        for debt in self.debts[:]:
+            if debt.name == name and debt.roll_back is not None and self._begins_to_pay(debt):
+                return debt
+        return None
+
+    def _begins_to_pay(self, debt: Call) -> bool:
+        """Take a debt out of the list. False if another thread did. It is in one of the two lists at any time."""
+        self.paying.append(debt)
+        if _removed(self.debts, debt):
+            return True
+        self.has_tried_to_pay(debt)
+        return False
+
+    def has_tried_to_pay(self, debt: Call) -> None:
+        """Note that a debt was paid, or that it is a debt again."""
+        _removed(self.paying, debt)
+
+    def is_paying(self, name: bytes) -> bool:
+        """Whether a thread or task is rolling back claims of the set."""
+        return any(debt.name == name for debt in self.paying)
 
     def take_large(self, name: bytes) -> Call | None:
         """Remove and return a large received claim of the set whose record the next call would not replace, or None.
@@ -244,6 +269,7 @@ class ClientState:
         """Drop all sessions and debts: after a fork they are the parent's."""
         self.idle.clear()
         self.debts.clear()
+        self.paying.clear()
         self.large.clear()
 
 
