@@ -341,6 +341,7 @@ class Thread:
         #: What it waits for: the reply to a request, or the end of a pause where that is empty.
         self.request: Request | None = None
         self.copies: set[bytes] = set()
+        self.paused_at = -1
 
     def begin(self) -> None:
         self._advance(lambda: None)
@@ -446,6 +447,8 @@ class Run:
         self.late: list[Request] = []
         self._faults = scenario.faults
         self._steps = 0
+        #: How many requests were carried out, or disturbed.
+        self._events = 0
         self._can_fork = bool(scenario.child)
         self._chosen_before: list[int] = []
         world = World(self.server, self.ledger, **dict(scenario.options))
@@ -486,7 +489,10 @@ class Run:
         if not pending:
             return False
         self._chosen_before = self.choose.chosen
-        options: list[tuple[Callable[..., None], tuple[Any, ...]]] = [(self._carry, (one, "")) for _, one in pending]
+        # A thread that goes on and pauses again waits for something to happen.
+        ready = [one for _, one in pending if one.request or one.paused_at != self._events]
+        ready = ready or [one for _, one in pending]
+        options: list[tuple[Callable[..., None], tuple[Any, ...]]] = [(self._carry, (one, "")) for one in ready]
         options += [(self._arrive, (copy,)) for copy in range(len(self.late))]
         usual = len(options)
         if self._faults:
@@ -512,6 +518,10 @@ class Run:
     def _carry(self, thread: Thread, how: str) -> None:
         assert thread.request is not None
         self._note(thread, how or "is answered")
+        if thread.request:
+            self._events += 1
+        else:
+            thread.paused_at = self._events
         try:
             reply = self._execute(thread.request) if thread.request else None
         except ResponseError as error:
@@ -528,6 +538,7 @@ class Run:
             pass
 
     def _disturb(self, thread: Thread, outcome: str) -> None:
+        self._events += 1
         request = thread.request
         assert request is not None
         self._faults -= 1
