@@ -63,9 +63,11 @@ class ModelSet:
 class Effect:
     """Something that happened to a lease: how it ended, and by which call."""
 
-    delivery: bytes
+    lease: tuple[bytes, bytes]
     verb: str
     call: tuple[bytes, int]
+    #: Whether the lease had expired by then.
+    had_expired: bool = False
 
 
 class ModelServer:
@@ -140,6 +142,8 @@ class ModelServer:
         for item, cell in rows:
             if record.kind == "taken":
                 here.waiting.setdefault(item, cell)
+                # Attempts that it had were forgotten when it was taken.
+                self.effects.append(Effect((item, b""), "forget", self._call))
             else:
                 self._end_one(here, item, cell, "roll_back", word=_word(record, item), late=True)
 
@@ -269,7 +273,7 @@ class ModelServer:
         known = here.deliveries.get(item)
         if known is None or bytes(known) != delivery or here.leased.get(item, 0.0) <= (0 if late else self.now):
             return
-        self.effects.append(Effect(delivery, verb, self._call))
+        self.effects.append(Effect((item, delivery), verb, self._call, not self._is_leased(here, item)))
         if verb == "extend":
             here.leased[item] = self.now + seconds
             return
@@ -312,7 +316,7 @@ class ModelServer:
             del here.leased[item]
             parked = here.parked.pop(item, None)
             if when > 0:
-                self.effects.append(Effect(bytes(known), "expire", self._call))
+                self.effects.append(Effect((item, bytes(known)), "expire", self._call))
             if when > 0 and 0 < max_attempts <= known.attempts:
                 self._give_up(here, item, parked)
             else:

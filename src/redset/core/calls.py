@@ -167,6 +167,8 @@ class ClientState:
         self.idle: list[Session] = []
         #: Calls with an unknown outcome, of all sets. The next calls of each set pay its debts.
         self.debts: list[Call] = []
+        #: Those that are being rolled back by a thread or task: what came of them is not known yet.
+        self.paying: list[Call] = []
         #: Received claims whose records are large, by the keys of these, and when the last one was answered.
         self.large: dict[bytes, Call] = {}
         self.large_at = 0.0
@@ -191,10 +193,10 @@ class ClientState:
 
         Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates other calls.
         """
-        debt = self._take_plain_debt(name) if operation.roll_back else None
+        debt = self._take_debt(name, claim=True) if operation.roll_back else None
         if debt is not None:
             return Call(debt.session, name, debt.seen, operation.roll_back, operation.settled, PID)
-        debt = self.take_debt(name, claims=False)
+        debt = self._take_debt(name, claim=False)
         if debt is not None:
             return Call(debt.session, name, debt.number, operation.roll_back, operation.settled, PID)
         return self.call(name, operation)
@@ -224,18 +226,12 @@ class ClientState:
                 sessions.append(call.session)
         return sessions
 
-    def take_debt(self, name: bytes, *, claims: bool) -> Call | None:
-        """Remove and return a debt of the set, or None."""
+    def _take_debt(self, name: bytes, *, claim: bool) -> Call | None:
+        """Remove and return a debt of the set that the next call pays by itself, or None."""
         for debt in self.debts[:]:
-            if debt.name == name and (debt.roll_back is not None) == claims and _removed(self.debts, debt):
-                return debt
-        return None
-
-    def _take_plain_debt(self, name: bytes) -> Call | None:
-        """Remove and return the debt of a claim that another claim can pay by itself, or None."""
-        for debt in self.debts[:]:
-            if debt.name == name and debt.roll_back is not None and debt.is_plain and _removed(self.debts, debt):
-                return debt
+            if debt.name == name and (debt.roll_back is not None) == claim and debt.is_plain:
+                if _removed(self.debts, debt):
+                    return debt
         return None
 
     def take_debt_to_roll_back(self, name: bytes) -> Call | None:
@@ -245,9 +241,32 @@ class ClientState:
         """
         debts = [debt for debt in self.debts if debt.name == name and debt.roll_back is not None]
         for debt in debts:
-            if (len(debts) > 1 or not debt.is_plain) and _removed(self.debts, debt):
+            if (len(debts) > 1 or not debt.is_plain) and self._begins_to_pay(debt):
                 return debt
         return None
+
+    def take_claim_to_pay(self, name: bytes) -> Call | None:
+        """Remove and return the debt of a claim of the set, or None."""
+        for debt in self.debts[:]:
+            if debt.name == name and debt.roll_back is not None and self._begins_to_pay(debt):
+                return debt
+        return None
+
+    def _begins_to_pay(self, debt: Call) -> bool:
+        """Take a debt out of the list. False if another thread did. It is in one of the two lists at any time."""
+        self.paying.append(debt)
+        if _removed(self.debts, debt):
+            return True
+        self.has_tried_to_pay(debt)
+        return False
+
+    def has_tried_to_pay(self, debt: Call) -> None:
+        """Note that a debt was paid, or that it is a debt again."""
+        _removed(self.paying, debt)
+
+    def is_paying(self, name: bytes) -> bool:
+        """Whether a thread or task is rolling back claims of the set."""
+        return any(debt.name == name for debt in self.paying)
 
     def take_large(self, name: bytes | None = None) -> Call | None:
         """Remove and return a large received claim, or None. Its session is then nobody else's.
@@ -268,6 +287,7 @@ class ClientState:
         """Drop all sessions and debts: after a fork they are the parent's."""
         self.idle.clear()
         self.debts.clear()
+        self.paying.clear()
         self.large.clear()
         self.emptier = None
 

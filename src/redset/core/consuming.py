@@ -227,13 +227,8 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         if not self._is_ours:
             return
         self._closed = True
-        if self._to_ack:
-            try:
-                yield self._claims.settle()
-            except Exception as error:
-                # They are acked again below, or that fails as well.
-                if not is_failure(error):
-                    raise
+        # Whether it is known which acks arrived. If not, they are acked again below, or that fails as well.
+        is_settled = not self._to_ack or (yield from self._try_to_settle())
         current, self._current = self._current, None
         acks, ready = self._to_ack, self._ready
         ends = [*map(_ack, acks), *map(_again, ready)]
@@ -244,8 +239,22 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         batch = Batch(ends)
         for start, stop, unfinished in batch.calls:
             answer: Answer = yield self._endings.ends(ends[start:stop], unfinished)
-            self._acked(acks[start:stop], [position for position in answer.lost if start + position < len(acks)])
+            late = [position for position in answer.lost if start + position < len(acks)]
+            if late and not is_settled and not (is_settled := (yield from self._try_to_settle())):
+                # They may have arrived before, with a claim whose outcome is unknown.
+                late = []
+            self._acked(acks[start:stop], late)
         self._to_ack, self._ready = [], deque()
+
+    def _try_to_settle(self) -> Plan[bool]:
+        """Learn which acks arrived with claims whose outcome is unknown. False if that fails."""
+        try:
+            yield self._claims.settle()
+        except Exception as error:
+            if not is_failure(error):
+                raise
+            return False
+        return True
 
 
 def _ack(one: BaseReservation[Any]) -> End:

@@ -39,6 +39,8 @@ Coalesce: TypeAlias = Callable[[Operation[Any], list[Any]], Talk[Any] | None]
 MOVING = 10.0
 #: How often, in seconds, it looks whether they are there.
 MOVING_CHECK = 0.05
+#: How often, in seconds, a call looks whether the claims are rolled back that others are rolling back.
+PAYING_CHECK = 0.01
 
 
 class Caller:
@@ -250,9 +252,15 @@ def roll_back(call: Call, caller: Caller) -> Talk[None]:
 
 
 def pay_claims(caller: Caller, roll_back_of: Callable[..., Operation[bytes]]) -> Talk[None]:
-    """Roll back all claims of this set whose outcome is unknown."""
-    while (debt := caller.state.take_debt(caller.prefix, claims=True)) is not None:
-        yield from _pay(debt, caller, roll_back_of)
+    """Roll back all claims of this set whose outcome is unknown, and wait for those that others are rolling back."""
+    state = caller.state
+    while True:
+        if (debt := state.take_claim_to_pay(caller.prefix)) is not None:
+            yield from _pay(debt, caller, roll_back_of)
+        elif state.is_paying(caller.prefix):
+            yield Sleep(PAYING_CHECK)
+        else:
+            return
 
 
 def _make_room(operation: Operation[Any], caller: Caller) -> Talk[None]:
@@ -274,6 +282,8 @@ def _pay(debt: Call, caller: Caller, roll_back_of: "Callable[..., Operation[byte
     except BaseException:
         caller.state.owe(debt)
         raise
+    finally:
+        caller.state.has_tried_to_pay(debt)
 
 
 def empty(large: Call, caller: Caller) -> Talk[None]:
