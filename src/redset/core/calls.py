@@ -50,7 +50,8 @@ NEXT: dict[State, tuple[State, ...]] = {
     State.SENT: (State.SENT, State.ANSWERED, State.UNKNOWN),
     # A claim counts as received when the caller's whole plan returns, any other call at once.
     State.ANSWERED: (State.RECEIVED, State.ANSWERED, State.UNKNOWN),
-    State.RECEIVED: (State.RECEIVED,),
+    # An interruption can come between the return of a session and the commit of its claim.
+    State.RECEIVED: (State.RECEIVED, State.UNKNOWN),
     # The same call may be sent again under its number, and another copy of it may still be answered.
     State.UNKNOWN: (State.SENT, State.ANSWERED, State.ROLLED_BACK),
     State.ROLLED_BACK: (),
@@ -133,8 +134,8 @@ class Call:
         return self.name + self.session.id
 
     def become(self, state: State) -> None:
-        """Change the state, as :data:`NEXT` allows it."""
-        if state not in self.state.next:
+        """Change the state, as :data:`NEXT` allows it. Each of those who send a shared call does so by itself."""
+        if state not in self.state.next and not self.shared:
             raise AssertionError(f"a call that is {self.state.value} cannot become {state.value}")
         self.state = state
 
@@ -209,6 +210,13 @@ class ClientState:
             call.session.large = call
             self.large.append(call)
         self.idle.append(call.session)
+
+    def take_back(self, call: Call) -> bool:
+        """Undo :meth:`received` if an interruption came behind it. False if another thread has the session already."""
+        if call.session.large is call:
+            call.session.large = None
+            _removed(self.large, call)
+        return _removed(self.idle, call.session) or call.state is not State.RECEIVED
 
     def take_debt(self, name: bytes, *, claims: bool) -> Call | None:
         """Remove and return a debt of the set, or None."""

@@ -151,28 +151,27 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
                     step = plan.send(read)
         except StopIteration as end:
             result: R = end.value
-            receive(claims, caller.state)
-            return result
+        receive(claims, caller.state)
+        return result
     except BaseException as error:
         yield from break_off(error, claims, caller)
         raise
 
 
 def receive(claims: list[Any], state: ClientState) -> None:
-    """The commit point of claims: from ``claims.clear()`` on they count as received."""
-    received = claims[:]
-    claims.clear()
-    for claim in received:
+    """The commit point of claims: from ``claims.clear()`` on they count as received. Nothing follows but the return."""
+    for claim in claims:
         if isinstance(claim, Call):
             _receive(claim, state)
         else:
             claim.receive()
+    claims.clear()
 
 
 def _receive(call: Call, state: ClientState) -> None:
     """Note that the reply of a call was received, so that its session can make the next one."""
-    call.become(State.RECEIVED)
     state.received(call)
+    call.become(State.RECEIVED)
 
 
 def break_off(error: BaseException, claims: list[Any], caller: Caller) -> Talk[None]:
@@ -185,7 +184,7 @@ def break_off(error: BaseException, claims: list[Any], caller: Caller) -> Talk[N
             claim.leave()
             if not later:
                 yield Elsewhere(claim.concluded)
-        elif claim.pid == calls.PID and claim.lose():
+        elif claim.pid == calls.PID and state.take_back(claim) and claim.lose():
             if later:
                 state.owe(claim)
             else:
