@@ -113,8 +113,8 @@ class Call:
         self.positions: Sequence[int] | None = None
         #: Is given the head of the reply when the claim is rolled back, empty where it was never executed.
         self.settled = settled
-        #: Whether it is sent more than once, by a caller who asks for it again or by several at once. Its state is then that of
-        #: any of them, and its session makes no further call.
+        #: Whether it is sent more than once, by a caller who asks for it again or by several at once. Its state is then
+        #: that of any of them, and its session makes no further call.
         self.shared = False
         #: Whether its record is worth removing once it is received.
         self.is_large = False
@@ -229,9 +229,9 @@ class ClientState:
     def _take_debt(self, name: bytes, *, claim: bool) -> Call | None:
         """Remove and return a debt of the set that the next call pays by itself, or None."""
         for debt in self.debts[:]:
-            if debt.name == name and (debt.roll_back is not None) == claim and debt.is_plain:
-                if _removed(self.debts, debt):
-                    return debt
+            mine = debt.name == name and (debt.roll_back is not None) == claim and debt.is_plain
+            if mine and _removed(self.debts, debt):
+                return debt
         return None
 
     def take_debt_to_roll_back(self, name: bytes) -> Call | None:

@@ -14,7 +14,7 @@ from redset.core.calls import Call, State, state_of
 from redset.core.clients import AS_STORED, drop_idle_connections, executor, is_failure
 from redset.core.coalescing import Gathering, Group, Line, Part
 from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
-from redset.core.pools import AsyncLinks, Links, LoopLinks
+from redset.core.pools import AsyncLinks, Links, LoopLinks, let_go
 from redset.core.talking import EMPTY_SOON, Caller, Request, Talk, ask, break_off, empty, follow, roll_back
 from redset.core.waiting import LATENESS, Listener, heard_nothing
 
@@ -64,6 +64,8 @@ class Driver:
                 try:
                     reply = self._carry_out(request)
                 except BaseException as error:
+                    if not is_failure(error):
+                        let_go(error)
                     request = talk.throw(error)
                 else:
                     request = talk.send(reply)

@@ -182,8 +182,8 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
                     step = plan.send(read)
         except StopIteration as end:
             result: R = end.value
-            receive(claims, caller.state)
-            return result
+        receive(claims, caller.state)
+        return result
     except BaseException as error:
         yield from break_off(error, claims, caller)
         raise
@@ -205,8 +205,8 @@ def receive(claims: list[Any], state: ClientState) -> None:
 
 def _receive(call: Call, state: ClientState) -> None:
     """Note that the reply of a call was received, so that its session can make the next one."""
-    call.become(State.RECEIVED)
     state.received(call)
+    call.become(State.RECEIVED)
 
 
 def break_off(error: BaseException, claims: list[Any], caller: Caller) -> Talk[None]:
