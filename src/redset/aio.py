@@ -25,7 +25,7 @@ from redset.core.drivers import AsyncDriver
 from redset.core.expiring import BaseExpiring, Newcomers
 from redset.core.interruptions import is_interruption
 from redset.core.items import Key
-from redset.core.leaving import Leaving
+from redset.core.leaving import Close, Leaving
 from redset.core.operations import CHUNK
 from redset.core.paging import Stretch
 from redset.core.periodic import BasePeriodic, ScheduleMany
@@ -466,7 +466,7 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
 
     def __aiter__(self) -> AsyncIterator[Reservation[T]]:
         self._begin()
-        return _Iterator(self)
+        return _Iterator(self, self._close_later)
 
     async def __anext__(self) -> Reservation[T]:
         reservation = await self._next_one()
@@ -526,15 +526,16 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
 class _Iterator(AsyncIterator[Reservation[T]]):
     """The iterator of one ``async for``, which closes the loop when it is dropped."""
 
-    __slots__ = ("_consumption", "_leaving")
+    __slots__ = ("_close", "_consumption", "_leaving")
 
-    def __init__(self, consumption: Consumption[T]) -> None:
+    def __init__(self, consumption: Consumption[T], close: Close) -> None:
         self._consumption = consumption
+        self._close = close
         self._leaving: Leaving | None = None
 
     def __anext__(self) -> Coroutine[Any, Any, Reservation[T]]:
         if self._leaving is None:
-            self._leaving = Leaving(self._consumption._close_later)
+            self._leaving = Leaving(self._close)
         return self._consumption.__anext__()
 
     async def aclose(self) -> None:

@@ -314,12 +314,7 @@ class AsyncDriver:
                     cancellations = cancelling()
                     if error is None and not stubborn:
                         error = asyncio.CancelledError()
-                if (
-                    resists
-                    and isinstance(error, asyncio.CancelledError)
-                    and resists.is_awaited
-                    and self._caller.recording
-                ):
+                if isinstance(error, asyncio.CancelledError) and self._resists(resists):
                     # Somebody cancels all tasks there are; those who are spared get what they wait for.
                     cancellations = task.uncancel() if task else 0
                     continue
@@ -332,6 +327,9 @@ class AsyncDriver:
         except StopIteration as end:
             result: R = end.value
             return result
+
+    def _resists(self, group: Group | None) -> bool:
+        return group is not None and group.is_awaited and self._caller.recording
 
     async def _carry_out(self, request: Request) -> Any:
         if type(request) is tuple:
@@ -407,8 +405,8 @@ class AsyncDriver:
     async def wait_for(self, task: "asyncio.Task[R]", *, keeps_reply: bool = False) -> R:
         """Wait for a task; for two more seconds at most when this one is cancelled meanwhile.
 
-        :param keeps_reply: whether a result that comes in spite of a cancellation is returned: a talk that was cut short
-            there would leave the rest of what it has to do undone.
+        :param keeps_reply: whether a result that comes in spite of a cancellation is returned. A talk that is cut short
+            there leaves the rest of its work undone.
         """
         interruption: BaseException | None = None
         ends_at = None

@@ -1,7 +1,7 @@
-"""``async for`` loops over a ``consume`` that are left early: a task closes them, and the end of the program waits for it.
+"""``async for`` loops over a ``consume`` that are left early: a task closes them, and the program's end waits for it.
 
-An async generator is not enough: asyncio closes one that was dropped in a task that begins a turn later, and ``asyncio.run``
-may have looked for unfinished tasks by then.
+An async generator is not enough: asyncio closes one that was dropped in a task that begins a turn later, and
+``asyncio.run`` may have looked for unfinished tasks by then.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
-__all__ = ("Leaving", "Unstoppable")
+__all__ = ("Close", "Leaving", "Unstoppable")
 
 #: How long, in seconds, the end of a program waits.
 LONGEST = 2.0

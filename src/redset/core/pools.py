@@ -126,7 +126,7 @@ class Links:
 
 
 def let_go(interruption: BaseException) -> None:
-    """Release the link of an interrupted call, to which frames in the tracebacks refer, so that another takes its place.
+    """Release the link of an interrupted call, to which frames in the tracebacks refer: another takes its place.
 
     An interruption can come at any bytecode, also just before or while a link is given back.
     """

@@ -62,10 +62,8 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
 
     A claim is added to ``claims`` before it is sent.
     """
-    if not operation.recorded:
-        return operation.read((yield from _exchange(operation, words_of(operation), caller)))
-    if not caller.recording:
-        words = words_of(operation, operation.keys[:1], NO_CALL)
+    if not (operation.recorded and caller.recording):
+        words = words_of(operation, operation.keys[:1], NO_CALL) if operation.recorded else words_of(operation)
         return operation.read((yield from _exchange(operation, words, caller)))
 
     state, unfinished = caller.state, operation.unfinished
