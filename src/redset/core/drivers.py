@@ -312,8 +312,7 @@ class AsyncDriver:
                 if cancelling() > cancellations:
                     # Python before 3.12 can swallow a cancellation that comes while a reply does.
                     cancellations = cancelling()
-                    if error is None and not stubborn:
-                        error = asyncio.CancelledError()
+                    error = error or (None if stubborn else asyncio.CancelledError())
                 if isinstance(error, asyncio.CancelledError) and self._resists(resists):
                     # Somebody cancels all tasks there are; those who are spared get what they wait for.
                     cancellations = task.uncancel() if task else 0

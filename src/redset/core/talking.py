@@ -181,7 +181,7 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
         except StopIteration as end:
             result: R = end.value
         receive(claims, caller.state)
-        return result
+        return result  # noqa: TRY300 # in an else block an interruption would not be caught
     except BaseException as error:
         yield from break_off(error, claims, caller)
         raise
