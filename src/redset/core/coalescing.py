@@ -120,6 +120,7 @@ class Group:
 
     __slots__ = (
         "_answered",
+        "_asked_again",
         "_carrier",
         "_gathering",
         "_is_claim",
@@ -154,7 +155,9 @@ class Group:
         self._shared: Shared = shared
         self._is_claim = first.roll_back is not None
         #: Done when the group is answered; made when somebody asks for a part of it again.
-        self._answered: asyncio.Future[None] | None = None
+        self._answered: asyncio.Future[BaseException | None] | None = None
+        #: How many tasks wait because they asked for a part of it again.
+        self._asked_again = 0
         unfinished: Unfinished | None = None
         for part in parts:
             part.group = self
@@ -177,7 +180,7 @@ class Group:
 
     @property
     def is_awaited(self) -> bool:
-        return any(part.is_awaited for part in self.parts)
+        return self._asked_again > 0 or any(part.is_awaited for part in self.parts)
 
     def deal(self, reply: Any, call: Call | None) -> None:
         """Deal the reply out to the parts. ``call`` is the claim that must be received or rolled back, if any."""
@@ -225,17 +228,35 @@ class Group:
     async def answer_again(self) -> None:
         """Wait for the answer; send the group again, as the same call, if its outcome is unknown."""
         if self.error is not None:
-            self.error = None
-            self._gathering.run(self._carrier.carry(self), lambda: None)
+            self._carry_again()
         if self._answered is None or self._answered.done():
             self._answered = asyncio.get_running_loop().create_future()
-        await asyncio.wait({self._answered})
-        if self.error is not None:
-            raise _one_more(self.error)
+        answered = self._answered
+        self._asked_again += 1
+        try:
+            await asyncio.wait({answered})
+        finally:
+            self._asked_again -= 1
+        # Another task may have sent the group once more by now.
+        if (error := answered.result()) is not None:
+            raise _one_more(error)
+
+    def _carry_again(self) -> None:
+        self.error = None
+        self._gathering.run(self._carrier.carry(self), self._carried_again)
+
+    def _carried_again(self) -> None:
+        """A task that carried the group is at its end. One that was cancelled at once did not even begin."""
+        if self.is_dealt or self.error is not None:
+            return
+        if self._asked_again:
+            self._carry_again()
+        else:
+            self.error = asyncio.CancelledError()
 
     def _wake(self) -> None:
         if self._answered is not None and not self._answered.done():
-            self._answered.set_result(None)
+            self._answered.set_result(self.error)
         for part in self.parts:
             part.wake(self.error)
         if len(self.parts) > 1:
