@@ -31,6 +31,9 @@ class Carrier(Protocol):
     def roll_back(self, call: Call) -> Coroutine[Any, Any, None]:
         """Roll back the rows of a claim that nobody received; if that fails, it becomes a debt."""
 
+    def owe(self, call: Call) -> None:
+        """Have the next claim of the set roll back the rows of a claim that nobody received."""
+
     def received(self, call: Call) -> None:
         """All rows of this claim were received."""
 
@@ -275,10 +278,16 @@ class Group:
             self._end()
         elif self._unreceived:
             call.positions = self._unreceived
-            self._gathering.run(self._carrier.roll_back(call), self._end)
+            self._gathering.run(self._carrier.roll_back(call), self._rolled_back)
         else:
             self._carrier.received(call)
             self._end()
+
+    def _rolled_back(self) -> None:
+        """The task that rolled back is at its end. One that was cancelled at once did not even begin."""
+        if self.call is not None and self.call.state is State.ANSWERED:
+            self._carrier.owe(self.call)
+        self._end()
 
     def _end(self) -> None:
         self.call = None
