@@ -5,6 +5,7 @@ each request may fail, and takes as many turns as the choices of a run say.
 """
 
 import asyncio
+import random
 import selectors
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -76,7 +77,7 @@ class Tasks:
     #: How many items there are before, and how many of them are reserved.
     items: int = 3
     reserved: int = 0
-    cancels: int = 1
+    cancels: int = 2
     faults: int = 0
     #: How many turns a request takes at most, before and after it is executed.
     turns: int = 1
@@ -198,7 +199,7 @@ class TaskRun:
         if not self._cancels:
             return
         tasks = [task for task in self._loop.tasks if not task.done() and task not in self._spared]
-        chosen = self.choose(1 + len(tasks))
+        chosen = self.choose(1 + len(tasks), usual=1)
         if chosen:
             self._cancels -= 1
             task = tasks[chosen - 1]
@@ -371,19 +372,38 @@ TASKS = {
         Tasks("pops", [pop, pop, pop]),
         Tasks("pops from few", [pop, pop, pop], items=2),
         Tasks("pops and a take", [pop, take(2), pop], items=4),
-        Tasks("pops that fail", [pop, pop, pop], cancels=0, faults=2),
+        Tasks("pops that fail", [pop, pop, pop], cancels=0, faults=3),
         Tasks("pops that fail and are cancelled", [pop, pop], cancels=1, faults=1),
         Tasks("reserves", [reserve, reserve, reserve]),
         Tasks("adds", [add("x"), add("y"), add("z")], items=0),
         Tasks("acks", [ack(0), ack(1), ack(2)], reserved=3),
-        Tasks("acks that fail", [ack_again(0), ack_again(1), ack_again(2)], reserved=3, cancels=0, faults=2),
-        Tasks("the same ack", [ack_again(0), ack_again(0), ack_again(0)], items=1, reserved=1, faults=1),
-        Tasks("the same ack in a group", [ack_again(1), ack_again(0), ack_again(0)], items=2, reserved=2, faults=1),
+        Tasks("acks that fail", [ack_again(0), ack_again(1), ack_again(2)], reserved=3, cancels=0, faults=3),
+        Tasks("the same ack", [ack_again(0), ack_again(0), ack_again(0)], items=1, reserved=1, cancels=1, faults=1),
+        Tasks("the same ack in a group", [ack_again(1), ack_again(0), ack_again(0)], items=2, reserved=2, cancels=1, faults=1),
         Tasks("ends", [ack(0), nack(1), ack(2)], reserved=3),
         Tasks("consumers", [consume(2), consume(2)]),
         Tasks("consumers that fail", [consume(2), consume(2)], cancels=0, faults=1),
     )
 }
+
+
+def random_tasks(rng: random.Random) -> Tasks:
+    """Some tasks that make calls of all kinds, while many things go wrong."""
+    works = [
+        *(pop, pop_twice, reserve),
+        *(lambda: take(rng.randrange(1, 6)), lambda: add(f"x{rng.random()}"), lambda: consume(rng.randrange(1, 4), rng.choice((1, 2)))),
+        *(lambda: ack(rng.randrange(4)), lambda: ack_again(rng.randrange(4)), lambda: nack(rng.randrange(4))),
+    ]
+    chosen = [rng.choice(works) for _ in range(rng.randrange(2, 10))]
+    return Tasks(
+        "random",
+        [one if one in (pop, pop_twice, reserve) else one() for one in chosen],
+        items=rng.randrange(4, 10),
+        reserved=4,
+        cancels=rng.randrange(5),
+        faults=rng.randrange(5),
+        turns=rng.randrange(1, 4),
+    )
 
 
 @contextmanager
