@@ -129,6 +129,7 @@ class Group:
 
     __slots__ = (
         "_answered",
+        "_asked_again",
         "_carrier",
         "_gathering",
         "_is_claim",
