@@ -37,7 +37,7 @@ T = TypeVar("T")
 ITEMS = 2_500 * int(os.environ.get("REDSET_TEST_MORE", "1"))
 TASKS = 16
 #: Seconds.
-PATIENCE = 60.0
+PATIENCE = 160.0
 
 
 @pytest.fixture

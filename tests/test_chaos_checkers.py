@@ -663,4 +663,5 @@ def test_long_histories_are_judged_quickly() -> None:
     verdict = judge(LEASES, *calls, waiting=waiting)
     assert verdict.ok, verdict.violations[:3]
     assert min(verdict.looked_at[rule] for rule in ("nothing_lost", "tokens_grow", "in_order")) > 5_000
-    assert time.process_time() - began < 10
+    # Measured are 1.5 s, several times that under coverage.
+    assert time.process_time() - began < 30

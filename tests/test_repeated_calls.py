@@ -858,7 +858,7 @@ def test_a_call_that_is_repeated_after_the_server_was_started_again_gets_its_rep
 ITEMS = 20_000 * int(os.environ.get("REDSET_TEST_MORE", "1"))
 PRODUCERS, CONSUMERS = 4, 4
 #: Seconds.
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 class Traffic:

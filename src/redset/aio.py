@@ -23,6 +23,7 @@ from redset.core.consuming import BaseConsumption, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import AsyncDriver
 from redset.core.expiring import BaseExpiring, Newcomers
+from redset.core.interruptions import is_interruption
 from redset.core.items import Key
 from redset.core.operations import CHUNK
 from redset.core.paging import Stretch
@@ -109,6 +110,8 @@ class Reservation(BaseReservation[T]):
         try:
             await self.nack(reason=described(error))
         except Exception as trouble:
+            if is_interruption(trouble):
+                raise
             log.warning("%s: %s could not be nacked: %s", self._set_name, shown(self.item), trouble)
 
     @asynccontextmanager

@@ -51,7 +51,7 @@ class WrongTypeError(RedsetError, TypeError):
 
 
 class AccessDeniedError(RedsetError, PermissionError):
-    """The client's user has no right (ACL) to run a command or to access a key; the message names it. Nothing changed."""
+    """The client's user has no right (ACL) to a command or a key; the message names it. Nothing changed."""
 
 
 class ServerFullError(RedsetError):

@@ -218,11 +218,18 @@ def _run(steps: Steps) -> None:
 
 
 async def _run_awaited(steps: Steps) -> None:
+    task = asyncio.current_task()
+    cancelling = task.cancelling if task else int
+    cancellations = cancelling()
     try:
         call = next(steps)
         while True:
             try:
                 result = await call()
+                if cancelling() > cancellations:
+                    # Python before 3.12 can swallow a cancellation that comes while a reply does.
+                    cancellations = cancelling()
+                    raise asyncio.CancelledError  # noqa: TRY301 # as if it had not been swallowed
             except BaseException as error:
                 call = steps.throw(error)
             else:

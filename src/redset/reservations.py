@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from redset.core import calls
+from redset.core.interruptions import is_interruption
 from redset.core.shown import described, shown
 from redset.exceptions import LeaseLost
 
@@ -178,6 +179,8 @@ class Reservation(BaseReservation[T]):
         try:
             self.nack(reason=described(error))
         except Exception as trouble:
+            if is_interruption(trouble):
+                raise
             log.warning("%s: %s could not be nacked: %s", self._set_name, shown(self.item), trouble)
 
     @contextmanager

@@ -104,9 +104,16 @@ class Server:
         self._running = server, guard
         #: The process id.
         self.pid = server.pid
+        answered = False
+
+        def has_answered_or_ended() -> bool:
+            nonlocal answered
+            answered = answers(Path(self.socket_path))
+            return answered or server.poll() is not None
+
         with contextlib.suppress(TimeoutError):
-            wait_until(lambda: answers(Path(self.socket_path)) or server.poll() is not None)
-        if not answers(Path(self.socket_path)):
+            wait_until(has_answered_or_ended)
+        if not answered:
             self.kill()
             raise NoServerError(f"{self._program} does not start:\n{self._log.read_text()}")
 

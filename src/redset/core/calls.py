@@ -1,8 +1,8 @@
-"""The life of a call that changes something: its states, its number, its record, and its debt when its outcome is unknown.
+"""The life of a call that changes something: its states, its number, its record, and its debt.
 
-A client library sends a command again when the reply was lost. So each such call carries the id of a session and a number, and
-the server records the last number and reply of each session. docs/protocol.md describes the protocol and proves it; this
-module holds all state that it needs in Python. It does no I/O.
+A client library sends a command again when the reply was lost. So each such call carries the id of a session and a
+number, and the server records the last number and reply of each session. docs/protocol.md describes the protocol and
+proves it. This module holds all state that it needs in Python, and does no I/O.
 """
 
 import os
@@ -46,13 +46,11 @@ class State(Enum):
 NEXT: dict[State, tuple[State, ...]] = {
     # Nothing was sent yet: a call that is interrupted here may be dropped.
     State.NUMBERED: (State.SENT,),
-    # Two callers that end the same lease at once send the same call twice.
-    State.SENT: (State.SENT, State.ANSWERED, State.UNKNOWN),
+    State.SENT: (State.ANSWERED, State.UNKNOWN),
     # A claim counts as received when the caller's whole plan returns, any other call at once.
-    State.ANSWERED: (State.RECEIVED, State.ANSWERED, State.UNKNOWN),
-    State.RECEIVED: (State.RECEIVED,),
-    # The same call may be sent again under the same number; the other copy of a call that was sent twice may be answered.
-    State.UNKNOWN: (State.SENT, State.ANSWERED, State.ROLLED_BACK),
+    State.ANSWERED: (State.RECEIVED, State.UNKNOWN),
+    State.RECEIVED: (),
+    State.UNKNOWN: (State.ROLLED_BACK,),
     State.ROLLED_BACK: (),
 }
 for _state, _following in NEXT.items():
@@ -62,7 +60,7 @@ for _state, _following in NEXT.items():
 class Session:
     """A random id and a counter of calls. It makes one call at a time, for all sets of its client.
 
-    Numbers of one record may have gaps: they only grow, and each is sent after the one before it was received or given up.
+    Numbers of one record may have gaps. They only grow, and each is sent after the one before was received or given up.
     """
 
     __slots__ = ("id", "large", "number")
@@ -105,9 +103,9 @@ class Call:
         if session.large is not None and session.large.name == name:
             # Its record is replaced by that of this call.
             session.large = None
-        self.session = session
+        self.session: Session = session
         #: The prefix of the keys of its set's records.
-        self.name = name
+        self.name: bytes = name
         self.number = number
         #: The number of the last call of this record whose outcome is known.
         self.seen = seen
@@ -118,7 +116,8 @@ class Call:
         self.positions: Sequence[int] | None = None
         #: Is given the head of the reply when the claim is rolled back, empty where it was never executed.
         self.settled = settled
-        #: Whether more than one caller has sent it: its session then makes no further call.
+        #: Whether it is sent more than once, by a caller who asks for it again or by several at once. Its state is then that of
+        #: any of them, and its session makes no further call.
         self.shared = False
         #: Whether its record is worth removing once it is received.
         self.is_large = False
@@ -132,8 +131,18 @@ class Call:
         """The key of its record."""
         return self.name + self.session.id
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether a claim pays its debt as well as a roll-back: as a whole, and without a look at the reply."""
+        return self.positions is None and self.settled is None
+
     def become(self, state: State) -> None:
         """Change the state, as :data:`NEXT` allows it."""
+        if self.shared:
+            # Each of its callers goes through the states; once one of them has received the reply, it is received.
+            if self.state is not State.RECEIVED:
+                self.state = state
+            return
         if state not in self.state.next:
             raise AssertionError(f"a call that is {self.state.value} cannot become {state.value}")
         self.state = state
@@ -180,9 +189,9 @@ class ClientState:
     def paying_call(self, name: bytes, operation: "Operation[Any]") -> Call:
         """The next call on the set, which pays a debt of it if there is one that it can pay.
 
-        Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates one that claims nothing.
+        Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates other calls.
         """
-        debt = self.take_debt(name, claims=True) if operation.roll_back else None
+        debt = self._take_plain_debt(name) if operation.roll_back else None
         if debt is not None:
             return Call(debt.session, name, debt.seen, operation.roll_back, operation.settled, PID)
         debt = self.take_debt(name, claims=False)
@@ -202,18 +211,31 @@ class ClientState:
 
     def received(self, call: Call) -> None:
         """Take back the session of a call whose reply was received."""
-        # Another process may send a call again that was sent more than once: its session makes no further call.
-        if call.shared or call.pid != PID:
-            return
-        if call.is_large:
-            call.session.large = call
-            self.large.append(call)
-        self.idle.append(call.session)
+        self.idle.extend(self.sessions_of([call]))
+
+    def sessions_of(self, received: list[Any]) -> list[Session]:
+        """The sessions that can make further calls once the replies to these were received."""
+        sessions = []
+        for call in received:
+            # Another process may send a call again that was sent more than once: its session makes no further call.
+            if isinstance(call, Call) and not call.shared and call.pid == PID:
+                if call.is_large:
+                    call.session.large = call
+                    self.large.append(call)
+                sessions.append(call.session)
+        return sessions
 
     def take_debt(self, name: bytes, *, claims: bool) -> Call | None:
         """Remove and return a debt of the set, or None."""
         for debt in self.debts[:]:
             if debt.name == name and (debt.roll_back is not None) == claims and _removed(self.debts, debt):
+                return debt
+        return None
+
+    def _take_plain_debt(self, name: bytes) -> Call | None:
+        """Remove and return the debt of a claim that another claim can pay by itself, or None."""
+        for debt in self.debts[:]:
+            if debt.name == name and debt.roll_back is not None and debt.is_plain and _removed(self.debts, debt):
                 return debt
         return None
 
@@ -224,7 +246,7 @@ class ClientState:
         """
         debts = [debt for debt in self.debts if debt.name == name and debt.roll_back is not None]
         for debt in debts:
-            if (len(debts) > 1 or debt.positions is not None or debt.settled) and _removed(self.debts, debt):
+            if (len(debts) > 1 or not debt.is_plain) and _removed(self.debts, debt):
                 return debt
         return None
 

@@ -1,8 +1,8 @@
-"""Coalesced calls: in asyncio, operations of one kind that begin while one is under way leave together, in one round trip.
+"""Coalesced calls: in asyncio, operations of one kind that begin while one is under way leave together.
 
-The first operation of a kind leaves at once, by itself. Those that come meanwhile queue in its :class:`Line` and leave as one
-:class:`Group` when it is back, or as soon as they fill a whole call. A task of its own carries a group, so each of those
-who take part may go away. docs/protocol.md describes what becomes then of the rows that were claimed for them.
+The first operation of a kind leaves at once, by itself. Those that come meanwhile queue in its :class:`Line` and leave
+as one :class:`Group` when it is back, or as soon as they fill a whole call. A task of its own carries a group, so each
+task that takes part may go away. docs/protocol.md describes what becomes then of the rows that were claimed for it.
 """
 
 import asyncio
@@ -16,6 +16,9 @@ from redset.core.operations import CHUNK, Operation, Shared, Unfinished
 
 T = TypeVar("T")
 
+#: How many lines are kept, of which most are idle: kinds differ by the lengths of leases.
+MOST_LINES = 32
+
 __all__ = ("Gathering", "Group", "Line", "Part")
 
 
@@ -27,6 +30,9 @@ class Carrier(Protocol):
 
     def roll_back(self, call: Call) -> Coroutine[Any, Any, None]:
         """Roll back the rows of a claim that nobody received; if that fails, it becomes a debt."""
+
+    def owe(self, call: Call) -> None:
+        """Leave the roll-back of such a claim to the next claim of the set."""
 
     def received(self, call: Call) -> None:
         """All rows of this claim were received."""
@@ -52,7 +58,7 @@ class Part:
         self.error: BaseException | None = None
 
     def read(self) -> Any:
-        """Return what its operation reads from its part of the reply. If the group failed, raise an error of its own."""
+        """Return what its operation reads from its part of the reply, or raise a copy of the group's error."""
         error = self.error
         if error is not None:
             self.error = None
@@ -82,7 +88,7 @@ class Part:
             self.group.decide(rows)
 
     async def concluded(self) -> None:
-        """Wait for the outcome of the group that it left, and until the rows that were claimed for it are rolled back."""
+        """Wait for the outcome of the group that it left, and for the roll-back of its rows."""
         if self.group is not None and (concluded := self.group.wait()) is not None:
             await asyncio.wait({concluded})
 
@@ -124,6 +130,7 @@ class Group:
         "_shared",
         "_undecided",
         "_unreceived",
+        "_waiters",
         "call",
         "concluded",
         "error",
@@ -151,8 +158,10 @@ class Group:
         assert shared is not None
         self._shared: Shared = shared
         self._is_claim = first.roll_back is not None
-        #: Done when the group is answered; made when somebody asks for a part of it again.
-        self._answered: asyncio.Future[None] | None = None
+        #: Done when the group is answered, with the error if it failed; made when somebody asks for a part of it again.
+        self._answered: asyncio.Future[BaseException | None] | None = None
+        #: How many tasks wait for that.
+        self._waiters = 0
         unfinished: Unfinished | None = None
         for part in parts:
             part.group = self
@@ -175,7 +184,7 @@ class Group:
 
     @property
     def is_awaited(self) -> bool:
-        return any(part.is_awaited for part in self.parts)
+        return self._waiters > 0 or any(part.is_awaited for part in self.parts)
 
     def deal(self, reply: Any, call: Call | None) -> None:
         """Deal the reply out to the parts. ``call`` is the claim that must be received or rolled back, if any."""
@@ -183,7 +192,7 @@ class Group:
         if isinstance(reply, Claimed):
             reply = reply.reply
         parts = self.parts
-        replies = self._shared.deal(reply, [part.operation.args for part in parts]) if len(parts) > 1 else [reply]
+        replies = self._shared.deal(reply, parts) if len(parts) > 1 else [reply]
         for part, own in zip(parts, replies, strict=True):
             part.reply = own
             if part.operation.unfinished is not None:
@@ -212,8 +221,7 @@ class Group:
 
     def _settled(self, head: bytes) -> None:
         """The claim was rolled back as a whole: each part learns of the acks that it carried."""
-        many = [part.operation.args for part in self.parts]
-        for part, words in zip(self.parts, self._shared.deal_head(head, many), strict=True):
+        for part, words in zip(self.parts, self._shared.deal_head(head, self.parts), strict=True):
             if part.operation.settled is not None:
                 part.operation.settled(b" ".join(words))
 
@@ -226,23 +234,41 @@ class Group:
         """Wait for the answer; send the group again, as the same call, if its outcome is unknown."""
         if self.error is not None:
             self.error = None
-            self._gathering.run(self._carrier.carry(self), lambda: None)
+            self._send_again()
         if self._answered is None or self._answered.done():
             self._answered = asyncio.get_running_loop().create_future()
-        await asyncio.wait({self._answered})
-        if self.error is not None:
-            raise _one_more(self.error)
+        answered = self._answered
+        self._waiters += 1
+        try:
+            await asyncio.wait({answered})
+        finally:
+            self._waiters -= 1
+        # Another task may have sent it once more by now.
+        if (error := answered.result()) is not None:
+            raise _one_more(error)
+
+    def _send_again(self) -> None:
+        self._gathering.run(self._carrier.carry(self), self._sent_again)
+
+    def _sent_again(self) -> None:
+        if self.is_dealt or self.error is not None:
+            return
+        # The task was cancelled before it began.
+        if self._waiters:
+            self._send_again()
+        else:
+            self.fail(asyncio.CancelledError())
 
     def _wake(self) -> None:
         if self._answered is not None and not self._answered.done():
-            self._answered.set_result(None)
+            self._answered.set_result(self.error)
         for part in self.parts:
             part.wake(self.error)
         if len(self.parts) > 1:
             self._gathering.expect_a_crowd()
 
     def decide(self, unreceived: Sequence[int] = ()) -> None:
-        """Note that one part was received or not. The rows of those that were not are rolled back together, at the end."""
+        """Note that one part was received or not. All rows that were not are rolled back together, at the end."""
         self._unreceived += unreceived
         self._undecided -= 1
         if not self._undecided and not self.parts:
@@ -254,10 +280,16 @@ class Group:
             self._end()
         elif self._unreceived:
             call.positions = self._unreceived
-            self._gathering.run(self._carrier.roll_back(call), self._end)
+            self._gathering.run(self._carrier.roll_back(call), self._rolled_back)
         else:
             self._carrier.received(call)
             self._end()
+
+    def _rolled_back(self) -> None:
+        if self.call is not None and self.call.state is State.ANSWERED:
+            # The task was cancelled before it began.
+            self._carrier.owe(self.call)
+        self._end()
 
     def _end(self) -> None:
         self.call = None
@@ -274,12 +306,11 @@ class Group:
 
 
 class Line:
-    """The operations of one kind on one set in one event loop: how many calls are under way, and the queue behind them."""
+    """The operations of one kind on one set in one event loop: those under way, and the queue behind them."""
 
-    __slots__ = ("_carrier", "_gathering", "_kind", "_queue", "_size", "_starts", "_under_way")
+    __slots__ = ("_carrier", "_gathering", "_queue", "_size", "_starts", "_under_way")
 
-    def __init__(self, kind: Hashable, gathering: "Gathering", carrier: Carrier) -> None:
-        self._kind = kind
+    def __init__(self, gathering: "Gathering", carrier: Carrier) -> None:
         self._gathering = gathering
         self._carrier = carrier
         self._queue: list[Part] = []
@@ -288,8 +319,15 @@ class Line:
         self._under_way = 0
         self._starts = False
 
-    def go_alone(self) -> None:
+    def is_idle(self) -> bool:
+        return not (self._under_way or self._starts or self._queue)
+
+    def goes_alone(self) -> bool:
+        """Whether a new operation may leave by itself at once: there is nothing before it."""
+        if not self.is_idle():
+            return False
         self._under_way = 1
+        return True
 
     def join(self, part: Part) -> None:
         self._queue.append(part)
@@ -307,9 +345,7 @@ class Line:
 
     def _start_soon(self) -> None:
         """Not at once: tasks that were just answered may ask for the next thing in this turn of the event loop."""
-        if not self._queue:
-            self._gathering.lines.pop(self._kind, None)
-        elif not self._starts:
+        if self._queue and not self._starts:
             self._starts = True
             self._gathering.soon(self._start)
 
@@ -381,11 +417,12 @@ class Gathering:
         kind = shared.kind(operation)
         line = self.lines.get(kind)
         if line is None:
-            line = self.lines[kind] = Line(kind, self, carrier)
-            if not self.crowded:
-                line.go_alone()
-                return line
-        part = Part(operation, size, loop.create_future())
+            if len(self.lines) >= MOST_LINES:
+                self.lines = {kind: line for kind, line in self.lines.items() if not line.is_idle()}
+            line = self.lines[kind] = Line(self, carrier)
+        if not self.crowded and line.goes_alone():
+            return line
+        part = Part(operation, size, asyncio.Future(loop=loop))
         line.join(part)
         return part
 

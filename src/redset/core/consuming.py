@@ -12,7 +12,9 @@ from redset.core.clients import is_failure
 from redset.core.definition import seconds
 from redset.core.endings import Answer, Batch, End, Endings
 from redset.core.handouts import HandOut, HandOuts
+from redset.core.items import called_plainly
 from redset.core.operations import CHUNK, Plan
+from redset.core.shown import shown
 from redset.core.waiting import NONE, Outage, Wait
 from redset.reservations import BaseReservation
 
@@ -62,8 +64,8 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             raise ValueError(f"a batch has 1 to {CHUNK} items, not {batch!r}")
         if self._batch > 1 and claims.max_attempts == 1:
             raise ValueError(
-                f"batch={batch!r} with max_attempts=1: when a process dies, the items of its batch that it never began would "
-                "be dead letters; use batch=1 or more attempts"
+                f"batch={batch!r} with max_attempts=1: when a process dies, the items of its batch that it never began "
+                "would be dead letters; use batch=1 or more attempts"
             )
         if wait is not None:
             seconds(wait, "wait")
@@ -117,7 +119,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
                 self._current = reservation
                 return reservation
             got = yield from self._claim(wait)
-            if not (got.rows or got.more or self._closed or self._should_stop()):
+            if not (got.rows or got.more or self._should_stop()):
                 if wait.left() <= 0:
                     break
                 yield self._claims.rest(got, wait)
@@ -213,11 +215,11 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         for reservation in reservations:
             reservation.lost.set()
             self.lost += 1
-            log.warning("%s: the lease of %r was lost", reservation._set_name, reservation.item)
+            log.warning("%s: the lease of %s was lost", reservation._set_name, shown(reservation.item))
 
     def _close(self) -> Plan[None]:
         """Give back what is unhandled: what was not begun as if never claimed, the one in hand as a failed attempt."""
-        if not self._is_ours or (self._closed and not (self._to_ack or self._ready or self._current)):
+        if not self._is_ours:
             return
         self._closed = True
         if self._to_ack:
@@ -257,5 +259,5 @@ def _as_callable(stop: Stop) -> Callable[[], bool]:
         checked: Callable[[], bool] = is_set
         return checked
     if callable(stop):
-        return stop
+        return lambda: called_plainly(stop, "stop")
     raise TypeError(f"stop must be an event or a callable, not {stop!r}")

@@ -6,6 +6,7 @@ What is sent in which order, and what becomes of a call that fails, stands in :m
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from redset.core import waiting
@@ -71,7 +72,7 @@ class Driver:
             return result
         except BaseException as error:
             # An interruption between two requests did not reach the talk, which must roll back what it claimed.
-            if talk.gi_frame is None or talk.gi_running or interruption is not None:
+            if talk.gi_frame is None or interruption is not None:  # type: ignore[attr-defined] # it is a generator
                 raise
             return self._run(talk, error)
 
@@ -137,21 +138,30 @@ class AsyncDriver:
         self._execute_command = executor(client)
         self._caller = Caller(client, state, name, prefix, recording=recording)
         self._links = AsyncLinks.of(client, state, connections)
-        self._gathering: Gathering | None = None
-        #: The event loop that this was used in last, and its links.
+        #: The event loop in which this was used last, and what is shared there; see :meth:`_enter`.
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._gathering: Gathering
         self._loop_links: LoopLinks | None = None
 
     async def perform(self, operation: Operation[R]) -> R:
-        if operation.shared is None:
-            return await self._run(ask(operation, self._caller, []))
-        return await self._run(self._coalesced(operation, []) or ask(operation, self._caller, []))
+        """Perform one operation, which claims nothing, and return what was read from its reply."""
+        place = self._place(operation)
+        if not isinstance(place, Part):
+            return await self._run(self._alone(operation, place, []) or ask(operation, self._caller, []))
+        try:
+            await place.answer
+        except BaseException:
+            place.leave()
+            with suppress(TimeoutError, asyncio.CancelledError):
+                await self._persist(self._carry_out_stubbornly(Elsewhere(place.concluded), SETTLING))
+            raise
+        return place.read()  # type: ignore[no-any-return] # what the operation reads
 
     async def follow(self, plan: Plan[R]) -> R:
         return await self._run(follow(plan, self._caller, self._coalesced))
 
     async def follow_to_the_end(self, plan: Plan[R]) -> R:
-        """Follow a plan in a task of its own, which goes on when this one is cancelled; that waits for it for a second."""
+        """Follow a plan in a task of its own, which goes on when this one is cancelled."""
         return await self._persist(self._run(follow(plan, self._caller), stubborn=True))
 
     async def iterate(self, page: Operation[Page[T]]) -> AsyncIterator[T]:
@@ -162,42 +172,46 @@ class AsyncDriver:
                 yield item
             behind = read.behind
 
-    def _here(self, links: AsyncLinks) -> LoopLinks:
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop or self._loop_links is None:
-            self._loop, self._loop_links = loop, links.of_loop(loop)
-        return self._loop_links
-
     # What tasks share.
 
-    def _shares(self) -> Gathering:
+    def _enter(self) -> asyncio.AbstractEventLoop:
+        """The running event loop, for which this driver then has what its tasks share."""
         loop = asyncio.get_running_loop()
-        gathering = self._gathering
-        if gathering is None or gathering.loop() is not loop:
-            key = (id(loop), self._caller.prefix)
-            gathering = self._caller.state.in_loops.get(key)
+        if self._loop is not loop:
+            state, key = self._caller.state, (id(loop), self._caller.prefix)
+            gathering = state.in_loops.get(key)
             if gathering is None or gathering.loop() is not loop:
-                gathering = self._caller.state.in_loops[key] = Gathering(loop)
+                gathering = state.in_loops[key] = Gathering(loop)
             self._gathering = gathering
-        return gathering
+            self._loop_links = None if self._links is None else self._links.of_loop(loop)
+            self._loop = loop
+        return loop
+
+    def _place(self, operation: Operation[Any]) -> Part | Line | None:
+        """The place of an operation: a part of a group, the first of its line, or None if it leaves by itself."""
+        unfinished, shared = operation.unfinished, operation.shared
+        if shared is None or (unfinished is not None and (unfinished.call or unfinished.reply or unfinished.part)):
+            return None
+        loop = self._enter()
+        place = self._gathering.enter(operation, shared, self, loop)
+        if unfinished is not None and type(place) is Part:
+            unfinished.part = place
+        return place
 
     def _coalesced(self, operation: Operation[R], claims: list[Any]) -> Talk[R] | None:
-        """The talk of an operation that leaves as a part of a group, or with others queueing behind it; None for neither."""
-        unfinished, shared = operation.unfinished, operation.shared
-        assert shared is not None
-        if unfinished is not None and (unfinished.call is not None or unfinished.reply is not None):
-            return None
-        if unfinished is not None and unfinished.part is not None:
-            return self._ask_again(operation, unfinished.part, claims)
-        shares = self._shares()
-        place = shares.enter(operation, shared, self, asyncio.get_running_loop())
-        if place is None:
-            return None
-        if isinstance(place, Line):
-            return self._ask_first(operation, place, claims)
-        if unfinished is not None:
-            unfinished.part = place
-        return self._ask_in_part(operation, place, claims)
+        """The talk of an operation that takes part in what tasks share; None for one that does not."""
+        place = self._place(operation)
+        if isinstance(place, Part):
+            return self._ask_in_part(operation, place, claims)
+        return self._alone(operation, place, claims)
+
+    def _alone(self, operation: Operation[R], line: Line | None, claims: list[Any]) -> Talk[R] | None:
+        """The same where it leaves by itself: others may queue behind it, or it may have left in a group before."""
+        if line is not None:
+            return self._ask_first(operation, line, claims)
+        if operation.unfinished is not None and operation.unfinished.part is not None:
+            return self._ask_again(operation, operation.unfinished.part, claims)
+        return None
 
     def _ask_first(self, operation: Operation[R], line: Line, claims: list[Any]) -> Talk[R]:
         try:
@@ -209,11 +223,12 @@ class AsyncDriver:
         if operation.roll_back is not None:
             claims.append(part)
         try:
-            yield Elsewhere(lambda: part.answer)
+            yield part
         except BaseException:
             if operation.roll_back is None:
                 part.leave()
-                yield Elsewhere(part.concluded)
+                with suppress(TimeoutError, asyncio.CancelledError):
+                    yield Elsewhere(part.concluded)
             raise
         return part.read()  # type: ignore[no-any-return] # what the operation reads
 
@@ -247,6 +262,10 @@ class AsyncDriver:
             if not isinstance(error, Exception):
                 raise
 
+    def owe(self, call: Call) -> None:
+        call.lose()
+        self._caller.state.owe(call)
+
     def received(self, call: Call) -> None:
         call.become(State.RECEIVED)
         self._caller.state.received(call)
@@ -257,20 +276,27 @@ class AsyncDriver:
         """Carry out what ``talk`` requests.
 
         :param resists: the group whose call it is: a cancellation is withstood while one of its tasks waits.
-        :param stubborn: whether each request is carried out in spite of cancellations, as it is once this is interrupted.
+        :param stubborn: whether requests are carried out in spite of cancellations, as they are once it is interrupted.
         """
         task = asyncio.current_task()
         # Outside of any task nobody can cancel.
         cancelling = task.cancelling if task else int
         cancellations = cancelling()
+        #: How long a stubborn request may take: as long as it likes while nobody has interrupted it.
+        limit: float | None = None
         try:
             request = next(talk)
             while True:
                 error: BaseException | None = None
                 try:
-                    reply = await (
-                        self._persist(self._carry_out_stubbornly(request)) if stubborn else self._carry_out(request)
-                    )
+                    if stubborn:
+                        work = self._carry_out_stubbornly(request, limit)
+                        reply = await self._persist(work, keeps_reply=True)
+                    elif isinstance(request, Part):
+                        reply = None
+                        await request.answer
+                    else:
+                        reply = await self._carry_out(request)
                 except BaseException as raised:
                     error = raised
                 if cancelling() > cancellations:
@@ -290,7 +316,8 @@ class AsyncDriver:
                 if error is None:
                     request = talk.send(reply)
                     continue
-                stubborn = stubborn or not isinstance(error, Exception)
+                if not isinstance(error, Exception):
+                    stubborn, limit = True, SETTLING
                 request = talk.throw(error)
         except StopIteration as end:
             result: R = end.value
@@ -298,9 +325,10 @@ class AsyncDriver:
 
     async def _carry_out(self, request: Request) -> Any:
         if type(request) is tuple:
-            links = self._links
-            if links is not None and links.usable():
-                here = self._here(links)
+            if self._links is not None and self._links.usable():
+                self._enter()
+                here = self._loop_links
+                assert here is not None
                 link = here.take() or await here.wait()
                 try:
                     return await link.exchange(request)
@@ -312,29 +340,37 @@ class AsyncDriver:
         if isinstance(request, Sleep):
             return await asyncio.sleep(request.seconds)
         assert isinstance(request, Listen)
-        shares = self._shares()
+        self._enter()
+        shares = self._gathering
         if shares.listener is None:
             shares.listener = Listener(self._carry_out, shares.run, request.key)
         await shares.listener.wait(request)
         return None
 
-    async def _carry_out_stubbornly(self, request: Request) -> Any:
-        """Carry out a request again and again while this task is cancelled, for a second: sent again, it is the same call."""
+    async def _carry_out_stubbornly(self, request: Request, limit: float | None) -> Any:
+        """Carry out a request again while this task is cancelled, for a second. Sent again, it is the same call."""
         task = asyncio.current_task()
         assert task is not None
-        ends_at = time.monotonic() + SETTLING
+        ends_at = None if limit is None else time.monotonic() + limit
         while True:
             try:
-                async with asyncio.timeout(max(0.0, ends_at - time.monotonic())):
+                async with asyncio.timeout(None if ends_at is None else max(0.0, ends_at - time.monotonic())):
                     return await self._carry_out(request)
             except asyncio.CancelledError:
-                if time.monotonic() >= ends_at:
+                now = time.monotonic()
+                if ends_at is not None and now >= ends_at:
                     raise
+                ends_at = ends_at or now + SETTLING
                 task.uncancel()
 
-    async def _persist(self, work: Coroutine[Any, Any, R]) -> R:
-        """Have a task do ``work``, and wait for it for some seconds, also when this task is cancelled meanwhile."""
-        task = self._shares().start(work)
+    async def _persist(self, work: Coroutine[Any, Any, R], *, keeps_reply: bool = False) -> R:
+        """Have a task do ``work``, and wait for it for some seconds, also when this task is cancelled meanwhile.
+
+        :param keeps_reply: whether a result that comes in spite of a cancellation is returned: a talk that was cut short
+            there would leave the rest of what it has to do undone.
+        """
+        self._enter()
+        task = self._gathering.start(work)
         interruption: BaseException | None = None
         ends_at = None
         while not task.done():
@@ -344,8 +380,9 @@ class AsyncDriver:
                 interruption = interruption or error
                 ends_at = ends_at or time.monotonic() + 2 * SETTLING
             if ends_at is not None and time.monotonic() >= ends_at:
+                task.add_done_callback(lambda task: task.cancelled() or task.exception())
                 break
-        if interruption is not None:
+        if interruption is not None and not (keeps_reply and task.done()):
             raise interruption
         return task.result()
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition, seconds
-from redset.core.items import written_reason, written_score
+from redset.core.items import called, written_reason, written_score
 from redset.core.operations import CHUNK, Operation, Plan, Rows, Unfinished, positions
 from redset.core.scripts import Script
+from redset.core.shown import shown
 from redset.exceptions import LeaseLost
 from redset.reservations import BaseReservation
 
@@ -129,8 +130,7 @@ class Endings(Generic[T]):
         def read(reply: bytes) -> Sequence[Res]:
             lost = self._answer(reply).lost
             one._ended = True
-            if one._batch is batch:
-                one._batch = None
+            _drop(one, batch)
             if not lost:
                 return []
             one.lost.set()
@@ -143,7 +143,11 @@ class Endings(Generic[T]):
         _check_reason(reason)
 
         def nack(one: Res) -> End:
-            after = seconds(self._set.backoff(one.attempt), "what backoff returns") if fixed is None else fixed
+            after = (
+                seconds(called(self._set.backoff, one.attempt, "backoff"), "what backoff returns")
+                if fixed is None
+                else fixed
+            )
             return End("nack", one._stored, one._delivery, after, reason, drawn=fixed is None)
 
         return self._end(reservations, nack)
@@ -176,7 +180,7 @@ class Endings(Generic[T]):
         """:raises LeaseLost: there is one among these that are lost."""
         for one in lost:
             raise LeaseLost(
-                f"the lease of {one.item!r} in the set {self._set.name!r} is over: it ran out, or the item was "
+                f"the lease of {shown(one.item)} in the set {self._set.name!r} is over: it ran out, or the item was "
                 "discarded, or the reservation was ended before"
             )
 
@@ -194,8 +198,7 @@ class Endings(Generic[T]):
                 for one in chunk:
                     one._ended = True
         for one in mine:
-            if one._batch is batch:
-                one._batch = None
+            _drop(one, batch)
         for one in lost:
             # An extension that crossed an end of our own found no lease, but nothing was lost.
             if not (batch.extends and one._ending):
@@ -215,12 +218,16 @@ class Endings(Generic[T]):
         """The batch to send: the one that was never answered, when the same is asked for again."""
         for one in reservations:
             if not isinstance(one, BaseReservation):
-                raise TypeError(f"{one!r} is not a reservation")
+                raise TypeError(f"{shown(one)} is not a reservation")
             if one._endings is not self and one._set_name != self._set.name:
                 raise ValueError(f"{one!r} is of the set {one._set_name!r}, not of {self._set.name!r}")
         ends = [how(one) for one in reservations]
-        before = reservations[0]._batch if reservations else None
-        return before if before is not None and before.is_the_same(ends) else Batch(ends)
+        batch = Batch(ends)
+        if not reservations or batch.extends:
+            return batch
+        # `dict.setdefault` is atomic, so threads that ask for the same at once send the same.
+        before: Batch = vars(reservations[0]).setdefault("_batch", batch)
+        return before if before is batch or before.is_the_same(ends) else batch
 
     def ends(self, ends: Sequence[End], unfinished: Unfinished | None = None) -> Operation[Answer]:
         """One round trip that ends or extends some leases, each in its own way."""
@@ -250,6 +257,12 @@ def _ack(one: BaseReservation[Any]) -> End:
     return End("ack", one._stored, one._delivery)
 
 
+def _drop(one: BaseReservation[Any], batch: Batch) -> None:
+    """Forget a batch that was answered."""
+    if one._batch is batch:
+        vars(one).pop("_batch", None)
+
+
 def _note_extended(mine: Sequence[Res], ends: Sequence[End], answer: Answer, asked_at: float) -> None:
     too_late = set(answer.lost)
     for position, (one, end) in enumerate(zip(mine, ends, strict=True)):
@@ -261,7 +274,7 @@ def _note_extended(mine: Sequence[Res], ends: Sequence[End], answer: Answer, ask
 
 def _check_reason(reason: Any) -> None:
     if not isinstance(reason, str):
-        raise TypeError(f"a reason must be a str, not {reason!r}")
+        raise TypeError(f"a reason must be a str, not {shown(reason)}")
 
 
 def log_deaths(name: str, died: int, forgotten: int, *, buried: bool = False) -> None:

@@ -12,7 +12,7 @@ from redset.core.clients import is_failure
 from redset.core.definition import Definition, seconds
 from redset.core.endings import End, Endings, log_deaths
 from redset.core.items import Items, written_reason
-from redset.core.operations import CHUNK, RECEIVED, Args, Listen, Operation, Plan, Settle, Sleep
+from redset.core.operations import CHUNK, RECEIVED, Args, Listen, Operation, Plan, Settle, Sized, Sleep
 from redset.core.scripts import Script
 from redset.core.waiting import NONE, Outage, Wait
 from redset.exceptions import DeserializationError
@@ -122,10 +122,11 @@ class Portions(NamedTuple):
     valued: bool
 
     def kind(self, operation: Operation[Any]) -> Hashable:
-        return operation.verb, operation.keys, *operation.args[1:HEAD]
+        return operation.verb, *operation.args[1:HEAD]
 
     def size(self, args: Args) -> int:
-        return max(int(args[0]), (len(args) - HEAD) // 2)
+        limit, acks = int(args[0]), len(args) - HEAD
+        return max(limit, acks // 2) if acks else limit
 
     def join(self, many: Sequence[Args]) -> Args:
         joined = [str(sum(int(args[0]) for args in many)), *many[0][1:HEAD]]
@@ -133,15 +134,15 @@ class Portions(NamedTuple):
             joined += args[HEAD:]
         return joined
 
-    def deal(self, reply: list[Any], many: Sequence[Args]) -> list[list[Any]]:
-        heads = self.deal_head(reply.pop(), many)
+    def deal(self, reply: list[Any], parts: Sequence[Sized]) -> list[list[Any]]:
+        heads = self.deal_head(reply.pop(), parts)
         values = reply.pop() if self.valued else []
         start, dealt = 0, []
-        for args, words in zip(many, heads, strict=True):
-            end = start + int(args[0]) * COLUMNS
+        for part, words in zip(parts, heads, strict=True):
+            end = start + int(part.operation.args[0]) * COLUMNS
             rows = reply[start:end]
             if not rows and reply:
-                # Who waits for more shall look for himself: only then is he waited for, and told when to look again.
+                # Whoever waits for more must look himself: only then is he waited for, and told when to look again.
                 words[0] = b"1"
             if self.valued:
                 rows.append(values[start // COLUMNS : end // COLUMNS])
@@ -150,16 +151,17 @@ class Portions(NamedTuple):
             start = end
         return dealt
 
-    def deal_head(self, head: bytes, many: Sequence[Args]) -> list[list[bytes]]:
-        """The words of the head for each: of deaths only the first one is told, of late acks each its own."""
+    def deal_head(self, head: bytes, parts: Sequence[Sized]) -> list[list[bytes]]:
+        """The words of the head for each: only the first is told of deaths, and each of its own late acks."""
         words = head.split()
         common, late = words[:5], list(map(int, words[5:]))
         heads, first = [], 0
-        for args in many:
-            acks = (len(args) - HEAD) // 2
-            own = [b"%d" % (position - first) for position in late if first <= position < first + acks]
-            heads.append([*common, *own])
-            common = [*common[:2], *NO_DEATHS, *common[4:]]
+        for part in parts:
+            acks = (len(part.operation.args) - HEAD) // 2
+            own = [b"%d" % (position - first) for position in late if first <= position < first + acks] if late else []
+            heads.append(common + own)
+            if common[2:4] != NO_DEATHS:
+                common = [*common[:2], *NO_DEATHS, *common[4:]]
             first += acks
         return heads
 
@@ -230,19 +232,17 @@ class HandOuts(Generic[T, Res]):
 
     def _gather(self, num: int, lease: float, wait: float | None, *, last: bool = False) -> Plan[list[Any]]:
         """Claim chunk by chunk, until there are ``num`` or no more. Wait for the first only."""
-        patience = Wait(wait) if wait != 0 else NONE
-        outage = Outage(self._set.name, patience)
-        gathered: list[Any] = []
+        if num <= 0:
+            return []
+        patience = NONE if wait == 0 else Wait(wait)
+        got: HandOut = yield self.claim(min(num, CHUNK), lease, patience, last=last)
+        if not (got.rows or got.alone):
+            got = yield from self._wait_for(got, min(num, CHUNK), lease, patience, last=last)
+        gathered = yield from self.received(got)
         try:
-            while (wanted := num - len(gathered)) > 0:
-                got = yield from self.wait_for(
-                    min(wanted, CHUNK), lease, patience, outage, last=last, some=bool(gathered)
-                )
+            while len(gathered) < num and not (got.alone or got.was_all):
+                got = yield self.claim(min(num - len(gathered), CHUNK), lease, NONE, last=last, some=bool(gathered))
                 gathered += yield from self.received(got)
-                if not got.rows or got.alone or (gathered and got.was_all):
-                    break
-                if gathered:
-                    patience = NONE
         except Exception as error:
             if not (gathered and is_failure(error)):
                 raise
@@ -266,12 +266,15 @@ class HandOuts(Generic[T, Res]):
     def _bury_taken(self, got: HandOut, broken: dict[int, DeserializationError]) -> Plan[None]:
         letters = [self._letter(got, i, error) for i, error in broken.items()]
         try:
-            yield self._bury(letters)
-        except Exception:
+            dropped: int = yield self._bury(letters)
+        except Exception as trouble:
+            if not is_failure(trouble):
+                raise
             # The items that did load are in our hands alone: they must reach the caller whatever happens here.
             log.exception("%s: could not be moved to the dead letters, here they are: %r", self._set.name, letters)
         else:
             log.error("%s: cannot be loaded, moved to the dead letters: %r", self._set.name, letters)
+            log_deaths(self._set.name, 0, dropped)
 
     def _bury_reserved(self, got: HandOut, broken: dict[int, DeserializationError]) -> Plan[None]:
         stored, deliveries = got.stored, got.rows[1::COLUMNS]
@@ -279,32 +282,31 @@ class HandOuts(Generic[T, Res]):
         letters = [(end.stored, end.text) for end in ends]
         try:
             yield self._endings.ends(ends)
-        except Exception:
+        except Exception as trouble:
+            if not is_failure(trouble):
+                raise
             # They come back when their leases end; the others are needed now.
             log.exception("%s: could not be moved to the dead letters: %r", self._set.name, letters)
         else:
             log.error("%s: cannot be loaded, moved to the dead letters: %r", self._set.name, letters)
 
-    def wait_for(
-        self, limit: int, lease: float, wait: Wait, outage: Outage, *, last: bool = False, some: bool = False
-    ) -> Plan[HandOut]:
-        """Claim, again and again until there is something or the wait is over.
-
-        :param some: whether the list that it is for has items already.
-        """
-        while True:
-            try:
-                got: HandOut = yield self.claim(limit, lease, wait, last=last, some=some)
-            except Exception as error:
-                yield self.pause(error, outage)
-                continue
+    def _wait_for(self, got: HandOut, limit: int, lease: float, wait: Wait, *, last: bool) -> Plan[HandOut]:
+        """Claim again, after a claim that got nothing, until there is something or the wait is over."""
+        outage = Outage(self._set.name, wait)
+        while not (got.rows or got.alone):
             outage.end()
-            if got.rows or got.alone:
-                return got
             if not got.more:
                 if wait.left() <= 0:
-                    return got
+                    break
                 yield self.rest(got, wait)
+            while True:
+                try:
+                    got = yield self.claim(limit, lease, wait, last=last)
+                except Exception as error:
+                    yield self.pause(error, outage)
+                else:
+                    break
+        return got
 
     def pause(self, error: Exception, outage: Outage) -> Sleep:
         """How long to wait after a failure until the next try; raises the error where there is none."""
@@ -359,17 +361,8 @@ class HandOuts(Generic[T, Res]):
         for ack in acks:
             args += (ack._stored, ack._delivery)
         read = partial(self._read, limit, lease, time.monotonic())
-        return Operation(
-            HAND_OUT,
-            self._all_keys,
-            args,
-            read,
-            True,
-            self.roll_back,
-            None,
-            self._portions,
-            settled,  # faster
-        )
+        rolls, shared = self.roll_back, self._portions
+        return Operation(HAND_OUT, self._all_keys, args, read, True, rolls, None, shared, settled)  # noqa: FBT003 # faster
 
     def _read(self, limit: int, lease: float, asked_at: float, reply: list[Any]) -> HandOut:
         got = HandOut(reply, self._items, limit, lease, asked_at)

@@ -21,6 +21,7 @@ __all__ = (
     "Key",
     "called",
     "called_each",
+    "called_plainly",
     "checked_serializer",
     "read_score",
     "written_bounds",
@@ -125,6 +126,14 @@ def called(call: Callable[[T], R], item: T, what: str) -> R:
         return call(item)
     except StopIteration as error:
         raise RuntimeError(f"{what} raised StopIteration for {shown(item)}") from error
+
+
+def called_plainly(call: Callable[[], R], what: str) -> R:
+    """The same of a callable that is given nothing."""
+    try:
+        return call()
+    except StopIteration as error:
+        raise RuntimeError(f"{what} raised StopIteration") from error
 
 
 def called_each(call: Callable[[T], R], items: Iterable[T], what: str) -> list[R]:

@@ -62,32 +62,52 @@ class Unfinished:
     Several threads or tasks may ask for it at once: they send the same call, and all get its one reply.
     """
 
-    __slots__ = ("call", "part", "reply")
+    __slots__ = ("_calls", "part", "reply")
 
     def __init__(self) -> None:
-        #: The call that was sent, as long as its reply is not known.
-        self.call: Call | None = None
+        self._calls: list[Call] = []
         #: The same for a part of a coalesced call.
         self.part: Part | None = None
         #: The reply, once it is known.
         self.reply: Any = None
 
+    @property
+    def call(self) -> "Call | None":
+        """The call that was sent."""
+        return self._calls[0] if self._calls else None
+
+    def leave(self) -> None:
+        """Let go of a call that belongs to the parent of this process."""
+        self._calls = []
+
+    def begin(self, call: "Call") -> "Call":
+        """The call to send: this one, or the one that another thread made at the same time. ``list.append`` is atomic."""
+        self._calls.append(call)
+        return self._calls[0]
+
+
+class Sized(Protocol):
+    """A part of a coalesced call: what dealing out a reply needs to know of it."""
+
+    size: int
+    operation: "Operation[Any]"
+
 
 class Shared(Protocol):
-    """How operations of one kind go out as one, and how its reply is dealt out to them."""
+    """How operations of one kind leave as one, and how its reply is dealt out to them."""
 
     def kind(self, operation: "Operation[Any]") -> Hashable:
-        """What is the same in all that may go together."""
+        """What is the same in all operations of a set that may leave together."""
 
     def size(self, args: Args) -> int:
         """How many items it moves at most."""
 
     def join(self, many: Sequence[Args]) -> Args: ...
 
-    def deal(self, reply: Any, many: Sequence[Args]) -> Sequence[Any]:
+    def deal(self, reply: Any, parts: Sequence[Sized]) -> Sequence[Any]:
         """The reply that each would have got."""
 
-    def deal_head(self, head: bytes, many: Sequence[Args]) -> Sequence[Sequence[bytes]]:
+    def deal_head(self, head: bytes, parts: Sequence[Sized]) -> Sequence[Sequence[bytes]]:
         """For claims: the words of the head that each would have got."""
 
     def rows(self, reply: Any) -> int:
@@ -95,7 +115,7 @@ class Shared(Protocol):
 
 
 class Rows(NamedTuple):
-    """Operations that say the same of rows: in one that is shared, the rows stand one behind the other."""
+    """Operations that say the same of rows: in one that is coalesced, the rows stand one behind the other."""
 
     #: How many arguments come before the rows, and how many make a row.
     head: int
@@ -104,23 +124,23 @@ class Rows(NamedTuple):
     deal_by_size: Callable[[Any, list[int]], Sequence[Any]]
 
     def kind(self, operation: "Operation[Any]") -> Hashable:
-        if not self.head:
-            return operation.verb, operation.keys
-        return operation.verb, operation.keys, *operation.args[: self.head]
+        head = self.head
+        return (operation.verb, *operation.args[:head]) if head else operation.verb
 
     def size(self, args: Args) -> int:
         return (len(args) - self.head) // self.width
 
     def join(self, many: Sequence[Args]) -> Args:
-        joined = list(many[0])
-        for args in many[1:]:
-            joined += args[self.head :] if self.head else args
+        head = self.head
+        joined = list(many[0][:head])
+        for args in many:
+            joined += args[head:] if head else args
         return joined
 
-    def deal(self, reply: Any, many: Sequence[Args]) -> Sequence[Any]:
-        return self.deal_by_size(reply, list(map(self.size, many)))
+    def deal(self, reply: Any, parts: Sequence[Sized]) -> Sequence[Any]:
+        return self.deal_by_size(reply, [part.size for part in parts])
 
-    def deal_head(self, head: bytes, many: Sequence[Args]) -> Sequence[Sequence[bytes]]:
+    def deal_head(self, head: bytes, parts: Sequence[Sized]) -> Sequence[Sequence[bytes]]:
         raise NotImplementedError
 
     def rows(self, _: Any) -> int:

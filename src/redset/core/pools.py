@@ -1,7 +1,6 @@
-"""Lending links to calls: idle ones as a stack, new ones up to the limit of the client's pool, then in the order of asking."""
+"""Lending links to calls: idle ones as a stack, and new ones up to the limit of the client's pool."""
 
 import asyncio
-import os
 import threading
 import time
 from collections import deque
@@ -9,6 +8,7 @@ from contextlib import suppress
 from typing import Any, Literal, TypeAlias, get_args
 from weakref import WeakKeyDictionary, WeakSet
 
+from redset.core import calls
 from redset.core.calls import ClientState
 from redset.core.connections import AsyncConnections, Connections, connections_of
 from redset.core.links import AsyncLink, Link
@@ -39,7 +39,7 @@ class Links:
         self._all: WeakSet[Link] = WeakSet()
         #: The threads that wait for a link, in the order in which they are served.
         self._queue: deque[threading.Event] = deque()
-        self._pid = os.getpid()
+        self._pid = calls.PID
 
     @classmethod
     def of(cls, client: Any, state: ClientState, choice: Any) -> "Links | None":
@@ -57,12 +57,16 @@ class Links:
 
         :raises ConnectionError: the client's own, when none is free for as long as its pool would wait.
         """
+        if self._pid != calls.PID:
+            # The links in use, and the threads that wait, are those of the parent process.
+            self._forget()
         if not self._queue:
             try:
                 return self._idle.pop()
             except IndexError:
-                if len(self._all) < self.connections.limit:
-                    return self._new()
+                link = self._new()
+            if link is not None:
+                return link
         return self._wait()
 
     def put(self, link: Link) -> None:
@@ -70,15 +74,19 @@ class Links:
         if self._queue:
             self._call_next()
 
-    def _new(self) -> Link:
+    def _forget(self) -> None:
+        self._idle, self._all, self._queue, self._pid = [], WeakSet(), deque(), calls.PID
+
+    def _new(self) -> Link | None:
+        """A new link, or None if there are as many as there may be."""
+        if len(self._all) >= self.connections.limit:
+            return None
         link = self.connections.link()
         self._all.add(link)
-        return link
+        # Two threads may have come so far at once: then both wait, and the first in the queue makes one.
+        return link if len(self._all) <= self.connections.limit else None
 
     def _wait(self) -> Link:
-        if self._pid != os.getpid():
-            # The threads that waited are in the parent process.
-            self._queue, self._pid = deque(), os.getpid()
         turn = threading.Event()
         self._queue.append(turn)
         timeout = self.connections.timeout
@@ -88,8 +96,8 @@ class Links:
                 if self._queue[0] is turn:
                     with suppress(IndexError):
                         return self._idle.pop()
-                    if len(self._all) < self.connections.limit:
-                        return self._new()
+                    if (link := self._new()) is not None:
+                        return link
                 if ends_at is not None and time.monotonic() >= ends_at:
                     raise self.connections.ConnectionError(_none_free(self.connections))
                 turn.wait(LOOK)

@@ -1,28 +1,34 @@
-"""What is sent in which order, and what becomes of a call that fails or is interrupted. One logic for both faces, no I/O.
+"""What is sent in which order, and what becomes of a call that fails or is interrupted. For both faces, without I/O.
 
 A :data:`Talk` is a generator: it yields requests, is sent the replies or thrown the errors, and returns the result. The
 drivers do nothing but carry these back and forth. :mod:`redset.core.calls` has the states of a call.
 
-A claim is received when the plan that made it returns. If the plan does not return, nothing that it claimed was received, and
-all of it is rolled back: at once after an interruption, and as a debt of the set after a failure of the server or its client.
+A claim is received when the plan that made it returns. If the plan does not return, nothing that it claimed was
+received, and all of it is rolled back: at once after an interruption, and as a debt of the set after a failure of the
+server or the client library.
 """
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from redset.core import calls
 from redset.core.calls import NO_CALL, Call, ClientState, State
 from redset.core.clients import explained, is_failure, script_is_unknown, slot_is_moving
-from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, Settle, Sleep
+from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, Settle, Sleep, Unfinished
 from redset.core.scripts import Script
+
+if TYPE_CHECKING:
+    from redset.core.coalescing import Part
 
 __all__ = ("Caller", "Request", "Talk", "ask", "follow", "roll_back")
 
 R = TypeVar("R")
 
-#: The words of one command, a rest, or what somebody else does.
-Request: TypeAlias = tuple[bytes | str, ...] | Sleep | Listen | Elsewhere
+#: The words of one command.
+Words: TypeAlias = tuple[bytes | str, ...]
+#: One command, a rest, what somebody else does, or a part of a coalesced call.
+Request: TypeAlias = "Words | Sleep | Listen | Elsewhere | Part"
 Talk: TypeAlias = Generator[Request, Any, R]
 #: Takes part in a coalesced call: the talk of an operation that may go out with others, or None if it goes out alone.
 Coalesce: TypeAlias = Callable[[Operation[Any], list[Any]], Talk[Any] | None]
@@ -55,44 +61,76 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
     if not operation.recorded:
         return operation.read((yield from _exchange(operation, words_of(operation), caller)))
     if not caller.recording:
-        return operation.read(
-            (yield from _exchange(operation, words_of(operation, operation.keys[:1], NO_CALL), caller))
-        )
+        words = words_of(operation, operation.keys[:1], NO_CALL)
+        return operation.read((yield from _exchange(operation, words, caller)))
 
     state, unfinished = caller.state, operation.unfinished
     if state.debts or state.large:
         yield from _make_room(operation, caller)
     call = None
     if unfinished is not None:
-        call = unfinished.call
-        if call is not None:
-            call.shared = True
+        # First this, then a look at the reply: whoever reads the reply first keeps the session of a shared call.
+        call = _sent_before(unfinished)
         if unfinished.reply is not None:
             return operation.read(unfinished.reply)
     if call is None:
-        call = (state.paying_call if state.debts else state.call)(caller.prefix, operation)
-        if unfinished is not None:
-            unfinished.call = call
-    if operation.roll_back is not None:
-        claims.append(call)
+        call = _begin(operation, caller, claims)
+        if unfinished is not None and unfinished.reply is not None:
+            return operation.read(unfinished.reply)
     try:
         call.become(State.SENT)
-        request = words_of(operation, (call.key,), call.numbers())
+        words = words_of(operation, (call.key,), call.numbers())
         try:
-            reply = yield request
+            reply = yield words
         except Exception as error:
-            reply = yield from _send_again(operation, request, error, caller)
+            reply = yield from _send_again(operation, words, error, caller)
         call.become(State.ANSWERED)
     except BaseException as error:
-        if operation.roll_back is not None:
-            # After an interruption it stays among the claims, which are rolled back at once.
-            if is_failure(error) and call.lose():
-                claims.remove(call)
-                state.owe(call)
-        elif call.lose() and unfinished is None:
-            state.owe(call)
+        _lose(call, operation, state, claims, error)
         raise
+    return _answered(call, operation, state, claims, reply)
 
+
+def _sent_before(unfinished: Unfinished) -> Call | None:
+    """The call that somebody sent before and whose reply is not known; None if there is none that may be sent again."""
+    call = unfinished.call
+    if call is None:
+        return None
+    if call.pid != calls.PID and call.state is not State.UNKNOWN:
+        # The parent of this process goes on with the session of a call that was under way when it forked.
+        unfinished.leave()
+        return None
+    call.shared = True
+    return call
+
+
+def _begin(operation: Operation[Any], caller: Caller, claims: list[Any]) -> Call:
+    """A new call; or that of another thread which began the same at the same time."""
+    unfinished, state = operation.unfinished, caller.state
+    call = (state.paying_call if state.debts else state.call)(caller.prefix, operation)
+    if unfinished is not None:
+        first = unfinished.begin(call)
+        if first is not call:
+            first.shared = True
+            state.idle.append(call.session)
+            return first
+    if operation.roll_back is not None:
+        claims.append(call)
+    return call
+
+
+def _lose(call: Call, operation: Operation[Any], state: ClientState, claims: list[Any], error: BaseException) -> None:
+    """Keep a call whose outcome is unknown: as a debt, or where its user can ask for it again."""
+    if operation.roll_back is None:
+        if call.lose() and operation.unfinished is None:
+            state.owe(call)
+    elif is_failure(error) and call.lose():
+        # After an interruption it stays among the claims, which are rolled back at once.
+        claims.remove(call)
+        state.owe(call)
+
+
+def _answered(call: Call, operation: Operation[R], state: ClientState, claims: list[Any], reply: Any) -> R:
     if operation.roll_back is not None:
         result: Any = operation.read(reply)
         if result:
@@ -101,15 +139,14 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
             claims.remove(call)
             _receive(call, state)
         return result  # type: ignore[no-any-return] # what the operation reads
-    if unfinished is not None:
-        unfinished.reply = reply
-        unfinished.call = None
+    if operation.unfinished is not None:
+        operation.unfinished.reply = reply
     _receive(call, state)
     return operation.read(reply)
 
 
 def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> Talk[R]:
-    """Perform the steps that a plan yields and throw into it what goes wrong. What it claims is received when it returns."""
+    """Perform the steps that a plan yields, and throw errors into it. Its claims are received when it returns."""
     claims: list[Any] = []
     try:
         try:
@@ -120,9 +157,11 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
                         talk = coalesce(step, claims) if coalesce is not None and step.shared is not None else None
                         read: Any = yield from talk or ask(step, caller, claims)
                     elif isinstance(step, Settle):
-                        read = yield from pay_claims(caller, step.roll_back)
+                        yield from pay_claims(caller, step.roll_back)
+                        read = None
                     elif isinstance(step, Received):
-                        read = receive(claims, caller)
+                        receive(claims, caller.state)
+                        read = None
                     else:
                         read = yield step
                 except BaseException as error:
@@ -131,22 +170,25 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
                     step = plan.send(read)
         except StopIteration as end:
             result: R = end.value
-            receive(claims, caller)
+            receive(claims, caller.state)
             return result
     except BaseException as error:
         yield from break_off(error, claims, caller)
         raise
 
 
-def receive(claims: list[Any], caller: Caller) -> None:
-    """The commit point of claims: from ``claims.clear()`` on they count as received."""
-    received, state = claims[:], caller.state
+def receive(claims: list[Any], state: ClientState) -> None:
+    """The commit point of claims: from ``claims.clear()`` on they count as received.
+
+    As little as possible stands behind it. A received call is forgotten, and only its session goes on.
+    """
+    parts = [claim for claim in claims if not isinstance(claim, Call)]
+    sessions = state.sessions_of(claims) if len(parts) < len(claims) else []
     claims.clear()
-    for claim in received:
-        if not isinstance(claim, Call):
-            claim.receive()
-        else:
-            _receive(claim, state)
+    state.idle.extend(sessions)
+    if parts:
+        for part in parts:
+            part.receive()
 
 
 def _receive(call: Call, state: ClientState) -> None:
@@ -164,7 +206,11 @@ def break_off(error: BaseException, claims: list[Any], caller: Caller) -> Talk[N
         if not isinstance(claim, Call):
             claim.leave()
             if not later:
-                yield Elsewhere(claim.concluded)
+                try:
+                    yield Elsewhere(claim.concluded)
+                except BaseException:
+                    # The error that is under way says more. The group rolls its rows back without this task.
+                    later = True
         elif claim.pid == calls.PID and claim.lose():
             if later:
                 state.owe(claim)
@@ -184,12 +230,13 @@ def roll_back(call: Call, caller: Caller) -> Talk[None]:
     assert call.roll_back is not None
     operation = call.roll_back(call.positions)
     session.number = call.number = call.number + 1
-    request = words_of(operation, (call.key,), call.numbers())
-    head = yield from _exchange(operation, request, caller)
+    words = words_of(operation, (call.key,), call.numbers())
+    head = yield from _exchange(operation, words, caller)
     call.become(State.ROLLED_BACK)
     if call.settled is not None:
         call.settled(head)
-    caller.state.idle.append(session)
+    if call.pid == calls.PID:
+        caller.state.idle.append(session)
 
 
 def pay_claims(caller: Caller, roll_back_of: Callable[..., Operation[bytes]]) -> Talk[None]:
@@ -228,12 +275,11 @@ def _empty(large: Call, caller: Caller) -> Talk[None]:
     numbers = f"{session.number:016d}", f"{large.number:016d}"
     yield from _exchange(operation, words_of(operation, (large.key,), numbers), caller)
     session.large = None
-    caller.state.idle.append(session)
+    if large.pid == calls.PID:
+        caller.state.idle.append(session)
 
 
-def words_of(
-    operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequence[str] = ()
-) -> tuple[bytes | str, ...]:
+def words_of(operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequence[str] = ()) -> Words:
     """What to send: of a script its digest, and with the key of a record and the numbers of a call in front."""
     verb, keys, args = operation.verb, operation.keys, operation.args
     if isinstance(verb, Script):
@@ -241,17 +287,15 @@ def words_of(
     return (verb, *keys, *args)
 
 
-def _exchange(operation: Operation[Any], request: tuple[bytes | str, ...], caller: Caller) -> Talk[Any]:
+def _exchange(operation: Operation[Any], words: Words, caller: Caller) -> Talk[Any]:
     """Send a request, and again where that helps. Return the reply."""
     try:
-        return (yield request)
+        return (yield words)
     except Exception as error:
-        return (yield from _send_again(operation, request, error, caller))
+        return (yield from _send_again(operation, words, error, caller))
 
 
-def _send_again(
-    operation: Operation[Any], request: tuple[bytes | str, ...], error: Exception, caller: Caller
-) -> Talk[Any]:
+def _send_again(operation: Operation[Any], words: Words, error: Exception, caller: Caller) -> Talk[Any]:
     """Send the whole script where the server does not know it, and wait until the slot that it is for has moved.
 
     EVAL, not SCRIPT LOAD and the digest again: the server can lose the script in between.
@@ -263,13 +307,13 @@ def _send_again(
         if slot_is_moving(error) and time.monotonic() < ends_at:
             yield Sleep(MOVING_CHECK)
         elif isinstance(operation.verb, Script) and script_is_unknown(error):
-            request = ("EVAL", operation.verb.body, *request[2:])
+            words = ("EVAL", operation.verb.body, *words[2:])
         else:
-            meaning = explained(error, caller.name, operation.keys)
+            meaning = explained(error, caller.name, operation.keys, caller.client)
             if meaning is None:
                 raise error
             raise meaning from None
         try:
-            return (yield request)
+            return (yield words)
         except Exception as raised:
             error = raised

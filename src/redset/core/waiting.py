@@ -47,8 +47,8 @@ NONE = Wait(0)
 class Outage:
     """Decides whether a call that waits goes on after a failure: once the server has answered, it outlives an outage.
 
-    Pauses between two tries grow exponentially up to a limit, with full jitter (Marc Brooker, "Exponential Backoff And Jitter", AWS
-    Architecture Blog, 2015).
+    Pauses between two tries grow exponentially up to a limit, with full jitter (Marc Brooker, "Exponential Backoff And
+    Jitter", AWS Architecture Blog, 2015).
     """
 
     __slots__ = ("_began", "_log_at", "_longest", "_name", "_should_stop", "_tries", "contacted", "wait")
@@ -93,16 +93,17 @@ class Outage:
         return max(0.001, min(pause, self._longest - lasted, self.wait.left()))
 
 
-def heard_nothing(error: BaseException) -> bool:
-    """Whether a blocking command that failed so only means that it heard no wake-up: the next claim shows what is wrong."""
+def heard_nothing(error: Exception) -> bool:
+    """Whether a blocking command that failed heard no wake-up, no more. The next claim shows what is wrong."""
     return timed_out(error) or slot_is_moving(error) or is_outage(error)
 
 
 class Listener:
     """Listens for all tasks of an event loop that wait for one set, so that one connection is enough.
 
-    A wake-up, and the end of each command that listened in vain, wakes one waiter of each kind. It claims, and if items are left
-    then, the server wakes the next one. A waiter also wakes by itself when its time is over or something falls due.
+    A wake-up, and the end of each command that listened in vain, wakes one waiter of each kind. It claims, and if items
+    are left then, the server wakes the next one. A waiter also wakes by itself when its time is over or something falls
+    due.
     """
 
     def __init__(

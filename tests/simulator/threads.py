@@ -1,0 +1,678 @@
+"""Threads that call one client at once, on the model server: every request is carried by the choices of a run.
+
+A scenario says what each thread does. At each step, one of the pending requests is carried out, or something goes wrong with it.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, TypeAlias
+from unittest.mock import patch
+from weakref import WeakSet
+
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import NoScriptError, ResponseError
+
+import redset
+from redset.core import calls, consuming, endings, handouts, talking, waiting
+from redset.core.calls import Call, State
+from redset.core.operations import Elsewhere, Listen, Operation, Sleep
+from redset.core.talking import ask, follow
+from redset.exceptions import LeaseLost
+from simulator.choices import Choices
+from simulator.ledger import Held, Ledger, Violation
+from simulator.model import ModelServer, Request
+
+Talk: TypeAlias = Generator[Any, Any, Any]
+#: What one thread does: it yields talks, and is given their results.
+Program: TypeAlias = Generator[Talk, Any, None]
+
+LEASE = 60.0
+
+
+class TimeLimit(Exception):
+    """An interruption that is an Exception, such as the time limit of a job."""
+
+
+class CtrlC(BaseException):
+    """An interruption that is none."""
+
+
+class Abandoned(BaseException):
+    """The talk was closed by the garbage collector."""
+
+
+FAULTS = (NoConnection, TimeLimit, CtrlC, Abandoned)
+
+
+class World:
+    """One process: its client, its sets and its threads. A forked child is another one, with copies of the parent's."""
+
+    pid = 1
+
+    def __init__(self, server: ModelServer, ledger: Ledger, **options: Any) -> None:
+        self.server = server
+        self.ledger = ledger
+        self.client = Client()
+        self._ids = 0
+        self.held: list[Held] = []
+        self.threads: list[Thread] = []
+        #: The sessions that were made before this process was forked.
+        self.inherited: set[bytes] = set()
+        self.is_child = False
+        with self.current():
+            self.sets = {
+                name: redset.SortedSet(
+                    self.client, name, scorer=lambda item: 1.0, backoff=lambda attempts: 0.0, **options
+                )
+                for name in "ab"
+            }
+        self.state = self.sets["a"]._driver._caller.state
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Have the code of the core run in this process."""
+        here = SimpleNamespace(urandom=self._random, getpid=lambda: self.pid)
+        before = calls.os, calls.PID
+        calls.os, calls.PID = here, self.pid  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            calls.os, calls.PID = before
+
+    def _random(self, count: int) -> bytes:
+        self._ids += 1
+        return (self.pid << 32 | self._ids).to_bytes(count, "big")
+
+    def become_child(self, pid: int, server: ModelServer, ledger: Ledger) -> None:
+        """Go on as a child of the process that made the same choices."""
+        self.inherited = set(self.server.records)
+        self.is_child = True
+        self.pid, self.server, self.ledger = pid, server, ledger
+        with self.current(), patch.object(calls, "_states", WeakSet([self.state])):
+            calls._forget_all()
+
+    def perform(self, operation: Operation[Any], name: str) -> Talk:
+        return ask(operation, self.sets[name]._driver._caller, [])
+
+    def follow(self, plan: Any, name: str) -> Talk:
+        return follow(plan, self.sets[name]._driver._caller)
+
+    def is_own(self, item: str) -> bool:
+        """Whether this process claimed the item: what it inherited belongs to its parent."""
+        return not self.is_child or self.server.claimed_by.get(item.encode()) not in self.inherited
+
+    def receives(self, items: list[str]) -> None:
+        self.ledger.takes([item for item in items if self.is_own(item)])
+
+    def holds(self, name: str, reservations: Sequence[Any]) -> None:
+        for reservation in reservations:
+            if self.is_own(reservation.item):
+                self.held.append(self.ledger.holds(name, reservation))
+
+
+class Client:
+    """A client that is never called: threads carry the requests."""
+
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        raise AssertionError(words)
+
+
+# What threads do.
+
+Step: TypeAlias = Callable[[World], Program]
+
+
+def add(item: str, name: str = "a") -> Step:
+    def program(world: World) -> Program:
+        world.ledger.adds(item)
+        yield world.perform(world.sets[name]._adding.add(item), name)
+        world.ledger.was_added(item)
+
+    return program
+
+
+def update(*items: str, name: str = "a") -> Step:
+    """Add several items in calls of two."""
+
+    def program(world: World) -> Program:
+        for item in items:
+            world.ledger.adds(item)
+        yield world.follow(world.sets[name]._adding.update([items], None), name)
+        for item in items:
+            world.ledger.was_added(item)
+
+    return program
+
+
+def pop(name: str = "a") -> Step:
+    def program(world: World) -> Program:
+        with missing():
+            world.receives([(yield world.follow(world.sets[name]._hand_outs.pop(0), name))])
+
+    return program
+
+
+def take(num: int, name: str = "a") -> Step:
+    def program(world: World) -> Program:
+        world.receives((yield world.follow(world.sets[name]._hand_outs.take(num, 0), name)))
+
+    return program
+
+
+def reserve(name: str = "a") -> Step:
+    def program(world: World) -> Program:
+        with missing():
+            world.holds(name, [(yield world.follow(world.sets[name]._hand_outs.reserve(LEASE, 0), name))])
+
+    return program
+
+
+def reserve_many(num: int, name: str = "a") -> Step:
+    def program(world: World) -> Program:
+        world.holds(name, (yield world.follow(world.sets[name]._hand_outs.reserve_many(num, LEASE, 0), name)))
+
+    return program
+
+
+@contextmanager
+def missing() -> Iterator[None]:
+    try:
+        yield
+    except KeyError:
+        pass
+
+
+def end(verb: str, *positions: int) -> Step:
+    """End the reservations at some positions among those that the process holds."""
+
+    def program(world: World) -> Program:
+        held = [world.held[position] for position in positions if position < len(world.held)]
+        if not held:
+            return
+        name = held[0].name
+        some = [one.reservation for one in held]
+        endings = world.sets[name]._endings
+        were_ended = [one.ended is not None for one in held]
+        for one in held:
+            world.ledger.ends(one, verb)
+        plans: dict[str, Any] = {
+            "ack": lambda: endings.ack(some),
+            "nack": lambda: endings.nack(some, None, "why"),
+            "again": lambda: endings.again(some, 0, None),
+            "extend": lambda: endings.extend(some, LEASE),
+            "bury": lambda: endings.bury(some, "why"),
+        }
+        try:
+            if verb == "ack" and len(some) == 1:
+                lost = yield world.perform(endings.ack_one(some[0]), name)
+            else:
+                lost = yield world.follow(plans[verb](), name)
+        except BaseException:
+            for one in held:
+                world.ledger.is_unknown(one, verb)
+            raise
+        for one, was_ended in zip(held, were_ended, strict=True):
+            if one.reservation in lost:
+                world.ledger.is_lost(one, verb, was_ended=was_ended)
+            else:
+                world.ledger.has_ended(one, verb)
+
+    return program
+
+
+def consume(count: int, batch: int = 1, name: str = "a", *, is_closed: bool = True) -> Step:
+    """Consume so many items. The acks of items travel with the claims of the next."""
+
+    def program(world: World) -> Program:
+        own = world.sets[name]
+        loop = redset.sets.Consumption(
+            own._driver, own._hand_outs, own._endings, LEASE, batch, 0, None, None  # type: ignore[arg-type]
+        )
+        met: dict[int, Held] = {}
+
+        def meet(reservation: Any) -> None:
+            known = [reservation, *loop._ready] if reservation is not None else [*loop._ready]
+            for one in known:
+                if id(one) not in met and world.is_own(one.item):
+                    met[id(one)] = world.ledger.holds(name, one)
+                    # All of these may be asked for when the loop is closed.
+                    met[id(one)].asked += ["ack", "again", "nack"]
+
+        began_at = world.server.now
+        for _ in range(count):
+            reservation = loop._at_hand()
+            if reservation is None:
+                try:
+                    reservation = yield world.follow(loop._next(), name)
+                except Abandoned:
+                    raise
+                except BaseException:
+                    try:
+                        yield world.follow(loop._close(), name)
+                    except Exception:
+                        pass
+                    raise
+            if reservation is None:
+                break
+            meet(reservation)
+        if is_closed or reservation is None:
+            yield world.follow(loop._close(), name)
+            for held in met.values():
+                if held.reservation._ended and not held.reservation.lost:
+                    held.ended = held.ended or _effect_of(world, held)
+        if loop.lost and world.server.now == began_at:
+            raise Violation(f"{loop.lost} acks of a consumer were told that their leases are lost")
+
+    return program
+
+
+def _effect_of(world: World, held: Held) -> str | None:
+    ends = [one.verb for one in world.server.effects if one.delivery == held.delivery and one.verb != "extend"]
+    return ends[0] if ends else None
+
+
+def settle(name: str = "a") -> Step:
+    """Learn what became of the claims whose outcome is unknown."""
+
+    def program(world: World) -> Program:
+        own = world.sets[name]._hand_outs
+
+        def plan() -> Generator[Any, Any, None]:
+            yield own.settle()
+
+        yield world.follow(plan(), name)
+
+    return program
+
+
+@dataclass
+class Scenario:
+    """What the threads of a process do."""
+
+    name: str
+    threads: Sequence[Sequence[Step]]
+    #: What is done before, without faults.
+    before: Sequence[Step] = ()
+    #: What a forked child does.
+    child: Sequence[Step] = ()
+    #: How many things go wrong at most.
+    faults: int = 2
+    options: Sequence[tuple[str, Any]] = ()
+    #: Whether every received claim leaves a large record.
+    large: bool = False
+    #: Whether leases expire.
+    expires: bool = False
+
+
+class Thread:
+    """Runs steps one after the other. It has at most one pending request."""
+
+    def __init__(self, world: World, steps: Sequence[Step]) -> None:
+        self.world = world
+        self._steps = list(steps)
+        self._program: Program | None = None
+        self._talk: Talk | None = None
+        self.request: Request | None = None
+
+    def begin(self) -> None:
+        self._advance(lambda: None)
+
+    def answer(self, reply: Any) -> None:
+        self._advance(lambda: reply)
+
+    def fail(self, error: BaseException) -> None:
+        def failing() -> Any:
+            raise error
+
+        self._advance(failing)
+
+    def abandon(self) -> None:
+        """Close the talk as the garbage collector does. The thread goes on with its next step."""
+        assert self._talk is not None
+        assert self._program is not None
+        talk, program = self._talk, self._program
+        self._talk = self._program = self.request = None
+        with self.world.current():
+            talk.close()
+            try:
+                program.throw(Abandoned())
+            except (Abandoned, StopIteration):
+                pass
+            else:
+                raise Violation("a step went on after it was abandoned")
+        self.begin()
+
+    def _advance(self, outcome: Callable[[], Any]) -> None:
+        """Go on until a request is pending or all is done."""
+        self.request = None
+        with self.world.current():
+            while self._program is not None or self._steps:
+                if self._program is None:
+                    self._program = self._steps.pop(0)(self.world)
+                    outcome = lambda: None
+                request = self._go_on(outcome)
+                if isinstance(request, tuple):
+                    self.request = request
+                    return
+                outcome = request.do if isinstance(request, Elsewhere) else lambda: None
+                assert request is None or isinstance(request, Elsewhere | Sleep | Listen)
+
+    def _go_on(self, outcome: Callable[[], Any]) -> Any:
+        """Go on to the next request of this step. None when the step is done."""
+        while True:
+            if self._talk is not None:
+                try:
+                    return _resume(self._talk, outcome)
+                except StopIteration as stop:
+                    result = stop.value
+                    outcome = lambda result=result: result
+                except BaseException as error:
+                    outcome = _raising(error)
+                self._talk = None
+            assert self._program is not None
+            try:
+                self._talk = _resume(self._program, outcome)
+            except StopIteration:
+                self._program = None
+                return None
+            except FAULTS:
+                self._program = None
+                return None
+            outcome = lambda: None
+
+
+def _resume(generator: Generator[Any, Any, Any], outcome: Callable[[], Any]) -> Any:
+    try:
+        value = outcome()
+    except BaseException as error:
+        return generator.throw(error)
+    return generator.send(value)
+
+
+def _raising(error: BaseException) -> Callable[[], Any]:
+    def raising() -> Any:
+        raise error
+
+    return raising
+
+
+#: What can happen to a request: whether it is executed now, whether a copy arrives later, and what its caller is told.
+OUTCOMES: dict[str, tuple[bool, bool, type[BaseException] | None]] = {
+    "is executed, and a copy arrives late": (True, True, None),
+    "is lost": (False, False, NoConnection),
+    "arrives late": (False, True, NoConnection),
+    "is executed, but its reply is lost": (True, False, NoConnection),
+    "is executed, its reply is lost, and a copy arrives late": (True, True, NoConnection),
+    "is interrupted before it is sent": (False, False, CtrlC),
+    "is interrupted, and arrives late": (False, True, CtrlC),
+    "is interrupted after it is executed": (True, False, CtrlC),
+    "is interrupted by an Exception before it is sent": (False, False, TimeLimit),
+    "is interrupted by an Exception, and arrives late": (False, True, TimeLimit),
+    "is interrupted by an Exception after it is executed": (True, False, TimeLimit),
+    "is abandoned before it is sent": (False, False, Abandoned),
+    "is abandoned, and arrives late": (False, True, Abandoned),
+    "is abandoned after it is executed": (True, False, Abandoned),
+}
+
+
+class Run:
+    """One run of a scenario, with the choices that it was given."""
+
+    def __init__(self, scenario: Scenario, choose: Choices) -> None:
+        self.scenario = scenario
+        self.choose = choose
+        self.server = ModelServer()
+        self.ledger = Ledger(self.server)
+        #: What happened, to be read.
+        self.history: list[str] = []
+        self.late: list[Request] = []
+        self._faults = scenario.faults
+        self._steps = 0
+        self._can_fork = bool(scenario.child)
+        self._chosen_before: list[int] = []
+        world = World(self.server, self.ledger, **dict(scenario.options))
+        self.worlds = [world]
+        with world.current():
+            self._alone(Thread(world, scenario.before))
+        world.threads = [Thread(world, steps) for steps in scenario.threads]
+        for thread in world.threads:
+            thread.begin()
+
+    def _alone(self, thread: Thread) -> None:
+        """Run a thread without faults."""
+        thread.begin()
+        for _ in range(500):
+            if thread.request is None:
+                return
+            self._carry(thread, "settles")
+        raise Violation("it never ends")
+
+    def run(self) -> None:
+        try:
+            while self.step():
+                if self._steps > 300:
+                    raise Violation("it never ends")
+            self._settle()
+        except Exception as error:
+            error.add_note("\n".join([f"choices {self.choose.chosen}", *self.history]))
+            raise
+
+    def step(self) -> bool:
+        """Make one choice. False when nothing is left to be done."""
+        pending = [(world, thread) for world in self.worlds for thread in world.threads if thread.request]
+        if not pending:
+            return False
+        self._chosen_before = self.choose.chosen
+        options: list[tuple[Callable[..., None], tuple[Any, ...]]] = [(self._carry, (one, "")) for _, one in pending]
+        options += [(self._arrive, (copy,)) for copy in range(len(self.late))]
+        usual = len(options)
+        if self._faults:
+            for world, thread in pending:
+                options += [(self._disturb, (thread, outcome)) for outcome in OUTCOMES]
+                options += [(self._repeat, (thread,)), (self._forget_scripts, (thread,)), (self._refuse, (thread,))]
+                if self._can_fork and not world.is_child:
+                    options += [(self._fork, (thread, False)), (self._fork, (thread, True))]
+            if self.scenario.expires:
+                options.append((self._expire, ()))
+        does, given = options[self.choose(len(options), usual)]
+        does(*given)
+        self._steps += 1
+        return True
+
+    # What can happen.
+
+    def _carry(self, thread: Thread, how: str) -> None:
+        assert thread.request is not None
+        self._note(thread, how or "is answered")
+        try:
+            reply = self._execute(thread.request)
+        except ResponseError as error:
+            thread.fail(error)
+        else:
+            thread.answer(reply)
+
+    def _arrive(self, copy: int) -> None:
+        request = self.late.pop(copy)
+        self.history.append(f"late copy of {shown(request)} arrives")
+        try:
+            self.server.execute(request)
+        except ResponseError:
+            pass
+
+    def _disturb(self, thread: Thread, outcome: str) -> None:
+        request = thread.request
+        assert request is not None
+        self._faults -= 1
+        self._note(thread, outcome)
+        is_executed, has_copy, error = OUTCOMES[outcome]
+        reply = self._execute(request) if is_executed else None
+        if has_copy:
+            self.late.append(request)
+        if error is None:
+            thread.answer(reply)
+        elif error is Abandoned:
+            thread.abandon()
+        else:
+            thread.fail(error(outcome))
+
+    def _repeat(self, thread: Thread) -> None:
+        assert thread.request is not None
+        self._faults -= 1
+        self._note(thread, "is executed, and repeated by the client library")
+        self._execute(thread.request)
+        thread.answer(self._execute(thread.request))
+
+    def _forget_scripts(self, thread: Thread) -> None:
+        self._faults -= 1
+        self._note(thread, "names a script that the server does not know")
+        thread.fail(NoScriptError("NOSCRIPT No matching script."))
+
+    def _refuse(self, thread: Thread) -> None:
+        self._faults -= 1
+        self._note(thread, "is refused")
+        thread.fail(NoConnection("LOADING the data set is loaded"))
+
+    def _expire(self) -> None:
+        self._faults -= 1
+        self.history.append("all leases expire")
+        self.server.now += LEASE + 1
+
+    def _fork(self, thread: Thread, goes_on: bool) -> None:
+        """Fork the process: in another thread, or in this one when its reply has arrived, in a function of the user."""
+        self._faults -= 1
+        self._can_fork = False
+        copy = Run(self.scenario, Choices(self._chosen_before))
+        for _ in range(self._steps):
+            copy.step()
+        self._note(thread, "is answered, and the process is forked" if goes_on else "is under way in a fork")
+        child = copy.worlds[0]
+        position = self.worlds[0].threads.index(thread)
+        at_work = child.threads[position]
+        assert at_work.request == thread.request
+        if goes_on:
+            self._carry(thread, "is answered")
+            assert at_work.request is not None
+            reply = copy.server.execute(at_work.request)
+        child.become_child(2, self.server, self.ledger)
+        child.held = [_copied(self.ledger, held) for held in child.held]
+        # The threads that did not fork are not there any more; nothing closes what they were doing.
+        self._gone = child.threads
+        own = Thread(child, self.scenario.child)
+        child.threads = [at_work, own] if goes_on else [own]
+        if goes_on:
+            at_work.answer(reply)
+        own.begin()
+        self.worlds.append(child)
+
+    def _execute(self, request: Request) -> Any:
+        try:
+            return self.server.execute(request)
+        except ResponseError as error:
+            if str(error).startswith("STALE"):
+                raise Violation(f"a live call was answered as stale: {shown(request)}") from None
+            raise
+
+    def _note(self, thread: Thread, what: str) -> None:
+        assert thread.request is not None
+        world = thread.world
+        who = "child" if world.is_child else "thread"
+        at = world.threads.index(thread) if thread in world.threads else "-"
+        self.history.append(f"{who} {at}: {shown(thread.request)} {what}")
+
+    # The end.
+
+    def _settle(self) -> None:
+        """Without any more faults: claim from each set until nothing is left, so that all debts are paid."""
+        later = bool(self.late) and self.choose(2) == 1
+        while self.late and not later:
+            self._arrive(0)
+        for world in self.worlds:
+            for name in world.sets:
+                self._alone(Thread(world, [_claim_all(name)]))
+        before = repr(self.server.sets)
+        while self.late:
+            self._arrive(0)
+        self._check_states_are_as(before)
+        self.ledger.check()
+
+    def _check_states_are_as(self, before: str) -> None:
+        if repr(self.server.sets) != before:
+            raise Violation("a late copy changed something")
+
+
+def _claim_all(name: str) -> Step:
+    """Claim until nothing is left."""
+
+    def program(world: World) -> Program:
+        for _ in range(20):
+            got = yield world.follow(world.sets[name]._hand_outs.reserve_many(100, LEASE, 0), name)
+            for one in got:
+                world.ledger.holds(name, one, is_settlement=True)
+            if not got:
+                break
+        owed = [debt for debt in world.state.debts if debt.name == world.sets[name]._driver._caller.prefix]
+        if [debt for debt in owed if debt.roll_back is not None]:
+            raise Violation(f"claims of the set {name!r} are still owed")
+
+    return program
+
+
+def _copied(ledger: Ledger, held: Held) -> Held:
+    """A child's copy of a reservation: it is the same lease for the ledger."""
+    [known] = [one for one in ledger.held if one.delivery == held.delivery]
+    return _Copy(known, held.reservation)
+
+
+class _Copy(Held):
+    """What a child knows of a reservation of its parent. The asks of both count."""
+
+    def __init__(self, known: Held, reservation: Any) -> None:
+        self.name, self.reservation, self.is_settlement = known.name, reservation, False
+        self.asked, self.ended, self.unknown = known.asked, known.ended, known.unknown
+        # So that an end which crosses one of the parent is no surprise.
+        known.asked.append("copied")
+
+
+def shown(request: Request) -> str:
+    """A request for the eye: script, record, numbers and arguments."""
+    from simulator.model import NAMES
+
+    if request[0] == "DEL":
+        return " ".join(map(str, request))
+    name = NAMES.get(str(request[1]), "?")
+    count = int(request[2])
+    words = [word.decode() if isinstance(word, bytes) else word for word in request[3:]]
+    numbers = "/".join(word.lstrip("0") or "0" for word in words[count : count + 2])
+    return f"{name} {words[0]} {numbers} {' '.join(words[count + 2 :])}"
+
+
+@contextmanager
+def simulated(*, large: bool = False) -> Iterator[set[tuple[State, State]]]:
+    """Run the core on a clock that stands still, with calls of two items at most. Yields the transitions of calls."""
+    taken: set[tuple[State, State]] = set()
+    become = Call.become
+
+    def noting(call: Call, state: State) -> None:
+        taken.add((call.state, state))
+        become(call, state)
+
+    # Not before the moment at which the core was imported.
+    now = time.monotonic()
+    clock = SimpleNamespace(monotonic=lambda: now)
+    with (
+        patch.object(Call, "become", noting),
+        patch.multiple(handouts, CHUNK=2, LARGE=0 if large else 1 << 30, time=clock),
+        patch.multiple(endings, CHUNK=2, AT_A_TIME=2, time=clock),
+        patch("redset.core.operations.CHUNK", 2),
+        patch.object(calls, "time", clock),
+        patch.object(consuming, "time", clock),
+        patch.object(talking, "time", clock),
+        patch.object(waiting, "time", clock),
+    ):
+        yield taken
+        gc.collect()
+
