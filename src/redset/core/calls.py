@@ -170,6 +170,8 @@ class ClientState:
         self.idle: list[Session] = []
         #: Calls with an unknown outcome, of all sets. The next calls of each set pay its debts.
         self.debts: list[Call] = []
+        #: Claims that a caller is rolling back just now, which are no debts meanwhile.
+        self.rolling_back: list[Call] = []
         #: Received claims whose records are large.
         self.large: list[Call] = []
         #: Per event loop and set name, while a set of that name exists: what its tasks share.
@@ -226,9 +228,11 @@ class ClientState:
         return sessions
 
     def take_debt(self, name: bytes, *, claims: bool) -> Call | None:
-        """Remove and return a debt of the set, or None."""
+        """Remove and return a debt of the set, or None. That of a claim is to be rolled back by the caller."""
         for debt in self.debts[:]:
-            if debt.name == name and (debt.roll_back is not None) == claims and _removed(self.debts, debt):
+            if debt.name != name or (debt.roll_back is not None) != claims:
+                continue
+            if self._taken(debt) if claims else _removed(self.debts, debt):
                 return debt
         return None
 
@@ -246,9 +250,25 @@ class ClientState:
         """
         debts = [debt for debt in self.debts if debt.name == name and debt.roll_back is not None]
         for debt in debts:
-            if (len(debts) > 1 or not debt.is_plain) and _removed(self.debts, debt):
+            if (len(debts) > 1 or not debt.is_plain) and self._taken(debt):
                 return debt
         return None
+
+    def being_rolled_back(self, name: bytes) -> list[Call]:
+        """The claims of the set that a caller is rolling back, so that their outcomes will soon be known."""
+        return [call for call in self.rolling_back if call.name == name]
+
+    def rolled_back(self, call: Call) -> None:
+        """Note that a caller does not roll this claim back any more."""
+        _removed(self.rolling_back, call)
+
+    def _taken(self, debt: Call) -> bool:
+        """Take a debt to roll it back. At each moment it is in one of the two lists, if not in both."""
+        self.rolling_back.append(debt)
+        if _removed(self.debts, debt):
+            return True
+        _removed(self.rolling_back, debt)
+        return False
 
     def take_large(self, name: bytes) -> Call | None:
         """Remove and return a large received claim of the set whose record the next call would not replace, or None.
@@ -267,6 +287,7 @@ class ClientState:
         """Drop all sessions and debts: after a fork they are the parent's."""
         self.idle.clear()
         self.debts.clear()
+        self.rolling_back.clear()
         self.large.clear()
 
 

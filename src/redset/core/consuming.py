@@ -181,14 +181,12 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             self._acked(acks, self._claims.late(head))
 
     def _acked(self, acks: list[Res], late: list[int]) -> None:
-        known = set(map(id, acks))
-        left = [one for one in self._to_ack if id(one) not in known]
-        if len(left) == len(self._to_ack):
-            return
-        self._to_ack = left
+        """Note the outcome of some acks, unless it was known before. Those at the positions ``late`` came too late."""
+        known, open_acks = set(map(id, acks)), set(map(id, self._to_ack))
+        self._to_ack = [one for one in self._to_ack if id(one) not in known]
         for one in acks:
             one._ended = True
-        self._note_lost([acks[position] for position in late])
+        self._note_lost([acks[position] for position in late if id(acks[position]) in open_acks])
 
     def _turn_in(self) -> Plan[None]:
         """Send the acks, and give back what was not begun if less than half of its lease is left."""
@@ -222,6 +220,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         if not self._is_ours:
             return
         self._closed = True
+        settled = True
         if self._to_ack:
             try:
                 yield self._claims.settle()
@@ -229,6 +228,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
                 # They are acked again below, or that fails as well.
                 if not is_failure(error):
                     raise
+                settled = False
         current, self._current = self._current, None
         acks, ready = self._to_ack, self._ready
         ends = [*map(_ack, acks), *map(_again, ready)]
@@ -239,7 +239,12 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         batch = Batch(ends)
         for start, stop, unfinished in batch.calls:
             answer: Answer = yield self._endings.ends(ends[start:stop], unfinished)
-            self._acked(acks[start:stop], [position for position in answer.lost if start + position < len(acks)])
+            late = [position for position in answer.lost if start + position < len(acks)]
+            if late and not settled:
+                # They may have arrived with a claim whose outcome is still unknown.
+                yield self._claims.settle()
+                settled = True
+            self._acked(acks[start:stop], late)
         self._to_ack, self._ready = [], deque()
 
 

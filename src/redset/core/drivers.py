@@ -9,14 +9,13 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from redset.core import waiting
 from redset.core.calls import Call, State, state_of
 from redset.core.clients import AS_STORED, drop_idle_connections, executor
 from redset.core.coalescing import Gathering, Group, Line, Part
 from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
 from redset.core.pools import AsyncLinks, Links, LoopLinks
 from redset.core.talking import Caller, Request, Talk, ask, break_off, follow, roll_back
-from redset.core.waiting import LATENESS, Listener, heard_nothing
+from redset.core.waiting import LATENESS, Listener, blocking, heard_nothing
 
 __all__ = ("AsyncDriver", "Driver")
 
@@ -113,12 +112,12 @@ class Driver:
             return
         try:
             if seconds > LATENESS:
-                self._carry_out(("BLPOP", listen.key, f"{min(waiting.LISTEN, listen.longest, seconds - LATENESS):.3f}"))
+                self._carry_out(blocking(listen.key, min(listen.longest, seconds - LATENESS)))
                 return
             assert links is not None
             link = links.take()
             try:
-                link.listen(("BLPOP", listen.key, f"{waiting.LISTEN:.3f}"), seconds)
+                link.listen(blocking(listen.key), seconds)
             finally:
                 links.put(link)
         except Exception as error:

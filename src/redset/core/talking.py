@@ -37,6 +37,9 @@ Coalesce: TypeAlias = Callable[[Operation[Any], list[Any]], Talk[Any] | None]
 MOVING = 10.0
 #: How often, in seconds, it looks whether they are there.
 MOVING_CHECK = 0.05
+#: How long, in seconds, a caller waits for the claims that others roll back, and how often it looks.
+ROLLING_BACK = 10.0
+ROLLING_BACK_CHECK = 0.01
 
 
 class Caller:
@@ -240,9 +243,20 @@ def roll_back(call: Call, caller: Caller) -> Talk[None]:
 
 
 def pay_claims(caller: Caller, roll_back_of: Callable[..., Operation[bytes]]) -> Talk[None]:
-    """Roll back all claims of this set whose outcome is unknown."""
-    while (debt := caller.state.take_debt(caller.prefix, claims=True)) is not None:
-        yield from _pay(debt, caller, roll_back_of)
+    """Roll back all claims of this set whose outcome is unknown, and wait for those that another caller rolls back."""
+    state, ends_at = caller.state, time.monotonic() + ROLLING_BACK
+    while True:
+        while (debt := state.take_debt(caller.prefix, claims=True)) is not None:
+            yield from _pay(debt, caller, roll_back_of)
+        others = state.being_rolled_back(caller.prefix)
+        if not others:
+            return
+        if time.monotonic() >= ends_at:
+            # A caller that was interrupted may have left them behind.
+            for call in others:
+                state.rolled_back(call)
+            return
+        yield Sleep(ROLLING_BACK_CHECK)
 
 
 def _make_room(operation: Operation[Any], caller: Caller) -> Talk[None]:
@@ -264,6 +278,8 @@ def _pay(debt: Call, caller: Caller, roll_back_of: "Callable[..., Operation[byte
     except BaseException:
         caller.state.owe(debt)
         raise
+    finally:
+        caller.state.rolled_back(debt)
 
 
 def _empty(large: Call, caller: Caller) -> Talk[None]:
