@@ -95,17 +95,27 @@ def run(here: Any, raw: Any) -> Callable[[Callable[[Gate], Awaitable[Any]]], Any
         raw.script_load(Script(name).body)
 
     async def with_gate(test: Callable[[Gate], Awaitable[Any]]) -> Any:
+        complaints: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
         async with asyncio.timeout(30), gate_to(here) as gate:
             # What the tasks share lives as long as a set of that name in this loop.
             keeper = redset.aio.SortedSet[str](gate, "jobs")
             await keeper.contains("x")
             gate.calls.clear()
             result = await test(gate)
-            (gathering,) = (state_of(gate).in_loops[key] for key in state_of(gate).in_loops if key[1] == PREFIX)
-            await settled(gathering)
-            return result
+            await settled(gathering_of(gate))
+        gc.collect()
+        assert complaints == []
+        return result
 
     return lambda test: asyncio.run(with_gate(test))
+
+
+def gathering_of(gate: Gate) -> coalescing.Gathering:
+    """What the tasks of the running loop share of the set."""
+    (gathering,) = (each for key, each in state_of(gate).in_loops.items() if key[1] == PREFIX)
+    assert isinstance(gathering, coalescing.Gathering)
+    return gathering
 
 
 async def settled(gathering: coalescing.Gathering) -> None:
@@ -653,23 +663,60 @@ class TestCancellation:
             raw.zadd("jobs", {str(i): i for i in range(4)})
             jobs = redset.aio.SortedSet[str](gate, "jobs")
             first, second = await jobs.reserve_many(2)
-            calls: list[Start] = {
+            calls: dict[str, list[Start]] = {
                 "add": [lambda: jobs.add("2"), lambda: jobs.add("3")],
                 "contains": [lambda: jobs.contains("2"), lambda: jobs.contains("3")],
                 "ack": [first.ack, second.ack],
-            }.get(verb, [getattr(jobs, verb, jobs.pop)] * 2)
+                "pop": [jobs.pop, jobs.pop],
+                "reserve": [jobs.reserve, jobs.reserve],
+            }
+            leads, limits = calls[verb]
 
             async def limited() -> None:
                 async with asyncio.timeout(0.05):
-                    await calls[1]()
+                    await limits()
 
-            leader, (task,), hold = await start_behind(gate, jobs, calls[0], limited)
+            leader, (task,), hold = await start_behind(gate, jobs, leads, limited)
             with pytest.raises(TimeoutError) as raised:
                 await asyncio.wait_for(asyncio.shield(task), 10)
             assert task.done()
             assert isinstance(raised.value.__cause__ or raised.value.__context__, asyncio.CancelledError)
             hold.release.set()
             await leader
+
+        run(test)
+
+    @pytest.mark.parametrize("cancellations", [1, 2])
+    @pytest.mark.parametrize("verb", ["take", "reserve_many"])
+    def test_all_chunks_are_rolled_back_although_the_reply_to_the_last_one_does_not_come(
+        self, run: Any, raw: Any, state: RawSet, verb: str, cancellations: int
+    ) -> None:
+        """The first chunk leaves by itself, since it is a whole call; the second one in a group."""
+
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {f"{i:04}": i for i in range(3000)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            alone, together = Hold(), Hold()
+            gate.plan = [pass_on, pass_on, alone, together]
+            tasks = [asyncio.create_task(getattr(jobs, verb)(1500)) for _ in range(2)]
+            await alone.is_held.wait()
+            # The other one queues behind it.
+            (line,) = (line for line in gathering_of(gate).lines.values() if not line.is_idle())
+            await asyncio.to_thread(wait_until, lambda: line._queue)
+            alone.release.set()
+            await together.is_held.wait()
+            (kept,) = (task.result() for task in tasks if task.done())
+            (going,) = (task for task in tasks if not task.done())
+            for _ in range(cancellations):
+                going.cancel()
+                await asyncio.wait([going], timeout=0.1)
+            await asyncio.wait([going], timeout=10)
+            assert going.cancelled()
+            together.release.set()
+            await settled(gathering_of(gate))
+            back = await jobs.take(3000)
+            had = [one if isinstance(one, str) else one.item for one in kept]
+            assert sorted(back + had) == [f"{i:04}" for i in range(3000)]
 
         run(test)
 

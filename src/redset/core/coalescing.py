@@ -11,7 +11,8 @@ import weakref
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from redset.core.calls import Call, State
+from redset.core.calls import Call, State, takes_much
+from redset.core.leaving import Unstoppable
 from redset.core.operations import CHUNK, Operation, Shared, Unfinished
 
 T = TypeVar("T")
@@ -104,15 +105,19 @@ class Claimed:
 
     __slots__ = ("reply", "rows")
 
-    #: The next call of the session follows at once, and replaces the record.
-    is_large = False
-
     def __init__(self, reply: Any, rows: int) -> None:
         self.reply = reply
         self.rows = rows
 
     def __bool__(self) -> bool:
         return self.rows > 0
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its record is worth emptying."""
+        rows = self.reply[:-1]
+        values = rows.pop() if isinstance(rows[-1], list) else ()
+        return takes_much(rows, values)
 
 
 def _as_it_is(reply: Any) -> Any:
@@ -405,6 +410,8 @@ class Gathering:
         self.crowded = False
         #: Who waits for a wake-up of the set; see :mod:`redset.core.waiting`.
         self.listener: Any = None
+        #: The timer that begins to empty large records; see :mod:`redset.core.emptying`.
+        self.emptying: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def enter(
@@ -427,22 +434,25 @@ class Gathering:
         return part
 
     def start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """Have a task do ``work``, and keep it: event loops have but weak references to their tasks."""
-        task = asyncio.get_running_loop().create_task(work, name="redset")
+        """Have a task do ``work``, and keep it: event loops have but weak references to their tasks.
+
+        When all tasks are cancelled, at the end of a program, one that has not begun yet still begins.
+        """
+        task: asyncio.Task[T] = asyncio.get_running_loop().create_task(Unstoppable(work), name="redset")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Else asyncio logs the error of a task for which nobody waited long enough.
+            task.exception()
 
     def run(self, work: Coroutine[Any, Any, None], then: Callable[[], None]) -> "asyncio.Task[None]":
         """Have a task do what no task in particular waits for. One that is cancelled at once has not even begun."""
         task = self.start(work)
-
-        def done(task: "asyncio.Task[None]") -> None:
-            if not task.cancelled():
-                task.exception()
-            then()
-
-        task.add_done_callback(done)
+        task.add_done_callback(lambda _: then())
         return task
 
     def soon(self, do: Callable[[], None]) -> None:

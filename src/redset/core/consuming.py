@@ -215,20 +215,18 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             self.lost += 1
             log.warning("%s: the lease of %s was lost", reservation._set_name, shown(reservation.item))
 
+    @property
+    def _is_done(self) -> bool:
+        """Whether it is closed and nothing is left to be given back."""
+        return self._closed and not (self._to_ack or self._ready or self._current)
+
     def _close(self) -> Plan[None]:
         """Give back what is unhandled: what was not begun as if never claimed, the one in hand as a failed attempt."""
         if not self._is_ours:
             return
         self._closed = True
-        settled = True
-        if self._to_ack:
-            try:
-                yield self._claims.settle()
-            except Exception as error:
-                # They are acked again below, or that fails as well.
-                if not is_failure(error):
-                    raise
-                settled = False
+        # Whether it is known which acks arrived. If not, they are acked again below, or that fails as well.
+        is_settled = not self._to_ack or (yield from self._try_to_settle())
         current, self._current = self._current, None
         acks, ready = self._to_ack, self._ready
         ends = [*map(_ack, acks), *map(_again, ready)]
@@ -240,12 +238,21 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         for start, stop, unfinished in batch.calls:
             answer: Answer = yield self._endings.ends(ends[start:stop], unfinished)
             late = [position for position in answer.lost if start + position < len(acks)]
-            if late and not settled:
-                # They may have arrived with a claim whose outcome is still unknown.
-                yield self._claims.settle()
-                settled = True
+            if late and not is_settled and not (is_settled := (yield from self._try_to_settle())):
+                # They may have arrived before, with a claim whose outcome is unknown.
+                late = []
             self._acked(acks[start:stop], late)
         self._to_ack, self._ready = [], deque()
+
+    def _try_to_settle(self) -> Plan[bool]:
+        """Learn which acks arrived with claims whose outcome is unknown. False if that fails."""
+        try:
+            yield self._claims.settle()
+        except Exception as error:
+            if not is_failure(error):
+                raise
+            return False
+        return True
 
 
 def _ack(one: BaseReservation[Any]) -> End:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from redset.core.calls import LARGE
+from redset.core.calls import takes_much
 from redset.core.clients import is_failure
 from redset.core.definition import Definition, seconds
 from redset.core.endings import End, Endings, log_deaths
@@ -74,10 +74,8 @@ class HandOut:
 
     @property
     def is_large(self) -> bool:
-        """Whether the record of this reply takes more than 16 KB, by a sample of what it holds."""
-        step = len(self.rows) // 32 | 1
-        cells = (*self.rows[::step], *(self.values or ())[::step])
-        return step * sum(len(cell) for cell in cells if cell) > LARGE
+        """Whether its record is worth emptying."""
+        return takes_much(self.rows, self.values or ())
 
     @property
     def more(self) -> bool:
