@@ -181,14 +181,12 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             self._acked(acks, self._claims.late(head))
 
     def _acked(self, acks: list[Res], late: list[int]) -> None:
-        known = set(map(id, acks))
-        left = [one for one in self._to_ack if id(one) not in known]
-        if len(left) == len(self._to_ack):
-            return
-        self._to_ack = left
+        """Note the outcome of some acks, unless it was known before. Those at the positions ``late`` came too late."""
+        known, open_acks = set(map(id, acks)), set(map(id, self._to_ack))
+        self._to_ack = [one for one in self._to_ack if id(one) not in known]
         for one in acks:
             one._ended = True
-        self._note_lost([acks[position] for position in late])
+        self._note_lost([acks[position] for position in late if id(acks[position]) in open_acks])
 
     def _turn_in(self) -> Plan[None]:
         """Send the acks, and give back what was not begun if less than half of its lease is left."""

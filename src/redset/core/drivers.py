@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from redset.core import emptying, waiting
+from redset.core import emptying
 from redset.core.calls import Call, State, state_of
 from redset.core.clients import AS_STORED, drop_idle_connections, executor, is_failure
 from redset.core.coalescing import Gathering, Group, Line, Part
 from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
 from redset.core.pools import AsyncLinks, Links, LoopLinks, let_go
 from redset.core.talking import EMPTY_SOON, Caller, Request, Talk, ask, break_off, empty, follow, roll_back
-from redset.core.waiting import LATENESS, Listener, heard_nothing
+from redset.core.waiting import LATENESS, Listener, blocking, heard_nothing
 
 __all__ = ("AsyncDriver", "Driver")
 
@@ -122,12 +122,12 @@ class Driver:
             return
         try:
             if seconds > LATENESS:
-                self._carry_out(("BLPOP", listen.key, f"{min(waiting.LISTEN, listen.longest, seconds - LATENESS):.3f}"))
+                self._carry_out(blocking(listen.key, min(listen.longest, seconds - LATENESS)))
                 return
             assert links is not None
             link = links.take()
             try:
-                link.listen(("BLPOP", listen.key, f"{waiting.LISTEN:.3f}"), seconds)
+                link.listen(blocking(listen.key), seconds)
             finally:
                 links.put(link)
         except Exception as error:

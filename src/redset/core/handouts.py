@@ -151,6 +151,9 @@ class Portions(NamedTuple):
 
     def deal_head(self, head: bytes, parts: Sequence[Sized]) -> list[list[bytes]]:
         """The words of the head for each: only the first is told of deaths, and each of its own late acks."""
+        if not head:
+            # The claim was never executed.
+            return [[] for _ in parts]
         words = head.split()
         common, late = words[:5], list(map(int, words[5:]))
         heads, first = [], 0
