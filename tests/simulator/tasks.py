@@ -379,7 +379,14 @@ TASKS = {
         Tasks("acks", [ack(0), ack(1), ack(2)], reserved=3),
         Tasks("acks that fail", [ack_again(0), ack_again(1), ack_again(2)], reserved=3, cancels=0, faults=3),
         Tasks("the same ack", [ack_again(0), ack_again(0), ack_again(0)], items=1, reserved=1, cancels=1, faults=1),
-        Tasks("the same ack in a group", [ack_again(1), ack_again(0), ack_again(0)], items=2, reserved=2, cancels=1, faults=1),
+        Tasks(
+            "the same ack in a group",
+            [ack_again(1), ack_again(0), ack_again(0)],
+            items=2,
+            reserved=2,
+            cancels=1,
+            faults=1,
+        ),
         Tasks("ends", [ack(0), nack(1), ack(2)], reserved=3),
         Tasks("consumers", [consume(2), consume(2)]),
         Tasks("consumers that fail", [consume(2), consume(2)], cancels=0, faults=1),
@@ -391,7 +398,11 @@ def random_tasks(rng: random.Random) -> Tasks:
     """Some tasks that make calls of all kinds, while many things go wrong."""
     works = [
         *(pop, pop_twice, reserve),
-        *(lambda: take(rng.randrange(1, 6)), lambda: add(f"x{rng.random()}"), lambda: consume(rng.randrange(1, 4), rng.choice((1, 2)))),
+        *(
+            lambda: take(rng.randrange(1, 6)),
+            lambda: add(f"x{rng.random()}"),
+            lambda: consume(rng.randrange(1, 4), rng.choice((1, 2))),
+        ),
         *(lambda: ack(rng.randrange(4)), lambda: ack_again(rng.randrange(4)), lambda: nack(rng.randrange(4))),
     ]
     chosen = [rng.choice(works) for _ in range(rng.randrange(2, 10))]
@@ -412,6 +423,6 @@ def simulated_tasks() -> Iterator[None]:
     with (
         patch.object(interruptions, "_NUMBERS", ()),
         patch.multiple(coalescing, CHUNK=4),
-        patch.multiple(handouts, LARGE=1 << 30),
+        patch.multiple(calls, LARGE=1 << 30),
     ):
         yield

@@ -439,7 +439,7 @@ class Run:
 
     def __init__(self, scenario: Scenario, choose: Choices) -> None:
         self.scenario = scenario
-        handouts.LARGE = 0 if scenario.large else 1 << 30  # type: ignore[misc]
+        calls.LARGE = 0 if scenario.large else 1 << 30  # type: ignore[misc]
         self.choose = choose
         self.server = ModelServer()
         self.ledger = Ledger(self.server)
@@ -701,7 +701,8 @@ def simulated() -> Iterator[set[tuple[State, State]]]:
     clock = SimpleNamespace(monotonic=lambda: now)
     with (
         patch.object(Call, "become", noting),
-        patch.multiple(handouts, CHUNK=2, LARGE=0, time=clock),
+        patch.multiple(handouts, CHUNK=2, time=clock),
+        patch.multiple(calls, LARGE=0),
         patch.multiple(endings, CHUNK=2, AT_A_TIME=2, time=clock),
         patch("redset.core.operations.CHUNK", 2),
         patch.object(interruptions, "_NUMBERS", ()),

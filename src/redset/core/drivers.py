@@ -272,10 +272,6 @@ class AsyncDriver:
             if not isinstance(error, Exception):
                 raise
 
-    def owe(self, call: Call) -> None:
-        call.lose()
-        self._caller.state.owe(call)
-
     def received(self, call: Call) -> None:
         call.become(State.RECEIVED)
         self._caller.state.received(call)
