@@ -103,9 +103,7 @@ class Place:
         options: Any = {"connections": connections}
         self.jobs = redset.SortedSet[str](self.client, "jobs", **options)
         self.limited = redset.SortedSet[Any](self.client, "jobs", serializer=json, max_attempts=2, **options)
-        self.keyed = redset.SortedSet[str](
-            self.client, "jobs", key=str, remember=SECONDS, duplicates="keep", **options
-        )
+        self.keyed = redset.SortedSet[str](self.client, "jobs", key=str, remember=SECONDS, duplicates="keep", **options)
         self.due = redset.ScheduledSet[str](self.client, "jobs", **options)
         self.feeds = redset.PeriodicSet[str](self.client, "jobs", SECONDS, **options)
         self.seen = redset.ExpiringSet[str](self.client, "jobs", SECONDS, **options)
@@ -113,7 +111,9 @@ class Place:
         self.links = state_of(self.client).links
         if self.links is not None:
             self.links.connections.timeout = 0.5
-        self._reset = self.raw.register_script("redis.call('FLUSHALL') redis.call('ZADD', 'jobs', 1, 'a', 2, 'b', 3, 'c')")
+        self._reset = self.raw.register_script(
+            "redis.call('FLUSHALL') redis.call('ZADD', 'jobs', 1, 'a', 2, 'b', 3, 'c')"
+        )
 
     def reset(self) -> None:
         self._reset()
@@ -157,6 +157,8 @@ class Method:
     check: Callable[[Place], None] | None = None
     #: The errors that mean that there is nothing left to do.
     fine: tuple[type[Exception], ...] = ()
+    #: Whether redset knew already that it was executed: an end that is asked for again says then that the lease is over.
+    answered: Callable[[Place], bool] = lambda place: False
 
 
 def claim(name: str, call: Callable[[Place], Any], **options: Any) -> Method:
@@ -174,9 +176,12 @@ def end(name: str, call: Callable[[Place, list[Any]], Any], **options: Any) -> M
         return lambda: call(place, mine)
 
     def check(place: Place) -> None:
-        assert not any(one.lost for one in place.ours)  # type: ignore[attr-defined]
+        assert not any(one.lost for one in place.ours if not one._ended)  # type: ignore[attr-defined]
 
-    return Method(name, prepare, check=check, **options)
+    def answered(place: Place) -> bool:
+        return any(one._ended for one in place.ours)  # type: ignore[attr-defined]
+
+    return Method(name, prepare, check=check, answered=answered, **options)
 
 
 def dead(name: str, call: Callable[[Any], Any], **options: Any) -> Method:
@@ -299,7 +304,9 @@ METHODS: dict[str, list[Method]] = {
         Method("remove", lives(lambda seen: seen.remove("x")), fine=(KeyError,)),
         Method("pop", lives(lambda seen: seen.pop()), claims=True),
         Method("clear", lives(lambda seen: seen.clear())),
-        Method("looking", lives(lambda seen: ("x" in seen, len(seen), list(seen), seen.ttl("x"), seen.contains_many("x")))),
+        Method(
+            "looking", lives(lambda seen: ("x" in seen, len(seen), list(seen), seen.ttl("x"), seen.contains_many("x")))
+        ),
     ],
     "looking": [
         change("peek", lambda place: (place.jobs.peek(), place.jobs.peek_score())),
@@ -309,7 +316,9 @@ METHODS: dict[str, list[Method]] = {
         change("count", lambda place: (len(place.jobs), place.jobs.index("a"), place.jobs[0], place.jobs[:2])),
         change("iteration", lambda place: (list(place.jobs), list(place.jobs.with_scores()), place.jobs.stats())),
         change("between", lambda place: list(place.jobs.between(1, 2))),
-        change("algebra", lambda place: (place.jobs | {"z"}, place.jobs & {"a"}, place.jobs - {"a"}, place.jobs <= {"a"})),
+        change(
+            "algebra", lambda place: (place.jobs | {"z"}, place.jobs & {"a"}, place.jobs - {"a"}, place.jobs <= {"a"})
+        ),
         change("available", lambda place: place.due.available),
     ],
 }
@@ -339,7 +348,9 @@ def interrupt(url: str, group: str, connections: str) -> None:
                     print(f"SWALLOWED {method.name}, {kind.__name__} at {interruption.place}")
                     continue
                 if raised is None:
-                    assert not interruption.place, f"{method.name}: the interruption at {interruption.place} is swallowed"
+                    assert not interruption.place, (
+                        f"{method.name}: the interruption at {interruption.place} is swallowed"
+                    )
                     break
                 interrupted += 1
                 try:
@@ -347,7 +358,9 @@ def interrupt(url: str, group: str, connections: str) -> None:
                 except BaseException as trouble:
                     trouble.add_note(f"{method.name}, {kind.__name__} at {interruption.place}")
                     if os.environ.get("SURVEY"):
-                        print(f"{method.name}, {kind.__name__} at {interruption.place}: {type(trouble).__name__} {str(trouble)[:150]}")
+                        print(
+                            f"{method.name}, {kind.__name__} at {interruption.place}: {type(trouble).__name__} {str(trouble)[:150]}"
+                        )
                         del trouble, raised, interruption
                         place.__init__(url, connections)
                         continue
@@ -367,13 +380,14 @@ def check(
     found = place.items()
     place.check_connections()
     if method.claims:
-        if found != before:
+        kept = found[b"waiting"] | found[b"dead"] | found.get(b"living", set())
+        if found[b"leased"] or kept != before[b"waiting"] | before.get(b"living", set()):
             return interruption.place
         call()
         assert place.items() != before, "the next call works"
         return ""
     if method.again:
-        with suppress(*method.fine):
+        with suppress(*method.fine, *([redset.LeaseLost] if method.answered(place) else [])):
             call()
         after = place.items()
         assert found in (before, after), f"{found} is neither {before} nor {after}"

@@ -204,7 +204,8 @@ class TestMemory:
 
         state = state_of(face.client)
         assert len(state.idle) == 1
-        assert state.debts == state.large == []
+        assert not state.debts
+        assert not state.large
         assert dict(state.in_loops) == {}
 
     def test_a_session_that_is_under_way_is_not_idle(self, raw: Any) -> None:

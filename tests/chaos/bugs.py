@@ -142,7 +142,7 @@ def wait_by_popping() -> None:
     from redset.core.handouts import HandOuts
     from redset.core.operations import Listen, Operation, Plan
 
-    wait_for = HandOuts.wait_for
+    gather = HandOuts._gather
 
     def pop_and_add_again(self: Any, seconds: float) -> Plan[None]:
         key = self._keys.waiting
@@ -157,9 +157,9 @@ def wait_by_popping() -> None:
                 return (yield from pop_and_add_again(self, step.seconds))
             return (yield step)
 
-        return through(wait_for(self, *args, **options), carry)
+        return through(gather(self, *args, **options), carry)
 
-    HandOuts.wait_for = wait  # type: ignore[method-assign]
+    HandOuts._gather = wait  # type: ignore[method-assign]
 
 
 def lease_by_the_clients_clock() -> None:

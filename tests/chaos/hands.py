@@ -29,8 +29,9 @@ REFUSALS = {
     "TryAgainError",
 }
 
-#: One call in so many is broken off by whoever awaits it, within so many seconds.
+#: In asyncio one call in so many is cancelled, within so many seconds. So is one step of a consume loop, which ends it.
 IMPATIENT = 10
+IMPATIENT_IN_A_LOOP = 30
 PATIENCE = 0.05
 
 
@@ -154,7 +155,7 @@ class Hand:
         repeated, replica = repeats.seen(), Replica(self)
         outcome: Outcome
         try:
-            value = await self._answer(method, *args, **options)
+            value = await self.answer(method, *args, **options)
         except KeyError:
             # There is nothing to pop.
             self.recorder.complete(call)
@@ -186,7 +187,7 @@ class Hand:
         """The same in one round trip; written down as a call for each, since each has an outcome of its own."""
         ends, replica = Ends(self, verb, reservations, how), Replica(self)
         try:
-            lost = await self._answer(getattr(self.set, verb), list(reservations), **how)
+            lost = await self.answer(getattr(self.set, verb), list(reservations), **how)
         except Exception as error:
             ends.fail(error)
         else:
@@ -208,8 +209,12 @@ class Hand:
         seconds, micros = next(iter(answer.values())) if isinstance(answer, dict) else answer
         return float(seconds + micros / 1e6)
 
-    async def _answer(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        if self._awaited and self.happens(IMPATIENT):
+    async def answer(self, method: Callable[..., Any], *args: Any, one_in: int = IMPATIENT, **options: Any) -> Any:
+        """What a call returns, if it is not cancelled before.
+
+        :param one_in: one such call in so many is cancelled.
+        """
+        if self._awaited and self.happens(one_in):
             return await asyncio.wait_for(method(*args, **options), self.random.uniform(0, PATIENCE))
         return await called(method, *args, **options)
 
@@ -312,7 +317,7 @@ class WrittenLoop:
         """The next reservation, or None at the end."""
         try:
             # What both faces have behind __next__ and __anext__: a coroutine must not raise StopIteration.
-            return await called(self._loop._next_one)
+            return await self._hand.answer(self._loop._next_one, one_in=IMPATIENT_IN_A_LOOP)
         except Exception as error:
             # It was written down with the call that it befell.
             outcome_of(error, repeated=True)
@@ -423,14 +428,17 @@ class WrittenLoop:
 def outcome_of(error: BaseException, *, repeated: bool) -> Outcome:
     """What is known of a call that raised this.
 
-    A server that refuses the repetition of a call may have got, or may yet get, what it was sent before.
+    A server that refuses the repetition of a call may have got, or may yet get, what it was sent before. Steps of a
+    consume loop see that they are cancelled, which its hand sees as a time-out.
 
     :raises BaseException: it is none of the errors that a user has to expect.
     """
     names = [kind.__name__ for kind in type(error).__mro__]
     if isinstance(error, LeaseLost) or (not repeated and REFUSALS.intersection(names)):
         return "refused"
-    if isinstance(error, (RedsetError, OSError)) or {"RedisError", "ValkeyError"}.intersection(names):
+    if isinstance(error, (RedsetError, OSError, asyncio.CancelledError)) or {"RedisError", "ValkeyError"}.intersection(
+        names
+    ):
         return "unknown"
     raise error
 

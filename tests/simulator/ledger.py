@@ -31,6 +31,10 @@ class Held:
     def item(self) -> bytes:
         return str(self.reservation.item).encode()
 
+    @property
+    def lease(self) -> tuple[bytes, bytes]:
+        return self.item, self.delivery
+
 
 class Ledger:
     """Compares what callers were told with what the model server did."""
@@ -41,7 +45,7 @@ class Ledger:
         self.maybe_added: set[bytes] = set()
         self.taken: Counter[bytes] = Counter()
         self.held: list[Held] = []
-        self._by_delivery: dict[bytes, Held] = {}
+        self._by_lease: dict[tuple[bytes, bytes], Held] = {}
 
     # What callers report.
 
@@ -59,10 +63,10 @@ class Ledger:
     def holds(self, name: str, reservation: Any, *, is_settlement: bool = False) -> Held:
         held = Held(name, reservation, is_settlement)
         self._gain(held.item)
-        if held.delivery in self._by_delivery:
+        if held.lease in self._by_lease:
             raise Violation(f"{held.item!r} was received twice under one lease")
         self.held.append(held)
-        self._by_delivery[held.delivery] = held
+        self._by_lease[held.lease] = held
         self._check_attempts(held)
         return held
 
@@ -71,7 +75,7 @@ class Ledger:
 
     def has_ended(self, held: Held, verb: str) -> None:
         """An end returned without an error."""
-        effects = [effect for effect in self.server.effects if effect.delivery == held.delivery]
+        effects = [effect for effect in self.server.effects if effect.lease == held.lease]
         count = sum(effect.verb == verb for effect in effects)
         if count != 1 and not (verb == "extend" and count):
             raise Violation(f"{verb} of {held.item!r} took effect {count} times: {effects}")
@@ -80,7 +84,7 @@ class Ledger:
 
     def is_lost(self, held: Held, verb: str, *, was_ended: bool) -> None:
         """An end was told that the lease is lost."""
-        effects = [effect for effect in self.server.effects if effect.delivery == held.delivery]
+        effects = [effect for effect in self.server.effects if effect.lease == held.lease]
         ends = {effect.verb for effect in effects} - {"extend", verb}
         is_live = self._lease(held) > self.server.now
         others = len(set(held.asked) - {"extend"}) > 1
@@ -108,16 +112,17 @@ class Ledger:
                 continue
             if held.ended == "ack":
                 raise Violation(f"{item!r} was received again after its ack")
-            ends = {effect.verb for effect in self.server.effects if effect.delivery == held.delivery}
+            ends = {effect.verb for effect in self.server.effects if effect.lease == held.lease}
             if not ends - {"extend"}:
                 raise Violation(f"{item!r} was received by two callers")
 
     def _check_attempts(self, held: Held) -> None:
         """Each attempt but this one ended in a failure or an expiry; what was rolled back or given back counts for none."""
-        before = {effect.delivery for effect in self.server.effects if effect.verb in ("nack", "expire")}
-        failed = sum(one.delivery in before for one in self.held if one.item == held.item)
-        unknown = sum(effect.verb == "expire" for effect in self.server.effects) if failed else 0
-        if not failed + 1 <= held.reservation.attempt <= max(failed + 1, unknown + 1):
+        failed = 0
+        for effect in self.server.effects:
+            if effect.lease[0] == held.item:
+                failed = 0 if effect.verb == "forget" else failed + (effect.verb in ("nack", "expire"))
+        if held.reservation.attempt != failed + 1:
             raise Violation(f"{held.item!r} is at attempt {held.reservation.attempt} after {failed} failures")
 
     def check(self) -> None:
@@ -131,7 +136,7 @@ class Ledger:
             unknown = [
                 item
                 for item, deadline in here.leased.items()
-                if deadline > 0 and bytes(here.deliveries[item]) not in self._by_delivery
+                if deadline > 0 and (item, bytes(here.deliveries[item])) not in self._by_lease
             ]
             if unknown:
                 raise Violation(f"nobody knows of the leases of {unknown} in the set {name!r}")
@@ -142,8 +147,9 @@ class Ledger:
             self._check_end(held)
 
     def _check_end(self, held: Held) -> None:
-        verbs = [effect.verb for effect in self.server.effects if effect.delivery == held.delivery]
-        ends = [verb for verb in verbs if verb != "extend"]
+        effects = [effect for effect in self.server.effects if effect.lease == held.lease]
+        # A late copy of its claim rolls a lease back that has expired.
+        ends = ["expire" if one.had_expired else one.verb for one in effects if one.verb != "extend"]
         if len(ends) > 1:
             raise Violation(f"the lease of {held.item!r} ended twice: {ends}")
         if ends and ends[0] not in {*held.asked, "expire"}:
@@ -153,11 +159,13 @@ class Ledger:
         places = ["taken"] * self.taken[item]
         for held in self.held:
             if held.item == item:
-                ends = [effect.verb for effect in self.server.effects if effect.delivery == held.delivery]
+                ends = [effect.verb for effect in self.server.effects if effect.lease == held.lease]
                 if "ack" in ends:
                     places.append("acked")
                 elif held.ended == "ack":
                     places.append("acked without effect")
         for name, here in self.server.sets.items():
-            places += [f"{state} in {name!r}" for state in ("waiting", "leased", "dead") if item in getattr(here, state)]
+            places += [
+                f"{state} in {name!r}" for state in ("waiting", "leased", "dead") if item in getattr(here, state)
+            ]
         return places

@@ -63,9 +63,11 @@ class ModelSet:
 class Effect:
     """Something that happened to a lease: how it ended, and by which call."""
 
-    delivery: bytes
+    lease: tuple[bytes, bytes]
     verb: str
     call: tuple[bytes, int]
+    #: Whether the lease had expired by then.
+    had_expired: bool = False
 
 
 class ModelServer:
@@ -128,7 +130,9 @@ class ModelServer:
         if record.rows and not any(live):
             words = record.head.split()
             return [b" ".join([b"1 -1", *words[2:4], b"0", *words[5:]])]
-        rows = [(item, delivery if is_live else b"") for (item, delivery), is_live in zip(record.rows, live, strict=True)]
+        rows = [
+            (item, delivery if is_live else b"") for (item, delivery), is_live in zip(record.rows, live, strict=True)
+        ]
         return [*_flat(rows), record.head]
 
     def _roll_back_unseen(self, here: ModelSet, positions: Sequence[int] = ()) -> None:
@@ -138,6 +142,8 @@ class ModelServer:
         for item, cell in rows:
             if record.kind == "taken":
                 here.waiting.setdefault(item, cell)
+                # Attempts that it had were forgotten when it was taken.
+                self.effects.append(Effect((item, b""), "forget", self._call))
             else:
                 self._end_one(here, item, cell, "roll_back", word=_word(record, item), late=True)
 
@@ -175,9 +181,7 @@ class ModelServer:
             self._roll_back_unseen(here)
         lost = self._end_all(here, [(item, known, "ack", 0.0, b"") for item, known in _pairs(acks)], max_attempts)
         self._bring_back_due(here, max_attempts)
-        taken, met_suspect, is_suspect = self._take(
-            here, int(limit), is_lease=float(lease) > 0, alone=waits != b"2"
-        )
+        taken, met_suspect, is_suspect = self._take(here, int(limit), is_lease=float(lease) > 0, alone=waits != b"2")
         must_stop = met_suspect and (bool(taken) or waits == b"2")
         if float(lease):
             rows, deadline = self._lease_out(here, taken, float(lease)) if taken else ([], b"0")
@@ -269,7 +273,7 @@ class ModelServer:
         known = here.deliveries.get(item)
         if known is None or bytes(known) != delivery or here.leased.get(item, 0.0) <= (0 if late else self.now):
             return
-        self.effects.append(Effect(delivery, verb, self._call))
+        self.effects.append(Effect((item, delivery), verb, self._call, not self._is_leased(here, item)))
         if verb == "extend":
             here.leased[item] = self.now + seconds
             return
@@ -312,7 +316,7 @@ class ModelServer:
             del here.leased[item]
             parked = here.parked.pop(item, None)
             if when > 0:
-                self.effects.append(Effect(bytes(known), "expire", self._call))
+                self.effects.append(Effect((item, bytes(known)), "expire", self._call))
             if when > 0 and 0 < max_attempts <= known.attempts:
                 self._give_up(here, item, parked)
             else:

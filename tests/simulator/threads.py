@@ -4,9 +4,10 @@ A scenario says what each thread does. At each step, one of the pending requests
 """
 
 import gc
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, TypeAlias
@@ -17,14 +18,14 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import NoScriptError, ResponseError
 
 import redset
-from redset.core import calls, consuming, endings, handouts, talking, waiting
+from redset.core import calls, consuming, endings, handouts, interruptions, talking, waiting
 from redset.core.calls import Call, State
 from redset.core.operations import Elsewhere, Listen, Operation, Sleep
 from redset.core.talking import ask, follow
 from redset.exceptions import LeaseLost
 from simulator.choices import Choices
 from simulator.ledger import Held, Ledger, Violation
-from simulator.model import ModelServer, Request
+from simulator.model import NAMES, ModelServer, Request
 
 Talk: TypeAlias = Generator[Any, Any, Any]
 #: What one thread does: it yields talks, and is given their results.
@@ -60,9 +61,11 @@ class World:
         self._ids = 0
         self.held: list[Held] = []
         self.threads: list[Thread] = []
-        #: The sessions that were made before this process was forked.
-        self.inherited: set[bytes] = set()
         self.is_child = False
+        #: Set when a consumer has to wait.
+        self.found_nothing = threading.Event()
+        #: In a child, what the present step claimed before the fork: it belongs to the parent.
+        self.copies: set[bytes] = set()
         with self.current():
             self.sets = {
                 name: redset.SortedSet(
@@ -89,7 +92,6 @@ class World:
 
     def become_child(self, pid: int, server: ModelServer, ledger: Ledger) -> None:
         """Go on as a child of the process that made the same choices."""
-        self.inherited = set(self.server.records)
         self.is_child = True
         self.pid, self.server, self.ledger = pid, server, ledger
         with self.current(), patch.object(calls, "_states", WeakSet([self.state])):
@@ -103,7 +105,11 @@ class World:
 
     def is_own(self, item: str) -> bool:
         """Whether this process claimed the item: what it inherited belongs to its parent."""
-        return not self.is_child or self.server.claimed_by.get(item.encode()) not in self.inherited
+        if item.encode() not in self.copies:
+            return True
+        # The same item may have been claimed again since.
+        self.copies.discard(item.encode())
+        return False
 
     def receives(self, items: list[str]) -> None:
         self.ledger.takes([item for item in items if self.is_own(item)])
@@ -224,55 +230,50 @@ def end(verb: str, *positions: int) -> Step:
     return program
 
 
-def consume(count: int, batch: int = 1, name: str = "a", *, is_closed: bool = True) -> Step:
-    """Consume so many items. The acks of items travel with the claims of the next."""
+def consume(count: int, batch: int = 1, name: str = "a", *, survives: bool = False) -> Step:
+    """Consume so many items. The acks of items travel with the claims of the next.
+
+    :param survives: whether the loop goes on after a failure, until it finds nothing.
+    """
 
     def program(world: World) -> Program:
-        own = world.sets[name]
+        own, is_empty = world.sets[name], world.found_nothing
+        is_empty.clear()
         loop = redset.sets.Consumption(
-            own._driver, own._hand_outs, own._endings, LEASE, batch, 0, None, None  # type: ignore[arg-type]
+            own._driver, own._hand_outs, own._endings, LEASE, batch, None if survives else 0, is_empty, None
         )
         met: dict[int, Held] = {}
-
-        def meet(reservation: Any) -> None:
-            known = [reservation, *loop._ready] if reservation is not None else [*loop._ready]
-            for one in known:
-                if id(one) not in met and world.is_own(one.item):
-                    met[id(one)] = world.ledger.holds(name, one)
-                    # All of these may be asked for when the loop is closed.
-                    met[id(one)].asked += ["ack", "again", "nack"]
-
         began_at = world.server.now
-        for _ in range(count):
-            reservation = loop._at_hand()
-            if reservation is None:
-                try:
-                    reservation = yield world.follow(loop._next(), name)
-                except Abandoned:
-                    raise
-                except BaseException:
-                    try:
-                        yield world.follow(loop._close(), name)
-                    except Exception:
-                        pass
-                    raise
-            if reservation is None:
-                break
-            meet(reservation)
-        if is_closed or reservation is None:
+        reservation = None
+        try:
+            for _ in range(count):
+                if not loop._is_ours:
+                    return
+                reservation = loop._at_hand() or (yield from _next_of(world, loop, name))
+                if reservation is None:
+                    break
+                for one in (reservation, *loop._ready):
+                    if id(one) not in met and world.is_own(one.item):
+                        met[id(one)] = world.ledger.holds(name, one)
+                        # All of these may be asked for when the loop is closed.
+                        met[id(one)].asked += ["ack", "again", "nack"]
             yield world.follow(loop._close(), name)
-            for held in met.values():
-                if held.reservation._ended and not held.reservation.lost:
-                    held.ended = held.ended or _effect_of(world, held)
-        if loop.lost and world.server.now == began_at:
-            raise Violation(f"{loop.lost} acks of a consumer were told that their leases are lost")
+        finally:
+            if loop.lost and world.server.now == began_at:
+                raise Violation(f"{loop.lost} acks of a consumer were told that their leases are lost")
 
     return program
 
 
-def _effect_of(world: World, held: Held) -> str | None:
-    ends = [one.verb for one in world.server.effects if one.delivery == held.delivery and one.verb != "extend"]
-    return ends[0] if ends else None
+def _next_of(world: World, loop: Any, name: str) -> Generator[Talk, Any, Any]:
+    try:
+        return (yield world.follow(loop._next(), name))
+    except (Abandoned, GeneratorExit):
+        raise
+    except BaseException:
+        with suppress(Exception):
+            yield world.follow(loop._close(), name)
+        raise
 
 
 def settle(name: str = "a") -> Step:
@@ -287,6 +288,25 @@ def settle(name: str = "a") -> Step:
         yield world.follow(plan(), name)
 
     return program
+
+
+#: What can happen to a request: whether it is executed now, whether a copy arrives later, and what its caller is told.
+OUTCOMES: dict[str, tuple[bool, bool, type[BaseException] | None]] = {
+    "is executed, and a copy arrives late": (True, True, None),
+    "is lost": (False, False, NoConnection),
+    "arrives late": (False, True, NoConnection),
+    "is executed, but its reply is lost": (True, False, NoConnection),
+    "is executed, its reply is lost, and a copy arrives late": (True, True, NoConnection),
+    "is interrupted before it is sent": (False, False, CtrlC),
+    "is interrupted, and arrives late": (False, True, CtrlC),
+    "is interrupted after it is executed": (True, False, CtrlC),
+    "is interrupted by an Exception before it is sent": (False, False, TimeLimit),
+    "is interrupted by an Exception, and arrives late": (False, True, TimeLimit),
+    "is interrupted by an Exception after it is executed": (True, False, TimeLimit),
+    "is abandoned before it is sent": (False, False, Abandoned),
+    "is abandoned, and arrives late": (False, True, Abandoned),
+    "is abandoned after it is executed": (True, False, Abandoned),
+}
 
 
 @dataclass
@@ -306,6 +326,8 @@ class Scenario:
     large: bool = False
     #: Whether leases expire.
     expires: bool = False
+    #: What can go wrong with a request.
+    outcomes: Sequence[str] = tuple(OUTCOMES)
 
 
 class Thread:
@@ -316,7 +338,10 @@ class Thread:
         self._steps = list(steps)
         self._program: Program | None = None
         self._talk: Talk | None = None
+        #: What it waits for: the reply to a request, or the end of a pause where that is empty.
         self.request: Request | None = None
+        self.copies: set[bytes] = set()
+        self.paused_at = -1
 
     def begin(self) -> None:
         self._advance(lambda: None)
@@ -329,6 +354,11 @@ class Thread:
             raise error
 
         self._advance(failing)
+
+    def only_finishes(self, copies: set[bytes]) -> None:
+        """In a forked child: end the present step, which has copies of these items."""
+        self._steps = []
+        self.copies = copies
 
     def abandon(self) -> None:
         """Close the talk as the garbage collector does. The thread goes on with its next step."""
@@ -350,16 +380,20 @@ class Thread:
         """Go on until a request is pending or all is done."""
         self.request = None
         with self.world.current():
+            self.world.copies = self.copies
             while self._program is not None or self._steps:
                 if self._program is None:
+                    self.world.copies = self.copies = set()
                     self._program = self._steps.pop(0)(self.world)
                     outcome = lambda: None
                 request = self._go_on(outcome)
-                if isinstance(request, tuple):
-                    self.request = request
+                if isinstance(request, tuple | Sleep):
+                    self.request = () if isinstance(request, Sleep) else request
                     return
                 outcome = request.do if isinstance(request, Elsewhere) else lambda: None
-                assert request is None or isinstance(request, Elsewhere | Sleep | Listen)
+                if isinstance(request, Listen):
+                    self.world.found_nothing.set()
+                assert request is None or isinstance(request, Elsewhere | Listen)
 
     def _go_on(self, outcome: Callable[[], Any]) -> Any:
         """Go on to the next request of this step. None when the step is done."""
@@ -400,38 +434,21 @@ def _raising(error: BaseException) -> Callable[[], Any]:
     return raising
 
 
-#: What can happen to a request: whether it is executed now, whether a copy arrives later, and what its caller is told.
-OUTCOMES: dict[str, tuple[bool, bool, type[BaseException] | None]] = {
-    "is executed, and a copy arrives late": (True, True, None),
-    "is lost": (False, False, NoConnection),
-    "arrives late": (False, True, NoConnection),
-    "is executed, but its reply is lost": (True, False, NoConnection),
-    "is executed, its reply is lost, and a copy arrives late": (True, True, NoConnection),
-    "is interrupted before it is sent": (False, False, CtrlC),
-    "is interrupted, and arrives late": (False, True, CtrlC),
-    "is interrupted after it is executed": (True, False, CtrlC),
-    "is interrupted by an Exception before it is sent": (False, False, TimeLimit),
-    "is interrupted by an Exception, and arrives late": (False, True, TimeLimit),
-    "is interrupted by an Exception after it is executed": (True, False, TimeLimit),
-    "is abandoned before it is sent": (False, False, Abandoned),
-    "is abandoned, and arrives late": (False, True, Abandoned),
-    "is abandoned after it is executed": (True, False, Abandoned),
-}
-
-
 class Run:
-    """One run of a scenario, with the choices that it was given."""
+    """One run of a scenario, with the choices that it was given. See :func:`simulated`."""
 
     def __init__(self, scenario: Scenario, choose: Choices) -> None:
         self.scenario = scenario
+        calls.LARGE = 0 if scenario.large else 1 << 30  # type: ignore[misc]
         self.choose = choose
         self.server = ModelServer()
         self.ledger = Ledger(self.server)
-        #: What happened, to be read.
-        self.history: list[str] = []
+        self._history: list[tuple[str, Request, str]] = []
         self.late: list[Request] = []
         self._faults = scenario.faults
         self._steps = 0
+        #: How many requests were carried out, or disturbed.
+        self._events = 0
         self._can_fork = bool(scenario.child)
         self._chosen_before: list[int] = []
         world = World(self.server, self.ledger, **dict(scenario.options))
@@ -461,19 +478,32 @@ class Run:
             error.add_note("\n".join([f"choices {self.choose.chosen}", *self.history]))
             raise
 
+    @property
+    def history(self) -> list[str]:
+        """What happened, to be read."""
+        return [" ".join(filter(None, (who, shown(request), what))) for who, request, what in self._history]
+
     def step(self) -> bool:
         """Make one choice. False when nothing is left to be done."""
-        pending = [(world, thread) for world in self.worlds for thread in world.threads if thread.request]
+        pending = [(world, thread) for world in self.worlds for thread in world.threads if thread.request is not None]
         if not pending:
             return False
         self._chosen_before = self.choose.chosen
-        options: list[tuple[Callable[..., None], tuple[Any, ...]]] = [(self._carry, (one, "")) for _, one in pending]
+        # A thread that goes on and pauses again waits for something to happen.
+        ready = [one for _, one in pending if one.request or one.paused_at != self._events]
+        ready = ready or [one for _, one in pending]
+        options: list[tuple[Callable[..., None], tuple[Any, ...]]] = [(self._carry, (one, "")) for one in ready]
         options += [(self._arrive, (copy,)) for copy in range(len(self.late))]
         usual = len(options)
         if self._faults:
             for world, thread in pending:
-                options += [(self._disturb, (thread, outcome)) for outcome in OUTCOMES]
-                options += [(self._repeat, (thread,)), (self._forget_scripts, (thread,)), (self._refuse, (thread,))]
+                if not thread.request:
+                    continue
+                options += [(self._disturb, (thread, outcome)) for outcome in self.scenario.outcomes]
+                if len(self.scenario.outcomes) == len(OUTCOMES):
+                    options += [(self._repeat, (thread,)), (self._refuse, (thread,))]
+                    if thread.request[0] == "EVALSHA":
+                        options.append((self._forget_scripts, (thread,)))
                 if self._can_fork and not world.is_child:
                     options += [(self._fork, (thread, False)), (self._fork, (thread, True))]
             if self.scenario.expires:
@@ -488,8 +518,12 @@ class Run:
     def _carry(self, thread: Thread, how: str) -> None:
         assert thread.request is not None
         self._note(thread, how or "is answered")
+        if thread.request:
+            self._events += 1
+        else:
+            thread.paused_at = self._events
         try:
-            reply = self._execute(thread.request)
+            reply = self._execute(thread.request) if thread.request else None
         except ResponseError as error:
             thread.fail(error)
         else:
@@ -497,13 +531,14 @@ class Run:
 
     def _arrive(self, copy: int) -> None:
         request = self.late.pop(copy)
-        self.history.append(f"late copy of {shown(request)} arrives")
+        self._history.append(("late:", request, "arrives"))
         try:
             self.server.execute(request)
         except ResponseError:
             pass
 
     def _disturb(self, thread: Thread, outcome: str) -> None:
+        self._events += 1
         request = thread.request
         assert request is not None
         self._faults -= 1
@@ -538,7 +573,7 @@ class Run:
 
     def _expire(self) -> None:
         self._faults -= 1
-        self.history.append("all leases expire")
+        self._history.append(("all leases expire during a", (), ""))
         self.server.now += LEASE + 1
 
     def _fork(self, thread: Thread, goes_on: bool) -> None:
@@ -557,6 +592,7 @@ class Run:
             self._carry(thread, "is answered")
             assert at_work.request is not None
             reply = copy.server.execute(at_work.request)
+            at_work.only_finishes(set(self.server.claimed_by))
         child.become_child(2, self.server, self.ledger)
         child.held = [_copied(self.ledger, held) for held in child.held]
         # The threads that did not fork are not there any more; nothing closes what they were doing.
@@ -581,7 +617,7 @@ class Run:
         world = thread.world
         who = "child" if world.is_child else "thread"
         at = world.threads.index(thread) if thread in world.threads else "-"
-        self.history.append(f"{who} {at}: {shown(thread.request)} {what}")
+        self._history.append((f"{who} {at}:", thread.request, what))
 
     # The end.
 
@@ -623,7 +659,7 @@ def _claim_all(name: str) -> Step:
 
 def _copied(ledger: Ledger, held: Held) -> Held:
     """A child's copy of a reservation: it is the same lease for the ledger."""
-    [known] = [one for one in ledger.held if one.delivery == held.delivery]
+    [known] = [one for one in ledger.held if one.lease == held.lease]
     return _Copy(known, held.reservation)
 
 
@@ -639,8 +675,8 @@ class _Copy(Held):
 
 def shown(request: Request) -> str:
     """A request for the eye: script, record, numbers and arguments."""
-    from simulator.model import NAMES
-
+    if not request:
+        return "pause"
     if request[0] == "DEL":
         return " ".join(map(str, request))
     name = NAMES.get(str(request[1]), "?")
@@ -651,7 +687,7 @@ def shown(request: Request) -> str:
 
 
 @contextmanager
-def simulated(*, large: bool = False) -> Iterator[set[tuple[State, State]]]:
+def simulated() -> Iterator[set[tuple[State, State]]]:
     """Run the core on a clock that stands still, with calls of two items at most. Yields the transitions of calls."""
     taken: set[tuple[State, State]] = set()
     become = Call.become
@@ -665,9 +701,11 @@ def simulated(*, large: bool = False) -> Iterator[set[tuple[State, State]]]:
     clock = SimpleNamespace(monotonic=lambda: now)
     with (
         patch.object(Call, "become", noting),
-        patch.multiple(handouts, CHUNK=2, LARGE=0 if large else 1 << 30, time=clock),
+        patch.multiple(handouts, CHUNK=2, time=clock),
+        patch.multiple(calls, LARGE=0),
         patch.multiple(endings, CHUNK=2, AT_A_TIME=2, time=clock),
         patch("redset.core.operations.CHUNK", 2),
+        patch.object(interruptions, "_NUMBERS", ()),
         patch.object(calls, "time", clock),
         patch.object(consuming, "time", clock),
         patch.object(talking, "time", clock),
@@ -675,4 +713,3 @@ def simulated(*, large: bool = False) -> Iterator[set[tuple[State, State]]]:
     ):
         yield taken
         gc.collect()
-

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 if TYPE_CHECKING:
+    from threading import Thread
+
     from redset.core.operations import Operation
 
-__all__ = ("LARGE", "NO_CALL", "PID", "Call", "ClientState", "Session", "State", "state_of")
+__all__ = ("LARGE", "NO_CALL", "PID", "Call", "ClientState", "Session", "State", "state_of", "takes_much")
 
 #: This process. Sessions, debts and leases belong to the process that made them.
 PID = os.getpid()
@@ -63,13 +65,11 @@ class Session:
     Numbers of one record may have gaps. They only grow, and each is sent after the one before was received or given up.
     """
 
-    __slots__ = ("id", "large", "number")
+    __slots__ = ("id", "number")
 
     def __init__(self) -> None:
         self.id = os.urandom(8).hex().encode()
         self.number = 0
-        #: A received claim of this session whose record is still large.
-        self.large: Call | None = None
 
 
 class Call:
@@ -100,9 +100,6 @@ class Call:
         pid: int,
     ) -> None:
         session.number = number = session.number + 1
-        if session.large is not None and session.large.name == name:
-            # Its record is replaced by that of this call.
-            session.large = None
         self.session: Session = session
         #: The prefix of the keys of its set's records.
         self.name: bytes = name
@@ -116,8 +113,8 @@ class Call:
         self.positions: Sequence[int] | None = None
         #: Is given the head of the reply when the claim is rolled back, empty where it was never executed.
         self.settled = settled
-        #: Whether it is sent more than once, by a caller who asks for it again or by several at once. Its state is then that of
-        #: any of them, and its session makes no further call.
+        #: Whether it is sent more than once, by a caller who asks for it again or by several at once. Its state is then
+        #: that of any of them, and its session makes no further call.
         self.shared = False
         #: Whether its record is worth removing once it is received.
         self.is_large = False
@@ -170,8 +167,13 @@ class ClientState:
         self.idle: list[Session] = []
         #: Calls with an unknown outcome, of all sets. The next calls of each set pay its debts.
         self.debts: list[Call] = []
-        #: Received claims whose records are large.
-        self.large: list[Call] = []
+        #: Those that are being rolled back by a thread or task: what came of them is not known yet.
+        self.paying: list[Call] = []
+        #: Received claims whose records are large, by the keys of these, and when the last one was answered.
+        self.large: dict[bytes, Call] = {}
+        self.large_at = 0.0
+        #: Empties them; see :mod:`redset.core.emptying`.
+        self.emptier: Thread | None = None
         #: Per event loop and set name, while a set of that name exists: what its tasks share.
         self.in_loops: WeakValueDictionary[Any, Any] = WeakValueDictionary()
         #: The connections of its own, per event loop on the asyncio face; see :mod:`redset.core.links`.
@@ -191,10 +193,10 @@ class ClientState:
 
         Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates other calls.
         """
-        debt = self._take_plain_debt(name) if operation.roll_back else None
+        debt = self._take_debt(name, claim=True) if operation.roll_back else None
         if debt is not None:
             return Call(debt.session, name, debt.seen, operation.roll_back, operation.settled, PID)
-        debt = self.take_debt(name, claims=False)
+        debt = self._take_debt(name, claim=False)
         if debt is not None:
             return Call(debt.session, name, debt.number, operation.roll_back, operation.settled, PID)
         return self.call(name, operation)
@@ -220,22 +222,15 @@ class ClientState:
             # Another process may send a call again that was sent more than once: its session makes no further call.
             if isinstance(call, Call) and not call.shared and call.pid == PID:
                 if call.is_large:
-                    call.session.large = call
-                    self.large.append(call)
+                    self.large[call.key] = call
                 sessions.append(call.session)
         return sessions
 
-    def take_debt(self, name: bytes, *, claims: bool) -> Call | None:
-        """Remove and return a debt of the set, or None."""
+    def _take_debt(self, name: bytes, *, claim: bool) -> Call | None:
+        """Remove and return a debt of the set that the next call pays by itself, or None."""
         for debt in self.debts[:]:
-            if debt.name == name and (debt.roll_back is not None) == claims and _removed(self.debts, debt):
-                return debt
-        return None
-
-    def _take_plain_debt(self, name: bytes) -> Call | None:
-        """Remove and return the debt of a claim that another claim can pay by itself, or None."""
-        for debt in self.debts[:]:
-            if debt.name == name and debt.roll_back is not None and debt.is_plain and _removed(self.debts, debt):
+            mine = debt.name == name and (debt.roll_back is not None) == claim and debt.is_plain
+            if mine and _removed(self.debts, debt):
                 return debt
         return None
 
@@ -246,28 +241,62 @@ class ClientState:
         """
         debts = [debt for debt in self.debts if debt.name == name and debt.roll_back is not None]
         for debt in debts:
-            if (len(debts) > 1 or not debt.is_plain) and _removed(self.debts, debt):
+            if (len(debts) > 1 or not debt.is_plain) and self._begins_to_pay(debt):
                 return debt
         return None
 
-    def take_large(self, name: bytes) -> Call | None:
-        """Remove and return a large received claim of the set whose record the next call would not replace, or None.
+    def take_claim_to_pay(self, name: bytes) -> Call | None:
+        """Remove and return the debt of a claim of the set, or None."""
+        for debt in self.debts[:]:
+            if debt.name == name and debt.roll_back is not None and self._begins_to_pay(debt):
+                return debt
+        return None
 
-        Its session is then nobody else's.
+    def _begins_to_pay(self, debt: Call) -> bool:
+        """Take a debt out of the list. False if another thread did. It is in one of the two lists at any time."""
+        self.paying.append(debt)
+        if _removed(self.debts, debt):
+            return True
+        self.has_tried_to_pay(debt)
+        return False
+
+    def has_tried_to_pay(self, debt: Call) -> None:
+        """Note that a debt was paid, or that it is a debt again."""
+        _removed(self.paying, debt)
+
+    def is_paying(self, name: bytes) -> bool:
+        """Whether a thread or task is rolling back claims of the set."""
+        return any(debt.name == name for debt in self.paying)
+
+    def take_large(self, name: bytes | None = None) -> Call | None:
+        """Remove and return a large received claim, or None. Its session is then nobody else's.
+
+        :param name: only one of this set, and whose record the next call would not replace.
         """
-        for call in self.large[:]:
+        for key, call in list(self.large.items()):
             session = call.session
-            if call.name != name or (self.idle and self.idle[-1] is session) or not _removed(self.large, call):
+            if name is not None and (call.name != name or (self.idle and self.idle[-1] is session)):
                 continue
-            if session.large is call and _removed(self.idle, session):
-                return call
+            if _removed(self.idle, session):
+                if self.large.pop(key, None) is call:
+                    return call
+                self.idle.append(session)
         return None
 
     def forget(self) -> None:
         """Drop all sessions and debts: after a fork they are the parent's."""
         self.idle.clear()
         self.debts.clear()
+        self.paying.clear()
         self.large.clear()
+        self.emptier = None
+
+
+def takes_much(rows: Sequence[Any], values: Sequence[Any]) -> bool:
+    """Whether the record of such a reply takes more than 16 KB, by a sample of what it holds."""
+    step = len(rows) // 32 | 1
+    cells = (*rows[::step], *values[::step])
+    return step * sum(len(cell) for cell in cells if cell) > LARGE
 
 
 def _removed(calls: list[Any], one: Any) -> bool:

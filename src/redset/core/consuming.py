@@ -181,14 +181,12 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             self._acked(acks, self._claims.late(head))
 
     def _acked(self, acks: list[Res], late: list[int]) -> None:
-        known = set(map(id, acks))
-        left = [one for one in self._to_ack if id(one) not in known]
-        if len(left) == len(self._to_ack):
-            return
-        self._to_ack = left
+        """Note the outcome of some acks, unless it was known before. Those at the positions ``late`` came too late."""
+        known, open_acks = set(map(id, acks)), set(map(id, self._to_ack))
+        self._to_ack = [one for one in self._to_ack if id(one) not in known]
         for one in acks:
             one._ended = True
-        self._note_lost([acks[position] for position in late])
+        self._note_lost([acks[position] for position in late if id(acks[position]) in open_acks])
 
     def _turn_in(self) -> Plan[None]:
         """Send the acks, and give back what was not begun if less than half of its lease is left."""
@@ -217,18 +215,18 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             self.lost += 1
             log.warning("%s: the lease of %s was lost", reservation._set_name, shown(reservation.item))
 
+    @property
+    def _is_done(self) -> bool:
+        """Whether it is closed and nothing is left to be given back."""
+        return self._closed and not (self._to_ack or self._ready or self._current)
+
     def _close(self) -> Plan[None]:
         """Give back what is unhandled: what was not begun as if never claimed, the one in hand as a failed attempt."""
         if not self._is_ours:
             return
         self._closed = True
-        if self._to_ack:
-            try:
-                yield self._claims.settle()
-            except Exception as error:
-                # They are acked again below, or that fails as well.
-                if not is_failure(error):
-                    raise
+        # Whether it is known which acks arrived. If not, they are acked again below, or that fails as well.
+        is_settled = not self._to_ack or (yield from self._try_to_settle())
         current, self._current = self._current, None
         acks, ready = self._to_ack, self._ready
         ends = [*map(_ack, acks), *map(_again, ready)]
@@ -239,8 +237,22 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         batch = Batch(ends)
         for start, stop, unfinished in batch.calls:
             answer: Answer = yield self._endings.ends(ends[start:stop], unfinished)
-            self._acked(acks[start:stop], [position for position in answer.lost if start + position < len(acks)])
+            late = [position for position in answer.lost if start + position < len(acks)]
+            if late and not is_settled and not (is_settled := (yield from self._try_to_settle())):
+                # They may have arrived before, with a claim whose outcome is unknown.
+                late = []
+            self._acked(acks[start:stop], late)
         self._to_ack, self._ready = [], deque()
+
+    def _try_to_settle(self) -> Plan[bool]:
+        """Learn which acks arrived with claims whose outcome is unknown. False if that fails."""
+        try:
+            yield self._claims.settle()
+        except Exception as error:
+            if not is_failure(error):
+                raise
+            return False
+        return True
 
 
 def _ack(one: BaseReservation[Any]) -> End:

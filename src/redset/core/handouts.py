@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from redset.core.calls import LARGE
+from redset.core.calls import takes_much
 from redset.core.clients import is_failure
 from redset.core.definition import Definition, seconds
 from redset.core.endings import End, Endings, log_deaths
@@ -74,10 +74,8 @@ class HandOut:
 
     @property
     def is_large(self) -> bool:
-        """Whether the record of this reply takes more than 16 KB, by a sample of what it holds."""
-        step = len(self.rows) // 32 | 1
-        cells = (*self.rows[::step], *(self.values or ())[::step])
-        return step * sum(len(cell) for cell in cells if cell) > LARGE
+        """Whether its record is worth emptying."""
+        return takes_much(self.rows, self.values or ())
 
     @property
     def more(self) -> bool:
@@ -153,6 +151,9 @@ class Portions(NamedTuple):
 
     def deal_head(self, head: bytes, parts: Sequence[Sized]) -> list[list[bytes]]:
         """The words of the head for each: only the first is told of deaths, and each of its own late acks."""
+        if not head:
+            # The claim was never executed.
+            return [[] for _ in parts]
         words = head.split()
         common, late = words[:5], list(map(int, words[5:]))
         heads, first = [], 0

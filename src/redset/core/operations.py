@@ -81,7 +81,7 @@ class Unfinished:
         self._calls = []
 
     def begin(self, call: "Call") -> "Call":
-        """The call to send: this one, or the one that another thread made at the same time. ``list.append`` is atomic."""
+        """The call to send: this one, or that of another thread which was first. ``list.append`` is atomic."""
         self._calls.append(call)
         return self._calls[0]
 

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+import weakref
 from collections import deque
 from contextlib import suppress
 from typing import Any, Literal, TypeAlias, get_args
@@ -13,7 +14,7 @@ from redset.core.calls import ClientState
 from redset.core.connections import AsyncConnections, Connections, connections_of
 from redset.core.links import AsyncLink, Link
 
-__all__ = ("AsyncLinks", "Choice", "Links", "LoopLinks")
+__all__ = ("AsyncLinks", "Choice", "Links", "LoopLinks", "let_go")
 
 #: Whose connections a set uses: its own where the client is plain, or always those of the client.
 Choice: TypeAlias = Literal["own", "client"]
@@ -35,8 +36,8 @@ class Links:
         self.usable = connections.usable
         self.connections = connections
         self._idle: list[Link] = []
-        #: All that exist. A link that an interrupted call dropped leaves by itself.
-        self._all: WeakSet[Link] = WeakSet()
+        #: References to all that exist. A link that an interrupted call dropped leaves by itself.
+        self._all: set[weakref.ref[Link]] = set()
         #: The threads that wait for a link, in the order in which they are served.
         self._queue: deque[threading.Event] = deque()
         self._pid = calls.PID
@@ -75,23 +76,32 @@ class Links:
             self._call_next()
 
     def _forget(self) -> None:
-        self._idle, self._all, self._queue, self._pid = [], WeakSet(), deque(), calls.PID
+        self._idle, self._all, self._queue, self._pid = [], set(), deque(), calls.PID
 
     def _new(self) -> Link | None:
         """A new link, or None if there are as many as there may be."""
         if len(self._all) >= self.connections.limit:
             return None
         link = self.connections.link()
-        self._all.add(link)
+        # One step in C: an interruption leaves no frame that refers to a link that counts; see :func:`let_go`.
+        self._all.add(weakref.ref(link, self._all.discard))
         # Two threads may have come so far at once: then both wait, and the first in the queue makes one.
         return link if len(self._all) <= self.connections.limit else None
 
     def _wait(self) -> Link:
         turn = threading.Event()
-        self._queue.append(turn)
+        try:
+            return self._wait_for(turn)
+        except BaseException:
+            # An interruption can also come while the queue is left below.
+            self._leave(turn)
+            raise
+
+    def _wait_for(self, turn: threading.Event) -> Link:
         timeout = self.connections.timeout
         ends_at = None if timeout is None else time.monotonic() + timeout
         try:
+            self._queue.append(turn)
             while True:
                 if self._queue[0] is turn:
                     with suppress(IndexError):
@@ -103,12 +113,38 @@ class Links:
                 turn.wait(LOOK)
                 turn.clear()
         finally:
+            self._leave(turn)
+
+    def _leave(self, turn: threading.Event) -> None:
+        with suppress(ValueError):
             self._queue.remove(turn)
-            self._call_next()
+        self._call_next()
 
     def _call_next(self) -> None:
         with suppress(IndexError):
             self._queue[0].set()
+
+
+def let_go(interruption: BaseException) -> None:
+    """Release the link of an interrupted call, to which frames in the tracebacks refer: another takes its place.
+
+    An interruption can come at any bytecode, also just before or while a link is given back.
+    """
+    error: BaseException | None = interruption
+    met: set[int] = set()
+    while error is not None and id(error) not in met:
+        met.add(id(error))
+        traceback, error = error.__traceback__, error.__context__
+        while traceback is not None:
+            frame, traceback = traceback.tb_frame, traceback.tb_next
+            if frame.f_globals.get("__name__") in _HOLDERS:
+                # Frames that run, and generators that can still go on, raise this error.
+                with suppress(RuntimeError):
+                    frame.clear()
+
+
+#: The modules whose functions hold a link while they use it.
+_HOLDERS = ("redset.core.drivers", "redset.core.links", __name__)
 
 
 class AsyncLinks:

@@ -21,7 +21,7 @@ from redset.core.scripts import Script
 if TYPE_CHECKING:
     from redset.core.coalescing import Part
 
-__all__ = ("Caller", "Request", "Talk", "ask", "follow", "roll_back")
+__all__ = ("EMPTY_SOON", "Caller", "Request", "Talk", "ask", "empty", "follow", "roll_back")
 
 R = TypeVar("R")
 
@@ -29,6 +29,8 @@ R = TypeVar("R")
 Words: TypeAlias = tuple[bytes | str, ...]
 #: One command, a rest, what somebody else does, or a part of a coalesced call.
 Request: TypeAlias = "Words | Sleep | Listen | Elsewhere | Part"
+#: Has the driver see to it that the records of large claims are emptied a second later.
+EMPTY_SOON = Sleep(0)
 Talk: TypeAlias = Generator[Request, Any, R]
 #: Takes part in a coalesced call: the talk of an operation that may go out with others, or None if it goes out alone.
 Coalesce: TypeAlias = Callable[[Operation[Any], list[Any]], Talk[Any] | None]
@@ -37,6 +39,8 @@ Coalesce: TypeAlias = Callable[[Operation[Any], list[Any]], Talk[Any] | None]
 MOVING = 10.0
 #: How often, in seconds, it looks whether they are there.
 MOVING_CHECK = 0.05
+#: How often, in seconds, a call looks whether the claims are rolled back that others are rolling back.
+PAYING_CHECK = 0.01
 
 
 class Caller:
@@ -58,10 +62,8 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
 
     A claim is added to ``claims`` before it is sent.
     """
-    if not operation.recorded:
-        return operation.read((yield from _exchange(operation, words_of(operation), caller)))
-    if not caller.recording:
-        words = words_of(operation, operation.keys[:1], NO_CALL)
+    if not (operation.recorded and caller.recording):
+        words = words_of(operation, operation.keys[:1], NO_CALL) if operation.recorded else words_of(operation)
         return operation.read((yield from _exchange(operation, words, caller)))
 
     state, unfinished = caller.state, operation.unfinished
@@ -88,7 +90,12 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
     except BaseException as error:
         _lose(call, operation, state, claims, error)
         raise
-    return _answered(call, operation, state, claims, reply)
+    result = _answered(call, operation, state, claims, reply)
+    if call.is_large:
+        # Before the claim is received: behind that nothing may be interrupted.
+        state.large_at = time.monotonic()
+        yield EMPTY_SOON
+    return result
 
 
 def _sent_before(unfinished: Unfinished) -> Call | None:
@@ -108,6 +115,9 @@ def _begin(operation: Operation[Any], caller: Caller, claims: list[Any]) -> Call
     """A new call; or that of another thread which began the same at the same time."""
     unfinished, state = operation.unfinished, caller.state
     call = (state.paying_call if state.debts else state.call)(caller.prefix, operation)
+    if state.large:
+        # The record is replaced by that of this call.
+        state.large.pop(call.key, None)
     if unfinished is not None:
         first = unfinished.begin(call)
         if first is not call:
@@ -170,8 +180,8 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
                     step = plan.send(read)
         except StopIteration as end:
             result: R = end.value
-            receive(claims, caller.state)
-            return result
+        receive(claims, caller.state)
+        return result  # noqa: TRY300 # in an else block an interruption would not be caught
     except BaseException as error:
         yield from break_off(error, claims, caller)
         raise
@@ -193,8 +203,8 @@ def receive(claims: list[Any], state: ClientState) -> None:
 
 def _receive(call: Call, state: ClientState) -> None:
     """Note that the reply of a call was received, so that its session can make the next one."""
-    call.become(State.RECEIVED)
     state.received(call)
+    call.become(State.RECEIVED)
 
 
 def break_off(error: BaseException, claims: list[Any], caller: Caller) -> Talk[None]:
@@ -240,9 +250,15 @@ def roll_back(call: Call, caller: Caller) -> Talk[None]:
 
 
 def pay_claims(caller: Caller, roll_back_of: Callable[..., Operation[bytes]]) -> Talk[None]:
-    """Roll back all claims of this set whose outcome is unknown."""
-    while (debt := caller.state.take_debt(caller.prefix, claims=True)) is not None:
-        yield from _pay(debt, caller, roll_back_of)
+    """Roll back all claims of this set whose outcome is unknown, and wait for those that others are rolling back."""
+    state = caller.state
+    while True:
+        if (debt := state.take_claim_to_pay(caller.prefix)) is not None:
+            yield from _pay(debt, caller, roll_back_of)
+        elif state.is_paying(caller.prefix):
+            yield Sleep(PAYING_CHECK)
+        else:
+            return
 
 
 def _make_room(operation: Operation[Any], caller: Caller) -> Talk[None]:
@@ -252,7 +268,7 @@ def _make_room(operation: Operation[Any], caller: Caller) -> Talk[None]:
         while (debt := state.take_debt_to_roll_back(caller.prefix)) is not None:
             yield from _pay(debt, caller, operation.roll_back)
     while (large := state.take_large(caller.prefix)) is not None:
-        yield from _empty(large, caller)
+        yield from empty(large, caller)
 
 
 def _pay(debt: Call, caller: Caller, roll_back_of: "Callable[..., Operation[bytes]] | None") -> Talk[None]:
@@ -264,19 +280,25 @@ def _pay(debt: Call, caller: Caller, roll_back_of: "Callable[..., Operation[byte
     except BaseException:
         caller.state.owe(debt)
         raise
+    finally:
+        caller.state.has_tried_to_pay(debt)
 
 
-def _empty(large: Call, caller: Caller) -> Talk[None]:
+def empty(large: Call, caller: Caller) -> Talk[None]:
     """Remove the reply of a received claim from its record, by a call under the next number that claims nothing."""
     session = large.session
     assert large.roll_back is not None
     operation = large.roll_back(None)
     session.number += 1
     numbers = f"{session.number:016d}", f"{large.number:016d}"
-    yield from _exchange(operation, words_of(operation, (large.key,), numbers), caller)
-    session.large = None
-    if large.pid == calls.PID:
-        caller.state.idle.append(session)
+    try:
+        yield from _exchange(operation, words_of(operation, (large.key,), numbers), caller)
+    except BaseException:
+        caller.state.large[large.key] = large
+        raise
+    finally:
+        if large.pid == calls.PID:
+            caller.state.idle.append(session)
 
 
 def words_of(operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequence[str] = ()) -> Words:

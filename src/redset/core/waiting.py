@@ -13,12 +13,14 @@ from redset.core.clients import is_outage, slot_is_moving, timed_out
 from redset.core.definition import seconds
 from redset.core.operations import Listen
 
-__all__ = ("LATENESS", "LISTEN", "NONE", "Listener", "Outage", "Wait", "heard_nothing")
+__all__ = ("LATENESS", "LISTEN", "NONE", "Listener", "Outage", "Wait", "blocking", "heard_nothing")
 
 log = logging.getLogger("redset")
 
 #: How long, in seconds, one command listens at most, so that a plain ZADD of another program is noticed soon.
 LISTEN = 0.2
+#: The shortest time for which a command listens: one of 0 seconds would never end.
+SHORTEST_BLOCK = 0.002
 #: An idle server ends a blocking command up to so many seconds late: the client times the last ones itself.
 LATENESS = 0.1
 
@@ -93,6 +95,11 @@ class Outage:
         return max(0.001, min(pause, self._longest - lasted, self.wait.left()))
 
 
+def blocking(key: bytes, longest: float = math.inf) -> tuple[bytes | str, ...]:
+    """The command that blocks until there is a wake-up, for ``longest`` seconds at most."""
+    return "BLPOP", key, f"{max(SHORTEST_BLOCK, min(LISTEN, longest)):.3f}"
+
+
 def heard_nothing(error: Exception) -> bool:
     """Whether a blocking command that failed heard no wake-up, no more. The next claim shows what is wrong."""
     return timed_out(error) or slot_is_moving(error) or is_outage(error)
@@ -143,7 +150,7 @@ class Listener:
                 self._task.cancel()
 
     async def _listen(self, longest: float) -> None:
-        command = ("BLPOP", self._key, f"{min(LISTEN, longest):.3f}")
+        command = blocking(self._key, longest)
         while self._waiting:
             try:
                 await self._execute(command)

@@ -1,0 +1,266 @@
+"""Faults to plant in the core. The simulator must find each of them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from redset.core import talking
+from redset.core.calls import Call, ClientState, State
+from redset.core.clients import is_failure
+from redset.core.coalescing import Group
+from redset.core.consuming import BaseConsumption
+from redset.core.endings import Batch, Endings
+from redset.core.operations import Unfinished
+from redset.core.talking import words_of
+from simulator.model import ModelServer
+
+Plant = Callable[[], AbstractContextManager[Any]]
+
+
+def goes_on_under_the_same_id() -> Any:
+    """A call with an unknown outcome is no debt: its session makes the next call."""
+
+    def owe(state: ClientState, call: Call) -> None:
+        state.idle.append(call.session)
+
+    return patch.object(ClientState, "owe", owe)
+
+
+def deletes_the_record() -> Any:
+    """The large record of a received claim is deleted, so that a late copy of it executes."""
+
+    def empty(large: Call, caller: Any) -> Any:
+        yield ("DEL", large.key)
+        large.session.large = None
+        caller.state.idle.append(large.session)
+
+    return patch.object(talking, "_empty", empty)
+
+
+def keeps_what_an_exception_interrupted() -> Any:
+    """A claim that an Exception interrupted counts as received."""
+    break_off = talking.break_off
+
+    def accepts(error: BaseException, claims: list[Any], caller: Any) -> Any:
+        if isinstance(error, Exception) and not is_failure(error):
+            claims.clear()
+        yield from break_off(error, claims, caller)
+
+    return patch.object(talking, "break_off", accepts)
+
+
+def forgets_the_acks_of_an_interrupted_claim() -> Any:
+    """A consumer does not learn which acks arrived with a claim that was rolled back."""
+    return patch.object(BaseConsumption, "_settled", lambda *_: None)
+
+
+def begins_each_end_anew() -> Any:
+    """Two threads that ack the same reservation make two calls."""
+    return patch.object(Endings, "_batch_of", lambda _, mine, how: Batch([how(one) for one in mine]))
+
+
+def goes_on_with_the_session_of_a_shared_call() -> Any:
+    """The session of a call that two threads sent makes the next call while a copy is under way."""
+    return patch.object(Call, "shared", property(lambda _: False, lambda *_: None))
+
+
+def hides_the_reply_of_a_shared_call() -> Any:
+    """The second of two threads that ack the same reservation sends a call of its own when the first was answered."""
+    return patch.object(Unfinished, "reply", property(lambda _: None, lambda *_: None))
+
+
+@contextmanager
+def forgets_the_number_of_a_roll_back() -> Iterator[None]:
+    """The session of a roll-back makes its next call under the same number."""
+
+    def roll_back(call: Call, caller: Any) -> Any:
+        assert call.roll_back is not None
+        operation = call.roll_back(call.positions)
+        call.number += 1
+        head = yield from talking._exchange(operation, words_of(operation, (call.key,), call.numbers()), caller)
+        call.become(State.ROLLED_BACK)
+        if call.settled is not None:
+            call.settled(head)
+        caller.state.idle.append(call.session)
+
+    with patch.object(talking, "roll_back", roll_back):
+        yield
+
+
+def lends_the_session_of_a_debt() -> Any:
+    """The session of a debt makes other calls as well, so that a payment is answered as late."""
+    owe = ClientState.owe
+
+    def lends(state: ClientState, call: Call) -> None:
+        owe(state, call)
+        state.idle.append(call.session)
+
+    return patch.object(ClientState, "owe", lends)
+
+
+def keeps_debts_in_a_child() -> Any:
+    """A forked child goes on with its parent's sessions and debts."""
+    return patch.object(ClientState, "forget", lambda _: None)
+
+
+def shares_the_unanswered_end_of_its_parent() -> Any:
+    """A forked child sends the call again that is under way in its parent."""
+
+    def sent_before(unfinished: Unfinished) -> Call | None:
+        if unfinished.call is not None:
+            unfinished.call.shared = True
+        return unfinished.call
+
+    return patch.object(talking, "_sent_before", sent_before)
+
+
+def receives_each_claim_at_once() -> Any:
+    """A claim counts as received when it is answered, though its plan may not return."""
+    answered = talking._answered
+
+    def receives(call: Call, operation: Any, state: ClientState, claims: list[Any], reply: Any) -> Any:
+        result = answered(call, operation, state, claims, reply)
+        if call in claims:
+            claims.remove(call)
+            talking._receive(call, state)
+        return result
+
+    return patch.object(talking, "_answered", receives)
+
+
+def outdates_a_claim_as_if_it_was_seen() -> Any:
+    """A claim pays the debt of another as if that had been received."""
+    paying_call = ClientState.paying_call
+
+    def paying(state: ClientState, name: bytes, operation: Any) -> Call:
+        call = paying_call(state, name, operation)
+        call.seen = call.number - 1
+        return call
+
+    return patch.object(ClientState, "paying_call", paying)
+
+
+def pays_claims_by_any_call() -> Any:
+    """Any call pays the debt of a claim, though only a claim or a roll-back rolls back."""
+    take_debt = ClientState.take_debt
+
+    def takes(state: ClientState, name: bytes, *, claims: bool) -> Call | None:
+        return take_debt(state, name, claims=claims) or take_debt(state, name, claims=not claims)
+
+    return patch.object(ClientState, "take_debt", takes)
+
+
+def pays_one_debt_of_many() -> Any:
+    """A claim pays one debt, and forgets the others."""
+    owe = ClientState.owe
+
+    def owes(state: ClientState, call: Call) -> None:
+        state.debts.clear()
+        owe(state, call)
+
+    return patch.object(ClientState, "owe", owes)
+
+
+def drops_claims_with_acks() -> Any:
+    """A claim pays the debt of a consumer's claim, and says nothing of its acks."""
+
+    def takes_none(state: ClientState, name: bytes) -> Call | None:
+        return None
+
+    return patch.object(ClientState, "take_debt_to_roll_back", takes_none)
+
+
+def pays_a_part_by_a_claim() -> Any:
+    """A claim pays a debt of some rows, and so rolls back all."""
+
+    def takes(state: ClientState, name: bytes) -> Call | None:
+        debts = [debt for debt in state.debts if debt.name == name and debt.roll_back is not None]
+        for debt in debts:
+            if len(debts) > 1 or debt.settled:
+                state.debts.remove(debt)
+                return debt
+        return None
+
+    return patch.object(ClientState, "take_debt_to_roll_back", takes)
+
+
+def rolls_back_all_rows() -> Any:
+    """All rows of a coalesced claim are rolled back, though some were received."""
+    conclude = Group._conclude
+
+    def concludes(group: Group) -> None:
+        conclude(group)
+        if group.call is not None:
+            group.call.positions = None
+
+    return patch.object(Group, "_conclude", concludes)
+
+
+def never_sends_a_group_again() -> Any:
+    """Who asks again for an end that failed in a group waits for ever."""
+
+    async def answer_again(group: Group) -> None:
+        import asyncio
+
+        await asyncio.get_running_loop().create_future()
+
+    return patch.object(Group, "answer_again", answer_again)
+
+
+# On the server.
+
+
+def executes_late_copies() -> Any:
+    """The server executes a copy that arrives after a later call of its session."""
+    execute = ModelServer.execute
+
+    def executes(server: ModelServer, request: Any) -> Any:
+        key = request[3] if len(request) > 3 else None
+        record = server.records.get(key)
+        if record is not None and record.number > int(request[3 + int(request[2])]):
+            del server.records[key]
+            try:
+                return execute(server, request)
+            finally:
+                server.records[key] = record
+        return execute(server, request)
+
+    return patch.object(ModelServer, "execute", executes)
+
+
+def executes_repeated_calls() -> Any:
+    """The server executes a repeated call once more."""
+    return patch.object(ModelServer, "_record", lambda *_, **__: None)
+
+
+def puts_nothing_back() -> Any:
+    """The server does not roll back the claim that nobody received."""
+    return patch.object(ModelServer, "_roll_back_unseen", lambda *_: None)
+
+
+#: Each fault, and the scenarios of threads that find it.
+IN_THREADS: dict[Plant, tuple[str, ...]] = {
+    goes_on_under_the_same_id: ("pop",),
+    deletes_the_record: ("two large pops",),
+    keeps_what_an_exception_interrupted: ("pop",),
+    forgets_the_acks_of_an_interrupted_claim: ("consume", "consume through failures"),
+    begins_each_end_anew: ("the same ack",),
+    goes_on_with_the_session_of_a_shared_call: ("the same ack, and more",),
+    hides_the_reply_of_a_shared_call: ("ack many", "the same ack"),
+    forgets_the_number_of_a_roll_back: ("pop",),
+    lends_the_session_of_a_debt: ("a pop and an add",),
+    keeps_debts_in_a_child: ("fork with debts",),
+    shares_the_unanswered_end_of_its_parent: ("fork while a lease ends",),
+    receives_each_claim_at_once: ("take",),
+    outdates_a_claim_as_if_it_was_seen: ("pop",),
+    pays_claims_by_any_call: ("a pop and an add",),
+    pays_one_debt_of_many: ("two debts",),
+    drops_claims_with_acks: ("two consumers in an outage",),
+    executes_late_copies: ("add",),
+    executes_repeated_calls: ("pop",),
+    puts_nothing_back: ("pop",),
+}
+
+#: Each fault that only tasks find.
+IN_TASKS: tuple[Plant, ...] = (rolls_back_all_rows, pays_a_part_by_a_claim, never_sends_a_group_again)
