@@ -64,6 +64,26 @@ def test_acks_of_a_claim_that_was_lost_are_sent_again_for_each_of_the_tasks_that
     assert RawSet(raw, "jobs").is_empty()
 
 
+def test_an_ack_whose_claim_was_never_executed_is_not_taken_for_done_after_an_earlier_claim_was(
+    frank: tuple[Face, Proxy], raw: Any
+) -> None:
+    """Nobody has read the reply of either, and one roll-back would answer for both."""
+    face, proxy = frank
+    jobs = face.SortedSet("jobs")
+    jobs.update({"a": 1, "b": 2, "c": 3})
+    loop = jobs.consume(lease=LEASE, wait=1)
+    assert next(loop).item == "a"
+    proxy.plan(Fault.LOST_REPLY)
+    with pytest.raises(CONNECTION_ERRORS):
+        jobs.take(1)
+
+    proxy.plan(Fault.LOST_COMMAND)
+    assert [one.item for one in loop] == ["b", "c"]
+
+    assert RawSet(raw, "jobs").is_empty()
+    assert loop.lost == 0
+
+
 def test_a_loop_knows_what_became_of_its_ack_when_another_thread_rolls_its_claim_back(proxy: Proxy, raw: Any) -> None:
     client = proxy.client()
     jobs = redset.SortedSet(client, "jobs")
