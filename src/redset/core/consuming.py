@@ -119,10 +119,12 @@ class BaseConsumption(Generic[T, DriverT, Res]):
                 self._current = reservation
                 return reservation
             got = yield from self._claim(wait)
+            if got is None:
+                break
             if not (got.rows or got.more or self._should_stop()):
                 if wait.left() <= 0:
                     break
-                yield self._claims.rest(got, wait)
+                yield from self._outage.once(self._claims.rest(got, wait))
         return None
 
     def _is_late(self) -> bool:
@@ -149,31 +151,36 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             self._note_lost([reservation])
         return None
 
-    def _claim(self, wait: Wait) -> Plan[HandOut]:
-        """Claim the next batch. The acks travel with it; after a failure they stay until their outcome is known."""
+    def _claim(self, wait: Wait) -> Plan[HandOut | None]:
+        """Claim the next batch, or return None when told to stop while the server is away.
+
+        The acks travel with it; after a failure they stay until their outcome is known.
+        """
         while True:
             acks = self._to_ack[:]
             settled = partial(self._settled, acks) if acks else None
             try:
-                got: HandOut = yield self._claims.claim(self._batch, self._lease, wait, acks, settled)
+                claim = self._claims.claim(self._batch, self._lease, wait, acks, settled)
+                got: HandOut = yield from self._outage.once(claim)
             except Exception as error:
-                yield self._claims.pause(error, self._outage)
-                yield from self._settle()
-                continue
+                if (yield from self._outage.pause(error)) and (yield from self._settle()):
+                    continue
+                return None
             self._outage.end()
             self._acked(acks, got.lost)
             self._ready += yield from self._claims.received(got)
             return got
 
-    def _settle(self) -> Plan[None]:
-        """Roll back claims whose outcome is unknown, and so learn which acks arrived with them."""
+    def _settle(self) -> Plan[bool]:
+        """Roll back claims whose outcome is unknown, and so learn which acks arrived with them. False when told to stop."""
         while True:
             try:
-                yield self._claims.settle()
+                yield from self._outage.once(self._claims.settle())
             except Exception as error:
-                yield self._claims.pause(error, self._outage)
+                if not (yield from self._outage.pause(error)):
+                    return False
             else:
-                return
+                return True
 
     def _settled(self, acks: list[Res], head: bytes) -> None:
         """A claim was rolled back: if it was executed, so were the acks that it carried."""
@@ -200,9 +207,13 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         for start, stop, unfinished in batch.calls:
             while True:
                 try:
-                    answer: Answer = yield self._endings.ends(batch.ends[start:stop], unfinished)
+                    end = self._endings.ends(batch.ends[start:stop], unfinished)
+                    answer: Answer = yield from self._outage.once(end)
                 except Exception as error:
-                    yield self._claims.pause(error, self._outage)
+                    if not (yield from self._outage.pause(error)):
+                        # They are given back when the loop is closed, which is next.
+                        self._ready.extend(given_back)
+                        return
                 else:
                     break
             late = [start + position for position in answer.lost]
@@ -236,7 +247,8 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             current._ended = True
         batch = Batch(ends)
         for start, stop, unfinished in batch.calls:
-            answer: Answer = yield self._endings.ends(ends[start:stop], unfinished)
+            end = self._endings.ends(ends[start:stop], unfinished)
+            answer: Answer = yield from self._outage.once(end, closing=True)
             late = [position for position in answer.lost if start + position < len(acks)]
             if late and not is_settled and not (is_settled := (yield from self._try_to_settle())):
                 # They may have arrived before, with a claim whose outcome is unknown.
@@ -247,7 +259,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
     def _try_to_settle(self) -> Plan[bool]:
         """Learn which acks arrived with claims whose outcome is unknown. False if that fails."""
         try:
-            yield self._claims.settle()
+            yield from self._outage.once(self._claims.settle(), closing=True)
         except Exception as error:
             if not is_failure(error):
                 raise

@@ -299,22 +299,15 @@ class HandOuts(Generic[T, Res]):
             if not got.more:
                 if wait.left() <= 0:
                     break
-                yield self.rest(got, wait)
+                yield from outage.once(self.rest(got, wait))
             while True:
                 try:
-                    got = yield self.claim(limit, lease, wait, last=last)
+                    got = yield from outage.once(self.claim(limit, lease, wait, last=last))
                 except Exception as error:
-                    yield self.pause(error, outage)
+                    yield from outage.pause(error)
                 else:
                     break
         return got
-
-    def pause(self, error: Exception, outage: Outage) -> Sleep:
-        """How long to wait after a failure until the next try; raises the error where there is none."""
-        seconds = outage.pause_after(error)
-        if seconds is None:
-            raise error
-        return Sleep(seconds)
 
     def rest(self, got: HandOut, wait: Wait) -> Listen:
         """How to wait after a claim that found nothing."""
