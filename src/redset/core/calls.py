@@ -116,8 +116,8 @@ class Call:
         self.positions: Sequence[int] | None = None
         #: Is given the head of the reply when the claim is rolled back, empty where it was never executed.
         self.settled = settled
-        #: Whether it is sent more than once, by a caller who asks for it again or by several at once. Its state is then that of
-        #: any of them, and its session makes no further call.
+        #: Whether it is sent more than once, by a caller who asks for it again or by several at once. Its state is then
+        #: that of any of them, and its session makes no further call.
         self.shared = False
         #: Whether its record is worth removing once it is received.
         self.is_large = False

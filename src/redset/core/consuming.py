@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -77,6 +77,8 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._ready: deque[Res] = deque()
         self._to_ack: list[Res] = []
         self._oldest_ack = 0.0
+        #: Ends that were sent and not answered.
+        self._ends: Ends[Res] | None = None
         self._closed = False
         self._iterated = False
         #: Whether a call for the next item is under way.
@@ -181,14 +183,13 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             self._acked(acks, self._claims.late(head))
 
     def _acked(self, acks: list[Res], late: list[int]) -> None:
-        known = set(map(id, acks))
-        left = [one for one in self._to_ack if id(one) not in known]
-        if len(left) == len(self._to_ack):
-            return
-        self._to_ack = left
+        """Note what became of acks, where that was not known before."""
+        waiting = set(map(id, self._to_ack))
+        answered = set(map(id, acks))
+        self._to_ack = [one for one in self._to_ack if id(one) not in answered]
         for one in acks:
             one._ended = True
-        self._note_lost([acks[position] for position in late])
+        self._note_lost([acks[position] for position in late if id(acks[position]) in waiting])
 
     def _turn_in(self) -> Plan[None]:
         """Send the acks, and give back what was not begun if less than half of its lease is left."""
@@ -197,19 +198,44 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             given_back, self._ready = list(self._ready), deque()
         else:
             given_back = []
-        # The same calls are sent again after a failure.
-        batch = Batch([*map(_ack, acks), *map(_again, given_back)])
+        self._ends = ends = Ends(acks, given_back)
+        yield from self._send_ends(ends, survives=True)
+
+    def _send_ends(self, ends: "Ends[Res]", *, survives: bool = False, is_settled: bool = True) -> Plan[None]:
+        """Send ends: after a failure the same calls again, here or when the loop is closed.
+
+        :param is_settled: whether it is known which acks arrived before, with a claim.
+        """
+        batch, acks = ends.batch, ends.acks
         for start, stop, unfinished in batch.calls:
             while True:
                 try:
                     answer: Answer = yield self._endings.ends(batch.ends[start:stop], unfinished)
                 except Exception as error:
+                    if not survives:
+                        raise
                     yield self._claims.pause(error, self._outage)
                 else:
                     break
             late = [start + position for position in answer.lost]
-            self._acked(acks[start:stop], [position - start for position in late if position < len(acks)])
-            self._note_lost([given_back[position - len(acks)] for position in late if position >= len(acks)])
+            late_acks = [position - start for position in late if position < len(acks)]
+            if late_acks and not is_settled and not (is_settled := (yield from self._try_to_settle())):
+                # They may have arrived before, with a claim whose outcome is unknown.
+                late_acks = []
+            self._acked(acks[start:stop], late_acks)
+            given_back = dict(enumerate(ends.given_back, len(acks)))
+            self._note_lost([given_back[at] for at in late if at in given_back and not given_back[at].lost])
+        self._ends = None
+
+    def _try_to_settle(self) -> Plan[bool]:
+        """Learn which acks arrived with claims whose outcome is unknown. False if that fails."""
+        try:
+            yield self._claims.settle()
+        except Exception as error:
+            if not is_failure(error):
+                raise
+            return False
+        return True
 
     def _note_lost(self, reservations: list[Res]) -> None:
         for reservation in reservations:
@@ -224,32 +250,29 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._closed = True
         # Whether it is known which acks arrived. If not, they are acked again below, or that fails as well.
         is_settled = not self._to_ack or (yield from self._try_to_settle())
+        if self._ends is not None:
+            yield from self._send_ends(self._ends, is_settled=is_settled)
         current, self._current = self._current, None
-        acks, ready = self._to_ack, self._ready
-        ends = [*map(_ack, acks), *map(_again, ready)]
+        ready, self._ready = self._ready, deque()
+        more = [_again(one) for one in ready]
         if current is not None and not current._ended:
             # A `break` and an exception look alike here, and an item that breaks its consumers must not loop for ever.
-            ends.append(End("nack", current._stored, current._delivery, 0.0, "its consumer left the loop"))
+            more.append(End("nack", current._stored, current._delivery, 0.0, "its consumer left the loop"))
             current._ended = True
-        batch = Batch(ends)
-        for start, stop, unfinished in batch.calls:
-            answer: Answer = yield self._endings.ends(ends[start:stop], unfinished)
-            late = [position for position in answer.lost if start + position < len(acks)]
-            if late and not is_settled and not (is_settled := (yield from self._try_to_settle())):
-                # They may have arrived before, with a claim whose outcome is unknown.
-                late = []
-            self._acked(acks[start:stop], late)
-        self._to_ack, self._ready = [], deque()
+        self._ends = ends = Ends(self._to_ack[:], [], more)
+        yield from self._send_ends(ends, is_settled=is_settled)
 
-    def _try_to_settle(self) -> Plan[bool]:
-        """Learn which acks arrived with claims whose outcome is unknown. False if that fails."""
-        try:
-            yield self._claims.settle()
-        except Exception as error:
-            if not is_failure(error):
-                raise
-            return False
-        return True
+
+class Ends(Generic[Res]):
+    """Ends that a loop asked for: acks first. Their calls keep their numbers until they are answered."""
+
+    __slots__ = ("acks", "batch", "given_back")
+
+    def __init__(self, acks: list[Res], given_back: list[Res], more: Sequence[End] = ()) -> None:
+        self.acks = acks
+        #: Those whose loss is counted, as that of the acks is.
+        self.given_back = given_back
+        self.batch = Batch([*map(_ack, acks), *map(_again, given_back), *more])
 
 
 def _ack(one: BaseReservation[Any]) -> End:

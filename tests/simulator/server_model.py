@@ -1,7 +1,7 @@
 """A model of the server: the states of the items of some sets, and the records of calls.
 
-It answers the requests of the core in the shapes of the scripts ``add``, ``handout``, ``end`` and ``rollback``. It knows plain sets
-alone: no keys, no memory of finished items, no periods, no wake-ups, and no flags of additions.
+It answers the requests of the core in the shapes of the scripts ``add``, ``handout``, ``end`` and ``rollback``. It
+knows plain sets alone: no keys, no remembered items, no periods, no wake-ups, and no flags of additions.
 """
 
 from collections.abc import Sequence
@@ -130,7 +130,9 @@ class ModelServer:
         if record.rows and not any(live):
             words = record.head.split()
             return [b" ".join([b"1 -1", *words[2:4], b"0", *words[5:]])]
-        rows = [(item, delivery if is_live else b"") for (item, delivery), is_live in zip(record.rows, live, strict=True)]
+        rows = [
+            (item, delivery if is_live else b"") for (item, delivery), is_live in zip(record.rows, live, strict=True)
+        ]
         return [*_flat(rows), record.head]
 
     def _roll_back_unseen(self, here: ModelSet, positions: Sequence[int] = ()) -> None:
@@ -179,9 +181,7 @@ class ModelServer:
             self._roll_back_unseen(here)
         lost = self._end_all(here, [(item, known, "ack", 0.0, b"") for item, known in _pairs(acks)], max_attempts)
         self._bring_back_due(here, max_attempts)
-        taken, met_suspect, is_suspect = self._take(
-            here, int(limit), is_lease=float(lease) > 0, alone=waits != b"2"
-        )
+        taken, met_suspect, is_suspect = self._take(here, int(limit), is_lease=float(lease) > 0, alone=waits != b"2")
         must_stop = met_suspect and (bool(taken) or waits == b"2")
         if float(lease):
             rows, deadline = self._lease_out(here, taken, float(lease)) if taken else ([], b"0")
