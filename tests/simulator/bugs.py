@@ -116,6 +116,34 @@ def shares_the_unanswered_end_of_its_parent() -> Any:
     return patch.object(talking, "_sent_before", sent_before)
 
 
+def goes_on_with_the_session_of_its_parent() -> Any:
+    """A child that was forked while a claim is rolled back goes on with that session."""
+    roll_back = talking.roll_back
+
+    def keeps(call: Call, caller: Any) -> Any:
+        yield from roll_back(call, caller)
+        if call.session not in caller.state.idle:
+            caller.state.idle.append(call.session)
+
+    return patch.object(talking, "roll_back", keeps)
+
+
+def goes_on_while_another_pays() -> Any:
+    """A consumer acks again while another thread is finding out whether its acks arrived."""
+    return patch.object(ClientState, "is_paying", lambda *_: False)
+
+
+def takes_acks_for_lost() -> Any:
+    """A consumer that could not find out whether its acks arrived takes them for lost when they are late."""
+    try_to_settle = BaseConsumption._try_to_settle
+
+    def settles(loop: Any) -> Any:
+        yield from try_to_settle(loop)
+        return True
+
+    return patch.object(BaseConsumption, "_try_to_settle", settles)
+
+
 def receives_each_claim_at_once() -> Any:
     """A claim counts as received when it is answered, though its plan may not return."""
     answered = talking._answered
@@ -207,6 +235,11 @@ def keeps_rows_of_those_who_left() -> Any:
     return patch.object(Group, "decide", lambda group, rows=(): decide(group))
 
 
+def forgets_who_asks_again() -> Any:
+    """Tasks that asked again for an end wait for ever when the task that sends it is cancelled before it begins."""
+    return patch.object(Group, "_carried_again", lambda _: None)
+
+
 # On the server.
 
 
@@ -251,6 +284,9 @@ IN_THREADS: dict[Plant, tuple[str, ...]] = {
     lends_the_session_of_a_debt: ("a pop and an add",),
     keeps_debts_in_a_child: ("fork with debts",),
     shares_the_unanswered_end_of_its_parent: ("fork while a lease ends",),
+    goes_on_with_the_session_of_its_parent: ("fork while rolling back",),
+    goes_on_while_another_pays: ("two consumers in an outage",),
+    takes_acks_for_lost: ("consume, twice",),
     receives_each_claim_at_once: ("take",),
     outdates_a_claim_as_if_it_was_seen: ("pop",),
     pays_claims_by_any_call: ("a pop and an add",),
@@ -267,6 +303,7 @@ IN_TASKS: dict[Plant, tuple[str, ...]] = {
     rolls_back_all_rows: ("pops",),
     never_sends_a_group_again: ("acks that fail",),
     sends_an_end_alone: ("acks that fail",),
+    forgets_who_asks_again: ("the same ack in a group",),
     forgets_a_cancelled_roll_back: ("pops of two",),
     keeps_rows_of_those_who_left: ("pops",),
 }

@@ -104,6 +104,14 @@ FORKED = [
         faults=2,
         outcomes=["is executed, but its reply is lost"],
     ),
+    Scenario(
+        "fork while rolling back",
+        [[pop(), settle(), add("z")]],
+        before=XY,
+        child=[add("v")],
+        faults=2,
+        outcomes=["is executed, but its reply is lost"],
+    ),
     Scenario("fork while a lease ends", [[end("ack", 0), add("y")]], before=HELD, child=[end("ack", 0)]),
     Scenario("fork with large replies", [[pop(), pop()]], before=XY, child=[pop()], large=True),
 ]

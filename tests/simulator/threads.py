@@ -56,7 +56,8 @@ class World:
         self.server = server
         self.ledger = ledger
         self.client = Client()
-        self._ids = 0
+        #: How many it has made.
+        self.sessions = 0
         self.held: list[Held] = []
         self.threads: list[Thread] = []
         self.is_child = False
@@ -86,8 +87,8 @@ class World:
             own.os, own.PID = before
 
     def _random(self, count: int) -> bytes:
-        self._ids += 1
-        return (self.pid << 32 | self._ids).to_bytes(count, "big")
+        self.sessions += 1
+        return (self.pid << 32 | self.sessions).to_bytes(count, "big")
 
     def become_child(self, pid: int, server: ModelServer, ledger: Ledger) -> None:
         """Go on as a child of the process that made the same choices."""
