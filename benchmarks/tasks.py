@@ -21,6 +21,7 @@ from measure import Comparison, Side, compare
 
 import redset.aio
 from redset.core.drivers import AsyncDriver
+from redset.core.operations import Operation
 
 BARE, REDSET = "bare", "redset"
 COLUMNS = {"": "<28", "against": "<18", "theirs_us": ">10", "redset_us": ">10", "adds_us": ">9", "ratio": ">7"}
@@ -33,7 +34,7 @@ class Unshared(AsyncDriver):
 
     __slots__ = ()
 
-    def _enter(self, _: Any) -> None:
+    def _part(self, _: Operation[Any]) -> None:
         return None
 
 

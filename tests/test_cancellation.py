@@ -1,23 +1,21 @@
-"""Calls that are broken off, by Ctrl-C or by cancellation, at any moment: nothing is lost, and nothing comes twice."""
+"""Calls that are broken off, by Ctrl-C or by cancellation, at any moment: nothing is lost, and nothing comes twice.
+
+test_interrupts.py interrupts calls at each single bytecode.
+"""
 
 import asyncio
 import contextlib
 import functools
-import itertools
 import json
 import os
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-import redis
 
 import redset
 import redset.aio
@@ -277,86 +275,6 @@ def wait_for_another_call(proxy: Proxy) -> None:
     before, until = proxy.met.total(), time.monotonic() + 0.3
     while proxy.met.total() == before and time.monotonic() < until:
         time.sleep(0.001)
-
-
-#: Between the moment a call is known to have succeeded and that in which the user's variable holds the result, there
-#: are some bytecodes: an interrupt that falls exactly there loses what a `pop` returned. So few of them.
-HANDFUL = 40
-
-
-@pytest.mark.parametrize("verb", ["pop", "take", "reserve"])
-def test_ctrl_c_at_each_single_step_of_a_call_loses_nothing_but_where_it_cannot_be_helped(
-    here: Any, other: Any, verb: str
-) -> None:
-    """In a process of its own: Python is not left as it was by errors that come out of a trace function."""
-    if not isinstance(here, Server):
-        pytest.skip("no url of a single server")
-    program = f"import test_cancellation; test_cancellation.interrupt_at_each_step({here.url!r}, {verb!r})"
-    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
-    environment = os.environ | {"PYTHONPATH": paths}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=50
-    )
-    assert done.returncode == 0, done.stderr
-    steps, lost_at = json.loads(done.stdout)
-
-    assert steps > 300, "it was really interrupted everywhere"
-    assert len(lost_at) <= HANDFUL, Counter(lost_at)
-
-
-def interrupt_at_each_step(url: str, verb: str) -> None:
-    """Interrupts a call at its first bytecode, at its second, and so on until it comes to its end before.
-
-    Prints how many they were, and where an item was lost.
-    """
-    raw = redis.Redis.from_url(url)
-    jobs = SortedSet[str](raw, "jobs")
-    calls: dict[str, Callable[[], Any]] = {"pop": jobs.pop, "take": lambda: jobs.take(3), "reserve": jobs.reserve}
-    lost_at: list[str] = []
-    for step in itertools.count(1):
-        raw.flushall()
-        raw.zadd("jobs", {"a": 1, "b": 2})
-        interruption = Interruption(step)
-        try:
-            with interruption:
-                calls[verb]()
-            break
-        except KeyboardInterrupt:
-            # What could not be put back at once is put back now.
-            if len(jobs.take(9)) < 2:
-                lost_at.append(interruption.place)
-    print(json.dumps([step, lost_at]))
-
-
-class Interruption:
-    """A Ctrl-C at the n-th bytecode that redset executes in this block."""
-
-    package = str(Path(redset.__file__).parent)
-
-    def __init__(self, step: int) -> None:
-        self._left = step
-        self.place = ""
-
-    def __enter__(self) -> None:
-        self._before = sys.gettrace()
-        sys.settrace(self._called)
-
-    def __exit__(self, *raised: object) -> None:
-        sys.settrace(self._before)
-
-    def _called(self, frame: Any, event: str, argument: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(self.package):
-            return None
-        frame.f_trace_opcodes = True
-        return self._stepped
-
-    def _stepped(self, frame: Any, event: str, argument: Any) -> Any:
-        if event == "opcode":
-            self._left -= 1
-            if self._left == 0:
-                self.place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-                raise KeyboardInterrupt
-        return self._stepped
 
 
 # asyncio: cancellation at random moments.

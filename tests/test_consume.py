@@ -648,6 +648,25 @@ def test_a_consumer_that_is_cancelled_at_any_moment_ends_and_loses_nothing(in_as
     in_asyncio(cancel)
 
 
+def test_consumers_that_are_cancelled_while_they_wait_for_more_have_acked_what_they_did(in_asyncio: Any) -> None:
+    """Their acks have travelled together, with claims that found nothing."""
+
+    async def cancel(jobs: Any) -> None:
+        loops = [jobs.consume() for _ in "abc"]
+        seen = [reservation.item for reservation in await asyncio.gather(*map(anext, loops))]
+        waiting = [asyncio.create_task(anext(loop)) for loop in loops]
+        while (await jobs.stats()).leased:  # noqa: ASYNC110 - a server has no events
+            await asyncio.sleep(0.01)
+        for task in waiting:
+            task.cancel()
+        ends = await asyncio.gather(*waiting, return_exceptions=True)
+        assert sorted(seen) == ["a", "b", "c"]
+        assert list(map(type, ends)) == [asyncio.CancelledError] * 3
+        assert [loop.lost for loop in loops] == [0, 0, 0]
+
+    in_asyncio(cancel)
+
+
 def test_an_event_of_asyncio_stops_a_consumer(in_asyncio: Any) -> None:
     async def stop(jobs: Any) -> None:
         event = asyncio.Event()

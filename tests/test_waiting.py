@@ -32,6 +32,7 @@ import redset
 import redset.aio
 from faces import CLIENTS, Awaited, Blocking
 from redset.core import waiting as core_waiting
+from redset.core.operations import Listen, Plan
 from redset.exceptions import WrongTypeError
 from servers import Place, Server, wait_until
 
@@ -153,6 +154,26 @@ def test_waiting_ends_when_the_time_is_over(face: Any, way: Any, wait: float) ->
         way(jobs, wait)
 
     assert wait <= time.monotonic() - started < wait + PATIENCE / 4
+
+
+@pytest.mark.parametrize("connections", ["own", "client"])
+@pytest.mark.parametrize("beyond", [0.0001, 0.0004, 0.0006])
+def test_waiting_ends_when_the_server_blocks_for_less_than_a_millisecond(
+    here: Place, in_background: Any, raw: Any, beyond: float, connections: Any
+) -> None:
+    """A time that is rounded to 0 would block for ever."""
+    jobs = redset.SortedSet(here.client(socket_timeout=None), "jobs", connections=connections)
+
+    def listen() -> Plan[None]:
+        yield Listen(WAKE.encode(), core_waiting.LATENESS + beyond, "any", math.inf)
+
+    future = in_background(lambda: jobs._driver.follow(listen()))
+    try:
+        awake(future)
+    finally:
+        raw.rpush(WAKE, "1")
+        raw.delete(WAKE)
+        jobs.redis.close()
 
 
 @pytest.mark.conformance

@@ -7,7 +7,7 @@ for ``x in ss``, ``await ss.at(i)`` for ``ss[i]``, ``await ss.slice(a, b)`` for 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from inspect import getdoc
 from types import TracebackType
@@ -25,6 +25,7 @@ from redset.core.drivers import AsyncDriver
 from redset.core.expiring import BaseExpiring, Newcomers
 from redset.core.interruptions import is_interruption
 from redset.core.items import Key
+from redset.core.leaving import Close, Leaving
 from redset.core.operations import CHUNK
 from redset.core.paging import Stretch
 from redset.core.periodic import BasePeriodic, ScheduleMany
@@ -47,6 +48,8 @@ __all__ = (
 )
 
 log = logging.getLogger("redset")
+
+NOT_GIVEN_BACK = "what a consumer had could not be given back: %s"
 
 Face = TypeVar("Face", bound=type)
 
@@ -459,16 +462,11 @@ class ExpiringSet(BaseExpiring[AsyncDriver, T], SetOperators[T]):
 
 @_told_by(blocking.Consumption)
 class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
+    _closing: "asyncio.Task[None] | None"
+
     def __aiter__(self) -> AsyncIterator[Reservation[T]]:
         self._begin()
-        return self._iterate()
-
-    async def _iterate(self) -> AsyncIterator[Reservation[T]]:
-        try:
-            while (reservation := await self._next_one()) is not None:
-                yield reservation
-        finally:
-            await self.close()
+        return _Iterator(self, self._close_later)
 
     async def __anext__(self) -> Reservation[T]:
         reservation = await self._next_one()
@@ -490,7 +488,7 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
                 await self.close()
             except (Exception, asyncio.CancelledError) as trouble:
                 # The error that is under way says more; the leases expire by themselves.
-                log.warning("what a consumer had could not be given back: %s", trouble)
+                log.warning(NOT_GIVEN_BACK, trouble)
             raise
         finally:
             self._asking = False
@@ -507,7 +505,46 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
         await self.close()
 
     async def close(self) -> None:
-        await self._driver.follow_to_the_end(self._close())
+        if (task := self._begin_to_close()) is not None:
+            await self._driver.wait_for(task)
+
+    def _begin_to_close(self) -> "asyncio.Task[None] | None":
+        """The task that closes it, or None where nothing is left to do."""
+        task = getattr(self, "_closing", None)
+        if task is None or task.done():
+            task = self._driver.begin_to_follow(self._close()) if self._is_ours and not self._is_done else None
+            self._closing = task
+        return task
+
+    def _close_later(self) -> "asyncio.Task[None] | None":
+        task = self._begin_to_close()
+        if task is not None:
+            task.add_done_callback(_log_trouble)
+        return task
+
+
+class _Iterator(AsyncIterator[Reservation[T]]):
+    """The iterator of one ``async for``, which closes the loop when it is dropped."""
+
+    __slots__ = ("_close", "_consumption", "_leaving")
+
+    def __init__(self, consumption: Consumption[T], close: Close) -> None:
+        self._consumption = consumption
+        self._close = close
+        self._leaving: Leaving | None = None
+
+    def __anext__(self) -> Coroutine[Any, Any, Reservation[T]]:
+        if self._leaving is None:
+            self._leaving = Leaving(self._close)
+        return self._consumption.__anext__()
+
+    async def aclose(self) -> None:
+        await self._consumption.close()
+
+
+def _log_trouble(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (trouble := task.exception()) is not None:
+        log.warning(NOT_GIVEN_BACK, trouble)
 
 
 @_told_by(blocking.DeadLetters)

@@ -9,6 +9,7 @@ from inspect import isawaitable
 from typing import Any, NoReturn, Self
 
 from redset import embedded
+from redset.core.retries import bounding
 from redset.exceptions import NoServerError
 
 __all__ = ("client_library", "connect", "connect_async", "repeating")
@@ -94,7 +95,7 @@ def repeating(library: Any, times: int = 10, longest_pause: float = 1) -> dict[s
     backoff = import_module(f"{package}.backoff").FullJitterBackoff(cap=longest_pause, base=0.01)
     errors = import_module(f"{package}.exceptions")
 
-    class Retry(import_module(f"{library.__name__}.retry").Retry):  # type: ignore[misc]
+    class Retry(bounding(import_module(f"{library.__name__}.retry").Retry)):  # type: ignore[misc]
         """Retries only after the server was reached once, and never after a wrong password."""
 
         reached = False

@@ -266,6 +266,9 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         default), the first (``"keep"``), the lowest (``"earliest"``) or the highest (``"latest"``).
     :param retry_safe: whether the server keeps the reply of each call for ten minutes, so that a client that repeats a
         call whose reply was lost, as redis-py does, loses nothing and gets nothing twice.
+    :param connections: ``"own"``: calls use connections of redset's own where the client is a plain one of redis-py or
+        valkey-py, made with the arguments of its pool and at most as many. ``"client"``: each command passes through
+        the client's ``execute_command``.
     """
 
     _kind = PLAIN
@@ -418,12 +421,16 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         hand as a failed attempt without delay, since a ``break`` and an exception look alike here: who is done with it
         acks it before leaving.
 
-        :param lease: seconds, for each item of a batch from when it is handed out; the ack of an item goes out when the
-            loop asks for more, so a lease must outlast the work on the next item too. An item whose lease ran out
-            before its turn is left out, and counted in :attr:`Consumption.lost`, as is one whose ack came too late.
+        :param lease: seconds, for each item of a batch from when it is claimed. The ack of an item leaves when the loop
+            asks for more. With less than half of the lease left by then, items that were not begun are given back. An
+            item whose lease expired before its turn or its ack is counted in :attr:`Consumption.lost`.
         :param batch: how many items to take at once.
         :param wait: after how many seconds without an item the loop ends; None for never.
         :param stop: an event, or a callable: the loop ends when it is set, or returns true.
+        :param max_outage: for how many seconds the server may be away before the client's error is raised. Default:
+            for ever. The first contact fails at once.
+        :raises RuntimeError: from a second iterator over one loop.
+        :raises ValueError: a batch of several items with ``max_attempts=1``.
 
         >>> jobs = SortedSet(client, "jobs")
         >>> jobs.add("read", score=1), jobs.add("write", score=2)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from chaos.ending import ending, make_writable
+from chaos.steps import through
 
 # redset is loaded when a bug is planted, and not before.
 
@@ -141,7 +142,7 @@ def wait_by_popping() -> None:
     from redset.core.handouts import HandOuts
     from redset.core.operations import Listen, Operation, Plan
 
-    wait_for = HandOuts.wait_for
+    gather = HandOuts._gather
 
     def pop_and_add_again(self: Any, seconds: float) -> Plan[None]:
         key = self._keys.waiting
@@ -151,46 +152,40 @@ def wait_by_popping() -> None:
             yield Operation("ZADD", (key,), (repr(float(score)), item), int)
 
     def wait(self: Any, *args: Any, **options: Any) -> Plan[Any]:
-        plan = wait_for(self, *args, **options)
-        step = next(plan)
-        while True:
-            answer = None
+        def carry(step: Any) -> Plan[Any]:
             if isinstance(step, Listen):
-                yield from pop_and_add_again(self, step.seconds)
-            else:
-                answer = yield step
-            try:
-                step = plan.send(answer)
-            except StopIteration as end:
-                return end.value
+                return (yield from pop_and_add_again(self, step.seconds))
+            return (yield step)
 
-    HandOuts.wait_for = wait  # type: ignore[method-assign]
+        return through(gather(self, *args, **options), carry)
+
+    HandOuts._gather = wait  # type: ignore[method-assign]
 
 
 def lease_by_the_clients_clock() -> None:
     from redset.core.handouts import HandOuts
 
-    hand_out = HandOuts._hand_out
+    claim = HandOuts.claim
 
     def ahead(self: Any, limit: int, lease: float, *args: Any, **options: Any) -> Any:
-        operation = hand_out(self, limit, lease, *args, **options)
+        operation = claim(self, limit, lease, *args, **options)
         until = max(0.001, lease + _seconds_ahead())
         return replace(operation, args=[*operation.args[:2], repr(until), *operation.args[3:]]) if lease else operation
 
-    HandOuts._hand_out = ahead  # type: ignore[method-assign]
+    HandOuts.claim = ahead  # type: ignore[method-assign]
 
 
 def due_by_the_clients_clock() -> None:
     from redset.core.handouts import HandOuts
 
-    hand_out = HandOuts._hand_out
+    claim = HandOuts.claim
 
     def ahead(self: Any, *args: Any, **options: Any) -> Any:
-        operation: Any = hand_out(self, *args, **options)
+        operation: Any = claim(self, *args, **options)
         which = f"{operation.args[1]} {_seconds_ahead():.6f}"
         return replace(operation, args=[operation.args[0], which, *operation.args[2:]])
 
-    HandOuts._hand_out = ahead  # type: ignore[method-assign]
+    HandOuts.claim = ahead  # type: ignore[method-assign]
 
 
 def _seconds_ahead() -> float:

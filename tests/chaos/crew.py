@@ -1,5 +1,6 @@
 """All workers of a run: who starts them, kills and stops them, and hears when one has met what it did not expect."""
 
+import contextlib
 import multiprocessing
 import os
 import random
@@ -15,6 +16,7 @@ from chaos.faults import Done, Hazard
 from chaos.history import Fault, Recorder
 from chaos.workers import Orders, work
 from redset.testing import PATIENCE
+from servers import wait_until
 
 __all__ = ("Crashed", "Crew")
 
@@ -75,7 +77,7 @@ class Crew:
         for worker, process in self._processes.items():
             process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
-                raise Crashed(f"{self._orders[worker].process} does not end")
+                raise Crashed(f"{self._orders[worker].process} does not end:\n{self._stacks(worker)}")
         self.check()
 
     def end(self) -> None:
@@ -83,6 +85,14 @@ class Crew:
         for process in self._processes.values():
             process.kill()
             process.join()
+
+    def _stacks(self, worker: str) -> str:
+        """What the threads of a worker do."""
+        stacks = self._orders[worker].stacks
+        os.kill(self._processes[worker].pid, signal.SIGUSR1)
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda: stacks.stat().st_size > 0)
+        return stacks.read_text()
 
     def _start(self, worker: str) -> None:
         orders = replace(

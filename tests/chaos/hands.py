@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from chaos import repeats
 from chaos.history import Outcome, Recorder, Row
+from chaos.steps import Steps, through
 from clients import Witness
-from redset.core.operations import Elsewhere
+from redset.core.operations import Elsewhere, Operation
 from redset.exceptions import LeaseLost, RedsetError
 
 __all__ = ("Answer", "Hand", "Phase", "Worker", "WrittenLoop", "called", "row_of", "rows_of")
@@ -28,8 +29,9 @@ REFUSALS = {
     "TryAgainError",
 }
 
-#: One call in so many is broken off by whoever awaits it, within so many seconds.
+#: In asyncio one call in so many is cancelled, within so many seconds. So is one step of a consume loop, which ends it.
 IMPATIENT = 10
+IMPATIENT_IN_A_LOOP = 30
 PATIENCE = 0.05
 
 
@@ -153,7 +155,7 @@ class Hand:
         repeated, replica = repeats.seen(), Replica(self)
         outcome: Outcome
         try:
-            value = await self._answer(method, *args, **options)
+            value = await self.answer(method, *args, **options)
         except KeyError:
             # There is nothing to pop.
             self.recorder.complete(call)
@@ -185,7 +187,7 @@ class Hand:
         """The same in one round trip; written down as a call for each, since each has an outcome of its own."""
         ends, replica = Ends(self, verb, reservations, how), Replica(self)
         try:
-            lost = await self._answer(getattr(self.set, verb), list(reservations), **how)
+            lost = await self.answer(getattr(self.set, verb), list(reservations), **how)
         except Exception as error:
             ends.fail(error)
         else:
@@ -207,8 +209,12 @@ class Hand:
         seconds, micros = next(iter(answer.values())) if isinstance(answer, dict) else answer
         return float(seconds + micros / 1e6)
 
-    async def _answer(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        if self._awaited and self.happens(IMPATIENT):
+    async def answer(self, method: Callable[..., Any], *args: Any, one_in: int = IMPATIENT, **options: Any) -> Any:
+        """What a call returns, if it is not cancelled before.
+
+        :param one_in: one such call in so many is cancelled.
+        """
+        if self._awaited and self.happens(one_in):
             return await asyncio.wait_for(method(*args, **options), self.random.uniform(0, PATIENCE))
         return await called(method, *args, **options)
 
@@ -280,55 +286,108 @@ class Ends:
 class WrittenLoop:
     """Goes through a ``consume`` loop, and writes down the reserves, acks and returns that it makes, as it makes them.
 
-    A hand-out is written down where the loop asks for it, so with all that it gave, be it looked at or not. That an
-    item is acked is written down only where the one who asked for it has seen it: an ack of the loop's own invention
-    has no invocation, and its item is missing.
+    Each claim that the loop sends is a reserve, written down with all rows that it gave, whether or not the loop yields
+    them. An ack is written down only if the hand is done with the item, so an ack that the loop invents has no
+    invocation, and its item is missing. An ack is open from the first call that carries it until the loop learns its
+    outcome, which may take several calls while the server is away.
     """
 
     def __init__(self, hand: Hand, loop: Any, **given: Any) -> None:
         self._hand = hand
         self._loop = loop
         self._given = given
+        #: Items that the hand is done with, whose acks were not sent yet; and the calls of those that were.
         self._seen: list[Any] = []
-        self._hand_out, self._ack_alone, self._close = loop._hand_out, loop._ack_alone, loop._close
-        loop._hand_out, loop._ack_alone, loop._close = self._handing_out, self._acking, self._closing
+        self._open: dict[int, int] = {}
+        #: What was claimed for the next item.
+        self._claimed: list[Any] = []
+        #: The calls of what was learnt since the last look: whether each came too late.
+        self._learnt: list[tuple[int, bool]] = []
+        self._plans = loop._next, loop._claim, loop._turn_in, loop._close
+        self._acked = loop._acked
+        loop._next, loop._claim, loop._turn_in, loop._close = (
+            self._going_on,
+            self._claiming,
+            self._turning_in,
+            self._closing,
+        )
+        loop._acked = self._learning
 
     async def next(self) -> Any | None:
         """The next reservation, or None at the end."""
         try:
             # What both faces have behind __next__ and __anext__: a coroutine must not raise StopIteration.
-            return await called(self._loop._next_one)
+            return await self._hand.answer(self._loop._next_one, one_in=IMPATIENT_IN_A_LOOP)
         except Exception as error:
             # It was written down with the call that it befell.
             outcome_of(error, repeated=True)
             return None
 
     def is_done(self, reservation: Any) -> None:
-        """The one who asked for it is through with it, and has not ended it."""
+        """The hand is done with this item, and has not ended its lease."""
         self._seen.append(reservation)
 
-    def _handing_out(self, patience: Any) -> Generator[Any, Any, bool]:
-        hand, repeated, replica = self._hand, repeats.seen(), Replica(self._hand)
-        call = hand.recorder.invoke(hand.actor, hand.set.name, "reserve", **self._given)
+    # What the loop calls instead of its own methods.
+
+    def _going_on(self) -> Steps:
+        self._claimed = []
         try:
-            found: bool = yield from self._with_acks(self._hand_out(patience))
-        except BaseException as error:
-            hand.recorder.complete(call, outcome_of(error, repeated=repeats.seen() > repeated), error=_name(error))
+            return (yield from self._plans[0]())
+        except BaseException:
+            # Claims of a plan that does not return are rolled back.
+            Ends(self._hand, "again", self._claimed).leave_open()
             raise
-        rows = rows_of(self._loop._ready)
-        hand.recorder.complete(call, rows=rows, replicated=(yield from replica.had_it()))
-        return found
 
-    def _acking(self) -> Generator[Any, Any, None]:
-        yield from self._with_acks(self._ack_alone())
+    def _claiming(self, wait: Any) -> Steps:
+        call, hand = 0, self._hand
 
-    def _closing(self) -> Generator[Any, Any, None]:
+        def carry(step: Any) -> Steps:
+            nonlocal call
+            if not (isinstance(step, Operation) and step.roll_back):
+                return (yield step)
+            repeated = repeats.seen()
+            call = hand.recorder.invoke(hand.actor, hand.set.name, "reserve", **self._given)
+            try:
+                return (yield step)
+            except BaseException as error:
+                outcome = outcome_of(error, repeated=repeats.seen() > repeated)
+                hand.recorder.complete(call, outcome, error=_name(error))
+                raise
+
+        replica = Replica(hand)
+        got = yield from self._with_acks(through(self._plans[1](wait), carry), replica)
+        self._claimed += self._loop._ready
+        hand.recorder.complete(call, rows=rows_of(self._loop._ready), replicated=(yield from replica.had_it()))
+        return got
+
+    def _turning_in(self) -> Steps:
+        ready, hand = list(self._loop._ready), self._hand
+        returned: Ends | None = None
+
+        def carry(step: Any) -> Steps:
+            nonlocal returned
+            # The loop has sorted out what it gives back before its first step.
+            if returned is None:
+                returned = Ends(hand, "again", [one for one in ready if one not in self._loop._ready])
+            return (yield step)
+
+        replica = Replica(hand)
+        try:
+            yield from self._with_acks(through(self._plans[2](), carry), replica)
+        except BaseException as error:
+            if returned is not None:
+                returned.fail(error)
+            raise
+        if returned is not None:
+            returned.complete([one for one in ready if one.lost], (yield from replica.had_it()))
+
+    def _closing(self) -> Steps:
         loop, current = self._loop, self._loop._current
         returned = [Ends(self._hand, "again", list(loop._ready))]
         if current is not None and not current._ended and current not in self._seen:
             returned.append(Ends(self._hand, "nack", [current], {"delay": 0}))
         try:
-            yield from self._with_acks(self._close())
+            yield from self._with_acks(self._plans[3](), Replica(self._hand))
         except BaseException as error:
             for ends in returned:
                 ends.fail(error)
@@ -336,31 +395,50 @@ class WrittenLoop:
         for ends in returned:
             ends.leave_open()
 
-    def _with_acks(self, step: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        seen, self._seen = self._seen, []
-        acks, replica = Ends(self._hand, "ack", seen), Replica(self._hand)
+    def _with_acks(self, plan: Steps, replica: "Replica") -> Steps:
+        hand, seen = self._hand, self._seen
+        self._seen = []
+        for one in seen:
+            self._open[id(one)] = hand.recorder.invoke(
+                f"{hand.actor} ack {one.token}", hand.set.name, "ack", items=[identity_of(one.item)], tokens=[one.token]
+            )
         try:
-            value = yield from step
-        except BaseException as error:
-            acks.fail(error)
-            # Closing the loop tries again.
-            self._seen = seen
+            value = yield from plan
+        except BaseException:
+            self._complete_acks(replicated=None)
             raise
-        acks.complete([one for one in seen if one.lost], (yield from replica.had_it()) if seen else None)
+        self._complete_acks((yield from replica.had_it()) if self._learnt else None)
         return value
+
+    def _complete_acks(self, replicated: bool | None) -> None:
+        learnt, self._learnt = self._learnt, []
+        for call, is_late in learnt:
+            if is_late:
+                self._hand.recorder.complete(call, "refused", error=LeaseLost.__name__)
+            else:
+                self._hand.recorder.complete(call, replicated=replicated)
+
+    def _learning(self, acks: Sequence[Any], late: Sequence[int]) -> None:
+        for position, one in enumerate(acks):
+            if (call := self._open.pop(id(one), None)) is not None:
+                self._learnt.append((call, position in late))
+        self._acked(acks, late)
 
 
 def outcome_of(error: BaseException, *, repeated: bool) -> Outcome:
     """What is known of a call that raised this.
 
-    A server that refuses the repetition of a call may have got, or may yet get, what it was sent before.
+    A server that refuses the repetition of a call may have got, or may yet get, what it was sent before. Steps of a
+    consume loop see that they are cancelled, which its hand sees as a time-out.
 
     :raises BaseException: it is none of the errors that a user has to expect.
     """
     names = [kind.__name__ for kind in type(error).__mro__]
     if isinstance(error, LeaseLost) or (not repeated and REFUSALS.intersection(names)):
         return "refused"
-    if isinstance(error, (RedsetError, OSError)) or {"RedisError", "ValkeyError"}.intersection(names):
+    if isinstance(error, (RedsetError, OSError, asyncio.CancelledError)) or {"RedisError", "ValkeyError"}.intersection(
+        names
+    ):
         return "unknown"
     raise error
 

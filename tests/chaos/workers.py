@@ -1,6 +1,7 @@
 """Processes that do on all sets what the workloads say, on either face, and write down what they do."""
 
 import asyncio
+import faulthandler
 import importlib
 import logging
 import multiprocessing
@@ -50,10 +51,17 @@ class Orders:
         """Where it says what it met that it did not expect."""
         return self.directory / f"{self.worker}.{self.incarnation}.crash"
 
+    @property
+    def stacks(self) -> Path:
+        """Where it writes what its threads do when it is sent SIGUSR1."""
+        return self.directory / f"{self.worker}.{self.incarnation}.stacks"
+
 
 def work(orders: Orders) -> None:
     """All that a worker does, until the run is over."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stacks = orders.stacks.open("w")
+    faulthandler.register(signal.SIGUSR1, stacks)
     threading.Thread(target=end_with_the_run, daemon=True).start()
     logging.basicConfig(filename=orders.directory / f"{orders.worker}.log", level=logging.WARNING)
     set_clock_ahead(orders.ahead)
@@ -65,6 +73,8 @@ def work(orders: Orders) -> None:
     else:
         work_in_threads(orders, recorder)
     recorder.close()
+    faulthandler.unregister(signal.SIGUSR1)
+    stacks.close()
 
 
 def end_with_the_run() -> None:

@@ -210,11 +210,11 @@ async def revive(hand: Hand) -> None:
 
 
 async def consume(hand: Hand) -> None:
-    """By loops, which end when nothing comes for a while, and are begun again."""
+    """Loops that end when nothing comes for a while, and are begun again; and loops that outlive every outage."""
     while await hand.consumes(PACE):
-        batch = hand.random.choice((1, 5))
+        batch, wait = hand.random.choice((1, 5)), hand.random.choice((0.3, None))
         loop = WrittenLoop(
-            hand, hand.set.consume(lease=LEASE, batch=batch, wait=0.3, stop=hand.is_over), lease=LEASE, number=batch
+            hand, hand.set.consume(lease=LEASE, batch=batch, wait=wait, stop=hand.is_over), lease=LEASE, number=batch
         )
         while (reservation := await loop.next()) is not None:
             await work(hand)

@@ -428,6 +428,6 @@ def simulated_tasks() -> Iterator[None]:
     with (
         patch.object(interruptions, "_NUMBERS", ()),
         patch.multiple(coalescing, CHUNK=4),
-        patch.multiple(handouts, LARGE=1 << 30),
+        patch.multiple(calls, LARGE=1 << 30),
     ):
         yield

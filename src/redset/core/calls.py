@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 if TYPE_CHECKING:
+    from threading import Thread
+
     from redset.core.operations import Operation
 
-__all__ = ("LARGE", "NO_CALL", "PID", "Call", "ClientState", "Session", "State", "state_of")
+__all__ = ("LARGE", "NO_CALL", "PID", "Call", "ClientState", "Session", "State", "state_of", "takes_much")
 
 #: This process. Sessions, debts and leases belong to the process that made them.
 PID = os.getpid()
@@ -63,13 +65,11 @@ class Session:
     Numbers of one record may have gaps. They only grow, and each is sent after the one before was received or given up.
     """
 
-    __slots__ = ("id", "large", "number")
+    __slots__ = ("id", "number")
 
     def __init__(self) -> None:
         self.id = os.urandom(8).hex().encode()
         self.number = 0
-        #: A received claim of this session whose record is still large.
-        self.large: Call | None = None
 
 
 class Call:
@@ -100,9 +100,6 @@ class Call:
         pid: int,
     ) -> None:
         session.number = number = session.number + 1
-        if session.large is not None and session.large.name == name:
-            # Its record is replaced by that of this call.
-            session.large = None
         self.session: Session = session
         #: The prefix of the keys of its set's records.
         self.name: bytes = name
@@ -131,9 +128,19 @@ class Call:
         """The key of its record."""
         return self.name + self.session.id
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether a claim pays its debt as well as a roll-back: as a whole, and without a look at the reply."""
+        return self.positions is None and self.settled is None
+
     def become(self, state: State) -> None:
         """Change the state, as :data:`NEXT` allows it."""
-        if state not in self.state.next and not self.shared:
+        if self.shared:
+            # Each of its callers goes through the states; once one of them has received the reply, it is received.
+            if self.state is not State.RECEIVED:
+                self.state = state
+            return
+        if state not in self.state.next:
             raise AssertionError(f"a call that is {self.state.value} cannot become {state.value}")
         self.state = state
 
@@ -162,8 +169,11 @@ class ClientState:
         self.debts: list[Call] = []
         #: Those that are being rolled back by a thread or task: what came of them is not known yet.
         self.paying: list[Call] = []
-        #: Received claims whose records are large.
-        self.large: list[Call] = []
+        #: Received claims whose records are large, by the keys of these, and when the last one was answered.
+        self.large: dict[bytes, Call] = {}
+        self.large_at = 0.0
+        #: Empties them; see :mod:`redset.core.emptying`.
+        self.emptier: Thread | None = None
         #: Per event loop and set name, while a set of that name exists: what its tasks share.
         self.in_loops: WeakValueDictionary[Any, Any] = WeakValueDictionary()
         #: The connections of its own, per event loop on the asyncio face; see :mod:`redset.core.links`.
@@ -181,12 +191,13 @@ class ClientState:
     def paying_call(self, name: bytes, operation: "Operation[Any]") -> Call:
         """The next call on the set, which pays a debt of it if there is one that it can pay.
 
-        Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates other calls.
+        Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates other calls. A claim that
+        wants to know what became of it has a record of its own: a roll-back could not tell its reply from that of the debt.
         """
-        debt = self.take_debt(name, claims=True) if operation.roll_back else None
+        debt = self._take_debt(name, claim=True) if operation.roll_back and operation.settled is None else None
         if debt is not None:
             return Call(debt.session, name, debt.seen, operation.roll_back, operation.settled, PID)
-        debt = self.take_debt(name, claims=False)
+        debt = self._take_debt(name, claim=False)
         if debt is not None:
             return Call(debt.session, name, debt.number, operation.roll_back, operation.settled, PID)
         return self.call(name, operation)
@@ -203,29 +214,37 @@ class ClientState:
 
     def received(self, call: Call) -> None:
         """Take back the session of a call whose reply was received."""
-        # Another process may send a call again that was sent more than once: its session makes no further call.
-        if call.shared or call.pid != PID:
-            return
-        if call.is_large:
-            call.session.large = call
-            self.large.append(call)
-        self.idle.append(call.session)
+        self.idle.extend(self.sessions_of([call]))
 
-    def take_debt(self, name: bytes, *, claims: bool) -> Call | None:
-        """Remove and return a debt of the set, or None."""
+    def sessions_of(self, received: list[Any]) -> list[Session]:
+        """The sessions that can make further calls once the replies to these were received."""
+        sessions = []
+        for call in received:
+            # Another process may send a call again that was sent more than once: its session makes no further call.
+            if isinstance(call, Call) and not call.shared and call.pid == PID:
+                if call.is_large:
+                    self.large[call.key] = call
+                sessions.append(call.session)
+        return sessions
+
+    def _take_debt(self, name: bytes, *, claim: bool) -> Call | None:
+        """Remove and return a debt of the set that the next call pays by itself, or None."""
         for debt in self.debts[:]:
-            if debt.name == name and (debt.roll_back is not None) == claims and _removed(self.debts, debt):
+            mine = debt.name == name and (debt.roll_back is not None) == claim and debt.is_plain
+            if mine and _removed(self.debts, debt):
                 return debt
         return None
 
-    def take_debt_to_roll_back(self, name: bytes) -> Call | None:
+    def take_debt_to_roll_back(self, name: bytes, *, plain: bool = False) -> Call | None:
         """Remove and return the debt of a claim that the next claim cannot pay by itself, or None.
 
         It rolls back one claim, as a whole, and reports nothing of its reply.
+
+        :param plain: whether it pays none at all.
         """
         debts = [debt for debt in self.debts if debt.name == name and debt.roll_back is not None]
         for debt in debts:
-            if (len(debts) > 1 or debt.positions is not None or debt.settled) and self._begins_to_pay(debt):
+            if (plain or len(debts) > 1 or not debt.is_plain) and self._begins_to_pay(debt):
                 return debt
         return None
 
@@ -252,17 +271,19 @@ class ClientState:
         """Whether a thread or task is rolling back claims of the set."""
         return any(debt.name == name for debt in self.paying)
 
-    def take_large(self, name: bytes) -> Call | None:
-        """Remove and return a large received claim of the set whose record the next call would not replace, or None.
+    def take_large(self, name: bytes | None = None) -> Call | None:
+        """Remove and return a large received claim, or None. Its session is then nobody else's.
 
-        Its session is then nobody else's.
+        :param name: only one of this set, and whose record the next call would not replace.
         """
-        for call in self.large[:]:
+        for key, call in list(self.large.items()):
             session = call.session
-            if call.name != name or (self.idle and self.idle[-1] is session) or not _removed(self.large, call):
+            if name is not None and (call.name != name or (self.idle and self.idle[-1] is session)):
                 continue
-            if session.large is call and _removed(self.idle, session):
-                return call
+            if _removed(self.idle, session):
+                if self.large.pop(key, None) is call:
+                    return call
+                self.idle.append(session)
         return None
 
     def forget(self) -> None:
@@ -271,6 +292,14 @@ class ClientState:
         self.debts.clear()
         self.paying.clear()
         self.large.clear()
+        self.emptier = None
+
+
+def takes_much(rows: Sequence[Any], values: Sequence[Any]) -> bool:
+    """Whether the record of such a reply takes more than 16 KB, by a sample of what it holds."""
+    step = len(rows) // 32 | 1
+    cells = (*rows[::step], *values[::step])
+    return step * sum(len(cell) for cell in cells if cell) > LARGE
 
 
 def _removed(calls: list[Any], one: Any) -> bool:

@@ -11,7 +11,8 @@ import weakref
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from redset.core.calls import Call, State
+from redset.core.calls import Call, State, takes_much
+from redset.core.leaving import Unstoppable
 from redset.core.operations import CHUNK, Operation, Shared, Unfinished
 
 T = TypeVar("T")
@@ -31,9 +32,6 @@ class Carrier(Protocol):
     def roll_back(self, call: Call) -> Coroutine[Any, Any, None]:
         """Roll back the rows of a claim that nobody received; if that fails, it becomes a debt."""
 
-    def owe(self, call: Call) -> None:
-        """Have the next claim of the set roll back the rows of a claim that nobody received."""
-
     def received(self, call: Call) -> None:
         """All rows of this claim were received."""
 
@@ -41,7 +39,7 @@ class Carrier(Protocol):
 class Part:
     """One task's operation, which leaves as a part of a group."""
 
-    __slots__ = ("answer", "error", "group", "operation", "reply", "rows", "size")
+    __slots__ = ("answer", "error", "group", "head", "operation", "reply", "rows", "size")
 
     def __init__(self, operation: Operation[Any], size: int, answer: "asyncio.Future[None]") -> None:
         self.operation = operation
@@ -53,6 +51,8 @@ class Part:
         #: Its part of the reply, and the positions of the rows that were claimed for it.
         self.reply: Any = None
         self.rows: Sequence[int] = ()
+        #: The head of a claim's reply: to read the reply takes it off.
+        self.head: Any = None
         self.error: BaseException | None = None
 
     def read(self) -> Any:
@@ -79,8 +79,7 @@ class Part:
         if self.reply is None:
             return
         if self.operation.settled is not None:
-            head = self.reply[-1]
-            self.operation.settled(b" ".join(head) if isinstance(head, list) else head)
+            self.operation.settled(b" ".join(self.head) if isinstance(self.head, list) else self.head)
         if self.rows:
             assert self.group is not None
             rows, self.rows = self.rows, ()
@@ -103,15 +102,19 @@ class Claimed:
 
     __slots__ = ("reply", "rows")
 
-    #: The next call of the session follows at once, and replaces the record.
-    is_large = False
-
     def __init__(self, reply: Any, rows: int) -> None:
         self.reply = reply
         self.rows = rows
 
     def __bool__(self) -> bool:
         return self.rows > 0
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its record is worth emptying."""
+        rows = self.reply[:-1]
+        values = rows.pop() if isinstance(rows[-1], list) else ()
+        return takes_much(rows, values)
 
 
 def _as_it_is(reply: Any) -> Any:
@@ -130,6 +133,7 @@ class Group:
         "_shared",
         "_undecided",
         "_unreceived",
+        "_waiters",
         "call",
         "concluded",
         "error",
@@ -157,10 +161,10 @@ class Group:
         assert shared is not None
         self._shared: Shared = shared
         self._is_claim = first.roll_back is not None
-        #: Done when the group is answered; made when somebody asks for a part of it again.
+        #: Done when the group is answered, with the error if it failed; made when somebody asks for a part of it again.
         self._answered: asyncio.Future[BaseException | None] | None = None
-        #: How many tasks wait because they asked for a part of it again.
-        self._asked_again = 0
+        #: How many tasks wait for that.
+        self._waiters = 0
         unfinished: Unfinished | None = None
         for part in parts:
             part.group = self
@@ -183,7 +187,7 @@ class Group:
 
     @property
     def is_awaited(self) -> bool:
-        return self._asked_again > 0 or any(part.is_awaited for part in self.parts)
+        return self._waiters > 0 or any(part.is_awaited for part in self.parts)
 
     def deal(self, reply: Any, call: Call | None) -> None:
         """Deal the reply out to the parts. ``call`` is the claim that must be received or rolled back, if any."""
@@ -209,6 +213,7 @@ class Group:
     def _deal_rows(self) -> None:
         start, count_rows = 0, self._shared.rows
         for part in self.parts:
+            part.head = part.reply[-1]
             if count := count_rows(part.reply):
                 part.rows = range(start, start + count)
                 start += count
@@ -231,31 +236,19 @@ class Group:
     async def answer_again(self) -> None:
         """Wait for the answer; send the group again, as the same call, if its outcome is unknown."""
         if self.error is not None:
-            self._carry_again()
+            self.error = None
+            self._gathering.start(self._carrier.carry(self))
         if self._answered is None or self._answered.done():
             self._answered = asyncio.get_running_loop().create_future()
         answered = self._answered
-        self._asked_again += 1
+        self._waiters += 1
         try:
             await asyncio.wait({answered})
         finally:
-            self._asked_again -= 1
-        # Another task may have sent the group once more by now.
+            self._waiters -= 1
+        # Another task may have sent it once more by now.
         if (error := answered.result()) is not None:
             raise _one_more(error)
-
-    def _carry_again(self) -> None:
-        self.error = None
-        self._gathering.run(self._carrier.carry(self), self._carried_again)
-
-    def _carried_again(self) -> None:
-        """A task that carried the group is at its end. One that was cancelled at once did not even begin."""
-        if self.is_dealt or self.error is not None:
-            return
-        if self._asked_again:
-            self._carry_again()
-        else:
-            self.error = asyncio.CancelledError()
 
     def _wake(self) -> None:
         if self._answered is not None and not self._answered.done():
@@ -278,16 +271,10 @@ class Group:
             self._end()
         elif self._unreceived:
             call.positions = self._unreceived
-            self._gathering.run(self._carrier.roll_back(call), self._rolled_back)
+            self._gathering.run(self._carrier.roll_back(call), self._end)
         else:
             self._carrier.received(call)
             self._end()
-
-    def _rolled_back(self) -> None:
-        """The task that rolled back is at its end. One that was cancelled at once did not even begin."""
-        if self.call is not None and self.call.state is State.ANSWERED:
-            self._carrier.owe(self.call)
-        self._end()
 
     def _end(self) -> None:
         self.call = None
@@ -357,7 +344,7 @@ class Line:
             self._start_soon()
 
     def _carry(self, parts: list[Part]) -> None:
-        self._gathering.run(self._carry_on(parts), lambda: self._leave_but(parts))
+        self._gathering.run(self._carry_on(parts), self.leave)
 
     async def _carry_on(self, parts: list[Part]) -> None:
         """Send parts as one call, and then those that have queued by then, as long as there are any."""
@@ -366,12 +353,6 @@ class Line:
             # Tasks that were just answered may ask for the next thing in this turn of the event loop.
             await asyncio.sleep(0)
             parts = self._next() if self._under_way == 1 else []
-
-    def _leave_but(self, parts: list[Part]) -> None:
-        if left := [part for part in parts if part.group is None and part.is_awaited]:
-            self._carry(left)
-        else:
-            self.leave()
 
     def _next(self) -> list[Part]:
         """The first parts of the queue whose tasks wait: as many as one call can take."""
@@ -403,6 +384,8 @@ class Gathering:
         self.crowded = False
         #: Who waits for a wake-up of the set; see :mod:`redset.core.waiting`.
         self.listener: Any = None
+        #: The timer that begins to empty large records; see :mod:`redset.core.emptying`.
+        self.emptying: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def enter(
@@ -425,22 +408,25 @@ class Gathering:
         return part
 
     def start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """Have a task do ``work``, and keep it: event loops have but weak references to their tasks."""
-        task = asyncio.get_running_loop().create_task(work, name="redset")
+        """Have a task do ``work``, and keep it: event loops have but weak references to their tasks.
+
+        When all tasks are cancelled, at the end of a program, one that has not begun yet still begins.
+        """
+        task: asyncio.Task[T] = asyncio.get_running_loop().create_task(Unstoppable(work), name="redset")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
         return task
 
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Else asyncio logs the error of a task for which nobody waited long enough.
+            task.exception()
+
     def run(self, work: Coroutine[Any, Any, None], then: Callable[[], None]) -> "asyncio.Task[None]":
-        """Have a task do what no task in particular waits for. One that is cancelled at once has not even begun."""
+        """Have a task do what no task in particular waits for, and then call a function."""
         task = self.start(work)
-
-        def done(task: "asyncio.Task[None]") -> None:
-            if not task.cancelled():
-                task.exception()
-            then()
-
-        task.add_done_callback(done)
+        task.add_done_callback(lambda _: then())
         return task
 
     def soon(self, do: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ from redset.core.definition import seconds
 from redset.core.endings import Answer, Batch, End, Endings
 from redset.core.handouts import HandOut, HandOuts
 from redset.core.items import called_plainly
-from redset.core.operations import CHUNK, Plan
+from redset.core.operations import CHUNK, Plan, Unfinished
 from redset.core.shown import shown
 from redset.core.waiting import NONE, Outage, Wait
 from redset.reservations import BaseReservation
@@ -121,10 +121,12 @@ class BaseConsumption(Generic[T, DriverT, Res]):
                 self._current = reservation
                 return reservation
             got = yield from self._claim(wait)
+            if got is None:
+                break
             if not (got.rows or got.more or self._should_stop()):
                 if wait.left() <= 0:
                     break
-                yield self._claims.rest(got, wait)
+                yield from self._outage.once(self._claims.rest(got, wait))
         return None
 
     def _is_late(self) -> bool:
@@ -151,31 +153,36 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             self._note_lost([reservation])
         return None
 
-    def _claim(self, wait: Wait) -> Plan[HandOut]:
-        """Claim the next batch. The acks travel with it; after a failure they stay until their outcome is known."""
+    def _claim(self, wait: Wait) -> Plan[HandOut | None]:
+        """Claim the next batch, or return None when told to stop while the server is away.
+
+        The acks travel with it; after a failure they stay until their outcome is known.
+        """
         while True:
             acks = self._to_ack[:]
             settled = partial(self._settled, acks) if acks else None
             try:
-                got: HandOut = yield self._claims.claim(self._batch, self._lease, wait, acks, settled)
+                claim = self._claims.claim(self._batch, self._lease, wait, acks, settled)
+                got: HandOut = yield from self._outage.once(claim)
             except Exception as error:
-                yield self._claims.pause(error, self._outage)
-                yield from self._settle()
-                continue
+                if (yield from self._outage.pause(error)) and (yield from self._settle()):
+                    continue
+                return None
             self._outage.end()
             self._acked(acks, got.lost)
             self._ready += yield from self._claims.received(got)
             return got
 
-    def _settle(self) -> Plan[None]:
-        """Roll back claims whose outcome is unknown, and so learn which acks arrived with them."""
+    def _settle(self) -> Plan[bool]:
+        """Roll back claims whose outcome is unknown, and so learn which acks arrived with them. False when told to stop."""
         while True:
             try:
-                yield self._claims.settle()
+                yield from self._outage.once(self._claims.settle())
             except Exception as error:
-                yield self._claims.pause(error, self._outage)
+                if not (yield from self._outage.pause(error)):
+                    return False
             else:
-                return
+                return True
 
     def _settled(self, acks: list[Res], head: bytes) -> None:
         """A claim was rolled back: if it was executed, so were the acks that it carried."""
@@ -183,13 +190,12 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             self._acked(acks, self._claims.late(head))
 
     def _acked(self, acks: list[Res], late: list[int]) -> None:
-        """Note what became of acks, where that was not known before."""
-        waiting = set(map(id, self._to_ack))
-        answered = set(map(id, acks))
-        self._to_ack = [one for one in self._to_ack if id(one) not in answered]
+        """Note the outcome of some acks, unless it was known before. Those at the positions ``late`` came too late."""
+        known, open_acks = set(map(id, acks)), set(map(id, self._to_ack))
+        self._to_ack = [one for one in self._to_ack if id(one) not in known]
         for one in acks:
             one._ended = True
-        self._note_lost([acks[position] for position in late if id(acks[position]) in waiting])
+        self._note_lost([acks[position] for position in late if id(acks[position]) in open_acks])
 
     def _turn_in(self) -> Plan[None]:
         """Send the acks, and give back what was not begun if less than half of its lease is left."""
@@ -199,49 +205,53 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         else:
             given_back = []
         self._ends = ends = Ends(acks, given_back)
-        yield from self._send_ends(ends, survives=True)
+        yield from self._send_ends(ends)
 
-    def _send_ends(self, ends: "Ends[Res]", *, survives: bool = False, is_settled: bool = True) -> Plan[None]:
+    def _send_ends(self, ends: "Ends[Res]", *, is_settled: bool = True) -> Plan[None]:
         """Send ends: after a failure the same calls again, here or when the loop is closed.
 
         :param is_settled: whether it is known which acks arrived before, with a claim.
         """
-        batch, acks = ends.batch, ends.acks
-        for start, stop, unfinished in batch.calls:
-            while True:
-                try:
-                    answer: Answer = yield self._endings.ends(batch.ends[start:stop], unfinished)
-                except Exception as error:
-                    if not survives:
-                        raise
-                    yield self._claims.pause(error, self._outage)
-                else:
-                    break
+        acks = ends.acks
+        given_back = dict(enumerate(ends.given_back, len(acks)))
+        for start, stop, unfinished in ends.batch.calls:
+            answer = yield from self._send_end(ends, start, stop, unfinished)
+            if answer is None:
+                # The rest is sent when the loop is closed, which is next.
+                return
             late = [start + position for position in answer.lost]
             late_acks = [position - start for position in late if position < len(acks)]
             if late_acks and not is_settled and not (is_settled := (yield from self._try_to_settle())):
                 # They may have arrived before, with a claim whose outcome is unknown.
                 late_acks = []
             self._acked(acks[start:stop], late_acks)
-            given_back = dict(enumerate(ends.given_back, len(acks)))
             self._note_lost([given_back[at] for at in late if at in given_back and not given_back[at].lost])
         self._ends = None
 
-    def _try_to_settle(self) -> Plan[bool]:
-        """Learn which acks arrived with claims whose outcome is unknown. False if that fails."""
-        try:
-            yield self._claims.settle()
-        except Exception as error:
-            if not is_failure(error):
-                raise
-            return False
-        return True
+    def _send_end(self, ends: "Ends[Res]", start: int, stop: int, unfinished: Unfinished) -> Plan[Answer | None]:
+        """Send one call. None when told to stop while the server is away."""
+        while True:
+            try:
+                end = self._endings.ends(ends.batch.ends[start:stop], unfinished)
+                answer: Answer = yield from self._outage.once(end, closing=self._closed)
+            except Exception as error:
+                if self._closed:
+                    raise
+                if not (yield from self._outage.pause(error)):
+                    return None
+            else:
+                return answer
 
     def _note_lost(self, reservations: list[Res]) -> None:
         for reservation in reservations:
             reservation.lost.set()
             self.lost += 1
             log.warning("%s: the lease of %s was lost", reservation._set_name, shown(reservation.item))
+
+    @property
+    def _is_done(self) -> bool:
+        """Whether it is closed and nothing is left to be given back."""
+        return self._closed and not (self._to_ack or self._ready or self._current or self._ends)
 
     def _close(self) -> Plan[None]:
         """Give back what is unhandled: what was not begun as if never claimed, the one in hand as a failed attempt."""
@@ -261,6 +271,16 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             current._ended = True
         self._ends = ends = Ends(self._to_ack[:], [], more)
         yield from self._send_ends(ends, is_settled=is_settled)
+
+    def _try_to_settle(self) -> Plan[bool]:
+        """Learn which acks arrived with claims whose outcome is unknown. False if that fails."""
+        try:
+            yield from self._outage.once(self._claims.settle(), closing=True)
+        except Exception as error:
+            if not is_failure(error):
+                raise
+            return False
+        return True
 
 
 class Ends(Generic[Res]):

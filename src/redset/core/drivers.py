@@ -6,16 +6,17 @@ What is sent in which order, and what becomes of a call that fails, stands in :m
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
-from redset.core import waiting
+from redset.core import emptying
 from redset.core.calls import Call, State, state_of
-from redset.core.clients import AS_STORED, drop_idle_connections, executor
+from redset.core.clients import AS_STORED, drop_idle_connections, executor, is_failure
 from redset.core.coalescing import Gathering, Group, Line, Part
 from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
-from redset.core.pools import AsyncLinks, Links, LoopLinks
-from redset.core.talking import Caller, Request, Talk, ask, break_off, follow, roll_back
-from redset.core.waiting import LATENESS, Listener, heard_nothing
+from redset.core.pools import AsyncLinks, Links, LoopLinks, let_go
+from redset.core.talking import EMPTY_SOON, Caller, Request, Talk, ask, break_off, empty, follow, roll_back
+from redset.core.waiting import LATENESS, Listener, blocking, heard_nothing
 
 __all__ = ("AsyncDriver", "Driver")
 
@@ -63,6 +64,8 @@ class Driver:
                 try:
                     reply = self._carry_out(request)
                 except BaseException as error:
+                    if not is_failure(error):
+                        let_go(error)
                     request = talk.throw(error)
                 else:
                     request = talk.send(reply)
@@ -90,17 +93,24 @@ class Driver:
         if isinstance(request, Elsewhere):
             return request.do()
         assert isinstance(request, Sleep)
-        time.sleep(request.seconds)
+        if request is EMPTY_SOON:
+            self._empty_soon()
+        else:
+            time.sleep(request.seconds)
         return None
+
+    def _empty_soon(self) -> None:
+        # Threads must not share a client that has a single connection.
+        if getattr(self._client, "connection", None) is None:
+            emptying.begin_thread(self._caller.state, lambda large: self._run(empty(large, self._caller)))
 
     def _execute(self, *words: bytes | str) -> Any:
         try:
             return self._execute_command(*words, **AS_STORED)
-        except Exception:
-            raise
-        except BaseException:
-            # An interrupt between sending and reading leaves a reply behind that would be taken for the next.
-            drop_idle_connections(self._client)
+        except BaseException as error:
+            if not is_failure(error):
+                # An interrupt between sending and reading leaves a reply behind that would be taken for the next.
+                drop_idle_connections(self._client)
             raise
 
     def _listen(self, listen: Listen) -> None:
@@ -112,12 +122,12 @@ class Driver:
             return
         try:
             if seconds > LATENESS:
-                self._carry_out(("BLPOP", listen.key, f"{min(waiting.LISTEN, listen.longest, seconds - LATENESS):.3f}"))
+                self._carry_out(blocking(listen.key, min(listen.longest, seconds - LATENESS)))
                 return
             assert links is not None
             link = links.take()
             try:
-                link.listen(("BLPOP", listen.key, f"{waiting.LISTEN:.3f}"), seconds)
+                link.listen(blocking(listen.key), seconds)
             finally:
                 links.put(link)
         except Exception as error:
@@ -151,16 +161,18 @@ class AsyncDriver:
             await place.answer
         except BaseException:
             place.leave()
-            await self._persist(place.concluded())
+            with suppress(TimeoutError, asyncio.CancelledError):
+                await self._persist(self._carry_out_stubbornly(Elsewhere(place.concluded), SETTLING))
             raise
         return place.read()  # type: ignore[no-any-return] # what the operation reads
 
     async def follow(self, plan: Plan[R]) -> R:
         return await self._run(follow(plan, self._caller, self._coalesced))
 
-    async def follow_to_the_end(self, plan: Plan[R]) -> R:
-        """Follow a plan in a task of its own, which goes on when this one is cancelled."""
-        return await self._persist(self._run(follow(plan, self._caller), stubborn=True))
+    def begin_to_follow(self, plan: Plan[R]) -> "asyncio.Task[R]":
+        """Follow a plan in a task of its own, which goes on when that is cancelled; see :meth:`wait_for`."""
+        self._enter()
+        return self._gathering.start(self._run(follow(plan, self._caller), stubborn=True))
 
     async def iterate(self, page: Operation[Page[T]]) -> AsyncIterator[T]:
         behind: Operation[Page[T]] | None = page
@@ -225,7 +237,8 @@ class AsyncDriver:
         except BaseException:
             if operation.roll_back is None:
                 part.leave()
-                yield Elsewhere(part.concluded)
+                with suppress(TimeoutError, asyncio.CancelledError):
+                    yield Elsewhere(part.concluded)
             raise
         return part.read()  # type: ignore[no-any-return] # what the operation reads
 
@@ -259,10 +272,6 @@ class AsyncDriver:
             if not isinstance(error, Exception):
                 raise
 
-    def owe(self, call: Call) -> None:
-        call.lose()
-        self._caller.state.owe(call)
-
     def received(self, call: Call) -> None:
         call.become(State.RECEIVED)
         self._caller.state.received(call)
@@ -279,13 +288,16 @@ class AsyncDriver:
         # Outside of any task nobody can cancel.
         cancelling = task.cancelling if task else int
         cancellations = cancelling()
+        #: How long a stubborn request may take: as long as it likes while nobody has interrupted it.
+        limit: float | None = None
         try:
             request = next(talk)
             while True:
                 error: BaseException | None = None
                 try:
                     if stubborn:
-                        reply = await self._persist(self._carry_out_stubbornly(request))
+                        work = self._carry_out_stubbornly(request, limit)
+                        reply, error = await self._persist(work, keeps_reply=True)
                     elif isinstance(request, Part):
                         reply = None
                         await request.answer
@@ -296,25 +308,23 @@ class AsyncDriver:
                 if cancelling() > cancellations:
                     # Python before 3.12 can swallow a cancellation that comes while a reply does.
                     cancellations = cancelling()
-                    if error is None and not stubborn:
-                        error = asyncio.CancelledError()
-                if (
-                    resists
-                    and isinstance(error, asyncio.CancelledError)
-                    and resists.is_awaited
-                    and self._caller.recording
-                ):
+                    error = error or (None if stubborn else asyncio.CancelledError())
+                if isinstance(error, asyncio.CancelledError) and self._resists(resists):
                     # Somebody cancels all tasks there are; those who are spared get what they wait for.
                     cancellations = task.uncancel() if task else 0
                     continue
                 if error is None:
                     request = talk.send(reply)
                     continue
-                stubborn = stubborn or not isinstance(error, Exception)
+                if not isinstance(error, Exception):
+                    stubborn, limit = True, SETTLING
                 request = talk.throw(error)
         except StopIteration as end:
             result: R = end.value
             return result
+
+    def _resists(self, group: Group | None) -> bool:
+        return group is not None and group.is_awaited and self._caller.recording
 
     async def _carry_out(self, request: Request) -> Any:
         if type(request) is tuple:
@@ -330,6 +340,8 @@ class AsyncDriver:
             return await self._execute_command(*request, **AS_STORED)
         if isinstance(request, Elsewhere):
             return await request.do()
+        if request is EMPTY_SOON:
+            return self._empty_soon()
         if isinstance(request, Sleep):
             return await asyncio.sleep(request.seconds)
         assert isinstance(request, Listen)
@@ -340,24 +352,57 @@ class AsyncDriver:
         await shares.listener.wait(request)
         return None
 
-    async def _carry_out_stubbornly(self, request: Request) -> Any:
-        """Carry out a request again while this task is cancelled, for a second. Sent again, it is the same call."""
+    def _empty_soon(self) -> None:
+        self._enter()
+        shares = self._gathering
+        if shares.emptying is None:
+            left = max(0.0, emptying.seconds_left(self._caller.state))
+            shares.emptying = asyncio.get_running_loop().call_later(left, self._begin_to_empty, shares)
+
+    def _begin_to_empty(self, shares: Gathering) -> None:
+        shares.emptying = None
+        if emptying.seconds_left(self._caller.state) > 0:
+            self._empty_soon()
+        else:
+            shares.run(self._empty_all(), lambda: None)
+
+    async def _empty_all(self) -> None:
+        with suppress(Exception):
+            while (large := self._caller.state.take_large()) is not None:
+                await self._run(empty(large, self._caller))
+
+    async def _carry_out_stubbornly(self, request: Request, limit: float | None) -> tuple[Any, Exception | None]:
+        """Carry out a request again while this task is cancelled, for a second. Sent again, it is the same call.
+
+        Returns the reply, or the error: ``asyncio.run`` would complain of a task that fails at the end of a program.
+        """
         task = asyncio.current_task()
         assert task is not None
-        ends_at = time.monotonic() + SETTLING
+        ends_at = None if limit is None else time.monotonic() + limit
         while True:
             try:
-                async with asyncio.timeout(max(0.0, ends_at - time.monotonic())):
-                    return await self._carry_out(request)
+                async with asyncio.timeout(None if ends_at is None else max(0.0, ends_at - time.monotonic())):
+                    return await self._carry_out(request), None
+            except Exception as error:
+                return None, error
             except asyncio.CancelledError:
-                if time.monotonic() >= ends_at:
+                now = time.monotonic()
+                if ends_at is not None and now >= ends_at:
                     raise
+                ends_at = ends_at or now + SETTLING
                 task.uncancel()
 
-    async def _persist(self, work: Coroutine[Any, Any, R]) -> R:
-        """Have a task do ``work``, and wait for it for some seconds, also when this task is cancelled meanwhile."""
+    async def _persist(self, work: Coroutine[Any, Any, R], *, keeps_reply: bool = False) -> R:
+        """Have a task do ``work``, and wait for it; see :meth:`wait_for`."""
         self._enter()
-        task = self._gathering.start(work)
+        return await self.wait_for(self._gathering.start(work), keeps_reply=keeps_reply)
+
+    async def wait_for(self, task: "asyncio.Task[R]", *, keeps_reply: bool = False) -> R:
+        """Wait for a task; for two more seconds at most when this one is cancelled meanwhile.
+
+        :param keeps_reply: whether a result that comes in spite of a cancellation is returned. A talk that is cut short
+            there leaves the rest of its work undone.
+        """
         interruption: BaseException | None = None
         ends_at = None
         while not task.done():
@@ -368,7 +413,7 @@ class AsyncDriver:
                 ends_at = ends_at or time.monotonic() + 2 * SETTLING
             if ends_at is not None and time.monotonic() >= ends_at:
                 break
-        if interruption is not None:
+        if interruption is not None and not (keeps_reply and task.done()):
             raise interruption
         return task.result()
 

@@ -130,8 +130,7 @@ class Endings(Generic[T]):
         def read(reply: bytes) -> Sequence[Res]:
             lost = self._answer(reply).lost
             one._ended = True
-            if one._batch is batch:
-                one._batch = None
+            _drop(one, batch)
             if not lost:
                 return []
             one.lost.set()
@@ -199,8 +198,7 @@ class Endings(Generic[T]):
                 for one in chunk:
                     one._ended = True
         for one in mine:
-            if one._batch is batch:
-                one._batch = None
+            _drop(one, batch)
         for one in lost:
             # An extension that crossed an end of our own found no lease, but nothing was lost.
             if not (batch.extends and one._ending):
@@ -224,8 +222,12 @@ class Endings(Generic[T]):
             if one._endings is not self and one._set_name != self._set.name:
                 raise ValueError(f"{one!r} is of the set {one._set_name!r}, not of {self._set.name!r}")
         ends = [how(one) for one in reservations]
-        before = reservations[0]._batch if reservations else None
-        return before if before is not None and before.is_the_same(ends) else Batch(ends)
+        batch = Batch(ends)
+        if not reservations or batch.extends:
+            return batch
+        # `dict.setdefault` is atomic, so threads that ask for the same at once send the same.
+        before: Batch = vars(reservations[0]).setdefault("_batch", batch)
+        return before if before is batch or before.is_the_same(ends) else batch
 
     def ends(self, ends: Sequence[End], unfinished: Unfinished | None = None) -> Operation[Answer]:
         """One round trip that ends or extends some leases, each in its own way."""
@@ -253,6 +255,12 @@ class Endings(Generic[T]):
 
 def _ack(one: BaseReservation[Any]) -> End:
     return End("ack", one._stored, one._delivery)
+
+
+def _drop(one: BaseReservation[Any], batch: Batch) -> None:
+    """Forget a batch that was answered."""
+    if one._batch is batch:
+        vars(one).pop("_batch", None)
 
 
 def _note_extended(mine: Sequence[Res], ends: Sequence[End], answer: Answer, asked_at: float) -> None:

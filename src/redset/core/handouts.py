@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from redset.core.calls import LARGE
+from redset.core.calls import takes_much
 from redset.core.clients import is_failure
 from redset.core.definition import Definition, seconds
 from redset.core.endings import End, Endings, log_deaths
 from redset.core.items import Items, written_reason
-from redset.core.operations import CHUNK, RECEIVED, Args, Listen, Operation, Plan, Settle, Sized, Sleep
+from redset.core.operations import CHUNK, RECEIVED, Args, Listen, Operation, Plan, Settle, Sized
 from redset.core.scripts import Script
 from redset.core.waiting import NONE, Outage, Wait
 from redset.exceptions import DeserializationError
@@ -74,10 +74,8 @@ class HandOut:
 
     @property
     def is_large(self) -> bool:
-        """Whether the record of this reply takes more than 16 KB, by a sample of what it holds."""
-        step = len(self.rows) // 32 | 1
-        cells = (*self.rows[::step], *(self.values or ())[::step])
-        return step * sum(len(cell) for cell in cells if cell) > LARGE
+        """Whether its record is worth emptying."""
+        return takes_much(self.rows, self.values or ())
 
     @property
     def more(self) -> bool:
@@ -153,6 +151,9 @@ class Portions(NamedTuple):
 
     def deal_head(self, head: bytes, parts: Sequence[Sized]) -> list[list[bytes]]:
         """The words of the head for each: only the first is told of deaths, and each of its own late acks."""
+        if not head:
+            # The claim was never executed.
+            return [[] for _ in parts]
         words = head.split()
         common, late = words[:5], list(map(int, words[5:]))
         heads, first = [], 0
@@ -298,22 +299,15 @@ class HandOuts(Generic[T, Res]):
             if not got.more:
                 if wait.left() <= 0:
                     break
-                yield self.rest(got, wait)
+                yield from outage.once(self.rest(got, wait))
             while True:
                 try:
-                    got = yield self.claim(limit, lease, wait, last=last)
+                    got = yield from outage.once(self.claim(limit, lease, wait, last=last))
                 except Exception as error:
-                    yield self.pause(error, outage)
+                    yield from outage.pause(error)
                 else:
                     break
         return got
-
-    def pause(self, error: Exception, outage: Outage) -> Sleep:
-        """How long to wait after a failure until the next try; raises the error where there is none."""
-        seconds = outage.pause_after(error)
-        if seconds is None:
-            raise error
-        return Sleep(seconds)
 
     def rest(self, got: HandOut, wait: Wait) -> Listen:
         """How to wait after a claim that found nothing."""

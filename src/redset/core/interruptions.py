@@ -46,16 +46,27 @@ def _frames(error: BaseException) -> list[FrameType]:
 
 def _code_of_handlers() -> set[CodeType]:
     """The code of each signal handler that is written in Python."""
-    found = set()
+    found: set[CodeType] = set()
+    errors: list[Exception] = []
     for number in _NUMBERS:
-        try:
-            handler = signal.getsignal(number)
-            # SIG_DFL, SIG_IGN, or None for one that Python has not installed. That of Ctrl-C raises no Exception.
-            if callable(handler) and not isinstance(handler, signal.Handlers):
-                found.update(_code(handler))
-        except Exception:  # noqa: S112 # a handler may be any object, with attributes that raise
-            continue
+        # A handler may be any object, with attributes that raise errors. But the error may also be an interruption of
+        # this function, which is then called again.
+        for _ in range(2):
+            try:
+                found.update(_code_of_handler(number))
+                break
+            except Exception as raised:
+                errors.append(raised)
+    for error in errors:
+        if any(frame.f_code in found for frame in _frames(error)):
+            raise error
     return found
+
+
+def _code_of_handler(number: int) -> set[CodeType]:
+    handler = signal.getsignal(number)
+    # SIG_DFL, SIG_IGN, or None for one that Python has not installed. That of Ctrl-C raises no Exception.
+    return _code(handler) if callable(handler) and not isinstance(handler, signal.Handlers) else set()
 
 
 def _code(handler: Any) -> set[CodeType]:

@@ -14,6 +14,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from redset.core.retries import bounded
+
 __all__ = ("AsyncLink", "Link", "Owner", "disconnect_later")
 
 Words = tuple[bytes | str, ...]
@@ -213,6 +215,7 @@ class Link:
         self._packs_alike = owner.packs_alike()
         self._checks_health = bool(connection.health_check_interval)
         self._retry = owner.pool.connection_kwargs.get("retry")
+        connection.retry = bounded(connection.retry)
         self._connection = reference_to(connection)
         return connection
 
@@ -282,7 +285,8 @@ class Link:
         """Do for this connection what ``client.set_retry`` does for those of the pool."""
         present = self._owner.pool.connection_kwargs.get("retry")
         if present is not self._retry and present is not None:
-            connection.retry = self._retry = present
+            self._retry = present
+            connection.retry = bounded(present)
 
 
 class AsyncLink:
@@ -404,6 +408,7 @@ class AsyncLink:
         self._packs_alike = owner.packs_alike()
         self._checks_health = bool(connection.health_check_interval)
         self._retry = owner.pool.connection_kwargs.get("retry")
+        connection.retry = bounded(connection.retry)
         self._connection = reference_to(connection)
         self.loop = asyncio.get_running_loop()
         if self._end is None:
@@ -506,7 +511,8 @@ class AsyncLink:
         """Do for this connection what ``client.set_retry`` does for those of the pool."""
         present = self._owner.pool.connection_kwargs.get("retry")
         if present is not self._retry and present is not None:
-            connection.retry = self._retry = present
+            self._retry = present
+            connection.retry = bounded(present)
 
 
 async def _can_read(connection: Any) -> bool:

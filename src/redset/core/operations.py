@@ -62,15 +62,28 @@ class Unfinished:
     Several threads or tasks may ask for it at once: they send the same call, and all get its one reply.
     """
 
-    __slots__ = ("call", "part", "reply")
+    __slots__ = ("_calls", "part", "reply")
 
     def __init__(self) -> None:
-        #: The call that was sent, as long as its reply is not known.
-        self.call: Call | None = None
+        self._calls: list[Call] = []
         #: The same for a part of a coalesced call.
         self.part: Part | None = None
         #: The reply, once it is known.
         self.reply: Any = None
+
+    @property
+    def call(self) -> "Call | None":
+        """The call that was sent."""
+        return self._calls[0] if self._calls else None
+
+    def leave(self) -> None:
+        """Let go of a call that belongs to the parent of this process."""
+        self._calls = []
+
+    def begin(self, call: "Call") -> "Call":
+        """The call to send: this one, or that of another thread which was first. ``list.append`` is atomic."""
+        self._calls.append(call)
+        return self._calls[0]
 
 
 class Sized(Protocol):

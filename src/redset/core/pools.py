@@ -1,19 +1,20 @@
 """Lending links to calls: idle ones as a stack, and new ones up to the limit of the client's pool."""
 
 import asyncio
-import os
 import threading
 import time
+import weakref
 from collections import deque
 from contextlib import suppress
 from typing import Any, Literal, TypeAlias, get_args
 from weakref import WeakKeyDictionary, WeakSet
 
+from redset.core import calls
 from redset.core.calls import ClientState
 from redset.core.connections import AsyncConnections, Connections, connections_of
 from redset.core.links import AsyncLink, Link
 
-__all__ = ("AsyncLinks", "Choice", "Links", "LoopLinks")
+__all__ = ("AsyncLinks", "Choice", "Links", "LoopLinks", "let_go")
 
 #: Whose connections a set uses: its own where the client is plain, or always those of the client.
 Choice: TypeAlias = Literal["own", "client"]
@@ -35,11 +36,11 @@ class Links:
         self.usable = connections.usable
         self.connections = connections
         self._idle: list[Link] = []
-        #: All that exist. A link that an interrupted call dropped leaves by itself.
-        self._all: WeakSet[Link] = WeakSet()
+        #: References to all that exist. A link that an interrupted call dropped leaves by itself.
+        self._all: set[weakref.ref[Link]] = set()
         #: The threads that wait for a link, in the order in which they are served.
         self._queue: deque[threading.Event] = deque()
-        self._pid = os.getpid()
+        self._pid = calls.PID
 
     @classmethod
     def of(cls, client: Any, state: ClientState, choice: Any) -> "Links | None":
@@ -57,12 +58,16 @@ class Links:
 
         :raises ConnectionError: the client's own, when none is free for as long as its pool would wait.
         """
+        if self._pid != calls.PID:
+            # The links in use, and the threads that wait, are those of the parent process.
+            self._forget()
         if not self._queue:
             try:
                 return self._idle.pop()
             except IndexError:
-                if len(self._all) < self.connections.limit:
-                    return self._new()
+                link = self._new()
+            if link is not None:
+                return link
         return self._wait()
 
     def put(self, link: Link) -> None:
@@ -70,37 +75,76 @@ class Links:
         if self._queue:
             self._call_next()
 
-    def _new(self) -> Link:
+    def _forget(self) -> None:
+        self._idle, self._all, self._queue, self._pid = [], set(), deque(), calls.PID
+
+    def _new(self) -> Link | None:
+        """A new link, or None if there are as many as there may be."""
+        if len(self._all) >= self.connections.limit:
+            return None
         link = self.connections.link()
-        self._all.add(link)
-        return link
+        # One step in C: an interruption leaves no frame that refers to a link that counts; see :func:`let_go`.
+        self._all.add(weakref.ref(link, self._all.discard))
+        # Two threads may have come so far at once: then both wait, and the first in the queue makes one.
+        return link if len(self._all) <= self.connections.limit else None
 
     def _wait(self) -> Link:
-        if self._pid != os.getpid():
-            # The threads that waited are in the parent process.
-            self._queue, self._pid = deque(), os.getpid()
         turn = threading.Event()
-        self._queue.append(turn)
+        try:
+            return self._wait_for(turn)
+        except BaseException:
+            # An interruption can also come while the queue is left below.
+            self._leave(turn)
+            raise
+
+    def _wait_for(self, turn: threading.Event) -> Link:
         timeout = self.connections.timeout
         ends_at = None if timeout is None else time.monotonic() + timeout
         try:
+            self._queue.append(turn)
             while True:
                 if self._queue[0] is turn:
                     with suppress(IndexError):
                         return self._idle.pop()
-                    if len(self._all) < self.connections.limit:
-                        return self._new()
+                    if (link := self._new()) is not None:
+                        return link
                 if ends_at is not None and time.monotonic() >= ends_at:
                     raise self.connections.ConnectionError(_none_free(self.connections))
                 turn.wait(LOOK)
                 turn.clear()
         finally:
+            self._leave(turn)
+
+    def _leave(self, turn: threading.Event) -> None:
+        with suppress(ValueError):
             self._queue.remove(turn)
-            self._call_next()
+        self._call_next()
 
     def _call_next(self) -> None:
         with suppress(IndexError):
             self._queue[0].set()
+
+
+def let_go(interruption: BaseException) -> None:
+    """Release the link of an interrupted call, to which frames in the tracebacks refer: another takes its place.
+
+    An interruption can come at any bytecode, also just before or while a link is given back.
+    """
+    error: BaseException | None = interruption
+    met: set[int] = set()
+    while error is not None and id(error) not in met:
+        met.add(id(error))
+        traceback, error = error.__traceback__, error.__context__
+        while traceback is not None:
+            frame, traceback = traceback.tb_frame, traceback.tb_next
+            if frame.f_globals.get("__name__") in _HOLDERS:
+                # Frames that run, and generators that can still go on, raise this error.
+                with suppress(RuntimeError):
+                    frame.clear()
+
+
+#: The modules whose functions hold a link while they use it.
+_HOLDERS = ("redset.core.drivers", "redset.core.links", __name__)
 
 
 class AsyncLinks:

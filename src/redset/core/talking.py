@@ -21,7 +21,7 @@ from redset.core.scripts import Script
 if TYPE_CHECKING:
     from redset.core.coalescing import Part
 
-__all__ = ("Caller", "Request", "Talk", "ask", "follow", "roll_back")
+__all__ = ("EMPTY_SOON", "Caller", "Request", "Talk", "ask", "empty", "follow", "roll_back")
 
 R = TypeVar("R")
 
@@ -29,6 +29,8 @@ R = TypeVar("R")
 Words: TypeAlias = tuple[bytes | str, ...]
 #: One command, a rest, what somebody else does, or a part of a coalesced call.
 Request: TypeAlias = "Words | Sleep | Listen | Elsewhere | Part"
+#: Has the driver see to it that the records of large claims are emptied a second later.
+EMPTY_SOON = Sleep(0)
 Talk: TypeAlias = Generator[Request, Any, R]
 #: Takes part in a coalesced call: the talk of an operation that may go out with others, or None if it goes out alone.
 Coalesce: TypeAlias = Callable[[Operation[Any], list[Any]], Talk[Any] | None]
@@ -60,10 +62,8 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
 
     A claim is added to ``claims`` before it is sent.
     """
-    if not operation.recorded:
-        return operation.read((yield from _exchange(operation, words_of(operation), caller)))
-    if not caller.recording:
-        words = words_of(operation, operation.keys[:1], NO_CALL)
+    if not (operation.recorded and caller.recording):
+        words = words_of(operation, operation.keys[:1], NO_CALL) if operation.recorded else words_of(operation)
         return operation.read((yield from _exchange(operation, words, caller)))
 
     state, unfinished = caller.state, operation.unfinished
@@ -77,6 +77,8 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
             return operation.read(unfinished.reply)
     if call is None:
         call = _begin(operation, caller, claims)
+        if unfinished is not None and unfinished.reply is not None:
+            return operation.read(unfinished.reply)
     try:
         call.become(State.SENT)
         words = words_of(operation, (call.key,), call.numbers())
@@ -88,25 +90,40 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
     except BaseException as error:
         _lose(call, operation, state, claims, error)
         raise
-    return _answered(call, operation, state, claims, reply)
+    result = _answered(call, operation, state, claims, reply)
+    if call.is_large:
+        # Before the claim is received: behind that nothing may be interrupted.
+        state.large_at = time.monotonic()
+        yield EMPTY_SOON
+    return result
 
 
 def _sent_before(unfinished: Unfinished) -> Call | None:
     """The call that somebody sent before and whose reply is not known; None if there is none that may be sent again."""
     call = unfinished.call
-    if call is None or (call.pid != calls.PID and call.state is not State.UNKNOWN):
+    if call is None:
+        return None
+    if call.pid != calls.PID and call.state is not State.UNKNOWN:
         # The parent of this process goes on with the session of a call that was under way when it forked.
+        unfinished.leave()
         return None
     call.shared = True
     return call
 
 
 def _begin(operation: Operation[Any], caller: Caller, claims: list[Any]) -> Call:
-    """A new call."""
+    """A new call; or that of another thread which began the same at the same time."""
     unfinished, state = operation.unfinished, caller.state
     call = (state.paying_call if state.debts else state.call)(caller.prefix, operation)
+    if state.large:
+        # The record is replaced by that of this call.
+        state.large.pop(call.key, None)
     if unfinished is not None:
-        unfinished.call = call
+        first = unfinished.begin(call)
+        if first is not call:
+            first.shared = True
+            state.idle.append(call.session)
+            return first
     if operation.roll_back is not None:
         claims.append(call)
     return call
@@ -134,7 +151,6 @@ def _answered(call: Call, operation: Operation[R], state: ClientState, claims: l
         return result  # type: ignore[no-any-return] # what the operation reads
     if operation.unfinished is not None:
         operation.unfinished.reply = reply
-        operation.unfinished.call = None
     _receive(call, state)
     return operation.read(reply)
 
@@ -164,28 +180,31 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
                     step = plan.send(read)
         except StopIteration as end:
             result: R = end.value
-            receive(claims, caller.state)
-            return result
+        receive(claims, caller.state)
+        return result  # noqa: TRY300 # in an else block an interruption would not be caught
     except BaseException as error:
         yield from break_off(error, claims, caller)
         raise
 
 
 def receive(claims: list[Any], state: ClientState) -> None:
-    """The commit point of claims: from ``claims.clear()`` on they count as received."""
-    received = claims[:]
+    """The commit point of claims: from ``claims.clear()`` on they count as received.
+
+    As little as possible stands behind it. A received call is forgotten, and only its session goes on.
+    """
+    parts = [claim for claim in claims if not isinstance(claim, Call)]
+    sessions = state.sessions_of(claims) if len(parts) < len(claims) else []
     claims.clear()
-    for claim in received:
-        if isinstance(claim, Call):
-            _receive(claim, state)
-        else:
-            claim.receive()
+    state.idle.extend(sessions)
+    if parts:
+        for part in parts:
+            part.receive()
 
 
 def _receive(call: Call, state: ClientState) -> None:
     """Note that the reply of a call was received, so that its session can make the next one."""
-    call.become(State.RECEIVED)
     state.received(call)
+    call.become(State.RECEIVED)
 
 
 def break_off(error: BaseException, claims: list[Any], caller: Caller) -> Talk[None]:
@@ -197,7 +216,11 @@ def break_off(error: BaseException, claims: list[Any], caller: Caller) -> Talk[N
         if not isinstance(claim, Call):
             claim.leave()
             if not later:
-                yield Elsewhere(claim.concluded)
+                try:
+                    yield Elsewhere(claim.concluded)
+                except BaseException:
+                    # The error that is under way says more. The group rolls its rows back without this task.
+                    later = True
         elif claim.pid == calls.PID and claim.lose():
             if later:
                 state.owe(claim)
@@ -242,10 +265,11 @@ def _make_room(operation: Operation[Any], caller: Caller) -> Talk[None]:
     """Before a call: roll back what a claim cannot roll back by itself, and remove large replies from their records."""
     state = caller.state
     if operation.roll_back is not None:
-        while (debt := state.take_debt_to_roll_back(caller.prefix)) is not None:
+        plain = operation.settled is not None
+        while (debt := state.take_debt_to_roll_back(caller.prefix, plain=plain)) is not None:
             yield from _pay(debt, caller, operation.roll_back)
     while (large := state.take_large(caller.prefix)) is not None:
-        yield from _empty(large, caller)
+        yield from empty(large, caller)
 
 
 def _pay(debt: Call, caller: Caller, roll_back_of: "Callable[..., Operation[bytes]] | None") -> Talk[None]:
@@ -261,17 +285,21 @@ def _pay(debt: Call, caller: Caller, roll_back_of: "Callable[..., Operation[byte
         caller.state.has_tried_to_pay(debt)
 
 
-def _empty(large: Call, caller: Caller) -> Talk[None]:
+def empty(large: Call, caller: Caller) -> Talk[None]:
     """Remove the reply of a received claim from its record, by a call under the next number that claims nothing."""
     session = large.session
     assert large.roll_back is not None
     operation = large.roll_back(None)
     session.number += 1
     numbers = f"{session.number:016d}", f"{large.number:016d}"
-    yield from _exchange(operation, words_of(operation, (large.key,), numbers), caller)
-    session.large = None
-    if large.pid == calls.PID:
-        caller.state.idle.append(session)
+    try:
+        yield from _exchange(operation, words_of(operation, (large.key,), numbers), caller)
+    except BaseException:
+        caller.state.large[large.key] = large
+        raise
+    finally:
+        if large.pid == calls.PID:
+            caller.state.idle.append(session)
 
 
 def words_of(operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequence[str] = ()) -> Words:

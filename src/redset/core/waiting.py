@@ -11,14 +11,17 @@ from typing import Any
 
 from redset.core.clients import is_outage, slot_is_moving, timed_out
 from redset.core.definition import seconds
-from redset.core.operations import Listen
+from redset.core.operations import Listen, Plan, Sleep
+from redset.core.retries import tries_once
 
-__all__ = ("LATENESS", "LISTEN", "NONE", "Listener", "Outage", "Wait", "heard_nothing")
+__all__ = ("LATENESS", "LISTEN", "NONE", "Listener", "Outage", "Wait", "blocking", "heard_nothing")
 
 log = logging.getLogger("redset")
 
 #: How long, in seconds, one command listens at most, so that a plain ZADD of another program is noticed soon.
 LISTEN = 0.2
+#: The shortest time for which a command listens: one of 0 seconds would never end.
+SHORTEST_BLOCK = 0.002
 #: An idle server ends a blocking command up to so many seconds late: the client times the last ones itself.
 LATENESS = 0.1
 
@@ -74,9 +77,38 @@ class Outage:
             log.warning("%s: the server is back after %.1f s", self._name, time.monotonic() - self._began)
             self._began = None
 
-    def pause_after(self, error: BaseException) -> float | None:
+    def once(self, step: Any, *, closing: bool = False) -> Plan[Any]:
+        """Perform a step of a call that waits without the client's own retries, which would make it late.
+
+        :param closing: whether this is the end of the call, which the client may try again unless the server is away.
+        """
+        if not self.contacted or (self._began is None and (closing or self.wait.left() <= 0)):
+            return (yield step)
+        tries_once.set(True)
+        try:
+            return (yield step)
+        finally:
+            tries_once.set(False)
+
+    def pause(self, error: Exception) -> Plan[bool]:
+        """Let time pass until the next try. Returns False when told to stop.
+
+        :raises Exception: ``error``, if there is no next try.
+        """
+        seconds = self._pause_after(error)
+        if seconds is None:
+            raise error
+        ends_at = time.monotonic() + seconds
+        while not self._should_stop():
+            left = ends_at - time.monotonic()
+            if left <= 0:
+                return True
+            yield Sleep(min(left, LISTEN))
+        return False
+
+    def _pause_after(self, error: BaseException) -> float | None:
         """Seconds until the next try, or None if ``error`` is to be raised."""
-        if not self.contacted or not is_outage(error) or self._should_stop():
+        if not self.contacted or not is_outage(error):
             return None
         now = time.monotonic()
         if self._began is None:
@@ -91,6 +123,11 @@ class Outage:
         self._tries += 1
         pause = random.uniform(0, limit)
         return max(0.001, min(pause, self._longest - lasted, self.wait.left()))
+
+
+def blocking(key: bytes, longest: float = math.inf) -> tuple[bytes | str, ...]:
+    """The command that blocks until there is a wake-up, for ``longest`` seconds at most."""
+    return "BLPOP", key, f"{max(SHORTEST_BLOCK, min(LISTEN, longest)):.3f}"
 
 
 def heard_nothing(error: Exception) -> bool:
@@ -143,7 +180,7 @@ class Listener:
                 self._task.cancel()
 
     async def _listen(self, longest: float) -> None:
-        command = ("BLPOP", self._key, f"{min(LISTEN, longest):.3f}")
+        command = blocking(self._key, longest)
         while self._waiting:
             try:
                 await self._execute(command)

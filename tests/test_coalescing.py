@@ -1,4 +1,4 @@
-"""Calls of many tasks in one round trip: each has its own result or error, and who goes away touches nobody else."""
+"""Coalesced calls of many tasks: each task has its own result or error, and one that is cancelled affects no other."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import pytest
-from redset.core.callers import callers_of
 
 import redset
 import redset.aio
@@ -20,11 +19,14 @@ from conftest import CLIENT
 from faces import CLIENTS
 from invariants import RawSet
 from proxy import Chance, Fault, Proxy
-from redset.core import sharing
+from redset.core import coalescing
+from redset.core.calls import state_of
 from redset.core.keys import Keys
 from redset.core.scripts import Script
 from redset.exceptions import LeaseLost, RedsetError
 from servers import Server, wait_until
+
+PREFIX = Keys("jobs").call_prefix
 
 SCRIPTS = ("add", "bury", "discard", "done", "end", "forget", "handout", "rollback")
 
@@ -93,21 +95,35 @@ def run(here: Any, raw: Any) -> Callable[[Callable[[Gate], Awaitable[Any]]], Any
         raw.script_load(Script(name).body)
 
     async def with_gate(test: Callable[[Gate], Awaitable[Any]]) -> Any:
+        complaints: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
         async with asyncio.timeout(30), gate_to(here) as gate:
+            # What the tasks share lives as long as a set of that name in this loop.
+            keeper = redset.aio.SortedSet[str](gate, "jobs")
+            await keeper.contains("x")
+            gate.calls.clear()
             result = await test(gate)
-            for gatherings in callers_of(gate, Keys("jobs").call_prefix).gatherings.values():
-                await settled(gatherings)
-            return result
+            await settled(gathering_of(gate))
+        gc.collect()
+        assert complaints == []
+        return result
 
     return lambda test: asyncio.run(with_gate(test))
 
 
-async def settled(gathering: sharing.Gathering) -> None:
+def gathering_of(gate: Gate) -> coalescing.Gathering:
+    """What the tasks of the running loop share of the set."""
+    (gathering,) = (each for key, each in state_of(gate).in_loops.items() if key[1] == PREFIX)
+    assert isinstance(gathering, coalescing.Gathering)
+    return gathering
+
+
+async def settled(gathering: coalescing.Gathering) -> None:
     """Returns when nothing is under way, and makes sure that nothing is kept of it."""
     while gathering._tasks:
         await asyncio.wait(gathering._tasks)
     await asyncio.sleep(0)
-    assert gathering.lines == {}
+    assert all(line.is_idle() for line in gathering.lines.values())
 
 
 @pytest.fixture
@@ -130,6 +146,35 @@ async def start_behind(
     alone.release.set()
     await together.is_held.wait()
     return leader, tasks, together
+
+
+def cancel_when_woken(monkeypatch: pytest.MonkeyPatch, tasks: list["asyncio.Task[Any]"], who: set[int]) -> None:
+    """Cancels some of the tasks that take part in the next group, when it is answered and before they go on."""
+    wake = coalescing.Part.wake
+    woken = itertools.count()
+
+    def wake_and_cancel(part: coalescing.Part, *error: Any) -> None:
+        wake(part, *error)
+        if (position := next(woken)) in who:
+            tasks[position].cancel()
+
+    monkeypatch.setattr(coalescing.Part, "wake", wake_and_cancel)
+
+
+def cancel_every_second_task(monkeypatch: pytest.MonkeyPatch) -> list["asyncio.Task[None]"]:
+    """Cancels each second task of redset's own, from the first on, before it begins. Returns a list of all of them."""
+    started: list[asyncio.Task[None]] = []
+    start = coalescing.Gathering.run
+
+    def run_but_cancel(gathering: coalescing.Gathering, *work: Any) -> "asyncio.Task[None]":
+        task = start(gathering, *work)
+        if len(started) % 2 == 0:
+            task.cancel()
+        started.append(task)
+        return task
+
+    monkeypatch.setattr(coalescing.Gathering, "run", run_but_cancel)
+    return started
 
 
 OPERATIONS: dict[str, tuple[dict[str, Any], Callable[[Any, int], Awaitable[Any]], Callable[[int], Any]]] = {
@@ -172,7 +217,7 @@ def test_calls_of_a_hundred_tasks_take_a_few_round_trips_and_each_has_its_own_re
 
 @pytest.mark.conformance
 @pytest.mark.parametrize("options", [{}, {"key": str}, {"remember": 60}], ids=["plain", "keyed", "remembering"])
-def test_hand_outs_are_shared_and_each_gets_its_own(run: Any, raw: Any, options: dict[str, Any]) -> None:
+def test_claims_are_coalesced_and_each_task_gets_its_own_items(run: Any, raw: Any, options: dict[str, Any]) -> None:
     async def test(gate: Gate) -> None:
         jobs = redset.aio.SortedSet[str](gate, "jobs", **options)
         await jobs.update([f"{i:03}" for i in range(100)])
@@ -229,7 +274,7 @@ def test_one_call_moves_a_thousand_items_at_most_and_a_full_one_does_not_wait(ru
     run(test)
 
 
-def test_sets_of_one_name_share_and_others_do_not(run: Any, raw: Any) -> None:
+def test_calls_of_sets_of_one_name_are_coalesced_and_others_are_not(run: Any, raw: Any) -> None:
     async def test(gate: Gate) -> None:
         await asyncio.gather(*(redset.aio.SortedSet[str](gate, "jobs").add(str(i)) for i in range(50)))
         assert len(gate.calls) == 2
@@ -308,6 +353,96 @@ def test_an_item_forgotten_by_two_tasks_at_once_was_remembered_for_one(run: Any,
         assert await asyncio.gather(*tasks) == [True, False]
 
     run(test)
+
+
+class TestAcks:
+    """The claims of consume loops carry acks, and are coalesced like others."""
+
+    @pytest.mark.conformance
+    def test_loops_side_by_side_need_few_calls_and_each_acks_its_own(self, run: Any, raw: Any, state: RawSet) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {f"{i:03}": i for i in range(400)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            handled = list[str]()
+
+            async def consume() -> int:
+                async with jobs.consume(wait=0) as loop:
+                    async for reservation in loop:
+                        assert raw.zscore(Keys("jobs").leased, reservation.item) is not None
+                        handled.append(reservation.item)
+                    return loop.lost
+
+            lost = await asyncio.gather(*(consume() for _ in range(20)))
+            assert sorted(handled) == [f"{i:03}" for i in range(400)]
+            assert lost == [0] * 20
+            assert state.is_empty()
+            assert len(gate.calls) < 400 / 4
+
+        run(test)
+
+    @pytest.mark.conformance
+    def test_an_ack_that_is_too_late_is_lost_for_its_own_loop_only(self, run: Any, raw: Any, state: RawSet) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(7)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            loops = [jobs.consume(wait=0) for _ in range(3)]
+            had = [await anext(loop) for loop in loops]
+            await jobs.discard("1")
+            _, tasks, hold = await start_behind(gate, jobs, jobs.reserve, *(loop.__anext__ for loop in loops))
+            hold.release.set()
+            following = await asyncio.gather(*tasks)
+
+            assert [one.item for one in had] == ["0", "1", "2"]
+            assert [loop.lost for loop in loops] == [0, 1, 0]
+            assert [one.lost.is_set() for one in had] == [False, True, False]
+            assert [one.item for one in following] == ["4", "5", "6"]
+            await asyncio.gather(*(loop.close() for loop in loops))
+
+        run(test)
+
+    @pytest.mark.parametrize("fault", [lose_reply, lose_call])
+    def test_acks_whose_reply_was_lost_are_neither_lost_nor_sent_twice(
+        self, run: Any, raw: Any, state: RawSet, fault: Any
+    ) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(8)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            loops = [jobs.consume(wait=20) for _ in range(3)]
+            had = [await anext(loop) for loop in loops]
+            gate.plan = [pass_on, fault]
+            following = await asyncio.gather(*map(anext, loops))
+
+            assert [one.item for one in had] == ["0", "1", "2"]
+            assert sorted(one.item for one in following) == ["3", "4", "5"]
+            assert [one.attempt for one in following] == [1, 1, 1]
+            assert [loop.lost for loop in loops] == [0, 0, 0]
+            assert not any(one.lost.is_set() for one in had)
+            await asyncio.gather(*(loop.close() for loop in loops))
+            assert sorted(await jobs.take(9)) == ["3", "4", "5", "6", "7"]
+
+        run(test)
+
+    def test_a_loop_that_is_cancelled_loses_no_ack_and_gives_back_its_item(
+        self, run: Any, raw: Any, state: RawSet
+    ) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(8)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            loops = [jobs.consume(wait=0) for _ in range(3)]
+            for loop in loops:
+                await anext(loop)
+            _, tasks, hold = await start_behind(gate, jobs, jobs.reserve, *(loop.__anext__ for loop in loops))
+            tasks[1].cancel()
+            hold.release.set()
+            await asyncio.wait(tasks)
+            assert [task.cancelled() for task in tasks] == [False, True, False]
+            await asyncio.gather(*(loop.close() for loop in loops))
+
+            assert [loop.lost for loop in loops] == [0, 0, 0]
+            assert {one.decode() for one in state.scores("waiting")} >= {"5", "7"}
+            assert not {"0", "1", "2"} & {one.decode() for one in raw.zrange(Keys("jobs").leased, 0, -1)}
+
+        run(test)
 
 
 class TestErrors:
@@ -424,8 +559,73 @@ class TestErrors:
             await asyncio.sleep(0)
             hold.release.set()
             await asyncio.gather(again, other)
+            assert cancelled.cancelled()
             assert state.is_empty()
             assert len(gate.calls) == 3
+
+        run(test)
+
+    @pytest.mark.parametrize("verb", ["ack", "nack", "again", "bury"])
+    @pytest.mark.parametrize("who", [{0}, {0, 1, 2}], ids=["one", "all"])
+    def test_an_end_that_is_cancelled_when_it_was_answered_succeeds_when_it_is_asked_for_again(
+        self, run: Any, raw: Any, state: RawSet, monkeypatch: pytest.MonkeyPatch, verb: str, who: set[int]
+    ) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(5)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            first, last, *others = await jobs.reserve_many(5)
+            ends = [getattr(each, verb) for each in others]
+            _, tasks, hold = await start_behind(gate, jobs, getattr(first, verb), *ends)
+            cancel_when_woken(monkeypatch, tasks, who)
+            hold.release.set()
+            await asyncio.wait(tasks)
+            monkeypatch.undo()
+            assert {i for i, task in enumerate(tasks) if task.cancelled()} == who
+
+            # Also where other calls of that kind are under way.
+            gate.calls.clear()
+            gate.plan = [hold := Hold()]
+            behind = [asyncio.create_task(end()) for end in (getattr(last, verb), *(ends[i] for i in who))]
+            await hold.is_held.wait()
+            hold.release.set()
+            await asyncio.gather(*behind)
+            assert not any(each.lost.is_set() for each in others)
+            assert len(gate.calls) == 1
+
+        run(test)
+
+    def test_an_end_that_is_asked_for_again_is_sent_although_the_task_of_its_group_is_cancelled(
+        self, run: Any, raw: Any, state: RawSet
+    ) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(3)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            reservations = await jobs.reserve_many(3)
+            hold = Hold()
+            gate.plan = [pass_on, lose_reply, hold]
+            await asyncio.gather(*(each.ack() for each in reservations), return_exceptions=True)
+            again = [asyncio.create_task(each.ack()) for each in reservations[1:]]
+            await hold.is_held.wait()
+            for task in asyncio.all_tasks() - {asyncio.current_task(), *again}:
+                task.cancel()
+            hold.release.set()
+            await asyncio.gather(*again)
+            assert not any(each.lost.is_set() for each in reservations)
+
+        run(test)
+
+    def test_an_end_is_sent_again_although_the_task_that_should_do_so_is_cancelled_before_it_begins(
+        self, run: Any, raw: Any, state: RawSet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(3)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            reservations = await jobs.reserve_many(3)
+            gate.plan = [pass_on, lose_reply]
+            await asyncio.gather(*(each.ack() for each in reservations), return_exceptions=True)
+            cancel_every_second_task(monkeypatch)
+            await asyncio.gather(*(each.ack() for each in reservations[1:]))
+            assert state.is_empty()
 
         run(test)
 
@@ -451,6 +651,88 @@ class TestCancellation:
             else:
                 assert state.scores("waiting") == {b"3": 3.0}
                 assert len(gate.calls) == 2
+
+        run(test)
+
+    @pytest.mark.parametrize("verb", ["add", "contains", "ack", "pop", "reserve"])
+    def test_a_time_limit_is_kept_within_a_second_or_so(self, run: Any, raw: Any, state: RawSet, verb: str) -> None:
+        """A group whose reply does not come holds nobody for longer who has gone away, and the error stays his own."""
+
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(4)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            first, second = await jobs.reserve_many(2)
+            calls: dict[str, list[Start]] = {
+                "add": [lambda: jobs.add("2"), lambda: jobs.add("3")],
+                "contains": [lambda: jobs.contains("2"), lambda: jobs.contains("3")],
+                "ack": [first.ack, second.ack],
+                "pop": [jobs.pop, jobs.pop],
+                "reserve": [jobs.reserve, jobs.reserve],
+            }
+            leads, limits = calls[verb]
+
+            async def limited() -> None:
+                async with asyncio.timeout(0.05):
+                    await limits()
+
+            leader, (task,), hold = await start_behind(gate, jobs, leads, limited)
+            with pytest.raises(TimeoutError) as raised:
+                await asyncio.wait_for(asyncio.shield(task), 10)
+            assert task.done()
+            assert isinstance(raised.value.__cause__ or raised.value.__context__, asyncio.CancelledError)
+            hold.release.set()
+            await leader
+
+        run(test)
+
+    @pytest.mark.parametrize("cancellations", [1, 2])
+    @pytest.mark.parametrize("verb", ["take", "reserve_many"])
+    def test_all_chunks_are_rolled_back_although_the_reply_to_the_last_one_does_not_come(
+        self, run: Any, raw: Any, state: RawSet, verb: str, cancellations: int
+    ) -> None:
+        """The first chunk leaves by itself, since it is a whole call; the second one in a group."""
+
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {f"{i:04}": i for i in range(3000)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            alone, together = Hold(), Hold()
+            gate.plan = [pass_on, pass_on, alone, together]
+            tasks = [asyncio.create_task(getattr(jobs, verb)(1500)) for _ in range(2)]
+            await alone.is_held.wait()
+            # The other one queues behind it.
+            (line,) = (line for line in gathering_of(gate).lines.values() if not line.is_idle())
+            await asyncio.to_thread(wait_until, lambda: line._queue)
+            alone.release.set()
+            await together.is_held.wait()
+            (kept,) = (task.result() for task in tasks if task.done())
+            (going,) = (task for task in tasks if not task.done())
+            for _ in range(cancellations):
+                going.cancel()
+                await asyncio.wait([going], timeout=0.1)
+            await asyncio.wait([going], timeout=10)
+            assert going.cancelled()
+            together.release.set()
+            await settled(gathering_of(gate))
+            back = await jobs.take(3000)
+            had = [one if isinstance(one, str) else one.item for one in kept]
+            assert sorted(back + had) == [f"{i:04}" for i in range(3000)]
+
+        run(test)
+
+    @pytest.mark.parametrize("verb", ["add", "contains", "pop", "reserve"])
+    def test_a_cancellation_stays_one_while_the_reply_does_not_come(
+        self, run: Any, raw: Any, state: RawSet, verb: str
+    ) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {str(i): i for i in range(4)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            call = (lambda: getattr(jobs, verb)("x")) if verb in {"add", "contains"} else getattr(jobs, verb)
+            leader, (task,), hold = await start_behind(gate, jobs, call, call)
+            task.cancel()
+            await asyncio.wait([task], timeout=10)
+            assert task.cancelled()
+            hold.release.set()
+            await leader
 
         run(test)
 
@@ -480,16 +762,7 @@ class TestCancellation:
                 for task in leaving:
                     task.cancel()
             else:
-                wake = sharing.Call.wake
-
-                def wake_and_cancel(call: sharing.Call, *error: Any) -> None:
-                    wake(call, *error)
-                    assert call.joint
-                    position = call.joint._calls.index(call)
-                    if position in who:
-                        tasks[position].cancel()
-
-                monkeypatch.setattr(sharing.Call, "wake", wake_and_cancel)
+                cancel_when_woken(monkeypatch, tasks, who)
             hold.release.set()
             await asyncio.wait([leader, *tasks])
             assert {i for i, task in enumerate(tasks) if task.cancelled()} == who
@@ -587,34 +860,23 @@ class TestCancellation:
     def test_tasks_that_are_cancelled_before_they_begin_leave_nobody_waiting(
         self, run: Any, raw: Any, state: RawSet, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Those of redset's own: to make a joint call, to repeat it, and to put something back."""
-        start = sharing.Gathering.run
-        cancelled = list[asyncio.Task[None]]()
-
-        def run_but_cancel(gathering: sharing.Gathering, *work: Any) -> None:
-            before = set(gathering._tasks)
-            start(gathering, *work)
-            (task,) = gathering._tasks - before
-            if len(cancelled) % 2 == 0:
-                task.cancel()
-            cancelled.append(task)
+        """Those of redset's own: to send a group, to send it again, and to roll back a part of it."""
 
         async def test(gate: Gate) -> None:
             raw.zadd("jobs", {str(i): i for i in range(6)})
             jobs = redset.aio.SortedSet[str](gate, "jobs")
-            monkeypatch.setattr(sharing.Gathering, "run", run_but_cancel)
+            cancel_every_second_task(monkeypatch)
             _, tasks, hold = await start_behind(gate, jobs, jobs.pop, *[jobs.pop] * 3)
             tasks[0].cancel()
             hold.release.set()
             await asyncio.wait(tasks)
             assert [task.cancelled() for task in tasks] == [True, False, False]
-            assert len(cancelled) == 3
             assert await jobs.take(9) == ["1", "4", "5"]
 
         run(test)
 
     def test_a_loop_that_ends_meanwhile_loses_nothing(self, run: Any, raw: Any, state: RawSet) -> None:
-        """It cancels all tasks, also those that carry joint calls, as `asyncio.run` does."""
+        """It cancels all tasks, also those that carry groups, as `asyncio.run` does."""
 
         async def test(gate: Gate) -> None:
             raw.zadd("jobs", {str(i): i for i in range(20)})
@@ -657,7 +919,7 @@ def test_who_waits_and_gets_none_of_what_others_got_is_told_of_the_next(run: Any
     run(test)
 
 
-def test_without_records_calls_are_shared_as_well(run: Any, raw: Any, state: RawSet) -> None:
+def test_without_records_calls_are_coalesced_as_well(run: Any, raw: Any, state: RawSet) -> None:
     async def test(gate: Gate) -> None:
         jobs = redset.aio.SortedSet[str](gate, "jobs", retry_safe=False)
         await asyncio.gather(*(jobs.add(f"{i:02}") for i in range(50)))

@@ -1,0 +1,152 @@
+"""What a consume loop learns of its acks when the claims that carry them fail: whether each item is done or lost."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+import valkey
+
+import redset
+import redset.aio
+from faces import Face
+from invariants import RawSet
+from proxy import Fault, Proxy
+from redset.core.calls import state_of
+from redset.core.scripts import Script
+from servers import Server
+
+CONNECTION_ERRORS = (redis.ConnectionError, valkey.ConnectionError)
+
+LEASE = 60.0
+#: Seconds that a test waits for what must come.
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def server_itself(here: Any, raw: Any) -> Server:
+    """The server, which knows the scripts, so that each operation is one call."""
+    if not isinstance(here, Server):
+        pytest.skip("the proxy stands in front of a single server")
+    for name in "add", "end", "handout", "rollback":
+        raw.script_load(Script(name).body)
+    return here
+
+
+@pytest.fixture
+def proxy(server_itself: Server) -> Iterator[Proxy]:
+    """In front of the server, for clients that repeat nothing."""
+    made = Proxy(server_itself, repeats=0)
+    yield made
+    made.stop()
+
+
+def test_acks_of_a_claim_that_was_lost_are_sent_again_for_each_of_the_tasks_that_shared_it(
+    proxy: Proxy, raw: Any
+) -> None:
+    async def consume() -> None:
+        async with proxy.client(awaited=True) as client:
+            jobs = redset.aio.SortedSet(client, "jobs")
+            await jobs.update("abcd")
+            loops = [jobs.consume(lease=LEASE, wait=1) for _ in range(4)]
+            await asyncio.gather(*map(anext, loops))
+            # One leaves by itself, and the others together.
+            proxy.plan(Fault.NONE, Fault.LOST_COMMAND)
+            async with asyncio.timeout(PATIENCE):
+                ends = await asyncio.gather(*map(anext, loops), return_exceptions=True)
+            assert list(map(type, ends)) == [StopAsyncIteration] * 4
+            assert [loop.lost for loop in loops] == [0] * 4
+
+    asyncio.run(consume())
+
+    assert RawSet(raw, "jobs").is_empty()
+
+
+def test_an_ack_whose_claim_was_never_executed_is_not_taken_for_done_after_an_earlier_claim_was(
+    frank: tuple[Face, Proxy], raw: Any
+) -> None:
+    """Nobody has read the reply of either, and one roll-back would answer for both."""
+    face, proxy = frank
+    jobs = face.SortedSet("jobs")
+    jobs.update({"a": 1, "b": 2, "c": 3})
+    loop = jobs.consume(lease=LEASE, wait=1)
+    assert next(loop).item == "a"
+    proxy.plan(Fault.LOST_REPLY)
+    with pytest.raises(CONNECTION_ERRORS):
+        jobs.take(1)
+
+    proxy.plan(Fault.LOST_COMMAND)
+    assert [one.item for one in loop] == ["b", "c"]
+
+    assert RawSet(raw, "jobs").is_empty()
+    assert loop.lost == 0
+
+
+def test_a_loop_knows_what_became_of_its_ack_when_another_thread_rolls_its_claim_back(proxy: Proxy, raw: Any) -> None:
+    client = proxy.client()
+    jobs = redset.SortedSet(client, "jobs")
+    jobs.add("a")
+    reached, popped = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        """Between the roll-back and its reply."""
+        reached.set()
+        popped.wait(1)
+
+    popper = threading.Thread(target=jobs.take, args=(1,))
+
+    def stop() -> bool:
+        # It is asked first when the claim has failed, before the loop rolls it back.
+        if state_of(client).debts and popper.ident is None:
+            proxy.plan(Fault.NONE, meanwhile=hold)
+            popper.start()
+            assert reached.wait(PATIENCE)
+        return False
+
+    loop = jobs.consume(lease=LEASE, wait=1, stop=stop)
+    reservation = next(loop)
+    proxy.plan(Fault.LOST_REPLY)
+    assert [*loop] == []
+    popped.set()
+    popper.join()
+
+    assert reached.is_set()
+    assert (loop.lost, bool(reservation.lost)) == (0, False)
+    assert RawSet(raw, "jobs").is_empty()
+    client.close()
+
+
+def test_an_ack_that_has_arrived_is_not_lost_when_the_loop_fails_and_closes(
+    frank: tuple[Face, Proxy], raw: Any
+) -> None:
+    face, proxy = frank
+    jobs = face.SortedSet("jobs")
+    jobs.update("abc", score=0)
+    loop = jobs.consume(lease=LEASE, max_outage=0)
+    reservation = next(loop)
+    # The claim that carries the ack, and the roll-back of that claim when the loop is closed.
+    proxy.plan(Fault.LOST_REPLY, Fault.LOST_COMMAND)
+    with pytest.raises(CONNECTION_ERRORS):
+        next(loop)
+
+    assert (loop.lost, bool(reservation.lost)) == (0, False)
+    assert {one.item: one.attempt for one in jobs.reserve_many(10)} == {"b": 1, "c": 1}
+
+
+@pytest.mark.parametrize("ends_first", [False, True])
+def test_an_ack_that_came_too_late_is_lost_when_the_loop_fails_and_closes(
+    frank: tuple[Face, Proxy], raw: Any, ends_first: bool
+) -> None:
+    face, proxy = frank
+    jobs = face.SortedSet("jobs")
+    jobs.add("a")
+    loop = jobs.consume(lease=LEASE, max_outage=0)
+    reservation = next(loop)
+    raw.zrem("{jobs}:leased", "a")
+    proxy.plan(*[Fault.LOST_REPLY, Fault.LOST_COMMAND][ends_first:])
+    with pytest.raises(CONNECTION_ERRORS):
+        next(loop)
+
+    assert (loop.lost, bool(reservation.lost)) == (1, True)

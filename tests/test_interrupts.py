@@ -1,0 +1,422 @@
+"""Interruptions at each bytecode of redset's own code: the error passes through, and items and connections are safe.
+
+Python calls a signal handler between two bytecodes of the main thread. What the handler raises is an interruption: Ctrl-C, or a
+job's time limit. These tests call the handler of a signal before the n-th bytecode that redset executes, for each n.
+"""
+
+import itertools
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import redis
+
+import redset
+from invariants import RawSet
+from redset.core.calls import state_of
+from redset.core.keys import Keys
+from servers import Server
+
+pytestmark = pytest.mark.no_cover
+
+#: Whether each step of each method is interrupted, and not only each bytecode of redset's code once for each group of methods.
+ALL = int(os.environ.get("REDSET_TEST_MORE", "1")) > 1
+
+#: The functions behind the commit point of a claim, with the number of their bytecodes at which a claim is lost: it counts as
+#: received, but did not reach the caller's variable yet.
+BEHIND_THE_COMMIT: dict[str, int] = {}
+
+BEFORE = {b"a": 1.0, b"b": 2.0, b"c": 3.0}
+SECONDS = 600.0
+
+
+class TimeLimit(Exception):
+    """As Celery and RQ have one: a signal handler raises it."""
+
+
+class Interruption:
+    """The signal that comes at the n-th bytecode that redset executes in this block."""
+
+    package = str(Path(redset.__file__).parent)
+
+    def __init__(self, step: int, error: BaseException, seen: set[Any] | None = None) -> None:
+        self._left = step
+        self.error = error
+        #: The places that need no interruption.
+        self._seen = seen
+        self.place = ""
+        #: Whether this place was interrupted before.
+        self.is_known = False
+
+    def __enter__(self) -> "Interruption":
+        signal.signal(signal.SIGUSR1, self._handle)
+        sys.settrace(self._called)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        sys.settrace(None)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        raise self.error
+
+    def _called(self, frame: Any, event: str, argument: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(self.package):
+            return None
+        frame.f_trace_opcodes = True
+        return self._stepped
+
+    def _stepped(self, frame: Any, event: str, argument: Any) -> Any:
+        if event == "opcode":
+            self._left -= 1
+            if self._left <= 0:
+                place = (frame.f_code, frame.f_lasti)
+                if self._seen is None or place not in self._seen:
+                    if self._seen is not None:
+                        self._seen.add(place)
+                    self.place = f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_qualname}:{frame.f_lineno}"
+                    signal.getsignal(signal.SIGUSR1)(signal.SIGUSR1, frame)  # type: ignore[operator,misc]
+        return self._stepped
+
+
+#: What a method is called on, and what the call returns.
+Call = Callable[[], Any]
+
+
+class Place:
+    """The sets of a run, on a client with a single connection: if an interruption leaks it, the next call fails."""
+
+    def __init__(self, url: str, connections: str) -> None:
+        self.raw = redis.Redis.from_url(url)
+        self.client = redis.Redis.from_url(url, max_connections=1)
+        options: Any = {"connections": connections}
+        self.jobs = redset.SortedSet[str](self.client, "jobs", **options)
+        self.limited = redset.SortedSet[Any](self.client, "jobs", serializer=json, max_attempts=2, **options)
+        self.keyed = redset.SortedSet[str](self.client, "jobs", key=str, remember=SECONDS, duplicates="keep", **options)
+        self.due = redset.ScheduledSet[str](self.client, "jobs", **options)
+        self.feeds = redset.PeriodicSet[str](self.client, "jobs", SECONDS, **options)
+        self.seen = redset.ExpiringSet[str](self.client, "jobs", SECONDS, **options)
+        self.sets: Any = [self.jobs, self.limited, self.keyed, self.due, self.feeds, self.seen]
+        self.links = state_of(self.client).links
+        if self.links is not None:
+            self.links.connections.timeout = 0.5
+        self._reset = self.raw.register_script(
+            "redis.call('FLUSHALL') redis.call('ZADD', 'jobs', 1, 'a', 2, 'b', 3, 'c')"
+        )
+
+    def reset(self) -> None:
+        self._reset()
+
+    def items(self) -> dict[bytes, set[bytes]]:
+        """The items in each state, by the key."""
+        keys = Keys("jobs")
+        pipeline = self.raw.pipeline(transaction=False)
+        for key in (keys.waiting, keys.leased, keys.parked, keys.dead):
+            pipeline.zrange(key, 0, -1)
+        pipeline.hkeys(keys.deliveries)
+        pipeline.keys("*living*")
+        waiting, leased, parked, dead, delivered, living = pipeline.execute()
+        found = {b"waiting": waiting, b"leased": leased, b"parked": parked, b"dead": dead, b"delivered": delivered}
+        for key in living:
+            found[b"living"] = self.raw.zrange(key, 0, -1)
+        return {key: set(items) for key, items in found.items()}
+
+    def check_connections(self) -> None:
+        """No link is lost or is waited for, and none has a reply that is not its own."""
+        if self.links is not None:
+            assert not self.links._queue, "a thread that has gone waits for a link"
+            assert len(self.links._all) == len(self.links._idle), "a link is in use by nobody"
+        known = self.raw.zmscore("jobs", ["a", "b", "c"])
+        assert self.jobs.scores(["a", "b", "c"]) == known
+        assert self.client.echo("mine") == b"mine"
+
+
+@dataclass
+class Method:
+    """A call that is interrupted, and what must hold then."""
+
+    name: str
+    #: Prepares the sets and returns the call.
+    prepare: Callable[[Place], Call]
+    #: Whether it gives the caller items, which must be back if it is interrupted. Else it happened or it did not.
+    claims: bool = False
+    #: Whether the same call may be made again, and then has the same result.
+    again: bool = True
+    #: What else must hold after an interruption.
+    check: Callable[[Place], None] | None = None
+    #: The errors that mean that there is nothing left to do.
+    fine: tuple[type[Exception], ...] = ()
+    #: Whether redset knew already that it was executed: an end that is asked for again says then that the lease is over.
+    answered: Callable[[Place], bool] = lambda place: False
+
+
+def claim(name: str, call: Callable[[Place], Any], **options: Any) -> Method:
+    return Method(name, lambda place: lambda: call(place), claims=True, **options)
+
+
+def change(name: str, call: Callable[[Place], Any], **options: Any) -> Method:
+    return Method(name, lambda place: lambda: call(place), **options)
+
+
+def end(name: str, call: Callable[[Place, list[Any]], Any], **options: Any) -> Method:
+    def prepare(place: Place) -> Call:
+        mine = place.jobs.reserve_many(2, lease=SECONDS)
+        place.ours = mine  # type: ignore[attr-defined]
+        return lambda: call(place, mine)
+
+    def check(place: Place) -> None:
+        assert not any(one.lost for one in place.ours if not one._ended)  # type: ignore[attr-defined]
+
+    def answered(place: Place) -> bool:
+        return any(one._ended for one in place.ours)  # type: ignore[attr-defined]
+
+    return Method(name, prepare, check=check, answered=answered, **options)
+
+
+def dead(name: str, call: Callable[[Any], Any], **options: Any) -> Method:
+    def prepare(place: Place) -> Call:
+        for one in place.jobs.reserve_many(2):
+            one.bury("why")
+        return lambda: call(place.jobs.dead_letters)
+
+    return Method(name, prepare, **options)
+
+
+def leave(one: Any, error: type[Exception] | None) -> None:
+    with suppress(ArithmeticError), one:
+        if error is not None:
+            raise error
+
+
+def lives(call: Callable[[Any], Any]) -> Callable[[Place], Call]:
+    def prepare(place: Place) -> Call:
+        place.raw.flushall()
+        place.seen.add_new(["x", "y"])
+        return lambda: call(place.seen)
+
+    return prepare
+
+
+def ticks(call: Callable[[Any], Any]) -> Callable[[Place], Call]:
+    def prepare(place: Place) -> Call:
+        place.raw.flushall()
+        place.feeds.update(["x", "y"], first=1)
+        return lambda: call(place.feeds)
+
+    return prepare
+
+
+def queueing(place: Place) -> Call:
+    """Another thread has the only link for some milliseconds."""
+    if place.links is None:
+        return place.jobs.pop
+    link = place.links.take()
+
+    def give() -> None:
+        place.links.put(link)
+
+    def pop() -> Any:
+        timer = threading.Timer(0.003, give)
+        timer.start()
+        try:
+            return place.jobs.pop()
+        finally:
+            timer.join()
+
+    return pop
+
+
+METHODS: dict[str, list[Method]] = {
+    "claims": [
+        claim("pop", lambda place: place.jobs.pop()),
+        claim("pop_max", lambda place: place.jobs.pop_max()),
+        claim("take", lambda place: place.jobs.take(2)),
+        claim("take more", lambda place: place.jobs.take(9)),
+        claim("take_max", lambda place: place.jobs.take_max(2)),
+        claim("reserve", lambda place: place.jobs.reserve()),
+        claim("reserve_many", lambda place: place.jobs.reserve_many(2)),
+        claim("pop of a keyed set", lambda place: place.keyed.pop()),
+        claim("reserve of a keyed set", lambda place: place.keyed.reserve()),
+        claim("pop of a scheduled set", lambda place: place.due.pop()),
+        claim("pop with json", lambda place: place.limited.take(3)),
+        claim("pop and wait", lambda place: place.jobs.pop(wait=1)),
+    ],
+    "periodic": [
+        Method("take", ticks(lambda feeds: feeds.take(2)), again=False),
+        Method("reserve", ticks(lambda feeds: feeds.reserve()), claims=True),
+        Method("add", ticks(lambda feeds: feeds.add("z"))),
+        Method("update", ticks(lambda feeds: feeds.update(["z", "x"]))),
+        Method("interval", ticks(lambda feeds: feeds.interval("x"))),
+        Method("next_due", ticks(lambda feeds: feeds.next_due("x"))),
+    ],
+    "ends": [
+        end("ack", lambda place, mine: mine[0].ack()),
+        end("nack", lambda place, mine: mine[0].nack(delay=0)),
+        end("again", lambda place, mine: mine[0].again()),
+        end("extend", lambda place, mine: mine[0].extend(900)),
+        end("bury", lambda place, mine: mine[0].bury("why")),
+        end("ack many", lambda place, mine: place.jobs.ack(mine)),
+        end("nack many", lambda place, mine: place.jobs.nack(mine, delay=0)),
+        end("again many", lambda place, mine: place.jobs.again(mine)),
+        end("extend many", lambda place, mine: place.jobs.extend(mine, 900)),
+    ],
+    "changes": [
+        change("add", lambda place: place.jobs.add("z", 9)),
+        change("add nx", lambda place: place.jobs.add("z", 9, nx=True)),
+        change("add to a keyed set", lambda place: place.keyed.add("z", 9)),
+        change("update", lambda place: place.jobs.update(["y", "z"], score=9)),
+        change("increment", lambda place: place.jobs.increment("z", 1)),
+        change("discard", lambda place: place.jobs.discard("a")),
+        change("remove", lambda place: place.jobs.remove("a"), fine=(KeyError,)),
+        change("remove_at", lambda place: place.jobs.remove_at(0), again=False),
+        change("remove_slice", lambda place: place.jobs.remove_slice(0, 2), again=False),
+        change("remove_between", lambda place: place.jobs.remove_between(1, 2)),
+        change("clear", lambda place: place.jobs.clear()),
+        change("forget", lambda place: place.keyed.forget("a")),
+        change("|=", lambda place: place.jobs.union_update(["y", "z"])),
+        change("&=", lambda place: place.jobs.intersection_update(["a"])),
+        change("-=", lambda place: place.jobs.difference_update(["a"])),
+        change("^=", lambda place: place.jobs.symmetric_difference_update(["a", "z"]), again=False),
+    ],
+    "dead letters": [
+        dead("retry", lambda letters: letters.retry("a")),
+        dead("retry_all", lambda letters: letters.retry_all()),
+        dead("discard", lambda letters: letters.discard("a")),
+        dead("clear", lambda letters: letters.clear()),
+        dead("looking", lambda letters: (len(letters), letters[:1], list(letters))),
+    ],
+    "expiring": [
+        Method("add", lives(lambda seen: seen.add("z"))),
+        Method("add_new", lives(lambda seen: seen.add_new(["z", "x"]))),
+        Method("touch", lives(lambda seen: seen.touch("x"))),
+        Method("discard", lives(lambda seen: seen.discard("x"))),
+        Method("remove", lives(lambda seen: seen.remove("x")), fine=(KeyError,)),
+        Method("pop", lives(lambda seen: seen.pop()), claims=True),
+        Method("clear", lives(lambda seen: seen.clear())),
+        Method(
+            "looking", lives(lambda seen: ("x" in seen, len(seen), list(seen), seen.ttl("x"), seen.contains_many("x")))
+        ),
+    ],
+    "looking": [
+        change("peek", lambda place: (place.jobs.peek(), place.jobs.peek_score())),
+        change("score", lambda place: (place.jobs.score("a"), place.jobs.scores(["a"]))),
+        change("contains", lambda place: ("a" in place.jobs, place.jobs.contains_many(["a"]))),
+        change("get", lambda place: (place.keyed.get("a"), place.keyed.is_done("a"))),
+        change("count", lambda place: (len(place.jobs), place.jobs.index("a"), place.jobs[0], place.jobs[:2])),
+        change("iteration", lambda place: (list(place.jobs), list(place.jobs.with_scores()), place.jobs.stats())),
+        change("between", lambda place: list(place.jobs.between(1, 2))),
+        change(
+            "algebra", lambda place: (place.jobs | {"z"}, place.jobs & {"a"}, place.jobs - {"a"}, place.jobs <= {"a"})
+        ),
+        change("available", lambda place: place.due.available),
+    ],
+}
+
+
+def interrupt(url: str, group: str, connections: str) -> None:
+    """Interrupt each method of a group at each of its bytecodes. Print how often, and where items were lost."""
+    logging.disable()
+    place = Place(url, connections)
+    kinds: list[type[BaseException]] = [KeyboardInterrupt, TimeLimit]
+    interrupted, lost = 0, Counter[str]()
+    for kind in kinds:
+        seen: set[Any] | None = None if ALL else set()
+        for method in METHODS[group]:
+            for step in itertools.count(1):
+                place.reset()
+                call = method.prepare(place)
+                before = place.items()
+                interruption = Interruption(1 if seen is not None else step, kind("now"), seen)
+                raised: BaseException | None = None
+                try:
+                    with interruption:
+                        call()
+                except BaseException as error:
+                    raised = error
+                if raised is None and os.environ.get("SURVEY") and interruption.place:
+                    print(f"SWALLOWED {method.name}, {kind.__name__} at {interruption.place}")
+                    continue
+                if raised is None:
+                    assert not interruption.place, (
+                        f"{method.name}: the interruption at {interruption.place} is swallowed"
+                    )
+                    break
+                interrupted += 1
+                try:
+                    where = check(place, method, call, before, raised, interruption)
+                except BaseException as trouble:
+                    trouble.add_note(f"{method.name}, {kind.__name__} at {interruption.place}")
+                    if os.environ.get("SURVEY"):
+                        print(
+                            f"{method.name}, {kind.__name__} at {interruption.place}: {type(trouble).__name__} {str(trouble)[:150]}"
+                        )
+                        del trouble, raised, interruption
+                        place.__init__(url, connections)
+                        continue
+                    raise
+                if where:
+                    lost[f"{method.name}: {where}" if os.environ.get("SURVEY") else where] += 1
+                # A traceback keeps what its frames refer to.
+                del raised, interruption
+    print(json.dumps([interrupted, lost]))
+
+
+def check(
+    place: Place, method: Method, call: Call, before: Any, raised: BaseException, interruption: Interruption
+) -> str:
+    """Return where the item was lost if it was, else nothing."""
+    assert raised is interruption.error, f"{raised!r} is not what was raised"
+    found = place.items()
+    place.check_connections()
+    if method.claims:
+        kept = found[b"waiting"] | found[b"dead"] | found.get(b"living", set())
+        if found[b"leased"] or kept != before[b"waiting"] | before.get(b"living", set()):
+            return interruption.place
+        call()
+        assert place.items() != before, "the next call works"
+        return ""
+    if method.again:
+        with suppress(*method.fine, *([redset.LeaseLost] if method.answered(place) else [])):
+            call()
+        after = place.items()
+        assert found in (before, after), f"{found} is neither {before} nor {after}"
+        if method.check:
+            method.check(place)
+    return ""
+
+
+@pytest.mark.parametrize("connections", ["own", "client"])
+@pytest.mark.parametrize("group", METHODS)
+def test_an_interruption_passes_through_and_leaves_all_in_order(here: Any, group: str, connections: str) -> None:
+    interrupted, lost = in_a_process(here, f"interrupt({{url!r}}, {group!r}, {connections!r})")
+
+    assert interrupted > 100
+    assert set(lost) <= set(BEHIND_THE_COMMIT), lost
+
+
+def in_a_process(here: Any, call: str) -> Any:
+    """Return what the call prints. In a process of its own: Python is not left as it was by errors from a trace function."""
+    if not isinstance(here, Server):
+        pytest.skip("no url of a single server")
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", f"import test_interrupts as t; t.{call.format(url=here.url)}"],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
