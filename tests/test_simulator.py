@@ -22,7 +22,7 @@ from simulator.bugs import IN_TASKS, IN_THREADS, Plant
 from simulator.choices import Choices, every_run
 from simulator.scenarios import SCENARIOS, random_scenario
 from simulator.server_model import SCRIPTS, ModelServer
-from simulator.tasks import TASKS, TaskRun, Tasks, random_tasks, simulated_tasks
+from simulator.tasks import LONG, TASKS, TaskRun, Tasks, random_tasks, simulated_tasks
 from simulator.threads import OUTCOMES, Client, Run, Scenario, simulated
 
 pytestmark = pytest.mark.no_cover
@@ -126,7 +126,7 @@ def test_a_planted_fault_is_found(plant: Plant) -> None:
 def test_a_planted_fault_of_coalescing_is_found(plant: Plant) -> None:
     with simulated_tasks(), plant(), pytest.raises(FOUND):
         for name in IN_TASKS[plant]:
-            run_tasks(TASKS[name])
+            run_tasks((TASKS | LONG)[name])
 
 
 # The model and a real server.

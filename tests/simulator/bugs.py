@@ -292,7 +292,7 @@ IN_THREADS: dict[Plant, tuple[str, ...]] = {
     outdates_a_claim_as_if_it_was_seen: ("pop",),
     pays_claims_by_any_call: ("a pop and an add",),
     pays_one_debt_of_many: ("two debts",),
-    pays_a_part_by_a_claim: ("two consumers in an outage",),
+    pays_a_part_by_a_claim: ("a consumer in an outage and a pop",),
     acks_anew_when_it_closes: ("consume and leave with acks",),
     executes_late_copies: ("add",),
     executes_repeated_calls: ("pop",),
@@ -302,6 +302,7 @@ IN_THREADS: dict[Plant, tuple[str, ...]] = {
 #: Each fault that tasks find, and the scenarios that find it.
 IN_TASKS: dict[Plant, tuple[str, ...]] = {
     rolls_back_all_rows: ("pops",),
+    pays_a_part_by_a_claim: ("a part and a debt",),
     never_sends_a_group_again: ("acks that fail",),
     sends_an_end_alone: ("acks that fail",),
     begins_no_cancelled_task: ("pops of two",),
