@@ -22,8 +22,8 @@ from simulator.bugs import IN_TASKS, IN_THREADS, Plant
 from simulator.choices import Choices, every_run
 from simulator.scenarios import SCENARIOS, random_scenario
 from simulator.server_model import SCRIPTS, ModelServer
-from simulator.tasks import TASKS, TaskRun, Tasks, random_tasks, simulated_tasks
-from simulator.threads import Client, Run, Scenario, simulated
+from simulator.tasks import LONG, TASKS, TaskRun, Tasks, random_tasks, simulated_tasks
+from simulator.threads import OUTCOMES, Client, Run, Scenario, simulated
 
 pytestmark = pytest.mark.no_cover
 
@@ -103,6 +103,16 @@ def test_every_transition_of_a_call_is_taken() -> None:
     assert taken == {(state, following) for state, all_following in NEXT.items() for following in all_following}
 
 
+def test_an_end_that_is_asked_for_again_begins_no_call_whose_reply_is_known() -> None:
+    """Of its two calls the second is lost: one session made all others, one waits with the call that was sent twice."""
+    lost = 1 + [*OUTCOMES].index("is lost")
+    with simulated():
+        run = Run(SCENARIOS["ack many"], Choices([0, lost]))
+        run.run()
+
+    assert run.worlds[0].sessions == 2
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("plant", IN_THREADS, ids=lambda plant: plant.__name__)
 def test_a_planted_fault_is_found(plant: Plant) -> None:
@@ -116,7 +126,7 @@ def test_a_planted_fault_is_found(plant: Plant) -> None:
 def test_a_planted_fault_of_coalescing_is_found(plant: Plant) -> None:
     with simulated_tasks(), plant(), pytest.raises(FOUND):
         for name in IN_TASKS[plant]:
-            run_tasks(TASKS[name])
+            run_tasks((TASKS | LONG)[name])
 
 
 # The model and a real server.

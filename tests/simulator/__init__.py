@@ -22,7 +22,7 @@ What it cannot find, and why:
   another thread between two bytecodes of the core is not seen; nor is an interruption there.
 - Faults of links, pools and client libraries: requests are carried by the run. test_connections.py has these.
 - Faults of scripts that the model has not. It knows plain sets: no keys, remembered items, periods, `clear()`,
-  wake-ups, full servers or rights. Items are added once, so parking is compared with a server, but never met by threads.
+  wake-ups, full servers or rights. Items are added once, so no thread meets a parked one.
 - Whether an interrupted claim is rolled back at once: a debt that the next claim pays is as good here.
 - Signals: an Exception counts as an interruption because the client library did not raise it. test_interruptions.py has
   those that signal handlers raise.

@@ -9,7 +9,7 @@ from unittest.mock import patch
 from redset.core import drivers, talking
 from redset.core.calls import Call, ClientState, State
 from redset.core.clients import is_failure
-from redset.core.coalescing import Group
+from redset.core.coalescing import Gathering, Group
 from redset.core.consuming import BaseConsumption
 from redset.core.endings import Batch, Endings
 from redset.core.operations import Unfinished
@@ -33,10 +33,9 @@ def deletes_the_record() -> Any:
 
     def empty(large: Call, caller: Any) -> Any:
         yield ("DEL", large.key)
-        large.session.large = None
         caller.state.idle.append(large.session)
 
-    return patch.object(talking, "_empty", empty)
+    return patch.object(talking, "empty", empty)
 
 
 def keeps_what_an_exception_interrupted() -> Any:
@@ -116,6 +115,34 @@ def shares_the_unanswered_end_of_its_parent() -> Any:
     return patch.object(talking, "_sent_before", sent_before)
 
 
+def goes_on_with_the_session_of_its_parent() -> Any:
+    """A child that was forked while a claim is rolled back goes on with that session."""
+    roll_back = talking.roll_back
+
+    def keeps(call: Call, caller: Any) -> Any:
+        yield from roll_back(call, caller)
+        if call.session not in caller.state.idle:
+            caller.state.idle.append(call.session)
+
+    return patch.object(talking, "roll_back", keeps)
+
+
+def goes_on_while_another_pays() -> Any:
+    """A consumer acks again while another thread is finding out whether its acks arrived."""
+    return patch.object(ClientState, "is_paying", lambda *_: False)
+
+
+def takes_acks_for_lost() -> Any:
+    """A consumer that could not find out whether its acks arrived takes them for lost when they are late."""
+    try_to_settle = BaseConsumption._try_to_settle
+
+    def settles(loop: Any) -> Any:
+        yield from try_to_settle(loop)
+        return True
+
+    return patch.object(BaseConsumption, "_try_to_settle", settles)
+
+
 def receives_each_claim_at_once() -> Any:
     """A claim counts as received when it is answered, though its plan may not return."""
     answered = talking._answered
@@ -144,12 +171,12 @@ def outdates_a_claim_as_if_it_was_seen() -> Any:
 
 def pays_claims_by_any_call() -> Any:
     """Any call pays the debt of a claim, though only a claim or a roll-back rolls back."""
-    take_debt = ClientState.take_debt
+    take_debt = ClientState._take_debt
 
-    def takes(state: ClientState, name: bytes, *, claims: bool) -> Call | None:
-        return take_debt(state, name, claims=claims) or take_debt(state, name, claims=not claims)
+    def takes(state: ClientState, name: bytes, *, claim: bool) -> Call | None:
+        return take_debt(state, name, claim=claim) or take_debt(state, name, claim=not claim)
 
-    return patch.object(ClientState, "take_debt", takes)
+    return patch.object(ClientState, "_take_debt", takes)
 
 
 def pays_one_debt_of_many() -> Any:
@@ -165,7 +192,7 @@ def pays_one_debt_of_many() -> Any:
 
 def pays_a_part_by_a_claim() -> Any:
     """A claim pays a debt of some rows, and so rolls back all, or one whose acks nobody learns of then."""
-    return patch.object(ClientState, "take_debt_to_roll_back", lambda *_: None)
+    return patch.object(Call, "is_plain", property(lambda _: True))
 
 
 def rolls_back_all_rows() -> Any:
@@ -191,9 +218,16 @@ def sends_an_end_alone() -> Any:
     return patch.object(drivers, "_answered_again", answered_again)
 
 
-def forgets_a_cancelled_roll_back() -> Any:
-    """Rows are lost when the task that rolls them back is cancelled before it begins."""
-    return patch.object(Group, "_rolled_back", Group._end)
+def begins_no_cancelled_task() -> Any:
+    """A task of redset's own that is cancelled before it begins does nothing: rows are lost."""
+
+    def start(gathering: Gathering, work: Any) -> Any:
+        task = asyncio.get_running_loop().create_task(work, name="redset")
+        gathering._tasks.add(task)
+        task.add_done_callback(gathering._done)
+        return task
+
+    return patch.object(Gathering, "start", start)
 
 
 def acks_anew_when_it_closes() -> Any:
@@ -251,11 +285,14 @@ IN_THREADS: dict[Plant, tuple[str, ...]] = {
     lends_the_session_of_a_debt: ("a pop and an add",),
     keeps_debts_in_a_child: ("fork with debts",),
     shares_the_unanswered_end_of_its_parent: ("fork while a lease ends",),
+    goes_on_with_the_session_of_its_parent: ("fork while rolling back",),
+    goes_on_while_another_pays: ("two consumers in an outage",),
+    takes_acks_for_lost: ("consume, twice",),
     receives_each_claim_at_once: ("take",),
     outdates_a_claim_as_if_it_was_seen: ("pop",),
     pays_claims_by_any_call: ("a pop and an add",),
     pays_one_debt_of_many: ("two debts",),
-    pays_a_part_by_a_claim: ("two consumers in an outage",),
+    pays_a_part_by_a_claim: ("a consumer in an outage and a pop",),
     acks_anew_when_it_closes: ("consume and leave with acks",),
     executes_late_copies: ("add",),
     executes_repeated_calls: ("pop",),
@@ -265,8 +302,9 @@ IN_THREADS: dict[Plant, tuple[str, ...]] = {
 #: Each fault that tasks find, and the scenarios that find it.
 IN_TASKS: dict[Plant, tuple[str, ...]] = {
     rolls_back_all_rows: ("pops",),
+    pays_a_part_by_a_claim: ("a part and a debt",),
     never_sends_a_group_again: ("acks that fail",),
     sends_an_end_alone: ("acks that fail",),
-    forgets_a_cancelled_roll_back: ("pops of two",),
+    begins_no_cancelled_task: ("pops of two",),
     keeps_rows_of_those_who_left: ("pops",),
 }

@@ -72,6 +72,12 @@ TOGETHER = [
         before=XYZ,
         outcomes=["arrives late", "is executed, but its reply is lost"],
     ),
+    Scenario(
+        "a consumer in an outage and a pop",
+        [[consume(2, survives=True)], [add("v"), pop()]],
+        before=XYZ,
+        outcomes=["arrives late", "is executed, but its reply is lost"],
+    ),
     Scenario("three threads", [[pop()], [reserve()], [add("z")]], before=XY),
     Scenario(
         "leases expire",
@@ -101,6 +107,14 @@ FORKED = [
         [[pop(), add("z"), pop()]],
         before=XY,
         child=[pop()],
+        faults=2,
+        outcomes=["is executed, but its reply is lost"],
+    ),
+    Scenario(
+        "fork while rolling back",
+        [[pop(), settle(), add("z")]],
+        before=XY,
+        child=[add("v")],
         faults=2,
         outcomes=["is executed, but its reply is lost"],
     ),

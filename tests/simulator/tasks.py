@@ -399,6 +399,9 @@ TASKS = {
     )
 }
 
+#: What takes too long to be tried with every choice, but for a fault that is found soon.
+LONG = {"a part and a debt": Tasks("a part and a debt", [pop, pop, pop], cancels=1, faults=1)}
+
 
 def random_tasks(rng: random.Random) -> Tasks:
     """Some tasks that make calls of all kinds, while many things go wrong."""

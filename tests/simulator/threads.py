@@ -47,6 +47,20 @@ class Abandoned(BaseException):
 FAULTS = (NoConnection, TimeLimit, CtrlC, Abandoned)
 
 
+class Clock:
+    """The clock of all processes. It stands still but for pauses."""
+
+    def __init__(self) -> None:
+        # Not before the moment at which the core was imported.
+        self.now = self.start = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+CLOCK = Clock()
+
+
 class World:
     """One process: its client, its sets and its threads. A forked child is another one, with copies of the parent's."""
 
@@ -56,7 +70,8 @@ class World:
         self.server = server
         self.ledger = ledger
         self.client = Client()
-        self._ids = 0
+        #: How many it has made.
+        self.sessions = 0
         self.held: list[Held] = []
         self.threads: list[Thread] = []
         self.is_child = False
@@ -86,8 +101,8 @@ class World:
             own.os, own.PID = before
 
     def _random(self, count: int) -> bytes:
-        self._ids += 1
-        return (self.pid << 32 | self._ids).to_bytes(count, "big")
+        self.sessions += 1
+        return (self.pid << 32 | self.sessions).to_bytes(count, "big")
 
     def become_child(self, pid: int, server: ModelServer, ledger: Ledger) -> None:
         """Go on as a child of the process that made the same choices."""
@@ -347,6 +362,8 @@ class Thread:
         #: What it waits for: the reply to a request, or the end of a pause where that is empty.
         self.request: Request | None = None
         self.copies: set[bytes] = set()
+        #: How long it pauses, and how many requests had been carried out when it did so last.
+        self.pause = 0.0
         self.paused_at = -1
 
     def begin(self) -> None:
@@ -394,7 +411,7 @@ class Thread:
                     outcome = lambda: None
                 request = self._go_on(outcome)
                 if isinstance(request, tuple | Sleep):
-                    self.request = () if isinstance(request, Sleep) else request
+                    self.request, self.pause = (request, 0.0) if isinstance(request, tuple) else ((), request.seconds)
                     return
                 outcome = request.do if isinstance(request, Elsewhere) else lambda: None
                 if isinstance(request, Listen):
@@ -449,8 +466,9 @@ class Run:
 
     def __init__(self, scenario: Scenario, choose: Choices) -> None:
         self.scenario = scenario
-        core: Any = handouts
-        calls.LARGE = 0 if scenario.large else 1 << 30
+        CLOCK.now = CLOCK.start
+        core: Any = calls
+        core.LARGE = 0 if scenario.large else 1 << 30
         self.choose = choose
         self.server = ModelServer()
         self.ledger = Ledger(self.server)
@@ -461,6 +479,7 @@ class Run:
         #: How many requests were carried out, or disturbed.
         self._events = 0
         self._can_fork = bool(scenario.child)
+        self._outcomes_of_pauses = [one for one in scenario.outcomes if one.endswith("before it is sent")]
         self._chosen_before: list[int] = []
         world = World(self.server, self.ledger, **dict(scenario.options))
         self.worlds = [world]
@@ -512,6 +531,7 @@ class Run:
         if self._faults:
             for world, thread in pending:
                 if not thread.request:
+                    options += [(self._disturb, (thread, outcome)) for outcome in self._outcomes_of_pauses]
                     continue
                 options += [(self._disturb, (thread, outcome)) for outcome in self.scenario.outcomes]
                 if len(self.scenario.outcomes) == len(OUTCOMES):
@@ -536,6 +556,7 @@ class Run:
             self._events += 1
         else:
             thread.paused_at = self._events
+            CLOCK.now += thread.pause
         try:
             reply = self._execute(thread.request) if thread.request else None
         except ResponseError as error:
@@ -592,9 +613,11 @@ class Run:
         """Fork the process: in another thread, or in this one when its reply has arrived, in a function of the user."""
         self._faults -= 1
         self._can_fork = False
+        now = CLOCK.now
         copy = Run(self.scenario, Choices(self._chosen_before))
         for _ in range(self._steps):
             copy.step()
+        CLOCK.now = now
         self._note(thread, "is answered, and the process is forked" if goes_on else "is under way in a fork")
         child = copy.worlds[0]
         position = self.worlds[0].threads.index(thread)
@@ -708,19 +731,15 @@ def simulated() -> Iterator[set[tuple[State, State]]]:
         taken.add((call.state, state))
         become(call, state)
 
-    # Not before the moment at which the core was imported.
-    now = time.monotonic()
-    clock = SimpleNamespace(monotonic=lambda: now)
     with (
         patch.object(Call, "become", noting),
-        patch.multiple(handouts, CHUNK=2, time=clock),
-        patch.multiple(calls, LARGE=0),
-        patch.multiple(endings, CHUNK=2, AT_A_TIME=2, time=clock),
+        patch.multiple(handouts, CHUNK=2, time=CLOCK),
+        patch.multiple(endings, CHUNK=2, AT_A_TIME=2, time=CLOCK),
         patch("redset.core.operations.CHUNK", 2),
         patch.object(interruptions, "_NUMBERS", ()),
-        patch.object(calls, "time", clock),
-        patch.object(consuming, "time", clock),
-        patch.object(talking, "time", clock),
-        patch.object(waiting, "time", clock),
+        patch.multiple(calls, LARGE=0, time=CLOCK),
+        patch.object(consuming, "time", CLOCK),
+        patch.object(talking, "time", CLOCK),
+        patch.multiple(waiting, time=CLOCK, random=SimpleNamespace(uniform=lambda shortest, longest: longest)),
     ):
         yield taken

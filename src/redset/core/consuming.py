@@ -13,7 +13,7 @@ from redset.core.definition import seconds
 from redset.core.endings import Answer, Batch, End, Endings
 from redset.core.handouts import HandOut, HandOuts
 from redset.core.items import called_plainly
-from redset.core.operations import CHUNK, Plan
+from redset.core.operations import CHUNK, Plan, Unfinished
 from redset.core.shown import shown
 from redset.core.waiting import NONE, Outage, Wait
 from redset.reservations import BaseReservation
@@ -205,36 +205,42 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         else:
             given_back = []
         self._ends = ends = Ends(acks, given_back)
-        yield from self._send_ends(ends, survives=True)
+        yield from self._send_ends(ends)
 
-    def _send_ends(self, ends: "Ends[Res]", *, survives: bool = False, is_settled: bool = True) -> Plan[None]:
+    def _send_ends(self, ends: "Ends[Res]", *, is_settled: bool = True) -> Plan[None]:
         """Send ends: after a failure the same calls again, here or when the loop is closed.
 
-        :param survives: whether to go on through an outage, until told to stop.
         :param is_settled: whether it is known which acks arrived before, with a claim.
         """
-        batch, acks = ends.batch, ends.acks
-        for start, stop, unfinished in batch.calls:
-            while True:
-                try:
-                    end = self._endings.ends(batch.ends[start:stop], unfinished)
-                    answer: Answer = yield from self._outage.once(end, closing=not survives)
-                except Exception as error:
-                    if not survives:
-                        raise
-                    if not (yield from self._outage.pause(error)):
-                        return
-                else:
-                    break
+        acks = ends.acks
+        given_back = dict(enumerate(ends.given_back, len(acks)))
+        for start, stop, unfinished in ends.batch.calls:
+            answer = yield from self._send_end(ends, start, stop, unfinished)
+            if answer is None:
+                # The rest is sent when the loop is closed, which is next.
+                return
             late = [start + position for position in answer.lost]
             late_acks = [position - start for position in late if position < len(acks)]
             if late_acks and not is_settled and not (is_settled := (yield from self._try_to_settle())):
                 # They may have arrived before, with a claim whose outcome is unknown.
                 late_acks = []
             self._acked(acks[start:stop], late_acks)
-            given_back = dict(enumerate(ends.given_back, len(acks)))
             self._note_lost([given_back[at] for at in late if at in given_back and not given_back[at].lost])
         self._ends = None
+
+    def _send_end(self, ends: "Ends[Res]", start: int, stop: int, unfinished: Unfinished) -> Plan[Answer | None]:
+        """Send one call. None when told to stop while the server is away."""
+        while True:
+            try:
+                end = self._endings.ends(ends.batch.ends[start:stop], unfinished)
+                answer: Answer = yield from self._outage.once(end, closing=self._closed)
+            except Exception as error:
+                if self._closed:
+                    raise
+                if not (yield from self._outage.pause(error)):
+                    return None
+            else:
+                return answer
 
     def _note_lost(self, reservations: list[Res]) -> None:
         for reservation in reservations:
