@@ -12,7 +12,7 @@ from redset.core.clients import is_failure
 from redset.core.definition import Definition, seconds
 from redset.core.endings import End, Endings, log_deaths
 from redset.core.items import Items, written_reason
-from redset.core.operations import CHUNK, RECEIVED, Args, Listen, Operation, Plan, Settle, Sized, Sleep
+from redset.core.operations import CHUNK, RECEIVED, Args, Listen, Operation, Plan, Settle, Sized
 from redset.core.scripts import Script
 from redset.core.waiting import NONE, Outage, Wait
 from redset.exceptions import DeserializationError
