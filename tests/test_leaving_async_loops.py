@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +12,9 @@ import redis.asyncio
 import redset.aio
 from redset import SortedSet
 from servers import Server
+
+#: The client is used until the event loop is closed, so nobody can close it. The garbage collector complains.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 def distant(server: Any, delay: float) -> Any:
@@ -90,6 +94,7 @@ def test_nothing_stays_leased_when_the_program_ends(
         await end(consumer)
 
     asyncio.run(main())
+    gc.collect()
     jobs = SortedSet[str](raw, "jobs")
     assert jobs.stats().leased == 0
     assert sum(one.attempt for one in jobs.reserve_many(8)) == 8 + 1, "only the one in hand was an attempt"
