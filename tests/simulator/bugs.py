@@ -1,11 +1,12 @@
 """Faults to plant in the core. The simulator must find each of them."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from redset.core import talking
+from redset.core import drivers, talking
 from redset.core.calls import Call, ClientState, State
 from redset.core.clients import is_failure
 from redset.core.coalescing import Group
@@ -13,7 +14,7 @@ from redset.core.consuming import BaseConsumption
 from redset.core.endings import Batch, Endings
 from redset.core.operations import Unfinished
 from redset.core.talking import words_of
-from simulator.model import ModelServer
+from simulator.server_model import ModelServer
 
 Plant = Callable[[], AbstractContextManager[Any]]
 
@@ -162,50 +163,48 @@ def pays_one_debt_of_many() -> Any:
     return patch.object(ClientState, "owe", owes)
 
 
-def drops_claims_with_acks() -> Any:
-    """A claim pays the debt of a consumer's claim, and says nothing of its acks."""
-
-    def takes_none(state: ClientState, name: bytes, *, plain: bool = False) -> Call | None:
-        return None
-
-    return patch.object(ClientState, "take_debt_to_roll_back", takes_none)
-
-
 def pays_a_part_by_a_claim() -> Any:
-    """A claim pays a debt of some rows, and so rolls back all."""
-
-    def takes(state: ClientState, name: bytes, *, plain: bool = False) -> Call | None:
-        debts = [debt for debt in state.debts if debt.name == name and debt.roll_back is not None]
-        for debt in debts:
-            if plain or len(debts) > 1 or debt.settled:
-                state.debts.remove(debt)
-                return debt
-        return None
-
-    return patch.object(ClientState, "take_debt_to_roll_back", takes)
+    """A claim pays a debt of some rows, and so rolls back all, or one whose acks nobody learns of then."""
+    return patch.object(ClientState, "take_debt_to_roll_back", lambda *_: None)
 
 
 def rolls_back_all_rows() -> Any:
     """All rows of a coalesced claim are rolled back, though some were received."""
-    conclude = Group._conclude
-
-    def concludes(group: Group) -> None:
-        conclude(group)
-        if group.call is not None:
-            group.call.positions = None
-
-    return patch.object(Group, "_conclude", concludes)
+    return patch.object(Call, "positions", property(lambda _: None, lambda *_: None))
 
 
 def never_sends_a_group_again() -> Any:
     """Who asks again for an end that failed in a group waits for ever."""
 
     async def answer_again(group: Group) -> None:
-        import asyncio
-
         await asyncio.get_running_loop().create_future()
 
     return patch.object(Group, "answer_again", answer_again)
+
+
+def sends_an_end_alone() -> Any:
+    """Who asks again for an end that failed in a group makes a call of its own."""
+
+    async def answered_again(part: Any) -> None:
+        part.operation.unfinished.part = None
+
+    return patch.object(drivers, "_answered_again", answered_again)
+
+
+def forgets_a_cancelled_roll_back() -> Any:
+    """Rows are lost when the task that rolls them back is cancelled before it begins."""
+    return patch.object(Group, "_rolled_back", Group._end)
+
+
+def acks_anew_when_it_closes() -> Any:
+    """A consumer that is closed twice acks the same items by two calls."""
+    return patch.object(BaseConsumption, "_ends", property(lambda _: None, lambda *_: None), create=True)
+
+
+def keeps_rows_of_those_who_left() -> Any:
+    """The rows of a task that was cancelled count as received."""
+    decide = Group.decide
+    return patch.object(Group, "decide", lambda group, rows=(): decide(group))
 
 
 # On the server.
@@ -216,7 +215,7 @@ def executes_late_copies() -> Any:
     execute = ModelServer.execute
 
     def executes(server: ModelServer, request: Any) -> Any:
-        key = request[3] if len(request) > 3 else None
+        key = request[3] if len(request) > 3 else b""
         record = server.records.get(key)
         if record is not None and record.number > int(request[3 + int(request[2])]):
             del server.records[key]
@@ -243,7 +242,7 @@ def puts_nothing_back() -> Any:
 IN_THREADS: dict[Plant, tuple[str, ...]] = {
     goes_on_under_the_same_id: ("pop",),
     deletes_the_record: ("two large pops",),
-    keeps_what_an_exception_interrupted: ("pop",),
+    keeps_what_an_exception_interrupted: ("reserve",),
     forgets_the_acks_of_an_interrupted_claim: ("consume", "consume through failures"),
     begins_each_end_anew: ("the same ack",),
     goes_on_with_the_session_of_a_shared_call: ("the same ack, and more",),
@@ -256,11 +255,18 @@ IN_THREADS: dict[Plant, tuple[str, ...]] = {
     outdates_a_claim_as_if_it_was_seen: ("pop",),
     pays_claims_by_any_call: ("a pop and an add",),
     pays_one_debt_of_many: ("two debts",),
-    drops_claims_with_acks: ("two consumers in an outage",),
+    pays_a_part_by_a_claim: ("two consumers in an outage",),
+    acks_anew_when_it_closes: ("consume and leave with acks",),
     executes_late_copies: ("add",),
     executes_repeated_calls: ("pop",),
     puts_nothing_back: ("pop",),
 }
 
-#: Each fault that only tasks find.
-IN_TASKS: tuple[Plant, ...] = (rolls_back_all_rows, pays_a_part_by_a_claim, never_sends_a_group_again)
+#: Each fault that tasks find, and the scenarios that find it.
+IN_TASKS: dict[Plant, tuple[str, ...]] = {
+    rolls_back_all_rows: ("pops",),
+    never_sends_a_group_again: ("acks that fail",),
+    sends_an_end_alone: ("acks that fail",),
+    forgets_a_cancelled_roll_back: ("pops of two",),
+    keeps_rows_of_those_who_left: ("pops",),
+}

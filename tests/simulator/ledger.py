@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulator.model import ModelServer
+from simulator.server_model import ModelServer
 
 
 class Violation(AssertionError):
@@ -117,7 +117,7 @@ class Ledger:
                 raise Violation(f"{item!r} was received by two callers")
 
     def _check_attempts(self, held: Held) -> None:
-        """Each attempt but this one ended in a failure or an expiry; what was rolled back or given back counts for none."""
+        """Each attempt but this one ended in a failure or an expiry. Roll-backs count for none."""
         failed = 0
         for effect in self.server.effects:
             if effect.lease[0] == held.item:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -75,6 +75,8 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._outage = Outage(claims.set_name, NONE, longest, self._should_stop)
         self._current: Res | None = None
         self._ready: deque[Res] = deque()
+        #: Ends that were sent and not answered.
+        self._ends: Ends[Res] | None = None
         self._to_ack: list[Res] = []
         self._oldest_ack = 0.0
         self._closed = False
@@ -202,23 +204,37 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             given_back, self._ready = list(self._ready), deque()
         else:
             given_back = []
-        # The same calls are sent again after a failure.
-        batch = Batch([*map(_ack, acks), *map(_again, given_back)])
+        self._ends = ends = Ends(acks, given_back)
+        yield from self._send_ends(ends, survives=True)
+
+    def _send_ends(self, ends: "Ends[Res]", *, survives: bool = False, is_settled: bool = True) -> Plan[None]:
+        """Send ends: after a failure the same calls again, here or when the loop is closed.
+
+        :param survives: whether to go on through an outage, until told to stop.
+        :param is_settled: whether it is known which acks arrived before, with a claim.
+        """
+        batch, acks = ends.batch, ends.acks
         for start, stop, unfinished in batch.calls:
             while True:
                 try:
                     end = self._endings.ends(batch.ends[start:stop], unfinished)
-                    answer: Answer = yield from self._outage.once(end)
+                    answer: Answer = yield from self._outage.once(end, closing=not survives)
                 except Exception as error:
+                    if not survives:
+                        raise
                     if not (yield from self._outage.pause(error)):
-                        # They are given back when the loop is closed, which is next.
-                        self._ready.extend(given_back)
                         return
                 else:
                     break
             late = [start + position for position in answer.lost]
-            self._acked(acks[start:stop], [position - start for position in late if position < len(acks)])
-            self._note_lost([given_back[position - len(acks)] for position in late if position >= len(acks)])
+            late_acks = [position - start for position in late if position < len(acks)]
+            if late_acks and not is_settled and not (is_settled := (yield from self._try_to_settle())):
+                # They may have arrived before, with a claim whose outcome is unknown.
+                late_acks = []
+            self._acked(acks[start:stop], late_acks)
+            given_back = dict(enumerate(ends.given_back, len(acks)))
+            self._note_lost([given_back[at] for at in late if at in given_back and not given_back[at].lost])
+        self._ends = None
 
     def _note_lost(self, reservations: list[Res]) -> None:
         for reservation in reservations:
@@ -229,7 +245,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
     @property
     def _is_done(self) -> bool:
         """Whether it is closed and nothing is left to be given back."""
-        return self._closed and not (self._to_ack or self._ready or self._current)
+        return self._closed and not (self._to_ack or self._ready or self._current or self._ends)
 
     def _close(self) -> Plan[None]:
         """Give back what is unhandled: what was not begun as if never claimed, the one in hand as a failed attempt."""
@@ -238,23 +254,17 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._closed = True
         # Whether it is known which acks arrived. If not, they are acked again below, or that fails as well.
         is_settled = not self._to_ack or (yield from self._try_to_settle())
+        if self._ends is not None:
+            yield from self._send_ends(self._ends, is_settled=is_settled)
         current, self._current = self._current, None
-        acks, ready = self._to_ack, self._ready
-        ends = [*map(_ack, acks), *map(_again, ready)]
+        ready, self._ready = self._ready, deque()
+        more = [_again(one) for one in ready]
         if current is not None and not current._ended:
             # A `break` and an exception look alike here, and an item that breaks its consumers must not loop for ever.
-            ends.append(End("nack", current._stored, current._delivery, 0.0, "its consumer left the loop"))
+            more.append(End("nack", current._stored, current._delivery, 0.0, "its consumer left the loop"))
             current._ended = True
-        batch = Batch(ends)
-        for start, stop, unfinished in batch.calls:
-            end = self._endings.ends(ends[start:stop], unfinished)
-            answer: Answer = yield from self._outage.once(end, closing=True)
-            late = [position for position in answer.lost if start + position < len(acks)]
-            if late and not is_settled and not (is_settled := (yield from self._try_to_settle())):
-                # They may have arrived before, with a claim whose outcome is unknown.
-                late = []
-            self._acked(acks[start:stop], late)
-        self._to_ack, self._ready = [], deque()
+        self._ends = ends = Ends(self._to_ack[:], [], more)
+        yield from self._send_ends(ends, is_settled=is_settled)
 
     def _try_to_settle(self) -> Plan[bool]:
         """Learn which acks arrived with claims whose outcome is unknown. False if that fails."""
@@ -265,6 +275,18 @@ class BaseConsumption(Generic[T, DriverT, Res]):
                 raise
             return False
         return True
+
+
+class Ends(Generic[Res]):
+    """Ends that a loop asked for: acks first. Their calls keep their numbers until they are answered."""
+
+    __slots__ = ("acks", "batch", "given_back")
+
+    def __init__(self, acks: list[Res], given_back: list[Res], more: Sequence[End] = ()) -> None:
+        self.acks = acks
+        #: Those whose loss is counted, as that of the acks is.
+        self.given_back = given_back
+        self.batch = Batch([*map(_ack, acks), *map(_again, given_back), *more])
 
 
 def _ack(one: BaseReservation[Any]) -> End:
