@@ -11,9 +11,10 @@ import valkey
 
 import redset
 import redset.aio
-from faces import Face
+from faces import Face, original_of
 from invariants import RawSet
 from proxy import Fault, Proxy
+from redset.core import consuming
 from redset.core.calls import state_of
 from redset.core.scripts import Script
 from servers import Server
@@ -150,3 +151,56 @@ def test_an_ack_that_came_too_late_is_lost_when_the_loop_fails_and_closes(
         next(loop)
 
     assert (loop.lost, bool(reservation.lost)) == (1, True)
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST_COMMAND, Fault.LOST_REPLY])
+def test_acks_that_go_alone_are_done_and_not_lost_when_the_loop_fails_and_closes(
+    frank: tuple[Face, Proxy], monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    monkeypatch.setattr(consuming, "OLDEST_ACK", 0.0)
+    face, proxy = frank
+    jobs = face.SortedSet("jobs")
+    jobs.update("abc", score=0)
+    loop = jobs.consume(lease=LEASE, batch=2, max_outage=0)
+    reservation = next(loop)
+    proxy.plan(fault)
+    with pytest.raises(CONNECTION_ERRORS):
+        next(loop)
+
+    assert (loop.lost, bool(reservation.lost)) == (0, False)
+    assert {one.item: one.attempt for one in jobs.reserve_many(10)} == {"b": 1, "c": 1}
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST_COMMAND, Fault.LOST_REPLY])
+def test_what_is_given_back_for_want_of_time_is_not_kept_when_the_loop_fails_and_closes(
+    frank: tuple[Face, Proxy], fault: Fault
+) -> None:
+    face, proxy = frank
+    jobs = face.SortedSet("jobs")
+    jobs.update("abc", score=0)
+    loop = jobs.consume(lease=LEASE, batch=2, max_outage=0)
+    next(loop)
+    original_of(loop)._ready[0]._ends_at -= LEASE * 3 / 4
+    proxy.plan(fault)
+    with pytest.raises(CONNECTION_ERRORS):
+        next(loop)
+
+    assert loop.lost == 0
+    assert {one.item: one.attempt for one in jobs.reserve_many(10)} == {"b": 1, "c": 1}
+
+
+def test_what_a_loop_gave_back_is_not_lost_when_it_is_closed_twice(frank: tuple[Face, Proxy]) -> None:
+    face, proxy = frank
+    jobs = face.SortedSet("jobs")
+    jobs.update("abc", score=0)
+    stop = threading.Event()
+    loop = jobs.consume(lease=LEASE, batch=2, stop=stop)
+    reservation = next(loop)
+    stop.set()
+    proxy.plan(Fault.LOST_REPLY)
+    with pytest.raises(CONNECTION_ERRORS):
+        next(loop)
+    loop.close()
+
+    assert (loop.lost, bool(reservation.lost)) == (0, False)
+    assert {one.item: one.attempt for one in jobs.reserve_many(10)} == {"b": 1, "c": 1}

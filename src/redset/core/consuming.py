@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from redset.core import calls
 from redset.core.clients import is_failure
@@ -37,6 +37,14 @@ class Event(Protocol):
 
 
 Stop = Event | Callable[[], bool] | None
+
+
+class Sending(NamedTuple):
+    """Ends that a loop sends: first the acks, then what it gives back; further ends may follow."""
+
+    batch: Batch
+    acks: list[Any]
+    given_back: list[Any]
 
 
 class BaseConsumption(Generic[T, DriverT, Res]):
@@ -77,6 +85,8 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._ready: deque[Res] = deque()
         self._to_ack: list[Res] = []
         self._oldest_ack = 0.0
+        #: Acks and other ends that were sent, or are to be, and are not all answered.
+        self._sending: Sending | None = None
         self._closed = False
         self._iterated = False
         #: Whether a call for the next item is under way.
@@ -202,23 +212,37 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             given_back, self._ready = list(self._ready), deque()
         else:
             given_back = []
-        # The same calls are sent again after a failure.
-        batch = Batch([*map(_ack, acks), *map(_again, given_back)])
-        for start, stop, unfinished in batch.calls:
-            while True:
-                try:
-                    end = self._endings.ends(batch.ends[start:stop], unfinished)
-                    answer: Answer = yield from self._outage.once(end)
-                except Exception as error:
-                    if not (yield from self._outage.pause(error)):
-                        # They are given back when the loop is closed, which is next.
-                        self._ready.extend(given_back)
-                        return
-                else:
-                    break
-            late = [start + position for position in answer.lost]
-            self._acked(acks[start:stop], [position - start for position in late if position < len(acks)])
-            self._note_lost([given_back[position - len(acks)] for position in late if position >= len(acks)])
+        self._sending = Sending(Batch([*map(_ack, acks), *map(_again, given_back)]), acks, given_back)
+        while self._sending is not None:
+            try:
+                yield from self._send()
+            except Exception as error:
+                if not (yield from self._outage.pause(error)):
+                    # It is sent again when the loop is closed, which is next.
+                    return
+
+    def _send(self, *, closing: bool = False, is_settled: bool = True) -> Plan[None]:
+        """Send the ends that are to be sent. After a failure or an interruption the same calls are sent again.
+
+        :param is_settled: whether it is known which acks arrived with claims.
+        """
+        sending = self._sending
+        if sending is None:
+            return
+        batch, acks, given_back = sending
+        while batch.calls:
+            start, stop, unfinished = batch.calls[0]
+            end = self._endings.ends(batch.ends[start:stop], unfinished)
+            answer: Answer = yield from self._outage.once(end, closing=closing)
+            lost = [start + position for position in answer.lost]
+            late = [position - start for position in lost if position < len(acks)]
+            if late and not is_settled and not (is_settled := (yield from self._try_to_settle())):
+                # They may have arrived before, with a claim whose outcome is unknown.
+                late = []
+            del batch.calls[0]
+            self._acked(acks[start:stop], late)
+            self._note_lost([one for position, one in enumerate(given_back, len(acks)) if position in lost])
+        self._sending = None
 
     def _note_lost(self, reservations: list[Res]) -> None:
         for reservation in reservations:
@@ -229,7 +253,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
     @property
     def _is_done(self) -> bool:
         """Whether it is closed and nothing is left to be given back."""
-        return self._closed and not (self._to_ack or self._ready or self._current)
+        return self._closed and not (self._to_ack or self._ready or self._current or self._sending)
 
     def _close(self) -> Plan[None]:
         """Give back what is unhandled: what was not begun as if never claimed, the one in hand as a failed attempt."""
@@ -238,6 +262,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._closed = True
         # Whether it is known which acks arrived. If not, they are acked again below, or that fails as well.
         is_settled = not self._to_ack or (yield from self._try_to_settle())
+        yield from self._send(closing=True, is_settled=is_settled)
         current, self._current = self._current, None
         acks, ready = self._to_ack, self._ready
         ends = [*map(_ack, acks), *map(_again, ready)]
@@ -245,16 +270,9 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             # A `break` and an exception look alike here, and an item that breaks its consumers must not loop for ever.
             ends.append(End("nack", current._stored, current._delivery, 0.0, "its consumer left the loop"))
             current._ended = True
-        batch = Batch(ends)
-        for start, stop, unfinished in batch.calls:
-            end = self._endings.ends(ends[start:stop], unfinished)
-            answer: Answer = yield from self._outage.once(end, closing=True)
-            late = [position for position in answer.lost if start + position < len(acks)]
-            if late and not is_settled and not (is_settled := (yield from self._try_to_settle())):
-                # They may have arrived before, with a claim whose outcome is unknown.
-                late = []
-            self._acked(acks[start:stop], late)
-        self._to_ack, self._ready = [], deque()
+        self._ready = deque()
+        self._sending = Sending(Batch(ends), acks, [])
+        yield from self._send(closing=True, is_settled=is_settled)
 
     def _try_to_settle(self) -> Plan[bool]:
         """Learn which acks arrived with claims whose outcome is unknown. False if that fails."""
