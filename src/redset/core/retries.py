@@ -23,7 +23,7 @@ def bounded(retry: Any) -> Any:
     if retry is None or getattr(kind, "is_bounded", False):
         return retry
     copied = copy.copy(retry)
-    copied.__class__ = bounding(kind)
+    copied.__class__ = bounding(kind)  # type: ignore[arg-type] # classes are hashable
     return copied
 
 
@@ -32,6 +32,8 @@ def bounding(base: type[Any]) -> type[Any]:
     """A class of retry policies that are bounded."""
 
     class Bounded(base):  # type: ignore[misc]
+        # As the base is laid out, so that a copy of its instance can become one of this class.
+        __slots__ = ()
         is_bounded = True
 
         def call_with_retry(self, do: Any, fail: Any, *arguments: Any, **options: Any) -> Any:

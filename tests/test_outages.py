@@ -1,0 +1,148 @@
+"""Calls that wait while the server is away: how long they go on, and that no retry of the client makes them late."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import redset
+import redset.aio
+from faces import Awaited, Blocking, Face
+from servers import Server
+
+#: Seconds within which a call must have ended that should have ended at once. The client's retries take longer.
+SOON = 3.0
+
+
+@pytest.fixture
+def mortal() -> Iterator[Server]:
+    """A server that a test may kill."""
+    server = Server(appendonly="yes")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["plain client", "redset.connect"])
+def away(request: pytest.FixtureRequest, mortal: Server, face_type: Any) -> Iterator[Face]:
+    """A face on the server, by a client that tries again what failed."""
+    face = face_type(mortal, "redis")
+    if request.param == "redset.connect":
+        face.close_client() if face_type is Awaited else face.client.close()
+        face.client = face.run(redset.aio.connect(mortal.url)) if face_type is Awaited else redset.connect(mortal.url)
+    yield face
+    face.close()
+
+
+class Running:
+    """A call in a thread: what came of it, and when it ended."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.result: Any = None
+        self.ended_at = 0.0
+        self._call = call
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.result = self._call()
+        except Exception as error:
+            self.result = error
+        self.ended_at = time.monotonic()
+
+    def ends(self, seconds: float) -> bool:
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+
+def consumed(jobs: Any, **options: Any) -> list[str]:
+    return [job.item for job in jobs.consume(**options)]
+
+
+WAITING: dict[str, Callable[[Any], Any]] = {
+    "pop": lambda jobs: jobs.pop(wait=1.5),
+    "take": lambda jobs: jobs.take(3, wait=1.5),
+    "reserve": lambda jobs: jobs.reserve(wait=1.5),
+    "consume": lambda jobs: consumed(jobs, wait=1.5),
+}
+
+
+@pytest.mark.parametrize("way", WAITING)
+def test_a_wait_ends_in_time_though_the_server_is_away(away: Face, mortal: Server, way: str) -> None:
+    jobs = away.SortedSet("jobs")
+    call = Running(lambda: WAITING[way](jobs))
+    time.sleep(0.5)
+    mortal.kill()
+
+    assert call.ends(1.5 + SOON)
+    assert "Connection" in type(call.result).__name__
+
+
+def test_a_consumer_that_is_told_to_stop_while_the_server_is_away_ends_at_once(away: Face, mortal: Server) -> None:
+    stop = threading.Event()
+    jobs = away.SortedSet("jobs")
+    call = Running(lambda: consumed(jobs, stop=stop))
+    time.sleep(0.5)
+    mortal.kill()
+    time.sleep(1)
+    assert not call.ends(0)
+    stop.set()
+
+    assert call.ends(SOON)
+    assert call.result == []
+
+
+def test_a_consumer_ends_with_the_error_after_the_longest_outage_allowed(away: Face, mortal: Server) -> None:
+    jobs = away.SortedSet("jobs")
+    call = Running(lambda: consumed(jobs, max_outage=1))
+    time.sleep(0.5)
+    mortal.kill()
+
+    assert not call.ends(0.8)
+    assert call.ends(1 + SOON)
+    assert "Connection" in type(call.result).__name__
+
+
+@pytest.mark.parametrize("way", ["pop", "consume"])
+def test_whoever_waits_gets_what_is_added_after_the_outage(away: Face, mortal: Server, way: str) -> None:
+    ways = {"pop": lambda: [jobs.pop(wait=None)], "consume": lambda: [next(iter(jobs.consume())).item]}
+    jobs = away.SortedSet("jobs")
+    call = Running(ways[way])
+    time.sleep(0.5)
+    mortal.kill()
+    time.sleep(1.5)
+    mortal.start()
+    redset.SortedSet(mortal.client(), "jobs").add("late")
+
+    assert call.ends(20)
+    assert call.result == ["late"]
+
+
+def test_a_wait_goes_on_when_the_server_is_demoted_for_a_moment(face_type: Any, mortal: Server) -> None:
+    face = face_type(mortal, "redis")
+    raw, jobs = mortal.client(), face.SortedSet("jobs")
+    call = Running(lambda: jobs.pop(wait=10))
+    time.sleep(0.5)
+    raw.execute_command("REPLICAOF", "127.0.0.1", "1")
+    raw.execute_command("REPLICAOF", "NO", "ONE")
+    redset.SortedSet(raw, "jobs").add("after")
+
+    assert call.ends(9)
+    assert call.result == "after"
+    face.close()
+
+
+@pytest.mark.parametrize("face_type", [Blocking, Awaited])
+def test_the_first_contact_fails_at_once(face_type: Any, mortal: Server) -> None:
+    face = face_type(mortal, "redis")
+    client = face.run(redset.aio.connect(mortal.url)) if face_type is Awaited else redset.connect(mortal.url)
+    mortal.kill()
+    face.client, before = client, face.client
+    call = Running(lambda: consumed(face.SortedSet("jobs")))
+
+    assert call.ends(SOON)
+    assert isinstance(call.result, Exception)
+    face.client = before
+    face.close()

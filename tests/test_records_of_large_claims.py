@@ -1,0 +1,52 @@
+"""The record of a large claim that was received is emptied, also when its process makes no further call."""
+
+import time
+from typing import Any
+
+import pytest
+
+from faces import Face
+from redset import SortedSet
+
+SMALL = 1000
+
+
+def largest_record(raw: Any) -> int:
+    return max((raw.strlen(key) for key in raw.keys("*:call:*")), default=0)
+
+
+@pytest.mark.parametrize("connections", ["own", "client"])
+@pytest.mark.parametrize("lease", [None, 60])
+def test_a_process_that_claimed_much_and_idles_leaves_no_large_records(
+    face: Face, raw: Any, connections: str, lease: float | None
+) -> None:
+    for name in "jobs", "others":
+        jobs = face.SortedSet(name, connections=connections)
+        jobs.update(f"{number:04}" + "x" * 100 for number in range(3000))
+        assert len(jobs.reserve_many(3000, lease) if lease else jobs.take(3000)) == 3000
+    assert largest_record(raw) > 16_384
+
+    until = time.monotonic() + 30
+    while largest_record(raw) > SMALL and time.monotonic() < until:
+        time.sleep(0.05)
+    assert largest_record(raw) <= SMALL
+    assert len(raw.keys("*:call:*")) > 0
+
+
+def test_claims_one_after_the_other_are_forgotten(raw: Any) -> None:
+    jobs = SortedSet[str](raw, "jobs")
+    for _ in range(5):
+        jobs.update(f"{number:04}" + "x" * 100 for number in range(1000))
+        jobs.take(1000)
+
+    assert len(jobs._driver._caller.state.large) == 1
+
+
+def test_a_server_that_was_full_has_room_once_it_is_drained(face: Face, raw: Any, filling: Any) -> None:
+    jobs = face.SortedSet("jobs")
+    jobs.update(f"{number:05}" + "x" * 1000 for number in range(5000))
+    raw.config_set("maxmemory-policy", "noeviction")
+    raw.config_set("maxmemory", str(raw.info("memory")["used_memory"] - 100_000))
+
+    assert len(jobs.take(5000)) == 5000
+    assert jobs.update(f"{number:05}" + "x" * 1000 for number in range(4000)) == 4000
