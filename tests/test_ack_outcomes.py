@@ -65,6 +65,30 @@ def test_acks_of_a_claim_that_was_lost_are_sent_again_for_each_of_the_tasks_that
     assert RawSet(raw, "jobs").is_empty()
 
 
+def test_acks_that_went_alone_together_are_done_when_the_loops_fail_and_close(
+    proxy: Proxy, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consuming, "OLDEST_ACK", 0.0)
+
+    async def consume() -> None:
+        async with proxy.client(awaited=True) as client:
+            jobs = redset.aio.SortedSet(client, "jobs")
+            await jobs.update("abcdefgh")
+            loops = [jobs.consume(lease=LEASE, batch=2, max_outage=0) for _ in range(4)]
+            await asyncio.gather(*map(anext, loops))
+            proxy.plan(Fault.NONE, Fault.LOST_REPLY)
+            async with asyncio.timeout(PATIENCE):
+                ends = await asyncio.gather(*map(anext, loops), return_exceptions=True)
+                await asyncio.gather(*(loop.close() for loop in loops))
+            assert [isinstance(end, CONNECTION_ERRORS) for end in ends] == [False, True, True, True]
+            assert [loop.lost for loop in loops] == [0] * 4
+            assert {one.attempt for one in await jobs.reserve_many(10)} == {1, 2}
+
+    asyncio.run(consume())
+
+    assert raw.zcard("{jobs}:leased") == 4
+
+
 def test_an_ack_whose_claim_was_never_executed_is_not_taken_for_done_after_an_earlier_claim_was(
     frank: tuple[Face, Proxy], raw: Any
 ) -> None:
