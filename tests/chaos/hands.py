@@ -380,7 +380,7 @@ class WrittenLoop:
             if returned is not None:
                 returned.fail(error)
             raise
-        if returned is not None and self._loop._sending is None:
+        if returned is not None and self._loop._ends is None:
             returned.complete([one for one in ready if one.lost], (yield from replica.had_it()))
         elif returned is not None:
             returned.leave_open()
