@@ -120,6 +120,9 @@ class Ledger:
         """Each attempt but this one ended in a failure or an expiry. Roll-backs count for none."""
         failed = 0
         for effect in self.server.effects:
+            if effect.lease == held.lease:
+                # It had expired when its reply was received.
+                break
             if effect.lease[0] == held.item:
                 failed = 0 if effect.verb == "forget" else failed + (effect.verb in ("nack", "expire"))
         if held.reservation.attempt != failed + 1:
