@@ -4,6 +4,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -68,7 +69,7 @@ def test_threads_that_end_the_same_at_once_all_succeed(raw: Any, verb: str, coun
         raw.flushall()
         jobs.update(str(number) for number in range(count))
         mine = jobs.reserve_many(count)
-        results = in_threads([lambda: BULK[verb](jobs, mine)] * 3)
+        results = in_threads([partial(BULK[verb], jobs, mine)] * 3)
 
         # One that begins when another one has ended finds all leases over.
         assert results[0] in ([], mine)
@@ -85,7 +86,7 @@ def test_threads_that_end_one_lease_at_once_succeed_or_are_told_that_it_is_over(
         raw.flushall()
         jobs.add("a")
         one = jobs.reserve()
-        results = in_threads([lambda: SINGLE[verb](one)] * 3)
+        results = in_threads([partial(SINGLE[verb], one)] * 3)
 
         assert None in results
         assert all(result is None or isinstance(result, LeaseLost) for result in results), results
@@ -112,7 +113,7 @@ def test_tasks_that_end_the_same_at_once(here: Any, verb: str, cancelled: int | 
         await asyncio.sleep(0)
         if cancelled is not None:
             tasks[cancelled].cancel()
-        done, pending = await asyncio.wait(tasks, timeout=20)
+        _, pending = await asyncio.wait(tasks, timeout=20)
 
         assert not pending
         for number, task in enumerate(tasks):

@@ -191,8 +191,8 @@ class ClientState:
     def paying_call(self, name: bytes, operation: "Operation[Any]") -> Call:
         """The next call on the set, which pays a debt of it if there is one that it can pay.
 
-        Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates other calls. A claim that
-        wants to know what became of it has a record of its own: a roll-back could not tell its reply from that of the debt.
+        Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates other calls. A claim
+        that carries acks pays none: its roll-back must return the head of its own reply, never that of the debt's.
         """
         debt = self._take_debt(name, claim=True) if operation.roll_back and operation.settled is None else None
         if debt is not None:

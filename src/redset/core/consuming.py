@@ -75,10 +75,10 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._outage = Outage(claims.set_name, NONE, longest, self._should_stop)
         self._current: Res | None = None
         self._ready: deque[Res] = deque()
-        self._to_ack: list[Res] = []
-        self._oldest_ack = 0.0
         #: Ends that were sent and not answered.
         self._ends: Ends[Res] | None = None
+        self._to_ack: list[Res] = []
+        self._oldest_ack = 0.0
         self._closed = False
         self._iterated = False
         #: Whether a call for the next item is under way.
@@ -174,7 +174,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             return got
 
     def _settle(self) -> Plan[bool]:
-        """Roll back claims whose outcome is unknown, and so learn which acks arrived with them. False when told to stop."""
+        """Roll back claims with an unknown outcome, and so learn which acks arrived. False when told to stop."""
         while True:
             try:
                 yield from self._outage.once(self._claims.settle())

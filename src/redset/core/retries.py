@@ -1,6 +1,6 @@
 """The client library's retries within the calls of redset: how they are kept from adding up.
 
-A call that waits tries again by itself, until its time is over or it is told to stop. A retry policy of the client that is at
+A call that waits tries again by itself, until its time is over or it is told to stop. A retry policy of the client at
 work within it, or within another one, would make it late by many seconds: 10 times 10 retries where a call reconnects.
 """
 
