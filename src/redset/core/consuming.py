@@ -78,6 +78,8 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._to_ack: list[Res] = []
         self._oldest_ack = 0.0
         self._closed = False
+        #: What was asked for last to close the loop.
+        self._leaving: Batch | None = None
         self._iterated = False
         #: Whether a call for the next item is under way.
         self._asking = False
@@ -99,14 +101,16 @@ class BaseConsumption(Generic[T, DriverT, Res]):
 
     def _at_hand(self) -> Res | None:
         """The next reservation where that takes no call. To ask for it acks the one before."""
+        self._finish_current()
+        if self._ready and not (self._closed or self._is_late() or self._should_stop()):
+            return self._next_ready()
+        return None
+
+    def _check_asker(self) -> None:
         if self._asking:
             raise RuntimeError(
                 "a consume loop belongs to one iterator: another thread or task is asking for its next item"
             )
-        self._finish_current()
-        if self._ready and not (self._closed or self._is_late() or self._should_stop()):
-            self._current = self._next_ready()
-        return self._current
 
     def _next(self) -> Plan[Res | None]:
         """The next reservation where none is at hand, or None when the loop is to end."""
@@ -116,7 +120,6 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             if self._ready and self._is_late():
                 yield from self._turn_in()
             if (reservation := self._next_ready()) is not None:
-                self._current = reservation
                 return reservation
             got = yield from self._claim(wait)
             if not (got.rows or got.more or self._should_stop()):
@@ -134,18 +137,23 @@ class BaseConsumption(Generic[T, DriverT, Res]):
 
     def _finish_current(self) -> None:
         """To ask for the next one is to be done with this one, unless it was ended in another way."""
-        current, self._current = self._current, None
-        if current is None or current._ended:
-            return
-        if not self._to_ack:
-            self._oldest_ack = time.monotonic()
-        self._to_ack.append(current)
+        current = self._current
+        # An interruption can come at any step, so a reservation leaves one place when it is in the next.
+        if current is not None and not (current._ended or (self._to_ack and self._to_ack[-1] is current)):
+            if not self._to_ack:
+                self._oldest_ack = time.monotonic()
+            self._to_ack.append(current)
+        self._current = None
 
     def _next_ready(self) -> Res | None:
+        """The next reservation of the batch, which is the current one from now on."""
         while self._ready:
-            reservation = self._ready.popleft()
+            reservation = self._ready[0]
             if time.monotonic() < reservation._ends_at:
+                self._current = reservation
+                self._ready.popleft()
                 return reservation
+            self._ready.popleft()
             self._note_lost([reservation])
         return None
 
@@ -194,7 +202,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         """Send the acks, and give back what was not begun if less than half of its lease is left."""
         acks = self._to_ack[:]
         if self._ready and self._ready[0]._ends_at - time.monotonic() < self._lease / 2:
-            given_back, self._ready = list(self._ready), deque()
+            given_back = list(self._ready)
         else:
             given_back = []
         # The same calls are sent again after a failure.
@@ -210,6 +218,8 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             late = [start + position for position in answer.lost]
             self._acked(acks[start:stop], [position - start for position in late if position < len(acks)])
             self._note_lost([given_back[position - len(acks)] for position in late if position >= len(acks)])
+        if given_back:
+            self._ready.clear()
 
     def _note_lost(self, reservations: list[Res]) -> None:
         for reservation in reservations:
@@ -229,18 +239,22 @@ class BaseConsumption(Generic[T, DriverT, Res]):
                 # They are acked again below, or that fails as well.
                 if not is_failure(error):
                     raise
-        current, self._current = self._current, None
-        acks, ready = self._to_ack, self._ready
+        current, acks, ready = self._current, self._to_ack, self._ready
         ends = [*map(_ack, acks), *map(_again, ready)]
-        if current is not None and not current._ended:
+        if current is None or current._ended or any(current is one for one in (*acks, *ready)):
+            current = None
+        else:
             # A `break` and an exception look alike here, and an item that breaks its consumers must not loop for ever.
             ends.append(End("nack", current._stored, current._delivery, 0.0, "its consumer left the loop"))
-            current._ended = True
-        batch = Batch(ends)
-        for start, stop, unfinished in batch.calls:
+        # After an interruption the same is asked for again.
+        if self._leaving is None or not self._leaving.is_the_same(ends):
+            self._leaving = Batch(ends)
+        for start, stop, unfinished in self._leaving.calls:
             answer: Answer = yield self._endings.ends(ends[start:stop], unfinished)
             self._acked(acks[start:stop], [position for position in answer.lost if start + position < len(acks)])
-        self._to_ack, self._ready = [], deque()
+        if current is not None:
+            current._ended = True
+        self._to_ack, self._ready, self._current = [], deque(), None
 
 
 def _ack(one: BaseReservation[Any]) -> End:
