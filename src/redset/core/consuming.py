@@ -80,6 +80,8 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._to_ack: list[Res] = []
         self._oldest_ack = 0.0
         self._closed = False
+        #: What was asked for last to close the loop.
+        self._leaving: Batch | None = None
         self._iterated = False
         #: Whether a call for the next item is under way.
         self._asking = False
@@ -101,14 +103,16 @@ class BaseConsumption(Generic[T, DriverT, Res]):
 
     def _at_hand(self) -> Res | None:
         """The next reservation where that takes no call. To ask for it acks the one before."""
+        self._finish_current()
+        if self._ready and not (self._closed or self._is_late() or self._should_stop()):
+            return self._next_ready()
+        return None
+
+    def _check_asker(self) -> None:
         if self._asking:
             raise RuntimeError(
                 "a consume loop belongs to one iterator: another thread or task is asking for its next item"
             )
-        self._finish_current()
-        if self._ready and not (self._closed or self._is_late() or self._should_stop()):
-            self._current = self._next_ready()
-        return self._current
 
     def _next(self) -> Plan[Res | None]:
         """The next reservation where none is at hand, or None when the loop is to end."""
@@ -118,7 +122,6 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             if self._ready and self._is_late():
                 yield from self._turn_in()
             if (reservation := self._next_ready()) is not None:
-                self._current = reservation
                 return reservation
             got = yield from self._claim(wait)
             if got is None:
@@ -138,18 +141,23 @@ class BaseConsumption(Generic[T, DriverT, Res]):
 
     def _finish_current(self) -> None:
         """To ask for the next one is to be done with this one, unless it was ended in another way."""
-        current, self._current = self._current, None
-        if current is None or current._ended:
-            return
-        if not self._to_ack:
-            self._oldest_ack = time.monotonic()
-        self._to_ack.append(current)
+        current = self._current
+        # An interruption can come at any step, so a reservation leaves one place when it is in the next.
+        if current is not None and not (current._ended or (self._to_ack and self._to_ack[-1] is current)):
+            if not self._to_ack:
+                self._oldest_ack = time.monotonic()
+            self._to_ack.append(current)
+        self._current = None
 
     def _next_ready(self) -> Res | None:
+        """The next reservation of the batch, which is the current one from now on."""
         while self._ready:
-            reservation = self._ready.popleft()
+            reservation = self._ready[0]
             if time.monotonic() < reservation._ends_at:
+                self._current = reservation
+                self._ready.popleft()
                 return reservation
+            self._ready.popleft()
             self._note_lost([reservation])
         return None
 
@@ -201,11 +209,13 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         """Send the acks, and give back what was not begun if less than half of its lease is left."""
         acks = self._to_ack[:]
         if self._ready and self._ready[0]._ends_at - time.monotonic() < self._lease / 2:
-            given_back, self._ready = list(self._ready), deque()
+            given_back = list(self._ready)
         else:
             given_back = []
         self._ends = ends = Ends(acks, given_back)
         yield from self._send_ends(ends)
+        if given_back and self._ends is not ends:
+            self._ready.clear()
 
     def _send_ends(self, ends: "Ends[Res]", *, is_settled: bool = True) -> Plan[None]:
         """Send ends: after a failure the same calls again, here or when the loop is closed.
@@ -262,15 +272,18 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         is_settled = not self._to_ack or (yield from self._try_to_settle())
         if self._ends is not None:
             yield from self._send_ends(self._ends, is_settled=is_settled)
-        current, self._current = self._current, None
-        ready, self._ready = self._ready, deque()
-        more = [_again(one) for one in ready]
-        if current is not None and not current._ended:
+        # Nothing is forgotten before it is answered: after an interruption the loop can be closed again.
+        current, more = self._current, [_again(one) for one in self._ready]
+        if current is None or current._ended or any(current is one for one in (*self._to_ack, *self._ready)):
+            current = None
+        else:
             # A `break` and an exception look alike here, and an item that breaks its consumers must not loop for ever.
             more.append(End("nack", current._stored, current._delivery, 0.0, "its consumer left the loop"))
-            current._ended = True
         self._ends = ends = Ends(self._to_ack[:], [], more)
         yield from self._send_ends(ends, is_settled=is_settled)
+        if current is not None:
+            current._ended = True
+        self._ready, self._current = deque(), None
 
     def _try_to_settle(self) -> Plan[bool]:
         """Learn which acks arrived with claims whose outcome is unknown. False if that fails."""
