@@ -38,7 +38,7 @@ ALL = int(os.environ.get("REDSET_TEST_MORE", "1")) > 1
 #: The functions behind the commit point of a claim, and in how many of their bytecodes the claim counts as received
 #: while the caller does not have it yet. The last ones of the method itself are counted for each method.
 BEHIND_THE_COMMIT = {
-    "talking.receive": 3,
+    "talking.receive": 12,
     "talking.follow": 4,
     "drivers.Driver._run": 16,
     "drivers.Driver.follow": 1,
