@@ -172,7 +172,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             return got
 
     def _settle(self) -> Plan[bool]:
-        """Roll back claims with an unknown outcome, and so learn which acks arrived. Returns False when told to stop."""
+        """Roll back claims with an unknown outcome and so learn which acks arrived. Returns False when told to stop."""
         while True:
             try:
                 yield from self._outage.once(self._claims.settle())
