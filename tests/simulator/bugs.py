@@ -115,18 +115,6 @@ def shares_the_unanswered_end_of_its_parent() -> Any:
     return patch.object(talking, "_sent_before", sent_before)
 
 
-def goes_on_with_the_session_of_its_parent() -> Any:
-    """A child that was forked while a claim is rolled back goes on with that session."""
-    roll_back = talking.roll_back
-
-    def keeps(call: Call, caller: Any) -> Any:
-        yield from roll_back(call, caller)
-        if call.session not in caller.state.idle:
-            caller.state.idle.append(call.session)
-
-    return patch.object(talking, "roll_back", keeps)
-
-
 def goes_on_while_another_pays() -> Any:
     """A consumer acks again while another thread is finding out whether its acks arrived."""
     return patch.object(ClientState, "is_paying", lambda *_: False)
@@ -285,7 +273,6 @@ IN_THREADS: dict[Plant, tuple[str, ...]] = {
     lends_the_session_of_a_debt: ("a pop and an add",),
     keeps_debts_in_a_child: ("fork with debts",),
     shares_the_unanswered_end_of_its_parent: ("fork while a lease ends",),
-    goes_on_with_the_session_of_its_parent: ("fork while rolling back",),
     goes_on_while_another_pays: ("two consumers in an outage",),
     takes_acks_for_lost: ("consume, twice",),
     receives_each_claim_at_once: ("take",),

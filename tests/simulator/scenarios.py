@@ -41,6 +41,8 @@ KINDS = [
     Scenario("consume", [[consume(3)]], before=XY),
     Scenario("consume through failures", [[consume(3, survives=True)]], before=XY),
     Scenario("consume in batches", [[consume(3, batch=2)]], before=XYZ),
+    Scenario("consume slowly", [[consume(2, batch=2, survives=True, slow=1.5)]], before=XYZ),
+    Scenario("consume very slowly", [[consume(2, batch=2, survives=True, slow=35.0)]], before=XYZ),
     Scenario("consume and leave with acks", [[consume(2, batch=2)]], before=XYZ),
     Scenario("consume and leave", [[consume(1, batch=2)]], before=XYZ),
     Scenario("roll back", [[pop(), settle()]], before=XY),
@@ -148,7 +150,13 @@ def random_scenario(rng: random.Random) -> Scenario:
             *(add(next(names), name), update(next(names), next(names), next(names), name=name)),
             *(pop(name), take(rng.choice((1, 2, 3)), name), reserve(name), reserve_many(3, name), settle(name)),
             *(end(rng.choice(("ack", "nack", "again", "extend", "bury")), position), end("ack", position)),
-            consume(rng.choice((1, 2, 4)), rng.choice((1, 2)), name, survives=rng.random() < 0.5),
+            consume(
+                rng.choice((1, 2, 4)),
+                rng.choice((1, 2)),
+                name,
+                survives=rng.random() < 0.5,
+                slow=rng.choice((0.0, 1.5, 35.0)),
+            ),
         ]
         return rng.choice(steps)
 

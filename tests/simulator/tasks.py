@@ -350,7 +350,7 @@ def nack(position: int) -> Work:
     return work
 
 
-def consume(count: int, batch: int = 1) -> Work:
+def consume(count: int, batch: int = 1, slow: float = 0.0) -> Work:
     async def work(run: TaskRun) -> None:
         loop = run.set.consume(LEASE, batch=batch, wait=0)
         met: set[int] = set()
@@ -361,7 +361,7 @@ def consume(count: int, batch: int = 1) -> Work:
                         if id(one) not in met:
                             met.add(id(one))
                             run.ledger.holds("a", one).asked += ["ack", "again", "nack"]
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(slow)
                     if len(met) >= count:
                         break
         finally:
@@ -395,6 +395,7 @@ TASKS = {
         ),
         Tasks("ends", [ack(0), nack(1), ack(2)], reserved=3, cancels=1),
         Tasks("consumers", [consume(2), consume(2)], cancels=1),
+        Tasks("slow consumers", [consume(3, 3, 1.5), consume(3, 3, 1.5)], items=6, cancels=1),
         Tasks("consumers that fail", [consume(2), consume(2)], cancels=0, faults=1),
     )
 }
@@ -410,7 +411,7 @@ def random_tasks(rng: random.Random) -> Tasks:
         works = [
             *(pop, pop_twice, reserve, take(rng.randrange(1, 6)), add(f"x{rng.random()}")),
             *(ack(rng.randrange(4)), ack_again(rng.randrange(4)), nack(rng.randrange(4))),
-            consume(rng.randrange(1, 4), rng.choice((1, 2))),
+            consume(rng.randrange(1, 6), rng.choice((1, 2, 3)), rng.choice((0.0, 0.0, 1.5, 35.0))),
         ]
         return rng.choice(works)
 

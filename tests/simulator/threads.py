@@ -75,6 +75,8 @@ class World:
         self.held: list[Held] = []
         self.threads: list[Thread] = []
         self.is_child = False
+        #: In a child, the last token of each set before the fork.
+        self.last_tokens: dict[str, int] = {}
         #: Set when a consumer has to wait.
         self.found_nothing = threading.Event()
         #: In a child, what the present step claimed before the fork: it belongs to the parent.
@@ -108,6 +110,7 @@ class World:
         """Go on as a child of the process that made the same choices."""
         self.is_child = True
         self.pid, self.server, self.ledger = pid, server, ledger
+        self.last_tokens = {name.decode(): here.last_token for name, here in server.sets.items()}
         with self.current(), patch.object(calls, "_states", WeakSet([self.state])):
             calls._forget_all()
 
@@ -125,12 +128,16 @@ class World:
         self.copies.discard(item.encode())
         return False
 
+    def has_claimed(self, reservation: Any) -> bool:
+        """Whether this process claimed the lease; see :meth:`is_own`."""
+        return bool(reservation.token > self.last_tokens.get(reservation._set_name, 0))
+
     def receives(self, items: list[str]) -> None:
         self.ledger.takes([item for item in items if self.is_own(item)])
 
     def holds(self, name: str, reservations: Sequence[Any]) -> None:
         for reservation in reservations:
-            if self.is_own(reservation.item):
+            if self.has_claimed(reservation):
                 self.held.append(self.ledger.holds(name, reservation))
 
 
@@ -242,10 +249,12 @@ def end(verb: str, *positions: int) -> Step:
     return program
 
 
-def consume(count: int, batch: int = 1, name: str = "a", *, survives: bool = False) -> Step:
+def consume(count: int, batch: int = 1, name: str = "a", *, survives: bool = False, slow: float = 0.0) -> Step:
     """Consume so many items. The acks of items travel with the claims of the next.
 
     :param survives: whether the loop goes on after a failure, until it finds nothing.
+    :param slow: how many seconds each item takes. After one, acks leave by themselves. After half of the lease, items
+        that were not begun are given back.
     """
 
     def program(world: World) -> Program:
@@ -265,10 +274,11 @@ def consume(count: int, batch: int = 1, name: str = "a", *, survives: bool = Fal
                 if reservation is None:
                     break
                 for one in (reservation, *loop._ready):
-                    if id(one) not in met and world.is_own(one.item):
+                    if id(one) not in met and world.has_claimed(one):
                         met[id(one)] = world.ledger.holds(name, one)
                         # All of these may be asked for when the loop is closed.
                         met[id(one)].asked += ["ack", "again", "nack"]
+                CLOCK.now += slow
             yield from _close(world, loop, name)
         finally:
             if loop.lost and world.server.now == began_at:
@@ -539,7 +549,10 @@ class Run:
                     if thread.request[0] == "EVALSHA":
                         options.append((self._forget_scripts, (thread,)))
                 if self._can_fork and not world.is_child:
-                    options += [(self._fork, (thread, False)), (self._fork, (thread, True))]
+                    options += [(self._fork, (thread, False))]
+                    if shown(thread.request).startswith(("add", "claim")):
+                        # Only there may a function of the user run: a scorer before the next request, or a serializer.
+                        options += [(self._fork, (thread, True))]
             if self.scenario.expires:
                 options.append((self._expire, ()))
         does, given = options[self.choose(len(options), usual)]
@@ -627,7 +640,8 @@ class Run:
             self._carry(thread, "is answered")
             assert at_work.request is not None
             reply = copy.server.execute(at_work.request)
-            at_work.only_finishes(set(self.server.claimed_by))
+            elsewhere = {item for here in self.server.sets.values() for item in (*here.waiting, *here.leased)}
+            at_work.only_finishes(set(self.server.claimed_by) - elsewhere)
         child.become_child(2, self.server, self.ledger)
         child.held = [_copied(self.ledger, held) for held in child.held]
         # The threads that did not fork are not there any more; nothing closes what they were doing.

@@ -118,7 +118,8 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         """The next reservation where none is at hand, or None when the loop is to end."""
         wait = Wait(self._wait)
         self._outage.wait = wait
-        while not (self._closed or self._should_stop()):
+        # A serializer may fork: the child leaves to its parent what was just claimed.
+        while self._is_ours and not (self._closed or self._should_stop()):
             if self._ready and self._is_late():
                 yield from self._turn_in()
             if (reservation := self._next_ready()) is not None:
@@ -235,7 +236,9 @@ class BaseConsumption(Generic[T, DriverT, Res]):
                 # They may have arrived before, with a claim whose outcome is unknown.
                 late_acks = []
             self._acked(acks[start:stop], late_acks)
-            self._note_lost([given_back[at] for at in late if at in given_back and not given_back[at].lost])
+            if not self._closed:
+                # Else an interruption may have rolled back the claim of those that were not begun.
+                self._note_lost([given_back[at] for at in late if at in given_back])
         self._ends = None
 
     def _send_end(self, ends: "Ends[Res]", start: int, stop: int, unfinished: Unfinished) -> Plan[Answer | None]:
