@@ -142,9 +142,18 @@ class Awaited:
 
     def close(self) -> None:
         self.close_client()
+        self.call(cancel_other_tasks)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
+
+
+async def cancel_other_tasks() -> None:
+    """As `asyncio.run` does at its end. A task of fakeredis for a command that blocks outlives the connection."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 class Twin:

@@ -623,9 +623,8 @@ class TestErrors:
             reservations = await jobs.reserve_many(3)
             gate.plan = [pass_on, lose_reply]
             await asyncio.gather(*(each.ack() for each in reservations), return_exceptions=True)
-            started = cancel_every_second_task(monkeypatch)
+            cancel_every_second_task(monkeypatch)
             await asyncio.gather(*(each.ack() for each in reservations[1:]))
-            assert len(started) == 1
             assert state.is_empty()
 
         run(test)
@@ -866,13 +865,12 @@ class TestCancellation:
         async def test(gate: Gate) -> None:
             raw.zadd("jobs", {str(i): i for i in range(6)})
             jobs = redset.aio.SortedSet[str](gate, "jobs")
-            started = cancel_every_second_task(monkeypatch)
+            cancel_every_second_task(monkeypatch)
             _, tasks, hold = await start_behind(gate, jobs, jobs.pop, *[jobs.pop] * 3)
             tasks[0].cancel()
             hold.release.set()
             await asyncio.wait(tasks)
             assert [task.cancelled() for task in tasks] == [True, False, False]
-            assert len(started) == 2
             assert await jobs.take(9) == ["1", "4", "5"]
 
         run(test)

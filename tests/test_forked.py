@@ -5,6 +5,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def ending_here() -> Iterator[None]:
 
 def in_a_loop(jobs: SortedSet[str], do: Callable[[Any], None]) -> None:
     for job in jobs.consume(lease=60, batch=3, wait=0):
-        in_child(lambda job=job: do(job))
+        in_child(partial(do, job))
         break_off_if_parent(jobs)
         return
 

@@ -107,8 +107,8 @@ def test_a_consumer_ends_with_the_error_after_the_longest_outage_allowed(away: F
 
 @pytest.mark.parametrize("way", ["pop", "consume"])
 def test_whoever_waits_gets_what_is_added_after_the_outage(away: Face, mortal: Server, way: str) -> None:
+    jobs: Any = away.SortedSet("jobs")
     ways = {"pop": lambda: [jobs.pop(wait=None)], "consume": lambda: [next(iter(jobs.consume())).item]}
-    jobs = away.SortedSet("jobs")
     call = Running(ways[way])
     time.sleep(0.5)
     mortal.kill()

@@ -1,4 +1,4 @@
-"""The life of a call, simulated: what becomes of items when anything goes wrong at any moment. See simulator/__init__.py.
+"""The life of a call, simulated: what becomes of items when anything goes wrong. See simulator/__init__.py.
 
 ``REDSET_TEST_MORE=2`` tries every scenario with two faults more, and so many times as many random runs.
 """
@@ -17,18 +17,23 @@ from redset.core.calls import NEXT
 from redset.core.endings import End
 from redset.core.talking import words_of
 from redset.core.waiting import NONE
-from simulator.bugs import IN_THREADS, Plant
+from redset.reservations import Reservation
+from simulator.bugs import IN_TASKS, IN_THREADS, Plant
 from simulator.choices import Choices, every_run
-from simulator.model import SCRIPTS, ModelServer
 from simulator.scenarios import SCENARIOS, random_scenario
-from simulator.threads import Client, Run, Scenario, simulated
+from simulator.server_model import SCRIPTS, ModelServer
+from simulator.tasks import LONG, TASKS, TaskRun, Tasks, random_tasks, simulated_tasks
+from simulator.threads import OUTCOMES, Client, Run, Scenario, simulated
 
 pytestmark = pytest.mark.no_cover
 
 MORE = int(os.environ.get("REDSET_TEST_MORE", "0"))
 
+#: What a fault is found by: a promise that is broken, or the core that stumbles.
+FOUND = (AssertionError, AttributeError, ResponseError)
+
 #: How many random runs are made, in so many tests.
-RUNS = 80 * (1 + 20 * MORE)
+RUNS = 60 * (1 + 20 * MORE)
 TESTS = 4
 
 
@@ -62,22 +67,66 @@ def test_nothing_is_lost_or_received_twice_in_long_runs(part: int) -> None:
             Run(random_scenario(rng), Choices(rng=rng)).run()
 
 
+def run_tasks(scenario: Tasks) -> None:
+    for _ in every_run(lambda choices: TaskRun(scenario, choices).run()):
+        pass
+
+
+@pytest.mark.timeout(180 + 3600 * MORE)
+@pytest.mark.parametrize("name", TASKS)
+def test_nothing_is_lost_whenever_tasks_are_cancelled(name: str) -> None:
+    scenario = TASKS[name]
+    scenario.cancels += MORE
+    with simulated_tasks():
+        run_tasks(scenario)
+
+
+@pytest.mark.timeout(180 + 3600 * MORE)
+@pytest.mark.parametrize("part", range(TESTS))
+def test_nothing_is_lost_in_long_runs_of_tasks(part: int) -> None:
+    with simulated_tasks():
+        for seed in range(part, 5 * RUNS, TESTS):
+            run_random_tasks(seed)
+
+
+def run_random_tasks(seed: int) -> None:
+    rng = random.Random(seed)
+    TaskRun(random_tasks(rng), Choices(rng=rng)).run()
+
+
 def test_every_transition_of_a_call_is_taken() -> None:
     """No other is: the calls check that themselves."""
     with simulated() as taken:
-        for name in ("take", "large replies"):
+        for name in ("take",):
             run_all(SCENARIOS[name])
 
     assert taken == {(state, following) for state, all_following in NEXT.items() for following in all_following}
 
 
+def test_an_end_that_is_asked_for_again_begins_no_call_whose_reply_is_known() -> None:
+    """Of its two calls the second is lost: one session made all others, one waits with the call that was sent twice."""
+    lost = 1 + [*OUTCOMES].index("is lost")
+    with simulated():
+        run = Run(SCENARIOS["ack many"], Choices([0, lost]))
+        run.run()
+
+    assert run.worlds[0].sessions == 2
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("plant", IN_THREADS, ids=lambda plant: plant.__name__)
 def test_a_planted_fault_is_found(plant: Plant) -> None:
-    with simulated(), plant():
-        with pytest.raises(Exception):
-            for name in IN_THREADS[plant]:
-                run_all(SCENARIOS[name])
+    with simulated(), plant(), pytest.raises(FOUND):
+        for name in IN_THREADS[plant]:
+            run_all(SCENARIOS[name])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("plant", IN_TASKS, ids=lambda plant: plant.__name__)
+def test_a_planted_fault_of_coalescing_is_found(plant: Plant) -> None:
+    with simulated_tasks(), plant(), pytest.raises(FOUND):
+        for name in IN_TASKS[plant]:
+            run_tasks((TASKS | LONG)[name])
 
 
 # The model and a real server.
@@ -174,7 +223,7 @@ class Both:
 
     def _reservation(self, item: bytes, ours: bytes, _: bytes) -> Any:
         own = self._set
-        return redset.sets.Reservation(own._driver, own._endings, item.decode(), item, ours, 0.0, 60.0, 0.0)
+        return Reservation(own._driver, own._endings, item.decode(), item, ours, 0.0, 60.0, 0.0)
 
     def _end(self) -> None:
         if not self._leases:
@@ -222,7 +271,7 @@ class Both:
 
 
 def without_token(cell: bytes) -> list[float]:
-    """The numbers of a delivery but its token, or the score of an item that was taken for good. None of a lease that ended."""
+    """The numbers of a delivery but its token, or the score of an item that was taken. None of a lease that ended."""
     if not cell:
         return []
     *numbers, score = cell.split()

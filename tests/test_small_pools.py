@@ -35,7 +35,8 @@ def test_threads_that_add_have_their_turn_while_others_wait(
     path: str, blocking: bool, size: int, consumers: int
 ) -> None:
     client = redis.Redis(connection_pool=pool_of(redis, blocking, size, path))
-    jobs, stop, got = SortedSet[str](client, "jobs"), threading.Event(), []
+    jobs, stop = SortedSet[str](client, "jobs"), threading.Event()
+    got: list[str] = []
     threads = [
         threading.Thread(target=lambda: got.extend(job.item for job in jobs.consume(stop=stop)))
         for _ in range(consumers)

@@ -32,6 +32,7 @@ import redset
 import redset.aio
 from faces import CLIENTS, Awaited, Blocking
 from redset.core import waiting as core_waiting
+from redset.core.keys import Keys
 from redset.core.operations import Listen, Plan
 from redset.exceptions import WrongTypeError
 from servers import Place, Server, wait_until
@@ -626,6 +627,29 @@ def test_a_hundred_items_wake_a_hundred(crowd: Any, way: Any, in_background: Any
 
     assert sorted(one.result for one in woken) == sorted(map(str, range(100)))
     assert max(one.at for one in woken) - added_at < PATIENCE / 2
+
+
+@pytest.mark.conformance
+def test_wake_ups_are_passed_on_for_as_long_as_somebody_follows_them(face: Any, raw: Any) -> None:
+    """Each claim finds something, so that none notes anew that somebody waits."""
+    keys = Keys("jobs")
+    jobs = face.SortedSet("jobs")
+    raw.set(keys.waiters, "1", px=1000)
+    jobs.update([f"{number}" for number in range(10)])
+    for number in range(6):
+        assert raw.lpop(keys.wake), f"after {number} claims"
+        time.sleep(0.3)
+        assert jobs.pop() == f"{number}"
+
+
+@pytest.mark.conformance
+def test_a_wake_up_that_nobody_follows_is_the_last_one(face: Any, raw: Any) -> None:
+    keys = Keys("jobs")
+    jobs = face.SortedSet("jobs")
+    raw.set(keys.waiters, "1", px=1000)
+    jobs.update([f"{number}" for number in range(10)])
+    wait_until(lambda: jobs.add("x", score=1) and not raw.exists(keys.waiters))
+    assert raw.llen(keys.wake) == 1
 
 
 @pytest.mark.conformance

@@ -8,7 +8,7 @@ for ``x in ss``, ``await ss.at(i)`` for ``ss[i]``, ``await ss.slice(a, b)`` for 
 import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from inspect import getdoc
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -107,6 +107,16 @@ class Reservation(BaseReservation[T]):
     ) -> None:
         if self._ended or not self._is_ours:
             return
+        try:
+            await self._leave(error)
+        except BaseException as trouble:
+            if is_interruption(trouble) and not self._ended:
+                with suppress(Exception, asyncio.CancelledError):
+                    ending = self._driver.begin_to_follow(self._endings.one(self._ending_of(error)))
+                    await self._driver.wait_for(ending)
+            raise
+
+    async def _leave(self, error: BaseException | None) -> None:
         if error is None:
             await self.ack()
             return
@@ -477,6 +487,7 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
     async def _next_one(self) -> Reservation[T] | None:
         if not self._is_ours:
             return None
+        self._check_asker()
         reservation = self._at_hand()
         if reservation is not None:
             return reservation

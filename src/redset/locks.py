@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
 from redset.core.clients import check_client
+from redset.core.interruptions import is_interruption
 from redset.exceptions import LockTimeout
 
 __all__ = ("AsyncLock", "Lock")
@@ -66,7 +67,6 @@ class _BaseLock:
         self.timeout = 10 if timeout is None else timeout
         self.poll_interval = poll_interval or 0.2
         self._entries: list[_Entry] = []
-        self._entries_change = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} key={getattr(self, 'key', None)!r}>"
@@ -124,9 +124,16 @@ class _BaseLock:
             else:
                 raise
 
+    # Each change of the entries is one step in C, so that threads need no lock: an interruption could leave it locked.
+
     def _entered(self, by: object, lock: Any) -> None:
-        with self._entries_change:
-            self._entries.append(_Entry(by, lock))
+        self._entries.append(_Entry(by, lock))
+
+    def _forget(self, lock: Any) -> None:
+        """Drop the entry that holds this lock, if there is one."""
+        for entry in self._entries[:]:
+            if entry.lock is lock:
+                _removed(self._entries, entry)
 
     def _left(self, by: object) -> Any:
         """The lock to release when ``by`` leaves a block: the one that ``by`` acquired last.
@@ -134,11 +141,23 @@ class _BaseLock:
         Some frameworks finish a generator in another thread or task than they began it in; then it is the oldest one.
         Where there are several, all but the newest have expired, so this never opens a block that still runs.
         """
-        with self._entries_change:
-            own = [entry for entry in self._entries if entry.by == by]
-            entry = own[-1] if own else self._entries[0]
-            self._entries.remove(entry)
-        return entry.lock
+        own = [entry for entry in self._entries[:] if entry.by == by]
+        if own:
+            # It stays until it is released, in case of an interruption.
+            return own[-1].lock
+        while True:
+            entry = self._entries[0]
+            if _removed(self._entries, entry):
+                return entry.lock
+
+
+def _removed(entries: list[_Entry], one: _Entry) -> bool:
+    """Remove one from a list. False if another thread did."""
+    try:
+        entries.remove(one)
+    except ValueError:
+        return False
+    return True
 
 
 class Lock(_BaseLock):
@@ -160,17 +179,28 @@ class Lock(_BaseLock):
         lock = self._new_lock()
         try:
             _run(self._acquire(lock))
+            self._entered(threading.get_ident(), lock)
         except BaseException as error:
-            if not isinstance(error, Exception):
+            if is_interruption(error):
+                self._forget(lock)
                 _run(self._abandon(lock))
             raise
-        self._entered(threading.get_ident(), lock)
 
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Release the lock, in one round trip. What the block raised passes through."""
-        _run(self._release(self._left(threading.get_ident()), raised))
+        lock = None
+        try:
+            lock = self._left(threading.get_ident())
+            _run(self._release(lock, raised))
+            self._forget(lock)
+        except BaseException as error:
+            lock = lock or self._left(threading.get_ident())
+            if is_interruption(error):
+                _run(self._abandon(lock))
+            self._forget(lock)
+            raise
 
 
 class AsyncLock(_BaseLock):
@@ -191,7 +221,7 @@ class AsyncLock(_BaseLock):
         try:
             await _run_awaited(self._acquire(lock))
         except BaseException as error:
-            if not isinstance(error, Exception):
+            if is_interruption(error):
                 await _finish(_run_awaited(self._abandon(lock)))
             raise
         self._entered(asyncio.current_task(), lock)
@@ -200,7 +230,9 @@ class AsyncLock(_BaseLock):
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Release the lock, in one round trip. What the block raised passes through."""
-        await _finish(_run_awaited(self._release(self._left(asyncio.current_task()), raised)))
+        lock = self._left(asyncio.current_task())
+        self._forget(lock)
+        await _finish(_run_awaited(self._release(lock, raised)))
 
 
 def _run(steps: Steps) -> None:

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -17,6 +17,7 @@ from redset.exceptions import LeaseLost
 if TYPE_CHECKING:
     from redset.core.drivers import Driver
     from redset.core.endings import Batch, Endings
+    from redset.core.operations import Plan
 
 __all__ = ("BaseReservation", "DeadLetter", "Lost", "Reservation", "Stats")
 
@@ -103,6 +104,12 @@ class BaseReservation(Generic[T]):
             self._lost = Lost()
         return self._lost
 
+    def _ending_of(self, error: BaseException | None) -> "Plan[list[Any]]":
+        """How a block that ended in this way ends its reservation."""
+        if error is None:
+            return self._endings.ack([self])
+        return self._endings.nack([self], None, described(error))
+
     def _is_still_ours(self, error: Exception) -> bool:
         """What an error while keeping it alive means. Until the lease can have run out, it is worth trying again."""
         if isinstance(error, LeaseLost):
@@ -173,6 +180,16 @@ class Reservation(BaseReservation[T]):
     ) -> None:
         if self._ended or not self._is_ours:
             return
+        try:
+            self._leave(error)
+        except BaseException as trouble:
+            if is_interruption(trouble) and not self._ended:
+                # Nobody else would end the lease.
+                with suppress(Exception):
+                    self._driver.follow(self._endings.one(self._ending_of(error)))
+            raise
+
+    def _leave(self, error: BaseException | None) -> None:
         if error is None:
             self.ack()
             return
@@ -194,12 +211,17 @@ class Reservation(BaseReservation[T]):
         """
         left = threading.Event()
         keeper = threading.Thread(target=self._keep_until, args=(left,), name="redset keep_alive", daemon=True)
-        keeper.start()
         try:
-            yield
+            try:
+                keeper.start()
+                yield
+            finally:
+                left.set()
+                if keeper.ident is not None:
+                    keeper.join()
         finally:
+            # An interruption can come at any step, and the thread would keep the lease for ever.
             left.set()
-            keeper.join()
         if self._lost_meanwhile():
             raise LeaseLost(f"the lease of {shown(self.item)} in the set {self._set_name!r} was lost meanwhile")
 

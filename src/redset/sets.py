@@ -7,6 +7,7 @@ import builtins
 import logging
 from collections.abc import Callable, Iterable, Iterator, MutableSet
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from functools import wraps
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
@@ -927,9 +928,14 @@ class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
 
     def _iterate(self) -> Iterator[Reservation[T]]:
         try:
-            yield from iter(self._next_one, None)
-        finally:
+            try:
+                yield from iter(self._next_one, None)
+            finally:
+                self.close()
+        except BaseException:
+            # An interruption can come before the call above begins.
             self.close()
+            raise
 
     def __next__(self) -> Reservation[T]:
         reservation = self._next_one()
@@ -940,13 +946,17 @@ class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
     def _next_one(self) -> Reservation[T] | None:
         if not self._is_ours:
             return None
-        reservation = self._at_hand()
-        if reservation is not None:
-            return reservation
-        self._asking = True
+        self._check_asker()
         try:
+            reservation = self._at_hand()
+            if reservation is not None:
+                return reservation
+            self._asking = True
             reservation = self._driver.follow(self._next())
+            if reservation is not None:
+                return reservation
         except BaseException:
+            self._asking = False
             try:
                 self.close()
             except Exception as trouble:
@@ -957,9 +967,8 @@ class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
             raise
         finally:
             self._asking = False
-        if reservation is None:
-            self.close()
-        return reservation
+        self.close()
+        return None
 
     def __enter__(self) -> "Consumption[T]":
         return self
@@ -967,11 +976,23 @@ class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except BaseException:
+            # An interruption can come before the call above begins.
+            self.close()
+            raise
 
     def close(self) -> None:
         """Gives back what is unhandled; see :meth:`SortedSet.consume`."""
-        self._driver.follow(self._close())
+        try:
+            self._driver.follow(self._close())
+        except BaseException as error:
+            if is_interruption(error):
+                # Nobody else would give it back before the leases end.
+                with suppress(Exception):
+                    self._driver.follow(self._close())
+            raise
 
 
 class DeadLetters(BaseDeadLetters[Driver, T]):

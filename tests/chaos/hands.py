@@ -356,8 +356,10 @@ class WrittenLoop:
 
         replica = Replica(hand)
         got = yield from self._with_acks(through(self._plans[1](wait), carry), replica)
-        self._claimed += self._loop._ready
-        hand.recorder.complete(call, rows=rows_of(self._loop._ready), replicated=(yield from replica.had_it()))
+        # None: it was told to stop after a claim that failed.
+        if got is not None:
+            self._claimed += self._loop._ready
+            hand.recorder.complete(call, rows=rows_of(self._loop._ready), replicated=(yield from replica.had_it()))
         return got
 
     def _turning_in(self) -> Steps:
@@ -378,8 +380,10 @@ class WrittenLoop:
             if returned is not None:
                 returned.fail(error)
             raise
-        if returned is not None:
+        if returned is not None and self._loop._ends is None:
             returned.complete([one for one in ready if one.lost], (yield from replica.had_it()))
+        elif returned is not None:
+            returned.leave_open()
 
     def _closing(self) -> Steps:
         loop, current = self._loop, self._loop._current

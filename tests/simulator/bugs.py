@@ -1,19 +1,20 @@
 """Faults to plant in the core. The simulator must find each of them."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from redset.core import talking
+from redset.core import drivers, talking
 from redset.core.calls import Call, ClientState, State
 from redset.core.clients import is_failure
-from redset.core.coalescing import Group
+from redset.core.coalescing import Gathering, Group
 from redset.core.consuming import BaseConsumption
 from redset.core.endings import Batch, Endings
 from redset.core.operations import Unfinished
 from redset.core.talking import words_of
-from simulator.model import ModelServer
+from simulator.server_model import ModelServer
 
 Plant = Callable[[], AbstractContextManager[Any]]
 
@@ -32,10 +33,9 @@ def deletes_the_record() -> Any:
 
     def empty(large: Call, caller: Any) -> Any:
         yield ("DEL", large.key)
-        large.session.large = None
         caller.state.idle.append(large.session)
 
-    return patch.object(talking, "_empty", empty)
+    return patch.object(talking, "empty", empty)
 
 
 def keeps_what_an_exception_interrupted() -> Any:
@@ -115,6 +115,22 @@ def shares_the_unanswered_end_of_its_parent() -> Any:
     return patch.object(talking, "_sent_before", sent_before)
 
 
+def goes_on_while_another_pays() -> Any:
+    """A consumer acks again while another thread is finding out whether its acks arrived."""
+    return patch.object(ClientState, "is_paying", lambda *_: False)
+
+
+def takes_acks_for_lost() -> Any:
+    """A consumer that could not find out whether its acks arrived takes them for lost when they are late."""
+    try_to_settle = BaseConsumption._try_to_settle
+
+    def settles(loop: Any) -> Any:
+        yield from try_to_settle(loop)
+        return True
+
+    return patch.object(BaseConsumption, "_try_to_settle", settles)
+
+
 def receives_each_claim_at_once() -> Any:
     """A claim counts as received when it is answered, though its plan may not return."""
     answered = talking._answered
@@ -143,12 +159,12 @@ def outdates_a_claim_as_if_it_was_seen() -> Any:
 
 def pays_claims_by_any_call() -> Any:
     """Any call pays the debt of a claim, though only a claim or a roll-back rolls back."""
-    take_debt = ClientState.take_debt
+    take_debt = ClientState._take_debt
 
-    def takes(state: ClientState, name: bytes, *, claims: bool) -> Call | None:
-        return take_debt(state, name, claims=claims) or take_debt(state, name, claims=not claims)
+    def takes(state: ClientState, name: bytes, *, claim: bool) -> Call | None:
+        return take_debt(state, name, claim=claim) or take_debt(state, name, claim=not claim)
 
-    return patch.object(ClientState, "take_debt", takes)
+    return patch.object(ClientState, "_take_debt", takes)
 
 
 def pays_one_debt_of_many() -> Any:
@@ -162,50 +178,55 @@ def pays_one_debt_of_many() -> Any:
     return patch.object(ClientState, "owe", owes)
 
 
-def drops_claims_with_acks() -> Any:
-    """A claim pays the debt of a consumer's claim, and says nothing of its acks."""
-
-    def takes_none(state: ClientState, name: bytes) -> Call | None:
-        return None
-
-    return patch.object(ClientState, "take_debt_to_roll_back", takes_none)
-
-
 def pays_a_part_by_a_claim() -> Any:
-    """A claim pays a debt of some rows, and so rolls back all."""
-
-    def takes(state: ClientState, name: bytes) -> Call | None:
-        debts = [debt for debt in state.debts if debt.name == name and debt.roll_back is not None]
-        for debt in debts:
-            if len(debts) > 1 or debt.settled:
-                state.debts.remove(debt)
-                return debt
-        return None
-
-    return patch.object(ClientState, "take_debt_to_roll_back", takes)
+    """A claim pays a debt of some rows, and so rolls back all, or one whose acks nobody learns of then."""
+    return patch.object(Call, "is_plain", property(lambda _: True))
 
 
 def rolls_back_all_rows() -> Any:
     """All rows of a coalesced claim are rolled back, though some were received."""
-    conclude = Group._conclude
-
-    def concludes(group: Group) -> None:
-        conclude(group)
-        if group.call is not None:
-            group.call.positions = None
-
-    return patch.object(Group, "_conclude", concludes)
+    return patch.object(Call, "positions", property(lambda _: None, lambda *_: None))
 
 
 def never_sends_a_group_again() -> Any:
     """Who asks again for an end that failed in a group waits for ever."""
 
     async def answer_again(group: Group) -> None:
-        import asyncio
-
         await asyncio.get_running_loop().create_future()
 
     return patch.object(Group, "answer_again", answer_again)
+
+
+def sends_an_end_alone() -> Any:
+    """Who asks again for an end that failed in a group makes a call of its own."""
+
+    async def answered_again(part: Any) -> None:
+        part.operation.unfinished.part = None
+
+    return patch.object(drivers, "_answered_again", answered_again)
+
+
+def begins_no_cancelled_task() -> Any:
+    """A task of redset's own that is cancelled before it begins does nothing: rows are lost."""
+
+    def start(gathering: Gathering, work: Any) -> Any:
+        task = asyncio.get_running_loop().create_task(work, name="redset")
+        gathering._tasks.add(task)
+        task.add_done_callback(gathering._done)
+        return task
+
+    return patch.object(Gathering, "start", start)
+
+
+def acks_anew_when_it_closes() -> Any:
+    """A consumer that is closed twice acks the same items by two calls."""
+    return patch.object(BaseConsumption, "_ends", property(lambda _: None, lambda *_: None), create=True)
+
+
+def keeps_rows_of_those_who_left() -> Any:
+    """The rows of a task that was cancelled count as received."""
+    decide = Group.decide
+    return patch.object(Group, "decide", lambda group, rows=(): decide(group))
 
 
 # On the server.
@@ -216,7 +237,7 @@ def executes_late_copies() -> Any:
     execute = ModelServer.execute
 
     def executes(server: ModelServer, request: Any) -> Any:
-        key = request[3] if len(request) > 3 else None
+        key = request[3] if len(request) > 3 else b""
         record = server.records.get(key)
         if record is not None and record.number > int(request[3 + int(request[2])]):
             del server.records[key]
@@ -243,7 +264,7 @@ def puts_nothing_back() -> Any:
 IN_THREADS: dict[Plant, tuple[str, ...]] = {
     goes_on_under_the_same_id: ("pop",),
     deletes_the_record: ("two large pops",),
-    keeps_what_an_exception_interrupted: ("pop",),
+    keeps_what_an_exception_interrupted: ("reserve",),
     forgets_the_acks_of_an_interrupted_claim: ("consume", "consume through failures"),
     begins_each_end_anew: ("the same ack",),
     goes_on_with_the_session_of_a_shared_call: ("the same ack, and more",),
@@ -252,15 +273,25 @@ IN_THREADS: dict[Plant, tuple[str, ...]] = {
     lends_the_session_of_a_debt: ("a pop and an add",),
     keeps_debts_in_a_child: ("fork with debts",),
     shares_the_unanswered_end_of_its_parent: ("fork while a lease ends",),
+    goes_on_while_another_pays: ("two consumers in an outage",),
+    takes_acks_for_lost: ("consume, twice",),
     receives_each_claim_at_once: ("take",),
     outdates_a_claim_as_if_it_was_seen: ("pop",),
     pays_claims_by_any_call: ("a pop and an add",),
     pays_one_debt_of_many: ("two debts",),
-    drops_claims_with_acks: ("two consumers in an outage",),
+    pays_a_part_by_a_claim: ("a consumer in an outage and a pop",),
+    acks_anew_when_it_closes: ("consume and leave with acks",),
     executes_late_copies: ("add",),
     executes_repeated_calls: ("pop",),
     puts_nothing_back: ("pop",),
 }
 
-#: Each fault that only tasks find.
-IN_TASKS: tuple[Plant, ...] = (rolls_back_all_rows, pays_a_part_by_a_claim, never_sends_a_group_again)
+#: Each fault that tasks find, and the scenarios that find it.
+IN_TASKS: dict[Plant, tuple[str, ...]] = {
+    rolls_back_all_rows: ("pops",),
+    pays_a_part_by_a_claim: ("a part and a debt",),
+    never_sends_a_group_again: ("acks that fail",),
+    sends_an_end_alone: ("acks that fail",),
+    begins_no_cancelled_task: ("pops of two",),
+    keeps_rows_of_those_who_left: ("pops",),
+}

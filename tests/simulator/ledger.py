@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulator.model import ModelServer
+from simulator.server_model import ModelServer
 
 
 class Violation(AssertionError):
@@ -62,7 +62,9 @@ class Ledger:
 
     def holds(self, name: str, reservation: Any, *, is_settlement: bool = False) -> Held:
         held = Held(name, reservation, is_settlement)
-        self._gain(held.item)
+        if self._lease(held) > self.server.now:
+            # Else it had expired when its reply was received, and somebody else may have the item.
+            self._gain(held.item)
         if held.lease in self._by_lease:
             raise Violation(f"{held.item!r} was received twice under one lease")
         self.held.append(held)
@@ -117,9 +119,12 @@ class Ledger:
                 raise Violation(f"{item!r} was received by two callers")
 
     def _check_attempts(self, held: Held) -> None:
-        """Each attempt but this one ended in a failure or an expiry; what was rolled back or given back counts for none."""
+        """Each attempt but this one ended in a failure or an expiry. Roll-backs count for none."""
         failed = 0
         for effect in self.server.effects:
+            if effect.lease == held.lease:
+                # It had expired when its reply was received.
+                break
             if effect.lease[0] == held.item:
                 failed = 0 if effect.verb == "forget" else failed + (effect.verb in ("nack", "expire"))
         if held.reservation.attempt != failed + 1:

@@ -1,9 +1,8 @@
 """Threads that call one client at once, on the model server: every request is carried by the choices of a run.
 
-A scenario says what each thread does. At each step, one of the pending requests is carried out, or something goes wrong with it.
+A scenario says what each thread does. At each step one of the pending requests is carried out, or something goes wrong.
 """
 
-import gc
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -22,10 +21,9 @@ from redset.core import calls, consuming, endings, handouts, interruptions, talk
 from redset.core.calls import Call, State
 from redset.core.operations import Elsewhere, Listen, Operation, Sleep
 from redset.core.talking import ask, follow
-from redset.exceptions import LeaseLost
 from simulator.choices import Choices
 from simulator.ledger import Held, Ledger, Violation
-from simulator.model import NAMES, ModelServer, Request
+from simulator.server_model import NAMES, ModelServer, Request
 
 Talk: TypeAlias = Generator[Any, Any, Any]
 #: What one thread does: it yields talks, and is given their results.
@@ -49,6 +47,20 @@ class Abandoned(BaseException):
 FAULTS = (NoConnection, TimeLimit, CtrlC, Abandoned)
 
 
+class Clock:
+    """The clock of all processes. It stands still but for pauses."""
+
+    def __init__(self) -> None:
+        # Not before the moment at which the core was imported.
+        self.now = self.start = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+CLOCK = Clock()
+
+
 class World:
     """One process: its client, its sets and its threads. A forked child is another one, with copies of the parent's."""
 
@@ -58,10 +70,13 @@ class World:
         self.server = server
         self.ledger = ledger
         self.client = Client()
-        self._ids = 0
+        #: How many it has made.
+        self.sessions = 0
         self.held: list[Held] = []
         self.threads: list[Thread] = []
         self.is_child = False
+        #: In a child, the last token of each set before the fork.
+        self.last_tokens: dict[str, int] = {}
         #: Set when a consumer has to wait.
         self.found_nothing = threading.Event()
         #: In a child, what the present step claimed before the fork: it belongs to the parent.
@@ -79,21 +94,23 @@ class World:
     def current(self) -> Iterator[None]:
         """Have the code of the core run in this process."""
         here = SimpleNamespace(urandom=self._random, getpid=lambda: self.pid)
-        before = calls.os, calls.PID
-        calls.os, calls.PID = here, self.pid  # type: ignore[assignment]
+        own: Any = calls
+        before = own.os, own.PID
+        own.os, own.PID = here, self.pid
         try:
             yield
         finally:
-            calls.os, calls.PID = before
+            own.os, own.PID = before
 
     def _random(self, count: int) -> bytes:
-        self._ids += 1
-        return (self.pid << 32 | self._ids).to_bytes(count, "big")
+        self.sessions += 1
+        return (self.pid << 32 | self.sessions).to_bytes(count, "big")
 
     def become_child(self, pid: int, server: ModelServer, ledger: Ledger) -> None:
         """Go on as a child of the process that made the same choices."""
         self.is_child = True
         self.pid, self.server, self.ledger = pid, server, ledger
+        self.last_tokens = {name.decode(): here.last_token for name, here in server.sets.items()}
         with self.current(), patch.object(calls, "_states", WeakSet([self.state])):
             calls._forget_all()
 
@@ -111,12 +128,16 @@ class World:
         self.copies.discard(item.encode())
         return False
 
+    def has_claimed(self, reservation: Any) -> bool:
+        """Whether this process claimed the lease; see :meth:`is_own`."""
+        return bool(reservation.token > self.last_tokens.get(reservation._set_name, 0))
+
     def receives(self, items: list[str]) -> None:
         self.ledger.takes([item for item in items if self.is_own(item)])
 
     def holds(self, name: str, reservations: Sequence[Any]) -> None:
         for reservation in reservations:
-            if self.is_own(reservation.item):
+            if self.has_claimed(reservation):
                 self.held.append(self.ledger.holds(name, reservation))
 
 
@@ -186,10 +207,8 @@ def reserve_many(num: int, name: str = "a") -> Step:
 
 @contextmanager
 def missing() -> Iterator[None]:
-    try:
+    with suppress(KeyError):
         yield
-    except KeyError:
-        pass
 
 
 def end(verb: str, *positions: int) -> Step:
@@ -230,10 +249,12 @@ def end(verb: str, *positions: int) -> Step:
     return program
 
 
-def consume(count: int, batch: int = 1, name: str = "a", *, survives: bool = False) -> Step:
+def consume(count: int, batch: int = 1, name: str = "a", *, survives: bool = False, slow: float = 0.0) -> Step:
     """Consume so many items. The acks of items travel with the claims of the next.
 
     :param survives: whether the loop goes on after a failure, until it finds nothing.
+    :param slow: how many seconds each item takes. After one, acks leave by themselves. After half of the lease, items
+        that were not begun are given back.
     """
 
     def program(world: World) -> Program:
@@ -253,11 +274,12 @@ def consume(count: int, batch: int = 1, name: str = "a", *, survives: bool = Fal
                 if reservation is None:
                     break
                 for one in (reservation, *loop._ready):
-                    if id(one) not in met and world.is_own(one.item):
+                    if id(one) not in met and world.has_claimed(one):
                         met[id(one)] = world.ledger.holds(name, one)
                         # All of these may be asked for when the loop is closed.
                         met[id(one)].asked += ["ack", "again", "nack"]
-            yield world.follow(loop._close(), name)
+                CLOCK.now += slow
+            yield from _close(world, loop, name)
         finally:
             if loop.lost and world.server.now == began_at:
                 raise Violation(f"{loop.lost} acks of a consumer were told that their leases are lost")
@@ -272,7 +294,16 @@ def _next_of(world: World, loop: Any, name: str) -> Generator[Talk, Any, Any]:
         raise
     except BaseException:
         with suppress(Exception):
-            yield world.follow(loop._close(), name)
+            yield from _close(world, loop, name)
+        raise
+
+
+def _close(world: World, loop: Any, name: str) -> Program:
+    """Close a loop, and once more when that fails, as the end of its block does."""
+    try:
+        yield world.follow(loop._close(), name)
+    except Exception:
+        yield world.follow(loop._close(), name)
         raise
 
 
@@ -320,7 +351,7 @@ class Scenario:
     #: What a forked child does.
     child: Sequence[Step] = ()
     #: How many things go wrong at most.
-    faults: int = 2
+    faults: int = 1
     options: Sequence[tuple[str, Any]] = ()
     #: Whether every received claim leaves a large record.
     large: bool = False
@@ -341,6 +372,8 @@ class Thread:
         #: What it waits for: the reply to a request, or the end of a pause where that is empty.
         self.request: Request | None = None
         self.copies: set[bytes] = set()
+        #: How long it pauses, and how many requests had been carried out when it did so last.
+        self.pause = 0.0
         self.paused_at = -1
 
     def begin(self) -> None:
@@ -388,7 +421,7 @@ class Thread:
                     outcome = lambda: None
                 request = self._go_on(outcome)
                 if isinstance(request, tuple | Sleep):
-                    self.request = () if isinstance(request, Sleep) else request
+                    self.request, self.pause = (request, 0.0) if isinstance(request, tuple) else ((), request.seconds)
                     return
                 outcome = request.do if isinstance(request, Elsewhere) else lambda: None
                 if isinstance(request, Listen):
@@ -403,7 +436,7 @@ class Thread:
                     return _resume(self._talk, outcome)
                 except StopIteration as stop:
                     result = stop.value
-                    outcome = lambda result=result: result
+                    outcome = _returning(result)
                 except BaseException as error:
                     outcome = _raising(error)
                 self._talk = None
@@ -427,6 +460,10 @@ def _resume(generator: Generator[Any, Any, Any], outcome: Callable[[], Any]) -> 
     return generator.send(value)
 
 
+def _returning(value: Any) -> Callable[[], Any]:
+    return lambda: value
+
+
 def _raising(error: BaseException) -> Callable[[], Any]:
     def raising() -> Any:
         raise error
@@ -439,7 +476,9 @@ class Run:
 
     def __init__(self, scenario: Scenario, choose: Choices) -> None:
         self.scenario = scenario
-        handouts.LARGE = 0 if scenario.large else 1 << 30  # type: ignore[misc]
+        CLOCK.now = CLOCK.start
+        core: Any = calls
+        core.LARGE = 0 if scenario.large else 1 << 30
         self.choose = choose
         self.server = ModelServer()
         self.ledger = Ledger(self.server)
@@ -450,6 +489,7 @@ class Run:
         #: How many requests were carried out, or disturbed.
         self._events = 0
         self._can_fork = bool(scenario.child)
+        self._outcomes_of_pauses = [one for one in scenario.outcomes if one.endswith("before it is sent")]
         self._chosen_before: list[int] = []
         world = World(self.server, self.ledger, **dict(scenario.options))
         self.worlds = [world]
@@ -471,12 +511,15 @@ class Run:
     def run(self) -> None:
         try:
             while self.step():
-                if self._steps > 300:
-                    raise Violation("it never ends")
+                self._check_length()
             self._settle()
         except Exception as error:
             error.add_note("\n".join([f"choices {self.choose.chosen}", *self.history]))
             raise
+
+    def _check_length(self) -> None:
+        if self._steps > 300:
+            raise Violation("it never ends")
 
     @property
     def history(self) -> list[str]:
@@ -498,6 +541,7 @@ class Run:
         if self._faults:
             for world, thread in pending:
                 if not thread.request:
+                    options += [(self._disturb, (thread, outcome)) for outcome in self._outcomes_of_pauses]
                     continue
                 options += [(self._disturb, (thread, outcome)) for outcome in self.scenario.outcomes]
                 if len(self.scenario.outcomes) == len(OUTCOMES):
@@ -505,7 +549,10 @@ class Run:
                     if thread.request[0] == "EVALSHA":
                         options.append((self._forget_scripts, (thread,)))
                 if self._can_fork and not world.is_child:
-                    options += [(self._fork, (thread, False)), (self._fork, (thread, True))]
+                    options += [(self._fork, (thread, False))]
+                    if shown(thread.request).startswith(("add", "claim")):
+                        # Only there may a function of the user run: a scorer before the next request, or a serializer.
+                        options += [(self._fork, (thread, True))]
             if self.scenario.expires:
                 options.append((self._expire, ()))
         does, given = options[self.choose(len(options), usual)]
@@ -522,6 +569,7 @@ class Run:
             self._events += 1
         else:
             thread.paused_at = self._events
+            CLOCK.now += thread.pause
         try:
             reply = self._execute(thread.request) if thread.request else None
         except ResponseError as error:
@@ -532,10 +580,8 @@ class Run:
     def _arrive(self, copy: int) -> None:
         request = self.late.pop(copy)
         self._history.append(("late:", request, "arrives"))
-        try:
+        with suppress(ResponseError):
             self.server.execute(request)
-        except ResponseError:
-            pass
 
     def _disturb(self, thread: Thread, outcome: str) -> None:
         self._events += 1
@@ -580,9 +626,11 @@ class Run:
         """Fork the process: in another thread, or in this one when its reply has arrived, in a function of the user."""
         self._faults -= 1
         self._can_fork = False
+        now = CLOCK.now
         copy = Run(self.scenario, Choices(self._chosen_before))
         for _ in range(self._steps):
             copy.step()
+        CLOCK.now = now
         self._note(thread, "is answered, and the process is forked" if goes_on else "is under way in a fork")
         child = copy.worlds[0]
         position = self.worlds[0].threads.index(thread)
@@ -592,7 +640,8 @@ class Run:
             self._carry(thread, "is answered")
             assert at_work.request is not None
             reply = copy.server.execute(at_work.request)
-            at_work.only_finishes(set(self.server.claimed_by))
+            elsewhere = {item for here in self.server.sets.values() for item in (*here.waiting, *here.leased)}
+            at_work.only_finishes(set(self.server.claimed_by) - elsewhere)
         child.become_child(2, self.server, self.ledger)
         child.held = [_copied(self.ledger, held) for held in child.held]
         # The threads that did not fork are not there any more; nothing closes what they were doing.
@@ -696,19 +745,15 @@ def simulated() -> Iterator[set[tuple[State, State]]]:
         taken.add((call.state, state))
         become(call, state)
 
-    # Not before the moment at which the core was imported.
-    now = time.monotonic()
-    clock = SimpleNamespace(monotonic=lambda: now)
     with (
         patch.object(Call, "become", noting),
-        patch.multiple(handouts, CHUNK=2, LARGE=0, time=clock),
-        patch.multiple(endings, CHUNK=2, AT_A_TIME=2, time=clock),
+        patch.multiple(handouts, CHUNK=2, time=CLOCK),
+        patch.multiple(endings, CHUNK=2, AT_A_TIME=2, time=CLOCK),
         patch("redset.core.operations.CHUNK", 2),
         patch.object(interruptions, "_NUMBERS", ()),
-        patch.object(calls, "time", clock),
-        patch.object(consuming, "time", clock),
-        patch.object(talking, "time", clock),
-        patch.object(waiting, "time", clock),
+        patch.multiple(calls, LARGE=0, time=CLOCK),
+        patch.object(consuming, "time", CLOCK),
+        patch.object(talking, "time", CLOCK),
+        patch.multiple(waiting, time=CLOCK, random=SimpleNamespace(uniform=lambda shortest, longest: longest)),
     ):
         yield taken
-        gc.collect()

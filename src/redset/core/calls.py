@@ -191,9 +191,10 @@ class ClientState:
     def paying_call(self, name: bytes, operation: "Operation[Any]") -> Call:
         """The next call on the set, which pays a debt of it if there is one that it can pay.
 
-        Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates other calls.
+        Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates other calls. A claim
+        that carries acks pays none: its roll-back must return the head of its own reply, never that of the debt's.
         """
-        debt = self._take_debt(name, claim=True) if operation.roll_back else None
+        debt = self._take_debt(name, claim=True) if operation.roll_back and operation.settled is None else None
         if debt is not None:
             return Call(debt.session, name, debt.seen, operation.roll_back, operation.settled, PID)
         debt = self._take_debt(name, claim=False)
@@ -234,14 +235,16 @@ class ClientState:
                 return debt
         return None
 
-    def take_debt_to_roll_back(self, name: bytes) -> Call | None:
+    def take_debt_to_roll_back(self, name: bytes, *, plain: bool = False) -> Call | None:
         """Remove and return the debt of a claim that the next claim cannot pay by itself, or None.
 
         It rolls back one claim, as a whole, and reports nothing of its reply.
+
+        :param plain: whether it pays none at all.
         """
         debts = [debt for debt in self.debts if debt.name == name and debt.roll_back is not None]
         for debt in debts:
-            if (len(debts) > 1 or not debt.is_plain) and self._begins_to_pay(debt):
+            if (plain or len(debts) > 1 or not debt.is_plain) and self._begins_to_pay(debt):
                 return debt
         return None
 

@@ -32,9 +32,6 @@ class Carrier(Protocol):
     def roll_back(self, call: Call) -> Coroutine[Any, Any, None]:
         """Roll back the rows of a claim that nobody received; if that fails, it becomes a debt."""
 
-    def owe(self, call: Call) -> None:
-        """Leave the roll-back of such a claim to the next claim of the set."""
-
     def received(self, call: Call) -> None:
         """All rows of this claim were received."""
 
@@ -240,7 +237,7 @@ class Group:
         """Wait for the answer; send the group again, as the same call, if its outcome is unknown."""
         if self.error is not None:
             self.error = None
-            self._send_again()
+            self._gathering.start(self._carrier.carry(self))
         if self._answered is None or self._answered.done():
             self._answered = asyncio.get_running_loop().create_future()
         answered = self._answered
@@ -252,18 +249,6 @@ class Group:
         # Another task may have sent it once more by now.
         if (error := answered.result()) is not None:
             raise _one_more(error)
-
-    def _send_again(self) -> None:
-        self._gathering.run(self._carrier.carry(self), self._sent_again)
-
-    def _sent_again(self) -> None:
-        if self.is_dealt or self.error is not None:
-            return
-        # The task was cancelled before it began.
-        if self._waiters:
-            self._send_again()
-        else:
-            self.fail(asyncio.CancelledError())
 
     def _wake(self) -> None:
         if self._answered is not None and not self._answered.done():
@@ -286,16 +271,10 @@ class Group:
             self._end()
         elif self._unreceived:
             call.positions = self._unreceived
-            self._gathering.run(self._carrier.roll_back(call), self._rolled_back)
+            self._gathering.run(self._carrier.roll_back(call), self._end)
         else:
             self._carrier.received(call)
             self._end()
-
-    def _rolled_back(self) -> None:
-        if self.call is not None and self.call.state is State.ANSWERED:
-            # The task was cancelled before it began.
-            self._carrier.owe(self.call)
-        self._end()
 
     def _end(self) -> None:
         self.call = None
@@ -365,7 +344,7 @@ class Line:
             self._start_soon()
 
     def _carry(self, parts: list[Part]) -> None:
-        self._gathering.run(self._carry_on(parts), lambda: self._leave_but(parts))
+        self._gathering.run(self._carry_on(parts), self.leave)
 
     async def _carry_on(self, parts: list[Part]) -> None:
         """Send parts as one call, and then those that have queued by then, as long as there are any."""
@@ -374,12 +353,6 @@ class Line:
             # Tasks that were just answered may ask for the next thing in this turn of the event loop.
             await asyncio.sleep(0)
             parts = self._next() if self._under_way == 1 else []
-
-    def _leave_but(self, parts: list[Part]) -> None:
-        if left := [part for part in parts if part.group is None and part.is_awaited]:
-            self._carry(left)
-        else:
-            self.leave()
 
     def _next(self) -> list[Part]:
         """The first parts of the queue whose tasks wait: as many as one call can take."""
@@ -451,7 +424,7 @@ class Gathering:
             task.exception()
 
     def run(self, work: Coroutine[Any, Any, None], then: Callable[[], None]) -> "asyncio.Task[None]":
-        """Have a task do what no task in particular waits for. One that is cancelled at once has not even begun."""
+        """Have a task do what no task in particular waits for, and then call a function."""
         task = self.start(work)
         task.add_done_callback(lambda _: then())
         return task

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -13,7 +13,7 @@ from redset.core.definition import seconds
 from redset.core.endings import Answer, Batch, End, Endings
 from redset.core.handouts import HandOut, HandOuts
 from redset.core.items import called_plainly
-from redset.core.operations import CHUNK, Plan
+from redset.core.operations import CHUNK, Plan, Unfinished
 from redset.core.shown import shown
 from redset.core.waiting import NONE, Outage, Wait
 from redset.reservations import BaseReservation
@@ -75,9 +75,13 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._outage = Outage(claims.set_name, NONE, longest, self._should_stop)
         self._current: Res | None = None
         self._ready: deque[Res] = deque()
+        #: Ends that were sent and not answered.
+        self._ends: Ends[Res] | None = None
         self._to_ack: list[Res] = []
         self._oldest_ack = 0.0
         self._closed = False
+        #: What was asked for last to close the loop.
+        self._leaving: Batch | None = None
         self._iterated = False
         #: Whether a call for the next item is under way.
         self._asking = False
@@ -99,24 +103,26 @@ class BaseConsumption(Generic[T, DriverT, Res]):
 
     def _at_hand(self) -> Res | None:
         """The next reservation where that takes no call. To ask for it acks the one before."""
+        self._finish_current()
+        if self._ready and not (self._closed or self._is_late() or self._should_stop()):
+            return self._next_ready()
+        return None
+
+    def _check_asker(self) -> None:
         if self._asking:
             raise RuntimeError(
                 "a consume loop belongs to one iterator: another thread or task is asking for its next item"
             )
-        self._finish_current()
-        if self._ready and not (self._closed or self._is_late() or self._should_stop()):
-            self._current = self._next_ready()
-        return self._current
 
     def _next(self) -> Plan[Res | None]:
         """The next reservation where none is at hand, or None when the loop is to end."""
         wait = Wait(self._wait)
         self._outage.wait = wait
-        while not (self._closed or self._should_stop()):
+        # A serializer may fork: the child leaves to its parent what was just claimed.
+        while self._is_ours and not (self._closed or self._should_stop()):
             if self._ready and self._is_late():
                 yield from self._turn_in()
             if (reservation := self._next_ready()) is not None:
-                self._current = reservation
                 return reservation
             got = yield from self._claim(wait)
             if got is None:
@@ -136,18 +142,23 @@ class BaseConsumption(Generic[T, DriverT, Res]):
 
     def _finish_current(self) -> None:
         """To ask for the next one is to be done with this one, unless it was ended in another way."""
-        current, self._current = self._current, None
-        if current is None or current._ended:
-            return
-        if not self._to_ack:
-            self._oldest_ack = time.monotonic()
-        self._to_ack.append(current)
+        current = self._current
+        # An interruption can come at any step, so a reservation leaves one place when it is in the next.
+        if current is not None and not (current._ended or (self._to_ack and self._to_ack[-1] is current)):
+            if not self._to_ack:
+                self._oldest_ack = time.monotonic()
+            self._to_ack.append(current)
+        self._current = None
 
     def _next_ready(self) -> Res | None:
+        """The next reservation of the batch, which is the current one from now on."""
         while self._ready:
-            reservation = self._ready.popleft()
+            reservation = self._ready[0]
             if time.monotonic() < reservation._ends_at:
+                self._current = reservation
+                self._ready.popleft()
                 return reservation
+            self._ready.popleft()
             self._note_lost([reservation])
         return None
 
@@ -172,7 +183,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             return got
 
     def _settle(self) -> Plan[bool]:
-        """Roll back claims with an unknown outcome and so learn which acks arrived. Returns False when told to stop."""
+        """Roll back claims with an unknown outcome, and so learn which acks arrived. False when told to stop."""
         while True:
             try:
                 yield from self._outage.once(self._claims.settle())
@@ -199,26 +210,50 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         """Send the acks, and give back what was not begun if less than half of its lease is left."""
         acks = self._to_ack[:]
         if self._ready and self._ready[0]._ends_at - time.monotonic() < self._lease / 2:
-            given_back, self._ready = list(self._ready), deque()
+            given_back = list(self._ready)
         else:
             given_back = []
-        # The same calls are sent again after a failure.
-        batch = Batch([*map(_ack, acks), *map(_again, given_back)])
-        for start, stop, unfinished in batch.calls:
-            while True:
-                try:
-                    end = self._endings.ends(batch.ends[start:stop], unfinished)
-                    answer: Answer = yield from self._outage.once(end)
-                except Exception as error:
-                    if not (yield from self._outage.pause(error)):
-                        # They are given back when the loop is closed, which is next.
-                        self._ready.extend(given_back)
-                        return
-                else:
-                    break
+        self._ends = ends = Ends(acks, given_back)
+        yield from self._send_ends(ends)
+        if given_back and self._ends is not ends:
+            self._ready.clear()
+
+    def _send_ends(self, ends: "Ends[Res]", *, is_settled: bool = True) -> Plan[None]:
+        """Send ends: after a failure the same calls again, here or when the loop is closed.
+
+        :param is_settled: whether it is known which acks arrived before, with a claim.
+        """
+        acks = ends.acks
+        given_back = dict(enumerate(ends.given_back, len(acks)))
+        for start, stop, unfinished in ends.batch.calls:
+            answer = yield from self._send_end(ends, start, stop, unfinished)
+            if answer is None:
+                # The rest is sent when the loop is closed, which is next.
+                return
             late = [start + position for position in answer.lost]
-            self._acked(acks[start:stop], [position - start for position in late if position < len(acks)])
-            self._note_lost([given_back[position - len(acks)] for position in late if position >= len(acks)])
+            late_acks = [position - start for position in late if position < len(acks)]
+            if late_acks and not is_settled and not (is_settled := (yield from self._try_to_settle())):
+                # They may have arrived before, with a claim whose outcome is unknown.
+                late_acks = []
+            self._acked(acks[start:stop], late_acks)
+            if not self._closed:
+                # Else an interruption may have rolled back the claim of those that were not begun.
+                self._note_lost([given_back[at] for at in late if at in given_back])
+        self._ends = None
+
+    def _send_end(self, ends: "Ends[Res]", start: int, stop: int, unfinished: Unfinished) -> Plan[Answer | None]:
+        """Send one call. None when told to stop while the server is away."""
+        while True:
+            try:
+                end = self._endings.ends(ends.batch.ends[start:stop], unfinished)
+                answer: Answer = yield from self._outage.once(end, closing=self._closed)
+            except Exception as error:
+                if self._closed:
+                    raise
+                if not (yield from self._outage.pause(error)):
+                    return None
+            else:
+                return answer
 
     def _note_lost(self, reservations: list[Res]) -> None:
         for reservation in reservations:
@@ -229,7 +264,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
     @property
     def _is_done(self) -> bool:
         """Whether it is closed and nothing is left to be given back."""
-        return self._closed and not (self._to_ack or self._ready or self._current)
+        return self._closed and not (self._to_ack or self._ready or self._current or self._ends)
 
     def _close(self) -> Plan[None]:
         """Give back what is unhandled: what was not begun as if never claimed, the one in hand as a failed attempt."""
@@ -238,23 +273,20 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._closed = True
         # Whether it is known which acks arrived. If not, they are acked again below, or that fails as well.
         is_settled = not self._to_ack or (yield from self._try_to_settle())
-        current, self._current = self._current, None
-        acks, ready = self._to_ack, self._ready
-        ends = [*map(_ack, acks), *map(_again, ready)]
-        if current is not None and not current._ended:
+        if self._ends is not None:
+            yield from self._send_ends(self._ends, is_settled=is_settled)
+        # Nothing is forgotten before it is answered: after an interruption the loop can be closed again.
+        current, more = self._current, [_again(one) for one in self._ready]
+        if current is None or current._ended or any(current is one for one in (*self._to_ack, *self._ready)):
+            current = None
+        else:
             # A `break` and an exception look alike here, and an item that breaks its consumers must not loop for ever.
-            ends.append(End("nack", current._stored, current._delivery, 0.0, "its consumer left the loop"))
+            more.append(End("nack", current._stored, current._delivery, 0.0, "its consumer left the loop"))
+        self._ends = ends = Ends(self._to_ack[:], [], more)
+        yield from self._send_ends(ends, is_settled=is_settled)
+        if current is not None:
             current._ended = True
-        batch = Batch(ends)
-        for start, stop, unfinished in batch.calls:
-            end = self._endings.ends(ends[start:stop], unfinished)
-            answer: Answer = yield from self._outage.once(end, closing=True)
-            late = [position for position in answer.lost if start + position < len(acks)]
-            if late and not is_settled and not (is_settled := (yield from self._try_to_settle())):
-                # They may have arrived before, with a claim whose outcome is unknown.
-                late = []
-            self._acked(acks[start:stop], late)
-        self._to_ack, self._ready = [], deque()
+        self._ready, self._current = deque(), None
 
     def _try_to_settle(self) -> Plan[bool]:
         """Learn which acks arrived with claims whose outcome is unknown. False if that fails."""
@@ -265,6 +297,18 @@ class BaseConsumption(Generic[T, DriverT, Res]):
                 raise
             return False
         return True
+
+
+class Ends(Generic[Res]):
+    """Ends that a loop asked for: acks first. Their calls keep their numbers until they are answered."""
+
+    __slots__ = ("acks", "batch", "given_back")
+
+    def __init__(self, acks: list[Res], given_back: list[Res], more: Sequence[End] = ()) -> None:
+        self.acks = acks
+        #: Those whose loss is counted, as that of the acks is.
+        self.given_back = given_back
+        self.batch = Batch([*map(_ack, acks), *map(_again, given_back), *more])
 
 
 def _ack(one: BaseReservation[Any]) -> End:

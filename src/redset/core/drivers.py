@@ -172,7 +172,8 @@ class AsyncDriver:
     def begin_to_follow(self, plan: Plan[R]) -> "asyncio.Task[R]":
         """Follow a plan in a task of its own, which goes on when that is cancelled; see :meth:`wait_for`."""
         self._enter()
-        return self._gathering.start(self._run(follow(plan, self._caller), stubborn=True))
+        talk = follow(plan, self._caller, self._as_before)
+        return self._gathering.start(self._run(talk, stubborn=True))
 
     async def iterate(self, page: Operation[Page[T]]) -> AsyncIterator[T]:
         behind: Operation[Page[T]] | None = page
@@ -214,6 +215,10 @@ class AsyncDriver:
         if isinstance(place, Part):
             return self._ask_in_part(operation, place, claims)
         return self._alone(operation, place, claims)
+
+    def _as_before(self, operation: Operation[R], claims: list[Any]) -> Talk[R] | None:
+        """The talk of an operation that left in a group before, which sends that call again; None for any other."""
+        return self._alone(operation, None, claims)
 
     def _alone(self, operation: Operation[R], line: Line | None, claims: list[Any]) -> Talk[R] | None:
         """The same where it leaves by itself: others may queue behind it, or it may have left in a group before."""
@@ -271,10 +276,6 @@ class AsyncDriver:
             self._caller.state.owe(call)
             if not isinstance(error, Exception):
                 raise
-
-    def owe(self, call: Call) -> None:
-        call.lose()
-        self._caller.state.owe(call)
 
     def received(self, call: Call) -> None:
         call.become(State.RECEIVED)

@@ -1,19 +1,21 @@
 """Expiring sets, whose items each live for their own time: what is sent, and what the replies mean."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from hashlib import sha1
 from itertools import compress
 from typing import Any, Generic, TypeVar, overload
 
 from redset.core.algebra import Algebra
 from redset.core.base import OnServer, T
+from redset.core.clients import is_failure
 from redset.core.definition import seconds
 from redset.core.items import Items, Key, read_score
 from redset.core.keys import Keys
 from redset.core.looking import which_of
 from redset.core.operands import Held, Row, Side, cannot_tell_items, paged
-from redset.core.operations import Operation, Page, Plan, Rows, in_chunks, only, slices, then
+from redset.core.operations import Operation, Page, Plan, Rows, Unfinished, in_chunks, only, slices, then
 from redset.core.paging import Paging, Stretch
 from redset.core.pools import Choice
 from redset.core.scripts import Script
@@ -134,8 +136,17 @@ class Expiring(Generic[T]):
         while (first := (yield paged(self.held, limit=1))).items:
             stored = first.items[0][0]
             item = self._items.load(stored)
-            if all((yield self.discard_all([stored]))):
-                return item
+            discard = replace(self.discard_all([stored]), unfinished=Unfinished())
+            try:
+                if all((yield discard)):
+                    return item
+            except BaseException as error:
+                if not isinstance(error, GeneratorExit) and not is_failure(error):
+                    # Its caller does not get it. It is added again; how long it had left is lost.
+                    with suppress(Exception):
+                        if all((yield discard)):
+                            yield self._live("new", [stored], None)
+                raise
         raise KeyError(f"nothing lives in the set {self._name!r}")
 
     def clear(self) -> Operation[bool]:

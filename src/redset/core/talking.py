@@ -265,7 +265,8 @@ def _make_room(operation: Operation[Any], caller: Caller) -> Talk[None]:
     """Before a call: roll back what a claim cannot roll back by itself, and remove large replies from their records."""
     state = caller.state
     if operation.roll_back is not None:
-        while (debt := state.take_debt_to_roll_back(caller.prefix)) is not None:
+        plain = operation.settled is not None
+        while (debt := state.take_debt_to_roll_back(caller.prefix, plain=plain)) is not None:
             yield from _pay(debt, caller, operation.roll_back)
     while (large := state.take_large(caller.prefix)) is not None:
         yield from empty(large, caller)

@@ -11,5 +11,7 @@ local function wake_one()
         sleeping = false
         redis.call('RPUSH', wake, '1')
         redis.call('EXPIRE', wake, '60')
+        -- Only a claim that finds nothing sets the mark, and while items come one by one to those who wait none does.
+        redis.call('EXPIRE', waiters, '1')
     end
 end

@@ -1,7 +1,7 @@
 """A model of the server: the states of the items of some sets, and the records of calls.
 
-It answers the requests of the core in the shapes of the scripts ``add``, ``handout``, ``end`` and ``rollback``. It knows plain sets
-alone: no keys, no memory of finished items, no periods, no wake-ups, and no flags of additions.
+It answers the requests of the core in the shapes of the scripts ``add``, ``handout``, ``end`` and ``rollback``. It
+knows plain sets alone: no keys, no remembered items, no periods, no wake-ups, and no flags of additions.
 """
 
 from collections.abc import Sequence
