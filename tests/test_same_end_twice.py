@@ -35,7 +35,7 @@ SINGLE: dict[str, Callable[[Any], Any]] = {
 def _switching_often() -> Iterator[None]:
     """Lets threads change places in the middle of everything."""
     before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+    sys.setswitchinterval(1e-5)
     yield
     sys.setswitchinterval(before)
 
@@ -55,14 +55,14 @@ def in_threads(calls: list[Callable[[], Any]]) -> list[Any]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
     return results
 
 
 @pytest.mark.usefixtures("_switching_often")
 @pytest.mark.parametrize("verb", BULK)
-@pytest.mark.parametrize("count", [40, 2500])
+@pytest.mark.parametrize("count", [40, 1200])
 def test_threads_that_end_the_same_at_once_all_succeed(raw: Any, verb: str, count: int) -> None:
     jobs = SortedSet[str](raw, "jobs")
     for _ in range(10 if count < 100 else 2):
