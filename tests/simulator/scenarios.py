@@ -22,6 +22,14 @@ XYZ = (*XY, add("z"))
 HELD = (add("x"), reserve())
 LIMITED = (("max_attempts", 1),)
 
+#: What goes wrong where two things do.
+FEW = (
+    "arrives late",
+    "is executed, but its reply is lost",
+    "is interrupted after it is executed",
+    "is abandoned, and arrives late",
+)
+
 #: Every kind of call, alone.
 KINDS = [
     Scenario("add", [[add("x"), pop()]]),
@@ -72,7 +80,7 @@ TOGETHER = [
     Scenario("two ends", [[end("ack", 0)], [end("again", 0)]], before=HELD),
     Scenario("an ack and an extension", [[end("ack", 0)], [end("extend", 0)]], before=HELD),
     Scenario("two sets", [[pop()], [pop("b"), add("v", "b")]], before=[add("x"), add("u", "b")]),
-    Scenario("two consumers", [[consume(1)], [consume(1)]], before=XY),
+    Scenario("two consumers", [[consume(1)], [consume(1)]], before=XY, outcomes=FEW),
     Scenario(
         "two consumers in an outage",
         [[consume(2, survives=True)], [consume(2)]],
@@ -129,15 +137,6 @@ FORKED = [
     Scenario("fork while a lease ends", [[end("ack", 0), add("y")]], before=HELD, child=[end("ack", 0)]),
     Scenario("fork with large replies", [[pop(), pop()]], before=XY, child=[pop()], large=True),
 ]
-
-#: What goes wrong where two things do.
-FEW = (
-    "is executed, and a copy arrives late",
-    "arrives late",
-    "is executed, but its reply is lost",
-    "is interrupted after it is executed",
-    "is abandoned, and arrives late",
-)
 
 #: Every kind of call, alone, while two things go wrong.
 TWICE = [replace(one, name=f"{one.name}, twice", faults=2, outcomes=FEW) for one in KINDS]
