@@ -178,12 +178,11 @@ class Reservation(BaseReservation[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._ended or not self._is_ours:
-            return
         try:
-            self._leave(error)
+            if not self._ended and self._is_ours:
+                self._leave(error)
         except BaseException as trouble:
-            if is_interruption(trouble) and not self._ended:
+            if is_interruption(trouble) and not self._ended and self._is_ours:
                 # Nobody else would end the lease.
                 with suppress(Exception):
                     self._driver.follow(self._endings.one(self._ending_of(error)))
