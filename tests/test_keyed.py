@@ -781,3 +781,13 @@ def test_thousands_are_sliced(face: Any, raw: Any) -> None:
 
     assert pages[:] == list(pages) == names
     assert pages[7_990:8_010] == names[7_990:8_010]
+
+
+def test_a_slice_of_ten_thousand_values_is_one_call(face: Any) -> None:
+    """More than a script can return as separate values."""
+    pages = face.SortedSet("pages", key=lambda url: url)
+    urls = [f"/{number:05}" for number in range(10_000)]
+    pages.update(urls)
+
+    assert pages[:] == urls
+    assert pages.slice(10, 9_990) == urls[10:9_990]

@@ -53,6 +53,7 @@ def test_threads_that_add_have_their_turn_while_others_wait(
     for thread in threads:
         thread.join()
     client.close()
+    client.connection_pool.disconnect()
 
     assert sorted(got) == [str(number) for number in range(10)]
 
@@ -85,6 +86,8 @@ def test_hundreds_of_tasks_need_few_connections(path: str, blocking: bool, size:
             await asyncio.gather(*working)
         assert (await jobs.stats()).leased == 0
         await client.aclose()
+        # The pool is not the client's own.
+        await client.connection_pool.disconnect()
         return got
 
     assert sorted(asyncio.run(main())) == sorted(map(str, range(tasks)))
