@@ -36,9 +36,9 @@ pytestmark = pytest.mark.no_cover
 ALL = int(os.environ.get("REDSET_TEST_MORE", "1")) > 1
 
 #: In how many of its bytecodes an interruption of a function loses something. Behind the commit point of a claim, its
-#: items count as received, and the caller does not have them yet. A block that is not entered yet, or is about to be left,
-#: cannot end what it holds. Python itself looks for signals at the first bytecode of a function and behind calls, so at
-#: few of these.
+#: items count as received, and the caller does not have them yet. A block that is not entered yet, or is about to be
+#: left, cannot end its lease. Python itself looks for signals at the first bytecode of a function and behind calls, so
+#: at few of these.
 LOSSES = {
     "talking.receive": 12,
     "talking.follow": 4,

@@ -21,7 +21,7 @@ import redset.aio
 from faces import Face
 from redset import ScheduledSet, SortedSet
 from redset.core import calls
-from redset.core.calls import state_of
+from redset.core.calls import Call, state_of
 from redset.core.keys import Keys
 from redset.core.scripts import Script
 from servers import Server
@@ -339,6 +339,28 @@ def add_and_pop(jobs: "SortedSet[str]", score: float) -> list[str]:
         jobs.add(f"{number}", score)
         popped.append(jobs.pop())
     return popped
+
+
+@pytest.mark.parametrize("verb", ["pop", "reserve"])
+def test_a_debt_that_an_interrupted_call_was_to_pay_is_a_debt_again(
+    raw: Any, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    client = Forgetful(raw)
+    jobs = SortedSet[str](client, "jobs")
+    jobs.add("a")
+    client.loses = True
+    with pytest.raises(redis.ConnectionError):
+        getattr(jobs, verb)()
+
+    def interrupt(*_: Any) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Call, "become", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.pop()
+
+    assert jobs.pop() == "a"
 
 
 class Forgetful(Wrapper):

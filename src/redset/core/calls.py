@@ -80,6 +80,7 @@ class Call:
         "lost_at",
         "name",
         "number",
+        "pays",
         "pid",
         "positions",
         "roll_back",
@@ -122,6 +123,8 @@ class Call:
         self.lost_at = 0.0
         #: The process that made it: to a forked child it is nothing.
         self.pid = pid
+        #: The debt that it pays, which is one again if this call is never sent.
+        self.pays: Call | None = None
 
     @property
     def key(self) -> bytes:
@@ -150,6 +153,7 @@ class Call:
             return False
         if self.state is not State.UNKNOWN:
             self.become(State.UNKNOWN)
+        self.pays = None
         return True
 
     def numbers(self) -> tuple[str, str]:
@@ -196,11 +200,14 @@ class ClientState:
         """
         debt = self._take_debt(name, claim=True) if operation.roll_back and operation.settled is None else None
         if debt is not None:
-            return Call(debt.session, name, debt.seen, operation.roll_back, operation.settled, PID)
-        debt = self._take_debt(name, claim=False)
-        if debt is not None:
-            return Call(debt.session, name, debt.number, operation.roll_back, operation.settled, PID)
-        return self.call(name, operation)
+            call = Call(debt.session, name, debt.seen, operation.roll_back, operation.settled, PID)
+        else:
+            debt = self._take_debt(name, claim=False)
+            if debt is None:
+                return self.call(name, operation)
+            call = Call(debt.session, name, debt.number, operation.roll_back, operation.settled, PID)
+        call.pays = debt
+        return call
 
     def owe(self, call: Call) -> None:
         """Keep a call with an unknown outcome as a debt of its set, for as long as its record."""

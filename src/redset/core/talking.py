@@ -132,7 +132,9 @@ def _begin(operation: Operation[Any], caller: Caller, claims: list[Any]) -> Call
 def _lose(call: Call, operation: Operation[Any], state: ClientState, claims: list[Any], error: BaseException) -> None:
     """Keep a call whose outcome is unknown: as a debt, or where its user can ask for it again."""
     if operation.roll_back is None:
-        if call.lose() and operation.unfinished is None:
+        if not call.lose() and call.pays is not None:
+            state.owe(call.pays)
+        elif call.state is State.UNKNOWN and operation.unfinished is None:
             state.owe(call)
     elif is_failure(error) and call.lose():
         # After an interruption it stays among the claims, which are rolled back at once.
@@ -221,8 +223,11 @@ def break_off(error: BaseException, claims: list[Any], caller: Caller) -> Talk[N
                 except BaseException:
                     # The error that is under way says more. The group rolls its rows back without this task.
                     later = True
-        elif claim.pid == calls.PID and claim.lose():
-            if later:
+        elif claim.pid == calls.PID:
+            if not claim.lose():
+                if claim.pays is not None:
+                    state.owe(claim.pays)
+            elif later:
                 state.owe(claim)
             else:
                 try:
