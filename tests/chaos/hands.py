@@ -363,17 +363,18 @@ class WrittenLoop:
         return got
 
     def _turning_in(self) -> Steps:
-        ready, hand = list(self._loop._ready), self._hand
+        given_back: list[Any] = []
         returned: Ends | None = None
 
         def carry(step: Any) -> Steps:
-            nonlocal returned
-            # The loop has sorted out what it gives back before its first step.
+            nonlocal given_back, returned
+            # The loop has decided what it gives back before its first step.
             if returned is None:
-                returned = Ends(hand, "again", [one for one in ready if one not in self._loop._ready])
+                given_back = self._loop._ends.given_back
+                returned = Ends(self._hand, "again", given_back)
             return (yield step)
 
-        replica = Replica(hand)
+        replica = Replica(self._hand)
         try:
             yield from self._with_acks(through(self._plans[2](), carry), replica)
         except BaseException as error:
@@ -381,7 +382,7 @@ class WrittenLoop:
                 returned.fail(error)
             raise
         if returned is not None and self._loop._ends is None:
-            returned.complete([one for one in ready if one.lost], (yield from replica.had_it()))
+            returned.complete([one for one in given_back if one.lost], (yield from replica.had_it()))
         elif returned is not None:
             returned.leave_open()
 
