@@ -4,6 +4,8 @@ Python calls a signal handler between two bytecodes of the main thread. What the
 Ctrl-C, or a job's time limit. These tests call a handler before the n-th bytecode that redset executes, for each n.
 """
 
+import atexit
+import functools
 import gc
 import itertools
 import json
@@ -66,6 +68,8 @@ class Interruption:
     """The signal that comes at the n-th bytecode that redset executes in this block."""
 
     package = str(Path(redset.__file__).parent)
+    #: The one whose block is executed.
+    present: "Interruption | None" = None
 
     def __init__(self, step: int, error: BaseException, seen: set[Any] | None = None) -> None:
         self._left = step
@@ -79,10 +83,15 @@ class Interruption:
 
     def __enter__(self) -> Self:
         signal.signal(signal.SIGUSR1, self._handle)
-        sys.settrace(self._called)
+        if sys.version_info >= (3, 12):
+            Interruption.present = self
+            watch()
+        else:
+            sys.settrace(self._called)
         return self
 
     def __exit__(self, *raised: object) -> None:
+        Interruption.present = None
         sys.settrace(None)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -96,19 +105,43 @@ class Interruption:
 
     def _stepped(self, frame: Any, event: str, argument: Any) -> Any:
         if event == "opcode":
-            self._left -= 1
-            if self._left <= 0:
-                place = (frame.f_code, frame.f_lasti)
-                if self._seen is None or (place not in self._seen and self._is_due(place)):
-                    self.function = f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_qualname}"
-                    self.place = f"{self.function}, line {frame.f_lineno}"
-                    signal.getsignal(signal.SIGUSR1)(signal.SIGUSR1, frame)  # type: ignore[operator,misc]
+            self.step(frame, frame.f_lasti)
         return self._stepped
+
+    def step(self, frame: FrameType, offset: int) -> None:
+        """Before each bytecode."""
+        self._left -= 1
+        place = (frame.f_code, offset)
+        if self._left > 0 or (self._seen is not None and (place in self._seen or not self._is_due(place))):
+            return
+        self._left = sys.maxsize
+        self.function = f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_qualname}"
+        self.place = f"{self.function}, line {frame.f_lineno}"
+        signal.getsignal(signal.SIGUSR1)(signal.SIGUSR1, frame)  # type: ignore[operator,misc]
 
     def _is_due(self, place: Any) -> bool:
         assert self._seen is not None
         self._seen.add(place)
         return len(self._seen) % self.every == 0
+
+
+@functools.cache
+def watch() -> None:
+    """Have the present interruption see each bytecode. Python 3.13 forgets about those that a trace function asked for."""
+    monitoring: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore] # since Python 3.12
+    thread = threading.get_ident()
+
+    def stepped(code: Any, offset: int) -> Any:
+        if not code.co_filename.startswith(Interruption.package):
+            return monitoring.DISABLE
+        if Interruption.present is not None and threading.get_ident() == thread:
+            Interruption.present.step(sys._getframe(1), offset)
+        return None
+
+    monitoring.use_tool_id(4, "test_interrupts")
+    monitoring.register_callback(4, monitoring.events.INSTRUCTION, stepped)
+    monitoring.set_events(4, monitoring.events.INSTRUCTION)
+    atexit.register(monitoring.set_events, 4, 0)
 
 
 Call = Callable[[], Any]
