@@ -127,7 +127,7 @@ class Interruption:
 
 @functools.cache
 def watch() -> None:
-    """Have the present interruption see each bytecode. Python 3.13 forgets about those that a trace function asked for."""
+    """Have the present interruption see each bytecode: Python 3.13 forgets that a trace function asked for them."""
     monitoring: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore] # since Python 3.12
     thread = threading.get_ident()
 

@@ -78,7 +78,7 @@ def _usable(client: Any, library: str) -> Callable[[], bool]:
     The function takes 0.12 µs. Therefore it has all that it needs in variables of its own.
     """
     reference, kind, pool = weakref.ref(client), type(client), client.connection_pool
-    execute_command, connection_class = kind.execute_command, pool.connection_class
+    execute_command, parse_response, connection_class = kind.execute_command, kind.parse_response, pool.connection_class
     observability = sys.modules.get(f"{library}.observability.providers")
 
     def usable() -> bool:
@@ -87,6 +87,7 @@ def _usable(client: Any, library: str) -> Callable[[], bool]:
             return (
                 client is not None
                 and kind.execute_command is execute_command
+                and kind.parse_response is parse_response
                 and "execute_command" not in client.__dict__
                 and client.connection_pool is pool
                 and pool.connection_class is connection_class
