@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 import pytest
+import redis.asyncio
 
 import redset.aio
 from redset import SortedSet
@@ -27,9 +28,9 @@ def test_it_is_a_mutable_set(jobs: Any) -> None:
         assert isinstance(jobs, abstract)
 
 
-def test_an_asyncio_set_is_none(raw: Any) -> None:
+def test_an_asyncio_set_is_none() -> None:
     """Nothing that a set must have can be awaited."""
-    assert not isinstance(redset.aio.SortedSet(raw, "jobs"), Collection)
+    assert not isinstance(redset.aio.SortedSet(redis.asyncio.Redis(), "jobs"), Collection)
 
 
 def test_all_that_a_mutable_set_must_have_is_there(jobs: Any) -> None:
@@ -47,7 +48,7 @@ def test_it_cannot_be_hashed(jobs: Any) -> None:
 
 @pytest.mark.parametrize("send", [pickle.dumps, copy.copy, copy.deepcopy], ids=lambda send: send.__name__)
 def test_it_can_be_neither_pickled_nor_copied(raw: Any, send: Any) -> None:
-    for jobs in SortedSet(raw, "jobs"), redset.aio.SortedSet(raw, "jobs"):
+    for jobs in SortedSet(raw, "jobs"), redset.aio.SortedSet(redis.asyncio.Redis(), "jobs"):
         with pytest.raises(TypeError, match=r"'jobs' cannot be pickled or copied.*name"):
             send(jobs)
 

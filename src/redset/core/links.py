@@ -191,8 +191,14 @@ class Link:
         slot.append(connection)
 
     def __del__(self) -> None:
-        # Connections of redis-py 8 are part of a reference cycle, so they would stay open for a while.
-        self.close(in_use=False)
+        # Connections of redis-py 8 are part of a reference cycle, so they would stay open for a while. At the end of the
+        # program the names of this module are gone, and the library's may be.
+        slot = getattr(self, "_slot", None)
+        while slot:
+            try:
+                slot.pop().disconnect()
+            except Exception:
+                return
 
     def close(self, *, in_use: bool) -> None:
         """Close the connection in the slot; with ``in_use`` also one that is not in it."""
