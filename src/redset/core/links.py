@@ -191,7 +191,7 @@ class Link:
         slot.append(connection)
 
     def __del__(self) -> None:
-        # Connections of redis-py 8 are part of a reference cycle, so they would stay open for a while. At the end of the
+        # Connections of redis-py 8 are part of a reference cycle, so they would stay open for a while. At the end of a
         # program the names of this module are gone, and the library's may be.
         slot = getattr(self, "_slot", None)
         while slot:
