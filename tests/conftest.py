@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from faces import Awaited, Blocking, Face
 from proxy import Proxy, proxied
 from redset import embedded
+from redset.core import calls
 from servers import FakeClock, Place, Server, Unavailable, place
 
 SERVER = os.environ.get("REDSET_TEST_SERVER", "valkey-9.1")
@@ -45,6 +46,14 @@ CHANGES_OUTPUT = (
 )
 #: The terminal that programs believe to be in; 80 columns are also what they assume without one.
 TERMINAL = {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_goes_on() -> Iterator[None]:
+    """A second after a large claim its record is emptied, which the next test would find on its server."""
+    yield
+    for state in list(calls._states):
+        state.large.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

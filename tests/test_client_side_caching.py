@@ -88,4 +88,11 @@ def test_what_the_user_caches_stays_so(caching: Any) -> None:
 
 
 def test_other_clients_are_asked_as_ever(raw: Any) -> None:
-    assert executor(raw) == raw.execute_command
+    sent: list[Any] = []
+    raw.execute_command = lambda *words, **options: sent.append((words, options))
+    try:
+        executor(raw)("GET", "x", NEVER_DECODE=True)
+    finally:
+        del raw.execute_command
+
+    assert sent == [(("GET", "x"), {"NEVER_DECODE": True})]

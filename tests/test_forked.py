@@ -16,7 +16,11 @@ from redset import SortedSet
 from redset.exceptions import LeaseLost
 from servers import Server
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork"),
+    # A forked worker of xdist would share its connection to the main process; test_forked_alone.py runs these there.
+    pytest.mark.skipif("PYTEST_XDIST_WORKER" in os.environ, reason="a forked worker would report twice"),
+]
 
 
 def in_child(do: Callable[[], Any]) -> None:
