@@ -34,7 +34,7 @@ class Unshared(AsyncDriver):
 
     __slots__ = ()
 
-    def _part(self, _: Operation[Any]) -> None:
+    def _place(self, _: Operation[Any]) -> None:
         return None
 
 
