@@ -137,7 +137,7 @@ def script_is_unknown(error: Exception) -> bool:
 
 
 #: The base classes of the errors of client libraries, by name.
-_BASES = {"RedisError", "ValkeyError"}
+_BASES = {"RedisError", "ValkeyError", "RedisClusterException", "ValkeyClusterException"}
 
 #: Replies by which a server says that it cannot do its work just now.
 _AWAY = (
@@ -151,6 +151,8 @@ _AWAY = (
     "TRYAGAIN",
     "UNBLOCKED",
 )
+#: How an error begins that is one of these. Redis 6.2 says first which line of a script met it.
+_IS_AWAY = re.compile(rf"(?:.*@user_script: \d+: -)?(?:{'|'.join(_AWAY)})")
 #: What clients make of some of these, and of a connection that is lost.
 _AWAY_NAMES = {
     "BusyLoadingError",
@@ -181,7 +183,7 @@ def is_outage(error: BaseException) -> bool:
     if names & _REFUSED_NAMES or isinstance(error, PermissionError):
         return False
     said = str(error)
-    return bool(names & _AWAY_NAMES) or isinstance(error, OSError) or said.startswith(_AWAY)
+    return bool(names & _AWAY_NAMES) or isinstance(error, OSError) or _IS_AWAY.match(said) is not None
 
 
 def slot_is_moving(error: Exception) -> bool:
