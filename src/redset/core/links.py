@@ -120,12 +120,11 @@ class Owner:
             link.forget()
 
 
-class Link:
-    """One connection for one call at a time.
+class _Link:
+    """What both faces have in common: the slot, which holds the connection between calls, and how it is made.
 
-    The slot holds the connection between calls. A call takes the connection out and puts it back only when the reply
-    has been read. So an interrupted call leaves no connection behind that still expects its reply; without a
-    reference, the connection closes itself.
+    A call takes the connection out and puts it back only when the reply has been read. So an interrupted call leaves
+    no connection behind that still expects its reply; without a reference, the connection closes itself.
     """
 
     __slots__ = (
@@ -151,9 +150,40 @@ class Link:
         self._connection: Callable[[], Any] | None = None
         owner.register(self)
 
+    def _made(self) -> Any:
+        owner = self._owner
+        connection = owner.make_connection()
+        self._packs_alike = owner.packs_alike()
+        self._checks_health = bool(connection.health_check_interval)
+        self._retry = owner.pool.connection_kwargs.get("retry")
+        connection.retry = bounded(connection.retry)
+        self._connection = reference_to(connection)
+        return connection
+
+    def _adopt_policy(self, connection: Any) -> None:
+        """Do for this connection what ``client.set_retry`` does for those of the pool."""
+        present = self._owner.pool.connection_kwargs.get("retry")
+        if present is not self._retry and present is not None:
+            self._retry = present
+            connection.retry = bounded(present)
+
+    def forget(self) -> None:
+        """In a forked child: leave the connection to the parent process."""
+        _INHERITED.extend(self._slot)
+        if self._connection is not None:
+            _INHERITED.append(self._connection())
+        # The slot itself is replaced, so that a connection of the parent does not return to it.
+        self._slot = []
+        self._connection = None
+
+
+class Link(_Link):
+    """One connection for one call at a time."""
+
+    __slots__ = ()
+
     def exchange(self, words: Words) -> Any:
         """Send a command and return the reply as raw bytes."""
-        # The slot itself is replaced in a forked child, so that a connection of the parent does not return to it.
         slot = self._slot
         try:
             connection = slot.pop()
@@ -208,22 +238,6 @@ class Link:
         for connection in connections:
             if connection is not None:
                 connection.disconnect()
-
-    def forget(self) -> None:
-        """In a forked child: leave the connection to the parent process."""
-        _INHERITED.extend(self._slot)
-        self._slot = []
-        self._connection = None
-
-    def _made(self) -> Any:
-        owner = self._owner
-        connection = owner.make_connection()
-        self._packs_alike = owner.packs_alike()
-        self._checks_health = bool(connection.health_check_interval)
-        self._retry = owner.pool.connection_kwargs.get("retry")
-        connection.retry = bounded(connection.retry)
-        self._connection = reference_to(connection)
-        return connection
 
     def _ready(self, connection: Any) -> Any:
         """Return a connection that is checked as the pool checks it: this one, or else a new one."""
@@ -287,50 +301,18 @@ class Link:
             del error, first
         return reply
 
-    def _adopt_policy(self, connection: Any) -> None:
-        """Do for this connection what ``client.set_retry`` does for those of the pool."""
-        present = self._owner.pool.connection_kwargs.get("retry")
-        if present is not self._retry and present is not None:
-            self._retry = present
-            connection.retry = bounded(present)
 
-
-class AsyncLink:
+class AsyncLink(_Link):
     """:class:`Link` for asyncio. Belongs to one event loop.
 
     redis-py limits the time of a call by a task and a timeout context for each, which takes a quarter of its time.
     A link has one timer per time limit instead, which looks whether the present call began too long ago.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_cancelled_before",
-        "_checks_health",
-        "_connection",
-        "_end",
-        "_limit",
-        "_owner",
-        "_pack",
-        "_packs_alike",
-        "_rested",
-        "_retry",
-        "_since",
-        "_slot",
-        "_task",
-        "_timed_out",
-        "_timer",
-        "loop",
-    )
+    __slots__ = ("_cancelled_before", "_end", "_limit", "_since", "_task", "_timed_out", "_timer", "loop")
 
     def __init__(self, owner: Owner) -> None:
-        self._owner = owner
-        self._slot: list[Any] = []
-        self._rested = 0.0
-        self._packs_alike = False
-        self._pack = _packer()
-        self._checks_health = False
-        self._retry: Any = None
-        self._connection: Callable[[], Any] | None = None
+        super().__init__(owner)
         self.loop: Any = None
         #: Closes the connection in the slot when the link is gone. The garbage collector may find the link in a cycle
         #: with an error of the library. With ``__del__`` it would find the connection in there too, still open.
@@ -342,7 +324,6 @@ class AsyncLink:
         self._since = 0.0
         self._cancelled_before = 0
         self._timed_out = False
-        owner.register(self)
 
     async def exchange(self, words: Words) -> Any:
         """Send a command and return the reply as raw bytes."""
@@ -382,12 +363,7 @@ class AsyncLink:
         return [connection for connection in connections if connection is not None]
 
     def forget(self) -> None:
-        """In a forked child: leave the connection to the parent process."""
-        _INHERITED.extend(self._slot)
-        if self._connection is not None:
-            _INHERITED.append(self._connection())
-        self._slot = []
-        self._connection = None
+        super().forget()
         self._timer = self._task = None
         if self._end is not None:
             self._end.detach()
@@ -409,13 +385,7 @@ class AsyncLink:
             self._task.cancel()
 
     def _made(self) -> Any:
-        owner = self._owner
-        connection = owner.make_connection()
-        self._packs_alike = owner.packs_alike()
-        self._checks_health = bool(connection.health_check_interval)
-        self._retry = owner.pool.connection_kwargs.get("retry")
-        connection.retry = bounded(connection.retry)
-        self._connection = reference_to(connection)
+        connection = super()._made()
         self.loop = asyncio.get_running_loop()
         if self._end is None:
             self._end = weakref.finalize(self, _disconnect_all_later, self.loop, self._slot)
@@ -512,13 +482,6 @@ class AsyncLink:
     def _take_over_limit(self, connection: Any) -> None:
         if self._limit is not None:
             connection.socket_timeout = None
-
-    def _adopt_policy(self, connection: Any) -> None:
-        """Do for this connection what ``client.set_retry`` does for those of the pool."""
-        present = self._owner.pool.connection_kwargs.get("retry")
-        if present is not self._retry and present is not None:
-            self._retry = present
-            connection.retry = bounded(present)
 
 
 async def _can_read(connection: Any) -> bool:
