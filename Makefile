@@ -1,7 +1,8 @@
 # Needs Python 3.11 or newer and make; everything else comes from the package registry into .venv.
 #
 #   make demo     the main job on an embedded server and the files of this Python installation
-#   make test     the whole suite, with coverage
+#   make test     the suite, with coverage
+#   make soak     the tests that go on for long: long runs with faults, and interruptions at each bytecode
 #   make lint     formatting, lint, types
 #   make matrix   the conformance tests on every server and client that can be had
 #   make pythons  the whole suite on every Python that can be had
@@ -19,14 +20,17 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint docs matrix pythons chaos chaos-bugs chaos-peers bench format clean
+.PHONY: demo test soak lint docs matrix pythons chaos chaos-bugs chaos-peers bench format clean
 
 demo: .venv/for-demo
 	@$(BIN)/redset demo
 
 # Many tests wait for a server's clock, so there are more processes than cores.
 test: .venv/for-development
-	@$(BIN)/python -m pytest --numprocesses=4 --dist=worksteal --durations=10 --cov --cov-report=term
+	@$(BIN)/python -m pytest -m "not soak" --numprocesses=4 --dist=worksteal --durations=10 --cov --cov-report=term
+
+soak: .venv/for-development
+	@$(BIN)/python -m pytest -m soak --numprocesses=4 --dist=worksteal --durations=10
 
 lint: .venv/for-development
 	@$(BIN)/ruff format --check

@@ -3,6 +3,7 @@
 ``REDSET_TEST_SERVER`` and ``REDSET_TEST_CLIENT`` choose another server and another kind of client; see matrix.py.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -190,6 +191,12 @@ def stubborn(server_itself: Server, face_type: Any) -> Iterator[tuple[Face, Prox
 def frank(server_itself: Server, face_type: Any) -> Iterator[tuple[Face, Proxy]]:
     """The same with a client that lets every error reach the caller."""
     yield from proxied(server_itself, face_type, CLIENT, repeats=0)
+
+
+def pytest_collection_finish() -> None:
+    """To look at all that was collected for what is garbage takes half a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 #: What is about scores, in which a TimeSortedSet differs from a SortedSet.

@@ -79,6 +79,7 @@ def test_a_connection_that_ends_here_ends_there(distance: Any, near: str) -> Non
 
 
 # A dozen processes, one after the other.
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_every_section_has_a_figure_in_each_line(tmp_path: Path) -> None:
     sections = ",".join(SECTIONS)

@@ -29,6 +29,7 @@ def single() -> Iterator[Place]:
 
 
 # It takes half a minute on a machine that is free.
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_whatever_goes_wrong_all_that_is_promised_holds(single: Place, tmp_path: Path) -> None:
     history = run(single, seconds=10, seed=1, directory=tmp_path, pause=0.5)
@@ -43,6 +44,7 @@ def test_whatever_goes_wrong_all_that_is_promised_holds(single: Place, tmp_path:
     assert {rule: verdict.looked_at[rule] for rule in RULES if not verdict.looked_at[rule]} == {}
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("make", "fault"), [(Watched, "failover"), (Clustered, "slot")])
 def test_it_holds_where_sets_go_from_one_server_to_another(
     make: Callable[[], Place], fault: str, tmp_path: Path

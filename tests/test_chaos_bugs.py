@@ -9,6 +9,7 @@ from servers import Unavailable
 pytestmark = pytest.mark.no_cover
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("bug", ["take-in-two-steps", "tokens-by-the-caller"])
 def test_a_bug_is_found(bug: str) -> None:
     try:

@@ -589,6 +589,7 @@ PROCESSES = [
 ]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("groups", "connections", "every"),
     [pytest.param(*each, id=f"{', '.join(each[0])}: {each[1]}") for each in PROCESSES],

@@ -24,6 +24,7 @@ def visit(face: Any, numbers: range) -> None:
         pages.take(5, wait=0)
 
 
+@pytest.mark.soak
 @pytest.mark.no_cover
 def test_sets_of_many_names_leave_nothing_behind(face: Face) -> None:
     visit(face, range(ROUNDS))

@@ -915,6 +915,7 @@ class Traffic:
                 self.errors += 1
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(PATIENCE + 60)
 @pytest.mark.parametrize("how", ["take", "reserve_and_ack"])
 @pytest.mark.parametrize(
