@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
+from unittest.mock import patch
 
 import pytest
 import redis
@@ -229,6 +230,28 @@ def change(name: str, call: Callable[[Place], Any], **options: Any) -> Method:
     return Method(name, lambda place: lambda: call(place), **options)
 
 
+def owing(name: str, debts: int, call: Callable[[Place], Any]) -> Method:
+    """A claim after others whose replies were lost: it rolls these back, or the next one does."""
+
+    def prepare(place: Place) -> Call:
+        place.reset()
+        state_of(place.client).forget()
+        for _ in range(debts):
+            with pytest.raises(redis.ConnectionError), patch.object(drivers.Driver, "_carry_out", lose_reply):
+                place.jobs.pop()
+        return lambda: call(place)
+
+    return Method(name, prepare, left=lambda place: sorted(place.jobs.take(9)) == ["a", "b", "c"])
+
+
+carry_out = drivers.Driver._carry_out
+
+
+def lose_reply(driver: drivers.Driver, request: Any) -> Any:
+    carry_out(driver, request)
+    raise redis.ConnectionError("lost")
+
+
 def end(name: str, call: Callable[[Place, list[Any]], Any], **options: Any) -> Method:
     def prepare(place: Place) -> Call:
         mine = place.jobs.reserve_many(2, lease=SECONDS)
@@ -415,6 +438,10 @@ METHODS: dict[str, list[Method]] = {
         Method("interval", ticks(lambda feeds: feeds.interval("x"))),
         Method("next_due", ticks(lambda feeds: feeds.next_due("x"))),
     ],
+    "debts": [
+        owing("take", 1, lambda place: place.jobs.take(2)),
+        owing("reserve", 2, lambda place: place.jobs.reserve()),
+    ],
     "ends": [
         end("ack", lambda place, mine: mine[0].ack()),
         end("nack", lambda place, mine: mine[0].nack(delay=0)),
@@ -579,6 +606,7 @@ def check(place: Place, method: Method, call: Call, before: Any, interruption: I
 PROCESSES = [
     (["claims"], "own", 2),
     (["claims"], "client", 9),
+    (["debts"], "own", 3),
     (["periodic", "waiting"], "own", 9),
     (["ends", "blocks"], "own", 7),
     (["loops"], "own", 7),

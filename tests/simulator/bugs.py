@@ -7,7 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 from redset.core import drivers, talking
-from redset.core.calls import Call, ClientState, State
+from redset.core.calls import Call, ClientState, Payer, State
 from redset.core.clients import is_failure
 from redset.core.coalescing import Gathering, Group
 from redset.core.consuming import BaseConsumption
@@ -117,7 +117,12 @@ def shares_the_unanswered_end_of_its_parent() -> Any:
 
 def goes_on_while_another_pays() -> Any:
     """A consumer acks again while another thread is finding out whether its acks arrived."""
-    return patch.object(ClientState, "is_paying", lambda *_: False)
+
+    def owes(state: ClientState, name: bytes) -> bool:
+        payers = [debt.payers for debt in state.debts if debt.name == name and debt.roll_back is not None]
+        return any(not any(each() for each in found) for found in payers)
+
+    return patch.object(ClientState, "owes_claims", owes)
 
 
 def takes_acks_for_lost() -> Any:
@@ -149,8 +154,8 @@ def outdates_a_claim_as_if_it_was_seen() -> Any:
     """A claim pays the debt of another as if that had been received."""
     paying_call = ClientState.paying_call
 
-    def paying(state: ClientState, name: bytes, operation: Any) -> Call:
-        call = paying_call(state, name, operation)
+    def paying(state: ClientState, name: bytes, operation: Any, payer: Payer) -> Call:
+        call = paying_call(state, name, operation, payer)
         call.seen = call.number - 1
         return call
 
@@ -161,8 +166,8 @@ def pays_claims_by_any_call() -> Any:
     """Any call pays the debt of a claim, though only a claim or a roll-back rolls back."""
     take_debt = ClientState._take_debt
 
-    def takes(state: ClientState, name: bytes, *, claim: bool) -> Call | None:
-        return take_debt(state, name, claim=claim) or take_debt(state, name, claim=not claim)
+    def takes(state: ClientState, name: bytes, payer: Payer, *, claim: bool) -> Call | None:
+        return take_debt(state, name, payer, claim=claim) or take_debt(state, name, payer, claim=not claim)
 
     return patch.object(ClientState, "_take_debt", takes)
 

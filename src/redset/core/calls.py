@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary, ref
 
 if TYPE_CHECKING:
     from threading import Thread
 
     from redset.core.operations import Operation
 
-__all__ = ("LARGE", "NO_CALL", "PID", "Call", "ClientState", "Session", "State", "state_of", "takes_much")
+__all__ = ("LARGE", "NO_CALL", "PID", "Call", "ClientState", "Payer", "Session", "State", "state_of", "takes_much")
 
 #: This process. Sessions, debts and leases belong to the process that made them.
 PID = os.getpid()
@@ -72,6 +72,15 @@ class Session:
         self.number = 0
 
 
+class Payer:
+    """Who pays debts, until it has gone: an interruption can leave it behind at any step."""
+
+    __slots__ = ("__weakref__", "has_gone")
+
+    def __init__(self) -> None:
+        self.has_gone = False
+
+
 class Call:
     """One call under the number of a session."""
 
@@ -80,6 +89,8 @@ class Call:
         "lost_at",
         "name",
         "number",
+        "payer",
+        "payers",
         "pays",
         "pid",
         "positions",
@@ -123,8 +134,11 @@ class Call:
         self.lost_at = 0.0
         #: The process that made it: to a forked child it is nothing.
         self.pid = pid
-        #: The debt that it pays, which is one again if this call is never sent.
+        #: The debt that it pays when it is sent, and who pays it until then.
         self.pays: Call | None = None
+        self.payer: Payer | None = None
+        #: Those that have tried to pay it, while it is a debt: the first of them that is there pays it.
+        self.payers: list[ref[Payer]]
 
     @property
     def key(self) -> bytes:
@@ -171,8 +185,6 @@ class ClientState:
         self.idle: list[Session] = []
         #: Calls with an unknown outcome, of all sets. The next calls of each set pay its debts.
         self.debts: list[Call] = []
-        #: Those that are being rolled back by a thread or task: what came of them is not known yet.
-        self.paying: list[Call] = []
         #: Received claims whose records are large, by the keys of these, and when the last one was answered.
         self.large: dict[bytes, Call] = {}
         self.large_at = 0.0
@@ -192,21 +204,23 @@ class ClientState:
             session = Session()
         return Call(session, name, session.number, operation.roll_back, operation.settled, PID)
 
-    def paying_call(self, name: bytes, operation: "Operation[Any]") -> Call:
+    def paying_call(self, name: bytes, operation: "Operation[Any]", payer: Payer) -> Call:
         """The next call on the set, which pays a debt of it if there is one that it can pay.
 
         Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates other calls. A claim
         that carries acks pays none: its roll-back must return the head of its own reply, never that of the debt's.
         """
-        debt = self._take_debt(name, claim=True) if operation.roll_back and operation.settled is None else None
+        debt = None
+        if operation.roll_back and operation.settled is None:
+            debt = self._take_debt(name, payer, claim=True)
         if debt is not None:
-            call = Call(debt.session, name, debt.seen, operation.roll_back, operation.settled, PID)
+            seen = debt.seen
+        elif (debt := self._take_debt(name, payer, claim=False)) is not None:
+            seen = debt.number
         else:
-            debt = self._take_debt(name, claim=False)
-            if debt is None:
-                return self.call(name, operation)
-            call = Call(debt.session, name, debt.number, operation.roll_back, operation.settled, PID)
-        call.pays = debt
+            return self.call(name, operation)
+        call = Call(debt.session, name, seen, operation.roll_back, operation.settled, PID)
+        call.pays, call.payer = debt, payer
         return call
 
     def owe(self, call: Call) -> None:
@@ -216,8 +230,18 @@ class ClientState:
         now = time.monotonic()
         call.lost_at = now
         for debt in [debt for debt in self.debts if now - debt.lost_at > RECORD_LIFE]:
-            _removed(self.debts, debt)
-        self.debts.append(call)
+            self.paid(debt)
+        call.payers = []
+        if call not in self.debts:
+            self.debts.append(call)
+
+    def paid(self, debt: Call) -> None:
+        """Note that a call is no debt, or no more."""
+        _removed(self.debts, debt)
+
+    def leave(self, debt: Call, payer: Payer) -> None:
+        """Let others pay a debt that could not be paid."""
+        _removed(debt.payers, ref(payer))
 
     def received(self, call: Call) -> None:
         """Take back the session of a call whose reply was received."""
@@ -234,16 +258,25 @@ class ClientState:
                 sessions.append(call.session)
         return sessions
 
-    def _take_debt(self, name: bytes, *, claim: bool) -> Call | None:
-        """Remove and return a debt of the set that the next call pays by itself, or None."""
+    def _takes(self, payer: Payer, debt: Call) -> bool:
+        """Whether nobody else pays a debt. It stays one until it is paid."""
+        debt.payers.append(ref(payer))
+        there = (found for each in debt.payers if (found := each()) is not None and not found.has_gone)
+        if next(there, None) is payer and debt in self.debts:
+            return True
+        self.leave(debt, payer)
+        return False
+
+    def _take_debt(self, name: bytes, payer: Payer, *, claim: bool) -> Call | None:
+        """A debt of the set that the next call pays by itself, or None."""
         for debt in self.debts[:]:
             mine = debt.name == name and (debt.roll_back is not None) == claim and debt.is_plain
-            if mine and _removed(self.debts, debt):
+            if mine and self._takes(payer, debt):
                 return debt
         return None
 
-    def take_debt_to_roll_back(self, name: bytes, *, plain: bool = False) -> Call | None:
-        """Remove and return the debt of a claim that the next claim cannot pay by itself, or None.
+    def take_debt_to_roll_back(self, name: bytes, payer: Payer, *, plain: bool = False) -> Call | None:
+        """The debt of a claim that the next claim cannot pay by itself, or None.
 
         It rolls back one claim, as a whole, and reports nothing of its reply.
 
@@ -251,32 +284,20 @@ class ClientState:
         """
         debts = [debt for debt in self.debts if debt.name == name and debt.roll_back is not None]
         for debt in debts:
-            if (plain or len(debts) > 1 or not debt.is_plain) and self._begins_to_pay(debt):
+            if (plain or len(debts) > 1 or not debt.is_plain) and self._takes(payer, debt):
                 return debt
         return None
 
-    def take_claim_to_pay(self, name: bytes) -> Call | None:
-        """Remove and return the debt of a claim of the set, or None."""
+    def take_claim_to_pay(self, name: bytes, payer: Payer) -> Call | None:
+        """The debt of a claim of the set, or None."""
         for debt in self.debts[:]:
-            if debt.name == name and debt.roll_back is not None and self._begins_to_pay(debt):
+            if debt.name == name and debt.roll_back is not None and self._takes(payer, debt):
                 return debt
         return None
 
-    def _begins_to_pay(self, debt: Call) -> bool:
-        """Take a debt out of the list. False if another thread did. It is in one of the two lists at any time."""
-        self.paying.append(debt)
-        if _removed(self.debts, debt):
-            return True
-        self.has_tried_to_pay(debt)
-        return False
-
-    def has_tried_to_pay(self, debt: Call) -> None:
-        """Note that a debt was paid, or that it is a debt again."""
-        _removed(self.paying, debt)
-
-    def is_paying(self, name: bytes) -> bool:
-        """Whether a thread or task is rolling back claims of the set."""
-        return any(debt.name == name for debt in self.paying)
+    def owes_claims(self, name: bytes) -> bool:
+        """Whether there are debts of claims of the set, those included that others are paying."""
+        return any(debt.name == name and debt.roll_back is not None for debt in self.debts)
 
     def take_large(self, name: bytes | None = None) -> Call | None:
         """Remove and return a large received claim, or None. Its session is then nobody else's.
@@ -297,7 +318,6 @@ class ClientState:
         """Drop all sessions and debts: after a fork they are the parent's."""
         self.idle.clear()
         self.debts.clear()
-        self.paying.clear()
         self.large.clear()
         self.emptier = None
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from redset.core import calls
-from redset.core.calls import NO_CALL, Call, ClientState, State
+from redset.core.calls import NO_CALL, Call, ClientState, Payer, State
 from redset.core.clients import explained, is_failure, script_is_unknown, slot_is_moving
 from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, Settle, Sleep, Unfinished
 from redset.core.scripts import Script
@@ -66,20 +66,19 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
         words = words_of(operation, operation.keys[:1], NO_CALL) if operation.recorded else words_of(operation)
         return operation.read((yield from _exchange(operation, words, caller)))
 
-    state, unfinished = caller.state, operation.unfinished
-    if state.debts or state.large:
-        yield from _make_room(operation, caller)
-    call = None
-    if unfinished is not None:
-        # First this, then a look at the reply: whoever reads the reply first keeps the session of a shared call.
-        call = _sent_before(unfinished)
-        if unfinished.reply is not None:
-            return operation.read(unfinished.reply)
+    state, call = caller.state, None
+    if operation.unfinished is None and not (state.debts or state.large):
+        call = state.call(caller.prefix, operation)
+        if operation.roll_back is not None:
+            claims.append(call)
+    else:
+        call = yield from _begin(operation, caller, claims)
     if call is None:
-        call = _begin(operation, caller, claims)
-        if unfinished is not None and unfinished.reply is not None:
-            return operation.read(unfinished.reply)
+        assert operation.unfinished is not None
+        return operation.read(operation.unfinished.reply)
     try:
+        if call.pays is not None:
+            state.paid(call.pays)
         call.become(State.SENT)
         words = words_of(operation, (call.key,), call.numbers())
         try:
@@ -111,18 +110,34 @@ def _sent_before(unfinished: Unfinished) -> Call | None:
     return call
 
 
-def _begin(operation: Operation[Any], caller: Caller, claims: list[Any]) -> Call:
+def _begin(operation: Operation[Any], caller: Caller, claims: list[Any]) -> Talk[Call | None]:
+    """The call to send, after debts that it cannot pay itself; None when its reply is known by now."""
+    state, unfinished, payer = caller.state, operation.unfinished, Payer()
+    try:
+        if state.debts or state.large:
+            yield from _make_room(operation, caller, payer)
+        # First this, then a look at the reply: whoever reads the reply first keeps the session of a shared call.
+        call = None if unfinished is None else _sent_before(unfinished)
+        if call is None and (unfinished is None or unfinished.reply is None):
+            call = _new_call(operation, caller, claims, payer)
+    except BaseException:
+        payer.has_gone = True
+        raise
+    return call if unfinished is None or unfinished.reply is None else None
+
+
+def _new_call(operation: Operation[Any], caller: Caller, claims: list[Any], payer: Payer) -> Call:
     """A new call; or that of another thread which began the same at the same time."""
     unfinished, state = operation.unfinished, caller.state
-    call = (state.paying_call if state.debts else state.call)(caller.prefix, operation)
-    if state.large:
-        # The record is replaced by that of this call.
-        state.large.pop(call.key, None)
+    call = state.paying_call(caller.prefix, operation, payer)
+    # The record is replaced by that of this call.
+    state.large.pop(call.key, None)
     if unfinished is not None:
         first = unfinished.begin(call)
         if first is not call:
             first.shared = True
-            state.idle.append(call.session)
+            if call.pays is None:
+                state.idle.append(call.session)
             return first
     if operation.roll_back is not None:
         claims.append(call)
@@ -247,6 +262,8 @@ def roll_back(call: Call, caller: Caller) -> Talk[None]:
     session.number = call.number = call.number + 1
     words = words_of(operation, (call.key,), call.numbers())
     head = yield from _exchange(operation, words, caller)
+    # First this: from here on the session may make other calls.
+    caller.state.paid(call)
     call.become(State.ROLLED_BACK)
     if call.settled is not None:
         call.settled(head)
@@ -256,38 +273,37 @@ def roll_back(call: Call, caller: Caller) -> Talk[None]:
 
 def pay_claims(caller: Caller, roll_back_of: Callable[..., Operation[bytes]]) -> Talk[None]:
     """Roll back all claims of this set whose outcome is unknown, and wait for those that others are rolling back."""
-    state = caller.state
-    while True:
-        if (debt := state.take_claim_to_pay(caller.prefix)) is not None:
-            yield from _pay(debt, caller, roll_back_of)
-        elif state.is_paying(caller.prefix):
-            yield Sleep(PAYING_CHECK)
-        else:
-            return
+    state, payer = caller.state, Payer()
+    try:
+        while state.owes_claims(caller.prefix):
+            if (debt := state.take_claim_to_pay(caller.prefix, payer)) is not None:
+                yield from _pay(debt, payer, caller, roll_back_of)
+            else:
+                yield Sleep(PAYING_CHECK)
+    finally:
+        payer.has_gone = True
 
 
-def _make_room(operation: Operation[Any], caller: Caller) -> Talk[None]:
+def _make_room(operation: Operation[Any], caller: Caller, payer: Payer) -> Talk[None]:
     """Before a call: roll back what a claim cannot roll back by itself, and remove large replies from their records."""
     state = caller.state
     if operation.roll_back is not None:
         plain = operation.settled is not None
-        while (debt := state.take_debt_to_roll_back(caller.prefix, plain=plain)) is not None:
-            yield from _pay(debt, caller, operation.roll_back)
+        while (debt := state.take_debt_to_roll_back(caller.prefix, payer, plain=plain)) is not None:
+            yield from _pay(debt, payer, caller, operation.roll_back)
     while (large := state.take_large(caller.prefix)) is not None:
         yield from empty(large, caller)
 
 
-def _pay(debt: Call, caller: Caller, roll_back_of: "Callable[..., Operation[bytes]] | None") -> Talk[None]:
-    # The set object that made the claim may have been made with other options: these are the newer ones.
-    debt.roll_back = roll_back_of
+def _pay(
+    debt: Call, payer: Payer, caller: Caller, roll_back_of: "Callable[..., Operation[bytes]] | None"
+) -> Talk[None]:
     try:
-        debt.lose()
+        # The set object that made the claim may have been made with other options: these are the newer ones.
+        debt.roll_back = roll_back_of
         yield from roll_back(debt, caller)
-    except BaseException:
-        caller.state.owe(debt)
-        raise
     finally:
-        caller.state.has_tried_to_pay(debt)
+        caller.state.leave(debt, payer)
 
 
 def empty(large: Call, caller: Caller) -> Talk[None]:
