@@ -114,9 +114,10 @@ def _begin(operation: Operation[Any], caller: Caller, claims: list[Any]) -> Talk
     """The call to send, after debts that it cannot pay itself; None when its reply is known by now."""
     state, unfinished, payer = caller.state, operation.unfinished, Payer()
     try:
-        if state.debts or state.large:
+        if unfinished is None:
             yield from _make_room(operation, caller, payer)
-        # First this, then a look at the reply: whoever reads the reply first keeps the session of a shared call.
+        # Several may ask for the same end, so it begins at once; and it needs no room. First this, then a look at the
+        # reply: whoever reads the reply first keeps the session of a shared call.
         call = None if unfinished is None else _sent_before(unfinished)
         if call is None and (unfinished is None or unfinished.reply is None):
             call = _new_call(operation, caller, claims, payer)
