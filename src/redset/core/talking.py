@@ -111,38 +111,41 @@ def _sent_before(unfinished: Unfinished) -> Call | None:
 
 
 def _begin(operation: Operation[Any], caller: Caller, claims: list[Any]) -> Talk[Call | None]:
-    """The call to send, after debts that it cannot pay itself; None when its reply is known by now."""
-    state, unfinished, payer = caller.state, operation.unfinished, Payer()
+    """The call to send, once there is room for it; None when its reply is known by now."""
+    if operation.unfinished is not None:
+        return (yield from _begin_end(operation, operation.unfinished, caller))
+    state, payer = caller.state, Payer()
     try:
-        if unfinished is None:
-            yield from _make_room(operation, caller, payer)
-        # Several may ask for the same end, so it begins at once; and it needs no room. First this, then a look at the
-        # reply: whoever reads the reply first keeps the session of a shared call.
-        call = None if unfinished is None else _sent_before(unfinished)
-        if call is None and (unfinished is None or unfinished.reply is None):
-            call = _new_call(operation, caller, claims, payer)
+        yield from _make_room(operation, caller, payer)
+        call = state.paying_call(caller.prefix, operation, payer)
+        # The record is replaced by that of this call.
+        state.large.pop(call.key, None)
+        if operation.roll_back is not None:
+            claims.append(call)
     except BaseException:
         payer.has_gone = True
         raise
-    return call if unfinished is None or unfinished.reply is None else None
-
-
-def _new_call(operation: Operation[Any], caller: Caller, claims: list[Any], payer: Payer) -> Call:
-    """A new call; or that of another thread which began the same at the same time."""
-    unfinished, state = operation.unfinished, caller.state
-    call = state.paying_call(caller.prefix, operation, payer)
-    # The record is replaced by that of this call.
-    state.large.pop(call.key, None)
-    if unfinished is not None:
-        first = unfinished.begin(call)
-        if first is not call:
-            first.shared = True
-            if call.pays is None:
-                state.idle.append(call.session)
-            return first
-    if operation.roll_back is not None:
-        claims.append(call)
     return call
+
+
+def _begin_end(operation: Operation[Any], unfinished: Unfinished, caller: Caller) -> Talk[Call | None]:
+    """The same for an end: the call that was begun before, here or by another thread, or a new one.
+
+    It pays no debt, since it may be sent again at any time.
+    """
+    state = caller.state
+    # First this, then a look at the reply: whoever reads the reply first keeps the session of a shared call.
+    call = _sent_before(unfinished)
+    if call is None and unfinished.reply is None:
+        new = state.call(caller.prefix, operation)
+        state.large.pop(new.key, None)
+        call = unfinished.begin(new)
+        if call is not new:
+            call.shared = True
+            state.idle.append(new.session)
+    if state.large and unfinished.reply is None:
+        yield from _make_room(operation, caller, Payer())
+    return call if unfinished.reply is None else None
 
 
 def _lose(call: Call, operation: Operation[Any], state: ClientState, claims: list[Any], error: BaseException) -> None:
