@@ -22,6 +22,7 @@ from proxy import Chance, Fault, Proxy
 from redset.core import coalescing
 from redset.core.calls import state_of
 from redset.core.keys import Keys
+from redset.core.retries import tries_once
 from redset.core.scripts import Script
 from redset.exceptions import LeaseLost, RedsetError
 from servers import Server, wait_until
@@ -1027,3 +1028,26 @@ def test_cancellations_and_lost_replies_together_lose_nothing(here: Any, raw: An
     assert state.is_empty()
     assert crowd.cancelled > 20
     assert proxy.faults > 20
+
+
+def test_whoever_wants_a_call_tried_once_decides_that_for_nobody_else(run: Any) -> None:
+    """As a consumer does, so that its waiting ends in time; a plain call has all retries of the client."""
+
+    async def test(gate: Gate) -> list[bool]:
+        jobs = redset.aio.SortedSet[str](gate, "jobs")
+        seen: list[bool] = []
+
+        async def note(call: Callable[[], Awaitable[Any]]) -> Any:
+            seen.append(tries_once.get())
+            await asyncio.sleep(0)
+            return await call()
+
+        async def add(item: str, *, once: bool) -> None:
+            tries_once.set(once)
+            await jobs.add(item)
+
+        gate.plan += [note] * 4
+        await asyncio.gather(*(add(f"{number}", once=number < 2) for number in range(4)))
+        return seen
+
+    assert sorted(run(test)) == [False, False, True, True]

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 from redset.core.calls import Call, State, takes_much
 from redset.core.leaving import Unstoppable
 from redset.core.operations import CHUNK, Operation, Shared, Unfinished
+from redset.core.retries import tries_once
 
 T = TypeVar("T")
 
@@ -293,9 +294,9 @@ class Group:
 class Line:
     """The operations of one kind on one set in one event loop: those under way, and the queue behind them."""
 
-    __slots__ = ("_carrier", "_gathering", "_queue", "_size", "_starts", "_under_way")
+    __slots__ = ("_carrier", "_gathering", "_queue", "_size", "_starts", "_tries_once", "_under_way")
 
-    def __init__(self, gathering: "Gathering", carrier: Carrier) -> None:
+    def __init__(self, gathering: "Gathering", carrier: Carrier, *, once: bool) -> None:
         self._gathering = gathering
         self._carrier = carrier
         self._queue: list[Part] = []
@@ -303,6 +304,8 @@ class Line:
         self._size = 0
         self._under_way = 0
         self._starts = False
+        #: Whether those that asked do not want the client to try again by itself.
+        self._tries_once = once
 
     def is_idle(self) -> bool:
         return not (self._under_way or self._starts or self._queue)
@@ -348,6 +351,8 @@ class Line:
 
     async def _carry_on(self, parts: list[Part]) -> None:
         """Send parts as one call, and then those that have queued by then, as long as there are any."""
+        # A task inherits what holds for whoever started it, which may be somebody else.
+        tries_once.set(self._tries_once)
         while parts:
             await self._carrier.carry(Group(parts, self._gathering, self._carrier))
             # Tasks that were just answered may ask for the next thing in this turn of the event loop.
@@ -395,12 +400,12 @@ class Gathering:
         size = shared.size(operation.args)
         if size >= CHUNK:
             return None
-        kind = shared.kind(operation)
+        kind = shared.kind(operation), (once := tries_once.get())
         line = self.lines.get(kind)
         if line is None:
             if len(self.lines) >= MOST_LINES:
                 self.lines = {kind: line for kind, line in self.lines.items() if not line.is_idle()}
-            line = self.lines[kind] = Line(self, carrier)
+            line = self.lines[kind] = Line(self, carrier, once=once)
         if not self.crowded and line.goes_alone():
             return line
         part = Part(operation, size, asyncio.Future(loop=loop))
