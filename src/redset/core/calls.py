@@ -325,8 +325,7 @@ class ClientState:
 def takes_much(rows: Sequence[Any], values: Sequence[Any]) -> bool:
     """Whether the record of such a reply takes more than 16 KB, by a sample of what it holds."""
     step = len(rows) // 32 | 1
-    cells = (*rows[::step], *values[::step])
-    return step * sum(len(cell) for cell in cells if cell) > LARGE
+    return step * (sum(map(len, rows[::step])) + sum(map(len, filter(None, values[::step])))) > LARGE
 
 
 def _removed(calls: list[Any], one: Any) -> bool:
