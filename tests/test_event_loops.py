@@ -101,8 +101,9 @@ async def cancel_twice(work: Work, seconds: float) -> None:
     for _ in range(2):
         await asyncio.wait({task}, timeout=seconds)
         task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()
 
 
 async def wait_for(work: Work, seconds: float) -> None:
