@@ -237,6 +237,7 @@ def test_no_item_is_lost_or_claimed_twice(
     if not isinstance(here, Server):
         pytest.skip("the connections of a single server are counted")
     items = [f"{number:05}" for number in range(ITEMS)]
+    connections = len(raw.client_list())
 
     async def main() -> None:
         async with contextlib.aclosing(await redset.aio.connect(here.url)) as client:
@@ -253,4 +254,4 @@ def test_no_item_is_lost_or_claimed_twice(
 
     assert RawSet(raw, "jobs").is_empty()
     assert caplog.messages == []
-    wait_until(lambda: len(raw.client_list()) == 1)
+    wait_until(lambda: len(raw.client_list()) <= connections)
