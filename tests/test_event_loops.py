@@ -231,7 +231,9 @@ class Crowd:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_no_item_is_lost_or_claimed_twice(here: Any, raw: Any, run: Any, way: Any) -> None:
+def test_no_item_is_lost_or_claimed_twice(
+    here: Any, raw: Any, run: Any, way: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     if not isinstance(here, Server):
         pytest.skip("the connections of a single server are counted")
     items = [f"{number:05}" for number in range(ITEMS)]
@@ -251,4 +253,5 @@ def test_no_item_is_lost_or_claimed_twice(here: Any, raw: Any, run: Any, way: An
     run(main())
 
     assert RawSet(raw, "jobs").is_empty()
+    assert caplog.messages == []
     wait_until(lambda: len(raw.client_list()) <= connections)

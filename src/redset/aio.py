@@ -499,7 +499,8 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
                 await self.close()
             except (Exception, asyncio.CancelledError) as trouble:
                 # The error that is under way says more; the leases expire by themselves.
-                log.warning(NOT_GIVEN_BACK, trouble)
+                if not self._is_done:
+                    log.warning(NOT_GIVEN_BACK, trouble)
             raise
         finally:
             self._asking = False
