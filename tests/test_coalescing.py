@@ -1030,7 +1030,7 @@ def test_cancellations_and_lost_replies_together_lose_nothing(here: Any, raw: An
     assert proxy.faults > 20
 
 
-def test_whoever_wants_a_call_tried_once_decides_that_for_nobody_else(run: Any) -> None:
+def test_a_task_whose_calls_are_tried_once_takes_no_retries_from_others(run: Any) -> None:
     """As a consumer does, so that its waiting ends in time; a plain call has all retries of the client."""
 
     async def test(gate: Gate) -> list[bool]:

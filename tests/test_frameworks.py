@@ -26,7 +26,7 @@ pytestmark = pytest.mark.no_cover
 ITEMS = [f"{number:05}" for number in range(200 * int(os.environ.get("REDSET_TEST_MORE", "1")))]
 HERE = Path(__file__).parent
 THREADS = 6
-#: What is deprecated is the frameworks' own business.
+#: The frameworks use deprecated functions themselves.
 PYTHON = [sys.executable, "-W", "ignore"]
 
 

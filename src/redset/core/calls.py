@@ -73,7 +73,10 @@ class Session:
 
 
 class Payer:
-    """Who pays debts, until it has gone: an interruption can leave it behind at any step."""
+    """Marks a debt as being paid, for as long as the call that pays it goes on.
+
+    Debts refer to it weakly: an interruption before ``has_gone`` is set blocks a debt only while a traceback lives.
+    """
 
     __slots__ = ("__weakref__", "has_gone")
 
@@ -137,7 +140,7 @@ class Call:
         #: The debt that it pays when it is sent, and who pays it until then.
         self.pays: Call | None = None
         self.payer: Payer | None = None
-        #: Those that have tried to pay it, while it is a debt: the first of them that is there pays it.
+        #: The payers of this call while it is a debt. The first one that lives and has not gone pays it.
         self.payers: list[ref[Payer]]
 
     @property

@@ -351,7 +351,7 @@ class Line:
 
     async def _carry_on(self, parts: list[Part]) -> None:
         """Send parts as one call, and then those that have queued by then, as long as there are any."""
-        # A task inherits what holds for whoever started it, which may be somebody else.
+        # A new task inherits the context of the task that started it, which may belong to another line.
         tries_once.set(self._tries_once)
         while parts:
             await self._carrier.carry(Group(parts, self._gathering, self._carrier))

@@ -121,7 +121,7 @@ class Owner:
 
 
 class _Link:
-    """What both faces have in common: the slot, which holds the connection between calls, and how it is made.
+    """The base of the links of both faces. Its slot holds the connection between calls.
 
     A call takes the connection out and puts it back only when the reply has been read. So an interrupted call leaves
     no connection behind that still expects its reply; without a reference, the connection closes itself.

@@ -116,7 +116,8 @@ def _begin(operation: Operation[Any], caller: Caller, claims: list[Any]) -> Talk
         return (yield from _begin_end(operation, operation.unfinished, caller))
     state, payer = caller.state, Payer()
     try:
-        yield from _make_room(operation, caller, payer)
+        yield from _roll_back_debts(operation, caller, payer)
+        yield from _empty_records(caller)
         call = state.paying_call(caller.prefix, operation, payer)
         # The record is replaced by that of this call.
         state.large.pop(call.key, None)
@@ -144,7 +145,7 @@ def _begin_end(operation: Operation[Any], unfinished: Unfinished, caller: Caller
             call.shared = True
             state.idle.append(new.session)
     if state.large and unfinished.reply is None:
-        yield from _make_room(operation, caller, Payer())
+        yield from _empty_records(caller)
     return call if unfinished.reply is None else None
 
 
@@ -288,14 +289,18 @@ def pay_claims(caller: Caller, roll_back_of: Callable[..., Operation[bytes]]) ->
         payer.has_gone = True
 
 
-def _make_room(operation: Operation[Any], caller: Caller, payer: Payer) -> Talk[None]:
-    """Before a call: roll back what a claim cannot roll back by itself, and remove large replies from their records."""
+def _roll_back_debts(operation: Operation[Any], caller: Caller, payer: Payer) -> Talk[None]:
+    """Before a claim: roll back the debts of claims that it cannot pay by itself."""
     state = caller.state
     if operation.roll_back is not None:
         plain = operation.settled is not None
         while (debt := state.take_debt_to_roll_back(caller.prefix, payer, plain=plain)) is not None:
             yield from _pay(debt, payer, caller, operation.roll_back)
-    while (large := state.take_large(caller.prefix)) is not None:
+
+
+def _empty_records(caller: Caller) -> Talk[None]:
+    """Before a call: remove the large replies of received claims of the set from their records."""
+    while (large := caller.state.take_large(caller.prefix)) is not None:
         yield from empty(large, caller)
 
 

@@ -12,7 +12,7 @@ local function probe(command)
     -- Without a record the first key is the one of an item's set.
     if not call and (command == 'ZREM' or command == 'DEL') then return nil end
     local key = command == 'RPUSH' and waiters or command == 'PERSIST' and token or KEYS[1]
-    -- What DEL finds it deletes: beside the record there is nothing.
+    -- DEL must not delete the record, so it probes a key next to the record, which never exists.
     if command == 'DEL' then key = call .. '!' end
     local arguments = {}
     for i = 1, counts[command] do arguments[i] = '!' end
