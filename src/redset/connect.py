@@ -9,7 +9,7 @@ from inspect import isawaitable
 from typing import Any, NoReturn, Self
 
 from redset import embedded
-from redset.core.retries import bounding
+from redset.core.retries import tries_once
 from redset.exceptions import NoServerError
 
 __all__ = ("client_library", "connect", "connect_async", "repeating")
@@ -95,30 +95,52 @@ def repeating(library: Any, times: int = 10, longest_pause: float = 1) -> dict[s
     backoff = import_module(f"{package}.backoff").FullJitterBackoff(cap=longest_pause, base=0.01)
     errors = import_module(f"{package}.exceptions")
 
-    class Retry(bounding(import_module(f"{library.__name__}.retry").Retry)):  # type: ignore[misc]
-        """Retries only after the server was reached once, and never after a wrong password."""
+    class Retry(import_module(f"{library.__name__}.retry").Retry):  # type: ignore[misc]
+        """Retries only after the server was reached once, and never after a wrong password.
+
+        Nothing is retried within another call that is: ten times ten reconnections would take too long.
+        """
 
         reached = False
+        times = 0
+
+        @property
+        def _retries(self) -> int:
+            return self.times if self.reached else 0
+
+        @_retries.setter
+        def _retries(self, times: int) -> None:
+            self.times = times
 
         def __deepcopy__(self, _memo: object) -> Self:
             # Each connection copies the retry object. They share one, so that all know that the server was reached.
             return self
 
         def call_with_retry(self, do: Any, fail: Any, *arguments: Any, **options: Any) -> Any:
+            once = tries_once.get()
+
             def failed(error: Exception, *count: int) -> Any:
                 # The asyncio clients wrap an AuthenticationError in a ConnectionError.
-                if not self.reached or isinstance(error.__cause__ or error, errors.AuthenticationError):
+                if once or isinstance(error.__cause__ or error, errors.AuthenticationError):
                     raise error from error.__cause__
                 return fail(error, *count)
 
-            outcome = super().call_with_retry(do, failed, *arguments, **options)
+            tries_once.set(True)
+            try:
+                outcome = super().call_with_retry(do, failed, *arguments, **options)
+            finally:
+                tries_once.set(once)
             if isawaitable(outcome):
-                return self._awaited(outcome)
+                return self._awaited(outcome, once=once)
             self.reached = True
             return outcome
 
-        async def _awaited(self, outcome: Awaitable[Any]) -> Any:
-            result = await outcome
+        async def _awaited(self, outcome: Awaitable[Any], *, once: bool) -> Any:
+            tries_once.set(True)
+            try:
+                result = await outcome
+            finally:
+                tries_once.set(once)
             self.reached = True
             return result
 

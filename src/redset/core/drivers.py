@@ -85,6 +85,9 @@ class Driver:
                 link = links.take()
                 try:
                     return link.exchange(request)
+                except Exception as error:
+                    if not links.tries_again(error):
+                        raise
                 finally:
                     links.put(link)
             return self._execute(*request)
@@ -340,6 +343,9 @@ class AsyncDriver:
                 link = here.take() or await here.wait()
                 try:
                     return await link.exchange(request)
+                except Exception as error:
+                    if not self._links.tries_again(error):
+                        raise
                 finally:
                     here.put(link)
             return await self._execute_command(*request, **AS_STORED)

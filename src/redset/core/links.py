@@ -2,7 +2,7 @@
 
 ``execute_command`` of redis-py takes a connection from the pool, checks it and returns it for each command: 20 of the
 68 µs that a ``ZADD`` costs the client. A link keeps its connection instead and uses the connection's public methods.
-It retries, reconnects and raises errors as ``execute_command`` does.
+It tries once. What fails then, the client tries again by its own policy; see :meth:`Owner.tries_again`.
 """
 
 import asyncio
@@ -11,10 +11,11 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from inspect import isawaitable
 from typing import Any
 
-from redset.core.retries import bounded
+from redset.core.retries import tries_once
 
 __all__ = ("AsyncLink", "Link", "Owner", "disconnect_later")
 
@@ -70,6 +71,30 @@ def reference_to(connection: Any) -> Callable[[], Any]:
         return lambda: connection
 
 
+class Once:
+    """A client's policy of retries where nothing is tried again, for a link that connects."""
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+
+    def call_with_retry(self, do: Any, fail: Any, *arguments: Any, **options: Any) -> Any:
+        def failed(error: Exception, *count: int) -> Any:
+            outcome = fail(error, *count)
+            if isawaitable(outcome):
+                return _then_raise(outcome, error)
+            raise error
+
+        return self._policy.call_with_retry(do, failed, *arguments, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._policy, name)
+
+
+async def _then_raise(outcome: Awaitable[Any], error: Exception) -> None:
+    await outcome
+    raise error
+
+
 class Owner:
     """Makes the connections of some links, by the present settings of the client's pool."""
 
@@ -109,10 +134,18 @@ class Owner:
         enabled = getattr(self.pool, "maint_notifications_enabled", None)
         return enabled is not None and bool(enabled())
 
-    def retries(self, connection: Any, error: Exception) -> bool:
-        """Return whether the client would retry after this error, which its :class:`Retry` lets pass."""
-        listed = connection.retry_on_error
-        return not self._retries_listed_only or (listed is not None and isinstance(error, tuple(listed)))
+    def tries_again(self, error: Exception) -> bool:
+        """Return whether the client would try a command again after this error, and may just now."""
+        if tries_once.get():
+            return False
+        # The present settings, as they are understood by this version of the library.
+        connection = self.make_connection()
+        policy, listed = connection.retry, getattr(connection, "retry_on_error", None) or ()
+        return (
+            getattr(policy, "_retries", 1) != 0
+            and isinstance(error, getattr(policy, "_supported_errors", Exception))
+            and (not self._retries_listed_only or isinstance(error, tuple(listed)))
+        )
 
     def forget_all(self) -> None:
         """In a forked child: leave the connections to the parent process."""
@@ -135,7 +168,6 @@ class _Link:
         "_pack",
         "_packs_alike",
         "_rested",
-        "_retry",
         "_slot",
     )
 
@@ -146,7 +178,6 @@ class _Link:
         self._packs_alike = False
         self._pack = _packer()
         self._checks_health = False
-        self._retry: Any = None
         self._connection: Callable[[], Any] | None = None
         owner.register(self)
 
@@ -155,17 +186,9 @@ class _Link:
         connection = owner.make_connection()
         self._packs_alike = owner.packs_alike()
         self._checks_health = bool(connection.health_check_interval)
-        self._retry = owner.pool.connection_kwargs.get("retry")
-        connection.retry = bounded(connection.retry)
+        connection.retry = Once(connection.retry)
         self._connection = reference_to(connection)
         return connection
-
-    def _adopt_policy(self, connection: Any) -> None:
-        """Do for this connection what ``client.set_retry`` does for those of the pool."""
-        present = self._owner.pool.connection_kwargs.get("retry")
-        if present is not self._retry and present is not None:
-            self._retry = present
-            connection.retry = bounded(present)
 
     def forget(self) -> None:
         """In a forked child: leave the connection to the parent process."""
@@ -198,8 +221,13 @@ class Link(_Link):
                 [self._pack(words)] if self._packs_alike else connection.pack_command(*words), self._checks_health
             )
             reply = connection.read_response(disable_decoding=True)
-        except Exception as error:
-            return self._retried(slot, connection, words, error)
+        except self._owner.ResponseError:
+            # The server refuses the command, but the connection is in order.
+            slot.append(connection)
+            raise
+        except Exception:
+            connection.disconnect()
+            raise
         self._rested = time.monotonic()
         slot.append(connection)
         return reply
@@ -255,52 +283,6 @@ class Link(_Link):
                 raise owner.ConnectionError("Connection not ready") from None
         return connection
 
-    def _retried(self, slot: list[Any], connection: Any, words: Words, error: Exception) -> Any:
-        """Return the reply after the first attempt has failed, by the client's own policy of retries."""
-        owner = self._owner
-        self._adopt_policy(connection)
-        first: Exception | None = error
-        connected = True
-
-        def attempt() -> Any:
-            nonlocal first, connected
-            if first is not None:
-                try:
-                    raise first
-                finally:
-                    first = None
-            connected = True
-            connection.send_packed_command(connection.pack_command(*words))
-            return connection.read_response(disable_decoding=True)
-
-        def fail(error: Exception, *_: Any) -> None:
-            nonlocal connected
-            connected = False
-            connection.disconnect()
-            if not owner.retries(connection, error):
-                try:
-                    raise error
-                finally:
-                    del error
-
-        clean = False
-        try:
-            reply = connection.retry.call_with_retry(attempt, fail)
-            clean = True
-        except owner.ResponseError:
-            # The server refuses the command, but the connection is in order.
-            clean = connected
-            raise
-        finally:
-            if clean:
-                self._rested = time.monotonic()
-                slot.append(connection)
-            else:
-                connection.disconnect()
-            # The error's traceback refers to this frame: together they would be left to the garbage collector.
-            del error, first
-        return reply
-
 
 class AsyncLink(_Link):
     """:class:`Link` for asyncio. Belongs to one event loop.
@@ -348,8 +330,17 @@ class AsyncLink(_Link):
                 self._pack(words) if self._packs_alike else connection.pack_command(*words), self._checks_health
             )
             reply = await connection.read_response(disable_decoding=True)
+        except self._owner.ResponseError:
+            # The server refuses the command, but the connection is in order.
+            self._task = None
+            slot.append(connection)
+            raise
         except BaseException as error:
-            return await self._retried(slot, connection, words, error)
+            told = self._told(connection, error)
+            await _drop(connection)
+            if told is error:
+                raise
+            raise told from None
         self._task = None
         self._rested = time.monotonic()
         slot.append(connection)
@@ -390,7 +381,7 @@ class AsyncLink(_Link):
         if self._end is None:
             self._end = weakref.finalize(self, _disconnect_all_later, self.loop, self._slot)
             self._end.atexit = False
-        # The library sees to the limit while it connects, checks and retries, so it checks by itself if it has to.
+        # The library sees to the limit while it connects, and always where it checks the connection's health.
         self._limit = None if self._checks_health else connection.socket_timeout or None
         return connection
 
@@ -415,56 +406,6 @@ class AsyncLink(_Link):
             raise
         self._take_over_limit(connection)
         return connection
-
-    async def _retried(self, slot: list[Any], connection: Any, words: Words, error: BaseException) -> Any:
-        """Return the reply after the first attempt has failed, by the client's own policy of retries."""
-        owner = self._owner
-        error = self._told(connection, error)
-        if not isinstance(error, Exception):
-            await _drop(connection)
-            raise error
-        first: Exception | None = error
-        self._restore_limit(connection)
-        self._adopt_policy(connection)
-        connected = True
-
-        async def attempt() -> Any:
-            nonlocal first, connected
-            if first is not None:
-                try:
-                    raise first
-                finally:
-                    first = None
-            connected = True
-            await connection.send_packed_command(connection.pack_command(*words))
-            return await connection.read_response(disable_decoding=True)
-
-        async def fail(error: Exception, *_: Any) -> None:
-            nonlocal connected
-            connected = False
-            await connection.disconnect()
-            if not owner.retries(connection, error):
-                try:
-                    raise error
-                finally:
-                    del error
-
-        clean = False
-        try:
-            reply = await connection.retry.call_with_retry(attempt, fail)
-            clean = True
-        except owner.ResponseError:
-            clean = connected
-            raise
-        finally:
-            if clean:
-                self._take_over_limit(connection)
-                self._rested = time.monotonic()
-                slot.append(connection)
-            else:
-                await _drop(connection)
-            del error, first
-        return reply
 
     def _told(self, connection: Any, error: BaseException) -> BaseException:
         """Return the error as the library would raise it, in particular that of a call that took too long."""

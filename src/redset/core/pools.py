@@ -34,6 +34,7 @@ class Links:
 
     def __init__(self, connections: Connections) -> None:
         self.usable = connections.usable
+        self.tries_again = connections.tries_again
         self.connections = connections
         self._idle: list[Link] = []
         #: References to all that exist. A link that an interrupted call dropped leaves by itself.
@@ -152,6 +153,7 @@ class AsyncLinks:
 
     def __init__(self, connections: AsyncConnections) -> None:
         self.usable = connections.usable
+        self.tries_again = connections.tries_again
         self.connections = connections
         self._in_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopLinks] = WeakKeyDictionary()
 
