@@ -596,6 +596,36 @@ def test_a_cancellation_that_the_client_swallows_is_not_lost(
     assert state.scores("waiting") == {b"x": 1.0}
 
 
+@pytest.mark.parametrize("verb", ["pop", "reserve"])
+def test_a_cancellation_of_nobody_is_a_lost_connection(
+    here: Any, raw: Any, other: Any, state: RawSet, verb: str
+) -> None:
+    """Tasks may wait for one future, which is cancelled with any of them: in Python 3.11 until a stream is closed."""
+    raw.zadd("jobs", {"x": 1})
+
+    async def run() -> None:
+        async with connected(here) as client:
+            execute = client.execute_command
+            shared = asyncio.get_running_loop().create_future()
+
+            async def sharing(*words: Any, **options: Any) -> Any:
+                await execute(*words, **options)
+                await shared
+
+            client.execute_command = sharing
+            jobs = redset.aio.SortedSet[str](client, "jobs")
+            task = asyncio.create_task(getattr(jobs, verb)())
+            await asyncio.sleep(0.05)
+            shared.cancel()
+            with pytest.raises(ConnectionError, match="while it was in use"):
+                await task
+            client.execute_command = execute
+            # Nobody has seen the reply, so the next claim gets it.
+            assert await jobs.take(2) == ["x"]
+
+    asyncio.run(run())
+
+
 def test_a_time_limit_of_the_users_is_kept_within_a_second(here: Any, raw: Any) -> None:
     if not isinstance(here, Server):
         pytest.skip("it cannot be paused")

@@ -312,7 +312,7 @@ class AsyncDriver:
                     else:
                         reply = await self._carry_out(request)
                 except BaseException as raised:
-                    error = raised
+                    error = raised if isinstance(raised, Exception) else _interruption(raised, task)
                 if cancelling() > cancellations:
                     # Python before 3.12 can swallow a cancellation that comes while a reply does.
                     cancellations = cancelling()
@@ -427,6 +427,13 @@ class AsyncDriver:
         if interruption is not None and not (keeps_reply and task.done()):
             raise interruption
         return task.result()
+
+
+def _interruption(error: BaseException, task: "asyncio.Task[Any] | None") -> BaseException:
+    """The error, unless it is a cancellation of another task, which waited for the same future of the client library."""
+    if isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling():
+        return ConnectionError("the connection was closed while it was in use")
+    return error
 
 
 async def _answered_again(part: Part) -> None:
