@@ -430,7 +430,7 @@ class AsyncDriver:
 
 
 def _interruption(error: BaseException, task: "asyncio.Task[Any] | None") -> BaseException:
-    """The error, unless it is a cancellation of another task, which waited for the same future of the client library."""
+    """The error, unless it is the cancellation of another task that waited for the same future of the library."""
     if isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling():
         return ConnectionError("the connection was closed while it was in use")
     return error
