@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from clients import client_of_cluster, client_of_master
 from redset import testing
+from redset.core.scripts import Script
 from redset.testing import temporary_directory
 
 __all__ = (
@@ -538,6 +539,17 @@ def place(name: str) -> Place:
     if name == "cluster":
         return Cluster()
     return Server(name)
+
+
+#: What the sets of the tests have beyond plain ones.
+KINDS = ("", "values keyed", "done", "done digest", "values keyed done", "values periodic", "values keyed periodic")
+
+
+def load_scripts(client: Any, *names: str) -> None:
+    """Tells a server these scripts, so that each operation is one call."""
+    for name in names:
+        for body in {Script(name, frozenset(kind.split())).body for kind in KINDS}:
+            client.script_load(body)
 
 
 def wait_until(true: Callable[[], object]) -> None:

@@ -16,8 +16,7 @@ from invariants import RawSet
 from proxy import Fault, Proxy
 from redset.core import consuming
 from redset.core.calls import state_of
-from redset.core.scripts import Script
-from servers import Server
+from servers import Server, load_scripts
 
 CONNECTION_ERRORS = (redis.ConnectionError, valkey.ConnectionError)
 
@@ -31,8 +30,7 @@ def server_itself(here: Any, raw: Any) -> Server:
     """The server, which knows the scripts, so that each operation is one call."""
     if not isinstance(here, Server):
         pytest.skip("the proxy stands in front of a single server")
-    for name in "add", "end", "handout", "rollback":
-        raw.script_load(Script(name).body)
+    load_scripts(raw, "add", "end", "claim", "rollback")
     return here
 
 

@@ -24,8 +24,7 @@ from faces import CLIENTS
 from invariants import RawSet
 from proxy import Fault, Proxy
 from redset import SortedSet
-from redset.core.scripts import Script
-from servers import Server
+from servers import Server, load_scripts
 
 pytestmark = pytest.mark.no_cover
 
@@ -46,8 +45,7 @@ def state(raw: Any) -> RawSet:
 @pytest.fixture
 def other(raw: Any) -> "SortedSet[Any]":
     """The same set as another process sees it."""
-    for name in "add", "bury", "end", "handout":
-        raw.script_load(Script(name).body)
+    load_scripts(raw, "add", "end", "claim")
     return SortedSet(raw, "jobs")
 
 
@@ -548,8 +546,7 @@ def test_cancellation_stays_cancellation_when_the_server_does_not_answer(
 
             # Known to the server by now.
             await jobs.take(0)
-            for name in "add", "end", "handout":
-                raw.script_load(Script(name).body)
+            load_scripts(raw, "add", "end", "claim")
             client.execute_command = pausing
             task = asyncio.create_task(redset.aio.SortedSet[str](client, "jobs").take(2500))
             await asyncio.wait([task])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chaos.bugs import BUGS, Piece, changed, find
+from chaos.bugs import BUGS, Override, changed, find
 from chaos.checkers import RULES
 from servers import Unavailable
 
@@ -25,9 +25,9 @@ def test_a_bug_is_found(bug: str) -> None:
 
 def test_what_bugs_replace_is_still_there() -> None:
     for bug in BUGS.values():
-        changed(bug.pieces)
+        changed(bug.overrides)
     with pytest.raises(AssertionError, match="has 0 times"):
-        changed([Piece("handout", "what is not there", "")])
+        changed([Override("claim", "not_there", "nil")])
 
 
 def test_there_is_a_bug_for_each_rule() -> None:

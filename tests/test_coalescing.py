@@ -23,13 +23,12 @@ from redset.core import coalescing
 from redset.core.calls import state_of
 from redset.core.keys import Keys
 from redset.core.retries import tries_once
-from redset.core.scripts import Script
 from redset.exceptions import LeaseLost, RedsetError
-from servers import Server, wait_until
+from servers import Server, load_scripts, wait_until
 
 PREFIX = Keys("jobs").call_prefix
 
-SCRIPTS = ("add", "bury", "discard", "done", "end", "forget", "handout", "rollback")
+SCRIPTS = ("add", "claim", "end", "living", "release", "remove", "rollback")
 
 
 Start: TypeAlias = Callable[[], Coroutine[Any, Any, Any]]
@@ -92,8 +91,7 @@ async def gate_to(here: Any) -> Any:
 @pytest.fixture
 def run(here: Any, raw: Any) -> Callable[[Callable[[Gate], Awaitable[Any]]], Any]:
     """Runs a test's coroutine function, which is given a gate to the server."""
-    for name in SCRIPTS:
-        raw.script_load(Script(name).body)
+    load_scripts(raw, *SCRIPTS)
 
     async def with_gate(test: Callable[[Gate], Awaitable[Any]]) -> Any:
         complaints: list[Any] = []
@@ -269,7 +267,7 @@ def test_one_call_moves_a_thousand_items_at_most_and_a_full_one_does_not_wait(ru
         hold.release.set()
         assert await asyncio.gather(*tasks) == [float(i) for i in range(2501)]
 
-        rows = sorted((len(call) - 8) // 2 for call in gate.calls)
+        rows = sorted((len(call) - 10) // 2 for call in gate.calls)
         assert rows == [1, 500, 1000, 1000]
 
     run(test)

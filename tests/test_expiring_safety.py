@@ -20,9 +20,8 @@ from conftest import CLIENT
 from faces import Face
 from proxy import Chance, Fault, Proxy, proxied
 from redset.core.keys import Keys
-from redset.core.scripts import Script
 from redset.exceptions import ServerFullError, WrongTypeError
-from servers import Place, Server
+from servers import Place, Server, load_scripts
 
 pytestmark = pytest.mark.no_cover
 
@@ -37,8 +36,7 @@ def server_itself(here: Place, raw: Any) -> Server:
     """The server, which knows the scripts, so that each operation is one call."""
     if not isinstance(here, Server):
         pytest.skip("the proxy and other processes connect to a single server")
-    for name in "add", "clear", "discard", "living":
-        raw.script_load(Script(f"expiring/{name}").body)
+    load_scripts(raw, "expire", "living")
     return here
 
 

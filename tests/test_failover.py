@@ -10,7 +10,7 @@ import pytest
 
 from clients import AsyncWitness, Witness
 from faces import Awaited, Face
-from redset.core.handouts import HAND_OUT
+from redset.core.scripts import Script
 from servers import PATIENCE, Sentinel, wait_until
 
 pytestmark = pytest.mark.no_cover
@@ -142,7 +142,7 @@ def test_a_call_that_is_repeated_to_the_next_master_gets_its_reply_again(face: F
     client.execute_command = execute
     assert replicated
     with servers.failover():
-        repeated = execute("EVAL", HAND_OUT.body, *arguments)
+        repeated = execute("EVAL", Script("claim").body, *arguments)
         reply = face.run(repeated) if isinstance(face, Awaited) else repeated
 
         assert reply[0] == b"first"

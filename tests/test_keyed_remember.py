@@ -13,8 +13,7 @@ from keyed_machine import BrokenOff, KeyedRawSet
 from proxy import Fault, Proxy
 from redset import Key, SortedSet
 from redset.core.keys import Keys
-from redset.core.scripts import Script
-from servers import Server, wait_until
+from servers import Server, load_scripts, wait_until
 
 #: Seconds.
 REMEMBER = 1000
@@ -182,8 +181,7 @@ def single_server(here: Any, raw: Any) -> Server:
     """The server, which knows the scripts, so that each operation is one call."""
     if not isinstance(here, Server):
         pytest.skip("the proxy stands in front of a single server")
-    for name in "add", "bury", "clear", "deadletters", "discard", "end", "forget", "handout":
-        raw.script_load(Script(name).body)
+    load_scripts(raw, "add", "claim", "clear", "end", "release", "remove")
     return here
 
 

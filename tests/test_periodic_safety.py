@@ -19,9 +19,8 @@ from invariants import TYPES
 from periodic_machine import PeriodicRawSet
 from proxy import Fault, Proxy
 from redset.core.keys import Keys
-from redset.core.scripts import Script
 from redset.exceptions import ServerFullError, WrongTypeError
-from servers import PATIENCE, Place, Server, wait_until
+from servers import PATIENCE, Place, Server, load_scripts, wait_until
 
 pytestmark = pytest.mark.no_cover
 
@@ -36,8 +35,7 @@ def server_itself(here: Place, raw: Any) -> Server:
     """The server, which knows the scripts, so that each operation is one call."""
     if not isinstance(here, Server):
         pytest.skip("the proxy and other processes connect to a single server")
-    for name in "schedule", "bury", "end", "handout", "discard":
-        raw.script_load(Script(name).body)
+    load_scripts(raw, "schedule", "end", "claim", "remove")
     return here
 
 

@@ -20,9 +20,8 @@ from proxy import Chance, Fault, Proxy
 from redset import SortedSet
 from redset.core import consuming
 from redset.core.keys import Keys
-from redset.core.scripts import Script
 from redset.exceptions import LeaseLost
-from servers import Server
+from servers import Server, load_scripts
 
 pytestmark = pytest.mark.no_cover
 
@@ -35,7 +34,7 @@ def server_itself(here: Any, raw: Any) -> Server:
     """The server, which knows the scripts, so that each operation is one call."""
     if not isinstance(here, Server):
         pytest.skip("the proxy stands in front of a single server")
-    load_scripts(raw)
+    load_scripts(raw, "add", "claim", "clear", "end", "release", "remove")
     return here
 
 
@@ -93,11 +92,6 @@ def running(proxy: Proxy) -> Iterator[Proxy]:
 def closing(face: Face) -> Iterator[Face]:
     yield face
     face.close()
-
-
-def load_scripts(raw: Any) -> None:
-    for name in "add", "bury", "clear", "cut", "deadletters", "discard", "end", "handout":
-        raw.script_load(Script(name).body)
 
 
 def fails(call: Callable[..., Any], *args: Any, **options: Any) -> None:

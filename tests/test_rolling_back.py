@@ -7,15 +7,15 @@ import pytest
 
 from invariants import RawSet
 from redset.core.keys import Keys
-from redset.core.scripts import Script
+from redset.core.scripts import Script, prepared
 
 pytestmark = pytest.mark.conformance
 
 KEYS = Keys("jobs")
 CALL = KEYS.call_prefix + b"session"
-ALL_KEYS = (CALL, *KEYS.states, KEYS.token, KEYS.wake, KEYS.waiters)
-#: No limit of attempts or of dead letters; does not wait; not keyed, remembers nothing, has no digests, no interval.
-OPTIONS = "0 0 0 0 0 0 0"
+ALL_KEYS = (CALL, *prepared("claim", KEYS)[1])
+#: No limit of attempts or of dead letters.
+OPTIONS = "0 0"
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def call(raw: Any, script: str, keys: Sequence[bytes], number: int, seen: int, *
 
 
 def claim(raw: Any, number: int, seen: int, limit: int, lease: float = 0, *acks: bytes) -> list[bytes]:
-    rows: list[bytes] = call(raw, "handout", ALL_KEYS, number, seen, limit, "any", lease, OPTIONS, *acks)
+    rows: list[bytes] = call(raw, "claim", ALL_KEYS, number, seen, OPTIONS, limit, "any", lease, 0, *acks)
     return rows
 
 
@@ -38,7 +38,7 @@ def roll_back(raw: Any, number: int, seen: int, *positions: int) -> bytes:
 
 
 def add(raw: Any, number: int, seen: int, score: float, item: str) -> None:
-    call(raw, "add", (CALL, KEYS.waiting, KEYS.wake, KEYS.waiters), number, seen, score, item)
+    call(raw, "add", (CALL, KEYS.waiting, KEYS.wake, KEYS.waiters), number, seen, "added all 0", score, item)
 
 
 def expire(raw: Any, *items: bytes) -> None:

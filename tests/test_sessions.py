@@ -23,8 +23,7 @@ from redset import ScheduledSet, SortedSet
 from redset.core import calls
 from redset.core.calls import Call, state_of
 from redset.core.keys import Keys
-from redset.core.scripts import Script
-from servers import Server
+from servers import Server, load_scripts
 
 
 def records(raw: Any, name: str = "jobs") -> set[bytes]:
@@ -79,7 +78,7 @@ def test_calls_at_once_have_a_session_each(raw: Any) -> None:
             self.everybody.wait(10)
             return super().execute_command(*words, **options)
 
-    raw.script_load(Script("add").body)
+    load_scripts(raw, "add")
     client = Meeting(raw)
     with ThreadPoolExecutor(8) as threads:
         for number in range(3):
@@ -136,8 +135,7 @@ def test_a_call_that_is_sent_twice_is_one_whatever_its_session_did_on_other_sets
             self.sent.append(words)
             return super().execute_command(*words, **options)
 
-    for name in "add", "handout":
-        raw.script_load(Script(name).body)
+    load_scripts(raw, "add", "claim")
     client = Repeating(raw)
     jobs, others = SortedSet[str](client, "jobs"), SortedSet[str](client, "others")
     jobs.add("a", 1), jobs.add("b", 2), others.add("x", 1)
@@ -216,7 +214,7 @@ class TestMemory:
                 idle.append(len(state_of(self).idle))
                 return super().execute_command(*words, **options)
 
-        raw.script_load(Script("add").body)
+        load_scripts(raw, "add")
         client = Looking(raw)
         for item in "abc":
             SortedSet[str](client, "jobs").add(item)
@@ -226,11 +224,7 @@ class TestMemory:
 
     def test_a_call_that_can_be_asked_for_again_keeps_its_session_until_then(self, raw: Any) -> None:
         """Its session makes no other call meanwhile: that would replace the record."""
-        (
-            raw.script_load(Script("add").body),
-            raw.script_load(Script("end").body),
-            raw.script_load(Script("handout").body),
-        )
+        load_scripts(raw, "add", "claim", "end")
         client = Forgetful(raw)
         jobs = SortedSet[str](client, "jobs")
         jobs.add("x")

@@ -13,7 +13,7 @@ from redis.exceptions import ClusterError
 
 import redset
 from faces import CLIENTS, Blocking, Face
-from redset.core.handouts import HAND_OUT
+from redset.core.scripts import Script
 from servers import PATIENCE, Cluster, wait_until
 
 pytestmark = pytest.mark.no_cover
@@ -142,7 +142,7 @@ def test_a_call_that_is_repeated_after_a_move_gets_its_reply_again(
     _, _, *arguments = last
     move()
 
-    reply = execute("EVAL", HAND_OUT.body, *arguments)
+    reply = execute("EVAL", Script("claim").body, *arguments)
 
     assert reply[0] == b"first"
     assert list(jobs) == ["second"]

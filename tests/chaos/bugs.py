@@ -1,10 +1,11 @@
 """Seeded bugs: the library is changed in the workers of a run, and the run must be found wanting. ``make chaos-bugs``.
 
 A checker that has never failed proves nothing. Each bug here is one that a queue on Redis could well have; it is
-planted by replacing a piece of a script, or a function, before a worker makes its sets.
+planted by replacing a function, of a script or in Python, before a worker makes its sets.
 """
 
 import argparse
+import re
 import sys
 import tempfile
 import time
@@ -33,12 +34,15 @@ SEEDS = (1, 2, 3)
 PROGRAM = "python -m chaos.bugs"
 
 
-class Piece(NamedTuple):
-    """Of the text of a script, by its name, and what stands there instead."""
+class Override(NamedTuple):
+    """Another function in the place of one of a script, which is ``original`` to it."""
 
+    #: The file, without its suffix.
     script: str
-    old: str
-    new: str
+    #: The name of a local function, or of one in a local table: ``verbs.bury``.
+    function: str
+    #: In Lua: an expression.
+    instead: str
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Bug:
     checker: str
     #: The sets of a run where it shows.
     sets: tuple[str, ...]
-    pieces: tuple[Piece, ...] = ()
+    overrides: tuple[Override, ...] = ()
     #: Replaces functions.
     patch: Callable[[], None] = lambda: None
     #: Faults that would explain what it does, so it is looked for without these.
@@ -69,51 +73,37 @@ def known(name: str) -> str:
 def plant(name: str) -> None:
     """Changes the library in this process."""
     bug = BUGS[name]
-    if bug.pieces:
-        _replace(bug.pieces)
+    if bug.overrides:
+        _replace(bug.overrides)
     bug.patch()
 
 
-def changed(pieces: Sequence[Piece]) -> dict[str, str]:
-    """The texts of all scripts, by name, with these pieces replaced.
+def changed(overrides: Sequence[Override]) -> dict[str, str]:
+    """The texts of all scripts, by name, with these functions replaced.
 
-    :raises AssertionError: a piece is not there exactly once, so the bug would be another one, or none.
+    :raises AssertionError: a function is not there exactly once, so the bug would be another one, or none.
     """
     folder = Path(str(files("redset.core.scripts")))
     texts = {
         path.relative_to(folder).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
         for path in folder.rglob("*.lua")
     }
-    for piece in pieces:
-        times = texts[piece.script].count(piece.old)
-        assert times == 1, f"{piece.script}.lua has {times} times: {piece.old}"
-        texts[piece.script] = texts[piece.script].replace(piece.old, piece.new)
+    for script, function, instead in overrides:
+        table, _, _ = function.rpartition(".")
+        definition = rf"^local {table} = {{$.*?^}}$" if table else rf"^local function {function}\(.*?^end$"
+        found = re.findall(definition, texts[script], re.MULTILINE | re.DOTALL)
+        assert len(found) == 1, f"{script}.lua has {len(found)} times: {function}"
+        override = f"\ndo\nlocal original = {function}\n{function} = {instead}\nend"
+        texts[script] = texts[script].replace(found[0], found[0] + override)
     return texts
 
 
-def _replace(pieces: Sequence[Piece]) -> None:
-    """Loads all scripts again, from changed texts."""
+def _replace(overrides: Sequence[Override]) -> None:
+    """Has scripts be read from changed texts, from now on."""
     scripts = import_module("redset.core.scripts")
-    for face in ("redset.sets", "redset.aio"):
-        import_module(face)
-    texts = changed(pieces)
-    names = {scripts.Script(name).sha: name for name in texts}
-    with tempfile.TemporaryDirectory() as edited:
-        for name, text in texts.items():
-            path = Path(edited, f"{name}.lua")
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        with mock.patch.object(scripts, "files", return_value=Path(edited)):
-            for script in _loaded(scripts.Script):
-                new = scripts.Script(names[script.sha])
-                script.body, script.sha = new.body, new.sha
-
-
-def _loaded(kind: type[Any]) -> list[Any]:
-    """Each object of this kind that a module of the library has made."""
-    modules = [module for name, module in sys.modules.items() if name.startswith("redset.core.")]
-    found = (value for module in modules for value in vars(module).values() if isinstance(value, kind))
-    return list({id(value): value for value in found}.values())
+    texts = changed(overrides)
+    mock.patch.object(scripts, "_text", texts.__getitem__).start()
+    scripts.script.cache_clear()
 
 
 # Functions that take the place of others
@@ -170,7 +160,7 @@ def lease_by_the_clients_clock() -> None:
     def ahead(self: Any, limit: int, lease: float, *args: Any, **options: Any) -> Any:
         operation = claim(self, limit, lease, *args, **options)
         until = max(0.001, lease + _seconds_ahead())
-        return replace(operation, args=[*operation.args[:2], repr(until), *operation.args[3:]]) if lease else operation
+        return replace(operation, args=[*operation.args[:3], repr(until), *operation.args[4:]]) if lease else operation
 
     HandOuts.claim = ahead  # type: ignore[method-assign]
 
@@ -182,8 +172,8 @@ def due_by_the_clients_clock() -> None:
 
     def ahead(self: Any, *args: Any, **options: Any) -> Any:
         operation: Any = claim(self, *args, **options)
-        which = f"{operation.args[1]} {_seconds_ahead():.6f}"
-        return replace(operation, args=[operation.args[0], which, *operation.args[2:]])
+        which = f"{operation.args[2]} {_seconds_ahead():.6f}"
+        return replace(operation, args=[*operation.args[:2], which, *operation.args[3:]])
 
     HandOuts.claim = ahead  # type: ignore[method-assign]
 
@@ -217,10 +207,13 @@ BUGS: dict[str, Bug] = {
         "one_lease_at_a_time",
         ("updated", "pages"),
         (
-            Piece(
-                "handout",
-                "        redis.call('ZADD', parked, score, item)\n        return false\n",
-                "        redis.call('ZREM', parked, item)\n",
+            Override(
+                "shared/leases",
+                "is_claimed",
+                "function(item, score, field, deadline, ...)\n"
+                "    if deadline and tonumber(deadline) > time then redis.call('ZREM', parked, item) return true end\n"
+                "    return original(item, score, field, deadline, ...)\n"
+                "end\n",
             ),
         ),
     ),
@@ -235,8 +228,11 @@ BUGS: dict[str, Bug] = {
         "one_lease_at_a_time",
         ("leased", "updated"),
         (
-            Piece("shared/finished", "known == delivery and deadline", "known and deadline"),
-            Piece("shared/leases", "if known[i] == given_out[i] and deadline", "if known[i] and deadline"),
+            Override(
+                "shared/states",
+                "is_held",
+                "function(field, deadline, _, moment) return field and deadline and tonumber(deadline) > moment end",
+            ),
         ),
     ),
     "wait-by-popping": Bug(
@@ -249,7 +245,13 @@ BUGS: dict[str, Bug] = {
         "A hand-out that is sent again, since its reply was lost, takes more.",
         "nothing_lost",
         ("taken",),
-        (Piece("shared/calls", "if last == number then repeated = record else unseen = record end", ""),),
+        (
+            Override(
+                "shared/record",
+                "read_record",
+                "function() local early = original() repeated, unread = nil, nil return early end",
+            ),
+        ),
         without=("kill",),
     ),
     "repeated-add-made-again": Bug(
@@ -257,10 +259,14 @@ BUGS: dict[str, Bug] = {
         "handed_out_once",
         ("taken",),
         (
-            Piece(
-                "add",
-                "-- include calls\n",
-                "ARGV[1] = '0'\n-- include calls\n",
+            Override(
+                "shared/record",
+                "read_record",
+                "function()\n"
+                "    -- No other script has four keys.\n"
+                "    if #KEYS == 4 then call = nil return nil end\n"
+                "    return original()\n"
+                "end\n",
             ),
         ),
     ),
@@ -268,7 +274,7 @@ BUGS: dict[str, Bug] = {
         "What a hand-out took that was broken off is not put back.",
         "nothing_lost",
         ("taken", "later"),
-        (Piece("shared/unseen", "if unseen.kind == 'done' then return end", "if true then return end"),),
+        (Override("shared/claims", "roll_back", "free_record"),),
         without=("kill",),
     ),
     "seen-put-back": Bug(
@@ -276,10 +282,10 @@ BUGS: dict[str, Bug] = {
         "handed_out_once",
         ("taken",),
         (
-            Piece(
-                "shared/calls",
-                "if last > ARGV[2] then",
-                "if last > (string.sub(ARGV[1], -1) == '7' and '' or ARGV[2]) then",
+            Override(
+                "shared/record",
+                "read_record",
+                "function() if string.sub(number, -1) == '7' then ARGV[2] = '' end return original() end",
             ),
         ),
     ),
@@ -294,10 +300,13 @@ BUGS: dict[str, Bug] = {
         "nothing_lost",
         ("leased", "consumed"),
         (
-            Piece(
-                "shared/leases",
-                "try_again(item, attempts, score, 0, parked_score, held and 'expired')",
-                "redis.call('HDEL', deliveries, item)",
+            Override(
+                "shared/states",
+                "leased_to_waiting",
+                "function(item, attempts, score, seconds, parked_score, word)\n"
+                "    if word == 'expired' then return redis.call('HDEL', deliveries, item) end\n"
+                "    return original(item, attempts, score, seconds, parked_score, word)\n"
+                "end\n",
             ),
         ),
     ),
@@ -305,32 +314,39 @@ BUGS: dict[str, Bug] = {
         "What was added again while somebody had it goes with the ack.",
         "nothing_lost",
         ("updated",),
-        (Piece("shared/leases", "if parked_score and not done then wait_again(item, parked_score) end", ""),),
+        (Override("shared/leases", "parked_to_waiting", "unpark"),),
     ),
     "memory-asked-when-adding-only": Bug(
         "What is done is left out when it is added, and not when somebody else added it by a plain ZADD.",
         "remembered_once",
         ("pages",),
         (
-            Piece("handout", "            if dones[i] then return nil end\n", ""),
-            Piece("handout", "done and are_done(memories_of(items)) or {}\n    local known", "{}\n    local known"),
+            Override(
+                "shared/leases",
+                "is_claimed",
+                "function(item, score, field, deadline, death)\n"
+                "    return original(item, score, field, deadline, death, false)\n"
+                "end",
+            ),
         ),
     ),
     "value-dropped-at-ack": Bug(
         "An ack removes the value of its item, also when that was added again meanwhile.",
         "nothing_invented",
         ("rows",),
-        (Piece("shared/finished", "if not scores[i] then gone[#gone + 1] = item end", "gone[#gone + 1] = item"),),
+        (Override("shared/values", "drop_values", "function(items) return original(items) end"),),
     ),
     "first-value-stands": Bug(
         "The value of an item that is there already is not replaced.",
         "fresh_values",
         ("rows",),
         (
-            Piece(
-                "add",
-                "redis.call('HSET', values, unpack(fields))",
-                "for i = 1, field_count, 2 do redis.call('HSETNX', values, fields[i], fields[i + 1]) end",
+            Override(
+                "shared/values",
+                "replace_values",
+                "function(fields)\n"
+                "    for i = 1, #fields, 2 do redis.call('HSETNX', values, fields[i], fields[i + 1]) end\n"
+                "end\n",
             ),
         ),
     ),
@@ -338,29 +354,24 @@ BUGS: dict[str, Bug] = {
         "Tokens are counted by each client.",
         "tokens_grow",
         ("leased", "updated"),
-        (
-            Piece(
-                "handout",
-                "math.max(tonumber(last_token or 0), moment[1] * 1000000 + moment[2] - 1)",
-                "tonumber(number) * 1000",
-            ),
-        ),
+        (Override("shared/states", "token_before", "function() return tonumber(ARGV[1]) * 1000 end"),),
     ),
     "due-by-clients-clock": Bug(
         "A scheduled item is due when it is by the clock of the client that takes it.",
         "not_before_its_time",
         ("later",),
         (
-            Piece(
-                "handout",
-                "string.sub(which, 1, 3) == 'due', #which > 3\n",
-                "string.sub(which, 1, 3) == 'due', string.find(which, 'last', 1, true)\n"
-                "local by_client = string.format('%.6f', time + tonumber(string.match(which, '%S+$')))\n",
-            ),
-            Piece(
-                "handout",
-                "'-inf', clock, 'BYSCORE', 'LIMIT', '0', count, 'WITHSCORES')\n    elseif",
-                "'-inf', by_client, 'BYSCORE', 'LIMIT', '0', count, 'WITHSCORES')\n    elseif",
+            Override(
+                "claim",
+                "next_rows",
+                "(function()\n"
+                "    from_end = false\n"
+                "    local by_client = string.format('%.6f', time + tonumber(string.match(which, '%S+$') or 0))\n"
+                "    return function(count)\n"
+                "        return redis.pcall('ZRANGE', waiting, '-inf', by_client, "
+                "'BYSCORE', 'LIMIT', '0', count, 'WITHSCORES')\n"
+                "    end\n"
+                "end)()\n",
             ),
         ),
         patch=due_by_the_clients_clock,
@@ -369,7 +380,17 @@ BUGS: dict[str, Bug] = {
         "The next tick is an interval after the last was done.",
         "ticks_once",
         ("feeds",),
-        (Piece("shared/ticks", "local tick = from + every\n", "local tick = time + every\n"),),
+        (
+            Override(
+                "shared/ticks",
+                "schedule_next",
+                "function(items, planned, found)\n"
+                "    local now = {}\n"
+                "    for i = 1, #items do now[i] = time end\n"
+                "    return original(items, now, found)\n"
+                "end\n",
+            ),
+        ),
     ),
     "look-before-adding": Bug(
         "An item is new when it was not there a moment before it was added.",
@@ -381,64 +402,44 @@ BUGS: dict[str, Bug] = {
         "The highest score goes first.",
         "in_order",
         ("taken", "leased"),
-        (
-            Piece(
-                "handout",
-                "string.sub(which, 1, 3) == 'due', #which > 3\n",
-                "string.sub(which, 1, 3) == 'due', #which == 3\n",
-            ),
-        ),
+        (Override("claim", "next_rows", "(function() from_end = not from_end return original end)()"),),
     ),
     "last-is-first": Bug(
         "Whoever asks for the highest score gets the lowest.",
         "in_order",
         ("taken",),
-        (
-            Piece(
-                "handout",
-                "string.sub(which, 1, 3) == 'due', #which > 3\n",
-                "string.sub(which, 1, 3) == 'due', false\n",
-            ),
-        ),
+        (Override("claim", "next_rows", "(function() from_end = false return original end)()"),),
     ),
     "parked-for-ever": Bug(
         "What was added again while somebody had it stays aside after the ack.",
         "nothing_stuck",
         ("updated",),
-        (
-            Piece("shared/leases", "if score then redis.call('ZREM', parked, item) end", ""),
-            Piece("shared/leases", "if parked_score and not done then wait_again(item, parked_score) end", ""),
-        ),
+        (Override("shared/leases", "parked_to_waiting", "function() end"),),
     ),
     "leased-for-ever": Bug(
         "Nobody looks for leases that ran out.",
         "nothing_stuck",
         ("leased", "consumed"),
-        (Piece("shared/leases", "'-' .. clock, clock, 'BYSCORE'", "'-' .. clock, '0', 'BYSCORE'"),),
+        (Override("claim", "read_expired", "function() return {} end"),),
     ),
     "bury-deletes": Bug(
         "What is buried is gone.",
         "nothing_lost",
         ("failing",),
-        (
-            Piece(
-                "shared/leases",
-                "    bury = function(item, attempts, score, parked_score, seconds, reason)\n"
-                "        give_up(item, attempts, score, reason, parked_score)",
-                "    bury = function(item, attempts, score, parked_score, seconds, reason)\n"
-                "        redis.call('HDEL', deliveries, item)",
-            ),
-        ),
+        (Override("shared/leases", "verbs.bury", "function(item) redis.call('HDEL', deliveries, item) end"),),
     ),
     "nack-deletes": Bug(
         "What failed is forgotten.",
         "nothing_lost",
         ("leased", "failing"),
         (
-            Piece(
+            Override(
                 "shared/leases",
-                "            try_again(item, attempts, score, seconds, parked_score)",
-                "            redis.call('HDEL', deliveries, item)",
+                "verbs.nack",
+                "function(item, attempts, ...)\n"
+                "    if are_exhausted(attempts) then return original(item, attempts, ...) end\n"
+                "    redis.call('HDEL', deliveries, item)\n"
+                "end\n",
             ),
         ),
     ),
@@ -446,29 +447,29 @@ BUGS: dict[str, Bug] = {
         "What failed is tried again at once, whatever its backoff.",
         "handed_out_once",
         ("leased", "failing"),
-        (Piece("shared/leases", "if parked_score or seconds <= 0 then", "if true then"),),
+        (
+            Override(
+                "shared/states",
+                "leased_to_waiting",
+                "function(item, attempts, score, seconds, ...) return original(item, attempts, score, 0, ...) end",
+            ),
+        ),
     ),
     "no-last-attempt": Bug(
         "What failed too often is tried again.",
         "attempts_count",
         ("failing",),
-        (
-            Piece(
-                "shared/leases",
-                "max_attempts > 0 and attempts >= max_attempts then\n            give_up(item, attempts, score, reason",
-                "false then\n            give_up(item, attempts, score, reason",
-            ),
-        ),
+        (Override("shared/states", "are_exhausted", "function() return false end"),),
     ),
     "extension-ignored": Bug(
         "An extension is confirmed, and the lease ends as before.",
         "one_lease_at_a_time",
         ("leased",),
         (
-            Piece(
+            Override(
                 "shared/leases",
-                "redis.call('ZADD', leased, after(seconds), item)\n                brought_back",
-                "redis.call('ZADD', leased, deadlines[i], item)\n                brought_back",
+                "extend_lease",
+                "function(item, seconds, deadline) redis.call('ZADD', leased, deadline, item) end",
             ),
         ),
     ),

@@ -1,6 +1,6 @@
 """A model of the server: the states of the items of some sets, and the records of calls.
 
-It answers the requests of the core in the shapes of the scripts ``add``, ``handout``, ``end`` and ``rollback``. It
+It answers the requests of the core in the shapes of the scripts ``add``, ``claim``, ``end`` and ``rollback``. It
 knows plain sets alone: no keys, no remembered items, no periods, no wake-ups, and no flags of additions.
 """
 
@@ -10,14 +10,12 @@ from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from redset.core.adding import ADD
-from redset.core.endings import END
-from redset.core.handouts import HAND_OUT, ROLL_BACK
+from redset.core.scripts import script
 
 Request = tuple[bytes | str, ...]
 
-SCRIPTS = {"add": ADD, "claim": HAND_OUT, "end": END, "rollback": ROLL_BACK}
-NAMES = {code: name for name, script in SCRIPTS.items() for code in (script.sha, script.body)}
+SCRIPTS = {name: script(name) for name in ("add", "claim", "end", "rollback")}
+NAMES = {code: name for name, known in SCRIPTS.items() for code in (known.sha, known.body)}
 
 
 @dataclass
@@ -151,7 +149,7 @@ class ModelServer:
 
     def _add(self, here: ModelSet, args: list[bytes]) -> bytes:
         before = len(here.waiting)
-        here.waiting |= dict(zip(args[1::2], args[::2], strict=True))
+        here.waiting |= dict(zip(args[2::2], args[1::2], strict=True))
         return self._answer(b"%d" % (len(here.waiting) - before))
 
     def _rollback(self, here: ModelSet, args: list[bytes]) -> bytes:
@@ -174,9 +172,9 @@ class ModelServer:
         return self._answer(b"%d 0 %.6f" % (self._died, self.now) + lost)
 
     def _claim(self, here: ModelSet, args: list[bytes]) -> list[bytes]:
-        limit, which, lease, options, *acks = args
+        options, limit, which, lease, waits, *acks = args
         assert which == b"any"
-        max_attempts, waits = int(options.split()[0]), options.split()[2]
+        max_attempts = int(options.split()[0])
         if self._unseen is not None and self._unseen.kind != "done":
             self._roll_back_unseen(here)
         lost = self._end_all(here, [(item, known, "ack", 0.0, b"") for item, known in _pairs(acks)], max_attempts)

@@ -8,7 +8,6 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 from redset.core.definition import Definition
 from redset.core.items import called, called_each, written_score, written_scores
 from redset.core.operations import Operation, Plan, Rows, in_chunks, only, positions, slices
-from redset.core.scripts import Script
 from redset.core.shown import shown
 
 __all__ = ("Adding", "Rule", "Score", "Update", "flagged")
@@ -18,8 +17,6 @@ R = TypeVar("R")
 
 #: One score for all items, a callable that scores each of them, or None for the set's scorer.
 Score: TypeAlias = float | Callable[[T], float] | None
-
-ADD = Script("add")
 
 
 class Rule(NamedTuple):
@@ -51,24 +48,21 @@ def flagged(*, nx: bool = False, xx: bool = False, gt: bool = False, lt: bool = 
 class Adding(Generic[T]):
     """Adding to one set."""
 
-    __slots__ = ("_duplicates", "_extended", "_items", "_keys", "_more_keys", "_set", "_shared", "set_name", "width")
+    __slots__ = ("_add", "_duplicates", "_items", "_set", "_shared", "set_name", "width")
 
     def __init__(self, definition: Definition[T]) -> None:
-        keys = definition.keys
         self._set = definition
         self.set_name = definition.name
         self._items = definition.items
         self._duplicates = DUPLICATES[definition.duplicates]
-        self._extended = definition.extended
-        self._keys: tuple[bytes, ...] = (keys.waiting, keys.wake, keys.waiters)
-        self._more_keys: tuple[bytes, ...] = (*self._keys, keys.values, keys.done, keys.dead)
+        self._add = definition.script("add")
         #: How many columns a row has: score, item, and on keyed sets the value.
         self.width = 3 if definition.items.keyed else 2
-        #: How additions are made together that have no options, or want this.
+        #: How additions leave together that want this and have so many flags.
         self._shared = {
-            "": Rows(0, self.width, _share_left),
-            "added": Rows(1, self.width, _share_left),
-            "scores": Rows(1, self.width, _share_scores),
+            (want, flags): Rows(1 + flags, self.width, share)
+            for want, share in (("added", _share_left), ("scores", _share_scores))
+            for flags in range(3)
         }
 
     def add(self, item: T, score: float | None = None, rule: Rule | None = None) -> Operation[float | None]:
@@ -81,16 +75,14 @@ class Adding(Generic[T]):
         def read(reply: bytes) -> float | None:
             return None if b" " in reply else float(row[0])
 
-        if self._extended:
-            return self._operation(row, self._duplicates, "added", read)
-        return Operation(ADD, self._keys, row, read, True, None, None, self._shared[""])  # noqa: FBT003 # much faster so
+        return self._operation(row, self._duplicates, "added", read)
 
     def add_rows(self, rows: Sequence[bytes | str], rule: Rule | None = None) -> Operation[list[float | None]]:
         """The scores that the items of rows have when all are in; None for those that do not wait or were left out.
 
-        The arguments of the operation are the options of the set and the rule, one string or none at all, and then the
-        rows, of :attr:`width` columns. So two of one set and one rule are one of both their rows, in this order, and
-        its results are those of both. Where the rule has flags, an item that is in both has the same score in both.
+        The arguments of the operation are the rule and its flags, and then the rows, of :attr:`width` columns. So two
+        of one set and one rule are one of both their rows, in this order, and its results are those of both. Where the
+        rule has flags, an item that is in both has the same score in both.
 
         :param rows: as :meth:`rows` makes them.
         :param rule: by default that of the set's ``duplicates``.
@@ -155,12 +147,10 @@ class Adding(Generic[T]):
     def _operation(
         self, rows: Sequence[bytes | str], rule: Rule, want: str, read: Callable[[bytes], R], *, alone: bool = False
     ) -> Operation[R]:
-        if not rule.flags and not self._extended:
-            shared = None if alone else self._shared[""]
-            return Operation(ADD, self._keys, rows, read, recorded=True, shared=shared)
-        options = f"{self._set.memory} {want} {rule.replaces} {rule.flags}"
-        shared = None if alone else self._shared[want]
-        return Operation(ADD, self._more_keys, (options, *rows), read, recorded=True, shared=shared)
+        flags = rule.flags.split()
+        args = (f"{want} {rule.replaces} {len(flags)}", *flags, *rows)
+        shared = None if alone else self._shared[want, len(flags)]
+        return Operation(*self._add, args, read, recorded=True, shared=shared)
 
 
 class Update(Generic[T]):

@@ -5,11 +5,13 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 from redset.core.items import Items
 from redset.core.keys import Keys
+from redset.core.scripts import Script, options_of, prepared
 
 __all__ = (
     "PLAIN",
@@ -72,25 +74,26 @@ class Definition(Generic[T]):
     #: How many seconds a command may block at most, for the client's sake.
     longest_block: float
 
-    @property
-    def memory(self) -> str:
-        """Whether it is keyed, how long it remembers, and whether by a hash, as the scripts take it."""
-        return f"{int(self.items.keyed)} {self.remember!r} {int(self.digest)}" if self.extended else "0 0 0"
+    @cached_property
+    def features(self) -> frozenset[str]:
+        """What it has beyond a plain set; see :data:`redset.core.scripts.FEATURES`."""
+        has = {
+            "values": self.items.keyed or self.interval > 0,
+            "keyed": self.items.keyed,
+            "periodic": self.interval > 0,
+            "done": self.remember > 0,
+            "digest": self.digest,
+        }
+        return frozenset(feature for feature, there in has.items() if there)
 
-    @property
-    def finishing(self) -> str:
-        """The same for scripts that finish items, and how long until the next tick."""
-        return f"{self.memory} {self.interval or 0!r}"
+    def script(self, name: str) -> tuple[Script, tuple[bytes, ...]]:
+        """The script of that name for this set, and its keys."""
+        return prepared(name, self.keys, self.features)
 
-    @property
-    def valued(self) -> bool:
-        """Whether something is kept beside an item: its value, its interval, or both."""
-        return self.items.keyed or self.interval > 0
-
-    @property
-    def extended(self) -> bool:
-        """Whether it is keyed, periodic or remembers, and so has keys of its own for that."""
-        return self.valued or self.remember > 0
+    @cached_property
+    def options(self) -> str:
+        """The numbers that it was made with, as the scripts take them."""
+        return options_of(self)
 
 
 def exponential_backoff(attempt: int) -> float:

@@ -8,7 +8,6 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from redset.core.definition import Definition, seconds
 from redset.core.items import called, written_reason, written_score
 from redset.core.operations import CHUNK, Operation, Plan, Rows, Unfinished, positions
-from redset.core.scripts import Script
 from redset.core.shown import shown
 from redset.exceptions import LeaseLost
 from redset.reservations import BaseReservation
@@ -20,8 +19,6 @@ R = TypeVar("R")
 Res = TypeVar("Res", bound=BaseReservation[Any])
 
 log = logging.getLogger("redset")
-
-END = Script("end")
 
 #: What the server does with many leases in a few commands; and how many it is asked to end in other ways at a time, as
 #: each of these takes several.
@@ -106,15 +103,11 @@ class Answer(NamedTuple):
 class Endings(Generic[T]):
     """Ending the leases of one set."""
 
-    __slots__ = ("_keys", "_options", "_set")
+    __slots__ = ("_end_script", "_set")
 
     def __init__(self, definition: Definition[T]) -> None:
         self._set = definition
-        self._options = f"{definition.max_attempts} {definition.max_dead} {definition.finishing}"
-        keys = definition.keys
-        self._keys: tuple[bytes, ...] = (*keys.states, keys.wake, keys.waiters)
-        if definition.extended:
-            self._keys += (keys.values, keys.done)
+        self._end_script = definition.script("end")
 
     @property
     def set_name(self) -> str:
@@ -234,17 +227,27 @@ class Endings(Generic[T]):
         buried = bool(ends) and ends[0].verb == "bury"
         return self._operation(ends, lambda reply: self._answer(reply, buried=buried), unfinished)
 
+    def bury_taken(self, letters: Sequence[tuple[bytes, bytes, bytes, bytes]]) -> Operation[int]:
+        """Makes dead letters of items that were claimed for good: rows of item, score, reason and value.
+
+        The result is how many old dead letters were dropped to make room.
+        """
+        args: list[bytes | str] = [self._set.options, "taken"]
+        for letter in letters:
+            args += letter
+        return Operation(*self._end_script, args, lambda reply: int(reply.split()[1]), recorded=True)
+
     def _operation(
         self, ends: Sequence[End], read: Callable[[bytes], R], unfinished: Unfinished | None
     ) -> Operation[R]:
         only_acks = all(end.verb == "ack" for end in ends)
-        args: list[bytes | str] = [self._options, "ack" if only_acks else "each"]
+        args: list[bytes | str] = [self._set.options, "ack" if only_acks else "each"]
         for end in ends:
             args += (end.stored, end.delivery)
             if not only_acks:
                 args += (end.verb, repr(end.seconds), written_reason(end.text))
         shared = ACKS if only_acks else ENDS
-        return Operation(END, self._keys, args, read, True, None, unfinished, shared)  # noqa: FBT003 # faster
+        return Operation(*self._end_script, args, read, recorded=True, unfinished=unfinished, shared=shared)
 
     def _answer(self, reply: bytes, *, buried: bool = False) -> Answer:
         died, forgotten, now, *lost = reply.split()

@@ -18,7 +18,7 @@ from redset.core.operands import Held, Row, Side, cannot_tell_items, paged
 from redset.core.operations import Operation, Page, Plan, Rows, Unfinished, in_chunks, only, slices, then
 from redset.core.paging import Paging, Stretch
 from redset.core.pools import Choice
-from redset.core.scripts import Script
+from redset.core.scripts import prepared
 from redset.interfaces import Serializer
 
 __all__ = ("BaseExpiring", "Expiring", "Newcomers")
@@ -26,15 +26,8 @@ __all__ = ("BaseExpiring", "Expiring", "Newcomers")
 DriverT = TypeVar("DriverT")
 R = TypeVar("R")
 
-ADD = Script("expiring/add")
-CLEAR = Script("expiring/clear")
-COUNT = Script("expiring/count")
-DISCARD = Script("expiring/discard")
-LIVING = Script("expiring/living")
-TTL = Script("expiring/ttl")
-
-#: What has one answer for each item; behind which items are meant, and how long they are to live, where that is said.
-EACH = Rows(0, 1, slices)
+#: What has one answer for each item, behind a verb and perhaps how long they are to live.
+EACH = Rows(1, 1, slices)
 LIVE_EACH = Rows(2, 1, slices)
 
 #: Makes truths of the marks in a reply.
@@ -44,12 +37,13 @@ TRUTHS = bytes.maketrans(b"01", b"\0\1")
 class Expiring(Generic[T]):
     """The operations of one expiring set. Those of several items take 1,000 at most."""
 
-    __slots__ = ("_items", "_keys", "_name", "_paging", "_ttl", "hashes", "held")
+    __slots__ = ("_change", "_items", "_look", "_name", "_paging", "_ttl", "hashes", "held")
 
     def __init__(self, name: str, keys: Keys, items: Items[T], ttl: float, *, digest: bool) -> None:
         self._name = name
         self._items = items
-        self._keys = (keys.living,)
+        self._change = prepared("expire", keys)
+        self._look = prepared("living", keys)
         self._paging: Paging[T] = Paging(keys, items)
         self._ttl = _written_ttl(ttl)
         self.held = Held(keys.living, expires=True)
@@ -59,23 +53,23 @@ class Expiring(Generic[T]):
     # Adding
 
     def add(self, item: T, ttl: float | None = None) -> Operation[bool]:
-        return only(self._live("new", [self._items.dump(item)], ttl))
+        return only(self._live("add", [self._items.dump(item)], ttl))
 
     def add_all(self, items: Sequence[T], ttl: float | None = None) -> Operation[list[T]]:
         """Tells which of ``items`` were new; of those that are the same the first."""
-        return then(self._live("new", self._items.dump_all(items), ttl), lambda marks: list(compress(items, marks)))
+        return then(self._live("add", self._items.dump_all(items), ttl), lambda marks: list(compress(items, marks)))
 
     def add_identities(self, identities: Sequence[bytes]) -> Operation[Any]:
-        return self._live("new", identities, None)
+        return self._live("add", identities, None)
 
     def touch(self, item: T | Key, ttl: float | None = None) -> Operation[bool]:
-        return only(self._live("living", [self._items.identity(item)], ttl))
+        return only(self._live("touch", [self._items.identity(item)], ttl))
 
-    def _live(self, which: str, identities: Sequence[bytes], ttl: float | None) -> Operation[list[bool]]:
+    def _live(self, verb: str, identities: Sequence[bytes], ttl: float | None) -> Operation[list[bool]]:
         """Gives a lifetime to those that do not live, or to those that do; tells which of them these were."""
         lifetime = self._ttl if ttl is None else _written_ttl(ttl)
-        args: list[bytes | str] = [which, lifetime, *self._kept(identities)]
-        return Operation(ADD, self._keys, args, _read_marks, recorded=True, shared=LIVE_EACH)
+        args: list[bytes | str] = [verb, lifetime, *self._kept(identities)]
+        return Operation(*self._change, args, _read_marks, recorded=True, shared=LIVE_EACH)
 
     def _kept(self, identities: Sequence[bytes]) -> Sequence[bytes]:
         """What the server keeps of items."""
@@ -87,7 +81,7 @@ class Expiring(Generic[T]):
         stored = self._items.identity_if_any(item)
         if stored is None:
             # Still one round trip like any other, so that whoever asks need not know.
-            return Operation("EXISTS", self._keys, (), lambda reply: False)
+            return Operation("EXISTS", (self.held.key,), (), lambda reply: False)
         return only(self._are_living([stored]))
 
     def contains_many(self, items: Iterable[T | Key]) -> Plan[list[bool]]:
@@ -97,14 +91,14 @@ class Expiring(Generic[T]):
         return then(self._are_living(identities), lambda marks: list(compress(identities, marks)))
 
     def _are_living(self, identities: Sequence[bytes]) -> Operation[list[bool]]:
-        return Operation(LIVING, self._keys, self._kept(identities), _read_marks, shared=EACH)
+        return Operation(*self._look, ("which", *self._kept(identities)), _read_marks, shared=EACH)
 
     def count(self) -> Operation[int]:
-        return Operation(COUNT, self._keys, (), int)
+        return Operation(*self._look, ("count",), int)
 
     def ttl(self, item: T | Key) -> Operation[float | None]:
         kept = self._kept([self._items.identity(item)])
-        return Operation(TTL, self._keys, kept, lambda reply: read_score(reply[0]), shared=EACH)
+        return Operation(*self._look, ("ttl", *kept), lambda reply: read_score(reply[0]), shared=EACH)
 
     def first_page(self) -> Operation[Page[T]]:
         self._refuse_if_hashes()
@@ -117,7 +111,7 @@ class Expiring(Generic[T]):
     # Removing
 
     def discard_all(self, identities: Sequence[bytes]) -> Operation[list[bool]]:
-        return Operation(DISCARD, self._keys, self._kept(identities), _read_marks, recorded=True, shared=EACH)
+        return Operation(*self._change, ("discard", *self._kept(identities)), _read_marks, recorded=True, shared=EACH)
 
     def discard(self, item: T | Key) -> Operation[bool]:
         return only(self.discard_all([self._items.identity(item)]))
@@ -145,12 +139,12 @@ class Expiring(Generic[T]):
                     # Its caller does not get it. It is added again; how long it had left is lost.
                     with suppress(Exception):
                         if all((yield discard)):
-                            yield self._live("new", [stored], None)
+                            yield self._live("add", [stored], None)
                 raise
         raise KeyError(f"nothing lives in the set {self._name!r}")
 
     def clear(self) -> Operation[bool]:
-        return Operation(CLEAR, self._keys, (), lambda reply: reply != b"0", recorded=True)
+        return Operation(*self._change, ("clear",), lambda reply: reply != b"0", recorded=True)
 
 
 class Newcomers(Generic[T]):

@@ -13,7 +13,6 @@ from redset.core.definition import Definition, seconds
 from redset.core.endings import End, Endings, log_deaths
 from redset.core.items import Items, written_reason
 from redset.core.operations import CHUNK, RECEIVED, Args, Listen, Operation, Plan, Settle, Sized
-from redset.core.scripts import Script
 from redset.core.waiting import NONE, Outage, Wait
 from redset.exceptions import DeserializationError
 from redset.reservations import BaseReservation
@@ -25,16 +24,14 @@ Res = TypeVar("Res")
 
 log = logging.getLogger("redset")
 
-HAND_OUT = Script("handout")
-BURY = Script("bury")
-ROLL_BACK = Script("rollback")
-
 NO_DEATHS = [b"0", b"0"]
 
 #: How many columns a row has: item and score, under a lease item and delivery.
 COLUMNS = 2
-#: How many arguments a claim has before its acks: limit, which, lease, options.
-HEAD = 4
+#: How many arguments a claim has before its acks: options, limit, which, lease, waits.
+HEAD = 5
+#: Which of them is the limit.
+LIMIT = 1
 
 #: Whether the caller waits, as the script is told it: this says that it has claimed others for the same list.
 FOR_THE_SAME_LIST = 2
@@ -120,14 +117,16 @@ class Portions(NamedTuple):
     valued: bool
 
     def kind(self, operation: Operation[Any]) -> Hashable:
-        return operation.verb, *operation.args[1:HEAD]
+        head = operation.args[:HEAD]
+        return operation.verb, head[0], *head[LIMIT + 1 :]
 
     def size(self, args: Args) -> int:
-        limit, acks = int(args[0]), len(args) - HEAD
+        limit, acks = int(args[LIMIT]), len(args) - HEAD
         return max(limit, acks // 2) if acks else limit
 
     def join(self, many: Sequence[Args]) -> Args:
-        joined = [str(sum(int(args[0]) for args in many)), *many[0][1:HEAD]]
+        joined = list(many[0][:HEAD])
+        joined[LIMIT] = str(sum(int(args[LIMIT]) for args in many))
         for args in many:
             joined += args[HEAD:]
         return joined
@@ -137,7 +136,7 @@ class Portions(NamedTuple):
         values = reply.pop() if self.valued else []
         start, dealt = 0, []
         for part, words in zip(parts, heads, strict=True):
-            end = start + int(part.operation.args[0]) * COLUMNS
+            end = start + int(part.operation.args[LIMIT]) * COLUMNS
             rows = reply[start:end]
             if not rows and reply:
                 # Whoever waits for more must look himself: only then is he waited for, and told when to look again.
@@ -174,13 +173,13 @@ class HandOuts(Generic[T, Res]):
     """Taking items out of a set, for good or under a lease."""
 
     __slots__ = (
-        "_all_keys",
+        "_claim",
         "_endings",
         "_items",
         "_keys",
         "_new_reservation",
-        "_options",
         "_portions",
+        "_roll_back",
         "_set",
     )
 
@@ -195,12 +194,8 @@ class HandOuts(Generic[T, Res]):
         self._items = definition.items
         self._endings = endings
         self._new_reservation = new_reservation
-        keys = definition.keys
-        self._all_keys: tuple[bytes, ...] = (*keys.states, keys.token, keys.wake, keys.waiters)
-        if definition.extended:
-            self._all_keys += (keys.values, keys.done)
-        limits = f"{definition.max_attempts} {definition.max_dead}"
-        self._options = [f"{limits} {waits} {definition.finishing}" for waits in range(3)]
+        self._claim = definition.script("claim")
+        self._roll_back = definition.script("rollback")
         self._portions = Portions(definition.items.keyed)
 
     @property
@@ -267,7 +262,7 @@ class HandOuts(Generic[T, Res]):
     def _bury_taken(self, got: HandOut, broken: dict[int, DeserializationError]) -> Plan[None]:
         letters = [self._letter(got, i, error) for i, error in broken.items()]
         try:
-            dropped: int = yield self._bury(letters)
+            dropped: int = yield self._endings.bury_taken(letters)
         except Exception as trouble:
             if not is_failure(trouble):
                 raise
@@ -320,15 +315,6 @@ class HandOuts(Generic[T, Res]):
         value = got.values[position] if got.values else None
         return stored, score, written_reason(error.reason), value or b""
 
-    def _bury(self, letters: Sequence[tuple[bytes, bytes, bytes, bytes]]) -> Operation[int]:
-        keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.leased, self._keys.dead, self._keys.letters)
-        if self._set.extended:
-            keys += (self._keys.values, self._keys.done)
-        args: list[bytes | str] = [f"{self._set.max_dead} {self._set.finishing}"]
-        for letter in letters:
-            args += letter
-        return Operation(BURY, keys, args, int, recorded=True)
-
     def claim(
         self,
         limit: int,
@@ -347,16 +333,24 @@ class HandOuts(Generic[T, Res]):
         which = self._set.kind.which
         waits = FOR_THE_SAME_LIST if some else wait is not NONE and wait.left() > 0
         args: list[bytes | str] = [
+            self._set.options,
             str(limit),
             f"{which} last" if last else which,
             repr(lease) if lease else "0",
-            self._options[waits],
+            str(int(waits)),
         ]
         for ack in acks:
             args += (ack._stored, ack._delivery)
         read = partial(self._read, limit, lease, time.monotonic())
-        rolls, shared = self.roll_back, self._portions
-        return Operation(HAND_OUT, self._all_keys, args, read, True, rolls, None, shared, settled)  # noqa: FBT003 # faster
+        return Operation(
+            *self._claim,
+            args,
+            read,
+            recorded=True,
+            roll_back=self.roll_back,
+            shared=self._portions,
+            settled=settled,
+        )
 
     def _read(self, limit: int, lease: float, asked_at: float, reply: list[Any]) -> HandOut:
         got = HandOut(reply, self._items, limit, lease, asked_at)
@@ -369,8 +363,8 @@ class HandOuts(Generic[T, Res]):
 
         Returns the head of that claim's reply, empty if it was never executed.
         """
-        args = (self._options[False], *(str(position + 1) for position in positions or ()))
-        return Operation(ROLL_BACK, self._all_keys, args, bytes, recorded=True)
+        args = (self._set.options, *(str(position + 1) for position in positions or ()))
+        return Operation(*self._roll_back, args, bytes, recorded=True)
 
     def settle(self) -> Settle:
         return Settle(self.roll_back)

@@ -1,6 +1,23 @@
 """Every key of a set, each with one sentence that states what it holds and its invariant."""
 
-__all__ = ("Keys",)
+__all__ = ("TYPES", "Keys")
+
+#: The type of each key on the server.
+TYPES = {
+    "waiting": "zset",
+    "living": "zset",
+    "leased": "zset",
+    "deliveries": "hash",
+    "parked": "zset",
+    "dead": "zset",
+    "letters": "hash",
+    "values": "hash",
+    "done": "zset",
+    "token": "hash",
+    "wake": "list",
+    "waiters": "string",
+    "call": "string",
+}
 
 
 class Keys:
@@ -20,7 +37,6 @@ class Keys:
         "living",
         "one_slot",
         "parked",
-        "states",
         "token",
         "values",
         "waiters",
@@ -62,8 +78,6 @@ class Keys:
         self.wake = f"{prefix}wake".encode()
         #: STRING that lives for a second: the note that somebody waits.
         self.waiters = f"{prefix}waiters".encode()
-        #: What every script that moves items between their states needs, in the order in which they take it.
-        self.states = (self.waiting, self.leased, self.deliveries, self.parked, self.dead, self.letters)
         #: STRING per caller, for ten minutes: the number of its last call and the reply (see `callers`).
         self.call_prefix = f"{prefix}call:".encode()
 

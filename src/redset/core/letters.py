@@ -6,7 +6,6 @@ from typing import Any, Generic, TypeVar
 from redset.core.definition import Definition
 from redset.core.items import Key
 from redset.core.operations import CHUNK, Operation, Page, Plan, ranks
-from redset.core.scripts import Script
 from redset.exceptions import DeserializationError
 from redset.reservations import DeadLetter
 
@@ -14,9 +13,6 @@ __all__ = ("Letters",)
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-READ = Script("letters")
-END = Script("deadletters")
 
 
 class Letters(Generic[T]):
@@ -48,22 +44,19 @@ class Letters(Generic[T]):
         return self._reading(("page", str(CHUNK), *seen), read)
 
     def _reading(self, args: Sequence[bytes | str], read: Callable[[list[Any]], R]) -> Operation[R]:
-        keys: tuple[bytes, ...] = (self._keys.dead, self._keys.letters)
-        if self._items.keyed:
-            keys += (self._keys.values,)
-        return Operation(READ, keys, args, read)
+        return Operation(*self._set.script("letters"), args, read)
 
     def retry(self, letter: T | Key | DeadLetter[T]) -> Operation[bool]:
         return self._end("retry", [self._stored(letter)])
 
     def discard(self, letter: T | Key | DeadLetter[T]) -> Operation[bool]:
-        return self._end("forget", [self._stored(letter)])
+        return self._end("delete", [self._stored(letter)])
 
     def retry_all(self) -> Plan[int]:
         return self._end_all("retry")
 
     def clear(self) -> Plan[int]:
-        return self._end_all("forget")
+        return self._end_all("delete")
 
     def _end_all(self, verb: str) -> Plan[int]:
         """Chunk by chunk, as many as there are now, so that what dies meanwhile does not keep it going for ever."""
@@ -78,22 +71,13 @@ class Letters(Generic[T]):
         return ended
 
     def _end_oldest(self, verb: str, count: int) -> Operation[int]:
-        return self._operation((verb, str(count)), int)
+        return self._operation((verb, str(count)), lambda ended: len(ended.split()))
 
     def _end(self, verb: str, stored: Sequence[bytes]) -> Operation[bool]:
-        return self._operation((verb, "0", *stored), lambda ended: ended != b"0")
+        return self._operation((verb, "0", *stored), lambda ended: ended != b"")
 
     def _operation(self, args: Sequence[bytes | str], read: Callable[[bytes], R]) -> Operation[R]:
-        keys: tuple[bytes, ...] = (
-            self._keys.waiting,
-            self._keys.dead,
-            self._keys.letters,
-            self._keys.wake,
-            self._keys.waiters,
-        )
-        if self._set.valued:
-            keys += (self._keys.values,)
-        return Operation(END, keys, args, read, recorded=True)
+        return Operation(*self._set.script("release"), args, read, recorded=True)
 
     def _stored(self, letter: T | Key | DeadLetter[T]) -> bytes:
         return letter.identity if isinstance(letter, DeadLetter) else self._items.identity(letter)

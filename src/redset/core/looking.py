@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from redset.core.definition import Definition
 from redset.core.items import Items, Key, read_score, written_bounds
 from redset.core.operations import Operation, Plan, Rows, in_chunks, only, rank, ranks, slices, then
-from redset.core.scripts import Script
+from redset.core.scripts import script
 from redset.core.shown import shown
 from redset.reservations import Stats
 
@@ -21,23 +21,17 @@ R = TypeVar("R")
 EACH = Rows(0, 1, slices)
 DONE_EACH = Rows(1, 1, slices)
 
-DONE = Script("done")
-NEXT = Script("next")
-RANGE = Script("range")
-STATS = Script("stats")
-
 
 class Looking(Generic[T]):
     """Looking at one set."""
 
-    __slots__ = ("_items", "_keys", "_set", "_waiting")
+    __slots__ = ("_items", "_keys", "_look", "_set")
 
     def __init__(self, definition: Definition[T]) -> None:
         self._set = definition
         self._keys = definition.keys
         self._items = definition.items
-        # What looks at waiting items needs the values of a keyed set too.
-        self._waiting = (self._keys.waiting, self._keys.values) if self._items.keyed else (self._keys.waiting,)
+        self._look = definition.script("look")
 
     def peek(self, position: int) -> Operation[T]:
         def read(reply: list[Any]) -> T:
@@ -57,7 +51,7 @@ class Looking(Generic[T]):
         return self._next(0, lambda reply: int(reply[0]))
 
     def _next(self, position: int, read: Callable[[list[Any]], R]) -> Operation[R]:
-        return Operation(NEXT, self._waiting, (str(int(position)), self._set.kind.which), read)
+        return Operation(*self._look, ("next", str(int(position)), self._set.kind.which), read)
 
     def count(
         self,
@@ -120,12 +114,11 @@ class Looking(Generic[T]):
         )
 
     def is_done(self, item: T | Key) -> Operation[bool]:
-        digest = str(int(self._set.digest))
         return Operation(
-            DONE,
+            script("living", self._set.features),
             (self._keys.done,),
-            (digest, self._items.identity(item)),
-            lambda reply: reply[0] == 1,
+            ("which", self._items.identity(item)),
+            lambda reply: reply == b"1",
             shared=DONE_EACH,
         )
 
@@ -150,8 +143,12 @@ class Looking(Generic[T]):
         return self._range(*ranks(start, stop))
 
     def _range(self, first: str, last: str) -> Operation[list[T]]:
-        verb = RANGE if self._items.keyed else "ZRANGE"
-        return Operation(verb, self._waiting, (first, last), lambda reply: self._items.load_looked_at(reply, 1))
+        def read(reply: list[Any]) -> list[T]:
+            return self._items.load_looked_at(reply, 1)
+
+        if self._items.keyed:
+            return Operation(*self._look, ("range", first, last), read)
+        return Operation("ZRANGE", (self._keys.waiting,), (first, last), read)
 
     def stats(self) -> Operation[Stats]:
         kind = self._set.kind
@@ -163,8 +160,7 @@ class Looking(Generic[T]):
             lag = max(0.0, now - since) if self._set.timed and since > -math.inf else None
             return Stats(waiting, due, leased, expired, delayed, parked, done, dead, oldest, lag)
 
-        keys = (self._keys.waiting, self._keys.leased, self._keys.parked, self._keys.dead, self._keys.done)
-        return Operation(STATS, keys, (kind.which,), read)
+        return Operation(*self._look, ("stats", kind.which), read)
 
 
 def which_of(

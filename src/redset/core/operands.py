@@ -15,13 +15,13 @@ from redset.core.clients import are_beside
 from redset.core.interruptions import is_interruption
 from redset.core.items import Items
 from redset.core.operations import CHUNK, Elsewhere, Operation, Page, Plan, in_chunks
-from redset.core.scripts import Script
+from redset.core.scripts import script
 
 __all__ = ("Beside", "Foreign", "Held", "Operand", "Row", "Side", "Stream", "kept", "operand", "paged", "streamed")
 
 R = TypeVar("R")
 
-BESIDE = Script("beside")
+BESIDE = script("beside")
 
 #: Gives a few more at each call, a thousand at most, and none when there are no more.
 Stream: TypeAlias = Callable[[], Plan[list[R]]]

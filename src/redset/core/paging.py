@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 from redset.core.items import Items, written_bounds
 from redset.core.keys import Keys
 from redset.core.operations import CHUNK, Operation, Page
-from redset.core.scripts import Script
+from redset.core.scripts import Script, prepared
 
 __all__ = ("Paging", "Stretch")
 
@@ -17,8 +17,6 @@ R = TypeVar("R")
 
 #: A score and an item: a place in the order of a set.
 Place: TypeAlias = tuple[bytes, bytes]
-
-PAGE = Script("page")
 
 #: How many pages are marked ahead at once, about how many items one of these has, and how many it may have in the end.
 #: Pages of a keyed set, which come with values, are half as large, and so is the first, for whoever needs no second.
@@ -51,11 +49,11 @@ ALL = Stretch()
 class Paging(Generic[T]):
     """Reading one set page by page."""
 
-    __slots__ = ("_items", "_keys")
+    __slots__ = ("_items", "_keys", "_script")
 
     def __init__(self, keys: Keys, items: Items[T]) -> None:
         self._items = items
-        self._keys: tuple[bytes, ...] = (keys.waiting, keys.values) if items.keyed else (keys.waiting,)
+        self._script, self._keys = prepared("page", keys, frozenset({"keyed"}) if items.keyed else frozenset())
 
     def items(self, stretch: Stretch = ALL) -> Operation[Page[T]]:
         return self._first_page(stretch, "items", self._items.load_page)
@@ -75,6 +73,7 @@ class Paging(Generic[T]):
         if limit is not None and limit < 0:
             raise ValueError(f"limit must be at least 0, or None for all, not {limit!r}")
         course = Course(
+            script=self._script,
             keys=self._keys,
             direction=stretch.direction,
             shape=shape,
@@ -87,6 +86,7 @@ class Paging(Generic[T]):
 class Course(NamedTuple, Generic[R]):
     """One reading: what all of its pages have in common."""
 
+    script: Script
     keys: tuple[bytes, ...]
     direction: str
     shape: str
@@ -112,7 +112,7 @@ class Course(NamedTuple, Generic[R]):
             return Page(items, self.page(still_left, (last_score, self._last_item(rows), *end)))
 
         args = (str(wanted), self.direction, self.shape, str(self.marks), str(MARKED), *where)
-        return Operation(PAGE, self.keys, args, read)
+        return Operation(self.script, self.keys, args, read)
 
     def _page_to_mark(self, marks: list[bytes], end: Sequence[bytes], number: int = 1) -> Operation[Page[R]]:
         """The page from behind one of the marks to the next; behind the last of them they are made anew."""

@@ -1,5 +1,6 @@
 """Periodic sets: how their items are told from intervals, and what adding and asking about them sends."""
 
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -9,16 +10,12 @@ from redset.core.definition import Definition, exponential_backoff, seconds
 from redset.core.items import Items, Key, called, read_score, written_score
 from redset.core.operations import Operation, Plan, Rows, only, positions, then
 from redset.core.pools import Choice
-from redset.core.scripts import Script
 from redset.core.shown import shown
 
 __all__ = ("BasePeriodic", "Planned", "ScheduleMany", "Scheduling")
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-PLANNED = Script("planned")
-SCHEDULE = Script("schedule")
 
 #: A number of seconds for all items, or a callable that is given each of them.
 Seconds = float | Callable[[T], float] | None
@@ -49,22 +46,21 @@ class Planned(NamedTuple):
 class Scheduling(Adding[T]):
     """Adding to one periodic set, in any of the ways there are; what is there already keeps its place."""
 
-    __slots__ = ("_jitter", "_planned_keys", "_schedule_keys", "_schedules")
+    __slots__ = ("_jitter", "_look", "_schedule", "_schedules")
 
     def __init__(self, definition: Definition[T], jitter: float) -> None:
         super().__init__(definition)
-        keys = definition.keys
         self._jitter = jitter
-        self._schedules = Rows(1, self.width + 1, positions)
-        self._schedule_keys = (keys.waiting, keys.wake, keys.waiters, keys.leased, keys.values)
-        self._planned_keys = (keys.waiting, keys.leased, keys.values)
+        self._schedule = definition.script("schedule")
+        self._schedules = Rows(0, self.width + 1, positions)
+        self._look = definition.script("look")
 
     def schedule(self, item: T, interval: float | None, first: float | None) -> Operation[bool]:
         return only(self.schedule_all([item], interval, first))
 
     def schedule_all(self, items: Sequence[T], interval: Seconds[T], first: Seconds[T]) -> Operation[list[bool]]:
         """Adds ``items``, 1,000 at most: which of them were new."""
-        rows: list[bytes | str] = ["1" if self._items.keyed else "0"]
+        rows: list[bytes | str] = []
         for item in items:
             stored = self._items.dump(item)
             identity = self._items.identity(item) if self._items.keyed else stored
@@ -76,18 +72,18 @@ class Scheduling(Adding[T]):
             new = set(map(int, reply.split()))
             return [position in new for position in range(len(items))]
 
-        return Operation(SCHEDULE, self._schedule_keys, rows, read, recorded=True, shared=self._schedules)
+        return Operation(*self._schedule, rows, read, recorded=True, shared=self._schedules)
 
     def schedule_many(self, iterables: Iterable[Iterable[T]], interval: Seconds[T], first: Seconds[T]) -> Plan[int]:
         """Adds all items, 1,000 a call, and counts those that were new."""
         return ScheduleMany(self, interval, first).add_all(iterables)
 
     def add_absent(self, rows: Sequence[bytes | str]) -> Operation[Any]:
-        args: list[bytes | str] = ["1" if self._items.keyed else "0"]
+        args: list[bytes | str] = []
         for start in range(0, len(rows), self.width):
             score, item, *value = rows[start : start + self.width]
             args += (score, item, "", *value)
-        return Operation(SCHEDULE, self._schedule_keys, args, lambda reply: None, recorded=True)
+        return Operation(*self._schedule, args, lambda reply: None, recorded=True)
 
     def count_new(
         self,
@@ -109,9 +105,9 @@ class Scheduling(Adding[T]):
             # Held until then; minus that when nobody holds it and it is to be tried again then.
             if score is None and deadline is not None and deadline < 0:
                 score = -deadline
-            return Planned(float(reply[2]), score)
+            return Planned(_own_seconds(reply[2]) or self._set.interval, score)
 
-        return Operation(PLANNED, self._planned_keys, (self._items.identity(item), repr(self._set.interval)), read)
+        return Operation(*self._look, ("item", self._items.identity(item)), read)
 
     def _first(self, item: T, first: Seconds[T]) -> str:
         """When an item falls due first, in seconds since the epoch; behind a plus, from the server's now on."""
@@ -137,6 +133,15 @@ class ScheduleMany(Update[T]):
 
     def _count_new(self, items: Sequence[T]) -> Operation[int]:
         return then(self._scheduling.schedule_all(items, self._interval, self._score), sum)
+
+
+def _own_seconds(value: bytes | None) -> float | None:
+    """The interval in front of a value; None for one that is missing, or that another program wrote and is none."""
+    try:
+        own = float((value or b"").partition(b"\n")[0])
+    except ValueError:
+        return None
+    return own if 0 < own < math.inf else None
 
 
 def _own_interval(item: T, interval: Seconds[T]) -> str:

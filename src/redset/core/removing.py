@@ -6,20 +6,14 @@ from typing import Generic, NamedTuple, TypeVar
 from redset.core.definition import Definition
 from redset.core.items import Key, written_bounds
 from redset.core.operations import CHUNK, Operation, Plan, Rows, only, positions, rank, ranks, then
-from redset.core.scripts import Script
 
 __all__ = ("Removing",)
 
 T = TypeVar("T")
 
-CLEAR = Script("clear")
-CUT = Script("cut")
-DISCARD = Script("discard")
-FORGET = Script("forget")
-
 #: How these are done together.
-DISCARDS = Rows(0, 1, positions)
-FORGETS = Rows(1, 1, positions)
+DISCARDS = Rows(1, 1, positions)
+FORGETS = Rows(2, 1, positions)
 
 
 class Cut(NamedTuple):
@@ -33,12 +27,12 @@ class Cut(NamedTuple):
 class Removing(Generic[T]):
     """Removing from one set."""
 
-    __slots__ = ("_items", "_keys", "_set")
+    __slots__ = ("_items", "_remove", "_set")
 
     def __init__(self, definition: Definition[T]) -> None:
         self._set = definition
-        self._keys = definition.keys
         self._items = definition.items
+        self._remove = definition.script("remove")
 
     def discard_all(self, items: Iterable[T | Key]) -> Operation[list[bool]]:
         stored = [self._items.identity(item) for item in items]
@@ -47,10 +41,7 @@ class Removing(Generic[T]):
             removed = set(map(int, reply.split()))
             return [position in removed for position in range(len(stored))]
 
-        keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.leased, self._keys.deliveries, self._keys.parked)
-        if self._set.valued:
-            keys += (self._keys.dead, self._keys.values)
-        return Operation(DISCARD, keys, stored, read, recorded=True, shared=DISCARDS)
+        return Operation(*self._remove, ("items", *stored), read, recorded=True, shared=DISCARDS)
 
     def discard(self, item: T | Key) -> Operation[bool]:
         return only(self.discard_all([item]))
@@ -95,19 +86,14 @@ class Removing(Generic[T]):
         return removed
 
     def _cut(self, limit: int, by: str, first: str, last: str) -> "Operation[Cut]":
-        keys: tuple[bytes, ...] = (self._keys.waiting, self._keys.leased, self._keys.deliveries)
-        if self._set.valued:
-            keys += (self._keys.dead, self._keys.values)
-        return Operation(CUT, keys, (str(limit), by, first, last), _read_cut, recorded=True)
+        return Operation(*self._remove, (str(limit), by, first, last), _read_cut, recorded=True)
 
     def clear(self) -> Operation[bool]:
-        keys = (self._keys.token, *self._keys.states, self._keys.values, self._keys.done)
-        return Operation(CLEAR, keys, (), lambda reply: reply != b"0", recorded=True)
+        return Operation(*self._set.script("clear"), (), lambda reply: reply != b"0", recorded=True)
 
     def forget(self, item: T | Key) -> Operation[bool]:
-        keys = (self._keys.waiting, self._keys.done, self._keys.dead, self._keys.letters, self._keys.values)
-        args = (str(int(self._set.digest)), self._items.identity(item))
-        return Operation(FORGET, keys, args, lambda reply: reply != b"", recorded=True, shared=FORGETS)
+        args = ("forget", "0", self._items.identity(item))
+        return Operation(*self._set.script("release"), args, lambda reply: reply != b"", recorded=True, shared=FORGETS)
 
 
 def _read_cut(reply: bytes) -> Cut:

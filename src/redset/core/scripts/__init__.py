@@ -1,36 +1,187 @@
-"""The rules about concurrency, one Lua file per operation, run by the server as a whole or not at all.
+"""The rules about concurrency, one Lua file per operation. The server runs each as a whole or not at all.
 
-The head comment of each file lists its KEYS, its ARGV and what it returns. A line ``-- include NAME`` stands for
-``shared/NAME.lua``, so that a piece that several scripts need is written once.
+The head comment of a file says what it does, its arguments and what it returns. The loader reads some of its lines, and
+writes what they stand for in front of the script:
+
+- ``-- KEYS: call waiting`` names keys of :class:`redset.core.keys.Keys`. Each becomes a local variable.
+  ``wrong_type(key, ...)`` returns an error if one of the given keys, or of all, has another type than it should.
+- ``-- OPTIONS`` are the numbers that a set was made with, in ``ARGV[3]``; see :data:`OPTIONS`.
+- ``-- TIME`` is the server's: ``time`` in seconds, to the microsecond; ``clock`` is the same as a string that can be
+  compared with scores.
+- ``-- include NAME`` stands for ``shared/NAME.lua``.
+- ``-- WHEN NEEDED: moves`` begins functions that ``moves()`` returns, ``-- WHEN NEEDED: rare`` those of ``rare()``;
+  ``-- ALWAYS`` ends them. The server takes 0.1 µs or more to make a function, each time that a script runs. So those
+  that most calls do without are made when the first of them is needed.
+
+``if FEATURE`` behind the first word restricts a line to sets with one of the :data:`FEATURES`. Keys and options that a
+set does not have are nil.
 """
 
 import hashlib
 import re
+from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
-__all__ = ("Script",)
+from redset.core.keys import TYPES, Keys
 
-_INCLUDE = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
+if TYPE_CHECKING:
+    from redset.core.definition import Definition
+
+__all__ = ("Script", "options_of", "prepared", "script")
+
+#: What a set may have beyond a plain one: `values` of identities (`keyed`) or of intervals (`periodic`), and finished
+#: items that are remembered in `done`, perhaps as hashes (`digest`).
+FEATURES = ("values", "keyed", "periodic", "done", "digest")
+
+#: The numbers that a set was made with, as its :class:`redset.core.definition.Definition` names them, and the feature
+#: that they belong to.
+OPTIONS = {"max_attempts": "", "max_dead": "", "remember": "done", "interval": "periodic"}
+
+_DECLARED = re.compile(r"^-- (KEYS|OPTIONS|TIME)(?: if (\w+))?(?:: (.*))?$", re.MULTILINE)
+_SECTION = re.compile(r"^-- WHEN NEEDED: (\w+)\n(.*?)(?=^-- WHEN NEEDED|^-- ALWAYS|\Z)", re.MULTILINE | re.DOTALL)
+_MADE = re.compile(r"^local (?:function )?(\w+)(?:\(| = {)", re.MULTILINE)
+_WORD = re.compile(r"""--[^\n]*|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[\w.]+""")
+_INCLUDED = re.compile(r"^-- include (\w+)(?: if (\w+))?\n", re.MULTILINE)
+
+#: In Lua 5.4, `unpack` is in another place.
+_PROLOGUE = """\
+local unpack = table.unpack or unpack
+local moves, rare
+"""
+
+_HOLDS_OTHER = """\
+local function holds_other(key, expected)
+    local found = redis.call('TYPE', key).ok
+    if found ~= expected and found ~= 'none' then
+        local instead = found .. ', where redset keeps a ' .. expected
+        return redis.error_reply("WRONGTYPE the key '" .. key .. "' holds a " .. instead)
+    end
+end
+"""
+
+_WRONG_TYPE = """\
+local function wrong_type(...)
+    %s
+    local types = {%s}
+    for i = %s, #KEYS do
+        local key = KEYS[i]
+        local asked = select('#', ...) == 0
+        for each = 1, select('#', ...) do asked = asked or select(each, ...) == key end
+        local refusal = asked and holds_other(key, types[i])
+        if refusal then return refusal end
+    end
+end
+"""
+
+_TIME = """\
+local moment = redis.call('TIME')
+local clock = moment[1] .. '.' .. string.sub('00000' .. moment[2], -6)
+local time = tonumber(clock)
+"""
 
 
 class Script:
-    """A Lua script with its shared pieces filled in, and the digest the server knows it by."""
+    """A Lua script as it is sent for sets with some features, and the digest by which the server knows it."""
 
-    __slots__ = ("body", "sha")
+    __slots__ = ("body", "keys", "sha")
 
-    def __init__(self, name: str) -> None:
-        self.body = _filled_in(name, set())
+    def __init__(self, name: str, features: frozenset[str] = frozenset()) -> None:
+        text = _text(name)
+        declared = [
+            (kind, names.split(), not when or when in features) for kind, when, names in _DECLARED.findall(text)
+        ]
+        #: The names of its keys, in order.
+        self.keys = tuple(key for _, names, is_there in declared if is_there for key in names)
+        absent = {key for _, names, is_there in declared if not is_there for key in names}
+        kinds = {kind for kind, _, is_there in declared if is_there}
+        absent |= {"values", "done"}.difference(self.keys)
+        names = {key: f"KEYS[{position}]" for position, key in enumerate(self.keys, 1)} | dict.fromkeys(absent, "nil")
+        names.pop("call", None)
+        names |= {name: str(name in features).lower() for name in ("keyed", "periodic", "digest")}
+        body = _filled_in(text, features)
+        body = _WORD.sub(lambda word: names.get(word[0], "" if word[0].startswith("--") else word[0]), body)
+        self.body = "".join(_head(self.keys, kinds)) + re.sub(r"\n\s*\n+", "\n", body)
         self.sha = hashlib.sha1(self.body.encode(), usedforsecurity=False).hexdigest()
 
 
-def _filled_in(name: str, included: set[str]) -> str:
-    """The text of a script, with each piece it includes put in where it is needed first."""
+@cache
+def script(name: str, features: frozenset[str] = frozenset()) -> Script:
+    """The script of that name for sets with these features."""
+    return Script(name, features)
+
+
+def prepared(name: str, keys: Keys, features: frozenset[str] = frozenset()) -> tuple[Script, tuple[bytes, ...]]:
+    """The script of that name for a set, and the keys that it is given besides that of the call's record."""
+    found = script(name, features)
+    return found, tuple(getattr(keys, key) for key in found.keys if key != "call")
+
+
+def options_of(definition: "Definition[Any]") -> str:
+    """The options of a set as scripts take them."""
+    values = (
+        getattr(definition, name) for name, feature in OPTIONS.items() if not feature or feature in definition.features
+    )
+    return " ".join(map(repr, values))
+
+
+def _head(keys: tuple[str, ...], kinds: set[str]) -> Iterator[str]:
+    """What the declarations of a script stand for."""
+    yield _PROLOGUE
+    if keys[:1] == ("call",):
+        yield "local call = KEYS[1]\n"
+    # Without a record its key is another one.
+    first = "call and 1 or 2" if keys[:1] == ("call",) else "1"
+    yield _WRONG_TYPE % (_HOLDS_OTHER, ", ".join(f"'{TYPES[key]}'" for key in keys), first) if keys else _HOLDS_OTHER
+    if "OPTIONS" in kinds:
+        yield f"local {', '.join(OPTIONS)}\n"
+    if "TIME" in kinds:
+        yield _TIME
+
+
+def _filled_in(text: str, features: frozenset[str]) -> str:
+    """The text of a script with each piece put in where it is included first, and then the functions made later."""
+    later: dict[str, str] = {"moves": "", "rare": ""}
+    included: set[str] = set()
+
+    def without_later(text: str) -> str:
+        for name, functions in _SECTION.findall(text):
+            later[name] += functions
+        return _SECTION.sub("", text).replace("-- ALWAYS\n", "")
 
     def piece(line: re.Match[str]) -> str:
-        shared = f"shared/{line[1]}"
-        if shared in included:
+        name, feature = line.groups()
+        if name in included or (feature and feature not in features):
             return ""
-        included.add(shared)
-        return _filled_in(shared, included)
+        included.add(name)
+        return without_later(_INCLUDED.sub(piece, _text(f"shared/{name}")))
 
-    return _INCLUDE.sub(piece, files(__name__).joinpath(f"{name}.lua").read_text(encoding="utf-8"))
+    last = max((found.end() for found in _INCLUDED.finditer(text)), default=0)
+    included_text = _INCLUDED.sub(piece, text[:last])
+    if "-- OPTIONS\n" in text:
+        later["moves"] = _decoded(features) + later["moves"]
+    made = "".join(_made_later(name, functions) for name, functions in later.items() if functions)
+    return f"{included_text}{made}{text[last:]}"
+
+
+def _decoded(features: frozenset[str]) -> str:
+    names = [name for name, feature in OPTIONS.items() if not feature or feature in features]
+    return (
+        f"{', '.join(names)} = string.match(ARGV[3], '^{' '.join(['(%S+)'] * len(names))}')\n"
+        f"{', '.join(names)} = {', '.join(f'tonumber({name})' for name in names)}\n"
+    )
+
+
+def _made_later(name: str, functions: str) -> str:
+    """What makes these functions when the first of them is needed."""
+    names = ", ".join(f"{each} = {each}" for each in _MADE.findall(functions))
+    others = "local moves = moves and moves()\n" if name == "rare" else ""
+    return (
+        f"local {name}_made\n{name} = function()\nif {name}_made then return {name}_made end\n"
+        f"{others}{functions}{name}_made = {{{names}}}\nreturn {name}_made\nend\n"
+    )
+
+
+def _text(name: str) -> str:
+    return files(__name__).joinpath(f"{name}.lua").read_text(encoding="utf-8")

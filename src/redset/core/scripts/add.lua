@@ -1,87 +1,82 @@
--- Adds items to what waits; what becomes of one that is leased or dead is decided when it is met at the hand-out. What is
--- remembered as done is left out, and so is what is dead on a set that remembers.
--- KEYS: call, waiting, wake, waiters; where there are options values, done, dead
--- ARGV: number, seen; where there are seven keys the options "keyed remember digest want replaces flag ...";
---       then rows: score, item, score, item, ..., on keyed sets score, item, value, ...
---   want: `added`, or `scores`             flags: those of ZADD; INCR takes one row
+-- Adds items to `waiting`. The claim decides about those that are leased or dead. What is remembered as done is left out, and so is
+-- what is dead on a set that remembers.
+-- KEYS: call waiting wake waiters
+-- KEYS if values: values
+-- KEYS if done: done dead
+-- TIME if done
+-- ARGV: number, seen; "want replaces flags"; as many flags of ZADD, where INCR takes one row; then rows: score, item, on keyed
+--       sets score, item, value
+--   want: `added` or `scores`
 --   replaces: whose value is replaced: that of `all`, of `new` items, or of those that are `known` to wait already
 -- Returns "added left ...": how many did not wait before; the positions, from 0, of those left out. Where scores are wanted
--- the score that each item has when all is done, or '-' where it was left out or does not wait; 'nan' where a sum is none.
-local call, waiting, wake, waiters, values, done, dead = unpack(KEYS)
--- include calls
--- include answer
+-- the score that each item has when all is done, or '-' if it was left out or does not wait; 'nan' if a sum is none.
+-- include record
 -- include wakeups
-
-if not values then
-    local refusal = denied(call and 'SET')
-    if refusal then return refusal end
-    -- The first write: refused whole on a server that is full, and where the key is no sorted set.
-    local added = redis.pcall('ZADD', waiting, unpack(ARGV, 3))
-    if type(added) == 'table' then return wrong_type(waiting, 'zset') or added end
-    if watched then wake_one() end
-    return answer(tostring(added))
-end
-
-local keyed, remember, digest, want, replaces, flags = string.match(ARGV[3], '^(%d) (%S+) (%d) (%l+) (%l+)(.*)$')
-digest, remember = digest == '1', tonumber(remember)
-if keyed == '0' then values = nil end
-if remember == 0 then done, dead = nil, nil end
--- include clock
--- include memory
-local refusal = wrong_type(waiting, 'zset')
-if values then refusal = refusal or wrong_type(values, 'hash') end
-if done then refusal = refusal or wrong_type(done, 'zset', dead, 'zset') end
-refusal = refusal or denied(call and 'SET', values and 'HSET', 'ZMSCORE')
+-- include expiry if done
+-- include values if keyed
+local want, replaces, flags = string.match(ARGV[3], '(%l+) (%l+) (%d)')
+local refusal = find_waiters() or (values or done) and wrong_type(values, done, dead)
+    or denied(call and 'SET', keyed and 'HSET', (values or done or want == 'scores') and 'ZMSCORE')
 if refusal then return refusal end
 
-local width, items = values and 3 or 2, {}
 -- A local variable is read faster than a global one, which tells when there are thousands of columns.
-local columns = ARGV
-local count = (#columns - 3) / width
-for i = 1, count do items[i] = columns[5 + width * (i - 1)] end
-local dones, deaths = {}, {}
-if done then dones, deaths = are_done(memories_of(items)), redis.call('ZMSCORE', dead, unpack(items)) end
+local columns, first, width, items = ARGV, 4 + flags, keyed and 3 or 2, {}
+local count = (#columns - first + 1) / width
+if keyed or done or want == 'scores' then
+    for i = 1, count do items[i] = columns[first + 1 + width * (i - 1)] end
+end
 
--- Whether each item waits before its row is in, where that decides about its value.
-local waits = {}
-if values and replaces ~= 'all' then
-    local scores = redis.call('ZMSCORE', waiting, unpack(items))
+local is_out, left = nil, ''
+if done then
+    local dones, deaths = are_living(done, remembered_as(items)), redis.call('ZMSCORE', dead, unpack(items))
+    is_out = {}
+    for i = 1, count do
+        is_out[i] = dones[i] or deaths[i]
+        if is_out[i] then left = left .. ' ' .. i - 1 end
+    end
+end
+
+-- Whether each item waits before its row is in, if that decides about its value.
+local waits = keyed and {}
+if keyed and replaces ~= 'all' then
+    local scores = redis.pcall('ZMSCORE', waiting, unpack(items))
+    if scores.err then return wrong_type() or scores end
     for i, item in ipairs(items) do waits[item] = scores[i] ~= false end
 end
 
-local going, fields, left = {}, {}, ''
-for flag in string.gmatch(flags, '%u+') do going[#going + 1] = flag end
--- Counted along, since `#` looks for the end of a table each time.
-local flag_count, going_count, field_count = #going, #going, 0
-for i = 1, count do
-    local at, item = 4 + width * (i - 1), items[i]
-    if dones[i] or deaths[i] then
-        left = left .. ' ' .. i - 1
-    else
-        going[going_count + 1], going[going_count + 2] = columns[at], item
-        going_count = going_count + 2
-        if values and (replaces == 'all' or waits[item] == (replaces == 'known')) then
-            fields[field_count + 1], fields[field_count + 2] = item, columns[at + 2]
-            field_count = field_count + 2
-            if replaces == 'new' then waits[item] = true end
+-- What ZADD and HSET are given: all, or what is picked from the rows. Counted along, since `#` looks for the end of a table each time.
+local rows, start, length, fields, field_count = columns, 4, #columns, keyed and {}, 0
+if keyed or left ~= '' then
+    rows, start, length = {unpack(columns, 4, first - 1)}, 1, flags + 0
+    for i = 1, count do
+        local at, item = first + width * (i - 1), items[i]
+        if not (done and is_out[i]) then
+            rows[length + 1], rows[length + 2] = columns[at], item
+            length = length + 2
+            if keyed and (replaces == 'all' or waits[item] == (replaces == 'known')) then
+                fields[field_count + 1], fields[field_count + 2] = item, columns[at + 2]
+                field_count = field_count + 2
+                if replaces == 'new' then waits[item] = true end
+            end
         end
     end
 end
+
 local added = 0
-if going_count > flag_count then
-    added = redis.pcall('ZADD', waiting, unpack(going))
+if length - start + 1 > flags + 0 then
+    -- The first write: refused whole on a server that is full, and where the key is no sorted set.
+    added = redis.pcall('ZADD', waiting, unpack(rows, start, length))
     if type(added) == 'table' then
         if string.find(tostring(added.err), 'NaN', 1, true) then return answer('nan') end
-        return added
+        return wrong_type() or added
     end
-    if field_count > 0 then redis.call('HSET', values, unpack(fields)) end
-    wake_one()
-elseif call then
-    -- Deleting is always allowed, and what has written once may go on writing on a server that is full.
-    redis.call('DEL', call)
+    if field_count > 0 then replace_values(fields) end
+    if wake_one then wake_one() end
+else
+    free_record()
 end
 if want == 'added' then return answer(added .. left) end
 
 local scores = redis.call('ZMSCORE', waiting, unpack(items))
-for i = 1, count do scores[i] = not (dones[i] or deaths[i]) and scores[i] or '-' end
+for i = 1, count do scores[i] = not (done and is_out[i]) and scores[i] or '-' end
 return answer(table.concat(scores, ' '))

@@ -2,19 +2,15 @@
 --
 -- A page starts behind the letter seen last, wherever it is by now: so a letter that stays is read exactly once, whatever others
 -- retry or forget meanwhile.
--- KEYS: dead, letters; on keyed sets values
--- ARGV: 'ranks', the first and the last one, as in ZREVRANGE; or 'page', how many at most, and behind the first page time of
+-- KEYS: dead letters
+-- KEYS if keyed: values
+-- ARGV: `ranks`, the first and the last one, as in ZREVRANGE; or `page`, how many at most, and behind the first page time of
 --       death and item of the letter seen last
--- Returns item, time of death, "attempts score reason", item, ...; on keyed sets behind these a list of the value of each,
--- or nil
-local dead, letters, values = unpack(KEYS)
+-- Returns item, time of death, "attempts score reason", item, ...; on keyed sets behind these a list of the value of each, or nil
 local waiting = dead -- what `places` looks at
--- include types
 -- include values
 -- include places
-
-local refusal = wrong_type(dead, 'zset', letters, 'hash')
-if values then refusal = refusal or wrong_type(values, 'hash') end
+local refusal = wrong_type()
 if refusal then return refusal end
 
 local first, last = ARGV[2], ARGV[3]
@@ -29,5 +25,5 @@ for i = 1, #found, 2 do
     rows[length + 3] = redis.call('HGET', letters, found[i])
     length = length + 3
 end
-if values then rows[length + 1] = values_of(column(rows, 3, 1)) end
+if keyed then rows[length + 1] = values_of(rows, 3, values) end
 return rows

@@ -6,7 +6,9 @@
 -- Having a script hand on many items takes the server several times as long as giving them itself. So where scores
 -- differ enough, a page marks scores ahead. Between two marks are about a page's items, which a plain ZRANGE reads: what
 -- stays is between the same two marks whatever others do.
--- KEYS: waiting; on keyed sets values
+-- KEYS: waiting
+-- KEYS if keyed: values
+-- TIME
 -- ARGV: how many at most; 'forward', 'backward', or 'living': forward, without what lives no more, in a set whose scores say
 --       until when; 'items' or 'scores'; how many marks, none for what lives; how many items to a mark; then for the first
 --       page the lowest and the highest score, as ZCOUNT takes them; for others the place seen last and the place to end
@@ -15,17 +17,13 @@
 -- the marks "score score ...".
 --   rows: item; with scores item, score; on keyed sets behind them a list of the value of each, or nil
 --   Rows of items alone come as one string, a line each, where no item has an end of line: that is cheaper.
-local waiting, values = unpack(KEYS)
 local limit, forward, with_scores = tonumber(ARGV[1]), ARGV[2] ~= 'backward', ARGV[3] == 'scores'
 local marks, marked = tonumber(ARGV[4]), tonumber(ARGV[5])
--- include types
 -- include values
 -- include places
--- include clock
--- include lifetimes
+-- include expiry
 
-local refusal = wrong_type(waiting, 'zset')
-if values then refusal = refusal or wrong_type(values, 'hash') end
+local refusal = wrong_type()
 if refusal then return refusal end
 
 -- How many items have this score or a lower one.
@@ -34,10 +32,10 @@ local function up_to_score(score)
 end
 
 -- The places to read are those of the ranks from `first` up to before `behind`.
-local over = ARGV[2] == 'living' and count_over(waiting) or 0
+local expired = ARGV[2] == 'living' and count_expired(waiting) or 0
 local first, behind, end_score, end_item
 if not ARGV[8] then
-    first, behind = math.max(over, below(ARGV[6])), up_to_score(ARGV[7])
+    first, behind = math.max(expired, below(ARGV[6])), up_to_score(ARGV[7])
     if first >= behind or limit == 0 then return {} end
     local final = forward and behind - 1 or first
     local last = redis.call('ZRANGE', waiting, final, final, 'WITHSCORES')
@@ -47,7 +45,7 @@ else
     end_score, end_item = ARGV[8], ARGV[9]
     local whole = string.match(seen_score, '^%((.*)$')
     if forward then
-        first = math.max(over, whole and up_to_score(whole) or up_to(seen_score, seen_item))
+        first = math.max(expired, whole and up_to_score(whole) or up_to(seen_score, seen_item))
         behind = up_to(end_score, end_item)
     else
         first, behind = before(end_score, end_item), whole and up_to_score(seen_score) or before(seen_score, seen_item)
@@ -84,7 +82,7 @@ end
 
 local last_score = with_scores and found[#found] or redis.call('ZSCORE', waiting, found[#found])
 if values then
-    found[#found + 1] = values_of(column(found, with_scores and 2 or 1, 1))
+    found[#found + 1] = values_of(found, with_scores and 2 or 1, values)
 elseif not (with_scores or string.find(table.concat(found), '\n', 1, true)) then
     found = table.concat(found, '\n')
 end

@@ -1,24 +1,20 @@
--- Adds periodic items. What is there already, waiting or in work, keeps its place; its interval and value are replaced.
--- KEYS: call, waiting, wake, waiters, leased, values
--- ARGV: number, seen; keyed, 1 or 0; then for each item: when it falls due first, seconds since the epoch or, behind a plus,
---       from now on; item; its own interval, '' to leave that as it is; on keyed sets its value
+-- Adds periodic items. What is there already, waiting or leased, keeps its place; its interval and value are replaced.
+-- KEYS: call waiting wake waiters leased values
+-- TIME
+-- ARGV: number, seen; then for each item: when it falls due first, seconds since the epoch or, behind a plus, from now; item; its
+--       own interval, '' to leave that as it is; on keyed sets its value
 -- Returns the positions, from 0, of those that were not there.
-local call, waiting, wake, waiters, leased, values = unpack(KEYS)
-local keyed = ARGV[3] == '1'
--- include calls
--- include answer
--- include clock
+-- include record
 -- include wakeups
-
-local refusal = wrong_type(waiting, 'zset', leased, 'zset', values, 'hash')
+local refusal = wrong_type() or find_waiters()
 if refusal then return refusal end
 
 local width, items, new, rows, fields = keyed and 4 or 3, {}, {}, {}, {}
-for i = 5, #ARGV, width do items[#items + 1] = ARGV[i] end
+for i = 4, #ARGV, width do items[#items + 1] = ARGV[i] end
 local scores, deadlines = redis.call('ZMSCORE', waiting, unpack(items)), redis.call('ZMSCORE', leased, unpack(items))
 local before, there = redis.call('HMGET', values, unpack(items)), {}
 for i, item in ipairs(items) do
-    local at = 4 + width * (i - 1)
+    local at = 3 + width * (i - 1)
     local first, interval, value = ARGV[at], ARGV[at + 2], keyed and ARGV[at + 3] or ''
     if not (scores[i] or deadlines[i] or there[item]) then
         new[#new + 1] = i - 1
@@ -38,13 +34,12 @@ if #rows > 0 then
     -- The first write: refused whole on a server that is full.
     local added = redis.pcall('ZADD', waiting, unpack(rows))
     if type(added) == 'table' then return added end
-    wake_one()
+    if wake_one then wake_one() end
 end
 if #fields > 0 then
     local set = redis.pcall('HSET', values, unpack(fields))
     if type(set) == 'table' then return set end
-elseif #rows == 0 and call then
-    -- Deleting is always allowed, and what has written once may go on writing on a server that is full.
-    redis.call('DEL', call)
+elseif #rows == 0 then
+    free_record()
 end
 return answer(table.concat(new, ' '))

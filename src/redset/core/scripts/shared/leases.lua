@@ -1,170 +1,164 @@
--- How a lease ends. Needs the keys by their names, `max_attempts` and `max_dead` as numbers (0: without limit).
--- Every one of these removes the item from `leased` first, which frees memory, so it goes through on a full server.
--- include finished
--- include deaths
-local brought_back = false
+-- How leases end. Needs what `states` needs.
+-- include states
 
--- A moment `seconds` from now, as a score.
-local function after(seconds)
-    return string.format('%.6f', time + seconds)
+-- An error reply if the user may not run a command by which items are finished, or nil.
+local function may_not_finish()
+    return denied(call and 'SET', (done or periodic) and 'ZADD', 'HDEL') or done and may_not_delete_expired() or nil
 end
 
--- How many attempts an item has had, by its field in `deliveries`.
-local function attempts_of(field)
-    return tonumber(string.match(field, '^%S+ (%S+)')) or 0
+-- Whether anything is parked; nil: not known yet. Most calls need not ask for each item.
+local parking
+
+-- WHEN NEEDED: rare
+
+-- An error reply if the user may not run a command by which items move, or nil.
+local function may_not_move()
+    return may_not_finish()
+        or denied('ZADD', 'HSET', 'DEL', 'ZREM', 'ZMSCORE', 'HMGET', max_dead > 0 and 'ZCARD', max_dead > 0 and 'ZPOPMIN')
 end
 
--- Attempts and score of an item that was delivered. Where somebody removed the memory of it, it counts as new: an item
--- must never be stuck for want of a number.
-local function delivery(item)
-    local known = redis.call('HMGET', deliveries, item)[1]
-    if not known then return 0, clock end
-    local attempts, score = string.match(known, '^%S+ (%S+) (%S+)$')
-    return tonumber(attempts), score
-end
-
-local function remember_delivery(item, token, attempts, score)
-    redis.call('HSET', deliveries, item, token .. ' ' .. attempts .. ' ' .. score)
-end
-
--- Puts an item back into what waits. If it was added again meanwhile, its newest score stands.
-local function wait_again(item, score)
-    redis.call('ZADD', waiting, 'NX', score, item)
-    brought_back = true
-end
-
--- The score of an item that was added while it was leased: parked, or not met by a hand-out yet.
-local function newer_score(item, parked_score)
-    return redis.call('ZMSCORE', waiting, item)[1] or parked_score
-end
-
--- An item that may not be tried again: it dies, or starts afresh if it was added meanwhile and nothing is remembered.
-local function give_up(item, attempts, score, reason, parked_score)
-    redis.call('HDEL', deliveries, item)
-    if done then
-        redis.call('ZREM', waiting, item)
-        parked_score = nil
-    else
-        parked_score = newer_score(item, parked_score)
-    end
-    if parked_score then
-        wait_again(item, parked_score)
-    else
-        die(item, attempts, score, reason)
-    end
-end
-
--- Has an item tried again after `seconds`; one that was added meanwhile waits for nothing. `word` takes the place of the token
--- in its delivery: 'expired' for an item whose lease expired, so that it may have killed its process; otherwise '0'.
-local function try_again(item, attempts, score, seconds, parked_score, word)
-    word, parked_score = word or '0', newer_score(item, parked_score)
-    if parked_score or seconds <= 0 then
-        if attempts == 0 then
-            redis.call('HDEL', deliveries, item)
-        else
-            remember_delivery(item, word, attempts, score)
-        end
-        wait_again(item, parked_score or score)
-    else
-        remember_delivery(item, word, attempts, score)
-        redis.call('ZADD', leased, '-' .. after(seconds), item)
-        brought_back = true
-    end
-end
-
--- Whether anything is parked at all, so that most calls need not ask for each item.
-local parking = redis.call('EXISTS', parked) == 1
-
-local function end_parking(item)
+local function unpark(item)
+    if parking == nil then parking = redis.call('EXISTS', parked) == 1 end
     local score = parking and redis.call('ZMSCORE', parked, item)[1]
     if score then redis.call('ZREM', parked, item) end
     return score
 end
 
--- What the other ways of ending do with an item that is not done; `seconds` and `text` are what came with them.
-local failed = {
+-- Requeues what was added while its item was leased. Where work is remembered, it is done with the item.
+local function parked_to_waiting(item)
+    local score = unpark(item)
+    if score and not done then to_waiting(item, score) end
+end
+
+local function extend_lease(item, seconds, deadline)
+    redis.call('ZADD', leased, string.format('%.6f', time + seconds), item)
+    -- Those who wait know when the lease was to end.
+    requeued = requeued or time + seconds < tonumber(deadline)
+end
+
+-- What the ways of ending do with an item that is not done; `seconds` and `text` come with them.
+local verbs = {
     nack = function(item, attempts, score, parked_score, seconds, reason)
-        if max_attempts > 0 and attempts >= max_attempts then
-            give_up(item, attempts, score, reason, parked_score)
+        if moves.are_exhausted(attempts) then
+            leased_to_dead(item, attempts, score, reason, parked_score)
         else
-            try_again(item, attempts, score, seconds, parked_score)
+            leased_to_waiting(item, attempts, score, seconds, parked_score)
         end
     end,
     again = function(item, attempts, score, parked_score, seconds, new_score)
-        try_again(item, attempts - 1, new_score ~= '' and new_score or score, seconds, parked_score)
+        leased_to_waiting(item, attempts - 1, new_score ~= '' and new_score or score, seconds, parked_score)
     end,
     -- `word` is the one that its delivery had before the claim.
     roll_back = function(item, attempts, score, parked_score, seconds, word)
-        try_again(item, attempts - 1, score, seconds, parked_score, word)
+        leased_to_waiting(item, attempts - 1, score, seconds, parked_score, word)
     end,
     bury = function(item, attempts, score, parked_score, seconds, reason)
-        give_up(item, attempts, score, reason, parked_score)
+        leased_to_dead(item, attempts, score, reason, parked_score)
     end,
 }
 
--- An error reply when the user has no right to run a command by which leases end, or nil.
-local function may_not_end_leases()
-    return may_not_finish()
-        or denied('ZADD', 'HSET', 'DEL', 'ZREM', 'ZMSCORE', 'HMGET', max_dead > 0 and 'ZCARD', max_dead > 0 and 'ZPOPMIN')
+-- Requeues items whose lease expired, and those whose backoff is over: rows of `leased`, of which the scores say which it is.
+local function requeue(rows)
+    local items, deadlines = column(rows, 2, 1), column(rows, 2, 2)
+    local fields = redis.call('HMGET', deliveries, unpack(items))
+    redis.call('ZREM', leased, unpack(items))
+    for i, item in ipairs(items) do
+        local attempts, score = moves.attempts_and_score(fields[i])
+        local has_expired, parked_score = tonumber(deadlines[i]) > 0, unpark(item)
+        if has_expired and moves.are_exhausted(attempts) then
+            leased_to_dead(item, attempts, score, 'its lease ran out', parked_score)
+        else
+            leased_to_waiting(item, attempts, score, 0, parked_score, has_expired and 'expired')
+        end
+    end
 end
 
--- Ends leases, or extends them. `given_out` has the delivery of each of `items`; `how(i)` returns its verb, seconds and text.
--- Returns the positions, from 0, each behind a space, of those whose lease was over; nothing changes for these. What is
--- put back `late` is taken even so, as long as nobody else has it.
-local function end_leases(items, given_out, how, late)
-    if #items == 0 then return '' end
-    local known = redis.call('HMGET', deliveries, unpack(items))
-    local deadlines = redis.call('ZMSCORE', leased, unpack(items))
-    local live, met, attempts, scores, lost = {}, {}, {}, {}, ''
+-- Whether a waiting item is claimed, and whether it then starts afresh. `deadline` is its score in `leased`, `death` its score in
+-- `dead`, or false.
+local function is_claimed(item, score, field, deadline, death, is_done)
+    if is_done then
+        if values then drop_values({item}, leased) end
+        return false
+    end
+    deadline = tonumber(deadline or nil)
+    if deadline and deadline > time then
+        redis.call('ZADD', parked, score, item)
+        return false
+    end
+    if deadline then
+        -- Its backoff ends with the new addition; or its lease expired and was not requeued yet, and it starts afresh if it would die.
+        redis.call('ZREM', leased, item)
+        redis.call('ZREM', parked, item)
+        if deadline > 0 and moves.are_exhausted((moves.attempts_and_score(field))) then
+            redis.call('HDEL', deliveries, item)
+            return true, true
+        end
+    elseif death then
+        -- On a set that remembers a dead item stays dead: else each link to a failing page would revive it.
+        if done then return false end
+        dead_to_waiting(item)
+    end
+    return true
+end
+
+-- The position of the first suspect item, or nil.
+local function first_suspect(fields, deadlines, dones)
+    for i, field in ipairs(fields) do
+        local deadline = tonumber(deadlines[i] or 0)
+        -- Its lease may have expired without having been requeued yet.
+        local expires_now = field and deadline > 0 and deadline <= time
+        local is_suspect = field and string.sub(field, 1, 7) == 'expired'
+            or expires_now and not moves.are_exhausted((moves.attempts_and_score(field)))
+        if is_suspect and not dones[i] then return i end
+    end
+end
+
+-- Seconds until an item falls due, -1 if that is not known.
+local function next_due(is_due)
+    local moments = {}
+    local function consider(found, sign)
+        if found[2] then moments[#moments + 1] = sign * tonumber(found[2]) - time end
+    end
+    consider(redis.call('ZRANGE', leased, '(' .. clock, '+inf', 'BYSCORE', 'LIMIT', '0', '1', 'WITHSCORES'), 1)
+    consider(redis.call('ZRANGE', leased, '(-' .. clock, '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', '1', 'WITHSCORES'), -1)
+    if is_due then consider(redis.call('ZRANGE', waiting, '0', '0', 'WITHSCORES'), 1) end
+    return #moments == 0 and '-1' or string.format('%.6f', math.max(0, math.min(unpack(moments))))
+end
+
+-- WHEN NEEDED: moves
+
+-- Ends leases, or extends them. `given` has the delivery of each of `items`, `fields` what `deliveries` has of it now, `deadlines`
+-- its score in `leased`. A lease that ended before `moment` is lost. `how(i)` returns its verb, seconds and text; nil to ack all.
+-- Returns the positions of the lost leases, from 0, each behind a space; nothing changes for these.
+local function end_leases(items, given, fields, deadlines, moment, how)
+    local live, positions, met, lost = {}, {}, {}, ''
     for i, item in ipairs(items) do
         -- A reservation that is named twice can only be ended once.
-        local deadline = tonumber(deadlines[i] or 0)
-        if known[i] == given_out[i] and deadline > (late and 0 or time) and (not met[item] or how(i) == 'extend') then
+        if is_held(fields[i], deadlines[i], given[i], moment) and (not met[item] or how and how(i) == 'extend') then
             met[item] = true
-            live[#live + 1] = item
-            attempts[i], scores[i] = string.match(known[i], '^%S+ (%S+) (%S+)$')
+            live[#live + 1], positions[#live + 1] = item, i
         else
             lost = lost .. ' ' .. i - 1
         end
     end
     if #live == 0 then return lost end
 
-    -- The first write: it frees memory, so the rest goes through on a full server.
+    -- The first write: it frees memory, so the rest passes on a full server.
     redis.call('ZREM', leased, unpack(live))
-    local acked, planned = {}, {}
-    for i, item in ipairs(items) do
-        if attempts[i] then
-            local verb, seconds, text = how(i)
-            if verb == 'extend' then
-                redis.call('ZADD', leased, after(seconds), item)
-                brought_back = brought_back or time + seconds < tonumber(deadlines[i])
-            elseif verb == 'ack' then
-                acked[#acked + 1], planned[#planned + 1] = item, scores[i]
-                local parked_score = end_parking(item)
-                if parked_score and not done then wait_again(item, parked_score) end
-            else
-                failed[verb](item, tonumber(attempts[i]), scores[i], end_parking(item), seconds, text)
-            end
-        end
-    end
-    if #acked > 0 then finish(acked, planned) end
-    return lost
-end
-
--- Brings back what is due: leases that ran out and backoffs that are over, a bounded number of them.
-local function bring_back_due(budget)
-    -- Held until a past moment, or backing off until one: both lie between minus now and now.
-    local due = redis.call('ZRANGE', leased, '-' .. clock, clock, 'BYSCORE', 'LIMIT', '0', budget, 'WITHSCORES')
-    for i = 1, #due, 2 do
-        local item, held = due[i], tonumber(due[i + 1]) > 0
-        local attempts, score = delivery(item)
-        redis.call('ZREM', leased, item)
-        local parked_score = end_parking(item)
-        if held and max_attempts > 0 and attempts >= max_attempts then
-            give_up(item, attempts, score, 'its lease ran out', parked_score)
+    local acked, acked_fields = {}, {}
+    for at, i in ipairs(positions) do
+        local item, verb, seconds, text = live[at], 'ack'
+        if how then verb, seconds, text = how(i) end
+        if verb == 'ack' then
+            acked[#acked + 1], acked_fields[#acked + 1] = item, fields[i]
+            if parking ~= false then rare().parked_to_waiting(item) end
+        elseif verb == 'extend' then
+            rare().extend_lease(item, seconds, deadlines[i])
         else
-            try_again(item, attempts, score, 0, parked_score, held and 'expired')
+            local attempts, score = attempts_and_score(fields[i])
+            rare().verbs[verb](item, attempts, score, rare().unpark(item), seconds, text)
         end
     end
-    return #due / 2
+    if #acked > 0 then leased_to_done(acked, acked_fields) end
+    return lost
 end

@@ -1,17 +1,20 @@
--- Wakes one of those who wait, if anybody does and nobody is being woken. Needs `wake` and `waiters`.
-local watched, sleeping = redis.call('EXISTS', waiters) == 1, false
-if watched then
-    local refusal = wrong_type(wake, 'list') or denied('RPUSH', 'EXPIRE')
-    if refusal then return refusal end
-    sleeping = redis.call('LLEN', wake) == 0
-end
+-- Wakes one of the waiters of a set. Needs `wake` and `waiters`.
+-- include rights
+-- Wakes a waiter, once; nil unless there are waiters, of which none is being woken.
+local wake_one
 
-local function wake_one()
-    if sleeping then
-        sleeping = false
+-- Looks for waiters. Returns an error reply if one could not be woken.
+local function find_waiters()
+    if redis.call('EXISTS', waiters) == 0 then return nil end
+    local length = redis.pcall('LLEN', wake)
+    if type(length) == 'table' then return wrong_type() or length end
+    if length > 0 then return nil end
+    wake_one = function()
+        wake_one = nil
         redis.call('RPUSH', wake, '1')
         redis.call('EXPIRE', wake, '60')
-        -- Only a claim that finds nothing sets the mark, and while items come one by one to those who wait none does.
+        -- Only an empty claim sets the mark. While items come one by one, each to a waiter, no claim is empty.
         redis.call('EXPIRE', waiters, '1')
     end
+    return denied('RPUSH', 'EXPIRE')
 end

@@ -1,0 +1,195 @@
+-- Claims the first items of `waiting`, lowest score first, ties by their bytes: for good, or under a lease.
+-- This is the one place that decides about a waiting item that is also leased, delayed, dead or remembered; see `is_claimed`.
+-- KEYS: call waiting leased deliveries parked dead letters token wake waiters
+-- KEYS if values: values
+-- KEYS if done: done
+-- OPTIONS
+-- TIME
+-- ARGV: number, seen, options; how many at most; `any`, or `due` for only those whose score has come, or `any last` or `due last`
+--       for the last of them first; seconds of the lease, 0 to claim for good; `waits`: 1 if the caller waits, 2 if it has claimed
+--       others for the same list; then what to ack before: item, delivery, item, delivery, ...
+-- Returns rows; on keyed sets behind them a list of the value of each, or nil; behind these
+-- "more next died dropped deadline lost ...".
+--   rows: item, score; under a lease item, delivery, or '' in a repeated reply when the lease has ended
+--   more: 1 if it stopped early and may find more at once; 2 if it stopped before a suspect item, or claimed one
+--   next: seconds until an item falls due, -1: not known       died, dropped: dead letters made and dropped
+--   deadline: of the leases                                    lost: the positions, from 0, of the acks that came too late
+-- An item is suspect when its last lease expired, since it may have killed its process. A claim under a lease returns the items
+-- before the first suspect one, or a suspect one alone; where `waits` is 2 it returns nothing instead.
+local limit, which, lease, waits = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), ARGV[7]
+-- include wakeups
+-- include claims
+
+-- How many leases it requeues, and how many items it parks or drops, before it says "more": about a millisecond each.
+local BUDGET = 250
+
+-- What can be claimed is the first of `waiting`, or up to now, from its beginning or from its end.
+local is_due, from_end = string.sub(which, 1, 3) == 'due', #which > 3
+
+local function next_rows(count)
+    if is_due and from_end then
+        return redis.pcall('ZRANGE', waiting, clock, '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', count, 'WITHSCORES')
+    elseif is_due then
+        return redis.pcall('ZRANGE', waiting, '-inf', clock, 'BYSCORE', 'LIMIT', '0', count, 'WITHSCORES')
+    elseif from_end then
+        return redis.pcall('ZRANGE', waiting, '0', count - 1, 'REV', 'WITHSCORES')
+    end
+    return redis.pcall('ZRANGE', waiting, '0', count - 1, 'WITHSCORES')
+end
+
+local function remove_next(count)
+    local first = '0'
+    if from_end then
+        first = (is_due and redis.call('ZCOUNT', waiting, '-inf', clock) or redis.call('ZCARD', waiting)) - count
+    end
+    redis.call('ZREMRANGEBYRANK', waiting, first, first + count - 1)
+end
+
+local function read_expired()
+    return redis.pcall('ZRANGE', leased, '-' .. clock, clock, 'BYSCORE', 'LIMIT', '0', BUDGET, 'WITHSCORES')
+end
+
+-- What `deliveries` has of acks and behind these of other items.
+local function read_fields(acks, items)
+    local all, count, length = {}, {}, #acks
+    for i = 1, length do all[i] = acks[i] end
+    -- In a small hash the server compares each of many items with every field. So it is not asked for the items where the acks are
+    -- all that the hash has.
+    if #items > 10 and redis.pcall('HLEN', deliveries) == length then
+        local fields, has_others = length > 0 and redis.pcall('HMGET', deliveries, unpack(acks)) or {}, false
+        for i = 1, length do
+            has_others, count[acks[i]] = has_others or not fields[i] or count[acks[i]], true
+        end
+        if not has_others then return fields end
+    end
+    for i = 1, #items do all[length + i] = items[i] end
+    return #all > 0 and redis.pcall('HMGET', deliveries, unpack(all)) or {}
+end
+
+-- Reads come first, and show which keys hold something of another type. `in_work`: there are leases or deliveries.
+local acks, given, acked = {}, {}, {}
+for i = 8, #ARGV, 2 do
+    acks[#acks + 1], given[#given + 1], acked[ARGV[i]] = ARGV[i], ARGV[i + 1], true
+end
+local in_work = redis.call('EXISTS', leased, deliveries, parked, dead, letters, waiters) > 0
+local is_rare = repeated or unread or in_work and redis.call('EXISTS', parked, dead, letters, waiters) > 0
+local expired = in_work and read_expired() or {}
+local met = limit > 0 and next_rows(limit) or {}
+local fields = in_work and not met.err and read_fields(acks, column(met, 2, 1)) or {}
+local refusal = expired.err and expired or met.err and met or fields.err and fields
+if refusal or is_rare or #expired > 0 or waits == '1' and #met == 0 then
+    refusal = wrong_type() or refusal or find_waiters() or rare().may_not_move() or denied(
+        'ZREMRANGEBYRANK', 'ZRANGE', from_end and 'ZCARD', from_end and 'ZCOUNT', unread and values and 'HSETNX')
+else
+    refusal = (values or done) and wrong_type(values, done) or (#acks > 0 or in_work or values or done) and may_not_finish()
+    parking = false
+end
+-- The first write needs no check.
+refusal = refusal or denied((call or waits == '1') and 'SET', lease > 0 and 'ZADD', lease > 0 and 'HSET',
+    lease > 0 and not last_token and 'PERSIST', #acks > 0 and 'ZREMRANGEBYRANK')
+if refusal then return refusal end
+
+if repeated then
+    local reply, ended = rare().repeated_claim()
+    rare().roll_back_leases(ended.items, ended.given, ended.words)
+    if requeued and wake_one then wake_one() end
+    return reply
+end
+if unread then
+    rare().roll_back()
+    expired, fields = read_expired(), read_fields(acks, {})
+end
+local lost = ''
+if #acks > 0 then
+    lost = moves().end_leases(acks, given, fields, redis.call('ZMSCORE', leased, unpack(acks)), time)
+end
+if #expired > 0 then rare().requeue(expired) end
+local more = #expired == 2 * BUDGET
+
+-- The claimed rows, and what `deliveries` has of each. `meets_suspect` if it stops at a suspect item, `is_suspect` if it claims that.
+local rows, claimed, delivered, meets_suspect, is_suspect = {}, {}, false, false, false
+
+-- Removes rows from the beginning of `waiting`, and claims those that are to be claimed. Returns how many are not. `known` has what
+-- `deliveries` has of them, behind the first `offset`.
+local function take(met, known, offset)
+    meets_suspect, is_suspect = false, false
+    if #met == 0 then return 0 end
+    local count, is_known = #rows / 2, is_rare or done
+    for i = offset + 1, #known do is_known = is_known or known[i] end
+    if not is_known and count == 0 then
+        -- None of them is in another state, or was ever delivered.
+        remove_next(#met / 2)
+        rows = met
+        return 0
+    end
+    local items, fields, deadlines = column(met, 2, 1), {}, {}
+    for i = 1, #items do fields[i] = known[offset + i] end
+    local deaths = is_rare and redis.call('ZMSCORE', dead, unpack(items)) or {}
+    local dones = done and are_living(done, remembered_as(items)) or {}
+    for i = 1, #fields do
+        -- What is leased or delayed has been delivered.
+        if fields[i] then
+            deadlines = redis.call('ZMSCORE', leased, unpack(items))
+            break
+        end
+    end
+    local rest = rare()
+    local reach, suspect = #items, lease > 0 and rest.first_suspect(fields, deadlines, dones)
+    if suspect then
+        meets_suspect, is_suspect = true, suspect == 1 and count == 0 and waits ~= '2'
+        reach = is_suspect and 1 or suspect - 1
+        if reach == 0 then return 0 end
+    end
+    remove_next(reach)
+    for i = 1, reach do
+        local is_taken, afresh = rest.is_claimed(items[i], met[2 * i], fields[i], deadlines[i], deaths[i], dones[i])
+        if is_taken then
+            rows[#rows + 1], rows[#rows + 2] = items[i], met[2 * i]
+            claimed[#rows / 2] = not afresh and fields[i]
+            delivered = delivered or claimed[#rows / 2]
+        end
+    end
+    return reach - (#rows / 2 - count)
+end
+
+local function take_next(count)
+    local met = next_rows(count)
+    return take(met, in_work and read_fields({}, column(met, 2, 1)) or {}, 0)
+end
+
+if limit > 0 then
+    -- What was read before the first write may have changed by it.
+    local is_stale = requeued or unread
+    for i = 1, #met, 2 do is_stale = is_stale or acked[met[i]] end
+    local stayed = is_stale and take_next(limit) or take(met, fields, #acks)
+    local passed = stayed
+    while #rows < 2 * limit and stayed > 0 and not (meets_suspect and #rows > 0) do
+        if passed >= BUDGET then
+            more = true
+            break
+        end
+        stayed = take_next(math.min(limit - #rows / 2, BUDGET))
+        passed = passed + stayed
+    end
+end
+
+local kind, deadline, undo, found = 'taken', '0', nil, values and values_of(rows, 2, values)
+if lease > 0 and #rows > 0 then
+    kind, deadline, undo = 'leased', moves().waiting_to_leased(rows, claimed, lease, last_token), {is_suspect and 'expired' or nil}
+elseif #rows > 0 and (delivered or values or done) then
+    undo = moves().waiting_to_done(rows, found, delivered)
+end
+-- What is left behind is for another waiter.
+if wake_one and (#rows > 0 or requeued) and #next_rows(1) > 0 then wake_one() end
+
+local must_stop = meets_suspect and (#rows > 0 or waits == '2')
+local is_mark = waits == '1' and #rows == 0
+-- Put together piece by piece, which is much faster here than a format.
+local head = (must_stop and '2 ' or more and '1 ' or '0 ') .. (is_mark and rare().next_due(is_due) or '-1') .. ' '
+    .. (died > 0 and died or '0') .. ' ' .. (dropped > 0 and dropped or '0') .. ' ' .. deadline .. lost
+local reply = answer_claim(kind, head, rows, found, undo)
+if is_mark then
+    redis.call('DEL', waiters)
+    redis.call('SET', waiters, '1', 'PX', '1000')
+end
+return reply

@@ -1,0 +1,56 @@
+-- Looks at a set without changing it.
+-- KEYS: waiting leased parked dead done
+-- KEYS if values: values
+-- TIME
+-- ARGV: one of
+--   `next`, position among what can be claimed, from 0, or from the end when negative, `due` or `any`: returns how many can be
+--       claimed; the row at that position: item, score; on keyed sets a list of its value, or nil
+--   `range`, the first and the last rank, as in ZRANGE: returns items; on keyed sets behind them a list of the value of each, or nil
+--   `stats`, `due` or `any`: returns the counts of waiting, due, leased, expired, delayed, parked, done, dead; the server's time;
+--       and the lowest score that waits, if there is one
+--   `item`, item: returns its score in `waiting`, its score in `leased`, its value, each nil if there is none
+-- include values
+local refusal = wrong_type()
+if refusal then return refusal end
+
+local function count_claimable(which)
+    return which == 'due' and redis.call('ZCOUNT', waiting, '-inf', clock) or redis.call('ZCARD', waiting)
+end
+
+local looks = {}
+
+looks['next'] = function(position, which)
+    local available = count_claimable(which)
+    position = tonumber(position)
+    if position < 0 then position = available + position end
+    if position < 0 or position >= available then return {available, {}} end
+    local row = redis.call('ZRANGE', waiting, position, position, 'WITHSCORES')
+    return {available, row, keyed and values_of(row, 2, values) or nil}
+end
+
+looks.range = function(first, last)
+    local rows = redis.call('ZRANGE', waiting, first, last)
+    if keyed then rows[#rows + 1] = values_of(rows, 1, values) end
+    return rows
+end
+
+looks.stats = function(which)
+    return {
+        redis.call('ZCARD', waiting),
+        count_claimable(which),
+        redis.call('ZCOUNT', leased, '(' .. clock, '+inf'),
+        redis.call('ZCOUNT', leased, '(0', clock),
+        redis.call('ZCOUNT', leased, '-inf', '(0'),
+        redis.call('ZCARD', parked),
+        redis.call('ZCOUNT', done, '(' .. clock, '+inf'),
+        redis.call('ZCARD', dead),
+        clock,
+        redis.call('ZRANGE', waiting, '0', '0', 'WITHSCORES')[2],
+    }
+end
+
+looks.item = function(item)
+    return {redis.call('ZSCORE', waiting, item), redis.call('ZSCORE', leased, item), values and redis.call('HGET', values, item)}
+end
+
+return looks[ARGV[1]](unpack(ARGV, 2))

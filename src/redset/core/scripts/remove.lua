@@ -1,0 +1,53 @@
+-- Removes items by name, whether they wait or are leased: who holds a lease of one finds it lost. Or removes a stretch of what waits,
+-- by position or by score: a lease of the same item stays.
+-- KEYS: call waiting leased deliveries parked dead
+-- KEYS if values: values
+-- ARGV: number, seen; then `items` and item, item, ...; or how many at most, `ranks` and the first and the last one, or `scores` and the
+--       lowest and the highest, as ZRANGE takes them
+-- Returns the positions, from 0, of the items that were there; or "removed found first": how many of how many there were to remove,
+-- and the position of the first.
+-- include record
+-- include states
+-- include places
+local by_name = ARGV[3] == 'items'
+local refusal = wrong_type() or denied(call and 'SET', 'ZRANGE', 'ZMSCORE', 'HDEL', 'ZREMRANGEBYRANK')
+if refusal then return refusal end
+
+if by_name then
+    local removed, items = {}, {unpack(ARGV, 4)}
+    for i, item in ipairs(items) do
+        local waited, was_leased = redis.call('ZREM', waiting, item), redis.call('ZREM', leased, item)
+        if waited + was_leased > 0 then removed[#removed + 1] = i - 1 end
+    end
+    redis.call('HDEL', deliveries, unpack(items))
+    redis.call('ZREM', parked, unpack(items))
+    if values then drop_values(items, dead) end
+    return answer(table.concat(removed, ' '))
+end
+
+local limit, lowest, highest = tonumber(ARGV[3]), ARGV[5], ARGV[6]
+local first, last
+if ARGV[4] == 'scores' then
+    first, last = below(lowest), redis.call('ZCOUNT', waiting, '-inf', highest) - 1
+else
+    local count = redis.call('ZCARD', waiting)
+    first, last = tonumber(lowest), tonumber(highest)
+    if first < 0 then first = math.max(count + first, 0) end
+    if last < 0 then last = count + last end
+    last = math.min(last, count - 1)
+end
+local found = math.max(last - first + 1, 0)
+local removed = math.min(found, limit)
+
+free_record()
+if removed > 0 then
+    local items = redis.call('ZRANGE', waiting, first, first + removed - 1)
+    redis.call('ZREMRANGEBYRANK', waiting, first, first + removed - 1)
+    local deadlines, delivered = redis.call('ZMSCORE', leased, unpack(items)), {}
+    for i, item in ipairs(items) do
+        if not deadlines[i] then delivered[#delivered + 1] = item end
+    end
+    if #delivered > 0 then redis.call('HDEL', deliveries, unpack(delivered)) end
+    if values then drop_values(items, leased, dead) end
+end
+return answer(removed .. ' ' .. found .. ' ' .. first)
