@@ -1,4 +1,4 @@
-"""The examples of the documentation are run: each page on an empty server, and the guides on one that others have used."""
+"""Run the examples of the documentation: each page on an empty server, the guides also on one that others have used."""
 
 import doctest
 import importlib
