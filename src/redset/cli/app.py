@@ -48,7 +48,6 @@ def demo(
         elif path is not None:
             source = Tree(path.resolve())
         else:
-            console.print("Nothing on standard input to use, so the files of this Python are.")
             source = Tree(Path(sysconfig.get_path("stdlib")), without=("site-packages", "dist-packages"))
         correct = run(source, producers, consumers, console)
     raise typer.Exit(not correct)

@@ -1,4 +1,7 @@
-"""The demo: many processes add the same things, many share the work, and a plain loop checks the result."""
+"""The demo: many processes add the same items, many share the work, and a plain loop checks the result.
+
+What it prints fits a terminal of 80 columns and 24 lines.
+"""
 
 import os
 import time
@@ -27,6 +30,9 @@ __all__ = ("Outcome", "Verdict", "run", "verdict")
 
 _REFRESH = 0.05
 _PLAIN_REFRESH = 1.0
+#: Of more consumers, or a longer example, a line of 80 columns has no room.
+_SHOWN_CONSUMERS = 6
+_LONGEST_EXAMPLE = 44
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,13 @@ class Verdict:
 
 
 def run(source: Input, producers: int, consumers: int, console: Console) -> bool:
-    """Shows the demo on ``console``.
+    """Run the demo and print it on ``console``.
 
-    :returns: whether everything was handled once, and rightly.
-    :raises RedsetError: there is no server, or no more, or one of the processes has failed.
+    The consumers begin when the producers are done: adding an item that waits changes nothing, but adding one that is
+    done adds it again.
+
+    :returns: whether every item was hashed once, and correctly.
+    :raises RedsetError: there is no server, it has gone away, or one of the processes has failed.
     """
     client = reachable_client()
     name = f"redset-demo:{uuid.uuid4().hex[:12]}"
@@ -85,12 +94,9 @@ def run(source: Input, producers: int, consumers: int, console: Console) -> bool
     plain = source.plain_result()
     plain_took = time.monotonic() - began
     found = verdict(outcome, plain)
-    _say(console, f"\nThe demo, checked against one plain loop over {source}:")
+    _say(console, "\nThe result, checked against one plain loop over the same input:")
     console.print(_result_table(source, outcome, plain, plain_took, found))
-    if plain.most_copied:
-        _say(console, f"\n{source.copied}:")
-        console.print(_copies_table(plain))
-    _conclude(outcome, found, console)
+    _say(console, "\nCorrect: each was hashed, and none twice." if found.correct else "\nFAILED: see what must be 0.")
     return found.correct
 
 
@@ -129,13 +135,14 @@ def _own_set(client: Any, name: str) -> Iterator[SortedSet[str | bytes]]:
 
 def _explain(source: Input, producers: int, consumers: int, name: str, console: Console) -> None:
     server = "the server at $REDSET_URL" if os.environ.get("REDSET_URL") else "the embedded server"
-    _say(console, f"{producers} producers each add {source}, in an order of their own, to the set {name} on {server}.")
-    _say(console, f"When they are done, {consumers} consumers hash what they are handed, under leases of {LEASE:g} s.")
-    _say(console, "(Then and not before: adding what waits changes nothing, but adding what is done adds it again.)")
+    _say(console, f"Input: {source}")
+    _say(console, f"Set:   {name} on {server}")
+    _say(console, f"Producers: {producers}. Each adds all of the input, in an order of its own.")
+    _say(console, f"Consumers: {consumers}. Then they hash the items, under leases of {LEASE:g} s.")
     if consumers > 1:
-        _say(console, "One of them is killed on the way; when its leases have run out, the others take them over.")
+        _say(console, "One of them is killed. Its leases expire, and the others claim its items.\n")
     else:
-        _say(console, "None is killed on the way, as one of several would be: there is nobody to take over.")
+        _say(console, "None is killed: no other consumer could claim its items.\n")
 
 
 def _let_work(source: Input, producers: int, consumers: int, jobs: SortedSet[str | bytes], console: Console) -> Outcome:
@@ -184,10 +191,10 @@ def _let_take(
         _start(others)
         if first.reports:
             first.kill()
-            _say(console, f"Consumer 1 was killed (SIGKILL) with {held:,} leases in its hands.")
+            _say(console, f"Consumer 1 was killed (SIGKILL) while it held {held:,} leases.")
     else:
         _start([first])
-    _watch(consumers, f"Handling {source.noun}", acked, distinct, console)
+    _watch(consumers, f"Hashing {source.noun}", acked, distinct, console)
     return held
 
 
@@ -250,62 +257,51 @@ def _show_lines(
 
 
 def _result_table(source: Input, outcome: Outcome, plain: PlainResult, plain_took: float, found: Verdict) -> Table:
-    table = Table(show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
     by_item = outcome.by_item()
     reported = [result for results in outcome.results for result in results]
-    rows: list[tuple[str, str]] = [
-        (f"{source.noun} offered", f"{outcome.offered:,}"),
-        ("distinct", f"{outcome.distinct:,}"),
+    taken_over = sum(result.attempt > 1 for result in reported)
+    replaced = len(reported) - len(by_item) - found.twice
+    unreadable = sum(results[-1].digest is None for results in by_item.values())
+    rows = [
+        ("added", f"{outcome.offered:,} {source.noun}, {outcome.distinct:,} of them distinct"),
         *_consumer_rows(outcome),
-        ("leases taken over", f"{sum(result.attempt > 1 for result in reported):,}"),
-        ("results replaced by the taker-over's", f"{len(reported) - len(by_item) - found.twice:,}"),
-        ("handled in all", f"{len(by_item):,}"),
-        ("handled twice (must be 0)", f"{found.twice:,}"),
-        ("missing (must be 0)", f"{found.missing:,}"),
-        ("unknown to the plain loop (must be 0)", f"{found.unknown:,}"),
-        ("hashed wrongly (must be 0)", f"{found.wrong:,}"),
-        ("unreadable", f"{sum(results[-1].digest is None for results in by_item.values()):,}"),
-        ("came, went or changed meanwhile, so not checked", f"{len(plain.changed):,}"),
-        ("offered per second", f"{outcome.offered / outcome.adding_took:,.0f}"),
-        ("taken and hashed per second", f"{len(by_item) / outcome.taking_took:,.0f}"),
-        ("seconds to add, to take and hash, and in the plain loop", _seconds(outcome, plain_took)),
+        ("claimed again", f"{taken_over:,} after the kill; {replaced:,} of them hashed already, not acked"),
+        ("must be 0", f"{found.twice} twice, {found.missing} missing, {found.unknown} unknown, {found.wrong} wrong"),
+        ("not checked", f"{unreadable:,} unreadable, {len(plain.changed):,} changed meanwhile"),
+        (
+            "per second",
+            f"{outcome.offered / outcome.adding_took:,.0f} added, {len(by_item) / outcome.taking_took:,.0f} hashed",
+        ),
+        (
+            "seconds",
+            f"{outcome.adding_took:.1f} adding, {outcome.taking_took:.1f} hashing, {plain_took:.1f} in the plain loop",
+        ),
+        *((source.copied, f"{copies:,} x {_shortened(example)}") for copies, example in plain.most_copied[:1]),
     ]
-    for row in rows:
-        table.add_row(*row)
+    table = Table.grid(padding=(0, 2))
+    for title, told in rows:
+        table.add_row(title, Text(told))
     return table
 
 
 def _consumer_rows(outcome: Outcome) -> Iterator[tuple[str, str]]:
-    for number, results in enumerate(outcome.results, 1):
-        fate = f", killed with {outcome.held} leases" if outcome.killed and number == 1 else ""
-        yield f"handled by consumer {number}{fate}", f"{len(results):,}"
-
-
-def _seconds(outcome: Outcome, plain_took: float) -> str:
-    return " + ".join(f"{took:.1f}" for took in (outcome.adding_took, outcome.taking_took, plain_took))
-
-
-def _copies_table(plain: PlainResult) -> Table:
-    table = Table(show_header=False)
-    table.add_column(justify="right")
-    table.add_column(overflow="fold")
-    for copies, example in plain.most_copied:
-        table.add_row(f"{copies:,}", Text(example))
-    return table
-
-
-def _conclude(outcome: Outcome, found: Verdict, console: Console) -> None:
+    """The consumer that was killed, then all others together."""
+    hashed = [len(results) for results in outcome.results]
     if outcome.killed:
-        _say(
-            console,
-            "Handled twice would be what is handed out despite a live lease or an ack. What the killed one had "
-            "reported but not acked is handled again by who takes it over, and the result with the newer token counts.",
-        )
-    _say(console, "Correct: each was handled, and none twice." if found.correct else "FAILED: see what should be 0.")
+        yield "hashed by consumer 1", f"{hashed.pop(0):,}, then killed with {outcome.held:,} leases"
+    who = "the others" if outcome.killed else "all" if len(hashed) > 1 else "consumer 1"
+    figures = hashed if len(hashed) <= _SHOWN_CONSUMERS else [sum(hashed)]
+    yield f"hashed by {who}", " + ".join(f"{figure:,}" for figure in figures)
+
+
+def _shortened(text: str) -> str:
+    """The beginning and the end of a text that is too long for its column."""
+    if len(text) <= _LONGEST_EXAMPLE:
+        return text
+    half = (_LONGEST_EXAMPLE - 1) // 2
+    return f"{text[:half]}\N{HORIZONTAL ELLIPSIS}{text[-half:]}"
 
 
 def _say(console: Console, text: str) -> None:
-    """Prints the text as it is: a path in it is no markup, and a line that is read by a program is not broken."""
-    console.print(Text(text), soft_wrap=True)
+    """Print the text without markup, which a path may look like. Only a terminal gets its lines wrapped, at words."""
+    console.print(Text(text), soft_wrap=not console.is_terminal)

@@ -65,7 +65,7 @@ class Tree:
     """The regular files under a directory; an item is a path."""
 
     noun = "files"
-    copied = "Identical files"
+    copied = "identical files"
 
     def __init__(self, root: Path | str, without: Sequence[str] = ()) -> None:
         self._root = os.fsencode(root)
@@ -123,7 +123,7 @@ class Lines:
     """The lines of a file; an item is a line without its end."""
 
     noun = "lines"
-    copied = "Most repeated lines"
+    copied = "most repeated line"
 
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
