@@ -173,7 +173,7 @@ def _rules(figures: Mapping[str, Any]) -> str:
         reasons = "; ".join(f"{why}: {number:,}" for why, number in excused.most_common())
         looked_at, violations = (sum(one[what] for one in judged) for what in ("looked at", "violations"))
         rows.append((f"`{rule}`", looked_at, reasons, violations))
-    return table(("rule", "looked at", "of which explained", "violations"), rows)
+    return table(("checker", "observations", "explained", "violations"), rows)
 
 
 # The timeline
