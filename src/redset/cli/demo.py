@@ -37,20 +37,20 @@ _LONGEST_EXAMPLE = 44
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the producers and the consumers did, and how many seconds they took for it."""
+    """What the producers and the consumers did, and the seconds that it took."""
 
     offered: int
     distinct: int
-    #: What each consumer reported.
+    #: The reports of each consumer.
     results: list[list[Result]]
-    #: Whether the first consumer was killed, and how many leases it had in its hands.
+    #: Whether the first consumer was killed, and how many leases it held.
     killed: bool
     held: int
     adding_took: float
     taking_took: float
 
     def by_item(self) -> dict[bytes, list[Result]]:
-        """The results of each item, from the oldest lease to the newest, which is the one that counts."""
+        """The results of each item, from the oldest lease to the newest. The newest one counts."""
         found: dict[bytes, list[Result]] = defaultdict(list)
         for result in sorted((one for results in self.results for one in results), key=lambda one: one.token):
             found[result.item].append(result)
@@ -59,15 +59,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How the outcome differs from what a plain loop finds."""
+    """The differences between the outcome and the result of a plain loop."""
 
-    #: Items that were handed out again in spite of a live lease, or after their ack.
+    #: Items that were claimed again under a live lease, or after their ack.
     twice: int
-    #: Items that nobody handled.
+    #: Items that no consumer hashed.
     missing: int
-    #: Items that were handled and do not exist, or that the set had and nobody handled.
+    #: Items that were hashed and do not exist, or were in the set and not hashed.
     unknown: int
-    #: Items for which a wrong digest was reported.
+    #: Items with a wrong digest.
     wrong: int
 
     @property
@@ -101,7 +101,7 @@ def run(source: Input, producers: int, consumers: int, console: Console) -> bool
 
 
 def verdict(outcome: Outcome, plain: PlainResult) -> Verdict:
-    """Compares what was reported with what a plain loop finds; what changed meanwhile may be either way."""
+    """Compare the reports with the result of a plain loop. Items that changed meanwhile are left out."""
     by_item = outcome.by_item()
     digests = {item: results[-1].digest for item, results in by_item.items()}
     deliveries = [pair for results in by_item.values() for pair in pairwise(results)]
@@ -115,19 +115,19 @@ def verdict(outcome: Outcome, plain: PlainResult) -> Verdict:
 
 @contextmanager
 def _own_set(client: Any, name: str) -> Iterator[SortedSet[str | bytes]]:
-    """A set of which nothing is left afterwards.
+    """Yield a set, and remove all of its keys afterwards.
 
-    :raises NoServerError: the server has gone away meanwhile.
+    :raises NoServerError: the connection to the server was lost.
     """
     jobs: SortedSet[str | bytes] = SortedSet(client, name)
     try:
         try:
             yield jobs
         finally:
-            # When this is answered, the server has done the last that a killed process had sent, which could add again.
+            # The reply means that the server has executed the last command of a killed process, which could add again.
             client.ping()
             jobs.clear()
-            # Clearing keeps the memory of tokens for later users of the name; of this one there are none.
+            # clear() keeps the last token for later users of the name. This name has none.
             client.delete(Keys(name).token)
     except failures() as error:
         raise NoServerError(f"the demo has lost the server: {error}") from error
@@ -146,7 +146,7 @@ def _explain(source: Input, producers: int, consumers: int, name: str, console: 
 
 
 def _let_work(source: Input, producers: int, consumers: int, jobs: SortedSet[str | bytes], console: Console) -> Outcome:
-    """Starts all processes, then lets the producers work, then the consumers."""
+    """Start all processes, then let the producers work, then the consumers."""
     tasks = ["consume"] if consumers == 1 else ["falter", *["consume"] * (consumers - 1)]
     with ExitStack() as stack:
         with deaf_to_interrupts():
@@ -165,7 +165,7 @@ def _let_work(source: Input, producers: int, consumers: int, jobs: SortedSet[str
 
 
 def _let_add(producers: list[Worker], source: Input, console: Console) -> int:
-    """Returns how many items they offered."""
+    """Let the producers add. Return how many items they offered."""
 
     def offered() -> int:
         return sum(int(report) for worker in producers for report in worker.reports)
@@ -178,7 +178,7 @@ def _let_add(producers: list[Worker], source: Input, console: Console) -> int:
 def _let_take(
     consumers: list[Worker], distinct: int, source: Input, jobs: SortedSet[str | bytes], console: Console
 ) -> int:
-    """Kills the first one on the way, unless it is the only one; returns how many leases it had in its hands then."""
+    """Let the consumers hash, and kill the first unless it is the only one. Return how many leases it held."""
     first, *others = consumers
 
     def acked() -> int:
@@ -199,9 +199,9 @@ def _let_take(
 
 
 def _let_falter(worker: Worker, jobs: SortedSet[str | bytes]) -> int:
-    """Lets the one that is to be killed work until it stands still; returns how many leases it holds then.
+    """Let the consumer that is to be killed work until it stops by itself. Return how many leases it holds.
 
-    The others begin later: beside them it might get nothing where there is little to do.
+    The others start later: in competition with them it might get no item of a small input.
     """
     _start([worker])
     while worker.is_busy() and not worker.reports:
@@ -215,9 +215,9 @@ def _start(workers: list[Worker]) -> None:
 
 
 def _watch(workers: list[Worker], title: str, count: Callable[[], int], total: int | None, console: Console) -> None:
-    """Shows how the workers get on, until they are done.
+    """Show the progress of the workers until they are done.
 
-    :raises RedsetError: one has failed.
+    :raises RedsetError: a worker has failed.
     """
 
     def busy() -> bool:
