@@ -68,6 +68,13 @@ def test_the_guides_run_twice_and_in_another_order(names: dict[str, Any], here: 
             page.run(block)
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.glob("*.md")), ids=lambda path: path.name)
+def test_links_to_files_lead_somewhere(path: Path) -> None:
+    """Sphinx checks those of the site."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text())
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
 def test_each_guide_has_sets_of_its_own() -> None:
     pages_of: dict[str, set[Path]] = {}
     for path in GUIDES:
