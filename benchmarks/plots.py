@@ -19,6 +19,8 @@ Results: TypeAlias = dict[str, dict[str, Any]]
 #: Told apart by the colour-blind too (Okabe and Ito).
 BLUE, ORANGE, GREEN, GREY, LIGHT, INK = "#0072B2", "#D55E00", "#009E73", "#8A8A8A", "#E4E4E4", "#333333"
 NEAR, FAR = "on loopback", "half a millisecond away"
+#: Inches. As wide as a phone shows without making the letters small; so panels stand below each other.
+WIDTH = 4.8
 
 STYLE: Any = {
     "axes.axisbelow": True,
@@ -61,15 +63,22 @@ def _lines(results: Results, run: str) -> list[Line]:
     return [line for line in lines if "missing" not in line]
 
 
-def _panels(names: Iterable[str], rows: int, *, width: float = 8.5, alike: bool = False) -> tuple[Figure, list[Axes]]:
-    """Panels side by side that share their rows, the first of which is on top."""
-    names = list(names)
-    figure = Figure(figsize=(width, 0.9 + 0.27 * rows), layout="constrained")
-    axes = list(figure.subplots(1, len(names), sharey=True, sharex=alike, squeeze=False)[0])
+def _panels(names: Iterable[str], labels: Iterable[str], *, height: float = 0.23) -> tuple[Figure, list[Axes]]:
+    """Panels below each other with the same rows, the first row on top; ``height`` is that of a row."""
+    names, labels = list(names), list(labels)
+    rows = len(labels)
+    figure = Figure(figsize=(WIDTH, 0.5 + (0.6 + height * rows) * len(names)), layout="constrained")
+    axes = list(figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0])
     for panel, name in zip(axes, names, strict=True):
-        panel.set_title(name)
-        panel.set_ylim(rows - 0.4, -0.6)
+        _rows(panel, name, labels)
     return figure, axes
+
+
+def _rows(panel: Axes, title: str, labels: list[str]) -> None:
+    panel.set_title(title)
+    panel.tick_params(labelbottom=True)
+    panel.set_yticks(range(len(labels)), labels)
+    panel.set_ylim(len(labels) - 0.4, -0.6)
 
 
 def _logarithmic(panel: Axes, *ticks: float) -> None:
@@ -109,7 +118,7 @@ def _ratios(results: Results) -> Figure:
             against[f"{benchmark}/{kind}"] = line["against"]
     rows = list(dict.fromkeys(row for row, _ in cells[list(runs.values())[-1]]))
     faces = {"sync": ("blocking", BLUE, -0.14), "asyncio": ("asyncio", ORANGE, 0.14)}
-    figure, axes = _panels(runs, len(rows), alike=True)
+    figure, axes = _panels(runs, (f"{name.partition('/')[0]}, {against[name]}" for name in rows), height=0.3)
     for panel, run in zip(axes, runs.values(), strict=True):
         _logarithmic(panel, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10)
         panel.axvline(1, color=INK, linewidth=1)
@@ -117,8 +126,7 @@ def _ratios(results: Results) -> Figure:
             for face, color, shift in faces.values():
                 if (name, face) in cells[run]:
                     _spread(panel, row + shift, cells[run][name, face], color)
-        panel.set_xlabel("speed, where the bare client's is 1")
-    axes[0].set_yticks(range(len(rows)), [f"{name.partition('/')[0]}  beside  {against[name]}" for name in rows])
+    axes[-1].set_xlabel("speed, where the bare client's is 1")
     _legend(figure, axes[0], {name: color for name, (_, color, _) in faces.items()})
     return figure
 
@@ -127,7 +135,9 @@ def _tasks(results: Results) -> Figure:
     runs = {NEAR: "tasks"} | ({FAR: "tasks-far"} if "tasks-far" in results else {})
     wanted = [line for line in _lines(results, "tasks") if "unshared" not in line["name"]]
     rows = [line["name"] for line in wanted]
-    figure, axes = _panels(runs, len(rows), alike=True)
+    figure, axes = _panels(
+        runs, (f"{line['name'].replace('/', ', ')} task{'s' * (line['tasks'] > 1)}" for line in wanted)
+    )
     for panel, run in zip(axes, runs.values(), strict=True):
         _logarithmic(panel, *(digit * 10**power for power in range(2, 6) for digit in (1, 3)))
         lines = {line["name"]: line for line in _lines(results, run)}
@@ -137,9 +147,7 @@ def _tasks(results: Results) -> Figure:
                 panel.plot([bare, redset], [row, row], color=LIGHT, linewidth=3, zorder=1)
                 panel.plot(bare, row, "o", color=GREY, markersize=5)
                 panel.plot(redset, row, "o", color=BLUE, markersize=6)
-        panel.set_xlabel("calls per second")
-    labels = [f"{line['name'].replace('/', ', ')} task{'s' * (line['tasks'] > 1)}" for line in wanted]
-    axes[0].set_yticks(range(len(rows)), labels)
+    axes[-1].set_xlabel("calls per second")
     _legend(figure, axes[0], {"bare client": GREY, "redset": BLUE})
     return figure
 
@@ -148,7 +156,7 @@ def _latency(results: Results) -> Figure:
     runs = {NEAR: "latency"} | ({FAR: "latency-far"} if "latency-far" in results else {})
     rows = [(line["event"], line["call"], line["face"]) for line in _lines(results, "latency")]
     rows.sort(key=lambda row: [line["event"] for line in _lines(results, "latency")].index(row[0]))
-    figure, axes = _panels(runs, len(rows), alike=True)
+    figure, axes = _panels(runs, (f"{event},\nto {call} ({face})" for event, call, face in rows), height=0.36)
     for panel, run in zip(axes, runs.values(), strict=True):
         _logarithmic(panel)
         for line in _lines(results, run):
@@ -159,33 +167,31 @@ def _latency(results: Results) -> Figure:
             p50 = f"{line['p50']:.2f}" if line["p50"] < 10 else f"{line['p50']:.0f}"
             panel.annotate(p50, (line["p50"], row), (-5, 0), textcoords="offset points", ha="right", va="center")
         panel.set_xlim(left=min(line["p50"] for line in _lines(results, "latency")) / 5)
-        panel.set_xlabel("milliseconds: dot p50, bar p99 or longest")
-    axes[0].set_yticks(range(len(rows)), [f"{event}, to {call} ({face})" for event, call, face in rows])
+    axes[-1].set_xlabel("milliseconds: dot p50, bar p99 or longest")
     return figure
 
 
 def _memory(results: Results) -> Figure:
     lines = _lines(results, "memory")
-    figure, (panel,) = _panels(["server's memory for each item"], len(lines), width=7)
+    figure, (panel,) = _panels(["server's memory per item"], (line["name"] for line in lines))
     for row, line in enumerate(lines):
         panel.barh(row, line["keys"], color=GREY if "bare" in line["name"] else BLUE, alpha=0.35, height=0.62)
         panel.barh(row, line["own"], color=GREY if "bare" in line["name"] else BLUE, height=0.62)
         panel.text(line["keys"] + 4, row, f"{line['keys']:.0f}", va="center")
-    panel.set_yticks(range(len(lines)), [line["name"] for line in lines])
-    panel.set_xlabel("bytes; dark: those that the item has itself")
+    panel.set_xlabel("bytes; dark: the item itself")
     return figure
 
 
 def _consumers(results: Results) -> Figure:
     runs = {NEAR: "consumers"} | ({FAR: "consumers-far"} if "consumers-far" in results else {})
-    figure = Figure(figsize=(8.5, 4.2), layout="constrained")
-    panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
+    figure = Figure(figsize=(WIDTH, 3.6 * len(runs)), layout="constrained")
+    panels = figure.subplots(len(runs), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for panel, (where, run) in zip(panels, runs.items(), strict=True):
         _scaling(panel, _lines(results, run))
-        panel.set_title(where)
-        panel.set_xlabel("consumer processes")
-    panels[0].set_ylabel("items per second, in all")
-    panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+        panel.set_title(f"items per second, {where}")
+        panel.tick_params(labelbottom=True)
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    panels[-1].set_xlabel("consumer processes")
     return figure
 
 
@@ -205,7 +211,7 @@ def _scaling(panel: Axes, lines: list[Line]) -> None:
         ends.append((points[-1][1], name, color))
     for line in clients_in_c:
         panel.axhline(line["items_per_second"], color=ORANGE, linewidth=1.2, linestyle=(0, (4, 2)))
-        ends.append((line["items_per_second"], line["name"].replace(" ZPOPMIN,", ""), ORANGE))
+        ends.append((line["items_per_second"], line["name"].replace("redis-benchmark, ZPOPMIN,", "in C,"), ORANGE))
     _label_ends(panel, numbers[-1], ends)
 
 
@@ -223,15 +229,14 @@ def _label_ends(panel: Axes, x: float, ends: list[tuple[float, str, str]]) -> No
 
 def _growth(results: Results) -> Figure:
     lines = _lines(results, "growth")
-    title = f"a call with {lines[0]['large']:,} items, beside one with {lines[0]['small']:,}"
-    figure, (panel,) = _panels([title], len(lines), width=6.5)
+    title = f"{lines[0]['large']:,} items compared with {lines[0]['small']:,}"
+    figure, (panel,) = _panels([title], (line["name"] for line in lines))
     panel.axvline(1, color=INK, linewidth=1)
     for row, line in enumerate(lines):
         _spread(panel, row, line, BLUE)
         ratio, where = f"{line['ratio']:.2f}", (line["high"], row)
         panel.annotate(ratio, where, (5, 0), textcoords="offset points", va="center")
     panel.set_xlim(0, max(2, *(line["high"] * 1.1 for line in lines)))
-    panel.set_yticks(range(len(lines)), [line["name"] for line in lines])
     panel.set_xlabel("times as long")
     return figure
 
@@ -239,11 +244,15 @@ def _growth(results: Results) -> Figure:
 def _peers(results: Results) -> Figure:
     lines = sorted(_lines(results, "peers"), key=lambda line: -line["work"])
     far = {(line["name"], line["way"]): line for line in _lines(results, "peers-far")}
-    jobs = {"produce": "enqueued, many at a time", "produce_one": "enqueued one by one", "work": "worked off"}
-    figure, axes = _panels(jobs.values(), len(lines), alike=True)
+    jobs = {"produce": "enqueued in bulk", "produce_one": "enqueued one by one", "work": "processed"}
+    rows = {job: [line for line in lines if job in line] for job in jobs}
+    figure = Figure(figsize=(WIDTH, 2.3 + 0.19 * sum(map(len, rows.values()))), layout="constrained")
+    heights = [len(each) for each in rows.values()]
+    axes = list(figure.subplots(len(jobs), 1, sharex=True, height_ratios=heights))
     for panel, job in zip(axes, jobs, strict=True):
         _logarithmic(panel)
-        for row, line in enumerate(lines):
+        _rows(panel, jobs[job], [_peer(line) for line in rows[job]])
+        for row, line in enumerate(rows[job]):
             color = {"redset": BLUE, "bare": INK}.get(line["name"], GREY)
             here, there = line.get(job), far.get((line["name"], line["way"]), {}).get(job)
             if here and there:
@@ -252,13 +261,16 @@ def _peers(results: Results) -> Figure:
                 panel.plot(there, row, "o", color=color, markersize=5, markerfacecolor="white")
             if here:
                 panel.plot(here, row, "o", color=color, markersize=6)
-        panel.set_xlabel("jobs per second")
-    axes[0].set_yticks(range(len(lines)), [f"{line['name']} {line['way']}".strip() for line in lines])
+    axes[-1].set_xlabel("jobs per second")
     axes[-1].plot([], [], "o", color=GREY, label=NEAR)
     if far:
         axes[-1].plot([], [], "o", color=GREY, markerfacecolor="white", label=FAR)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+def _peer(line: Line) -> str:
+    return f"{line['name']} {line['way']}".strip()
 
 
 PLOTS: dict[str, Callable[[Results], Figure]] = {

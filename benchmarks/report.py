@@ -105,7 +105,7 @@ def _ratios(results: Results) -> Iterator[str]:
             cells.setdefault((f"{benchmark}, {kind}", line["against"]), {})[f"{run}/{face}"] = line
     columns = ("ratios/blocking", "ratios/asyncio", "ratios-far/blocking", "ratios-far/asyncio")
     yield from _table(
-        ("", "beside", "sync", "asyncio", "sync, at a distance", "asyncio, at a distance"),
+        ("", "compared with", "sync", "asyncio", "sync, at a distance", "asyncio, at a distance"),
         ((*which, *(_ratio(found.get(column)) for column in columns)) for which, found in cells.items()),
     )
 
@@ -117,7 +117,7 @@ def _tasks(results: Results) -> Iterator[str]:
         name, distant = line["name"], far.get(line["name"])
         rates = [_rate(each[side]) if each else "" for each in (line, distant) for side in ("bare", "redset")]
         rows.append((name, line["against"], *rates[:2], _ratio(line), *rates[2:], _ratio(distant)))
-    heads = ("call/tasks", "beside", "its calls/s", "redset's", "ratio")
+    heads = ("call/tasks", "compared with", "its calls/s", "redset's", "ratio")
     yield from _table((*heads, "at a distance: its", "redset's", "ratio"), rows)
 
 
@@ -129,7 +129,7 @@ def _latency(results: Results) -> Iterator[str]:
         times = (time for each in (line, far.get(which)) for time in _times(each))
         rows.append((line["event"], f"{line['call']}, {line['face']}", str(line["samples"]), *times))
     figures = ("p50 ms", "p99 ms", "longest ms")
-    yield from _table(("what comes", "to", "samples", *figures, *(f"{each}, at a distance" for each in figures)), rows)
+    yield from _table(("event", "to", "samples", *figures, *(f"{each}, at a distance" for each in figures)), rows)
 
 
 def _times(line: Line | None) -> Iterator[str]:
@@ -153,7 +153,7 @@ def _costs(results: Results) -> Iterator[str]:
 
 def _memory(results: Results) -> Iterator[str]:
     yield from _table(
-        ("bytes per item", "its own", "of all keys", "growth of the server"),
+        ("bytes per item", "item itself", "all keys", "growth of the server"),
         (
             (line["name"], *(f"{line[figure]:.1f}" for figure in ("own", "keys", "growth")))
             for line in _lines(results, "memory")
@@ -198,7 +198,7 @@ def _peers(results: Results) -> Iterator[str]:
     measured = {name: line for name, line in near.items() if "missing" not in line}
     jobs = ("produce", "produce_one", "work")
     rates = ((name, *(_rates(line, far.get(name, {}), job) for job in jobs)) for name, line in measured.items())
-    yield from _table(("jobs/s", "enqueued, many at a time", "enqueued one by one", "worked off by one worker"), rates)
+    yield from _table(("jobs/s", "enqueued in bulk", "enqueued one by one", "processed by one worker"), rates)
     yield ""
     yield from _rounds(results)
     heads = ("per job", "commands sent", "commands run", "server CPU, µs", "bytes, waiting", "p50 ms", "p99 ms")
@@ -207,11 +207,11 @@ def _peers(results: Results) -> Iterator[str]:
     yield from _samples(measured, far)
     promises = {
         "used_as": "timed as",
-        "bulk": "many at a time by",
-        "delivery_as_timed": "as timed, a job whose worker dies",
-        "delivery": "set up to lose nothing, which is not timed here, a job whose worker dies",
+        "bulk": "bulk call",
+        "delivery_as_timed": "a job whose worker dies, as timed",
+        "delivery": "a job whose worker dies, in the safest setting (not timed)",
         "duplicates": "the same job twice",
-        "does": "does besides",
+        "does": "other features",
     }
     libraries = {line["name"]: line for line in reversed(measured.values())}
     words = ((f"{name} {line['version']}", *(line[what] for what in promises)) for name, line in libraries.items())
@@ -240,14 +240,14 @@ def _spread_rate(line: Line, job: str) -> str:
 def _rounds(results: Results) -> Iterator[str]:
     """Of how many rounds the rates are."""
     numbers = [results[run]["conditions"]["rounds"] for run in ("peers", "peers-far") if run in results]
-    yield f"Rounds, of which each rate is the median: {', and at a distance '.join(numbers)}.\n"
+    yield f"Each rate is the median of the rounds: {', at a distance '.join(numbers)}.\n"
 
 
 def _samples(near: dict[str, Line], far: dict[str, Line]) -> Iterator[str]:
     """Of how many jobs the times are."""
     numbers = [max((line.get("latency_samples", 0) for line in run.values()), default=0) for run in (near, far)]
-    told = ", and at a distance ".join(str(number) for number in numbers if number)
-    yield f"Jobs, of which the times are: {told}. There is no p99 of fewer than {ENOUGH_FOR_P99}.\n"
+    told = ", at a distance ".join(str(number) for number in numbers if number)
+    yield f"Jobs timed: {told}. With fewer than {ENOUGH_FOR_P99} there is no p99.\n"
 
 
 def _job(line: Line, far: Line) -> Iterator[str]:
@@ -265,12 +265,15 @@ def _job(line: Line, far: Line) -> Iterator[str]:
 TABLES: dict[str, tuple[Callable[[Results], Iterator[str]], str]] = {
     "ratios": (_ratios, "The speed of each call, where that of the bare client is 1, on loopback and at a distance"),
     "tasks": (_tasks, "Calls per second of one and of many asyncio tasks, with the bare client and with redset"),
-    "latency": (_latency, "Milliseconds from an add until a waiting consumer has the item, p50 and p99 or the longest"),
+    "latency": (
+        _latency,
+        "Milliseconds from an addition until a waiting consumer has the item, p50 and p99 or the longest",
+    ),
     "costs": (_costs, ""),
     "memory": (_memory, "Bytes of the server's memory for each item in each state"),
-    "consumers": (_consumers, "Items per second that 1 to 16 consumer processes take, beside a client in C"),
+    "consumers": (_consumers, "Items per second that 1 to 16 consumer processes claim, and a client in C"),
     "growth": (_growth, "How much longer a call takes on a large set than on a small one"),
-    "peers": (_peers, "Jobs per second that redset and other libraries enqueue and work off"),
+    "peers": (_peers, "Jobs per second that redset and other libraries enqueue and process"),
 }
 
 if __name__ == "__main__":

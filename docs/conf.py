@@ -1,4 +1,4 @@
-"""How the site is built: ``make docs``. Needs no network."""
+"""Sphinx configuration of the site. ``make docs`` builds it, without a network."""
 
 from sphinx.pycode import ModuleAnalyzer
 
@@ -9,24 +9,31 @@ author = "The redset authors"
 copyright = "The redset authors"
 version = release = redset.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
-# What pages include.
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+# Pages include these.
 exclude_patterns = ["benchmarks/*.md", "chaos/*.md"]
 html_theme = "furo"
-html_title = "redset"
+html_title = f"redset {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_copyright = False
 html_show_sphinx = False
 
 myst_heading_anchors = 3
 
-# In the order in which they are to be read.
+# The button copies commands and statements: no prompts, no output.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+copybutton_line_continuation_character = "\\"
+
+# Source order is reading order.
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 
-# What type checkers are told in two ways, by whether there is a serializer, readers are told once.
+# The constructor has an overload for sets with a serializer and one for sets without: the page shows one signature.
 for module, constructor in [
     ("redset.core.base", "BaseSet.__init__"),
     ("redset.core.expiring", "BaseExpiring.__init__"),

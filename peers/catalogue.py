@@ -60,7 +60,7 @@ _ALL = (
         "on_bare.py",
         _CLIENT,
         "https://redis.io/docs/latest/commands/zpopmin/",
-        delivery="At most once: what was handed out is forgotten.",
+        delivery="At most once: a claimed item is forgotten.",
         fast_delivery="At most once.",
         duplicates="One item: the members of a sorted set are unique.",
         also="Nothing.",
@@ -74,10 +74,12 @@ _ALL = (
         "on_redset.py",
         _CLIENT,
         "docs/guarantees.md",
-        delivery="reserve and consume: at least once, by one at a time within a lease. pop and take: at most once.",
+        delivery=(
+            "reserve and consume: at least once, one consumer at a time within a lease. pop and take: at most once."
+        ),
         fast_delivery="reserve and consume: at least once. pop and take: at most once.",
-        duplicates="One item, in whatever state it is.",
-        also="Priorities; retries with backoff, dead letters; a memory of what is done; due times and periods.",
+        duplicates="One item, in any state.",
+        also="Priorities; retries with backoff, dead letters; remembered items; due times and periods.",
         bulk="update",
         fast="each way is measured by itself",
         reliable="consume(lease=3)",
@@ -103,16 +105,16 @@ _ALL = (
         ("rq==3.0.0", *_CLIENT),
         "https://python-rq.org/docs/",
         delivery=(
-            "A job whose worker died is found by the maintenance when its heartbeat is over, and tried again if it has "
-            "retries left; else it is in the failed job registry."
+            "When the heartbeat of a job expires, maintenance retries it if it has retries left; otherwise it goes to "
+            "the failed job registry."
         ),
         fast_delivery=(
             "At most once: there are no retries, and a job whose worker died goes to the failed job registry."
         ),
-        duplicates="With unique=True and a job id, one job while it is there. Else each is a job.",
+        duplicates="With unique=True and a job id, one job while it exists. Otherwise each is a job.",
         also=(
             "A process for each job (Worker), with time limits; results, callbacks, dependencies, schedules, retries, "
-            "rate limits, webhooks; what every job is at, for dashboards."
+            "rate limits, webhooks, dashboards."
         ),
         bulk="enqueue_many of 1000",
         fast="SimpleWorker (no process for each job), JSON, results not kept",
@@ -127,11 +129,11 @@ _ALL = (
         ("celery[redis]==5.7.0", *_CLIENT),
         "https://docs.celeryq.dev/en/stable/getting-started/backends-and-brokers/redis.html",
         delivery=(
-            "With acks_late, at least once: a task that is not acknowledged within the visibility timeout is delivered "
-            "again, also when it is still being worked on."
+            "With acks_late, at least once: a task that is not acknowledged within the visibility timeout is "
+            "delivered again, even if it still runs."
         ),
         fast_delivery=(
-            "At most once from its begin on: it is acknowledged before it runs. What is only prefetched comes back."
+            "At most once from its start on: it is acknowledged before it runs. Prefetched tasks are requeued."
         ),
         duplicates="Each is a task.",
         also=(
@@ -149,11 +151,11 @@ _ALL = (
         ("arq==0.28.0", "redis==5.3.1", "hiredis==3.5.0"),
         "https://arq-docs.helpmanual.io/",
         delivery=(
-            "At least once: a job stays in the queue until it is done, and is run again when the mark that it is in "
-            "progress ends, ten seconds after its timeout."
+            "At least once: a job stays in the queue until it is done, and runs again when its in-progress key "
+            "expires, ten seconds after its timeout."
         ),
         fast_delivery="At least once, with five tries.",
-        duplicates="With a job id, one job while it or its result is there.",
+        duplicates="With a job id, one job while it or its result exists.",
         also="asyncio; results, schedules, retries, cron jobs, abortion of jobs.",
         bulk="50 calls of enqueue_job at once; there is no bulk call",
         fast="max_jobs=100, queue_read_limit=1000, poll_delay=0.01, results not kept",
@@ -167,7 +169,7 @@ _ALL = (
         "https://saq-py.readthedocs.io/",
         delivery="A job that runs for longer than its timeout is swept, and tried again if it has retries left.",
         fast_delivery="At most once: a job has one try by default, so one that is swept is not run again.",
-        duplicates="With a key, one job while it is there.",
+        duplicates="With a key, one job while it exists.",
         also="asyncio; a web interface, results, heartbeats, schedules, cron jobs, abortion of jobs; Postgres.",
         bulk="50 calls of enqueue at once; there is no bulk call",
         fast="concurrency=50, jobs not kept (ttl=-1)",
@@ -179,7 +181,7 @@ _ALL = (
         "on_huey.py",
         ("huey==3.5.4", *_CLIENT),
         "https://huey.readthedocs.io/",
-        delivery="At most once: a task is taken off the list before it runs, and a crash loses it.",
+        delivery="At most once: a task is removed from the list before it runs, and a crash loses it.",
         fast_delivery="At most once.",
         duplicates="Each is a task.",
         also="Results, schedules, periodic tasks, retries, priorities, locks, pipelines, signals; other storages.",
@@ -192,14 +194,13 @@ _ALL = (
         ("dramatiq[redis]==2.2.1", *_CLIENT),
         "https://dramatiq.io/",
         delivery=(
-            "At least once: messages are acknowledged when they are done, and those of a worker without heartbeat "
-            "are enqueued again."
+            "At least once: messages are acknowledged when done; those of a worker without a heartbeat are requeued."
         ),
         fast_delivery="At least once.",
         duplicates="Each is a message.",
         also=(
-            "RabbitMQ; retries with backoff, time and age limits, priorities, pipelines, groups, rate limits, results, "
-            "metrics, all as middleware."
+            "RabbitMQ; retries with backoff, time and age limits, priorities, pipelines, groups, rate limits, "
+            "results, metrics, all as middleware."
         ),
         bulk="a group, which sends one by one; there is no bulk call",
         fast="one thread, prefetch of 1000, no middleware but Retries",
@@ -216,7 +217,7 @@ _ALL = (
             "again. List queue: at most once."
         ),
         fast_delivery=(
-            "At most once: a message of the stream is acknowledged before it runs, and one of the list is taken off."
+            "At most once: a message of the stream is acknowledged before it runs; one of the list is removed."
         ),
         duplicates="Each is a message.",
         also="asyncio; other brokers, dependency injection, results, schedules, middleware.",
@@ -248,7 +249,7 @@ _ALL = (
         "https://docket.lol/",
         delivery="At least once: a task that its worker has not renewed within the redelivery timeout is taken over.",
         fast_delivery="At least once.",
-        duplicates="With a key, one task while it is there.",
+        duplicates="With a key, one task while it exists.",
         also=(
             "asyncio; dependency injection, schedules, perpetual tasks, retries, limits, progress, cancellation, "
             "OpenTelemetry."
@@ -263,9 +264,9 @@ _ALL = (
         "on_redis_message_queue.py",
         ("redis-message-queue==1.0.0", *_CLIENT),
         "https://github.com/Elijas/redis-message-queue",
-        delivery="In 1.0.0: with a visibility timeout, at least once, else at most once.",
+        delivery="In 1.0.0: at least once with a visibility timeout, otherwise at most once.",
         fast_delivery="In 1.0.0: at most once; there is no visibility timeout.",
-        duplicates="In 1.0.0: left out for an hour, by the message or a key of one's own.",
+        duplicates="In 1.0.0: left out for an hour, by the message or a given key.",
         also="In 1.0.0: logs of what succeeded and failed, an orderly shutdown.",
         bulk="one by one; there is no bulk call",
         fast="no deduplication, no visibility timeout",
@@ -278,9 +279,9 @@ _ALL = (
         "on_bullmq.py",
         ("bullmq==3.4.4", *_CLIENT),
         "https://docs.bullmq.io/",
-        delivery="At least once: a job whose lock ran out is stalled, and waits again, so many times.",
+        delivery="At least once: a job whose lock expired is stalled and requeued, up to maxStalledCount times.",
         fast_delivery="At least once; a job that stalls a second time has failed.",
-        duplicates="With a job id, one job while it is there.",
+        duplicates="With a job id, one job while it exists.",
         also=(
             "asyncio; the format of BullMQ for Node.js; priorities, delays, retries, flows, rate limits, schedules, "
             "events, progress."

@@ -16,8 +16,8 @@ __all__ = ()
 
 KINDS = {
     "kill": "Workers are killed",
-    "cut": "Connections are cut after the server has done what it was told",
-    "restart": "The server is killed, and started again with all that it had stored",
+    "cut": "Connections are cut after the server has executed a command",
+    "restart": "The server is killed, and restarted with all that it had stored",
 }
 NUMBERS = {
     "faults": "faults",
@@ -44,8 +44,8 @@ def _page(lines: list[dict[str, Any]], options: dict[str, Any], machine: str) ->
         yield from _table(("", *NUMBERS.values(), "repeat with"), map(_row, seen))
         yield ""
         yield from _spared([line for line in seen if "missing" not in line])
-    yield "**What each promises, and the setting it was used in**\n"
-    heads = ("", "used as", "an item whose worker dies", "an item that is added twice")
+    yield "**Documented guarantees, and the setting**\n"
+    heads = ("", "setting", "an item whose worker dies", "an item that is added twice")
     yield from _table(heads, (_promise(line) for line in {line["name"]: line for line in lines}.values()))
     yield ""
     told = "; ".join(f"{name}: {value}" for name, value in options.items())
@@ -59,8 +59,8 @@ def _spared(lines: list[dict[str, Any]]) -> Iterator[str]:
     others = [line["faults"] for line in lines if line not in spared]
     for line in spared:
         yield (
-            f"{_named(line)} met {line['faults']} of these faults, and the others {min(others)} to {max(others)}: "
-            "what stands in its row was seen under fewer.\n"
+            f"{_named(line)} met {line['faults']} of these faults, the others {min(others)} to {max(others)}: "
+            "its row shows the effect of fewer faults.\n"
         )
 
 

@@ -53,9 +53,17 @@ def source_of(tree: Path) -> Tree:
     return Tree(tree, without=["site-packages"])
 
 
+#: What the row "must be 0" says when all is well.
+ALL_ZERO = "0 twice, 0 missing, 0 unknown, 0 wrong"
+
+
+def figures(told: str) -> list[int]:
+    return [int(figure.replace(",", "")) for figure in re.findall(r"\d[\d,]*", told)]
+
+
 def row(shown: str, title: str) -> str:
-    """The figure in the row of that title."""
-    found = re.search(rf"{re.escape(title)}\s*\W\s*(.*?)\s*[\u2502|]$", shown, re.MULTILINE)
+    """What the row of that title says."""
+    found = re.search(rf"^{re.escape(title)}  +(.*?) *$", shown, re.MULTILINE)
     assert found, shown
     return found[1]
 
@@ -69,20 +77,31 @@ class TestTheWholeDemo:
             source_of(tree), 3, 2, Console(file=output, force_terminal=terminal, color_system=None, width=120)
         )
         shown = output.getvalue()
-        assert row(shown, "files offered") == "18"
-        assert row(shown, "distinct") == "6"
-        assert "Consumer 1 was killed (SIGKILL) with 6 leases in its hands." in shown
-        assert row(shown, "handled by consumer 1, killed with 6 leases") == "3"
-        assert row(shown, "handled by consumer 2") == "6"
-        assert row(shown, "leases taken over") == "6"
-        assert row(shown, "results replaced by the taker-over's") == "3"
-        assert row(shown, "handled in all") == "6"
-        assert row(shown, "handled twice (must be 0)") == "0"
-        assert row(shown, "missing (must be 0)") == "0"
-        assert re.search(r"Identical files:\s.*\s.* 3 . .*\.txt", shown)
+        assert row(shown, "added") == "18 files, 6 of them distinct"
+        assert "Consumer 1 was killed (SIGKILL) while it held 6 leases." in shown
+        assert row(shown, "hashed by consumer 1") == "3, then killed with 6 leases"
+        assert row(shown, "hashed by the others") == "6"
+        assert row(shown, "claimed again") == "6 after the kill; 3 of them hashed already, not acked"
+        assert row(shown, "must be 0") == ALL_ZERO
+        assert re.fullmatch(r"3 x .*\.txt", row(shown, "identical files"))
         assert "Correct" in shown
         assert ("\x1b" in shown) is terminal
         assert lasting_keys(connect()) == []
+
+    def test_it_fits_a_small_terminal(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Instead of a bar, which takes one line, there is one line."""
+        monkeypatch.setattr(demo, "_show_bar", demo._show_lines)
+        monkeypatch.setattr(demo, "_PLAIN_REFRESH", 1000.0)
+        output = io.StringIO()
+        (tmp_path / "lines").write_text("".join(f"{n % 2_000} {'words ' * 20}\n" for n in range(3_000)))
+        demo.run(
+            Lines(tmp_path / "lines"), 3, 4, Console(file=output, force_terminal=True, color_system=None, width=80)
+        )
+
+        lines = output.getvalue().splitlines()
+        assert len(lines) < 24
+        assert max(map(len, lines)) <= 80
+        assert not any(line.startswith(" ") for line in lines), "a row takes two lines"
 
     def test_lines(self, tmp_path: Path) -> None:
         (tmp_path / "lines").write_bytes(b"b\na\r\n\nb\n\xff\nb\na")
@@ -90,26 +109,25 @@ class TestTheWholeDemo:
             command = python("-m", "redset", "demo", "--producers", "2", "--consumers", "1", stdin=lines)
         shown, err = command.communicate()
         assert (command.returncode, err) == (0, "")
-        assert row(shown, "lines offered") == "14"
-        assert row(shown, "distinct") == "4"
+        assert row(shown, "added") == "14 lines, 4 of them distinct"
         assert "None is killed" in shown
-        assert row(shown, "handled by consumer 1") == row(shown, "handled in all") == "4"
-        assert row(shown, "leases taken over") == "0"
-        assert re.search(r"Most repeated lines:\s.*\s.* 3 . b .*\s.* 2 . a ", shown)
+        assert row(shown, "hashed by consumer 1") == "4"
+        assert row(shown, "claimed again").startswith("0 ")
+        assert row(shown, "most repeated line") == "3 x b"
 
     def test_the_files_of_this_python(self) -> None:
         command = python("-m", "redset", "demo", stdin=subprocess.DEVNULL)
         shown, err = command.communicate()
         assert (command.returncode, err) == (0, "")
-        assert "Nothing on standard input" in shown
-        assert row(shown, "handled by consumer 1, killed with 20 leases") == "10"
-        assert int(row(shown, "leases taken over")) >= 20
-        assert int(row(shown, "results replaced by the taker-over's")) >= 10
-        distinct = int(row(shown, "distinct").replace(",", ""))
-        assert distinct > 500
-        assert int(row(shown, "files offered").replace(",", "")) == 3 * distinct
-        assert row(shown, "handled twice (must be 0)") == row(shown, "missing (must be 0)") == "0"
-        assert "Identical files" in shown
+        assert "Input: the files under" in shown
+        assert row(shown, "hashed by consumer 1") == "10, then killed with 20 leases"
+        claimed_again, hashed_before = figures(row(shown, "claimed again"))
+        assert claimed_again >= 20
+        assert hashed_before >= 10
+        added, distinct = figures(row(shown, "added"))
+        assert added == 3 * distinct > 1500
+        assert row(shown, "must be 0") == ALL_ZERO
+        assert row(shown, "identical files")
 
     def test_a_tree_given_comes_before_lines(self, tree: Path, tmp_path: Path) -> None:
         (tmp_path / "lines").write_text("a\nb\n")
@@ -117,7 +135,7 @@ class TestTheWholeDemo:
             command = python("-m", "redset", "demo", "--path", str(tree), stdin=lines)
         shown = command.communicate()[0]
         assert command.returncode == 0
-        assert row(shown, "distinct") == "7"
+        assert row(shown, "added") == "21 files, 7 of them distinct"
 
     @pytest.mark.parametrize("consumers", [1, 2])
     def test_an_empty_tree(self, consumers: int, tmp_path: Path) -> None:
@@ -136,8 +154,8 @@ class TestTheWholeDemo:
         output = io.StringIO()
         (tmp_path / "lines").write_text("".join(f"{n}\n" for n in range(5_000)))
         assert demo.run(Lines(tmp_path / "lines"), 1, 1, Console(file=output))
-        assert re.search(r"Handling lines: [\d,]+ of 5,000 \.\.\.\n", output.getvalue())
-        assert "Handling lines: 5,000 of 5,000, done\n" in output.getvalue()
+        assert re.search(r"Hashing lines: [\d,]+ of 5,000 \.\.\.\n", output.getvalue())
+        assert "Hashing lines: 5,000 of 5,000, done\n" in output.getvalue()
 
 
 def result(item: bytes, digest: str | None, *, token: int = 0, attempt: int = 1, began: float = 100.0) -> Result:

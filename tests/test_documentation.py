@@ -1,8 +1,9 @@
-"""The examples of the documentation are run, each page on a server that has nothing on it."""
+"""Run the examples of the documentation: each page on an empty server, the guides also on one that others have used."""
 
 import doctest
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,15 @@ from servers import Cluster, Place, Sentinel, Server
 
 ROOT = Path(__file__).parents[1]
 PAGES = [page.relative_to(ROOT) for page in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])]
+#: Pages that a newcomer runs in any order, some of them twice.
+GUIDES = [Path("README.md"), *(page for page in PAGES if page.match("docs/howto/*.md"))]
+GUIDES += map(Path, ("docs/index.md", "docs/tutorial.md", "docs/wire-format.md"))
+#: These bring servers of their own, so no other page can disturb them.
+WITH_SERVERS = {Path("docs/howto/cluster-and-sentinel.md"), Path("docs/howto/testing.md")}
+#: The name of a set in a page: ``SortedSet(client, "jobs")``.
+NAME_OF_A_SET = re.compile(r"""\w+Set\(\s*[\w.()]+,\s*f?(".+?")""")
+#: A method in a table of the reference: ``{meth}`~redset.SortedSet.add` ``.
+IN_A_TABLE = re.compile(r"^\| \{(?:meth|attr)\}`~redset\.(\w+)\.(\w+)`", re.MULTILINE)
 #: Not the asyncio face, which has the docstrings of its twins, nor what runs when it is imported.
 MODULES = [
     module.name
@@ -46,6 +56,48 @@ def test_a_page(
     for block in blocks(ROOT / path):
         if not (block.kind == "indented" and path == WITH_DRAWINGS):
             page.run(block)
+
+
+def test_the_guides_run_twice_and_in_another_order(names: dict[str, Any], here: Server, tmp_path: Path) -> None:
+    guides = [path for path in GUIDES if path not in WITH_SERVERS]
+    for number, path in enumerate([*reversed(guides), *guides]):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        page = Page(path, directory, here.url, dict(names))
+        for block in blocks(ROOT / path):
+            page.run(block)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("*.md")), ids=lambda path: path.name)
+def test_links_to_files_lead_somewhere(path: Path) -> None:
+    """Sphinx checks those of the site."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text())
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_each_guide_has_sets_of_its_own() -> None:
+    pages_of: dict[str, set[Path]] = {}
+    for path in GUIDES:
+        for name in NAME_OF_A_SET.findall((ROOT / path).read_text()):
+            pages_of.setdefault(name, set()).add(path)
+
+    assert len(pages_of) > len(GUIDES)
+    assert {name: pages for name, pages in pages_of.items() if len(pages) > 1} == {}
+
+
+def test_the_reference_lists_every_method_of_a_set() -> None:
+    listed = set(IN_A_TABLE.findall((ROOT / "docs" / "reference" / "sets.md").read_text()))
+
+    assert listed == {
+        *(("SortedSet", name) for name in public(redset.SortedSet)),
+        *(("ScheduledSet", name) for name in public(redset.ScheduledSet) - public(redset.SortedSet)),
+        *(("PeriodicSet", name) for name in public(redset.PeriodicSet) - public(redset.ScheduledSet)),
+        *(("ExpiringSet", name) for name in public(redset.ExpiringSet)),
+    }
+
+
+def public(kind: type) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
 
 
 @pytest.fixture

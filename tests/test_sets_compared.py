@@ -69,8 +69,8 @@ def public(kind: object) -> set[str]:
 A_SET, A_SORTED_SET = set[Any](), sortedcontainers.SortedSet()
 
 
-NAMES = table("Name by name")
-BEHAVIOUR = table("Expression by expression")
+NAMES = table("Methods")
+BEHAVIOUR = table("Expressions")
 
 
 def test_who_has_a_name() -> None:

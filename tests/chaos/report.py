@@ -121,7 +121,7 @@ def _written(cell: object) -> str:
 
 
 def _runs(figures: Mapping[str, Any]) -> str:
-    head = ("place", "seed", "seconds", "processes", "calls", "items added", "items handed out", "violations")
+    head = ("place", "seed", "seconds", "processes", "calls", "items added", "items claimed", "violations")
     return table(
         head,
         (
@@ -173,7 +173,7 @@ def _rules(figures: Mapping[str, Any]) -> str:
         reasons = "; ".join(f"{why}: {number:,}" for why, number in excused.most_common())
         looked_at, violations = (sum(one[what] for one in judged) for what in ("looked at", "violations"))
         rows.append((f"`{rule}`", looked_at, reasons, violations))
-    return table(("rule", "looked at", "of which explained", "violations"), rows)
+    return table(("checker", "observations", "explained", "violations"), rows)
 
 
 # The timeline
@@ -188,7 +188,8 @@ def _draw(history: History, path: Path) -> None:
     faults = [fault for fault in history.faults if fault.details.get("seconds") != 0]
     lanes = sorted({fault.name for fault in faults}, key=lambda name: (name not in OF_THE_SERVER, name))
     with mpl.rc_context(STYLE):
-        figure = figures.Figure(figsize=(9, 4.6 + 0.19 * len(lanes)), layout="constrained")
+        # As wide as a phone shows without making the letters small.
+        figure = figures.Figure(figsize=(4.8, 4.6 + 0.19 * len(lanes)), layout="constrained")
         heights = [2.2, 1.8, 0.25 + 0.19 * len(lanes)]
         handed_out, latency, wrong = figure.subplots(3, 1, sharex=True, height_ratios=heights)
         _draw_hand_outs(handed_out, history, start, end)
@@ -212,7 +213,7 @@ def _draw_hand_outs(panel: Any, history: History, start: float, end: float) -> N
             counts[call.name in FOR_GOOD][int(call.completed - start)] += len(call.rows)
     series = [[counts[kind][int(step)] for step in steps] for kind in (False, True)]
     panel.stackplot(steps, series, labels=["under a lease", "for good"], colors=[BLUE, SKY], lw=0)
-    panel.set_title("items handed out, each second")
+    panel.set_title("items claimed per second")
     panel.legend(loc="upper right", frameon=False, ncols=2, bbox_to_anchor=(1, 1.16))
 
 
@@ -228,7 +229,7 @@ def _draw_latency(panel: Any, calls: Iterable[Call], start: float, end: float) -
     panel.plot(middle, [max(taken[second]) for second in seconds], color=ORANGE, lw=1, label="slowest")
     panel.set_yscale("log")
     panel.yaxis.set_major_formatter(lambda value, _: f"{value:g} ms" if value < 1000 else f"{value / 1000:g} s")
-    panel.set_title("how long a call took, by when it ended")
+    panel.set_title("duration of calls")
     panel.legend(loc="upper right", frameon=False, ncols=2, bbox_to_anchor=(1, 1.2))
 
 

@@ -8,7 +8,7 @@ __all__ = ("main",)
 
 
 def main() -> None:
-    """Runs the command line: exit code 0, 1 when something failed, 2 for wrong usage, 130 after a Ctrl-C."""
+    """Run the command line. Exit codes: 0, 1 after a failure, 2 for wrong usage, 130 after a Ctrl-C."""
     try:
         from redset.cli.app import app
     except ModuleNotFoundError as error:

@@ -16,27 +16,27 @@ from redset.cli.inputs import Input, Lines, Tree, waiting_lines
 __all__ = ("app",)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-server = typer.Typer(no_args_is_help=True, help="The embedded server, which all your processes share.")
+server = typer.Typer(no_args_is_help=True, help="The embedded server, shared by all your processes.")
 app.add_typer(server, name="server")
 
 
 @app.callback()
 def redset() -> None:
-    """Distributed, de-duplicating sorted sets in Redis or Valkey that hand each item out once."""
+    """Distributed, deduplicating sorted sets in Redis or Valkey."""
 
 
 @app.command()
 def demo(
-    producers: Annotated[int, typer.Option(min=1, help="Processes that each offer everything.")] = 3,
-    consumers: Annotated[int, typer.Option(min=1, help="Processes that take and hash.")] = 4,
+    producers: Annotated[int, typer.Option(min=1, help="Processes that each add all of the input.")] = 3,
+    consumers: Annotated[int, typer.Option(min=1, help="Processes that claim items and hash them.")] = 4,
     path: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="The tree of files to use, instead of Python's own."),
+        typer.Option(exists=True, file_okay=False, help="A directory to use instead of Python's own."),
     ] = None,
 ) -> None:
-    """Has many processes add the same things and many share the work, kills one, and checks that all was done once.
+    """Let many processes add the same items and many share the work, kill one, and check that each was done once.
 
-    The things are the files of this Python's standard library, the files under --path, or the lines on standard
+    The items are the files of this Python's standard library, the files under --path, or the lines on standard
     input: redset demo < lines.txt. The server is the one at $REDSET_URL, else the embedded one.
     """
     signal.signal(signal.SIGTERM, _end)
@@ -48,7 +48,6 @@ def demo(
         elif path is not None:
             source = Tree(path.resolve())
         else:
-            console.print("Nothing on standard input to use, so the files of this Python are.")
             source = Tree(Path(sysconfig.get_path("stdlib")), without=("site-packages", "dist-packages"))
         correct = run(source, producers, consumers, console)
     raise typer.Exit(not correct)
@@ -56,7 +55,7 @@ def demo(
 
 @server.command()
 def status() -> None:
-    """Tells what the embedded server is doing; exit code 1 when it does not run."""
+    """Show the state of the embedded server. Exit code 1 if it does not run."""
     found = embedded.status()
     if found is None:
         print(f"The embedded server is not running; its data are in {embedded.data_directory()}")
@@ -68,10 +67,10 @@ def status() -> None:
 
 @server.command()
 def stop() -> None:
-    """Ends the embedded server; its data stay."""
+    """Stop the embedded server and keep its data."""
     print("Stopped; the data stay." if embedded.stop() else "The embedded server was not running.")
 
 
 def _end(number: int, _frame: object) -> NoReturn:
-    """Ends as an exception does, so that what must be cleared up is."""
+    """Exit by an exception, so that contexts clean up."""
     sys.exit(128 + number)

@@ -1,4 +1,7 @@
-"""The demo: many processes add the same things, many share the work, and a plain loop checks the result."""
+"""The demo: many processes add the same items, many share the work, and a plain loop checks the result.
+
+What it prints fits a terminal of 80 columns and 24 lines.
+"""
 
 import os
 import time
@@ -27,24 +30,27 @@ __all__ = ("Outcome", "Verdict", "run", "verdict")
 
 _REFRESH = 0.05
 _PLAIN_REFRESH = 1.0
+#: Of more consumers, or a longer example, a line of 80 columns has no room.
+_SHOWN_CONSUMERS = 6
+_LONGEST_EXAMPLE = 44
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the producers and the consumers did, and how many seconds they took for it."""
+    """What the producers and the consumers did, and the seconds that it took."""
 
     offered: int
     distinct: int
-    #: What each consumer reported.
+    #: The reports of each consumer.
     results: list[list[Result]]
-    #: Whether the first consumer was killed, and how many leases it had in its hands.
+    #: Whether the first consumer was killed, and how many leases it held.
     killed: bool
     held: int
     adding_took: float
     taking_took: float
 
     def by_item(self) -> dict[bytes, list[Result]]:
-        """The results of each item, from the oldest lease to the newest, which is the one that counts."""
+        """The results of each item, from the oldest lease to the newest. The newest one counts."""
         found: dict[bytes, list[Result]] = defaultdict(list)
         for result in sorted((one for results in self.results for one in results), key=lambda one: one.token):
             found[result.item].append(result)
@@ -53,15 +59,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How the outcome differs from what a plain loop finds."""
+    """The differences between the outcome and the result of a plain loop."""
 
-    #: Items that were handed out again in spite of a live lease, or after their ack.
+    #: Items that were claimed again under a live lease, or after their ack.
     twice: int
-    #: Items that nobody handled.
+    #: Items that no consumer hashed.
     missing: int
-    #: Items that were handled and do not exist, or that the set had and nobody handled.
+    #: Items that were hashed and do not exist, or were in the set and not hashed.
     unknown: int
-    #: Items for which a wrong digest was reported.
+    #: Items with a wrong digest.
     wrong: int
 
     @property
@@ -70,10 +76,13 @@ class Verdict:
 
 
 def run(source: Input, producers: int, consumers: int, console: Console) -> bool:
-    """Shows the demo on ``console``.
+    """Run the demo and print it on ``console``.
 
-    :returns: whether everything was handled once, and rightly.
-    :raises RedsetError: there is no server, or no more, or one of the processes has failed.
+    The consumers begin when the producers are done: adding an item that waits changes nothing, but adding one that is
+    done adds it again.
+
+    :returns: whether every item was hashed once, and correctly.
+    :raises RedsetError: there is no server, it has gone away, or one of the processes has failed.
     """
     client = reachable_client()
     name = f"redset-demo:{uuid.uuid4().hex[:12]}"
@@ -85,17 +94,14 @@ def run(source: Input, producers: int, consumers: int, console: Console) -> bool
     plain = source.plain_result()
     plain_took = time.monotonic() - began
     found = verdict(outcome, plain)
-    _say(console, f"\nThe demo, checked against one plain loop over {source}:")
+    _say(console, "\nThe result, checked against one plain loop over the same input:")
     console.print(_result_table(source, outcome, plain, plain_took, found))
-    if plain.most_copied:
-        _say(console, f"\n{source.copied}:")
-        console.print(_copies_table(plain))
-    _conclude(outcome, found, console)
+    _say(console, "\nCorrect: each was hashed, and none twice." if found.correct else "\nFAILED: see what must be 0.")
     return found.correct
 
 
 def verdict(outcome: Outcome, plain: PlainResult) -> Verdict:
-    """Compares what was reported with what a plain loop finds; what changed meanwhile may be either way."""
+    """Compare the reports with the result of a plain loop. Items that changed meanwhile are left out."""
     by_item = outcome.by_item()
     digests = {item: results[-1].digest for item, results in by_item.items()}
     deliveries = [pair for results in by_item.values() for pair in pairwise(results)]
@@ -109,19 +115,19 @@ def verdict(outcome: Outcome, plain: PlainResult) -> Verdict:
 
 @contextmanager
 def _own_set(client: Any, name: str) -> Iterator[SortedSet[str | bytes]]:
-    """A set of which nothing is left afterwards.
+    """Yield a set, and remove all of its keys afterwards.
 
-    :raises NoServerError: the server has gone away meanwhile.
+    :raises NoServerError: the connection to the server was lost.
     """
     jobs: SortedSet[str | bytes] = SortedSet(client, name)
     try:
         try:
             yield jobs
         finally:
-            # When this is answered, the server has done the last that a killed process had sent, which could add again.
+            # The reply means that the server has executed the last command of a killed process, which could add again.
             client.ping()
             jobs.clear()
-            # Clearing keeps the memory of tokens for later users of the name; of this one there are none.
+            # clear() keeps the last token for later users of the name. This name has none.
             client.delete(Keys(name).token)
     except failures() as error:
         raise NoServerError(f"the demo has lost the server: {error}") from error
@@ -129,17 +135,18 @@ def _own_set(client: Any, name: str) -> Iterator[SortedSet[str | bytes]]:
 
 def _explain(source: Input, producers: int, consumers: int, name: str, console: Console) -> None:
     server = "the server at $REDSET_URL" if os.environ.get("REDSET_URL") else "the embedded server"
-    _say(console, f"{producers} producers each add {source}, in an order of their own, to the set {name} on {server}.")
-    _say(console, f"When they are done, {consumers} consumers hash what they are handed, under leases of {LEASE:g} s.")
-    _say(console, "(Then and not before: adding what waits changes nothing, but adding what is done adds it again.)")
+    _say(console, f"Input: {source}")
+    _say(console, f"Set:   {name} on {server}")
+    _say(console, f"Producers: {producers}. Each adds all of the input, in an order of its own.")
+    _say(console, f"Consumers: {consumers}. Then they hash the items, under leases of {LEASE:g} s.")
     if consumers > 1:
-        _say(console, "One of them is killed on the way; when its leases have run out, the others take them over.")
+        _say(console, "One of them is killed. Its leases expire, and the others claim its items.\n")
     else:
-        _say(console, "None is killed on the way, as one of several would be: there is nobody to take over.")
+        _say(console, "None is killed: no other consumer could claim its items.\n")
 
 
 def _let_work(source: Input, producers: int, consumers: int, jobs: SortedSet[str | bytes], console: Console) -> Outcome:
-    """Starts all processes, then lets the producers work, then the consumers."""
+    """Start all processes, then let the producers work, then the consumers."""
     tasks = ["consume"] if consumers == 1 else ["falter", *["consume"] * (consumers - 1)]
     with ExitStack() as stack:
         with deaf_to_interrupts():
@@ -158,7 +165,7 @@ def _let_work(source: Input, producers: int, consumers: int, jobs: SortedSet[str
 
 
 def _let_add(producers: list[Worker], source: Input, console: Console) -> int:
-    """Returns how many items they offered."""
+    """Let the producers add. Return how many items they offered."""
 
     def offered() -> int:
         return sum(int(report) for worker in producers for report in worker.reports)
@@ -171,7 +178,7 @@ def _let_add(producers: list[Worker], source: Input, console: Console) -> int:
 def _let_take(
     consumers: list[Worker], distinct: int, source: Input, jobs: SortedSet[str | bytes], console: Console
 ) -> int:
-    """Kills the first one on the way, unless it is the only one; returns how many leases it had in its hands then."""
+    """Let the consumers hash, and kill the first unless it is the only one. Return how many leases it held."""
     first, *others = consumers
 
     def acked() -> int:
@@ -184,17 +191,17 @@ def _let_take(
         _start(others)
         if first.reports:
             first.kill()
-            _say(console, f"Consumer 1 was killed (SIGKILL) with {held:,} leases in its hands.")
+            _say(console, f"Consumer 1 was killed (SIGKILL) while it held {held:,} leases.")
     else:
         _start([first])
-    _watch(consumers, f"Handling {source.noun}", acked, distinct, console)
+    _watch(consumers, f"Hashing {source.noun}", acked, distinct, console)
     return held
 
 
 def _let_falter(worker: Worker, jobs: SortedSet[str | bytes]) -> int:
-    """Lets the one that is to be killed work until it stands still; returns how many leases it holds then.
+    """Let the consumer that is to be killed work until it stops by itself. Return how many leases it holds.
 
-    The others begin later: beside them it might get nothing where there is little to do.
+    The others start later: in competition with them it might get no item of a small input.
     """
     _start([worker])
     while worker.is_busy() and not worker.reports:
@@ -208,9 +215,9 @@ def _start(workers: list[Worker]) -> None:
 
 
 def _watch(workers: list[Worker], title: str, count: Callable[[], int], total: int | None, console: Console) -> None:
-    """Shows how the workers get on, until they are done.
+    """Show the progress of the workers until they are done.
 
-    :raises RedsetError: one has failed.
+    :raises RedsetError: a worker has failed.
     """
 
     def busy() -> bool:
@@ -250,62 +257,51 @@ def _show_lines(
 
 
 def _result_table(source: Input, outcome: Outcome, plain: PlainResult, plain_took: float, found: Verdict) -> Table:
-    table = Table(show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
     by_item = outcome.by_item()
     reported = [result for results in outcome.results for result in results]
-    rows: list[tuple[str, str]] = [
-        (f"{source.noun} offered", f"{outcome.offered:,}"),
-        ("distinct", f"{outcome.distinct:,}"),
+    taken_over = sum(result.attempt > 1 for result in reported)
+    replaced = len(reported) - len(by_item) - found.twice
+    unreadable = sum(results[-1].digest is None for results in by_item.values())
+    rows = [
+        ("added", f"{outcome.offered:,} {source.noun}, {outcome.distinct:,} of them distinct"),
         *_consumer_rows(outcome),
-        ("leases taken over", f"{sum(result.attempt > 1 for result in reported):,}"),
-        ("results replaced by the taker-over's", f"{len(reported) - len(by_item) - found.twice:,}"),
-        ("handled in all", f"{len(by_item):,}"),
-        ("handled twice (must be 0)", f"{found.twice:,}"),
-        ("missing (must be 0)", f"{found.missing:,}"),
-        ("unknown to the plain loop (must be 0)", f"{found.unknown:,}"),
-        ("hashed wrongly (must be 0)", f"{found.wrong:,}"),
-        ("unreadable", f"{sum(results[-1].digest is None for results in by_item.values()):,}"),
-        ("came, went or changed meanwhile, so not checked", f"{len(plain.changed):,}"),
-        ("offered per second", f"{outcome.offered / outcome.adding_took:,.0f}"),
-        ("taken and hashed per second", f"{len(by_item) / outcome.taking_took:,.0f}"),
-        ("seconds to add, to take and hash, and in the plain loop", _seconds(outcome, plain_took)),
+        ("claimed again", f"{taken_over:,} after the kill; {replaced:,} of them hashed already, not acked"),
+        ("must be 0", f"{found.twice} twice, {found.missing} missing, {found.unknown} unknown, {found.wrong} wrong"),
+        ("not checked", f"{unreadable:,} unreadable, {len(plain.changed):,} changed meanwhile"),
+        (
+            "per second",
+            f"{outcome.offered / outcome.adding_took:,.0f} added, {len(by_item) / outcome.taking_took:,.0f} hashed",
+        ),
+        (
+            "seconds",
+            f"{outcome.adding_took:.1f} adding, {outcome.taking_took:.1f} hashing, {plain_took:.1f} in the plain loop",
+        ),
+        *((source.copied, f"{copies:,} x {_shortened(example)}") for copies, example in plain.most_copied[:1]),
     ]
-    for row in rows:
-        table.add_row(*row)
+    table = Table.grid(padding=(0, 2))
+    for title, told in rows:
+        table.add_row(title, Text(told))
     return table
 
 
 def _consumer_rows(outcome: Outcome) -> Iterator[tuple[str, str]]:
-    for number, results in enumerate(outcome.results, 1):
-        fate = f", killed with {outcome.held} leases" if outcome.killed and number == 1 else ""
-        yield f"handled by consumer {number}{fate}", f"{len(results):,}"
-
-
-def _seconds(outcome: Outcome, plain_took: float) -> str:
-    return " + ".join(f"{took:.1f}" for took in (outcome.adding_took, outcome.taking_took, plain_took))
-
-
-def _copies_table(plain: PlainResult) -> Table:
-    table = Table(show_header=False)
-    table.add_column(justify="right")
-    table.add_column(overflow="fold")
-    for copies, example in plain.most_copied:
-        table.add_row(f"{copies:,}", Text(example))
-    return table
-
-
-def _conclude(outcome: Outcome, found: Verdict, console: Console) -> None:
+    """The consumer that was killed, then all others together."""
+    hashed = [len(results) for results in outcome.results]
     if outcome.killed:
-        _say(
-            console,
-            "Handled twice would be what is handed out despite a live lease or an ack. What the killed one had "
-            "reported but not acked is handled again by who takes it over, and the result with the newer token counts.",
-        )
-    _say(console, "Correct: each was handled, and none twice." if found.correct else "FAILED: see what should be 0.")
+        yield "hashed by consumer 1", f"{hashed.pop(0):,}, then killed with {outcome.held:,} leases"
+    who = "the others" if outcome.killed else "all" if len(hashed) > 1 else "consumer 1"
+    figures = hashed if len(hashed) <= _SHOWN_CONSUMERS else [sum(hashed)]
+    yield f"hashed by {who}", " + ".join(f"{figure:,}" for figure in figures)
+
+
+def _shortened(text: str) -> str:
+    """The beginning and the end of a text that is too long for its column."""
+    if len(text) <= _LONGEST_EXAMPLE:
+        return text
+    half = (_LONGEST_EXAMPLE - 1) // 2
+    return f"{text[:half]}\N{HORIZONTAL ELLIPSIS}{text[-half:]}"
 
 
 def _say(console: Console, text: str) -> None:
-    """Prints the text as it is: a path in it is no markup, and a line that is read by a program is not broken."""
-    console.print(Text(text), soft_wrap=True)
+    """Print the text without markup, which a path may look like. Only a terminal gets its lines wrapped, at words."""
+    console.print(Text(text), soft_wrap=not console.is_terminal)

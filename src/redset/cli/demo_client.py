@@ -1,4 +1,4 @@
-"""The demo's client of the server: the usual one, only less patient with a server that is gone."""
+"""The demo's client: the usual one, with fewer retries."""
 
 from typing import Any
 
@@ -9,20 +9,20 @@ __all__ = ("demo_client", "failures", "reachable_client")
 
 
 def demo_client() -> Any:
-    """A client that tries again for a second and then raises; by default some libraries try for minutes."""
+    """Return a client that retries for a second; by default some libraries retry for minutes."""
     return connect(**repeating(client_library(), times=5, longest_pause=0.5))
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What the client raises when the server is gone, or does not do what it should."""
+    """Return the errors that the client raises when the server is gone or refuses a command."""
     library = client_library()
     return library.ConnectionError, library.TimeoutError, library.ResponseError
 
 
 def reachable_client() -> Any:
-    """The same, of a server that has answered.
+    """Return a client whose server has answered.
 
-    :raises RedsetError: the server has not, or its url is wrong.
+    :raises RedsetError: the server does not answer, or its URL is wrong.
     """
     try:
         client = demo_client()

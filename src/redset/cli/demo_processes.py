@@ -1,4 +1,4 @@
-"""The demo's processes as the demo sees them."""
+"""The worker processes of the demo, seen from the demo."""
 
 import os
 import signal
@@ -18,19 +18,19 @@ __all__ = ("Worker", "deaf_to_interrupts")
 
 
 class Worker:
-    """A process that does one job of :mod:`redset.cli.demo_worker`; it is killed when the context is left."""
+    """A process that runs one job of :mod:`redset.cli.demo_worker`. Leaving the context kills it."""
 
     def __init__(self, job: str, name: str, source: Input) -> None:
         self._job = job
         self._ready = Event()
         self._failure = ""
-        #: Its reports so far, a line each.
+        #: Its reports so far, one per line.
         self.reports: list[str] = []
         #: Whether :meth:`kill` has ended it.
         self.killed = False
-        # -P, or a module in the current directory that is called like one of ours would be run instead.
+        # -P: a module of the same name in the current directory must not be imported instead of ours.
         command = [sys.executable, "-P", "-m", "redset.cli.demo_worker", job, name, *source.arguments()]
-        # No byte code is written, because the tree that the demo hashes may be the one these modules are in.
+        # No byte code is written: the demo may hash the directory of these modules.
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="ascii"
@@ -48,30 +48,30 @@ class Worker:
             self._process.communicate()
 
     def wait_until_ready(self) -> None:
-        """Returns when it waits for :meth:`go`.
+        """Block until the process waits for :meth:`go`.
 
-        :raises RedsetError: it has failed instead.
+        :raises RedsetError: the process has failed.
         """
         self._ready.wait()
         self.check()
 
     def go(self) -> None:
-        """Lets it begin."""
+        """Let it begin."""
         with suppress(BrokenPipeError):
             print("go", file=self._process.stdin, flush=True)
 
     def kill(self) -> None:
-        """Ends it as the system does when memory runs out: it has no time for anything. That is no failure."""
+        """Kill it with SIGKILL, as the system does when memory runs out. This does not count as a failure."""
         self.killed = True
         self._process.kill()
         self._reader.join()
 
     def is_busy(self) -> bool:
-        """Whether more reports may come."""
+        """Return whether more reports may come."""
         return self._reader.is_alive()
 
     def check(self) -> None:
-        """:raises RedsetError: it has failed; what it has not reported, it has told on standard error."""
+        """Raise RedsetError if the process has failed. Errors that it did not report are on standard error."""
         code = self._process.poll()
         if self.killed or not code:
             return
@@ -86,7 +86,7 @@ class Worker:
                 self._failure = line.removeprefix(FAILED).rstrip("\n")
             elif not self._ready.is_set():
                 self._ready.set()
-            elif line.endswith("\n"):  # One that is killed may leave a piece of a line.
+            elif line.endswith("\n"):  # A killed process may leave a part of a line.
                 self.reports.append(line.rstrip("\n"))
         self._process.wait()
         self._ready.set()
@@ -94,9 +94,9 @@ class Worker:
 
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
-    """Processes started in here never see a Ctrl-C, which reaches this one when the context is left.
+    """Start processes that ignore Ctrl-C; this process receives it when the context is left.
 
-    They would each print a traceback, and the one who has started them ends them anyway.
+    Each of them would print a traceback, and this process kills them anyway.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -1,8 +1,8 @@
-"""One process of the demo. It is told where the input is and what the set is called, and knows of nobody else.
+"""One process of the demo. Its arguments are the job, the name of the set and the input.
 
-It says ``ready`` on standard output, starts when it is sent a line, and then reports in lines: a producer how many
-more items it has offered, a consumer a :class:`Result` for each item. The end of its standard input before that line
-means that the demo is gone. What it fails with is its last report, after :data:`FAILED`.
+It prints ``ready``, starts when it reads a line, and then prints reports, one per line: a producer the number of items
+that it offered since the last report, a consumer a :class:`Result` per item. The end of its standard input before that
+line means that the demo is gone. An error is its last report, after :data:`FAILED`.
 """
 
 import logging
@@ -21,36 +21,36 @@ from redset.sets import SortedSet
 
 __all__ = ("BATCH", "FAILED", "LEASE", "Result", "consume", "falter", "main", "produce")
 
-#: Seconds that a consumer has for the items it is handed; so long the others wait for what a dead one had.
+#: Seconds. The others wait as long for the items of a killed consumer.
 LEASE = 2.0
-#: How many items a consumer is handed at once.
+#: How many items a consumer claims at once.
 BATCH = 20
 FAILED = "failed: "
 
 _REPORT_EVERY = 200
 _UNREADABLE = "-"
-#: How long, in seconds, a consumer waits for an item before it looks whether there may be any more.
+#: Seconds that a consumer waits for an item before it checks whether any are left.
 _WAIT = 0.2
-#: A time in seconds since the epoch, as a float, is not exact to the last digit.
+#: Seconds since the epoch are inexact as a float.
 _INEXACT = 0.001
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a consumer made of an item, and under which lease."""
+    """A consumer's result for an item, and its lease."""
 
     item: bytes
-    #: Of the item's content; None when that cannot be read.
+    #: The hash of the item's content; None if it cannot be read.
     digest: str | None
-    #: The fencing token of the lease, and which delivery of the item it was for.
+    #: The fencing token of the lease, and the number of the attempt.
     token: int
     attempt: int
-    #: When the lease began and when it ended or would have, by the server's clock.
+    #: The beginning and the deadline of the lease, by the server's clock.
     began: float
     deadline: float
 
     def takes_over(self, earlier: "Result") -> bool:
-        """Whether the item was handed out again since the earlier lease ran out, rather than in spite of it."""
+        """Return whether the item was claimed again after the earlier lease expired, not during it."""
         return self.attempt > earlier.attempt and self.began > earlier.deadline - _INEXACT
 
     def written(self) -> str:
@@ -71,7 +71,7 @@ class Result:
 
 
 def produce(jobs: SortedSet[bytes | str], source: Input) -> Iterator[str]:
-    """Adds everything there is, in an order of its own."""
+    """Add all of the input, in random order."""
     offered = 0
     for item in source.offers(random.Random()):
         jobs.add(item)
@@ -82,36 +82,36 @@ def produce(jobs: SortedSet[bytes | str], source: Input) -> Iterator[str]:
 
 
 def consume(jobs: SortedSet[bytes | str], source: Input) -> Iterator[str]:
-    """Hashes what it is handed, until nothing waits and nobody has anything in hand.
+    """Hash items until none waits and none is leased.
 
-    A result is reported before its ack goes out, which the loop does when it goes on. The other way round, a result
-    would be lost with a process that is killed in between, and its item is gone by then.
+    A result is reported before its item is acked: the loop acks when it goes on. In the opposite order, a process that
+    is killed in between would lose the result of a done item.
     """
     while _is_left(jobs):
         for reservation in jobs.consume(lease=LEASE, batch=BATCH, wait=_WAIT):
-            with suppress(LeaseLost):  # It was in hand for too long, and is somebody else's by now.
+            with suppress(LeaseLost):  # The lease expired; another consumer may have the item.
                 yield _result(reservation, source).written()
 
 
 def falter(jobs: SortedSet[bytes | str], source: Input) -> Iterator[str]:
-    """Consumes, but stands still in the middle of its first batch, to be killed there.
+    """Consume half of the first batch, then stop, to be killed.
 
-    Its first report comes when it has got there, and so says that it has leases in its hands.
+    The first report comes at that point, and so means that the process holds leases.
     """
-    handed_out = min(len(jobs), BATCH)
+    claimed = min(len(jobs), BATCH)
     reports = consume(jobs, source)
-    yield from list(islice(reports, (handed_out + 1) // 2))
-    if handed_out:
-        sys.stdin.read()  # which ends with the demo, should that be killed first
+    yield from list(islice(reports, (claimed + 1) // 2))
+    if claimed:
+        sys.stdin.read()  # ends when the demo is killed first
 
 
 def main(job: str, name: str, *source: str) -> None:
-    """Does the job called ``job`` with the set called ``name``, when the line to start comes."""
-    logging.getLogger("redset").addHandler(logging.NullHandler())  # What it would tell, the results tell too.
+    """Run the job ``job`` on the set ``name`` when the line to start arrives."""
+    logging.getLogger("redset").addHandler(logging.NullHandler())  # The results say the same.
     expected: tuple[type[Exception], ...] = (*failures(), RedsetError)
     try:
         jobs: SortedSet[bytes | str] = SortedSet(demo_client(), name)
-        len(jobs)  # so that the connection stands before the start
+        len(jobs)  # connects before the start
         print("ready", flush=True)
         if not sys.stdin.readline():
             return
@@ -129,9 +129,9 @@ def _is_left(jobs: SortedSet[bytes | str]) -> bool:
 
 
 def _result(reservation: Reservation[bytes | str], source: Input) -> Result:
-    """Does the work: what takes longer than a lease keeps it alive.
+    """Hash the item, and keep its lease alive meanwhile.
 
-    :raises LeaseLost: in vain.
+    :raises LeaseLost: the lease was lost.
     """
     item = reservation.item.encode() if isinstance(reservation.item, str) else reservation.item
     began = reservation.deadline - LEASE

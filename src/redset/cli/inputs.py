@@ -1,7 +1,7 @@
-"""What the demo can work on: a tree of files, or lines of text.
+"""The inputs of the demo: a tree of files, or lines of text.
 
-Producers and consumers see one by :meth:`~Input.offers` and :meth:`~Input.digest`. By :meth:`~Input.observe` and
-:meth:`~Input.plain_result` one plain loop does the same work again, with no code in common, as the check.
+Producers call :meth:`~Input.offers`, consumers :meth:`~Input.digest`. As a check, :meth:`~Input.observe` and
+:meth:`~Input.plain_result` do the same work in one plain loop that shares no code with them.
 """
 
 import hashlib
@@ -25,47 +25,47 @@ _PATIENCE_WITH_A_PIPE = 2.0
 
 @dataclass(frozen=True)
 class PlainResult:
-    """What a plain loop found."""
+    """The result of a plain loop."""
 
-    #: Each item, with the digest of its content; None when that cannot be read.
+    #: Each item and the digest of its content; None if it cannot be read.
     digests: dict[bytes, str | None]
-    #: Items that came, went or changed while the demo ran, for which there is no one right result. Not in `digests`.
+    #: Items that came, went or changed while the demo ran, and so have no single right result. Not in ``digests``.
     changed: frozenset[bytes]
-    #: What there is most copies of: how many, and of what.
+    #: The most frequent contents: the number of copies, and an example.
     most_copied: list[tuple[int, str]]
 
 
 class Input(Protocol):
-    """Something that many can read in parallel, each in an order of their own."""
+    """Something that many processes can read in parallel, each in its own order."""
 
-    #: What its items are called.
+    #: The plural of its items.
     noun: str
-    #: What :attr:`PlainResult.most_copied` has.
+    #: The title of :attr:`PlainResult.most_copied`.
     copied: str
 
     def arguments(self) -> list[str]:
-        """What :func:`from_arguments` makes an equal input of, in another process."""
+        """Return the arguments from which :func:`from_arguments` makes an equal input in another process."""
 
     def __str__(self) -> str: ...
 
     def offers(self, order: random.Random) -> Iterator[bytes]:
-        """Every item, as often as it occurs."""
+        """Yield every item, as often as it occurs."""
 
     def digest(self, item: bytes) -> str | None:
-        """A hash of the item's content, None when it cannot be read."""
+        """Return a hash of the item's content, or None if it cannot be read."""
 
     def observe(self) -> None:
-        """Notes how things are before the demo."""
+        """Record the state before the demo."""
 
     def plain_result(self) -> PlainResult:
-        """What a plain loop finds now."""
+        """Return the result of a plain loop now."""
 
 
 class Tree:
     """The regular files under a directory; an item is a path."""
 
     noun = "files"
-    copied = "Identical files"
+    copied = "identical files"
 
     def __init__(self, root: Path | str, without: Sequence[str] = ()) -> None:
         self._root = os.fsencode(root)
@@ -105,7 +105,7 @@ class Tree:
         return PlainResult(digests, changed, _largest_groups(digests))
 
     def _walk(self) -> dict[bytes, tuple[int, ...]]:
-        """Every regular file, with what tells whether it has changed."""
+        """Return every regular file, with a stamp that differs when it has changed."""
         found: dict[bytes, tuple[int, ...]] = {}
         pending = [self._root]
         while pending:
@@ -120,10 +120,10 @@ class Tree:
 
 
 class Lines:
-    """The lines of a file; an item is a line without its end."""
+    """The lines of a file; an item is a line without its line end."""
 
     noun = "lines"
-    copied = "Most repeated lines"
+    copied = "most repeated line"
 
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
@@ -144,7 +144,7 @@ class Lines:
         return hashlib.blake2b(item).hexdigest()
 
     def observe(self) -> None:
-        """Nobody else writes to the file, so there is nothing to note."""
+        """Record nothing: no other process writes to the file."""
 
     def plain_result(self) -> PlainResult:
         lines = self._path.read_bytes().removesuffix(b"\n").split(b"\n")
@@ -155,16 +155,16 @@ class Lines:
 
 
 def from_arguments(kind: str, place: str, *without: str) -> Input:
-    """The input that gave these as its arguments."""
+    """Return the input that gave these arguments."""
     return Lines(place) if kind == "lines" else Tree(place, without)
 
 
 @contextmanager
 def waiting_lines(stream: TextIO | None) -> Iterator[Path | None]:
-    """A temporary copy of the lines that ``stream`` has for us; None when it has none.
+    """Yield a temporary copy of the lines of ``stream``, or None if it has none.
 
-    That is so for no stream at all, a terminal, an empty one, /dev/null; and for a pipe in which nothing comes for two
-    seconds, such as many a program that runs others leaves open behind their standard input.
+    It has none if it is missing, a terminal, empty or /dev/null, or a pipe that stays silent for two seconds: programs
+    that run others often leave such a pipe open.
     """
     if stream is None or stream.isatty() or not select.select([stream], [], [], _PATIENCE_WITH_A_PIPE)[0]:
         yield None
@@ -203,6 +203,6 @@ def _largest_groups(digests: dict[bytes, str | None]) -> list[tuple[int, str]]:
 
 
 def _printable(raw: bytes) -> str:
-    """For a terminal, to which a file's name or a line may not give orders."""
+    """Replace control characters, which a file name or a line must not send to a terminal."""
     text = raw.decode(errors="replace")
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
