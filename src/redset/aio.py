@@ -18,17 +18,17 @@ from redset import sets as blocking
 from redset.connect import connect_async as connect
 from redset.core.adding import Update, flagged
 from redset.core.algebra import Algebra
-from redset.core.base import BaseDeadLetters, BaseSet, T
+from redset.core.base import BaseDeadLetters, BaseExpiring, BasePeriodic, BaseSet, T
 from redset.core.consuming import BaseConsumption, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import AsyncDriver
-from redset.core.expiring import BaseExpiring, Newcomers
+from redset.core.expiring import Newcomers
 from redset.core.interruptions import is_interruption
 from redset.core.items import Key
 from redset.core.leaving import Close, Leaving
 from redset.core.operations import CHUNK
 from redset.core.paging import Stretch
-from redset.core.periodic import BasePeriodic, ScheduleMany
+from redset.core.periodic import ScheduleMany
 from redset.core.shown import described, shown
 from redset.exceptions import LeaseLost
 from redset.locks import AsyncLock as Lock
@@ -400,7 +400,7 @@ class ScheduledSet(TimeSortedSet[T]):
 
 
 @_told_by(blocking.PeriodicSet)
-class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
+class PeriodicSet(BasePeriodic[AsyncDriver, Lock, Reservation[T], T], ScheduledSet[T]):
     _kind = SCHEDULED
 
     async def add(  # type: ignore[override] # what is periodic has an interval, and no score of its own
