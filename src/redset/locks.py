@@ -8,13 +8,12 @@ calls, :class:`AsyncLock` awaits them.
 import asyncio
 import logging
 import threading
-import uuid
 from collections.abc import Callable, Coroutine, Generator
-from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
 from redset.core.clients import check_client
+from redset.core.clients.locks import acquiring, is_not_owned, new_lock
 from redset.core.interruptions import is_interruption
 from redset.exceptions import LockTimeout
 
@@ -72,23 +71,11 @@ class _BaseLock:
         return f"<{type(self).__name__} key={getattr(self, 'key', None)!r}>"
 
     def _new_lock(self) -> Any:
-        """A lock of the client library for one entry.
-
-        Its token is set before anything is sent, so it can be released even when no reply ever said that it was
-        acquired. Its token is not thread-local, since a block may be left by another thread than entered it.
-        """
-        lock = self.redis.lock(
-            self.key,
-            timeout=self.expires,
-            sleep=self.poll_interval,
-            blocking_timeout=self.timeout,
-            thread_local=False,
-        )
-        lock.local.token = uuid.uuid4().hex.encode()
-        return lock
+        """A lock of the client library for one entry."""
+        return new_lock(self.redis, self.key, expires=self.expires, poll=self.poll_interval, wait=self.timeout)
 
     def _acquire(self, lock: Any) -> Steps:
-        acquired = yield partial(lock.acquire, token=lock.local.token)
+        acquired = yield acquiring(lock)
         if acquired:
             return
         # When the reply to the SET that acquired it was lost, the client library repeated the SET, and the answer was
@@ -96,7 +83,7 @@ class _BaseLock:
         try:
             yield lock.reacquire
         except Exception as error:
-            if not _is_not_owned(error):
+            if not is_not_owned(error):
                 raise
             raise LockTimeout(f"Timeout while waiting for lock '{_text(self.key)}'") from None
 
@@ -105,7 +92,7 @@ class _BaseLock:
         try:
             yield lock.release
         except Exception as error:
-            if not _is_not_owned(error):
+            if not is_not_owned(error):
                 log.debug("The lock %r may be held until it expires: %r", self.key, error)
 
     def _release(self, lock: Any, raised: BaseException | None) -> Steps:
@@ -117,7 +104,7 @@ class _BaseLock:
         try:
             yield lock.release
         except Exception as error:
-            if _is_not_owned(error):
+            if is_not_owned(error):
                 log.warning("The lock %r expired before its block ended; others may have entered it", self.key)
             elif raised is not None:
                 log.warning("The lock %r could not be released and is held until it expires: %r", self.key, error)
@@ -279,11 +266,6 @@ async def _finish(work: Coroutine[Any, Any, None]) -> None:
     _unfinished.add(task)
     task.add_done_callback(_unfinished.discard)
     await asyncio.shield(task)
-
-
-def _is_not_owned(error: Exception) -> bool:
-    # By name: the class is that of the client library in use, which need not be redis-py.
-    return any(kind.__name__ == "LockNotOwnedError" for kind in type(error).__mro__)
 
 
 def _text(key: str | bytes) -> str:

@@ -10,7 +10,6 @@ server. Any other framework makes a :class:`Server` for its run and calls :meth:
 1.0
 """
 
-import asyncio
 import atexit
 import contextlib
 import shutil
@@ -18,12 +17,13 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from redset.connect import client_library
+from redset.core.clients.libraries import client_library
+from redset.core.clients.loops import in_any_loop
 from redset.embedded import answers, ask, find_program
 from redset.exceptions import NoServerError
 
@@ -162,37 +162,8 @@ def async_client(url: str) -> Iterator[Any]:
     ``loop.close()`` does not. What is there when the block is left is closed then, unless its loop is closed already.
     """
     client = client_library(asynchronous=True).from_url(url)
-    pool = client.connection_pool
-    connect = pool.get_connection
-    keeper: AsyncGenerator[None] | None = None
-    loop: asyncio.AbstractEventLoop | None = None
-
-    async def keep() -> AsyncGenerator[None]:
-        try:
-            yield
-        finally:
-            await pool.disconnect()
-            _renew(pool)
-
-    async def get_connection(*args: Any, **options: Any) -> Any:
-        nonlocal loop, keeper
-        if loop is not (running := asyncio.get_running_loop()):
-            _renew(pool)
-            loop, keeper = running, keep()
-            await anext(keeper)
-        return await connect(*args, **options)
-
-    pool.get_connection = get_connection
-    yield client
-    if keeper and loop and not loop.is_closed() and not loop.is_running():
-        loop.run_until_complete(keeper.aclose())
-
-
-def _renew(pool: Any) -> None:
-    """Has it forget its connections and the loop in which they were."""
-    pool.reset()
-    if hasattr(pool, "_lock"):
-        pool._lock = asyncio.Lock()  # noqa: SLF001 # a lock stays with the first loop in which somebody waited for it
+    with in_any_loop(client):
+        yield client
 
 
 def temporary_directory() -> Path:

@@ -195,7 +195,7 @@ class ClientState:
         self.emptier: Thread | None = None
         #: Per event loop and set name, while a set of that name exists: what its tasks share.
         self.in_loops: WeakValueDictionary[Any, Any] = WeakValueDictionary()
-        #: The connections of its own, per event loop on the asyncio face; see :mod:`redset.core.links`.
+        #: The connections of its own, per event loop on the asyncio face; see :mod:`redset.core.pools`.
         self.links: Any = None
         _states.add(self)
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from redset.core import emptying
 from redset.core.calls import Call, State, state_of
-from redset.core.clients import AS_STORED, drop_idle_connections, executor, is_failure
+from redset.core.clients import AS_STORED, drop_idle_connections, executor, has_one_connection, is_failure
 from redset.core.coalescing import Gathering, Group, Line, Part
 from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
 from redset.core.pools import AsyncLinks, Links, LoopLinks, let_go
@@ -104,7 +104,7 @@ class Driver:
 
     def _empty_soon(self) -> None:
         # Threads must not share a client that has a single connection.
-        if getattr(self._client, "connection", None) is None:
+        if not has_one_connection(self._client):
             emptying.begin_thread(self._caller.state, lambda large: self._run(empty(large, self._caller)))
 
     def _execute(self, *words: bytes | str) -> Any:

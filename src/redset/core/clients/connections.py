@@ -13,16 +13,18 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from redset.core.links import AsyncLink, Link, Owner, disconnect_later
+from redset.core.clients.commands import has_one_connection
+from redset.core.clients.libraries import LIBRARIES
+from redset.core.clients.links import AsyncLink, Link, Owner, disconnect_later
 
 __all__ = ("AsyncConnections", "AsyncLink", "Connections", "Link", "connections_of")
 
 #: The modules of the plain clients: the library, the name of the client's class, and whether it is for asyncio.
 _CLIENTS = {
-    "redis.client": ("redis", "Redis", False),
-    "redis.asyncio.client": ("redis", "Redis", True),
-    "valkey.client": ("valkey", "Valkey", False),
-    "valkey.asyncio.client": ("valkey", "Valkey", True),
+    f"{library.name}.{module}": (library.name, library.client, awaits)
+    for library in LIBRARIES
+    for module, awaits in (("client", False), ("asyncio.client", True))
+    if library.client
 }
 _POOLS = ("BlockingConnectionPool", "ConnectionPool")
 _CONNECTIONS = ("Connection", "SSLConnection", "UnixDomainSocketConnection")
@@ -179,7 +181,7 @@ def is_plain(client: Any, *, awaits: bool) -> bool:
         and _are_original(client, kind, _OF_CLIENTS)
         and _are_original(pool, type(pool), _OF_POOLS)
         and _are_original(None, pool.connection_class, _OF_CONNECTIONS)
-        and not _is_single(client)
+        and not has_one_connection(client)
         and not _is_observed(library)
         and not _is_special(pool)
     )
@@ -210,15 +212,6 @@ def _is_of_library(method: types.FunctionType, kind: type) -> bool:
     library = kind.__module__.partition(".")[0]
     module = method.__globals__.get("__name__", "")
     return module.partition(".")[0] == library and method.__globals__ is vars(sys.modules.get(module, types))
-
-
-def _is_single(client: Any) -> bool:
-    """Return whether the client has but one connection, whose state others may depend on."""
-    return bool(
-        getattr(client, "connection", None) is not None
-        or getattr(client, "single_connection_client", False)
-        or getattr(client, "_single_connection_client", False)
-    )
 
 
 def _is_observed(library: str) -> bool:

@@ -1,0 +1,55 @@
+"""The client libraries that redset knows by name, in one table. None of them is imported before it is used."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from redset.exceptions import NoServerError
+
+__all__ = ("LIBRARIES", "Library", "client_library", "is_of_a_library", "part_of")
+
+
+@dataclass(frozen=True)
+class Library:
+    """A client library, as far as it is known by names."""
+
+    #: The package; its modules begin with this name.
+    name: str
+    #: The class of a client of one server, in its modules ``client`` and ``asyncio.client``; empty where it is derived
+    #: from that of another library.
+    client: str = ""
+    #: The classes from which all its errors are derived.
+    errors: tuple[str, ...] = ()
+
+
+#: In the order in which :func:`redset.connect` looks for them.
+LIBRARIES = (
+    Library("redis", "Redis", ("RedisError", "RedisClusterException")),
+    Library("valkey", "Valkey", ("ValkeyError", "ValkeyClusterException")),
+    Library("fakeredis"),
+)
+
+
+def client_library(*, asynchronous: bool = False) -> Any:
+    """The module of the installed client library: redis-py's, else valkey-py's; of its asyncio part if asked for.
+
+    :raises NoServerError: neither is installed.
+    """
+    for library in LIBRARIES:
+        if library.client:
+            try:
+                return import_module(f"{library.name}.asyncio" if asynchronous else library.name)
+            except ImportError:
+                continue
+    raise NoServerError('no client library is installed: pip install "redset[redis]"')
+
+
+def part_of(library: Any, name: str) -> Any:
+    """A module that both faces of a library share, by the module of either face."""
+    return import_module(f"{library.__name__.partition('.')[0]}.{name}")
+
+
+def is_of_a_library(kind: type) -> bool:
+    """Whether a class is defined in one of them."""
+    package = kind.__module__.partition(".")[0]
+    return any(package == library.name for library in LIBRARIES)
