@@ -21,9 +21,9 @@ from redset.core.paging import Paging
 from redset.core.parameters import CallOptions, ExpiringOptions, PeriodicOptions, SortedOptions, T, expanded
 from redset.core.periodic import PeriodicItems, Scheduling
 from redset.core.removing import Removing
+from redset.core.results import BaseReservation
 from redset.core.shown import shown
 from redset.interfaces import Serializer
-from redset.reservations import BaseReservation
 
 __all__ = ("BaseDeadLetters", "BaseExpiring", "BasePeriodic", "BaseSet", "OnServer", "T")
 
