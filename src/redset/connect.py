@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from redset import embedded
 from redset.core.clients.libraries import client_library
-from redset.core.clients.options import handshake_options, repeating
+from redset.core.clients.options import completed
 
 __all__ = ("client_library", "connect", "connect_async")
 
@@ -60,12 +60,8 @@ def _from_url(library: Any, url: str, client_options: dict[str, Any]) -> Any:
         _refuse(url, f"it must begin with {', '.join(_SCHEMES[:-1])} or {_SCHEMES[-1]}")
     if url.partition("?")[0] == "unix://":
         _refuse(url, "it names no socket")
-    if client_options.keys().isdisjoint(("retry", "retry_on_error", "retry_on_timeout")):
-        client_options |= repeating(library)
-    if url.startswith("rediss://"):
-        client_options = handshake_options(library) | client_options
     try:
-        return library.from_url(url, **client_options)
+        return library.from_url(url, **completed(client_options, library, url))
     except ValueError as error:
         # The library's reason quotes what it stumbled on, and that may be the password.
         _refuse(url, "its port or an option is wrong" if "@" in url else str(error))

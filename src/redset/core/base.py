@@ -151,7 +151,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             values=self._keys.values if definition.items.keyed else None,
         )
         self._algebra: Algebra[T] = SortedAlgebra(side, self._keys.leased, self._adding, self._removing)
-        self.lock = self._lock_type(redis_client, f"{name}__lock", expires=lock_expires, timeout=lock_timeout)
+        self.lock = self._lock_type(redis_client, self._keys.lock, expires=lock_expires, timeout=lock_timeout)
 
     def _make_items(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> Items[T]:
         return Items(name, serializer, key)

@@ -1,4 +1,4 @@
-"""Carrying requests to a server and replies back: blocking and awaited. The only module of the core that does I/O.
+"""Carrying requests to a server and replies back: blocking and awaited. Only this and what it calls does I/O.
 
 What is sent in which order, and what becomes of a call that fails, stands in :mod:`redset.core.talking`.
 """

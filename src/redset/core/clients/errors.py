@@ -125,11 +125,12 @@ def _access_denied(said: str, name: str, keys: "tuple[bytes, ...]", client: Any)
     if command := re.search(r"'([^']+)' command", said):
         return f"{who} has no right to run the command {command[1].upper()}, which redset needs; nothing was changed"
     if "key" in said:
-        companions = Keys(name).call_prefix.decode().removesuffix("call:")
+        keys_of_set = Keys(name)
+        records = keys_of_set.call_prefix.decode() + "*"
         named = ", ".join(repr(key.decode(errors="replace")) for key in keys)
         return (
-            f"{who} has no right to access one of the keys {named} or {companions + 'call:*'!r} of the set {name!r}; "
-            f"it needs ~{name} and ~{companions}*; nothing was changed"
+            f"{who} has no right to access one of the keys {named} or {records!r} of the set {name!r}; "
+            f"it needs ~{name} and ~{keys_of_set.prefix}*; nothing was changed"
         )
     return f"{who} lacks a right that the set {name!r} needs: {said}"
 

@@ -31,7 +31,7 @@ LIBRARIES = (
 
 
 def client_library(*, asynchronous: bool = False) -> Any:
-    """The module of the installed client library: redis-py's, else valkey-py's; of its asyncio part if asked for.
+    """Return the module of the installed client library, redis-py or else valkey-py, or its asyncio module.
 
     :raises NoServerError: neither is installed.
     """
@@ -45,11 +45,11 @@ def client_library(*, asynchronous: bool = False) -> Any:
 
 
 def part_of(library: Any, name: str) -> Any:
-    """A module that both faces of a library share, by the module of either face."""
+    """Return a module that both faces of a library share, by the module of either face."""
     return import_module(f"{library.__name__.partition('.')[0]}.{name}")
 
 
 def is_of_a_library(kind: type) -> bool:
-    """Whether a class is defined in one of them."""
+    """Return whether a class is defined in one of them."""
     package = kind.__module__.partition(".")[0]
     return any(package == library.name for library in LIBRARIES)

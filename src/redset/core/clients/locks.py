@@ -9,14 +9,14 @@ __all__ = ("acquiring", "is_not_owned", "new_lock")
 
 
 def new_lock(client: Any, key: str | bytes, *, expires: float, poll: float, wait: float) -> Any:
-    """A lock of the client's library. Nothing is sent yet.
+    """Return a lock of the client's library, without a round trip.
 
-    Its token is set before anything is sent, so it can be released even when no reply ever said that it was acquired.
-    Its token is not thread-local, since a block may be left by another thread than entered it.
+    Its token is set before anything is sent, so it can be released even if no reply ever said that it was acquired.
+    The token is not thread-local, since another thread may leave the block than entered it.
 
-    :param expires: seconds after which it is free again.
+    :param expires: seconds after which an acquired lock expires.
     :param poll: seconds between two tries.
-    :param wait: seconds to wait for one that somebody else holds.
+    :param wait: seconds to wait for a lock that another holder has.
     :raises TypeError: the client has no locks.
     """
     make = getattr(client, "lock", None)
@@ -28,11 +28,11 @@ def new_lock(client: Any, key: str | bytes, *, expires: float, poll: float, wait
 
 
 def acquiring(lock: Any) -> Callable[[], Any]:
-    """The call that acquires it under the token that it has."""
+    """Return the call that acquires the lock under its token."""
     return partial(lock.acquire, token=lock.local.token)
 
 
 def is_not_owned(error: Exception) -> bool:
-    """Whether a lock was not this holder's any more, or never was."""
+    """Return whether a lock was not this holder's any more, or never was."""
     # By name: the class is that of the client library in use, which need not be redis-py.
     return any(kind.__name__ == "LockNotOwnedError" for kind in type(error).__mro__)

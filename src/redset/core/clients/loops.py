@@ -10,9 +10,9 @@ __all__ = ("in_any_loop",)
 
 @contextmanager
 def in_any_loop(client: Any) -> Iterator[None]:
-    """Have the client make new connections in each event loop, and close them when the loop ends.
+    """Make the client open new connections in each event loop, and close them when the loop ends.
 
-    What is left when the block ends is closed then, unless its loop is closed already.
+    The last ones are closed when the block is left, unless their loop is closed already.
     """
     pool = client.connection_pool
     connect = pool.get_connection
@@ -41,7 +41,7 @@ def in_any_loop(client: Any) -> Iterator[None]:
 
 
 def _renew(pool: Any) -> None:
-    """Have the pool forget its connections and the loop in which they were."""
+    """Make the pool forget its connections and their event loop."""
     pool.reset()
     if hasattr(pool, "_lock"):
-        pool._lock = asyncio.Lock()  # a lock stays with the first loop in which somebody waited for it
+        pool._lock = asyncio.Lock()  # a lock belongs to the first loop in which a task waited for it

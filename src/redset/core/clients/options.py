@@ -8,24 +8,33 @@ from typing import Any, Self
 from redset.core.clients.libraries import part_of
 from redset.core.retries import tries_once
 
-__all__ = ("handshake_options", "repeating")
+__all__ = ("completed", "repeating")
 
 #: Seconds for a TLS connection and its handshake, which a server without TLS never answers.
 _TLS_TIMEOUT = 2
 
 
-def repeating(library: Any, times: int = 10, longest_pause: float = 1) -> dict[str, Any]:
-    """Client options for retrying lost calls.
+def completed(options: dict[str, Any], library: Any, url: str) -> dict[str, Any]:
+    """Return the options for a client of this url: those of redset, unless the caller's say otherwise.
 
     :param library: the module of one face of a client library.
     """
+    if options.keys().isdisjoint(("retry", "retry_on_error", "retry_on_timeout")):
+        options = repeating(library) | options
+    if url.startswith("rediss://"):
+        options = _handshake_options(library) | options
+    return options
+
+
+def repeating(library: Any, times: int = 10, longest_pause: float = 1) -> dict[str, Any]:
+    """Return client options that repeat lost calls."""
     backoff = part_of(library, "backoff").FullJitterBackoff(cap=longest_pause, base=0.01)
     errors = part_of(library, "exceptions")
 
     class Retry(import_module(f"{library.__name__}.retry").Retry):  # type: ignore[misc]
-        """Retries only after the server was reached once, and never after a wrong password.
+        """Retries only once the server was reached, and never after a wrong password.
 
-        Nothing is retried within another call that is: ten times ten reconnections would take too long.
+        Does not retry inside another call that is retried: ten times ten reconnections would take too long.
         """
 
         reached = False
@@ -40,7 +49,7 @@ def repeating(library: Any, times: int = 10, longest_pause: float = 1) -> dict[s
             self.times = times
 
         def __deepcopy__(self, _memo: object) -> Self:
-            # Each connection copies the retry object. They share one, so that all know that the server was reached.
+            # Each connection copies the retry object. All share one here, and so know that the server was reached.
             return self
 
         def call_with_retry(self, do: Any, fail: Any, *arguments: Any, **options: Any) -> Any:
@@ -75,8 +84,11 @@ def repeating(library: Any, times: int = 10, longest_pause: float = 1) -> dict[s
     return {"retry": Retry(backoff, times), "retry_on_error": [library.ConnectionError, library.TimeoutError, OSError]}
 
 
-def handshake_options(library: Any) -> dict[str, Any]:
-    """Client options that limit connecting and the TLS handshake. The asyncio clients count both as one anyway."""
+def _handshake_options(library: Any) -> dict[str, Any]:
+    """Return client options that limit connecting and the TLS handshake.
+
+    The asyncio clients count both as one anyway.
+    """
     options: dict[str, Any] = {"socket_connect_timeout": _TLS_TIMEOUT}
     if not library.__name__.endswith("asyncio"):
 
