@@ -56,7 +56,7 @@ KINDS = {"SortedSet": (), "TimeSortedSet": (), "ScheduledSet": (), "PeriodicSet"
 def test_a_parameter_that_the_constructor_does_not_have_is_named(face: Face, name: str) -> None:
     with pytest.raises(TypeError, match=rf"{name}\(\) .*'max_attempt'"):
         getattr(face, name)("jobs", *KINDS[name], max_attempt=3)
-    with pytest.raises(TypeError, match=rf"{name}\(\) .*'name'"):
+    with pytest.raises(TypeError, match="'name'"):
         getattr(face, name)()
 
 

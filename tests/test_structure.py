@@ -115,6 +115,20 @@ class TestImports:
     def test_the_synchronous_face_does_not_know_the_other(self) -> None:
         assert not [name for name in MODULES if "redset.aio" in known_to(name)]
 
+    @pytest.mark.parametrize("face", ["redset.sets", "redset.aio", "redset.reservations", "redset.locks"])
+    def test_a_face_decides_neither_what_is_sent_nor_how_it_is_read(self, face: str) -> None:
+        assert not known_to(face) & {"redset.core.scripts", "redset.core.keys", "redset.core.talking"}
+        names = {node.id for node in ast.walk(tree_of(MODULES[face])) if isinstance(node, ast.Name)}
+        assert not names & {"Operation", "Script", "Keys"}
+
+    def test_the_plugin_of_pytest_imports_nothing_of_redset_until_a_test_asks_for_it(self) -> None:
+        tree = ast.parse((PACKAGE.parent / "pytest_redset.py").read_text())
+        at_once = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        assert {name.partition(".")[0] for node in at_once for name in imported(node)} <= {
+            *sys.stdlib_module_names,
+            "pytest",
+        }
+
     def test_the_standard_library_is_all_that_is_imported(self) -> None:
         program = "import sys, redset, redset.aio, redset.testing, redset.serializers; print(*sys.modules)"
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -84,15 +84,15 @@ def expanded(constructor: Constructor) -> Constructor:
     ``inspect.signature`` then names each of them, and the constructor is given the defaults of those that are missing.
     """
     signature = _expanded_signature(constructor)
+    parameters = signature.parameters
+    defaults = {one.name: one.default for one in parameters.values() if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
     @wraps(constructor)
     def construct(self: Any, *args: Any, **options: Any) -> None:
-        try:
-            given = signature.bind(self, *args, **options)
-        except TypeError as error:
-            raise TypeError(f"{type(self).__name__}() {error}") from None
-        given.apply_defaults()
-        constructor(*given.args, **given.kwargs)
+        for name in options:
+            if name not in parameters:
+                raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {name!r}")
+        constructor(self, *args, **defaults | options)
 
     construct.__signature__ = signature  # type: ignore[attr-defined] # inspect.signature looks there
     return cast("Constructor", construct)

@@ -28,6 +28,7 @@ LIBRARIES = (
     Library("valkey", "Valkey", ("ValkeyError", "ValkeyClusterException")),
     Library("fakeredis"),
 )
+_NAMES = {library.name for library in LIBRARIES}
 
 
 def client_library(*, asynchronous: bool = False) -> Any:
@@ -51,5 +52,4 @@ def part_of(library: Any, name: str) -> Any:
 
 def is_of_a_library(kind: type) -> bool:
     """Return whether a class is defined in one of them."""
-    package = kind.__module__.partition(".")[0]
-    return any(package == library.name for library in LIBRARIES)
+    return kind.__module__.partition(".")[0] in _NAMES
