@@ -1,6 +1,7 @@
-"""Carrying requests to a server and replies back: blocking and awaited. Only this and what it calls does I/O.
+"""Drivers: blocking and awaited loops that carry requests to a server and replies back.
 
-What is sent in which order, and what becomes of a call that fails, stands in :mod:`redset.core.talking`.
+:mod:`redset.core.talking` decides what is sent in which order, and handles calls that fail. The core
+does I/O in this module and in :mod:`redset.core.clients` only.
 """
 
 import asyncio

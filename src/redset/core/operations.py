@@ -1,8 +1,8 @@
-"""What each operation sends, and how its reply is read. Without I/O, and for both faces.
+"""Operations and plans: what to send and how to read the reply, without I/O and the same for both faces.
 
-An :class:`Operation` is one round trip. What takes several, or waits, is a :data:`Plan`: a generator that yields
-operations and rests, is sent what was read from each reply, and returns the result. :mod:`redset.core.drivers` runs
-both. Each of the modules beside this one has those of one purpose: adding, looking, removing, handing out, ending.
+An :class:`Operation` is one round trip. A :data:`Plan` takes several, or waits: it is a generator that yields
+operations and pauses, is sent the result of each, and returns its own. :mod:`redset.core.drivers` runs both. The
+modules next to this one have the operations of one purpose each: adding, reading, removing, claiming, ending.
 """
 
 from bisect import bisect_right

@@ -26,7 +26,7 @@ from redset.core.pools import Choice
 __all__ = ("CallOptions", "ExpiringOptions", "PeriodicOptions", "SortedOptions", "T", "expanded")
 
 if TYPE_CHECKING:
-    # A set without a serializer gives str. This needs nothing when it runs.
+    # The items of a set without a serializer are str. At run time nothing is imported for this.
     from typing_extensions import TypeVar as TypeVarWithDefault
 
     T = TypeVarWithDefault("T", default=str)

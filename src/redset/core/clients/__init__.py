@@ -1,8 +1,8 @@
-"""The bridge to client libraries: all that differs between them, and between the clients of one, is in this package.
+"""The bridge to client libraries: the differences between them, and between the clients of one, in one package.
 
-Any client will do that has redis-py's ``execute_command``: redis-py, valkey-py, their cluster and asyncio clients,
-fakeredis, or one of your own. A client library is imported when a client is to be made; nothing here does that before.
-docs/howto/client-libraries.md says what a client must do, and how a library is added.
+Any client with redis-py's ``execute_command`` will do: redis-py, valkey-py, their cluster and asyncio clients,
+fakeredis, or a client of one's own. A library is imported only to make a client. docs/howto/client-libraries.md lists
+the requirements for a client, and the steps to add a library.
 """
 
 from redset.core.clients.checks import check_client

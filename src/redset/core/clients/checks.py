@@ -1,4 +1,4 @@
-"""Which objects are certainly no client of a face, and what to use instead."""
+"""The check that an object is a client of a face, with advice if it is not."""
 
 from collections.abc import Callable
 from inspect import isawaitable, iscoroutinefunction, isfunction, ismethod
@@ -10,10 +10,10 @@ __all__ = ("check_client",)
 
 
 def check_client(client: Any, *, awaits: bool) -> None:
-    """Refuses what is certainly no client of this face. Sends nothing.
+    """Raise for an object that is certainly no client of this face. Sends nothing.
 
-    :param awaits: whether it must be a client of asyncio.
-    :raises TypeError: it is not; the message says what to use instead.
+    :param awaits: whether it must be an asyncio client.
+    :raises TypeError: it is none; the message says what to use instead.
     """
     face = "redset.aio" if awaits else "redset"
     connect = "await redset.aio.connect(...)" if awaits else "redset.connect(...)"
@@ -48,7 +48,7 @@ def check_client(client: Any, *, awaits: bool) -> None:
 
 
 def _instead_of(made_by: type) -> str:
-    """What to use instead of what has an ``execute_command``, but answers no command."""
+    """Return advice for an object with an ``execute_command`` that answers no command."""
     for kind in made_by.__mro__:
         if is_of_a_library(kind):
             if kind.__name__.endswith("Pipeline"):
@@ -61,18 +61,18 @@ def _instead_of(made_by: type) -> str:
 
 
 def _is_awaited(client: Any, execute: Callable[..., Any]) -> bool | None:
-    """Whether the calls of ``client`` are awaited; None where only a call would tell."""
+    """Return whether the calls of ``client`` are awaited; None if only a call would show it."""
     if iscoroutinefunction(execute) or iscoroutinefunction(getattr(execute, "__call__", None)):  # noqa: B004
         return True
     kinds = [kind for kind in type(client).__mro__ if "execute_command" in vars(kind)]
     if any(iscoroutinefunction(vars(kind)["execute_command"]) for kind in kinds):
-        # A test or an instrumentation may have replaced it by a function that returns what it awaits.
+        # Even if it was replaced, for this client, by a function that returns the coroutine.
         return True
     libraries = [kind for kind in kinds if is_of_a_library(kind)]
     if libraries:
-        # By its module: so may whoever extends or instruments the class of a library.
+        # By its module: a function that instruments the class may not itself be a coroutine function.
         return any(".asyncio" in kind.__module__ for kind in libraries)
-    # A function that passes on what another client returns is like that client.
+    # A function that returns the result of another client is like that client.
     held = [value for value in getattr(client, "__dict__", {}).values() if hasattr(type(value), "execute_command")]
     if isfunction(execute) or ismethod(execute):
         return None if held and any(_is_awaited(one, one.execute_command) is not False for one in held) else False

@@ -1,4 +1,4 @@
-"""What a client is asked besides ``execute_command``, which is all that it must have."""
+"""The methods and attributes of a client that redset uses besides ``execute_command``, if the client has them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,15 +15,15 @@ __all__ = (
     "user_of",
 )
 
-#: Has a reply left as bytes by a client that was made with ``decode_responses=True``.
+#: Makes a client with ``decode_responses=True`` return bytes.
 AS_STORED: dict[str, Any] = {"NEVER_DECODE": True}
 
 
 def executor(client: Any) -> Callable[..., Any]:
-    """The ``execute_command`` of ``client``, by which every command goes to the server.
+    """Return the ``execute_command`` of ``client``, by which every command is sent.
 
-    A client with a cache of its own (``cache_config``) would answer some from memory, and refuses those whose keys it
-    was not told. It knows them by their names in capitals.
+    A client with a cache of its own (``cache_config``) would answer some commands from memory, and refuse those whose
+    keys it does not know. It knows commands by their names in capitals.
     """
 
     def execute(*words: Any, **options: Any) -> Any:
@@ -37,7 +37,7 @@ def executor(client: Any) -> Callable[..., Any]:
 
 
 def _caches(client: Any) -> bool:
-    """Whether it is one of redis-py with client-side caching, on a single server or a cluster."""
+    """Return whether it is a client of redis-py with client-side caching, on a single server or a cluster."""
     if not any(is_of_a_library(kind) for kind in type(client).__mro__):
         return False
     holders = (getattr(client, "connection_pool", None), getattr(client, "nodes_manager", None))
@@ -45,7 +45,7 @@ def _caches(client: Any) -> bool:
 
 
 def has_one_connection(client: Any) -> bool:
-    """Whether the client has but one connection, whose state others may depend on, and which threads must not share."""
+    """Return whether the client has a single connection, which threads must not share."""
     return bool(
         getattr(client, "connection", None) is not None
         or getattr(client, "single_connection_client", False)
@@ -54,7 +54,7 @@ def has_one_connection(client: Any) -> bool:
 
 
 def drop_idle_connections(client: Any) -> None:
-    """Closes the connections that nobody uses: one of them may hold a reply that was never read."""
+    """Close the idle connections: a reply that was never read may be on one of them."""
     nodes = client.get_nodes() if hasattr(client, "get_nodes") else [client]
     for node in nodes:
         pool: Any = getattr(getattr(node, "redis_connection", node), "connection_pool", None)
@@ -62,18 +62,18 @@ def drop_idle_connections(client: Any) -> None:
             try:
                 pool.disconnect(inuse_connections=False)
             except TypeError:
-                # Old pools of the blocking kind only know all or nothing.
+                # Old blocking pools can only disconnect all connections.
                 pool.disconnect()
 
 
 def are_beside(client: Any, one: bytes, other: bytes) -> bool:
-    """Whether one script can see both keys: always, but on a cluster only where they are in one slot."""
+    """Return whether one script can see both keys: always, except on a cluster if they are in two slots."""
     keyslot = getattr(client, "keyslot", None)
     return keyslot is None or keyslot(one) == keyslot(other)
 
 
 def longest_block(client: Any) -> float:
-    """How many seconds a command may block on this client before its socket gives up; ``inf`` without a limit.
+    """Return the seconds for which a command may block before the client's socket times out; ``inf`` without a limit.
 
     Half of the socket's time limit, since an idle server ends a blocking command up to a tenth of a second late.
     """
@@ -82,13 +82,13 @@ def longest_block(client: Any) -> float:
 
 
 def user_of(client: Any) -> str | None:
-    """The name of the user that the client logs in as; None where it does not say."""
+    """Return the name of the user that the client logs in as, or None if it is not known."""
     settings = _settings(client)
     return None if settings is None else settings.get("username") or "default"
 
 
 def _settings(client: Any) -> dict[str, Any] | None:
-    """What the client makes its connections with: that of a pool, of a cluster, or of an asyncio cluster."""
+    """Return the arguments of the client's connections: those of a pool, of a cluster, or of an asyncio cluster."""
     for holder in (getattr(client, "connection_pool", None), getattr(client, "nodes_manager", None), client):
         settings: dict[str, Any] | None = getattr(holder, "connection_kwargs", None)
         if settings is not None:

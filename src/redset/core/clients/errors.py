@@ -1,6 +1,6 @@
-"""What an error says: told apart by the names of its classes and by the server's own words.
+"""The meaning of an error, by the names of its classes and by the server's message.
 
-So this holds for every client library, and for a client of one's own that says ``ResponseError`` and ``OSError``.
+That works for every client library, and for a client of one's own that raises ``ResponseError`` and ``OSError``.
 """
 
 import re
@@ -21,16 +21,16 @@ __all__ = (
     "timed_out",
 )
 
-#: The names of the classes from which the errors of clients are derived. The last one is for a client of one's own.
+#: The names of the base classes of clients' errors. The last one is for a client of one's own.
 _BASES = {name for library in LIBRARIES for name in library.errors} | {"ResponseError"}
 
 
 def script_is_unknown(error: Exception) -> bool:
-    """Whether the server does not have the script yet, or not any more."""
+    """Return whether the server does not have the script, or not any more."""
     return type(error).__name__ == "NoScriptError" or str(error).startswith("NOSCRIPT")
 
 
-#: Replies by which a server says that it cannot do its work just now.
+#: Error replies of a server that cannot execute commands at the moment.
 _AWAY = (
     "BUSY ",
     "CLUSTERDOWN",
@@ -42,9 +42,9 @@ _AWAY = (
     "TRYAGAIN",
     "UNBLOCKED",
 )
-#: How an error begins that is one of these. Redis 6.2 says first which line of a script met it.
+#: The beginning of such an error. Redis 6.2 puts the line of the script in front.
 _IS_AWAY = re.compile(rf"(?:.*@user_script: \d+: -)?(?:{'|'.join(_AWAY)})")
-#: What clients make of some of these, and of a connection that is lost.
+#: The clients' classes for some of these, and for a lost connection.
 _AWAY_NAMES = {
     "BusyLoadingError",
     "ClusterDownError",
@@ -55,19 +55,19 @@ _AWAY_NAMES = {
     "TimeoutError",
     "TryAgainError",
 }
-#: Lost connections that do not come back by waiting.
+#: Lost connections that waiting does not restore.
 _REFUSED_NAMES = {"AuthenticationError", "AuthenticationWrongNumberOfArgsError", "AuthorizationError", "SSLError"}
 
 
 def is_failure(error: BaseException) -> bool:
-    """Whether the server, the client library or redset raised this error. All others are interruptions of a call."""
+    """Return whether the server, the client library or redset raised this error. All others are interruptions."""
     if not isinstance(error, Exception) or is_interruption(error):
         return False
     return isinstance(error, RedsetError | OSError) or any(kind.__name__ in _BASES for kind in type(error).__mro__)
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether a server is away that may come back: a lost connection, a time-out, or a reply such as LOADING."""
+    """Return whether the server may come back: a lost connection, a time-out, or a reply such as LOADING."""
     if not is_failure(error) or isinstance(error, RedsetError):
         return False
     names = {kind.__name__ for kind in type(error).__mro__}
@@ -78,22 +78,22 @@ def is_outage(error: BaseException) -> bool:
 
 
 def slot_is_moving(error: Exception) -> bool:
-    """Whether no node of a cluster has all keys of a call just now, so that nobody has executed it.
+    """Return whether no node of a cluster has all keys of a call at the moment, so that no node executed it.
 
-    Clients try again for half a second at most, and then say that, or that they were sent on too often.
+    Clients retry for half a second at most, and then raise this, or that they were redirected too often.
     """
     return "TTL exhausted" in str(error) or str(error).startswith("TRYAGAIN") or type(error).__name__ == "TryAgainError"
 
 
 def timed_out(error: Exception) -> bool:
-    """Whether a socket's own time limit ended a call."""
+    """Return whether a socket's own time limit ended a call."""
     return any(kind.__name__ == "TimeoutError" for kind in type(error).__mro__)
 
 
 def explained(error: Exception, name: str, keys: "tuple[bytes, ...]", client: Any = None) -> RedsetError | None:
-    """The error of redset that says what the server's ``error`` means for the set ``name``, where there is one.
+    """Return the exception of redset for the server's ``error`` in the set ``name``, or None if there is none.
 
-    :param client: names the user where the server does not.
+    :param client: for the user's name, if the server does not state it.
     """
     said = str(error)
     if _access_is_denied(said):
@@ -103,7 +103,7 @@ def explained(error: Exception, name: str, keys: "tuple[bytes, ...]", client: An
     if "used memory > 'maxmemory'" in said:
         return ServerFullError(
             f"the server is full (maxmemory) and refused to write to the set {name!r}; nothing was changed. "
-            "Items can still be taken; more can be added when there is room again"
+            "Items can still be claimed; more can be added when there is room again"
         )
     if "CROSSSLOT" in said or "same hash slot" in said or "same key slot" in said:
         return ClusterNameError(
@@ -114,7 +114,7 @@ def explained(error: Exception, name: str, keys: "tuple[bytes, ...]", client: An
 
 
 def _access_is_denied(said: str) -> bool:
-    """Whether the server refused for want of a right: a command, or a script at its start or in the middle."""
+    """Return whether the server refused a command, or a script at its start or in the middle, for lack of a right."""
     return "NOPERM" in said or "permissions to" in said.lower() or "user executing the script can't" in said
 
 
@@ -136,7 +136,7 @@ def _access_denied(said: str, name: str, keys: "tuple[bytes, ...]", client: Any)
 
 
 def _wrong_type(said: str, keys: "tuple[bytes, ...]") -> str:
-    """The scripts name the key themselves, a plain command has but one."""
+    """Return the message. Scripts name the key; a plain command has only one."""
     _, _, named = said.partition("WRONGTYPE the key ")
     key = keys[0].decode()
     return f"the key {named}" if named else f"the key {key!r} holds something else than the sorted set it should be"

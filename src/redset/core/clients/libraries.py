@@ -1,4 +1,4 @@
-"""The client libraries that redset knows by name, in one table. None of them is imported before it is used."""
+"""The client libraries that redset knows by name, in one table. None of them is imported before a client is made."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -11,14 +11,14 @@ __all__ = ("LIBRARIES", "Library", "client_library", "is_of_a_library", "part_of
 
 @dataclass(frozen=True)
 class Library:
-    """A client library, as far as it is known by names."""
+    """The names by which redset knows a client library."""
 
     #: The package; its modules begin with this name.
     name: str
-    #: The class of a client of one server, in its modules ``client`` and ``asyncio.client``; empty where it is derived
-    #: from that of another library.
+    #: The class of a client of one server, in its modules ``client`` and ``asyncio.client``; empty if these are other
+    #: ones, or derived from those of another library.
     client: str = ""
-    #: The classes from which all its errors are derived.
+    #: The base classes of its errors.
     errors: tuple[str, ...] = ()
 
 

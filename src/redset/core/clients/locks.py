@@ -1,4 +1,4 @@
-"""The locks of the client libraries: they all have one, and it is what redset's lock is made of."""
+"""The locks of the client libraries, which :mod:`redset.locks` uses."""
 
 import uuid
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""One asyncio client for several event loops, one after the other."""
+"""One asyncio client for several event loops in turn."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator

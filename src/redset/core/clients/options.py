@@ -1,4 +1,4 @@
-"""The options with which :func:`redset.connect` makes a client, for any version of either library."""
+"""The options with which :func:`redset.connect` creates a client, for any version of either library."""
 
 from collections.abc import Awaitable
 from importlib import import_module
@@ -15,7 +15,7 @@ _TLS_TIMEOUT = 2
 
 
 def completed(options: dict[str, Any], library: Any, url: str) -> dict[str, Any]:
-    """Return the options for a client of this url: those of redset, unless the caller's say otherwise.
+    """Return the options for a client of this url: those of the caller, then the defaults of redset.
 
     :param library: the module of one face of a client library.
     """
