@@ -55,7 +55,17 @@ class Reservation(_Reservation[T, Driver]):
     def ack(self) -> None:
         """Finish the item.
 
-        An item that was added again under the lease is waiting afterwards, as if new.
+        An item that was added again under the lease is waiting afterwards, as if new; a set that remembers drops that
+        addition.
+
+        >>> from redset import SortedSet
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read")
+        0.0
+        >>> reservation = jobs.reserve()
+        >>> reservation.item, reservation.attempt
+        ('read', 1)
+        >>> reservation.ack()
         """
         self._endings.check(self._driver.perform(self._endings.ack_one(self)))
 
@@ -67,6 +77,15 @@ class Reservation(_Reservation[T, Driver]):
 
         :param delay: seconds. Default: the result of the set's ``backoff`` for this attempt.
         :param reason: stored with the dead letter, if the item becomes one.
+
+        >>> from redset import SortedSet
+        >>> jobs = SortedSet(client, "jobs", max_attempts=2)
+        >>> jobs.add("read")
+        0.0
+        >>> jobs.reserve().nack(delay=0)
+        >>> jobs.reserve().nack(reason="no network")
+        >>> [letter.reason for letter in jobs.dead_letters]
+        ['no network']
         """
         self._driver.follow(self._endings.one(self._endings.nack([self], delay, reason)))
 
@@ -76,17 +95,37 @@ class Reservation(_Reservation[T, Driver]):
         :param delay: seconds until the item can be claimed. An addition of the item, before or after this call, ends
             the delay; to keep the item from others regardless, :meth:`extend` the lease.
         :param score: the new score. Default: the score it has.
+
+        >>> from redset import SortedSet
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read")
+        0.0
+        >>> jobs.reserve().again(score=5)
+        >>> jobs.reserve().attempt, jobs.stats().leased
+        (1, 1)
         """
         self._driver.follow(self._endings.one(self._endings.again([self], delay, score)))
 
     def extend(self, lease: float) -> None:
-        """Set the deadline to ``lease`` seconds from now, earlier or later than before."""
+        """Set the deadline to ``lease`` seconds from now, earlier or later than before.
+
+        >>> from redset import SortedSet
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read")
+        0.0
+        >>> reservation = jobs.reserve(lease=10)
+        >>> deadline = reservation.deadline
+        >>> reservation.extend(300)
+        >>> round(reservation.deadline - deadline)
+        290
+        """
         self._driver.follow(self._endings.one(self._endings.extend([self], lease)))
 
     def bury(self, reason: str = "") -> None:
         """Make the item a dead letter, whatever its number of attempts.
 
-        An item that was added again under the lease is waiting afterwards, as if new.
+        An item that was added again under the lease is waiting afterwards, as if new; a set that remembers drops that
+        addition.
 
         :param reason: stored with the dead letter.
         """
@@ -127,6 +166,15 @@ class Reservation(_Reservation[T, Driver]):
         block can check, if the item is discarded or the server cannot be reached until the deadline.
 
         :raises LeaseLost: on leaving the block, if the lease was lost.
+
+        >>> from redset import SortedSet
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read")
+        0.0
+        >>> reservation = jobs.reserve(lease=10)
+        >>> with reservation as job, reservation.keep_alive():
+        ...     job.upper()
+        'READ'
         """
         left = threading.Event()
         keeper = threading.Thread(target=self._keep_until, args=(left,), name="redset keep_alive", daemon=True)
