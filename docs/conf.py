@@ -1,5 +1,8 @@
 """Sphinx configuration of the site. ``make docs`` builds it, without a network."""
 
+import re
+from typing import Any
+
 from sphinx.pycode import ModuleAnalyzer
 
 import redset
@@ -30,14 +33,24 @@ copybutton_line_continuation_character = "\\"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 
 # The constructor has an overload for sets with a serializer and one for sets without: the page shows one signature.
 for module, constructor in [
     ("redset.core.base", "BaseSet.__init__"),
-    ("redset.core.expiring", "BaseExpiring.__init__"),
+    ("redset.core.base", "BasePeriodic.__init__"),
+    ("redset.core.base", "BaseExpiring.__init__"),
 ]:
     analyzer = ModuleAnalyzer.for_module(module)
     analyzer.analyze()
     analyzer.overloads.pop(constructor)
+
+
+def name_functions(*event: Any) -> tuple[str | None, Any]:
+    """A default that is a function is shown by its name, so that Sphinx can read the signature."""
+    *_, signature, returned = event
+    return signature and re.sub(r"<function (\w+)>", r"\1", signature), returned
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-process-signature", name_functions)

@@ -29,6 +29,7 @@ CLIENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "valkey": ("valkey", {}),
     "valkey-resp3": ("valkey", {"protocol": 3}),
     "valkey-decode": ("valkey", {"decode_responses": True}),
+    "thirty-lines": ("thirty_lines", {}),
 }
 
 

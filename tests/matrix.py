@@ -31,6 +31,8 @@ PAIRS = (
     ("redis-8.2", "valkey-resp3"),
     ("cluster", "redis"),
     ("fakeredis", "redis"),
+    # A client of one's own; see docs/howto/client-libraries.md.
+    ("valkey-9.1", "thirty-lines"),
 )
 
 

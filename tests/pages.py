@@ -32,9 +32,9 @@ __all__ = ("FLAGS", "Block", "Page", "blocks")
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
-#: Directives that show no code of their own, since what is included is a page itself, and what the lines of one that
-#: asks autodoc for docstrings look like.
-WITHOUT_CODE = ("{toctree}", "{eval-rst}", "{include}")
+#: Directives that show no code of their own, since what is included is a page itself or a file of the tests, and what
+#: the lines of one that asks autodoc for docstrings look like.
+WITHOUT_CODE = ("{toctree}", "{eval-rst}", "{include}", "{literalinclude}")
 OF_AUTODOC = re.compile(r"(\.\. (auto\w+|module|currentmodule):: .*|   :[\w-]+:.*|)")
 #: How long a command of a console may take.
 SECONDS = 120

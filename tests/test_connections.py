@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from proxy import Chance, Fault, Proxy
-from redset.core.connections import AsyncConnections, AsyncLink, Connections, Link, connections_of
+from redset.core.clients.connections import AsyncConnections, AsyncLink, Connections, Link, connections_of
 from redset.core.drivers import AsyncDriver, Driver
 from servers import Place, Server, client_module, free_port
 

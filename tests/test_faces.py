@@ -81,7 +81,7 @@ def test_both_have_the_same_public_names(sync: type, aio: type) -> None:
     assert public_names(sync) == public_names(aio)
 
 
-@pytest.mark.parametrize("name", ["SortedSet", "TimeSortedSet", "ScheduledSet", "Lock"])
+@pytest.mark.parametrize("name", ["SortedSet", "TimeSortedSet", "ScheduledSet", "PeriodicSet", "ExpiringSet", "Lock"])
 def test_what_users_make_takes_the_same_parameters(name: str) -> None:
     assert parameters(twin_of(name)) == parameters(vars(redset.aio)[name])
 

@@ -8,31 +8,27 @@ for ``x in ss``, ``await ss.at(i)`` for ``ss[i]``, ``await ss.slice(a, b)`` for 
 import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager, suppress
-from inspect import getdoc
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
-from redset import reservations
 from redset import sets as blocking
 from redset.connect import connect_async as connect
 from redset.core.adding import Update, flagged
 from redset.core.algebra import Algebra
-from redset.core.base import BaseDeadLetters, BaseSet, T
+from redset.core.base import BaseDeadLetters, BaseExpiring, BasePeriodic, BaseSet, T
 from redset.core.consuming import BaseConsumption, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import AsyncDriver
-from redset.core.expiring import BaseExpiring, Newcomers
-from redset.core.interruptions import is_interruption
+from redset.core.expiring import Newcomers
 from redset.core.items import Key
 from redset.core.leaving import Close, Leaving
 from redset.core.operations import CHUNK
 from redset.core.paging import Stretch
-from redset.core.periodic import BasePeriodic, ScheduleMany
-from redset.core.shown import described, shown
-from redset.exceptions import LeaseLost
+from redset.core.periodic import ScheduleMany
+from redset.core.twins import told_by
 from redset.locks import AsyncLock as Lock
-from redset.reservations import BaseReservation, DeadLetter, Stats
+from redset.reservations import AsyncReservation as Reservation
+from redset.reservations import DeadLetter, Stats
 
 __all__ = (
     "Consumption",
@@ -51,21 +47,6 @@ log = logging.getLogger("redset")
 
 NOT_GIVEN_BACK = "what a consumer had could not be given back: %s"
 
-Face = TypeVar("Face", bound=type)
-
-
-def _told_by(original: type) -> Callable[[Face], Face]:
-    """Gives a class and its methods the docstrings of their synchronous twins: they say the same, awaited."""
-
-    def tell(twin: Face) -> Face:
-        twin.__doc__ = f"The asyncio face of :class:`{original.__module__}.{original.__name__}`.\n\n{getdoc(original)}"
-        for name, member in vars(twin).items():
-            if not getattr(member, "__doc__", None):
-                member.__doc__ = getattr(getattr(original, name, None), "__doc__", None)
-        return twin
-
-    return tell
-
 
 async def _in_chunks(iterable: AsyncIterable[T], update: Update[T] | Newcomers[T]) -> AsyncIterator[list[T]]:
     """The items of ``iterable``, chunk by chunk; what it raises is noted like what any other raises."""
@@ -80,92 +61,7 @@ async def _in_chunks(iterable: AsyncIterable[T], update: Update[T] | Newcomers[T
         yield chunk
 
 
-@_told_by(reservations.Reservation)
-class Reservation(BaseReservation[T]):
-    _driver: AsyncDriver
-
-    async def ack(self) -> None:
-        self._endings.check(await self._driver.perform(self._endings.ack_one(self)))
-
-    async def nack(self, delay: float | None = None, reason: str = "") -> None:
-        await self._driver.follow(self._endings.one(self._endings.nack([self], delay, reason)))
-
-    async def again(self, delay: float = 0, score: float | None = None) -> None:
-        await self._driver.follow(self._endings.one(self._endings.again([self], delay, score)))
-
-    async def extend(self, lease: float) -> None:
-        await self._driver.follow(self._endings.one(self._endings.extend([self], lease)))
-
-    async def bury(self, reason: str = "") -> None:
-        await self._driver.follow(self._endings.one(self._endings.bury([self], reason)))
-
-    async def __aenter__(self) -> T:
-        return self.item
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._ended or not self._is_ours:
-            return
-        try:
-            await self._leave(error)
-        except BaseException as trouble:
-            if is_interruption(trouble) and not self._ended:
-                with suppress(Exception, asyncio.CancelledError):
-                    ending = self._driver.begin_to_follow(self._endings.one(self._ending_of(error)))
-                    await self._driver.wait_for(ending)
-            raise
-
-    async def _leave(self, error: BaseException | None) -> None:
-        if error is None:
-            await self.ack()
-            return
-        try:
-            await self.nack(reason=described(error))
-        except Exception as trouble:
-            if is_interruption(trouble):
-                raise
-            log.warning("%s: %s could not be nacked: %s", self._set_name, shown(self.item), trouble)
-
-    @asynccontextmanager
-    async def keep_alive(self) -> AsyncIterator[None]:
-        """Extends the lease again and again, by as much as it was made for, while the block runs.
-
-        A task does it, every third of the lease. When the lease is lost all the same, because the item was discarded or
-        the server was out of reach for too long, the block is cancelled.
-
-        :raises LeaseLost: instead of that cancellation, and on leaving the block when the lease was lost meanwhile.
-        """
-        block = asyncio.current_task()
-        assert block is not None
-        cancellations = block.cancelling()
-        keeper = asyncio.create_task(self._keep_for(block), name="redset keep_alive")
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not self._lost_meanwhile() or block.uncancel() > cancellations:
-                raise
-        finally:
-            keeper.cancel()
-            await asyncio.wait([keeper])
-        if self._lost_meanwhile():
-            raise LeaseLost(f"the lease of {shown(self.item)} in the set {self._set_name!r} was lost meanwhile")
-
-    async def _keep_for(self, block: "asyncio.Task[object]") -> None:
-        rest = self._until_extended()
-        while not self._ended:
-            await asyncio.sleep(rest)
-            rest = self._lease / 3
-            try:
-                await self.extend(self._lease)
-            except Exception as error:
-                if not self._is_still_ours(error):
-                    break
-        if self._lost_meanwhile():
-            block.cancel()
-
-
-@_told_by(blocking.SetOperators)
+@told_by(blocking.SetOperators)
 class SetOperators(Generic[T]):
     _driver: AsyncDriver
     _algebra: Algebra[T]
@@ -210,7 +106,7 @@ class SetOperators(Generic[T]):
         await self._driver.follow(self._algebra.symmetric_difference_update(other))
 
 
-@_told_by(blocking.SortedSet)
+@told_by(blocking.SortedSet)
 class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
     _kind = PLAIN
     _driver_type = AsyncDriver
@@ -386,12 +282,12 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         return DeadLetters(self._driver, self._letters)
 
 
-@_told_by(blocking.TimeSortedSet)
+@told_by(blocking.TimeSortedSet)
 class TimeSortedSet(SortedSet[T]):
     _kind = TIMED
 
 
-@_told_by(blocking.ScheduledSet)
+@told_by(blocking.ScheduledSet)
 class ScheduledSet(TimeSortedSet[T]):
     _kind = SCHEDULED
 
@@ -399,8 +295,8 @@ class ScheduledSet(TimeSortedSet[T]):
         return await self._driver.perform(self._looking.available())
 
 
-@_told_by(blocking.PeriodicSet)
-class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
+@told_by(blocking.PeriodicSet)
+class PeriodicSet(BasePeriodic[AsyncDriver, Lock, Reservation[T], T], ScheduledSet[T]):
     _kind = SCHEDULED
 
     async def add(  # type: ignore[override] # what is periodic has an interval, and no score of its own
@@ -423,7 +319,7 @@ class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
         return (await self._driver.perform(self._scheduling.planned(item))).next_due
 
 
-@_told_by(blocking.ExpiringSet)
+@told_by(blocking.ExpiringSet)
 class ExpiringSet(BaseExpiring[AsyncDriver, T], SetOperators[T]):
     _driver_type = AsyncDriver
 
@@ -470,7 +366,7 @@ class ExpiringSet(BaseExpiring[AsyncDriver, T], SetOperators[T]):
         return await self._driver.perform(self._expiring.clear())
 
 
-@_told_by(blocking.Consumption)
+@told_by(blocking.Consumption)
 class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
     _closing: "asyncio.Task[None] | None"
 
@@ -559,7 +455,7 @@ def _log_trouble(task: "asyncio.Task[None]") -> None:
         log.warning(NOT_GIVEN_BACK, trouble)
 
 
-@_told_by(blocking.DeadLetters)
+@told_by(blocking.DeadLetters)
 class DeadLetters(BaseDeadLetters[AsyncDriver, T]):
     async def count(self) -> int:
         return await self._driver.perform(self._letters.count())

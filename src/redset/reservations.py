@@ -1,175 +1,134 @@
-"""What redset hands back besides items: reservations, dead letters and counts."""
+"""Reservations, on both faces; and what else the methods of a set return in addition to items."""
 
+import asyncio
 import logging
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from redset.core import calls
+from redset.core.drivers import AsyncDriver, Driver
+from redset.core.endings import Endings
 from redset.core.interruptions import is_interruption
+from redset.core.operations import Plan
+from redset.core.results import BaseReservation, DeadLetter, Lost, Stats
 from redset.core.shown import described, shown
+from redset.core.twins import told_by
 from redset.exceptions import LeaseLost
 
-if TYPE_CHECKING:
-    from redset.core.drivers import Driver
-    from redset.core.endings import Batch, Endings
-    from redset.core.operations import Plan
-
-__all__ = ("BaseReservation", "DeadLetter", "Lost", "Reservation", "Stats")
+__all__ = ("AsyncReservation", "BaseReservation", "DeadLetter", "Lost", "Reservation", "Stats")
 
 log = logging.getLogger("redset")
 
 T = TypeVar("T")
+DriverT = TypeVar("DriverT")
 
 
-class Lost(threading.Event):
-    """Whether a lease is known to be lost: an event that is also true or false."""
+class _Reservation(BaseReservation[T], Generic[T, DriverT]):
+    _driver: DriverT
+    _endings: Endings[T]
 
-    def __bool__(self) -> bool:
-        return self.is_set()
-
-
-class BaseReservation(Generic[T]):
-    """What a reservation knows; both faces end it in their own way."""
-
-    # Whether an end was asked for, and whether it is known to have arrived (or to have come too late).
-    _ending = False
-    _ended = False
-    _batch: "Batch | None" = None
-    _lost: Lost | None = None
-    _not_an_item = "add the item of the reservation, its .item"
-
-    def __init__(
-        self,
-        driver: Any,
-        endings: "Endings[T]",
-        item: T,
-        stored: bytes,
-        delivery: bytes,
-        deadline: float,
-        lease: float,
-        ends_at: float,
-    ) -> None:
-        self._driver = driver
-        self._endings = endings
-        #: The item.
-        self.item = item
-        #: When the lease ends, in seconds since the epoch by the server's clock.
-        self.deadline = deadline
-        self._stored = stored
-        #: "token attempt score", by which the server knows that a lease is still this one.
-        self._delivery = delivery
-        self._lease = lease
-        #: When the lease ends at the earliest, by this process's monotonic clock.
-        self._ends_at = ends_at
-        self._pid = calls.PID
-
-    @property
-    def _is_ours(self) -> bool:
-        """Whether this process claimed it. A forked child ends it only when it is told to."""
-        return self._pid == calls.PID
-
-    @property
-    def token(self) -> int:
-        """The fencing token: greater than that of any reservation of this set made before."""
-        return int(self._delivery.split()[0])
-
-    @property
-    def attempt(self) -> int:
-        """How often it was delivered, this time included."""
-        return int(self._delivery.split()[1])
-
-    @property
-    def score(self) -> float:
-        """Its score, with which it comes back if it does."""
-        return float(self._delivery.split()[2])
-
-    def __repr__(self) -> str:
-        if "_delivery" not in vars(self):
-            return f"<{type(self).__name__}>"
-        return f"<{type(self).__name__} item={shown(self.item)} attempt={self.attempt} token={self.token}>"
-
-    @property
-    def _set_name(self) -> str:
-        return self._endings.set_name
-
-    @property
-    def lost(self) -> Lost:
-        """An event that is set, and true, once the lease is known to be lost."""
-        if self._lost is None:
-            self._lost = Lost()
-        return self._lost
-
-    def _ending_of(self, error: BaseException | None) -> "Plan[list[Any]]":
-        """How a block that ended in this way ends its reservation."""
+    def _ending_of(self, error: BaseException | None) -> Plan[list[Any]]:
+        """Return the plan that ends the lease when its block is left: an ack, or a nack after ``error``."""
         if error is None:
             return self._endings.ack([self])
         return self._endings.nack([self], None, described(error))
 
-    def _is_still_ours(self, error: Exception) -> bool:
-        """What an error while keeping it alive means. Until the lease can have run out, it is worth trying again."""
-        if isinstance(error, LeaseLost):
-            return False
-        log.warning("%s: the lease of %s could not be extended: %s", self._set_name, shown(self.item), error)
-        if time.monotonic() < self._ends_at:
-            return True
-        self.lost.set()
-        return False
 
-    def _until_extended(self) -> float:
-        """Seconds until the first extension: a third of the lease, less what is over of it already."""
-        return max(0.0, min(self._lease / 3, self._ends_at - time.monotonic() - self._lease * 2 / 3))
+class Reservation(_Reservation[T, Driver]):
+    """A claimed item with its lease: until the lease ends, no other consumer can claim the item.
 
-    def _lost_meanwhile(self) -> bool:
-        """Whether the lease was lost, by somebody else than by ending it ourselves."""
-        return bool(self.lost) and not self._ending and self._is_ours
+    - Ending the lease: :meth:`ack` (done), :meth:`nack` (failed: retry later), :meth:`again` (requeue, no attempt
+      counted), :meth:`bury` (dead).
+    - Keeping it: :meth:`extend`, :meth:`keep_alive`.
+    - As a context manager it returns the item. Leaving the block acks the item, or nacks it after an exception, unless
+      the block ended the lease itself.
 
+    Each method is one round trip, atomic, and O(log n). After a connection error, call the method again: the two calls
+    have the effect of one.
 
-class Reservation(BaseReservation[T]):
-    """An item that nobody else can get until it is given up, or until the lease ends.
-
-    Ending it: :meth:`ack` (done), :meth:`nack` (failed, try again later), :meth:`again` (given back, no attempt
-    counted), :meth:`bury` (never again). Keeping it: :meth:`extend`, :meth:`keep_alive`. As a context manager it gives
-    the item, acks when the block is left normally and nacks when it raises, unless the block ended it itself.
-
-    Each is one atomic round trip, and safe to repeat when a call raised because the server could not be reached.
-    Once the lease is over each raises :exc:`~redset.exceptions.LeaseLost` and changes nothing, whether or not somebody
-    else has the item by then.
+    A lease is lost when its deadline has passed or its item was discarded, even if no other consumer has claimed the
+    item. Each method then raises :exc:`~redset.exceptions.LeaseLost` and changes nothing.
     """
 
-    _driver: "Driver"
-
     def ack(self) -> None:
-        """The item is done. If it was added again meanwhile, it waits again, as if new."""
+        """Finish the item.
+
+        An item that was added again under the lease is waiting afterwards, as if new; a set that remembers drops that
+        addition.
+
+        >>> from redset import SortedSet
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read")
+        0.0
+        >>> reservation = jobs.reserve()
+        >>> reservation.item, reservation.attempt
+        ('read', 1)
+        >>> reservation.ack()
+        """
         self._endings.check(self._driver.perform(self._endings.ack_one(self)))
 
     def nack(self, delay: float | None = None, reason: str = "") -> None:
-        """The attempt failed. The item waits again after a delay, or is a dead letter after ``max_attempts``.
+        """Report the attempt as failed: requeue the item after a delay.
 
-        :param delay: seconds. Default: what the set's ``backoff`` says for this attempt.
-        :param reason: kept with the dead letter, if it becomes one.
+        After ``max_attempts`` the item becomes a dead letter instead. An item that was added again under the lease is
+        not delayed.
+
+        :param delay: seconds. Default: the result of the set's ``backoff`` for this attempt.
+        :param reason: stored with the dead letter, if the item becomes one.
+
+        >>> from redset import SortedSet
+        >>> jobs = SortedSet(client, "jobs", max_attempts=2)
+        >>> jobs.add("read")
+        0.0
+        >>> jobs.reserve().nack(delay=0)
+        >>> jobs.reserve().nack(reason="no network")
+        >>> [letter.reason for letter in jobs.dead_letters]
+        ['no network']
         """
         self._driver.follow(self._endings.one(self._endings.nack([self], delay, reason)))
 
     def again(self, delay: float = 0, score: float | None = None) -> None:
-        """Gives the item back without counting this as an attempt.
+        """Requeue the item without counting the attempt.
 
-        :param delay: seconds until it can be taken again. Adding the item ends that, before this call too; to keep it
-            from others whatever is added, :meth:`extend` the lease.
-        :param score: a new score; the default is the one it has.
+        :param delay: seconds until the item can be claimed. An addition of the item, before or after this call, ends
+            the delay; to keep the item from others regardless, :meth:`extend` the lease.
+        :param score: the new score. Default: the score it has.
+
+        >>> from redset import SortedSet
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read")
+        0.0
+        >>> jobs.reserve().again(score=5)
+        >>> jobs.reserve().attempt, jobs.stats().leased
+        (1, 1)
         """
         self._driver.follow(self._endings.one(self._endings.again([self], delay, score)))
 
     def extend(self, lease: float) -> None:
-        """Has the lease end ``lease`` seconds from now, earlier or later than it did."""
+        """Set the deadline to ``lease`` seconds from now, earlier or later than before.
+
+        >>> from redset import SortedSet
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read")
+        0.0
+        >>> reservation = jobs.reserve(lease=10)
+        >>> deadline = reservation.deadline
+        >>> reservation.extend(300)
+        >>> round(reservation.deadline - deadline)
+        290
+        """
         self._driver.follow(self._endings.one(self._endings.extend([self], lease)))
 
     def bury(self, reason: str = "") -> None:
-        """Moves the item to the dead letters; if it was added again meanwhile, it waits again, as if new."""
+        """Make the item a dead letter, whatever its number of attempts.
+
+        An item that was added again under the lease is waiting afterwards, as if new; a set that remembers drops that
+        addition.
+
+        :param reason: stored with the dead letter.
+        """
         self._driver.follow(self._endings.one(self._endings.bury([self], reason)))
 
     def __enter__(self) -> T:
@@ -183,7 +142,7 @@ class Reservation(BaseReservation[T]):
                 self._leave(error)
         except BaseException as trouble:
             if is_interruption(trouble) and not self._ended and self._is_ours:
-                # Nobody else would end the lease.
+                # Else the lease ends only when it expires.
                 with suppress(Exception):
                     self._driver.follow(self._endings.one(self._ending_of(error)))
             raise
@@ -201,12 +160,21 @@ class Reservation(BaseReservation[T]):
 
     @contextmanager
     def keep_alive(self) -> Iterator[None]:
-        """Extends the lease again and again, by as much as it was made for, while the block runs.
+        """Extend the lease repeatedly while the block runs.
 
-        A thread does it, every third of the lease. When the lease is lost all the same, because the item was discarded
-        or the server was out of reach for too long, :attr:`lost` is set, for the block to look at.
+        A thread extends it by its full length, every third of that. The thread stops and sets :attr:`lost`, which the
+        block can check, if the item is discarded or the server cannot be reached until the deadline.
 
-        :raises LeaseLost: on leaving the block, when the lease was lost meanwhile.
+        :raises LeaseLost: on leaving the block, if the lease was lost.
+
+        >>> from redset import SortedSet
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read")
+        0.0
+        >>> reservation = jobs.reserve(lease=10)
+        >>> with reservation as job, reservation.keep_alive():
+        ...     job.upper()
+        'READ'
         """
         left = threading.Event()
         keeper = threading.Thread(target=self._keep_until, args=(left,), name="redset keep_alive", daemon=True)
@@ -219,7 +187,7 @@ class Reservation(BaseReservation[T]):
                 if keeper.ident is not None:
                     keeper.join()
         finally:
-            # An interruption can come at any step, and the thread would keep the lease for ever.
+            # After an interruption, at whatever step, the thread would keep the lease for ever.
             left.set()
         if self._lost_meanwhile():
             raise LeaseLost(f"the lease of {shown(self.item)} in the set {self._set_name!r} was lost meanwhile")
@@ -235,53 +203,86 @@ class Reservation(BaseReservation[T]):
                     return
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter(Generic[T]):
-    """An item that will not be handed out any more, and why."""
+@told_by(Reservation)
+class AsyncReservation(_Reservation[T, AsyncDriver]):
+    __module__ = "redset.aio"
 
-    #: The item, or None where the serializer cannot load it.
-    item: T | None
-    #: The item as stored; on a keyed set its value.
-    raw: bytes
-    #: Why it died.
-    reason: str
-    #: When, in seconds since the epoch, by the server's clock.
-    died_at: float
-    #: How often it had been handed out.
-    attempts: int
-    #: Its score when it was handed out last.
-    score: float
-    #: The bytes by which it is told from others: the same as ``raw``, but on a keyed set.
-    identity: bytes
+    async def ack(self) -> None:
+        self._endings.check(await self._driver.perform(self._endings.ack_one(self)))
 
-    _not_an_item = "dead_letters.retry(letter) has it wait again; its item, if any, is its .item"
+    async def nack(self, delay: float | None = None, reason: str = "") -> None:
+        await self._driver.follow(self._endings.one(self._endings.nack([self], delay, reason)))
 
-    def __repr__(self) -> str:
-        item = shown(self.item)
-        return (
-            f"DeadLetter(item={item}, raw={self.raw!r}, reason={self.reason!r}, died_at={self.died_at!r}, "
-            f"attempts={self.attempts!r}, score={self.score!r}, identity={self.identity!r})"
-        )
+    async def again(self, delay: float = 0, score: float | None = None) -> None:
+        await self._driver.follow(self._endings.one(self._endings.again([self], delay, score)))
 
+    async def extend(self, lease: float) -> None:
+        await self._driver.follow(self._endings.one(self._endings.extend([self], lease)))
 
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """How many items of a set are in each state, at one moment."""
+    async def bury(self, reason: str = "") -> None:
+        await self._driver.follow(self._endings.one(self._endings.bury([self], reason)))
 
-    #: Items that wait, and those of them that can be taken now.
-    waiting: int
-    due: int
-    #: Items under a lease, those whose lease ran out and that were not brought back yet, and those backing off.
-    leased: int
-    expired: int
-    delayed: int
-    #: Items that were added again while they were leased.
-    parked: int
-    #: Finished items that are remembered.
-    done: int
-    #: Dead letters.
-    dead: int
-    #: The lowest score that waits, or None.
-    oldest_score: float | None
-    #: How many seconds the oldest due item has been due; None where scores are no times, and for one of minus infinity.
-    lag: float | None
+    async def __aenter__(self) -> T:
+        return self.item
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._ended or not self._is_ours:
+            return
+        try:
+            await self._leave(error)
+        except BaseException as trouble:
+            if is_interruption(trouble) and not self._ended:
+                with suppress(Exception, asyncio.CancelledError):
+                    ending = self._driver.begin_to_follow(self._endings.one(self._ending_of(error)))
+                    await self._driver.wait_for(ending)
+            raise
+
+    async def _leave(self, error: BaseException | None) -> None:
+        if error is None:
+            await self.ack()
+            return
+        try:
+            await self.nack(reason=described(error))
+        except Exception as trouble:
+            if is_interruption(trouble):
+                raise
+            log.warning("%s: %s could not be nacked: %s", self._set_name, shown(self.item), trouble)
+
+    @asynccontextmanager
+    async def keep_alive(self) -> AsyncIterator[None]:
+        """Extend the lease repeatedly while the block runs.
+
+        A task extends it by its full length, every third of that. If the item is discarded, or the server cannot be
+        reached until the deadline, the block is cancelled.
+
+        :raises LeaseLost: instead of that cancellation, and on leaving the block, if the lease was lost.
+        """
+        block = asyncio.current_task()
+        assert block is not None
+        cancellations = block.cancelling()
+        keeper = asyncio.create_task(self._keep_for(block), name="redset keep_alive")
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._lost_meanwhile() or block.uncancel() > cancellations:
+                raise
+        finally:
+            keeper.cancel()
+            await asyncio.wait([keeper])
+        if self._lost_meanwhile():
+            raise LeaseLost(f"the lease of {shown(self.item)} in the set {self._set_name!r} was lost meanwhile")
+
+    async def _keep_for(self, block: "asyncio.Task[object]") -> None:
+        rest = self._until_extended()
+        while not self._ended:
+            await asyncio.sleep(rest)
+            rest = self._lease / 3
+            try:
+                await self.extend(self._lease)
+            except Exception as error:
+                if not self._is_still_ours(error):
+                    break
+        if self._lost_meanwhile():
+            block.cancel()

@@ -14,15 +14,14 @@ from typing import Any, Self, TypeVar, cast, overload
 
 from redset.core.adding import flagged
 from redset.core.algebra import Algebra
-from redset.core.base import BaseDeadLetters, BaseSet, T
+from redset.core.base import BaseDeadLetters, BaseExpiring, BasePeriodic, BaseSet, T
 from redset.core.consuming import BaseConsumption, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import Driver
-from redset.core.expiring import BaseExpiring, Newcomers
+from redset.core.expiring import Newcomers
 from redset.core.interruptions import is_interruption
 from redset.core.items import Key
 from redset.core.paging import Stretch
-from redset.core.periodic import BasePeriodic
 from redset.locks import Lock
 from redset.reservations import DeadLetter, Reservation, Stats
 
@@ -702,7 +701,7 @@ class ScheduledSet(TimeSortedSet[T]):
         return self._driver.perform(self._looking.available())
 
 
-class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
+class PeriodicSet(BasePeriodic[Driver, Lock, Reservation[T], T], ScheduledSet[T]):
     """Things to be done again and again, each exactly once per interval however many pollers there are.
 
     An item is due at its ticks. Taking one that is due plans its next tick in the same step on the server: a whole

@@ -14,7 +14,7 @@ import redis.asyncio
 
 import redset
 import redset.aio
-from redset import DeadLetter, ExpiringSet, Key, ScheduledSet, SortedSet, TimeSortedSet
+from redset import DeadLetter, ExpiringSet, Key, PeriodicSet, ScheduledSet, SortedSet, TimeSortedSet
 from redset.interfaces import Serializer
 from redset.serializers import JSONSerializer, NamedtupleSerializer, TypedSerializer
 
@@ -51,6 +51,8 @@ def plain_sets_are_of_str(client: redis.Redis) -> None:
     assert_type(SortedSet(client, "n"), SortedSet[str])
     assert_type(TimeSortedSet(client, "n"), TimeSortedSet[str])
     assert_type(ScheduledSet(client, "n"), ScheduledSet[str])
+    assert_type(PeriodicSet(client, "n", 60), PeriodicSet[str])
+    assert_type(ExpiringSet(client, "n", 60), ExpiringSet[str])
     assert_type(redset.SortedSet(client, "n", len), SortedSet[str])
     assert_type(redset.SortedSet(client, "n", lock_timeout=1, lock_expires=2.5), SortedSet[str])
 
@@ -63,6 +65,8 @@ def the_serializer_says_what_a_set_is_of(client: redis.Redis) -> None:
     assert_type(SortedSet(client, "n", serializer=JSONSerializer()), SortedSet[Any])
     assert_type(SortedSet(client, "n", serializer=json), SortedSet[Any])
     assert_type(SortedSet(client, "n", lambda task: task.depth, TaskSerializer()), SortedSet[Task])
+    assert_type(SortedSet(client, "n", serializer=TaskSerializer(), key=lambda task: task.url), SortedSet[Task])
+    assert_type(PeriodicSet(client, "n", interval=60, serializer=TaskSerializer(), jitter=5), PeriodicSet[Task])
 
 
 def a_set_can_be_annotated(client: redis.Redis) -> None:
@@ -214,12 +218,18 @@ def mistakes_are_found(client: redis.Redis, tasks: SortedSet[Task]) -> None:
     tasks.update(["a url"])  # type: ignore[list-item]
     tasks.update([Task("a", 1)], score=len)  # type: ignore[arg-type]
     SortedSet(client, "n", duplicates="newest")  # type: ignore[call-overload]
+    SortedSet(client, "n", max_attempt=3)  # type: ignore[call-overload]
+    SortedSet(client, "n", max_attempts="3")  # type: ignore[call-overload]
+    SortedSet(client, "n", serializer=TaskSerializer(), key=len)  # type: ignore[arg-type]
+    PeriodicSet(client, "n", 60, remember=5)  # type: ignore[call-overload]
+    ExpiringSet(client, "n", 60, key=len)  # type: ignore[call-overload]
     SortedSet(client)  # type: ignore[call-overload]
     SortedSet(client, "n", scorer=lambda item: "high")  # type: ignore[arg-type, return-value]
 
 
 async def the_asyncio_face_knows_the_same(client: redis.asyncio.Redis, task: Task) -> None:
     assert_type(redset.aio.SortedSet(client, "n"), redset.aio.SortedSet[str])
+    assert_type(redset.aio.PeriodicSet(client, "n", 60), redset.aio.PeriodicSet[str])
     assert_type(redset.aio.TimeSortedSet(client, "n", serializer=json), redset.aio.TimeSortedSet[Any])
     tasks = redset.aio.ScheduledSet(client, "n", serializer=TaskSerializer())
     assert_type(tasks, redset.aio.ScheduledSet[Task])

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from redset.connect import client_library, connect, repeating
+from redset.connect import client_library, connect
+from redset.core.clients.options import repeating
 from redset.exceptions import NoServerError, RedsetError
 
 __all__ = ("demo_client", "failures", "reachable_client")

@@ -1,1 +1,1 @@
-"""The core: every rule of redset, without I/O above :mod:`redset.core.drivers`."""
+"""The core: every rule of redset, without I/O but in :mod:`redset.core.drivers` and :mod:`redset.core.clients`."""

@@ -1,14 +1,15 @@
-"""What both faces of a set share: all that needs no waiting."""
+"""The parts of a set that need no round trip, for both faces."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, SupportsIndex, TypeVar, overload
+from typing import Any, Generic, NoReturn, SupportsIndex, TypeVar, Unpack, cast, overload
 
 from redset.core.adding import Adding
 from redset.core.algebra import Algebra, SortedAlgebra
 from redset.core.clients import check_client, longest_block
-from redset.core.definition import Definition, Duplicates, Kind, exponential_backoff, one_of_duplicates, seconds
+from redset.core.definition import Definition, Kind, one_of_duplicates, seconds
 from redset.core.endings import Endings
+from redset.core.expiring import Expiring, LivingAlgebra
 from redset.core.handouts import HandOuts
 from redset.core.items import PLAIN as PLAIN_SERIALIZER
 from redset.core.items import Items, checked_serializer
@@ -17,32 +18,26 @@ from redset.core.letters import Letters
 from redset.core.looking import Looking
 from redset.core.operands import Held, Side
 from redset.core.paging import Paging
-from redset.core.pools import Choice
+from redset.core.parameters import CallOptions, ExpiringOptions, PeriodicOptions, SortedOptions, T, expanded
+from redset.core.periodic import PeriodicItems, Scheduling
 from redset.core.removing import Removing
+from redset.core.results import BaseReservation
 from redset.core.shown import shown
 from redset.interfaces import Serializer
-from redset.reservations import BaseReservation
 
-__all__ = ("BaseDeadLetters", "BaseSet", "OnServer", "T")
+__all__ = ("BaseDeadLetters", "BaseExpiring", "BasePeriodic", "BaseSet", "OnServer", "T")
 
-if TYPE_CHECKING:
-    # A set without a serializer gives str. This needs nothing when it runs.
-    from typing_extensions import TypeVar as TypeVarWithDefault
-
-    T = TypeVarWithDefault("T", default=str)
-else:
-    T = TypeVar("T")
 DriverT = TypeVar("DriverT")
 LockT = TypeVar("LockT")
 Res = TypeVar("Res", bound=BaseReservation[Any])
 
 
 class OnServer(Generic[DriverT]):
-    """What every set is: a name, and whatever performs its operations on a client."""
+    """The base of all sets: a name, and a driver that performs operations on a client."""
 
     _driver_type: Callable[..., DriverT]
 
-    def __init__(self, redis_client: Any, name: str, serializer: Any, *, retry_safe: bool, connections: Choice) -> None:
+    def __init__(self, redis_client: Any, name: str, serializer: Any, options: CallOptions) -> None:
         check_client(redis_client, awaits=self._driver_type.awaits)  # type: ignore[attr-defined] # every driver says that
         if not isinstance(name, str):
             raise TypeError(f"the name of a set must be a str, not {shown(name)}")
@@ -51,27 +46,31 @@ class OnServer(Generic[DriverT]):
         self._name = name
         self._keys = Keys(name)
         self._driver = self._driver_type(
-            redis_client, name, self._keys.call_prefix, recording=retry_safe, connections=connections
+            redis_client,
+            name,
+            self._keys.call_prefix,
+            recording=options["retry_safe"],
+            connections=options["connections"],
         )
 
     @property
     def name(self) -> str:
-        """The name of the set, which is the key of what is in it."""
+        """The name of the set, which is the key of its items."""
         return self._name
 
     def __repr__(self) -> str:
-        # Without a name where the constructor raised, and somebody shows what was there.
+        # An object whose constructor raised has no name.
         return f"<{type(self).__name__} name={getattr(self, '_name', None)!r}>"
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError(
-            f"the set {self.name!r} cannot be pickled or copied: it is on a server. Send its name, and make it anew "
-            "there, on a client of its own; for what is in it, copy() makes a plain set"
+            f"the set {self.name!r} cannot be pickled or copied: it is on a server. Send its name and create the set "
+            "there, on another client; copy() returns its items as a plain set"
         )
 
 
 class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
-    """The constructor and the attributes of a set; its parameters are told in :class:`redset.SortedSet`."""
+    """The constructor and the attributes of a set; :class:`redset.SortedSet` documents the parameters."""
 
     _kind: Kind
     _lock_type: Callable[..., LockT]
@@ -88,16 +87,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         serializer: None = None,
         lock_timeout: float | None = None,
         lock_expires: float | None = None,
-        *,
-        max_attempts: int | None = None,
-        backoff: Callable[[int], float] = exponential_backoff,
-        max_dead: int | None = None,
-        retry_safe: bool = True,
-        key: Callable[[str], Any] | None = None,
-        remember: float | None = None,
-        digest: bool = False,
-        duplicates: Duplicates = "update",
-        connections: Choice = "own",
+        **options: Unpack[SortedOptions[str]],
     ) -> None: ...
     @overload
     def __init__(
@@ -108,17 +98,9 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         serializer: Serializer[T] | None = None,
         lock_timeout: float | None = None,
         lock_expires: float | None = None,
-        *,
-        max_attempts: int | None = None,
-        backoff: Callable[[int], float] = exponential_backoff,
-        max_dead: int | None = None,
-        retry_safe: bool = True,
-        key: Callable[[T], Any] | None = None,
-        remember: float | None = None,
-        digest: bool = False,
-        duplicates: Duplicates = "update",
-        connections: Choice = "own",
+        **options: Unpack[SortedOptions[T]],
     ) -> None: ...
+    @expanded
     def __init__(
         self,
         redis_client: Any,
@@ -127,33 +109,25 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         serializer: Any = None,
         lock_timeout: float | None = None,
         lock_expires: float | None = None,
-        *,
-        max_attempts: int | None = None,
-        backoff: Callable[[int], float] = exponential_backoff,
-        max_dead: int | None = None,
-        retry_safe: bool = True,
-        key: Callable[[Any], Any] | None = None,
-        remember: float | None = None,
-        digest: bool = False,
-        duplicates: Duplicates = "update",
-        connections: Choice = "own",
+        **options: Unpack[SortedOptions[Any]],
     ) -> None:
-        super().__init__(redis_client, name, serializer, retry_safe=retry_safe, connections=connections)
+        super().__init__(redis_client, name, serializer, options)
+        remember = options["remember"]
         self.scorer: Callable[[T], float] = scorer or self._kind.scorer
         definition: Definition[T] = Definition(
             name=name,
             keys=self._keys,
-            items=self._make_items(name, self.serializer, key),
+            items=self._make_items(name, self.serializer, options["key"]),
             scorer=self.scorer,
             kind=self._kind,
             timed=self._kind.which == "due" or (self._kind.timed and scorer is None),
-            max_attempts=_limit(max_attempts, "max_attempts"),
-            max_dead=_limit(max_dead, "max_dead"),
+            max_attempts=_limit(options["max_attempts"], "max_attempts"),
+            max_dead=_limit(options["max_dead"], "max_dead"),
             remember=0.0 if remember is None else seconds(remember, "remember", positive=True),
-            digest=digest,
+            digest=options["digest"],
             interval=self._interval,
-            duplicates=one_of_duplicates(duplicates),
-            backoff=backoff,
+            duplicates=one_of_duplicates(options["duplicates"]),
+            backoff=options["backoff"],
             longest_block=longest_block(redis_client),
         )
         self._adding = self._make_adding(definition)
@@ -177,7 +151,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             values=self._keys.values if definition.items.keyed else None,
         )
         self._algebra: Algebra[T] = SortedAlgebra(side, self._keys.leased, self._adding, self._removing)
-        self.lock = self._lock_type(redis_client, f"{name}__lock", expires=lock_expires, timeout=lock_timeout)
+        self.lock = self._lock_type(redis_client, self._keys.lock, expires=lock_expires, timeout=lock_timeout)
 
     def _make_items(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> Items[T]:
         return Items(name, serializer, key)
@@ -186,8 +160,97 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         return Adding(definition)
 
 
+class BasePeriodic(BaseSet[DriverT, LockT, Res, T]):
+    """The constructor of a periodic set; :class:`redset.PeriodicSet` documents the parameters."""
+
+    @overload
+    def __init__(
+        self: "BasePeriodic[DriverT, LockT, Res, str]",
+        redis_client: Any,
+        name: str,
+        interval: float,
+        scorer: Callable[[str], float] | None = None,
+        serializer: None = None,
+        **options: Unpack[PeriodicOptions[str]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        redis_client: Any,
+        name: str,
+        interval: float,
+        scorer: Callable[[T], float] | None = None,
+        serializer: Serializer[T] | None = None,
+        **options: Unpack[PeriodicOptions[T]],
+    ) -> None: ...
+    @expanded
+    def __init__(
+        self,
+        redis_client: Any,
+        name: str,
+        interval: float,
+        scorer: Callable[[Any], float] | None = None,
+        serializer: Any = None,
+        **options: Unpack[PeriodicOptions[Any]],
+    ) -> None:
+        self._interval = seconds(interval, "interval", positive=True)
+        self._jitter = seconds(options.pop("jitter"), "jitter")
+        # Without the jitter, all of them are options of a sorted set.
+        super().__init__(redis_client, name, scorer, serializer, **cast("SortedOptions[Any]", options))
+
+    def _make_items(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> Items[T]:
+        return PeriodicItems(name, serializer, key)
+
+    def _make_adding(self, definition: Definition[T]) -> Scheduling[T]:
+        self._scheduling = Scheduling(definition, self._jitter)
+        return self._scheduling
+
+
+class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
+    """The constructor of an expiring set; :class:`redset.ExpiringSet` documents the parameters."""
+
+    @overload
+    def __init__(
+        self: "BaseExpiring[DriverT, str]",
+        redis_client: Any,
+        name: str,
+        ttl: float,
+        serializer: None = None,
+        **options: Unpack[ExpiringOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        redis_client: Any,
+        name: str,
+        ttl: float,
+        serializer: Serializer[T] | None = None,
+        **options: Unpack[ExpiringOptions],
+    ) -> None: ...
+    @expanded
+    def __init__(
+        self, redis_client: Any, name: str, ttl: float, serializer: Any = None, **options: Unpack[ExpiringOptions]
+    ) -> None:
+        super().__init__(redis_client, name, serializer, options)
+        items: Items[T] = Items(name, self.serializer, None)
+        digest = options["digest"]
+        expiring = self._expiring = Expiring(name, self._keys, items, ttl, digest=digest)
+        side = Side(
+            name=name,
+            items=items,
+            held=expiring.held,
+            which=expiring.which,
+            count=expiring.count,
+            first_page=expiring.first_page,
+            client=redis_client,
+            driver=self._driver,
+            hashes=digest,
+        )
+        self._algebra: Algebra[T] = LivingAlgebra(side, expiring)
+
+
 class BaseDeadLetters(Generic[DriverT, T]):
-    """The dead letters of a set, which both faces look at in their own way."""
+    """The attributes of the dead letters of a set, for both faces."""
 
     def __init__(self, driver: DriverT, letters: Letters[T]) -> None:
         self._driver = driver
@@ -195,7 +258,7 @@ class BaseDeadLetters(Generic[DriverT, T]):
 
 
 def _limit(value: int | None, what: str) -> int:
-    """A limit as the scripts take it, where 0 stands for none."""
+    """Return a limit as the scripts take it: 0 for none."""
     if value is None:
         return 0
     if not isinstance(value, int):

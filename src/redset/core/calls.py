@@ -9,13 +9,9 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from threading import Thread
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary, ref
-
-if TYPE_CHECKING:
-    from threading import Thread
-
-    from redset.core.operations import Operation
 
 __all__ = ("LARGE", "NO_CALL", "PID", "Call", "ClientState", "Payer", "Session", "State", "state_of", "takes_much")
 
@@ -57,6 +53,16 @@ NEXT: dict[State, tuple[State, ...]] = {
 }
 for _state, _following in NEXT.items():
     _state.next = _following
+
+
+class Recorded(Protocol):
+    """An operation, as far as its call has to know it; see :class:`redset.core.operations.Operation`."""
+
+    @property
+    def roll_back(self) -> Callable[..., Any] | None: ...
+
+    @property
+    def settled(self) -> Callable[[bytes], None] | None: ...
 
 
 class Session:
@@ -110,7 +116,7 @@ class Call:
         session: Session,
         name: bytes,
         seen: int,
-        roll_back: "Callable[..., Operation[bytes]] | None",
+        roll_back: Callable[..., Any] | None,
         settled: Callable[[bytes], None] | None,
         pid: int,
     ) -> None:
@@ -195,11 +201,11 @@ class ClientState:
         self.emptier: Thread | None = None
         #: Per event loop and set name, while a set of that name exists: what its tasks share.
         self.in_loops: WeakValueDictionary[Any, Any] = WeakValueDictionary()
-        #: The connections of its own, per event loop on the asyncio face; see :mod:`redset.core.links`.
+        #: The connections of its own, per event loop on the asyncio face; see :mod:`redset.core.pools`.
         self.links: Any = None
         _states.add(self)
 
-    def call(self, name: bytes, operation: "Operation[Any]") -> Call:
+    def call(self, name: bytes, operation: Recorded) -> Call:
         """The next call of an idle session."""
         try:
             session = self.idle.pop()
@@ -207,7 +213,7 @@ class ClientState:
             session = Session()
         return Call(session, name, session.number, operation.roll_back, operation.settled, PID)
 
-    def paying_call(self, name: bytes, operation: "Operation[Any]", payer: Payer) -> Call:
+    def paying_call(self, name: bytes, operation: Recorded, payer: Payer) -> Call:
         """The next call on the set, which pays a debt of it if there is one that it can pay.
 
         Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates other calls. A claim

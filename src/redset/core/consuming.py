@@ -14,9 +14,9 @@ from redset.core.endings import Answer, Batch, End, Endings
 from redset.core.handouts import HandOut, HandOuts
 from redset.core.items import called_plainly
 from redset.core.operations import CHUNK, Plan, Unfinished
+from redset.core.results import BaseReservation
 from redset.core.shown import shown
 from redset.core.waiting import NONE, Outage, Wait
-from redset.reservations import BaseReservation
 
 __all__ = ("BaseConsumption", "Stop")
 
@@ -203,7 +203,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         known, open_acks = set(map(id, acks)), set(map(id, self._to_ack))
         self._to_ack = [one for one in self._to_ack if id(one) not in known]
         for one in acks:
-            one._ended = True
+            one._note_ended()
         self._note_lost([acks[position] for position in late if id(acks[position]) in open_acks])
 
     def _turn_in(self) -> Plan[None]:
@@ -285,7 +285,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._ends = ends = Ends(self._to_ack[:], [], more)
         yield from self._send_ends(ends, is_settled=is_settled)
         if current is not None:
-            current._ended = True
+            current._note_ended()
         self._ready, self._current = deque(), None
 
     def _try_to_settle(self) -> Plan[bool]:

@@ -1,6 +1,7 @@
-"""Carrying requests to a server and replies back: blocking and awaited. The only module of the core that does I/O.
+"""Drivers: blocking and awaited loops that carry requests to a server and replies back.
 
-What is sent in which order, and what becomes of a call that fails, stands in :mod:`redset.core.talking`.
+:mod:`redset.core.talking` decides what is sent in which order, and handles calls that fail. The core
+does I/O in this module and in :mod:`redset.core.clients` only.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 from redset.core import emptying
 from redset.core.calls import Call, State, state_of
-from redset.core.clients import AS_STORED, drop_idle_connections, executor, is_failure
+from redset.core.clients import AS_STORED, drop_idle_connections, executor, has_one_connection, is_failure
 from redset.core.coalescing import Gathering, Group, Line, Part
 from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
 from redset.core.pools import AsyncLinks, Links, LoopLinks, let_go
@@ -104,7 +105,7 @@ class Driver:
 
     def _empty_soon(self) -> None:
         # Threads must not share a client that has a single connection.
-        if getattr(self._client, "connection", None) is None:
+        if not has_one_connection(self._client):
             emptying.begin_thread(self._caller.state, lambda large: self._run(empty(large, self._caller)))
 
     def _execute(self, *words: bytes | str) -> Any:

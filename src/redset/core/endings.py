@@ -8,9 +8,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from redset.core.definition import Definition, seconds
 from redset.core.items import called, written_reason, written_score
 from redset.core.operations import CHUNK, Operation, Plan, Rows, Unfinished, positions
+from redset.core.results import BaseReservation
 from redset.core.shown import shown
 from redset.exceptions import LeaseLost
-from redset.reservations import BaseReservation
 
 __all__ = ("Batch", "End", "Endings")
 

@@ -5,10 +5,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from hashlib import sha1
 from itertools import compress
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar
 
 from redset.core.algebra import Algebra
-from redset.core.base import OnServer, T
 from redset.core.clients import is_failure
 from redset.core.definition import seconds
 from redset.core.items import Items, Key, read_score
@@ -17,13 +16,11 @@ from redset.core.looking import which_of
 from redset.core.operands import Held, Row, Side, cannot_tell_items, paged
 from redset.core.operations import Operation, Page, Plan, Rows, Unfinished, in_chunks, only, slices, then
 from redset.core.paging import Paging, Stretch
-from redset.core.pools import Choice
+from redset.core.parameters import T
 from redset.core.scripts import prepared
-from redset.interfaces import Serializer
 
-__all__ = ("BaseExpiring", "Expiring", "Newcomers")
+__all__ = ("Expiring", "LivingAlgebra", "Newcomers")
 
-DriverT = TypeVar("DriverT")
 R = TypeVar("R")
 
 #: What has one answer for each item, behind a verb and perhaps how long they are to live.
@@ -196,61 +193,6 @@ class LivingAlgebra(Algebra[T]):
 
     def _discard(self, identities: list[bytes]) -> Operation[Any]:
         return self._expiring.discard_all(identities)
-
-
-class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
-    """The constructor of an expiring set; its parameters are told in :class:`redset.ExpiringSet`."""
-
-    @overload
-    def __init__(
-        self: "BaseExpiring[DriverT, str]",
-        redis_client: Any,
-        name: str,
-        ttl: float,
-        serializer: None = None,
-        *,
-        digest: bool = False,
-        retry_safe: bool = True,
-        connections: Choice = "own",
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        redis_client: Any,
-        name: str,
-        ttl: float,
-        serializer: Serializer[T] | None = None,
-        *,
-        digest: bool = False,
-        retry_safe: bool = True,
-        connections: Choice = "own",
-    ) -> None: ...
-    def __init__(
-        self,
-        redis_client: Any,
-        name: str,
-        ttl: float,
-        serializer: Any = None,
-        *,
-        digest: bool = False,
-        retry_safe: bool = True,
-        connections: Choice = "own",
-    ) -> None:
-        super().__init__(redis_client, name, serializer, retry_safe=retry_safe, connections=connections)
-        items: Items[T] = Items(name, self.serializer, None)
-        expiring = self._expiring = Expiring(name, self._keys, items, ttl, digest=digest)
-        side = Side(
-            name=name,
-            items=items,
-            held=expiring.held,
-            which=expiring.which,
-            count=expiring.count,
-            first_page=expiring.first_page,
-            client=redis_client,
-            driver=self._driver,
-            hashes=digest,
-        )
-        self._algebra: Algebra[T] = LivingAlgebra(side, expiring)
 
 
 def _written_ttl(ttl: float) -> str:

@@ -13,9 +13,9 @@ from redset.core.definition import Definition, seconds
 from redset.core.endings import End, Endings, log_deaths
 from redset.core.items import Items, written_reason
 from redset.core.operations import CHUNK, RECEIVED, Args, Listen, Operation, Plan, Settle, Sized
+from redset.core.results import BaseReservation
 from redset.core.waiting import NONE, Outage, Wait
 from redset.exceptions import DeserializationError
-from redset.reservations import BaseReservation
 
 __all__ = ("HandOut", "HandOuts")
 

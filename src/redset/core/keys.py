@@ -21,7 +21,7 @@ TYPES = {
 
 
 class Keys:
-    """The names of a set's keys, as bytes, all in one slot of a cluster wherever a hash tag can do that.
+    """The names of a set's keys: all but the lock's as bytes, in one slot of a cluster wherever a hash tag can do that.
 
     The companions carry the set's name as their hash tag (``{jobs}:leased``). A name that has a tag of its own keeps
     it and gets two colons (``{a}jobs::leased``), so that the sets ``x`` and ``{x}`` share nothing.
@@ -35,8 +35,10 @@ class Keys:
         "leased",
         "letters",
         "living",
+        "lock",
         "one_slot",
         "parked",
+        "prefix",
         "token",
         "values",
         "waiters",
@@ -46,8 +48,8 @@ class Keys:
 
     def __init__(self, name: str) -> None:
         has_tag = _hash_tag(name) is not None
-        prefix = f"{name}::" if has_tag else f"{{{name}}}:"
-
+        #: What the keys of all companions begin with.
+        self.prefix = prefix = f"{name}::" if has_tag else f"{{{name}}}:"
         #: Whether the companions hash to the slot of ``waiting``; a cluster can only serve a set where they do.
         self.one_slot = has_tag or _hash_tag(prefix) == name
         #: ZSET, item -> score: what waits to be handed out, and what anybody may ZADD to. Its key is the set's name.
@@ -78,6 +80,8 @@ class Keys:
         self.wake = f"{prefix}wake".encode()
         #: STRING that lives for a second: the note that somebody waits.
         self.waiters = f"{prefix}waiters".encode()
+        #: STRING while somebody holds the set's lock: who. No call of the set needs it, so it may be in another slot.
+        self.lock = f"{name}__lock"
         #: STRING per caller, for ten minutes: the number of its last call and the reply (see `callers`).
         self.call_prefix = f"{prefix}call:".encode()
 

@@ -6,8 +6,8 @@ from typing import Any, Generic, TypeVar
 from redset.core.definition import Definition
 from redset.core.items import Key
 from redset.core.operations import CHUNK, Operation, Page, Plan, ranks
+from redset.core.results import DeadLetter
 from redset.exceptions import DeserializationError
-from redset.reservations import DeadLetter
 
 __all__ = ("Letters",)
 

@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 from redset.core.definition import Definition
 from redset.core.items import Items, Key, read_score, written_bounds
 from redset.core.operations import Operation, Plan, Rows, in_chunks, only, rank, ranks, slices, then
+from redset.core.results import Stats
 from redset.core.scripts import script
 from redset.core.shown import shown
-from redset.reservations import Stats
 
 __all__ = ("Looking", "which_of")
 

@@ -1,8 +1,8 @@
-"""What each operation sends, and how its reply is read. No I/O in the core, and no difference between the faces.
+"""Operations and plans: what to send and how to read the reply, without I/O and the same for both faces.
 
-An :class:`Operation` is one round trip. What takes several, or waits, is a :data:`Plan`: a generator that yields
-operations and rests, is sent what was read from each reply, and returns the result. :mod:`redset.core.drivers` runs
-both. Each of the modules beside this one has those of one purpose: adding, looking, removing, handing out, ending.
+An :class:`Operation` is one round trip. A :data:`Plan` takes several, or waits: it is a generator that yields
+operations and pauses, is sent the result of each, and returns its own. :mod:`redset.core.drivers` runs both. The
+modules next to this one have the operations of one purpose each: adding, reading, removing, claiming, ending.
 """
 
 from bisect import bisect_right
@@ -10,13 +10,10 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, S
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from operator import index
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from redset.core.calls import Call
 from redset.core.scripts import Script
-
-if TYPE_CHECKING:
-    from redset.core.calls import Call
-    from redset.core.coalescing import Part
 
 __all__ = (
     "CHUNK",
@@ -66,13 +63,13 @@ class Unfinished:
 
     def __init__(self) -> None:
         self._calls: list[Call] = []
-        #: The same for a part of a coalesced call.
-        self.part: Part | None = None
+        #: The same for a part of a coalesced call, which :mod:`redset.core.coalescing` makes.
+        self.part: Any = None
         #: The reply, once it is known.
         self.reply: Any = None
 
     @property
-    def call(self) -> "Call | None":
+    def call(self) -> Call | None:
         """The call that was sent."""
         return self._calls[0] if self._calls else None
 
@@ -80,7 +77,7 @@ class Unfinished:
         """Let go of a call that belongs to the parent of this process."""
         self._calls = []
 
-    def begin(self, call: "Call") -> "Call":
+    def begin(self, call: Call) -> Call:
         """The call to send: this one, or that of another thread which was first. ``list.append`` is atomic."""
         self._calls.append(call)
         return self._calls[0]

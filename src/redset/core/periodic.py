@@ -3,16 +3,15 @@
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from redset.core.adding import Adding, Rule, Score, Update
-from redset.core.definition import Definition, exponential_backoff, seconds
+from redset.core.definition import Definition, seconds
 from redset.core.items import Items, Key, called, read_score, written_score
 from redset.core.operations import Operation, Plan, Rows, only, positions, then
-from redset.core.pools import Choice
 from redset.core.shown import shown
 
-__all__ = ("BasePeriodic", "Planned", "ScheduleMany", "Scheduling")
+__all__ = ("PeriodicItems", "Planned", "ScheduleMany", "Scheduling")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -149,47 +148,3 @@ def _own_interval(item: T, interval: Seconds[T]) -> str:
         return ""
     own = called(interval, item, "interval") if callable(interval) else interval
     return repr(seconds(own, f"the interval of {shown(item)}", positive=True))
-
-
-class BasePeriodic(Generic[T]):
-    """What both faces of a periodic set share, before what all sets share."""
-
-    _scheduling: Scheduling[T]
-
-    def __init__(
-        self,
-        redis_client: Any,
-        name: str,
-        interval: float,
-        scorer: Callable[[T], float] | None = None,
-        serializer: Any = None,
-        *,
-        jitter: float = 0,
-        max_attempts: int | None = None,
-        backoff: Callable[[int], float] = exponential_backoff,
-        max_dead: int | None = None,
-        retry_safe: bool = True,
-        connections: Choice = "own",
-        key: Callable[[T], Any] | None = None,
-    ) -> None:
-        self._interval = seconds(interval, "interval", positive=True)
-        self._jitter = seconds(jitter, "jitter")
-        super().__init__(  # type: ignore[call-arg] # what comes behind is BaseSet
-            redis_client,
-            name,
-            scorer,
-            serializer,
-            max_attempts=max_attempts,
-            backoff=backoff,
-            max_dead=max_dead,
-            retry_safe=retry_safe,
-            connections=connections,
-            key=key,
-        )
-
-    def _make_items(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> Items[T]:
-        return PeriodicItems(name, serializer, key)
-
-    def _make_adding(self, definition: Definition[T]) -> Scheduling[T]:
-        self._scheduling = Scheduling(definition, self._jitter)
-        return self._scheduling

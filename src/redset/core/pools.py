@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from redset.core import calls
 from redset.core.calls import ClientState
-from redset.core.connections import AsyncConnections, Connections, connections_of
-from redset.core.links import AsyncLink, Link
+from redset.core.clients.connections import AsyncConnections, Connections, connections_of
+from redset.core.clients.links import AsyncLink, Link
 
 __all__ = ("AsyncLinks", "Choice", "Links", "LoopLinks", "let_go")
 
@@ -145,7 +145,7 @@ def let_go(interruption: BaseException) -> None:
 
 
 #: The modules whose functions hold a link while they use it.
-_HOLDERS = ("redset.core.drivers", "redset.core.links", __name__)
+_HOLDERS = ("redset.core.drivers", Link.__module__, __name__)
 
 
 class AsyncLinks:

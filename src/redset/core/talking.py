@@ -10,7 +10,7 @@ server or the client library.
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from redset.core import calls
 from redset.core.calls import NO_CALL, Call, ClientState, Payer, State
@@ -18,17 +18,21 @@ from redset.core.clients import explained, is_failure, script_is_unknown, slot_i
 from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, Settle, Sleep, Unfinished
 from redset.core.scripts import Script
 
-if TYPE_CHECKING:
-    from redset.core.coalescing import Part
-
 __all__ = ("EMPTY_SOON", "Caller", "Request", "Talk", "ask", "empty", "follow", "roll_back")
 
 R = TypeVar("R")
 
+
+class Joined(Protocol):
+    """A part of a coalesced call, which :mod:`redset.core.coalescing` makes and sends."""
+
+    answer: Any
+
+
 #: The words of one command.
 Words: TypeAlias = tuple[bytes | str, ...]
 #: One command, a rest, what somebody else does, or a part of a coalesced call.
-Request: TypeAlias = "Words | Sleep | Listen | Elsewhere | Part"
+Request: TypeAlias = Words | Sleep | Listen | Elsewhere | Joined
 #: Has the driver see to it that the records of large claims are emptied a second later.
 EMPTY_SOON = Sleep(0)
 Talk: TypeAlias = Generator[Request, Any, R]

@@ -1,0 +1,40 @@
+"""The bridge to client libraries: the differences between them, and between the clients of one, in one package.
+
+Any client with redis-py's ``execute_command`` will do: redis-py, valkey-py, their cluster and asyncio clients,
+fakeredis, or a client of one's own. A library is imported only to make a client. docs/howto/client-libraries.md lists
+the requirements for a client, and the steps to add a library.
+"""
+
+from redset.core.clients.checks import check_client
+from redset.core.clients.commands import (
+    AS_STORED,
+    are_beside,
+    drop_idle_connections,
+    executor,
+    has_one_connection,
+    longest_block,
+)
+from redset.core.clients.errors import (
+    explained,
+    is_failure,
+    is_outage,
+    script_is_unknown,
+    slot_is_moving,
+    timed_out,
+)
+
+__all__ = (
+    "AS_STORED",
+    "are_beside",
+    "check_client",
+    "drop_idle_connections",
+    "executor",
+    "explained",
+    "has_one_connection",
+    "is_failure",
+    "is_outage",
+    "longest_block",
+    "script_is_unknown",
+    "slot_is_moving",
+    "timed_out",
+)

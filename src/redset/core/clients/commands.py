@@ -1,0 +1,96 @@
+"""The methods and attributes of a client that redset uses besides ``execute_command``, if the client has them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from redset.core.clients.libraries import is_of_a_library
+
+__all__ = (
+    "AS_STORED",
+    "are_beside",
+    "drop_idle_connections",
+    "executor",
+    "has_one_connection",
+    "longest_block",
+    "user_of",
+)
+
+#: Makes a client with ``decode_responses=True`` return bytes.
+AS_STORED: dict[str, Any] = {"NEVER_DECODE": True}
+
+
+def executor(client: Any) -> Callable[..., Any]:
+    """Return the ``execute_command`` of ``client``, by which every command is sent.
+
+    A client with a cache of its own (``cache_config``) would answer some commands from memory, and refuse those whose
+    keys it does not know. It knows commands by their names in capitals.
+    """
+
+    def execute(*words: Any, **options: Any) -> Any:
+        # Looked up for each command, since instrumentation may replace it at any time.
+        return client.execute_command(*words, **options)
+
+    def execute_uncached(verb: bytes | str, *words: Any, **options: Any) -> Any:
+        return client.execute_command(verb.lower(), *words, **options)
+
+    return execute_uncached if _caches(client) else execute
+
+
+def _caches(client: Any) -> bool:
+    """Return whether it is a client of redis-py with client-side caching, on a single server or a cluster."""
+    if not any(is_of_a_library(kind) for kind in type(client).__mro__):
+        return False
+    holders = (getattr(client, "connection_pool", None), getattr(client, "nodes_manager", None))
+    return any(getattr(holder, name, None) is not None for holder in holders for name in ("cache", "_cache"))
+
+
+def has_one_connection(client: Any) -> bool:
+    """Return whether the client has a single connection, which threads must not share."""
+    return bool(
+        getattr(client, "connection", None) is not None
+        or getattr(client, "single_connection_client", False)
+        or getattr(client, "_single_connection_client", False)
+    )
+
+
+def drop_idle_connections(client: Any) -> None:
+    """Close the idle connections: a reply that was never read may be on one of them."""
+    nodes = client.get_nodes() if hasattr(client, "get_nodes") else [client]
+    for node in nodes:
+        pool: Any = getattr(getattr(node, "redis_connection", node), "connection_pool", None)
+        if pool is not None:
+            try:
+                pool.disconnect(inuse_connections=False)
+            except TypeError:
+                # Old blocking pools can only disconnect all connections.
+                pool.disconnect()
+
+
+def are_beside(client: Any, one: bytes, other: bytes) -> bool:
+    """Return whether one script can see both keys: always, except on a cluster if they are in two slots."""
+    keyslot = getattr(client, "keyslot", None)
+    return keyslot is None or keyslot(one) == keyslot(other)
+
+
+def longest_block(client: Any) -> float:
+    """Return the seconds for which a command may block before the client's socket times out; ``inf`` without a limit.
+
+    Half of the socket's time limit, since an idle server ends a blocking command up to a tenth of a second late.
+    """
+    limit = (_settings(client) or {}).get("socket_timeout")
+    return float("inf") if limit is None else limit / 2
+
+
+def user_of(client: Any) -> str | None:
+    """Return the name of the user that the client logs in as, or None if it is not known."""
+    settings = _settings(client)
+    return None if settings is None else settings.get("username") or "default"
+
+
+def _settings(client: Any) -> dict[str, Any] | None:
+    """Return the arguments of the client's connections: those of a pool, of a cluster, or of an asyncio cluster."""
+    for holder in (getattr(client, "connection_pool", None), getattr(client, "nodes_manager", None), client):
+        settings: dict[str, Any] | None = getattr(holder, "connection_kwargs", None)
+        if settings is not None:
+            return settings
+    return None

@@ -1,0 +1,109 @@
+"""The keyword parameters of the sets' constructors: each is declared here once, with its type and its default.
+
+A constructor takes those that it needs as ``**options: Unpack[SortedOptions[T]]``, which type checkers and editors
+expand. :func:`expanded` does the same for a running program. :class:`redset.SortedSet` describes them.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Generic,
+    TypedDict,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from redset.core.definition import Duplicates, exponential_backoff
+from redset.core.pools import Choice
+
+__all__ = ("CallOptions", "ExpiringOptions", "PeriodicOptions", "SortedOptions", "T", "expanded")
+
+if TYPE_CHECKING:
+    # The items of a set without a serializer are str. At run time nothing is imported for this.
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    T = TypeVarWithDefault("T", default=str)
+else:
+    T = TypeVar("T")
+Constructor = TypeVar("Constructor", bound=Callable[..., None])
+
+
+class CallOptions(TypedDict, total=False):
+    """How calls are sent: for every kind of set. Behind each type stands the default."""
+
+    retry_safe: Annotated[bool, True]
+    connections: Annotated[Choice, "own"]
+
+
+class ClaimOptions(TypedDict, Generic[T], total=False):
+    """What becomes of items that fail, and what makes two items the same: for sets whose items are claimed."""
+
+    max_attempts: Annotated[int | None, None]
+    backoff: Annotated[Callable[[int], float], exponential_backoff]
+    max_dead: Annotated[int | None, None]
+    key: Annotated[Callable[[T], Any] | None, None]
+
+
+class DigestOption(TypedDict, total=False):
+    """For sets that remember items: finished ones, or all."""
+
+    digest: Annotated[bool, False]
+
+
+class AdditionOptions(TypedDict, total=False):
+    """What an addition does to an item that is known: for sets whose items are finished at some time."""
+
+    remember: Annotated[float | None, None]
+    duplicates: Annotated[Duplicates, "update"]
+
+
+class SortedOptions(ClaimOptions[T], AdditionOptions, DigestOption, CallOptions, Generic[T], total=False):
+    """Those of a sorted set."""
+
+
+class PeriodicOptions(ClaimOptions[T], CallOptions, Generic[T], total=False):
+    """Those of a periodic set."""
+
+    jitter: Annotated[float, 0]
+
+
+class ExpiringOptions(DigestOption, CallOptions, total=False):
+    """Those of an expiring set."""
+
+
+def expanded(constructor: Constructor) -> Constructor:
+    """Have a constructor take the parameters that the TypedDict of its ``**options`` declares, and no others.
+
+    ``inspect.signature`` then names each of them, and the constructor is given the defaults of those that are missing.
+    """
+    signature = _expanded_signature(constructor)
+    parameters = signature.parameters
+    defaults = {one.name: one.default for one in parameters.values() if one.kind is inspect.Parameter.KEYWORD_ONLY}
+
+    @wraps(constructor)
+    def construct(self: Any, *args: Any, **options: Any) -> None:
+        for name in options:
+            if name not in parameters:
+                raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {name!r}")
+        constructor(self, *args, **defaults | options)
+
+    construct.__signature__ = signature  # type: ignore[attr-defined] # inspect.signature looks there
+    return cast("Constructor", construct)
+
+
+def _expanded_signature(constructor: Callable[..., None]) -> inspect.Signature:
+    signature = inspect.signature(constructor)
+    *parameters, options = signature.parameters.values()
+    (declaration,) = get_args(options.annotation)
+    declared = get_type_hints(get_origin(declaration) or declaration, include_extras=True)
+    for name, annotation in declared.items():
+        kind, default = get_args(annotation)
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind))
+    return signature.replace(parameters=parameters)
