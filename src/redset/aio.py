@@ -1,8 +1,8 @@
-"""The asyncio face: the same sets as in :mod:`redset.sets`, with every call awaited.
+"""The asyncio face: the sets of :mod:`redset.sets`, with every call awaited.
 
-Where Python's syntax has no await, there is a method: ``await ss.count()`` for ``len(ss)``, ``await ss.contains(x)``
-for ``x in ss``, ``await ss.at(i)`` for ``ss[i]``, ``await ss.slice(a, b)`` for ``ss[a:b]``,
-``remove_at`` and ``remove_slice`` for ``del``. Iteration is ``async for``, ``ss.reversed()`` that of ``reversed(ss)``.
+Methods replace the syntax that has no await: ``await ss.count()`` for ``len(ss)``, ``await ss.contains(x)`` for ``x in
+ss``, ``await ss.at(i)`` for ``ss[i]``, ``await ss.slice(a, b)`` for ``ss[a:b]``, ``remove_at`` and ``remove_slice`` for
+``del``. Iteration is ``async for``, and ``ss.reversed()`` replaces ``reversed(ss)``.
 """
 
 import asyncio
@@ -49,13 +49,13 @@ __all__ = (
 
 log = logging.getLogger("redset")
 
-NOT_GIVEN_BACK = "what a consumer had could not be given back: %s"
+NOT_ENDED = "the leases of a consume loop could not be ended: %s"
 
 Face = TypeVar("Face", bound=type)
 
 
 def _told_by(original: type) -> Callable[[Face], Face]:
-    """Gives a class and its methods the docstrings of their synchronous twins: they say the same, awaited."""
+    """Return a decorator that gives an asyncio class and its methods the docstrings of ``original``."""
 
     def tell(twin: Face) -> Face:
         twin.__doc__ = f"The asyncio face of :class:`{original.__module__}.{original.__name__}`.\n\n{getdoc(original)}"
@@ -68,7 +68,7 @@ def _told_by(original: type) -> Callable[[Face], Face]:
 
 
 async def _in_chunks(iterable: AsyncIterable[T], update: Update[T] | Newcomers[T]) -> AsyncIterator[list[T]]:
-    """The items of ``iterable``, chunk by chunk; what it raises is noted like what any other raises."""
+    """Yield the items of ``iterable`` in chunks, and note its errors as those of any other iterable."""
     chunk: list[T] = []
     with update.noting_errors():
         async for item in iterable:
@@ -129,12 +129,12 @@ class Reservation(BaseReservation[T]):
 
     @asynccontextmanager
     async def keep_alive(self) -> AsyncIterator[None]:
-        """Extends the lease again and again, by as much as it was made for, while the block runs.
+        """Extend the lease repeatedly while the block runs.
 
-        A task does it, every third of the lease. When the lease is lost all the same, because the item was discarded or
-        the server was out of reach for too long, the block is cancelled.
+        A task extends it by its full length, every third of that. If the item is discarded, or the server cannot be
+        reached until the deadline, the block is cancelled.
 
-        :raises LeaseLost: instead of that cancellation, and on leaving the block when the lease was lost meanwhile.
+        :raises LeaseLost: instead of that cancellation, and on leaving the block, if the lease was lost.
         """
         block = asyncio.current_task()
         assert block is not None
@@ -236,7 +236,7 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         return await self._follow_update(Update(self._adding, score), iterables)
 
     async def _follow_update(self, update: Update[T], iterables: Iterable[Iterable[T] | AsyncIterable[T]]) -> int:
-        # What cannot be iterated over is refused before anything is added.
+        # Raise for an object that is not iterable before anything is added.
         sources = [source if isinstance(source, AsyncIterable) else iter(source) for source in iterables]
         for source in sources:
             if isinstance(source, AsyncIterable):
@@ -403,7 +403,7 @@ class ScheduledSet(TimeSortedSet[T]):
 class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
     _kind = SCHEDULED
 
-    async def add(  # type: ignore[override] # what is periodic has an interval, and no score of its own
+    async def add(  # type: ignore[override] # a periodic item has an interval, and no score of its own
         self, item: T, interval: float | None = None, first: float | None = None
     ) -> bool:
         return await self._driver.perform(self._scheduling.schedule(item, interval, first))
@@ -498,9 +498,9 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
             try:
                 await self.close()
             except (Exception, asyncio.CancelledError) as trouble:
-                # The error that is under way says more; the leases expire by themselves.
+                # The error being raised is more informative; the leases expire by themselves.
                 if not self._is_done:
-                    log.warning(NOT_GIVEN_BACK, trouble)
+                    log.warning(NOT_ENDED, trouble)
             raise
         finally:
             self._asking = False
@@ -521,7 +521,7 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
             await self._driver.wait_for(task)
 
     def _begin_to_close(self) -> "asyncio.Task[None] | None":
-        """The task that closes it, or None where nothing is left to do."""
+        """Return the task that closes the loop, or None if nothing is left to do."""
         task = getattr(self, "_closing", None)
         if task is None or task.done():
             task = self._driver.begin_to_follow(self._close()) if self._is_ours and not self._is_done else None
@@ -556,7 +556,7 @@ class _Iterator(AsyncIterator[Reservation[T]]):
 
 def _log_trouble(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and (trouble := task.exception()) is not None:
-        log.warning(NOT_GIVEN_BACK, trouble)
+        log.warning(NOT_ENDED, trouble)
 
 
 @_told_by(blocking.DeadLetters)

@@ -1,4 +1,4 @@
-"""A client, from a URL or of the embedded server, made by whichever client library is installed."""
+"""Clients from a URL, or of the embedded server, made by the client library that is installed."""
 
 import asyncio
 import os
@@ -20,23 +20,22 @@ _TLS_TIMEOUT = 2
 
 
 def connect(url: str | None = None, **client_options: Any) -> Any:
-    """A client of redis-py, or of valkey-py where that is what is installed.
+    """Return a client of redis-py, or of valkey-py if only that is installed.
 
-    It is one of the server at ``url``, else at ``$REDSET_URL``, else of the embedded server: a process of this user's
-    own, started by whoever comes first, shared by all, and still there when they have gone. See :mod:`redset.embedded`.
+    Its server is the one at ``url``, else at ``$REDSET_URL``, else the embedded server: a process of this user, started
+    by the first program that needs it, shared by all, and not stopped when they end. See :mod:`redset.embedded`.
 
-    A given server is not contacted before the client's first command, as the client library's ``from_url`` does it.
-    A call whose connection is lost or times out is sent again, up to ten times within some seconds, as redis-py's own
-    ``Redis(...)`` does and its ``from_url`` does not: no set is harmed by that, and a consumer outlives a restart of
-    the server. The first contact is tried once, and so is a connection with a wrong password: a wrong address, or TLS
-    with a server that has none, is an error at once.
+    The client contacts a given server at its first command, not here. The first contact is tried once, and so is a
+    connection with a wrong password, so a wrong address is an error at once. After that, a call whose connection is
+    lost or times out is sent again, up to ten times within some seconds. redis-py's ``Redis(...)`` does that by
+    default, its ``from_url`` does not. Repeated calls harm no set, and consumers survive a restart of the server.
 
     :param url: ``redis://host:port/db``, ``rediss://…`` (TLS) or ``unix:///path/of/the.sock``.
-    :param client_options: what else the client's ``from_url`` takes: ``decode_responses=True``, ``socket_timeout=5``;
-        ``retry=…`` or ``retry_on_error=…`` instead of the ten times. Default ``socket_connect_timeout`` with TLS, for
-        the handshake as well: 2 seconds.
-    :raises ValueError: the url is not one of these.
-    :raises NoServerError: there is no client library, or no url was given and no server could be found or started;
+    :param client_options: further arguments of the client's ``from_url``: ``decode_responses=True``,
+        ``socket_timeout=5``; ``retry=…`` or ``retry_on_error=…`` instead of the ten times. With TLS,
+        ``socket_connect_timeout`` defaults to 2 seconds and limits the handshake too.
+    :raises ValueError: the url has another form.
+    :raises NoServerError: no client library is installed, or no url was given and no server could be found or started;
         the message says what to do.
     """
     library = client_library()
@@ -45,7 +44,7 @@ def connect(url: str | None = None, **client_options: Any) -> Any:
 
 
 async def connect_async(url: str | None = None, **client_options: Any) -> Any:
-    """The same as :func:`connect`, and a client whose calls are awaited."""
+    """Return a client whose calls are awaited; else like :func:`connect`."""
     library = client_library(asynchronous=True)
     found = _given_url(url)
     if found is None:
@@ -54,7 +53,7 @@ async def connect_async(url: str | None = None, **client_options: Any) -> Any:
 
 
 def client_library(*, asynchronous: bool = False) -> Any:
-    """The module of the installed client library: redis-py's, else valkey-py's; of its asyncio part if asked for.
+    """Return the module of the installed client library, redis-py or else valkey-py, or its asyncio module.
 
     :raises NoServerError: neither is installed.
     """
@@ -67,7 +66,7 @@ def client_library(*, asynchronous: bool = False) -> Any:
 
 
 def _given_url(url: str | None) -> str | None:
-    """The url that the caller or else the environment gives; an empty variable gives none, an empty url is wrong."""
+    """Return the caller's url, else that of the environment: an empty variable is none, an empty url is an error."""
     if url == "":
         _refuse(url, "it is empty")
     return url or os.environ.get("REDSET_URL") or None
@@ -85,20 +84,20 @@ def _from_url(library: Any, url: str, client_options: dict[str, Any]) -> Any:
     try:
         return library.from_url(url, **client_options)
     except ValueError as error:
-        # The library's reason quotes what it stumbled on, and that may be the password.
+        # The library's reason quotes the part that is wrong, which may be the password.
         _refuse(url, "its port or an option is wrong" if "@" in url else str(error))
 
 
 def repeating(library: Any, times: int = 10, longest_pause: float = 1) -> dict[str, Any]:
-    """Client options for retrying lost calls, for any version of either library."""
+    """Return client options that repeat lost calls, for any version of either library."""
     package = library.__name__.partition(".")[0]
     backoff = import_module(f"{package}.backoff").FullJitterBackoff(cap=longest_pause, base=0.01)
     errors = import_module(f"{package}.exceptions")
 
     class Retry(import_module(f"{library.__name__}.retry").Retry):  # type: ignore[misc]
-        """Retries only after the server was reached once, and never after a wrong password.
+        """Retries only once the server was reached, and never after a wrong password.
 
-        Nothing is retried within another call that is: ten times ten reconnections would take too long.
+        Does not retry inside another call that is retried: ten times ten reconnections would take too long.
         """
 
         reached = False
@@ -113,7 +112,7 @@ def repeating(library: Any, times: int = 10, longest_pause: float = 1) -> dict[s
             self.times = times
 
         def __deepcopy__(self, _memo: object) -> Self:
-            # Each connection copies the retry object. They share one, so that all know that the server was reached.
+            # Each connection copies the retry object. All share one here, and so know that the server was reached.
             return self
 
         def call_with_retry(self, do: Any, fail: Any, *arguments: Any, **options: Any) -> Any:
@@ -149,7 +148,10 @@ def repeating(library: Any, times: int = 10, longest_pause: float = 1) -> dict[s
 
 
 def _handshake_options(library: Any) -> dict[str, Any]:
-    """Client options that limit connecting and the TLS handshake. The asyncio clients count both as one anyway."""
+    """Return client options that limit connecting and the TLS handshake.
+
+    The asyncio clients count both as one anyway.
+    """
     options: dict[str, Any] = {"socket_connect_timeout": _TLS_TIMEOUT}
     if not library.__name__.endswith("asyncio"):
 

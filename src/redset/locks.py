@@ -1,7 +1,7 @@
-"""A lock that processes and machines share, for critical sections of one's own. The sets themselves need none.
+"""A distributed lock for the critical sections of an application. The sets themselves need none.
 
-Both classes are the client library's own ``lock()`` with redset's defaults, its errors and its rules for leaving the
-block. The rules are small generators that yield the calls to make, so that they stand once; :class:`Lock` makes the
+Both classes are the client library's own ``lock()`` with the defaults and errors of redset, and its rules for leaving
+the block. The rules are generators that yield the calls to make, so that each rule exists once; :class:`Lock` makes the
 calls, :class:`AsyncLock` awaits them.
 """
 
@@ -26,16 +26,16 @@ Steps: TypeAlias = Generator[Callable[[], Any], Any, None]
 
 
 class _Entry(NamedTuple):
-    """One entry into a block: who made it (a thread or a task), and the client library's lock that it holds."""
+    """One entry into a block: the thread or task that entered, and the client library's lock that it acquired."""
 
     by: object
     lock: Any
 
 
 class _BaseLock:
-    """What the two locks share: everything but the waiting for the server.
+    """The parts of both locks that need no round trip.
 
-    One object may be used by many threads or tasks at once, so a lock that is held belongs to an entry.
+    Many threads or tasks may use one object at once, so an acquired lock belongs to an entry.
     """
 
     #: Whether its client is awaited.
@@ -49,15 +49,14 @@ class _BaseLock:
         timeout: float | None = None,
         poll_interval: float | None = None,
     ) -> None:
-        """Nothing is sent yet.
+        """Create a lock, without a round trip.
 
         :param redis: the client.
-        :param key: the key that stands for the lock on the server.
-        :param expires: seconds after which a lock still held is free again, since its holder may have crashed. Must
-            be longer than the block takes. Defaults to 20, and so does 0.
-        :param timeout: seconds to wait for a lock that somebody else holds. With 0 it is tried once, without
-            waiting. Defaults to 10.
-        :param poll_interval: seconds between two tries. Defaults to 0.2, and so does 0.
+        :param key: the key of the lock on the server.
+        :param expires: seconds after which an acquired lock expires, since its holder may have crashed. Must be longer
+            than the block takes. Default, and for 0: 20.
+        :param timeout: seconds to wait for a lock that another holder has; 0 tries once. Default: 10.
+        :param poll_interval: seconds between two tries. Default, and for 0: 0.2.
         :raises TypeError: ``redis`` is no client of this face.
         """
         check_client(redis, awaits=self._awaits)
@@ -72,10 +71,10 @@ class _BaseLock:
         return f"<{type(self).__name__} key={getattr(self, 'key', None)!r}>"
 
     def _new_lock(self) -> Any:
-        """A lock of the client library for one entry.
+        """Return a new lock of the client library, for one entry.
 
-        Its token is set before anything is sent, so it can be released even when no reply ever said that it was
-        acquired. Its token is not thread-local, since a block may be left by another thread than entered it.
+        Its token is set before anything is sent, so it can be released even if no reply ever said that it was acquired.
+        The token is not thread-local, since another thread may leave the block than entered it.
         """
         lock = self.redis.lock(
             self.key,
@@ -91,8 +90,8 @@ class _BaseLock:
         acquired = yield partial(lock.acquire, token=lock.local.token)
         if acquired:
             return
-        # When the reply to the SET that acquired it was lost, the client library repeated the SET, and the answer was
-        # that somebody has the lock: this very entry. Then its time starts now.
+        # If the reply to the SET that acquired the lock was lost, the client library repeated the SET, whose reply says
+        # that the lock is taken: by this very entry. Then its time starts now.
         try:
             yield lock.reacquire
         except Exception as error:
@@ -101,7 +100,7 @@ class _BaseLock:
             raise LockTimeout(f"Timeout while waiting for lock '{_text(self.key)}'") from None
 
     def _abandon(self, lock: Any) -> Steps:
-        """Release what an interrupted entry may have acquired unseen. Where that fails, it expires."""
+        """Release a lock that an interrupted entry may have acquired. If that fails, the lock expires."""
         try:
             yield lock.release
         except Exception as error:
@@ -109,10 +108,10 @@ class _BaseLock:
                 log.debug("The lock %r may be held until it expires: %r", self.key, error)
 
     def _release(self, lock: Any, raised: BaseException | None) -> Steps:
-        """Release the lock without hiding what the block did.
+        """Release the lock without hiding the outcome of the block.
 
-        When it has expired it is left to whoever has it now: the block has run, and raising could not undo it. Any
-        other error, such as a lost connection, is raised, unless the block itself ``raised`` one.
+        An expired lock is left to its new holder: the block has run, and raising could not undo it. Any other error,
+        such as a lost connection, is raised, unless the block itself ``raised`` one.
         """
         try:
             yield lock.release
@@ -124,26 +123,26 @@ class _BaseLock:
             else:
                 raise
 
-    # Each change of the entries is one step in C, so that threads need no lock: an interruption could leave it locked.
+    # Each change of the entries is one step in C, so threads need no mutex, which an interruption could leave locked.
 
     def _entered(self, by: object, lock: Any) -> None:
         self._entries.append(_Entry(by, lock))
 
     def _forget(self, lock: Any) -> None:
-        """Drop the entry that holds this lock, if there is one."""
+        """Remove the entry that holds this lock, if there is one."""
         for entry in self._entries[:]:
             if entry.lock is lock:
                 _removed(self._entries, entry)
 
     def _left(self, by: object) -> Any:
-        """The lock to release when ``by`` leaves a block: the one that ``by`` acquired last.
+        """Return the lock to release when ``by`` leaves a block: the last one that ``by`` acquired.
 
-        Some frameworks finish a generator in another thread or task than they began it in; then it is the oldest one.
-        Where there are several, all but the newest have expired, so this never opens a block that still runs.
+        Some frameworks finish a generator in another thread or task than they began it in. Then it is the oldest lock.
+        Of several, all but the newest have expired, so this never opens a block that still runs.
         """
         own = [entry for entry in self._entries[:] if entry.by == by]
         if own:
-            # It stays until it is released, in case of an interruption.
+            # The entry stays until the lock is released, in case of an interruption.
             return own[-1].lock
         while True:
             entry = self._entries[0]
@@ -152,7 +151,7 @@ class _BaseLock:
 
 
 def _removed(entries: list[_Entry], one: _Entry) -> bool:
-    """Remove one from a list. False if another thread did."""
+    """Remove ``one`` from a list. Return False if another thread has done so."""
     try:
         entries.remove(one)
     except ValueError:
@@ -161,20 +160,22 @@ def _removed(entries: list[_Entry], one: _Entry) -> bool:
 
 
 class Lock(_BaseLock):
-    """A lock on the server as a context manager: at any time one block under its key runs, anywhere.
+    """A lock on the server, as a context manager: at any time one block under its key runs, in all processes.
 
     >>> with Lock(client, "report"):  # doctest: +SKIP
     ...     write_the_report()
 
-    Threads may share one object, and then exclude each other. It is not reentrant: a block within a block of the same
-    key waits for itself, and times out. When the lock expires before the block ends, others may enter. The block is
-    not interrupted; its end leaves the lock to its new holder and logs a warning to the ``redset`` logger.
+    Threads may share one object, and then exclude each other. The lock is not reentrant: a block inside a block of the
+    same key waits for itself, and times out.
+
+    If the lock expires before the block ends, others may enter. The block is not interrupted; when it ends, it leaves
+    the lock to its new holder and logs a warning to the ``redset`` logger.
     """
 
     def __enter__(self) -> None:
-        """Wait for the lock and take it: one round trip when it is free, else one for each try.
+        """Wait for the lock and acquire it: one round trip if it is free, else one for each try.
 
-        :raises LockTimeout: when it was not to be had within the timeout.
+        :raises LockTimeout: it was not acquired within the timeout.
         """
         lock = self._new_lock()
         try:
@@ -189,7 +190,7 @@ class Lock(_BaseLock):
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Release the lock, in one round trip. What the block raised passes through."""
+        """Release the lock, in one round trip. An exception of the block passes through."""
         lock = None
         try:
             lock = self._left(threading.get_ident())
@@ -206,16 +207,16 @@ class Lock(_BaseLock):
 class AsyncLock(_BaseLock):
     """:class:`Lock` for asyncio: the same, with ``async with`` and an asyncio client.
 
-    Tasks may share one object, and then exclude each other. A task that is cancelled while it waits, within the
-    block or as it leaves holds nothing afterwards.
+    Tasks may share one object, and then exclude each other. A task that is cancelled while it waits, in the block or
+    while it leaves holds no lock afterwards.
     """
 
     _awaits = True
 
     async def __aenter__(self) -> None:
-        """Wait for the lock and take it: one round trip when it is free, else one for each try.
+        """Wait for the lock and acquire it: one round trip if it is free, else one for each try.
 
-        :raises LockTimeout: when it was not to be had within the timeout.
+        :raises LockTimeout: it was not acquired within the timeout.
         """
         lock = self._new_lock()
         try:
@@ -229,7 +230,7 @@ class AsyncLock(_BaseLock):
     async def __aexit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Release the lock, in one round trip. What the block raised passes through."""
+        """Release the lock, in one round trip. An exception of the block passes through."""
         lock = self._left(asyncio.current_task())
         self._forget(lock)
         await _finish(_run_awaited(self._release(lock, raised)))
@@ -274,7 +275,7 @@ _unfinished: set[asyncio.Task[None]] = set()  # the event loop itself would not 
 
 
 async def _finish(work: Coroutine[Any, Any, None]) -> None:
-    """Await ``work``, which goes on when the caller is cancelled meanwhile."""
+    """Await ``work``, which continues if the caller is cancelled."""
     task = asyncio.create_task(work)
     _unfinished.add(task)
     task.add_done_callback(_unfinished.discard)

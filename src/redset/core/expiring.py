@@ -205,7 +205,7 @@ class LivingAlgebra(Algebra[T]):
 
 
 class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
-    """The constructor of an expiring set; its parameters are told in :class:`redset.ExpiringSet`."""
+    """The constructor of an expiring set; :class:`redset.ExpiringSet` documents the parameters."""
 
     @overload
     def __init__(

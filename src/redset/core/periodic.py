@@ -147,7 +147,7 @@ def _own_interval(item: T, interval: Seconds[T]) -> str:
 
 
 class BasePeriodic(Generic[T]):
-    """What both faces of a periodic set share, before what all sets share."""
+    """The constructor of a periodic set, for both faces; stands before :class:`BaseSet` among the base classes."""
 
     _scheduling: Scheduling[T]
 
