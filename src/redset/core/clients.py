@@ -1,7 +1,7 @@
-"""What differs between client libraries, and between servers, in one place.
+"""The differences between client libraries, and between servers, in one place.
 
-Any client will do that has redis-py's ``execute_command``: redis-py, valkey-py, their cluster and asyncio clients,
-fakeredis. None of them is imported here; their errors are told apart by what the server said.
+Any client with redis-py's ``execute_command`` will do: redis-py, valkey-py, their cluster and asyncio clients,
+fakeredis. None of them is imported here; their errors are recognised by name and by the server's message.
 """
 
 import re
@@ -28,7 +28,7 @@ __all__ = (
     "timed_out",
 )
 
-#: Has a reply left as bytes by a client that was made with ``decode_responses=True``.
+#: Makes a client with ``decode_responses=True`` return bytes.
 AS_STORED: dict[str, Any] = {"NEVER_DECODE": True}
 
 
@@ -37,10 +37,10 @@ LIBRARIES = ("redis", "valkey", "fakeredis")
 
 
 def check_client(client: Any, *, awaits: bool) -> None:
-    """Refuses what is certainly no client of this face. Sends nothing.
+    """Raise for an object that is certainly no client of this face. Sends nothing.
 
-    :param awaits: whether it must be a client of asyncio.
-    :raises TypeError: it is not; the message says what to use instead.
+    :param awaits: whether it must be an asyncio client.
+    :raises TypeError: it is none; the message says what to use instead.
     """
     face = "redset.aio" if awaits else "redset"
     connect = "await redset.aio.connect(...)" if awaits else "redset.connect(...)"
@@ -75,7 +75,7 @@ def check_client(client: Any, *, awaits: bool) -> None:
 
 
 def _instead_of(made_by: type) -> str:
-    """What to use instead of what has an ``execute_command``, but answers no command."""
+    """Return advice for an object with an ``execute_command`` that answers no command."""
     for kind in made_by.__mro__:
         if _is_of_a_library(kind):
             if kind.__name__.endswith("Pipeline"):
@@ -88,14 +88,14 @@ def _instead_of(made_by: type) -> str:
 
 
 def _is_awaited(client: Any, execute: Callable[..., Any]) -> bool | None:
-    """Whether the calls of ``client`` are awaited; None where only a call would tell."""
+    """Return whether the calls of ``client`` are awaited; None if only a call would show it."""
     if iscoroutinefunction(execute) or iscoroutinefunction(getattr(execute, "__call__", None)):  # noqa: B004
         return True
     libraries = [kind for kind in type(client).__mro__ if _is_of_a_library(kind) and "execute_command" in vars(kind)]
     if libraries:
-        # By its module: whoever extends or instruments the class may do so by a function that returns what it awaits.
+        # By its module: a function that instruments the class may not itself be a coroutine function.
         return any(".asyncio" in kind.__module__ for kind in libraries)
-    # A function that passes on what another client returns is like that client.
+    # A function that returns the result of another client is like that client.
     held = [value for value in getattr(client, "__dict__", {}).values() if hasattr(type(value), "execute_command")]
     if isfunction(execute) or ismethod(execute):
         return None if held and any(_is_awaited(one, one.execute_command) is not False for one in held) else False
@@ -107,10 +107,10 @@ def _is_of_a_library(kind: type) -> bool:
 
 
 def executor(client: Any) -> Callable[..., Any]:
-    """The ``execute_command`` of ``client``, by which every command goes to the server.
+    """Return the ``execute_command`` of ``client``, by which every command is sent.
 
-    A client with a cache of its own (``cache_config``) would answer some from memory, and refuses those whose keys it
-    was not told. It knows them by their names in capitals.
+    A client with a cache of its own (``cache_config``) would answer some commands from memory, and refuse those whose
+    keys it does not know. It knows commands by their names in capitals.
     """
 
     def execute(*words: Any, **options: Any) -> Any:
@@ -124,7 +124,7 @@ def executor(client: Any) -> Callable[..., Any]:
 
 
 def _caches(client: Any) -> bool:
-    """Whether it is one of redis-py with client-side caching, on a single server or a cluster."""
+    """Return whether it is a client of redis-py with client-side caching, on a single server or a cluster."""
     if not any(_is_of_a_library(kind) for kind in type(client).__mro__):
         return False
     holders = (getattr(client, "connection_pool", None), getattr(client, "nodes_manager", None))
@@ -132,14 +132,14 @@ def _caches(client: Any) -> bool:
 
 
 def script_is_unknown(error: Exception) -> bool:
-    """Whether the server does not have the script yet, or not any more."""
+    """Return whether the server does not have the script, or not any more."""
     return type(error).__name__ == "NoScriptError" or str(error).startswith("NOSCRIPT")
 
 
 #: The base classes of the errors of client libraries, by name.
 _BASES = {"RedisError", "ValkeyError", "RedisClusterException", "ValkeyClusterException"}
 
-#: Replies by which a server says that it cannot do its work just now.
+#: Error replies of a server that cannot execute commands at the moment.
 _AWAY = (
     "BUSY ",
     "CLUSTERDOWN",
@@ -151,9 +151,9 @@ _AWAY = (
     "TRYAGAIN",
     "UNBLOCKED",
 )
-#: How an error begins that is one of these. Redis 6.2 says first which line of a script met it.
+#: The beginning of such an error. Redis 6.2 puts the line of the script in front.
 _IS_AWAY = re.compile(rf"(?:.*@user_script: \d+: -)?(?:{'|'.join(_AWAY)})")
-#: What clients make of some of these, and of a connection that is lost.
+#: The clients' classes for some of these, and for a lost connection.
 _AWAY_NAMES = {
     "BusyLoadingError",
     "ClusterDownError",
@@ -164,19 +164,19 @@ _AWAY_NAMES = {
     "TimeoutError",
     "TryAgainError",
 }
-#: Lost connections that do not come back by waiting.
+#: Lost connections that waiting does not restore.
 _REFUSED_NAMES = {"AuthenticationError", "AuthenticationWrongNumberOfArgsError", "AuthorizationError", "SSLError"}
 
 
 def is_failure(error: BaseException) -> bool:
-    """Whether the server, the client library or redset raised this error. All others are interruptions of a call."""
+    """Return whether the server, the client library or redset raised this error. All others are interruptions."""
     if not isinstance(error, Exception) or is_interruption(error):
         return False
     return isinstance(error, RedsetError | OSError) or any(kind.__name__ in _BASES for kind in type(error).__mro__)
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether a server is away that may come back: a lost connection, a time-out, or a reply such as LOADING."""
+    """Return whether the server may come back: a lost connection, a time-out, or a reply such as LOADING."""
     if not is_failure(error) or isinstance(error, RedsetError):
         return False
     names = {kind.__name__ for kind in type(error).__mro__}
@@ -187,20 +187,20 @@ def is_outage(error: BaseException) -> bool:
 
 
 def slot_is_moving(error: Exception) -> bool:
-    """Whether no node of a cluster has all keys of a call just now, so that nobody has executed it.
+    """Return whether no node of a cluster has all keys of a call at the moment, so that no node executed it.
 
-    Clients try again for half a second at most, and then say that, or that they were sent on too often.
+    Clients retry for half a second at most, and then raise this, or that they were redirected too often.
     """
     return "TTL exhausted" in str(error) or str(error).startswith("TRYAGAIN") or type(error).__name__ == "TryAgainError"
 
 
 def timed_out(error: Exception) -> bool:
-    """Whether a socket's own time limit ended a call."""
+    """Return whether a socket's own time limit ended a call."""
     return any(kind.__name__ == "TimeoutError" for kind in type(error).__mro__)
 
 
 def drop_idle_connections(client: Any) -> None:
-    """Closes the connections that nobody uses: one of them may hold a reply that was never read."""
+    """Close the idle connections: a reply that was never read may be on one of them."""
     nodes = client.get_nodes() if hasattr(client, "get_nodes") else [client]
     for node in nodes:
         pool: Any = getattr(getattr(node, "redis_connection", node), "connection_pool", None)
@@ -208,18 +208,18 @@ def drop_idle_connections(client: Any) -> None:
             try:
                 pool.disconnect(inuse_connections=False)
             except TypeError:
-                # Old pools of the blocking kind only know all or nothing.
+                # Old blocking pools can only disconnect all connections.
                 pool.disconnect()
 
 
 def are_beside(client: Any, one: bytes, other: bytes) -> bool:
-    """Whether one script can see both keys: always, but on a cluster only where they are in one slot."""
+    """Return whether one script can see both keys: always, except on a cluster if they are in two slots."""
     keyslot = getattr(client, "keyslot", None)
     return keyslot is None or keyslot(one) == keyslot(other)
 
 
 def longest_block(client: Any) -> float:
-    """How many seconds a command may block on this client before its socket gives up; ``inf`` without a limit.
+    """Return the seconds for which a command may block before the client's socket times out; ``inf`` without a limit.
 
     Half of the socket's time limit, since an idle server ends a blocking command up to a tenth of a second late.
     """
@@ -234,9 +234,9 @@ def longest_block(client: Any) -> float:
 
 
 def explained(error: Exception, name: str, keys: "tuple[bytes, ...]", client: Any = None) -> RedsetError | None:
-    """The error of redset that says what the server's ``error`` means for the set ``name``, where there is one.
+    """Return the exception of redset for the server's ``error`` in the set ``name``, or None if there is none.
 
-    :param client: names the user where the server does not.
+    :param client: for the user's name, if the server does not state it.
     """
     said = str(error)
     if _access_is_denied(said):
@@ -257,7 +257,7 @@ def explained(error: Exception, name: str, keys: "tuple[bytes, ...]", client: An
 
 
 def _access_is_denied(said: str) -> bool:
-    """Whether the server refused for want of a right: a command, or a script at its start or in the middle."""
+    """Return whether the server refused a command, or a script at its start or in the middle, for lack of a right."""
     return "NOPERM" in said or "permissions to" in said.lower() or "user executing the script can't" in said
 
 
@@ -287,7 +287,7 @@ def _user_of(client: Any) -> str | None:
 
 
 def _wrong_type(said: str, keys: "tuple[bytes, ...]") -> str:
-    """The scripts name the key themselves, a plain command has but one."""
+    """Return the message. Scripts name the key; a plain command has only one."""
     _, _, named = said.partition("WRONGTYPE the key ")
     key = keys[0].decode()
     return f"the key {named}" if named else f"the key {key!r} holds something else than the sorted set it should be"

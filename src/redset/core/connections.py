@@ -1,4 +1,4 @@
-"""Which clients are plain enough for redset to make connections of its own, with the settings of the client's pool.
+"""Plain clients: those for which redset makes connections of its own, with the settings of the client's pool.
 
 Client libraries are recognised by the names of their modules; none is imported here.
 """
@@ -27,22 +27,22 @@ _CLIENTS = {
 _POOLS = ("BlockingConnectionPool", "ConnectionPool")
 _CONNECTIONS = ("Connection", "SSLConnection", "UnixDomainSocketConnection")
 
-#: The methods through which a command goes. Who replaces one of them wants to see, or to change, each command.
+#: The methods that each command passes through. A program that replaces one wants to see or change each command.
 _OF_CLIENTS = ("execute_command", "_execute_command", "_send_command_parse_response", "parse_response")
 _OF_POOLS = ("get_connection", "make_connection", "release")
 _OF_CONNECTIONS = ("send_command", "send_packed_command", "read_response", "pack_command")
 
-#: Settings of pools that make something else of a command, or of its reply.
+#: Settings of pools that change commands or replies.
 _SPECIAL = ("cache", "cache_config", "cache_enabled", "client_cache", "oss_cluster_maint_notifications_handler")
 
-#: How many seconds a call waits for a free link where the client's pool would not wait, but raise an error.
+#: Seconds for which a call waits for a free link if the client's pool would raise an error at once.
 _PATIENCE = 20.0
 
 _lock = threading.RLock()
 
 
 def _renew_lock() -> None:
-    # Another thread of the parent process may have held it.
+    # A thread of the parent process may have held it.
     global _lock  # noqa: PLW0603
     _lock = threading.RLock()
 
@@ -52,7 +52,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class _Plain(Owner):
-    """What is common to both faces: the limits of the client's pool, and whether the client is still plain."""
+    """The base for both faces: the limits of the client's pool, and whether the client is still plain."""
 
     def __init__(self, client: Any) -> None:
         pool = client.connection_pool
@@ -62,20 +62,20 @@ class _Plain(Owner):
             sys.modules[f"{library}.exceptions"],
             retries_listed_only=hasattr(type(client), "_disconnect_raise"),
         )
-        #: Returns whether the client is still as it was when this was made; cheap enough to ask for each call.
+        #: Returns whether the client is unchanged since; fast enough for each call.
         self.usable: Callable[[], bool] = _usable(client, library)
-        #: How many connections the pool may have, and how many links there should be.
+        #: The maximum number of the pool's connections, and of links.
         self.limit: int = pool.max_connections
-        #: How many seconds a call may wait for a free link; None: without an end.
+        #: Seconds for which a call may wait for a free link; None: no limit.
         self.timeout: float | None = pool.timeout if type(pool).__name__ == "BlockingConnectionPool" else _PATIENCE
         _follow(pool, self, awaits=awaits)
 
 
 def _usable(client: Any, library: str) -> Callable[[], bool]:
-    """Return a function that says whether a plain client is still plain.
+    """Return a function that returns whether a plain client is still plain.
 
-    Sentry, OpenTelemetry and others replace ``execute_command`` of the class, tests that of one client.
-    The function takes 0.12 µs. Therefore it has all that it needs in variables of its own.
+    Sentry, OpenTelemetry and others replace ``execute_command`` of the class, tests that of one client. The function
+    takes 0.12 µs, since all that it needs is in local variables.
     """
     reference, kind, pool = weakref.ref(client), type(client), client.connection_pool
     execute_command, parse_response, connection_class = kind.execute_command, kind.parse_response, pool.connection_class
@@ -114,7 +114,7 @@ class Connections(_Plain):
     def close(self, *, in_use: bool = True) -> None:
         """Close the connections of all links; with ``in_use`` also those that wait for a reply in another thread.
 
-        A link connects again when it is used again.
+        A link connects again at its next use.
         """
         for link in self.links():
             link.close(in_use=in_use)
@@ -130,7 +130,7 @@ class AsyncConnections(_Plain):
     async def close(self, *, in_use: bool = True) -> None:
         """Close the connections of all links; with ``in_use`` also those that wait for a reply in another task.
 
-        A link connects again when it is used again.
+        A link connects again at its next use.
         """
         loop = asyncio.get_running_loop()
         closing = []
@@ -148,7 +148,7 @@ _KNOWN: "weakref.WeakKeyDictionary[Any, Connections | AsyncConnections]" = weakr
 
 
 def connections_of(client: Any, *, awaits: bool) -> "Connections | AsyncConnections | None":
-    """Return the connections that redset may use beside the client's pool, or None if the client is not plain.
+    """Return the connections that redset may use besides the client's pool, or None if the client is not plain.
 
     Plain is a client of redis-py or valkey-py, not of a derived class, on a pool and connections of the same library,
     without anything that has to see each command: instrumentation, client-side caching, renewed credentials.
@@ -163,7 +163,7 @@ def connections_of(client: Any, *, awaits: bool) -> "Connections | AsyncConnecti
 
 
 def is_plain(client: Any, *, awaits: bool) -> bool:
-    """Return whether commands may go past ``execute_command`` of this client."""
+    """Return whether commands may bypass ``execute_command`` of this client."""
     kind = type(client)
     library, name, for_asyncio = _CLIENTS.get(kind.__module__, ("", "", None))
     if for_asyncio is not awaits:
@@ -186,7 +186,7 @@ def is_plain(client: Any, *, awaits: bool) -> bool:
 
 
 def _are_original(instance: Any, kind: type, names: tuple[str, ...]) -> bool:
-    """Return whether these methods are those that the library defines, and not replaced for the one instance either.
+    """Return whether these methods are those of the library, and not replaced for this instance either.
 
     A method that was replaced has the globals of another module.
     """
@@ -206,14 +206,14 @@ def _is_original(kind: type, name: str) -> bool:
 
 
 def _is_of_library(method: types.FunctionType, kind: type) -> bool:
-    """Return whether the function is defined in the library of the class: it also decorates methods itself."""
+    """Return whether the function is defined in the library of the class, which also decorates methods itself."""
     library = kind.__module__.partition(".")[0]
     module = method.__globals__.get("__name__", "")
     return module.partition(".")[0] == library and method.__globals__ is vars(sys.modules.get(module, types))
 
 
 def _is_single(client: Any) -> bool:
-    """Return whether the client has but one connection, whose state others may depend on."""
+    """Return whether the client has a single connection, on whose state others may depend."""
     return bool(
         getattr(client, "connection", None) is not None
         or getattr(client, "single_connection_client", False)
@@ -236,18 +236,18 @@ def _is_special(pool: Any) -> bool:
         or any(settings.get(name) for name in _SPECIAL)
         # Its tokens are renewed on the connections of the pool only.
         or any(kind.__name__ == "StreamingCredentialProvider" for kind in credentials)
-        # By default ("auto"), a connection asks for notifications and goes on without them: only Redis Enterprise
-        # sends any. A connection outside of the pool follows those about itself, but is not moved ahead of time.
+        # By default ("auto"), a connection asks for notifications and works without them: only Redis Enterprise sends
+        # any. A connection outside of the pool follows those about itself, but is not moved ahead of time.
         or getattr(maintenance, "enabled", None) is True
     )
 
 
-#: Who has connections beside those of each pool.
+#: The owners of connections in addition to those of each pool.
 _FOLLOWERS: "weakref.WeakKeyDictionary[Any, weakref.WeakSet[Any]]" = weakref.WeakKeyDictionary()
 
 
 def _follow(pool: Any, connections: Any, *, awaits: bool) -> None:
-    """Have the links closed whenever the pool's connections are: by the client or by the user."""
+    """Close the links whenever the pool's connections are closed, by the client or by the user."""
     with _lock:
         followers = _FOLLOWERS.get(pool)
         if followers is None:
@@ -287,7 +287,7 @@ def _following_awaited(pool: Any, followers: "weakref.WeakSet[Any]") -> Any:
 
 
 def _original(pool: Any) -> Any:
-    """Return what returns the pool's present ``disconnect``, without keeping the pool alive by that.
+    """Return a function that returns the pool's present ``disconnect``, without keeping the pool alive.
 
     The pool refers to its replacement, so a strong reference would leave the pool to the garbage collector.
     """
