@@ -864,8 +864,8 @@ class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
 class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
     """A set in Redis or Valkey that any number of processes share and whose items each have their own time to live.
 
-    It answers whether an item was seen: of all processes that add an item, exactly one is told that it is new, until
-    the item expires by the server's clock. Two items are the same item if they serialize to the same bytes.
+    It answers whether an item was seen: of all calls that add an item, exactly one returns that it is new, until the
+    item expires by the server's clock. Two items are the same item if they serialize to the same bytes.
 
     - Adding: :meth:`add`, :meth:`add_new`. Changing the time to live: :meth:`touch`.
     - Reading: ``len()``, ``in``, iteration; or :meth:`count`, :meth:`contains`, :meth:`contains_many`; :meth:`ttl`.
