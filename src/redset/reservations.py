@@ -150,7 +150,8 @@ class Reservation(BaseReservation[T]):
     def ack(self) -> None:
         """Finish the item.
 
-        An item that was added again under the lease is waiting afterwards, as if new.
+        An item that was added again under the lease is waiting afterwards, as if new; a set that remembers drops that
+        addition.
         """
         self._endings.check(self._driver.perform(self._endings.ack_one(self)))
 
@@ -181,7 +182,8 @@ class Reservation(BaseReservation[T]):
     def bury(self, reason: str = "") -> None:
         """Make the item a dead letter, whatever its number of attempts.
 
-        An item that was added again under the lease is waiting afterwards, as if new.
+        An item that was added again under the lease is waiting afterwards, as if new; a set that remembers drops that
+        addition.
 
         :param reason: stored with the dead letter.
         """

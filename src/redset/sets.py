@@ -248,8 +248,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     - Values, remembered items, dead letters: :meth:`get`, :meth:`is_done`, :meth:`forget`, :attr:`dead_letters`.
 
     Unless its description says otherwise, each method is one round trip and atomic. Costs are given for n waiting items
-    and k items of the call. Each method raises, in addition to the errors listed with it, the client's own connection
-    errors and :exc:`~redset.exceptions.WrongTypeError`, which leaves everything unchanged.
+    and k items of the call. In addition to the errors listed with it, each method raises the client's own connection
+    errors, and :exc:`~redset.exceptions.WrongTypeError`, with nothing changed, if a key of the set has another type.
 
     :param redis_client: a client with the interface of ``redis.Redis``: redis-py, valkey-py, a cluster client … A
         client of the other face, a pipeline, a URL or None raises TypeError.
@@ -431,8 +431,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     def reserve_many(self, num: int, lease: float = 60.0, wait: float | None = 0) -> list[Reservation[T]]:
         """Claim up to ``num`` items, each under a lease of its own; see :meth:`reserve`.
 
-        Claims 1,000 items per round trip, like :meth:`take`. An item whose last lease expired is claimed alone, since
-        it may have killed its process.
+        Claims 1,000 items per round trip, like :meth:`take`. An item whose last lease expired may have killed its
+        process, so the result ends before it, or has only that item.
 
         Cost: O(k log n).
         """
@@ -857,7 +857,7 @@ class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
         return self._driver.perform(self._scheduling.planned(item)).interval
 
     def next_due(self, item: T | Key) -> float | None:
-        """Return the next tick of ``item``, in seconds since the epoch, or None if it is leased or not there. O(1)."""
+        """Return when ``item`` falls due, in seconds since the epoch, or None if it is leased or not there. O(1)."""
         return self._driver.perform(self._scheduling.planned(item)).next_due
 
 

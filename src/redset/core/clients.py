@@ -246,7 +246,7 @@ def explained(error: Exception, name: str, keys: "tuple[bytes, ...]", client: An
     if "used memory > 'maxmemory'" in said:
         return ServerFullError(
             f"the server is full (maxmemory) and refused to write to the set {name!r}; nothing was changed. "
-            "Items can still be taken; more can be added when there is room again"
+            "Items can still be claimed; more can be added when there is room again"
         )
     if "CROSSSLOT" in said or "same hash slot" in said or "same key slot" in said:
         return ClusterNameError(
