@@ -132,7 +132,7 @@ class SetOperators(MutableSet[T]):
     def union_update(self, *others: Iterable[Any]) -> None:
         """Add the items of ``others`` that are not in this set: ``ss |= other``. See :meth:`union`.
 
-        Scores are those that ``add`` sets by default; items that are in the set keep theirs. This and the other
+        New items get the score that ``add`` gives by default; items that are in the set keep theirs. This and the other
         in-place methods change 1,000 items per round trip, each time atomically. An error of an iterable passes
         through, with a note that says how many items were processed.
         """
@@ -371,7 +371,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
             a second.
         :raises KeyError: no item can be claimed.
 
-        Cost: O(log n), as for each claimed item. Every claim also requeues up to 250 expired leases and ended backoffs.
+        Cost: O(log n). Every claim also requeues up to 250 expired leases and ended backoffs.
 
         >>> jobs = SortedSet(client, "jobs")
         >>> jobs.add("write", score=2), jobs.add("read", score=1)

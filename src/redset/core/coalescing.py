@@ -131,9 +131,9 @@ class Group:
         "_carrier",
         "_gathering",
         "_is_claim",
+        "_open_parts",
         "_shared",
-        "_undecided",
-        "_unreceived",
+        "_to_roll_back",
         "_waiters",
         "call",
         "concluded",
@@ -152,8 +152,8 @@ class Group:
         #: Its call, if it claimed rows.
         self.call: Call | None = None
         #: The number of parts that have not decided, and the rows of those that were not received.
-        self._undecided = 0
-        self._unreceived: list[int] = []
+        self._open_parts = 0
+        self._to_roll_back: list[int] = []
         #: Done when all rows are received or rolled back; created by the first task that waits for it.
         self.concluded: asyncio.Future[None] | None = None
 
@@ -208,7 +208,7 @@ class Group:
         self._wake()
         # Else parts and group keep each other alive until the garbage collector runs.
         self.parts = []
-        if not self._undecided:
+        if not self._open_parts:
             self._conclude()
 
     def _deal_rows(self) -> None:
@@ -218,7 +218,7 @@ class Group:
             if count := count_rows(part.reply):
                 part.rows = range(start, start + count)
                 start += count
-                self._undecided += 1
+                self._open_parts += 1
         for part in self.parts:
             if not part.is_awaited:
                 part.leave()
@@ -259,19 +259,19 @@ class Group:
         if len(self.parts) > 1:
             self._gathering.expect_burst()
 
-    def decide(self, unreceived: Sequence[int] = ()) -> None:
+    def decide(self, to_roll_back: Sequence[int] = ()) -> None:
         """Note whether one part was received. When all have decided, roll back all rows that were not."""
-        self._unreceived += unreceived
-        self._undecided -= 1
-        if not self._undecided and not self.parts:
+        self._to_roll_back += to_roll_back
+        self._open_parts -= 1
+        if not self._open_parts and not self.parts:
             self._conclude()
 
     def _conclude(self) -> None:
         call = self.call
         if call is None or call.state is not State.ANSWERED:
             self._end()
-        elif self._unreceived:
-            call.positions = self._unreceived
+        elif self._to_roll_back:
+            call.positions = self._to_roll_back
             self._gathering.run(self._carrier.roll_back(call), self._end)
         else:
             self._carrier.received(call)

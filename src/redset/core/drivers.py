@@ -25,7 +25,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 #: Seconds for which a cancelled task stays to roll back its claims.
-SETTLING = 1.0
+GRACE = 1.0
 
 
 class Driver:
@@ -166,7 +166,7 @@ class AsyncDriver:
         except BaseException:
             place.leave()
             with suppress(TimeoutError, asyncio.CancelledError):
-                await self._in_task(self._carry_out_shielded(Elsewhere(place.concluded), SETTLING))
+                await self._in_task(self._carry_out_shielded(Elsewhere(place.concluded), GRACE))
             raise
         return place.read()  # type: ignore[no-any-return] # what the operation reads
 
@@ -326,7 +326,7 @@ class AsyncDriver:
                     request = talk.send(reply)
                     continue
                 if not isinstance(error, Exception):
-                    shielded, limit = True, SETTLING
+                    shielded, limit = True, GRACE
                 request = talk.throw(error)
         except StopIteration as end:
             result: R = end.value
@@ -401,7 +401,7 @@ class AsyncDriver:
                 now = time.monotonic()
                 if ends_at is not None and now >= ends_at:
                     raise
-                ends_at = ends_at or now + SETTLING
+                ends_at = ends_at or now + GRACE
                 task.uncancel()
 
     async def _in_task(self, work: Coroutine[Any, Any, R], *, keeps_reply: bool = False) -> R:
@@ -422,7 +422,7 @@ class AsyncDriver:
                 await asyncio.wait({task}, timeout=None if ends_at is None else max(0.0, ends_at - time.monotonic()))
             except asyncio.CancelledError as error:
                 interruption = interruption or error
-                ends_at = ends_at or time.monotonic() + 2 * SETTLING
+                ends_at = ends_at or time.monotonic() + 2 * GRACE
             if ends_at is not None and time.monotonic() >= ends_at:
                 break
         if interruption is not None and not (keeps_reply and task.done()):

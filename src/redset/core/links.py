@@ -23,7 +23,7 @@ Words = tuple[bytes | str, ...]
 
 #: Seconds without use after which a link checks that the server has not closed its connection. The client's pool checks
 #: each time, which takes 4 µs.
-RESTING = 0.01
+CHECK_AFTER = 0.01
 
 #: Connections of a parent process. The child must not close them: that would end the TLS session of the parent, or
 #: remove the socket from the event loop's selector, which both processes share.
@@ -54,7 +54,7 @@ def _packer() -> Callable[[Words], bytes]:
     return packer
 
 
-def emptied(slot: list[Any]) -> list[Any]:
+def taken_from(slot: list[Any]) -> list[Any]:
     """Take the connection out of a slot: a call in another thread takes it before, or not at all."""
     try:
         return [slot.pop()]
@@ -71,7 +71,7 @@ def reference_to(connection: Any) -> Callable[[], Any]:
         return lambda: connection
 
 
-class Once:
+class NoRetries:
     """A client's retry policy with retries switched off, for a link that connects."""
 
     def __init__(self, policy: Any) -> None:
@@ -167,14 +167,14 @@ class _Link:
         "_owner",
         "_pack",
         "_packs_alike",
-        "_rested",
         "_slot",
+        "_used_at",
     )
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._slot: list[Any] = []
-        self._rested = 0.0
+        self._used_at = 0.0
         self._packs_alike = False
         self._pack = _packer()
         self._checks_health = False
@@ -186,7 +186,7 @@ class _Link:
         connection = owner.make_connection()
         self._packs_alike = owner.packs_alike()
         self._checks_health = bool(connection.health_check_interval)
-        connection.retry = Once(connection.retry)
+        connection.retry = NoRetries(connection.retry)
         self._connection = reference_to(connection)
         return connection
 
@@ -214,7 +214,7 @@ class Link(_Link):
             connection = None
         if connection is None:
             connection = self._ready(self._made())
-        elif time.monotonic() - self._rested > RESTING:
+        elif time.monotonic() - self._used_at > CHECK_AFTER:
             connection = self._ready(connection)
         try:
             connection.send_packed_command(
@@ -228,7 +228,7 @@ class Link(_Link):
         except Exception:
             connection.disconnect()
             raise
-        self._rested = time.monotonic()
+        self._used_at = time.monotonic()
         slot.append(connection)
         return reply
 
@@ -245,7 +245,7 @@ class Link(_Link):
             connection.disconnect()
             return
         connection.read_response(disable_decoding=True)
-        self._rested = time.monotonic()
+        self._used_at = time.monotonic()
         slot.append(connection)
 
     def __del__(self) -> None:
@@ -260,7 +260,7 @@ class Link(_Link):
 
     def close(self, *, in_use: bool) -> None:
         """Close the connection in the slot; with ``in_use`` also one that a call has taken."""
-        connections = emptied(self._slot)
+        connections = taken_from(self._slot)
         if in_use and self._connection is not None:
             connections.append(self._connection())
         for connection in connections:
@@ -316,7 +316,7 @@ class AsyncLink(_Link):
             connection = None
         if connection is None:
             connection = await self._ready(self._made())
-        elif time.monotonic() - self._rested > RESTING:
+        elif time.monotonic() - self._used_at > CHECK_AFTER:
             connection = await self._ready(connection)
         limit = self._limit
         if limit is not None:
@@ -342,13 +342,13 @@ class AsyncLink(_Link):
                 raise
             raise meaning from None
         self._task = None
-        self._rested = time.monotonic()
+        self._used_at = time.monotonic()
         slot.append(connection)
         return reply
 
     def take(self, *, in_use: bool) -> list[Any]:
         """Take the connection out of its slot to close it; with ``in_use`` also return one that a call has taken."""
-        connections = emptied(self._slot)
+        connections = taken_from(self._slot)
         if in_use and not connections and self._connection is not None:
             connections = [self._connection()]
         return [connection for connection in connections if connection is not None]
