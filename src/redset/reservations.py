@@ -152,6 +152,15 @@ class Reservation(BaseReservation[T]):
 
         An item that was added again under the lease is waiting afterwards, as if new; a set that remembers drops that
         addition.
+
+        >>> from redset import SortedSet
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read")
+        0.0
+        >>> reservation = jobs.reserve()
+        >>> reservation.item, reservation.attempt
+        ('read', 1)
+        >>> reservation.ack()
         """
         self._endings.check(self._driver.perform(self._endings.ack_one(self)))
 
@@ -163,6 +172,15 @@ class Reservation(BaseReservation[T]):
 
         :param delay: seconds. Default: the result of the set's ``backoff`` for this attempt.
         :param reason: stored with the dead letter, if the item becomes one.
+
+        >>> from redset import SortedSet
+        >>> jobs = SortedSet(client, "jobs", max_attempts=2)
+        >>> jobs.add("read")
+        0.0
+        >>> jobs.reserve().nack(delay=0)
+        >>> jobs.reserve().nack(reason="no network")
+        >>> [letter.reason for letter in jobs.dead_letters]
+        ['no network']
         """
         self._driver.follow(self._endings.one(self._endings.nack([self], delay, reason)))
 
@@ -172,11 +190,30 @@ class Reservation(BaseReservation[T]):
         :param delay: seconds until the item can be claimed. An addition of the item, before or after this call, ends
             the delay; to keep the item from others regardless, :meth:`extend` the lease.
         :param score: the new score. Default: the score it has.
+
+        >>> from redset import SortedSet
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read")
+        0.0
+        >>> jobs.reserve().again(score=5)
+        >>> jobs.reserve().attempt, jobs.stats().leased
+        (1, 1)
         """
         self._driver.follow(self._endings.one(self._endings.again([self], delay, score)))
 
     def extend(self, lease: float) -> None:
-        """Set the deadline to ``lease`` seconds from now, earlier or later than before."""
+        """Set the deadline to ``lease`` seconds from now, earlier or later than before.
+
+        >>> from redset import SortedSet
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read")
+        0.0
+        >>> reservation = jobs.reserve(lease=10)
+        >>> deadline = reservation.deadline
+        >>> reservation.extend(300)
+        >>> round(reservation.deadline - deadline)
+        290
+        """
         self._driver.follow(self._endings.one(self._endings.extend([self], lease)))
 
     def bury(self, reason: str = "") -> None:
@@ -224,6 +261,15 @@ class Reservation(BaseReservation[T]):
         block can check, if the item is discarded or the server cannot be reached until the deadline.
 
         :raises LeaseLost: on leaving the block, if the lease was lost.
+
+        >>> from redset import SortedSet
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read")
+        0.0
+        >>> reservation = jobs.reserve(lease=10)
+        >>> with reservation as job, reservation.keep_alive():
+        ...     job.upper()
+        'READ'
         """
         left = threading.Event()
         keeper = threading.Thread(target=self._keep_until, args=(left,), name="redset keep_alive", daemon=True)

@@ -18,6 +18,14 @@ class NamedtupleSerializer(Serializer[NT]):
     """Stores the instances of one named tuple class as JSON objects.
 
     The format is that of redset 0.5: the fields in the order in which the class defines them.
+
+    >>> from typing import NamedTuple
+    >>> class Task(NamedTuple):
+    ...     name: str
+    ...     size: int
+    >>> serializer = NamedtupleSerializer(Task)
+    >>> serializer.dumps(Task("read", 3)), serializer.loads('{"name": "read", "size": 3}')
+    ('{"name": "read", "size": 3}', Task(name='read', size=3))
     """
 
     def __init__(self, NTClass: type[NT]) -> None:  # noqa: N803 - the name is part of the interface of redset 0.5
@@ -46,6 +54,9 @@ class JSONSerializer(Serializer[Any]):
 
     Two dicts with the same contents are one item, whatever their order. A tuple is stored and returned as a list.
     Numbers count as they are written: ``1``, ``1.0`` and ``True`` are three items.
+
+    >>> JSONSerializer().dumps({"url": "/a", "depth": (1, 2)}), JSONSerializer().loads(b"[1,2]")
+    (b'{"depth":[1,2],"url":"/a"}', [1, 2])
     """
 
     def __init__(self) -> None:
@@ -143,6 +154,15 @@ class TypedSerializer(Serializer[T]):
     - A class that compares by identity (``eq=False``) is refused: none of its values is equal after loading.
 
     Needs msgspec: ``pip install "redset[fast]"``.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass
+    ... class Page:
+    ...     url: str
+    ...     depth: int = 0
+    >>> serializer = TypedSerializer(Page)
+    >>> serializer.dumps(Page("/a", 1)), serializer.loads(b'{"url":"/a"}')
+    (b'{"depth":1,"url":"/a"}', Page(url='/a', depth=0))
     """
 
     @overload

@@ -355,6 +355,10 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         :raises ValueError: the sum of two opposite infinities is no number.
 
         Cost: O(log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.increment("read", 2), jobs.increment("read", -0.5)
+        (2.0, 1.5)
         """
         return self._driver.perform(self._adding.increment(item, by))
 
@@ -389,6 +393,12 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         :param wait: seconds to wait for the first item if there is none; None: for ever.
 
         Cost: O(k log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write", "rewrite"], score=len)
+        3
+        >>> jobs.take(2), jobs.take(2), jobs.take(2)
+        (['read', 'write'], ['rewrite'], [])
         """
         return self._driver.follow(self._hand_outs.take(num, wait))
 
@@ -404,7 +414,14 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.follow(self._hand_outs.pop(wait, last=True))
 
     def take_max(self, num: int, wait: float | None = 0) -> list[T]:
-        """Remove and return up to ``num`` items, highest score first; else like :meth:`take`."""
+        """Remove and return up to ``num`` items, highest score first; else like :meth:`take`.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write", "rewrite"], score=len)
+        3
+        >>> jobs.take_max(2)
+        ['rewrite', 'write']
+        """
         return self._driver.follow(self._hand_outs.take(num, wait, last=True))
 
     def reserve(self, lease: float = 60.0, wait: float | None = 0) -> Reservation[T]:
@@ -435,6 +452,13 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         process, so the result ends before it, or has only that item.
 
         Cost: O(k log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> reservations = jobs.reserve_many(10, lease=30)
+        >>> [reservation.item for reservation in reservations]
+        ['read', 'write']
         """
         return self._driver.follow(self._hand_outs.reserve_many(num, lease, wait))
 
@@ -482,6 +506,12 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         <redset.reservations.Reservation.ack>`.
 
         Cost: O(k log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> jobs.ack(jobs.reserve_many(10))
+        []
         """
         return self._driver.follow(self._endings.ack(reservations))
 
@@ -495,6 +525,14 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
             <redset.reservations.Reservation.nack>`.
 
         One round trip for each 400, each time atomically; O(k log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> jobs.nack(jobs.reserve_many(10), delay=0, reason="no network")
+        []
+        >>> jobs.take(10)
+        ['read', 'write']
         """
         return self._driver.follow(self._endings.nack(reservations, delay, reason))
 
@@ -504,6 +542,14 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """Requeue many reserved items without counting the attempt, and return the reservations whose lease was lost.
 
         See :meth:`Reservation.again <redset.reservations.Reservation.again>`; round trips like :meth:`nack`.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> jobs.again(jobs.reserve_many(10))
+        []
+        >>> jobs.reserve().attempt
+        1
         """
         return self._driver.follow(self._endings.again(reservations, delay, score))
 
@@ -511,6 +557,12 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """Set the deadlines of many leases to ``lease`` seconds from now, and return those that were lost.
 
         See :meth:`Reservation.extend <redset.reservations.Reservation.extend>`; round trips like :meth:`ack`.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> jobs.extend(jobs.reserve_many(10), lease=300)
+        []
         """
         return self._driver.follow(self._endings.extend(reservations, lease))
 
@@ -522,6 +574,12 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         :raises DeserializationError: the item cannot be loaded; the error carries the stored bytes.
 
         Cost: O(log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> jobs.peek(), jobs.peek(-1), jobs.peek_score()
+        ('read', 'write', 4.0)
         """
         return self._driver.perform(self._looking.peek(position))
 
@@ -537,6 +595,12 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """Return the score of each of ``items``, None for each that is not waiting.
 
         One round trip for each 1,000 items; O(k).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> jobs.scores(["write", "sing"]), jobs.score("read")
+        ([5.0, None], 4.0)
         """
         return self._driver.follow(self._looking.scores_of_all(items))
 
@@ -548,6 +612,12 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """Return for each of ``items`` whether it is waiting.
 
         One round trip for each 1,000 items; O(k).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"])
+        2
+        >>> jobs.contains_many(["write", "sing"]), "read" in jobs
+        ([True, False], True)
         """
         return self._driver.follow(self._looking.contains_many(items))
 
@@ -560,6 +630,14 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         :raises TypeError: the set has no ``key``.
 
         Cost: O(1).
+
+        >>> import json
+        >>> pages = SortedSet(client, "pages", serializer=json, key=lambda page: page["url"])
+        >>> pages.add({"url": "/a", "depth": 1}), pages.add({"url": "/a", "depth": 2})
+        (0.0, 0.0)
+        >>> from redset import Key
+        >>> pages.get(Key("/a"))
+        {'url': '/a', 'depth': 2}
         """
         return self._driver.perform(self._looking.get(item))
 
@@ -573,6 +651,12 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         Deletes the record of it: the remembered item or the dead letter.
 
         Cost: O(log n).
+
+        >>> jobs = SortedSet(client, "jobs", remember=3600)
+        >>> jobs.add("read"), jobs.pop(), jobs.is_done("read"), jobs.add("read")
+        (0.0, 'read', True, None)
+        >>> jobs.forget("read"), jobs.add("read")
+        (True, 0.0)
         """
         return self._driver.perform(self._removing.forget(item))
 
@@ -584,6 +668,12 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         :param inclusive: whether ``min`` itself is within the bounds, and whether ``max`` is.
 
         Cost: O(1) without bounds, O(log n) with them.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write", "rewrite"], score=len)
+        3
+        >>> jobs.count(), jobs.count(min=5), jobs.count(min=5, inclusive=(False, True))
+        (3, 2, 1)
         """
         return self._driver.perform(self._looking.count(min, max, inclusive))
 
@@ -596,6 +686,12 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         :raises ValueError: the item is not waiting.
 
         Cost: O(log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> jobs.index("write"), jobs[1], jobs[-1]
+        (1, 'write', 'write')
         """
         return self._driver.perform(self._looking.index(item))
 
@@ -613,6 +709,12 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """Return a list of the waiting items from position ``start`` up to before ``stop``: ``ss[start:stop]``.
 
         One round trip, however long the list; for very many items use iteration or :meth:`between`. O(log n + k).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write", "rewrite"], score=len)
+        3
+        >>> jobs[:2], jobs.slice(-2)
+        (['read', 'write'], ['write', 'rewrite'])
         """
         return self._driver.perform(self._looking.slice(start, stop))
 
@@ -680,7 +782,15 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.iterate(self._paging.items(Stretch(min, max, inclusive, limit, reverse)))
 
     def stats(self) -> Stats:
-        """Return the number of items in each state, and how long the oldest has been due. O(log n)."""
+        """Return the number of items in each state, and how long the oldest has been due. O(log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> reservation, stats = jobs.reserve(), jobs.stats()
+        >>> stats.waiting, stats.leased, stats.dead, stats.oldest_score
+        (1, 1, 0, 5.0)
+        """
         return self._driver.perform(self._looking.stats())
 
     def discard(self, item: T | Key) -> bool:  # type: ignore[override] # that of MutableSet returns None
@@ -689,6 +799,13 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         The lease is lost, which is how to cancel work. A dead letter stays.
 
         Cost: O(log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> reservation = jobs.reserve()
+        >>> jobs.discard("read"), jobs.discard("write"), jobs.discard("write")
+        (True, True, False)
         """
         return self._driver.perform(self._removing.discard(item))
 
@@ -717,6 +834,12 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         by others between round trips shift the positions.
 
         Cost: O(log n + k).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write", "rewrite"], score=len)
+        3
+        >>> jobs.remove_slice(1), list(jobs)
+        (2, ['read'])
         """
         return self._driver.follow(self._removing.remove_slice(start, stop))
 
@@ -742,6 +865,12 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         :param inclusive: whether ``min`` itself is within the bounds, and whether ``max`` is.
 
         Cost: O(log n + k).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write", "rewrite"], score=len)
+        3
+        >>> jobs.remove_between(max=5), list(jobs)
+        (2, ['rewrite'])
         """
         return self._driver.follow(self._removing.remove_between(min, max, inclusive))
 
@@ -750,12 +879,26 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
 
         All leases are lost. Fencing tokens keep growing. The server frees the memory in the background: O(1) for the
         caller.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read"), jobs.clear(), jobs.clear()
+        (0.0, True, False)
         """
         return self._driver.perform(self._removing.clear())
 
     @property
     def dead_letters(self) -> "DeadLetters[T]":
-        """The dead letters of this set, see :class:`DeadLetters`."""
+        """The dead letters of this set, see :class:`DeadLetters`.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read")
+        0.0
+        >>> jobs.reserve().bury("no such page")
+        >>> [(letter.item, letter.reason, letter.attempts) for letter in jobs.dead_letters]
+        [('read', 'no such page', 1)]
+        >>> jobs.dead_letters.retry("read"), jobs.pop()
+        (True, 'read')
+        """
         return DeadLetters(self._driver, self._letters)
 
 
@@ -789,7 +932,16 @@ class ScheduledSet(TimeSortedSet[T]):
     _kind = SCHEDULED
 
     def available(self) -> int:
-        """Return the number of due items. O(log n)."""
+        """Return the number of due items. O(log n).
+
+        >>> import time
+        >>> from redset import ScheduledSet
+        >>> jobs = ScheduledSet(client, "jobs")
+        >>> jobs.update(["now", "later"], score={"now": 0, "later": time.time() + 3600}.get)
+        2
+        >>> jobs.available(), len(jobs), jobs.take(10)
+        (1, 2, ['now'])
+        """
         return self._driver.perform(self._looking.available())
 
 
@@ -849,6 +1001,10 @@ class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
 
         :param interval: seconds for all items, or a callable that takes an item.
         :param first: the same.
+
+        >>> feeds = PeriodicSet(client, "feeds", interval=3600)
+        >>> feeds.update(["a", "b"], interval={"a": 60, "b": 120}.get), feeds.update(["b", "c"])
+        (2, 1)
         """
         return self._driver.follow(self._scheduling.schedule_many(iterables, interval, first))
 
@@ -857,7 +1013,14 @@ class PeriodicSet(BasePeriodic[T], ScheduledSet[T]):
         return self._driver.perform(self._scheduling.planned(item)).interval
 
     def next_due(self, item: T | Key) -> float | None:
-        """Return when ``item`` falls due, in seconds since the epoch, or None if it is leased or not there. O(1)."""
+        """Return when ``item`` falls due, in seconds since the epoch, or None if it is leased or not there. O(1).
+
+        >>> feeds = PeriodicSet(client, "feeds", interval=3600)
+        >>> feeds.add("a", interval=60, first=2_000_000_000)
+        True
+        >>> feeds.interval("a"), feeds.next_due("a"), feeds.next_due("b")
+        (60.0, 2000000000.0, None)
+        """
         return self._driver.perform(self._scheduling.planned(item)).next_due
 
 
@@ -1011,6 +1174,10 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
         :raises DeserializationError: the item cannot be loaded, and stays; the error carries the stored bytes.
 
         Two round trips, and two more each time that another caller was faster; O(log n).
+
+        >>> seen = ExpiringSet(client, "seen", ttl=3600)
+        >>> seen.add("/a"), seen.add("/b", ttl=60), seen.pop()
+        (True, True, '/b')
         """
         return self._driver.follow(self._expiring.pop())
 
