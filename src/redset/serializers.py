@@ -1,4 +1,4 @@
-"""The serializers that come with redset. Each stores equal items as equal bytes, so that a set sees one item."""
+"""The serializers of redset. Each stores equal items as equal bytes, so that a set sees one item."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,15 @@ NT = TypeVar("NT", bound=NamedTuple)
 class NamedtupleSerializer(Serializer[NT]):
     """Stores the instances of one named tuple class as JSON objects.
 
-    The stored format is that of redset 0.5: the fields in the order in which the class defines them.
+    The format is that of redset 0.5: the fields in the order in which the class defines them.
+
+    >>> from typing import NamedTuple
+    >>> class Task(NamedTuple):
+    ...     name: str
+    ...     size: int
+    >>> serializer = NamedtupleSerializer(Task)
+    >>> serializer.dumps(Task("read", 3)), serializer.loads('{"name": "read", "size": 3}')
+    ('{"name": "read", "size": 3}', Task(name='read', size=3))
     """
 
     def __init__(self, NTClass: type[NT]) -> None:  # noqa: N803 - the name is part of the interface of redset 0.5
@@ -25,24 +33,30 @@ class NamedtupleSerializer(Serializer[NT]):
         self.NTClass = NTClass
 
     def loads(self, stored: bytes | str, /) -> NT:
-        """The named tuple that was stored.
+        """Return the named tuple that was stored.
 
-        :raises ValueError: when ``stored`` is no JSON.
-        :raises TypeError: when it does not have just the fields of the class.
+        :raises ValueError: ``stored`` is no JSON.
+        :raises TypeError: it does not have exactly the fields of the class.
         """
         make: Callable[..., NT] = self.NTClass
         return make(**json.loads(stored))
 
     def dumps(self, item: NT, /) -> str:
-        """The JSON text of ``item``; :mod:`json` raises TypeError when a field holds what JSON has not."""
+        """Return the JSON text of ``item``.
+
+        :raises TypeError: a field has a value that JSON cannot represent.
+        """
         return json.dumps(item._asdict())
 
 
 class JSONSerializer(Serializer[Any]):
-    """Stores anything that JSON can say, in one canonical form: sorted keys, no blanks, UTF-8.
+    """Stores any JSON value in one canonical form: sorted keys, no blanks, UTF-8.
 
-    Two dicts with the same contents are one item, whatever their order. A tuple is stored as a list and comes
-    back as one. Numbers count as they are written: ``1``, ``1.0`` and ``True`` are three items.
+    Two dicts with the same contents are one item, whatever their order. A tuple is stored and returned as a list.
+    Numbers count as they are written: ``1``, ``1.0`` and ``True`` are three items.
+
+    >>> JSONSerializer().dumps({"url": "/a", "depth": (1, 2)}), JSONSerializer().loads(b"[1,2]")
+    (b'{"depth":[1,2],"url":"/a"}', [1, 2])
     """
 
     def __init__(self) -> None:
@@ -50,17 +64,17 @@ class JSONSerializer(Serializer[Any]):
         self._decoder = json.JSONDecoder(parse_constant=_refuse_constant)
 
     def loads(self, stored: bytes | str, /) -> Any:
-        """The value that was stored.
+        """Return the value that was stored.
 
-        :raises ValueError: when ``stored`` is no JSON, or no UTF-8. NaN and Infinity are no JSON.
+        :raises ValueError: ``stored`` is no JSON, or no UTF-8. NaN and Infinity are no JSON.
         """
         return self._decoder.decode(stored if isinstance(stored, str) else stored.decode())
 
     def dumps(self, item: Any, /) -> bytes:
-        """The canonical JSON of ``item``.
+        """Return the canonical JSON of ``item``.
 
-        :raises TypeError: when it holds what JSON has not, or a dict whose keys are not all str.
-        :raises ValueError: when it holds NaN, an infinity, itself, or a str that is no Unicode text.
+        :raises TypeError: it contains a value that JSON cannot represent, or a dict with a key that is no str.
+        :raises ValueError: it contains NaN, an infinity, itself, or a str that is no valid Unicode.
         """
         text = self._encoder.encode(item)
         _refuse_keys_but_str(item)
@@ -72,7 +86,7 @@ def _refuse_constant(constant: str) -> Any:
 
 
 def _refuse_keys_but_str(item: Any) -> None:
-    """Refuse the other keys that json takes: they come back as str, and {9: …, 10: …} would sort otherwise then."""
+    """Refuse the other keys that json accepts: they are loaded as str, and {9: …, 10: …} sorts differently then."""
     unseen = [item]
     while unseen:
         value = unseen.pop()
@@ -86,7 +100,7 @@ def _refuse_keys_but_str(item: Any) -> None:
 
 
 class _Field(NamedTuple):
-    """A field of a class: its name, that in the stored form, and its default in that form, if it has one."""
+    """A field of a class: its name, its name in the stored form, and its default in that form, if it has one."""
 
     name: str
     key: str
@@ -98,12 +112,12 @@ class _Field(NamedTuple):
 
 _Fields: TypeAlias = list[_Field]
 
-#: What makes the same default each time.
+#: Factories that make the same default each time.
 PURE = (list, dict, set, frozenset, tuple, str, bytes, int, float, bool)
 
 
 def _has_defaults(described: Any) -> bool:
-    """Whether a type, as msgspec describes it, or one within it has a field with a default."""
+    """Return whether a type, as msgspec describes it, or a type in it has a field with a default."""
     unseen, met = [described], set[int]()
     while unseen:
         found = unseen.pop()
@@ -118,26 +132,37 @@ def _has_defaults(described: Any) -> bool:
 
 
 class TypedSerializer(Serializer[T]):
-    """Stores the values of one type as canonical JSON and gives back validated values of it.
+    """Stores the values of one type as canonical JSON, and returns validated values of it.
 
-    The type may be a dataclass, a TypedDict, a named tuple, an attrs class, a ``msgspec.Struct``, or whatever else
-    msgspec can check: ``list[int]``, ``Move | Resize``, ``dict[str, datetime]`` …
+    The type may be a dataclass, a TypedDict, a named tuple, an attrs class, a ``msgspec.Struct``, or any other type
+    that msgspec can check: ``list[int]``, ``Move | Resize``, ``dict[str, datetime]`` …
 
-    What ``dumps`` accepts comes back equal, and equal items have equal bytes: object keys are sorted, so neither the
-    order of a dict nor that of the fields in the class definition matters, sets are sorted, and the int ``1`` in a
-    float field is stored as ``1.0``. A field that has its default is left out. So a new field with a default changes
-    neither the stored form of an item nor what it equals; what is stored with the default loads as well. To change a
-    default changes the items that are stored without it. A default that a function makes is always stored.
+    A value that ``dumps`` accepts is equal after loading, and equal items have equal bytes. Object keys are sorted, so
+    neither the order of a dict nor that of the fields in the class matters. Sets are sorted. The int ``1`` in a float
+    field is stored as ``1.0``.
 
-    Three things to know:
+    A field that has its default is left out. So a new field with a default changes neither the stored form of an item
+    nor its equality, and items stored with the default load as well. Changing a default changes the items that are
+    stored without it. A default made by a function is always stored.
 
-    - Values that are equal but written differently stay two items: the ``Decimal`` 1.0 and 1.00, one moment in two
-      time zones, 0.0 and -0.0.
+    Three limits:
+
+    - Values that are equal but written differently are two items: the ``Decimal`` 1.0 and 1.00, one moment in two time
+      zones, 0.0 and -0.0.
     - The members of a set must be comparable by ``<``: numbers, strings, dates and tuples of these are, members of a
       plain ``Enum`` are not and are refused. A set of sets has no such order and no canonical form.
-    - A class that compares by identity (``eq=False``) is refused: none of its values comes back equal.
+    - A class that compares by identity (``eq=False``) is refused: none of its values is equal after loading.
 
     Needs msgspec: ``pip install "redset[fast]"``.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass
+    ... class Page:
+    ...     url: str
+    ...     depth: int = 0
+    >>> serializer = TypedSerializer(Page)
+    >>> serializer.dumps(Page("/a", 1)), serializer.loads(b'{"url":"/a"}')
+    (b'{"depth":1,"url":"/a"}', Page(url='/a', depth=0))
     """
 
     @overload
@@ -147,13 +172,14 @@ class TypedSerializer(Serializer[T]):
     def __init__(self: "TypedSerializer[Any]", item_type: Any) -> None: ...
 
     def __init__(self, item_type: Any) -> None:
-        """For a type that is no class, such as a union, a type checker has to be told what the items are.
+        """Create a serializer for values of ``item_type``.
 
-        ``moves: TypedSerializer[Move | Resize] = TypedSerializer(Move | Resize)``
+        If the type is no class, such as a union, annotate the variable for type checkers: ``moves: TypedSerializer[Move
+        | Resize] = TypedSerializer(Move | Resize)``
 
         :param item_type: the type of the items.
-        :raises ImportError: when msgspec is not installed.
-        :raises TypeError: when msgspec cannot check values of this type.
+        :raises ImportError: msgspec is not installed.
+        :raises TypeError: msgspec cannot check values of this type.
         """
         try:
             import msgspec
@@ -169,21 +195,21 @@ class TypedSerializer(Serializer[T]):
         self._has_defaults = _has_defaults(msgspec.inspect.type_info(item_type))
 
     def loads(self, stored: bytes | str, /) -> T:
-        """The value that was stored.
+        """Return the value that was stored.
 
-        :raises msgspec.DecodeError: when ``stored`` is no JSON; its subclass ``ValidationError``, which says where and
-            why, when it is no value of the type.
+        :raises msgspec.DecodeError: ``stored`` is no JSON. The subclass ``ValidationError``, which says where and why,
+            if it is no value of the type.
         """
         value: T = self._decode(stored)
         return value
 
     def dumps(self, item: T, /) -> bytes:
-        """The canonical JSON of ``item``.
+        """Return the canonical JSON of ``item``.
 
-        :raises TypeError: when it is no value of the type, or would not come back equal.
+        :raises TypeError: it is no value of the type, or would not be equal after loading.
         """
-        # msgspec does not check what it encodes. Decoding it here keeps an item that no consumer could load from ever
-        # being sent; encoding the decoded value again makes equal values equal bytes. Together about a microsecond.
+        # msgspec does not check values that it encodes. Decoding here raises for an item that no consumer could load;
+        # encoding the decoded value again makes equal values equal bytes. Together about a microsecond.
         try:
             returned = self._decode(self._encode(item))
         except self._invalid as error:
@@ -198,11 +224,11 @@ class TypedSerializer(Serializer[T]):
         try:
             return self._encode_sorted(item)
         except TypeError:
-            # The sorting encoder takes no dict with keys such as int or UUID until they are made str.
+            # The sorting encoder refuses dicts with keys such as int or UUID until they are str.
             return self._encode_sorted(self._to_builtins(item, order="sorted", str_keys=True))
 
     def _without_defaults(self, value: Any, written: Any) -> Any:
-        """``written``, which msgspec makes of ``value``, without what is as by default."""
+        """Return ``written``, which msgspec made of ``value``, without the fields that have their defaults."""
         if isinstance(value, set | frozenset):
             return [self._without_defaults(each, self._to_builtins(each, str_keys=True)) for each in sorted(value)]
         if isinstance(written, dict):
@@ -234,7 +260,7 @@ class TypedSerializer(Serializer[T]):
         return written
 
     def _fields_of(self, kind: type) -> "_Fields":
-        """The fields of a class; of what has none, such as a list, no fields."""
+        """Return the fields of a class; none for a type such as a list."""
         if kind not in self._fields:
             described = getattr(self._msgspec.inspect.type_info(kind), "fields", ())
             types: dict[str, Any] = {}
@@ -253,6 +279,6 @@ class TypedSerializer(Serializer[T]):
             return _Field(field.name, field.encode_name, None)
         written = self._encode(default)
         with suppress(self._invalid, TypeError):
-            # As it is when it has been loaded: the default of a float may be an int.
+            # As it is after loading: the default of a float may be an int.
             written = self._encode(self._msgspec.json.decode(written, type=field_type))
         return _Field(field.name, field.encode_name, written)

@@ -1,6 +1,6 @@
-"""The synchronous face: sets whose calls block until the server has answered.
+"""The synchronous face: sets whose methods block until the server has answered.
 
-Each method is a signature, a docstring and the operation that does it; :mod:`redset.aio` has the same, awaited.
+Each method is a signature, a docstring and one operation. :mod:`redset.aio` has the same methods, awaited.
 """
 
 import builtins
@@ -34,7 +34,7 @@ Operator = TypeVar("Operator", bound=Callable[[Any, Any], Any])
 
 
 def _with(kind: type) -> Callable[[Operator], Operator]:
-    """Has an operator leave whatever is not of this kind to the other side."""
+    """Let an operator return NotImplemented for operands that are not of ``kind``."""
 
     def restrict(operate: Operator) -> Operator:
         @wraps(operate)
@@ -47,33 +47,42 @@ def _with(kind: type) -> Callable[[Operator], Operator]:
 
 
 class SetOperators(MutableSet[T]):
-    """The operators and comparisons of ``set``, and their named forms: what every set can do beside others."""
+    """The operators and comparisons of ``set``, and their named methods, for every kind of set.
+
+    :meth:`union` states the rules that hold for all of them.
+    """
 
     _driver: Driver
     _algebra: Algebra[T]
 
-    # What the right side is decides in the core; here it only must be iterable, or a set.
+    # The core decides by the kind of the operand. Here it must only be iterable, or a set.
 
     def copy(self) -> set[T]:
-        """The items as a plain set; one round trip for each 1,000.
+        """Return the items as a plain set.
 
-        Here and in every form that makes a new set, items come in stored form: as they come back from the set. Those
-        that cannot be hashed raise TypeError.
+        Here and in all methods that return a set, items come in stored form: as the serializer loads them.
+
+        :raises TypeError: an item cannot be hashed.
+
+        One round trip for each 1,000 items; O(n).
         """
         return self._driver.follow(self._algebra.union())
 
     def union(self, *others: Iterable[Any]) -> set[T]:
-        """What is in this set or in one of ``others``, as a plain set: ``ss | other``.
+        """Return a plain set of the items in this set or in any of ``others``: ``ss | other``.
 
-        Two items are the same when this set serializes them to the same bytes, or when its ``key`` gives them one
-        identity. It takes a round trip for each 1,000 items that are read of a set on a server, or asked for on behalf
-        of an iterable, so it is no snapshot: what others change meanwhile may be seen or not. A redset set on the same
-        client and with the same serializer (and key) is compared on the server, so that only what makes a difference
-        is read; on a cluster only when both are in one slot. All this holds for every operator, comparison and named
-        form.
+        The rules of all operators, comparisons and their named methods:
 
-        :raises TypeError: an item of an iterable cannot be serialized, or one of the result cannot be hashed. What the
-            serializer raises passes through.
+        - Two items are the same if this set gives them the same identity: their serialized bytes, or the result of its
+          ``key``.
+        - A redset set on the same client, with the same serializer and key, is compared on the server, and only the
+          items that differ are read. On a cluster this needs both sets in one slot.
+        - The items of any other operand are sent to the server, or the items of this set are read: one round trip for
+          each 1,000 items, O(n + m) with m items in the other operand.
+        - The result is no snapshot: it may or may not include changes that others make meanwhile.
+
+        :raises TypeError: an item of an iterable cannot be serialized, or an item of the result cannot be hashed.
+            Errors of the serializer pass through.
 
         >>> jobs = SortedSet(client, "jobs")
         >>> jobs.update(["read", "write"])
@@ -86,67 +95,69 @@ class SetOperators(MutableSet[T]):
         return self._driver.follow(self._algebra.union(others))
 
     def intersection(self, *others: Iterable[Any]) -> set[T]:
-        """What is in this set and in all of ``others``, as a plain set: ``ss & other``; see :meth:`union`."""
+        """Return a plain set of the items in this set and in all of ``others``: ``ss & other``. See :meth:`union`."""
         return self._driver.follow(self._algebra.intersection(others))
 
     def difference(self, *others: Iterable[Any]) -> set[T]:
-        """What is in this set and in none of ``others``, as a plain set: ``ss - other``; see :meth:`union`.
+        """Return a plain set of the items in this set and in none of ``others``: ``ss - other``. See :meth:`union`.
 
-        The identities of an iterable, and of a set with another serializer, are held in memory.
+        Keeps the identities of an iterable, or of a set with another serializer, in memory.
         """
         return self._driver.follow(self._algebra.difference(others))
 
     def symmetric_difference(self, other: Iterable[Any]) -> set[T]:
-        """What is in this set or in ``other``, but not both, as a plain set: ``ss ^ other``; see :meth:`union`."""
+        """Return a plain set of the items in either this set or ``other``: ``ss ^ other``. See :meth:`union`."""
         return self._driver.follow(self._algebra.symmetric_difference(other))
 
     def equals(self, other: Iterable[Any]) -> bool:
-        """Whether the same items are here and in ``other``, whatever their scores: ``ss == other``.
+        """Return whether ``other`` has the same items, whatever their scores: ``ss == other``. See :meth:`union`.
 
-        What the serializer refuses is not in this set. The identities of an iterable are held in memory.
+        An item that the serializer refuses is not in this set. Keeps the identities of an iterable in memory.
         """
         return self._driver.follow(self._algebra.equals(other))
 
     def issubset(self, other: Iterable[Any]) -> bool:
-        """Whether all that is in this set is in ``other``: ``ss <= other``; see :meth:`equals`."""
+        """Return whether all items of this set are in ``other``: ``ss <= other``. See :meth:`equals`."""
         return self._driver.follow(self._algebra.issubset(other))
 
     def issuperset(self, other: Iterable[Any]) -> bool:
-        """Whether all of ``other`` is in this set: ``ss >= other``; what the serializer refuses is not."""
+        """Return whether all items of ``other`` are in this set: ``ss >= other``. See :meth:`equals`."""
         return self._driver.follow(self._algebra.issuperset(other))
 
     def isdisjoint(self, other: Iterable[Any]) -> bool:
-        """Whether nothing of ``other`` is in this set."""
+        """Return whether no item of ``other`` is in this set. See :meth:`equals`."""
         return self._driver.follow(self._algebra.isdisjoint(other))
 
     def union_update(self, *others: Iterable[Any]) -> None:
-        """Adds what is not here yet, as ``add`` does by default; what is here stays as it is: ``ss |= other``.
+        """Add the items of ``others`` that are not in this set: ``ss |= other``. See :meth:`union`.
 
-        This and the other forms that work in place change 1,000 items at a time, each time atomically. What an
-        iterable raises passes through with a note that says how far it came.
+        New items get the score that ``add`` gives by default; items that are in the set keep theirs. This and the other
+        in-place methods change 1,000 items per round trip, each time atomically. An error of an iterable passes
+        through, with a note that says how many items were processed.
         """
         self._driver.follow(self._algebra.union_update(others))
 
     def intersection_update(self, *others: Iterable[Any]) -> None:
-        """Discards what is here and not in all of ``others``: ``ss &= other``; see :meth:`union_update`.
+        """Discard the items that are not in all of ``others``: ``ss &= other``. See :meth:`union_update`.
 
-        The identities of an iterable are held in memory, and nothing is discarded until it came to its end.
+        Reads an iterable to its end, keeping its identities in memory, before it discards the first item.
         """
         self._driver.follow(self._algebra.intersection_update(others))
 
     def difference_update(self, *others: Iterable[Any]) -> None:
-        """Discards the items of ``others``, leased or not: ``ss -= other``; see :meth:`union_update`."""
+        """Discard the items of ``others``, whether waiting or leased: ``ss -= other``. See :meth:`union_update`."""
         self._driver.follow(self._algebra.difference_update(others))
 
     def symmetric_difference_update(self, other: Iterable[Any]) -> None:
-        """Discards the items of ``other`` that are here, and adds the rest: ``ss ^= other``; see :meth:`union_update`.
+        """Discard the items of ``other`` that are in this set and add the rest: ``ss ^= other``. See
+        :meth:`union_update`.
 
-        The identities of ``other`` are held in memory, since each counts once.
+        Keeps the identities of ``other`` in memory, so that a repeated item counts once.
         """
         self._driver.follow(self._algebra.symmetric_difference_update(other))
 
-    # AbstractSet asks for a set where any iterable will do, here as in its own methods; and the items of its results
-    # may be of the other side's type, while here they have been through the serializer.
+    # AbstractSet declares a set where any iterable will do, here as in its own methods. Items of its results may have
+    # the operand's type; here they have the serializer's.
 
     @_with(Iterable)
     def __or__(self, other: Iterable[Any]) -> set[T]:
@@ -217,57 +228,55 @@ class SetOperators(MutableSet[T]):
 
 
 class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
-    """A sorted set in Redis or Valkey that any number of processes share and that hands each item out once.
+    """A distributed sorted set in Redis or Valkey from which each item is claimed by one consumer at a time.
 
-    Items are handed out lowest score first, ties in the order of their serialized bytes. Two items are the same item
-    when they serialize to the same bytes.
+    Items are claimed lowest score first, ties in the order of their serialized bytes. Two items are the same item if
+    they have the same identity: their serialized bytes, or the result of ``key``.
 
     - Adding: :meth:`add`, :meth:`update`, :meth:`increment`.
-    - Taking for good, at most once: :meth:`pop`, :meth:`take`, :meth:`pop_max`, :meth:`take_max`. Under a lease, at
-      least once: :meth:`reserve`, :meth:`reserve_many`, :meth:`consume`; ending leases in bulk: :meth:`ack`,
-      :meth:`nack`, :meth:`again`, :meth:`extend`.
-    - Looking at what could be taken now: :meth:`peek`, :meth:`peek_score`. At all that waits: ``len()``, ``in``,
-      ``[i]``, ``[a:b]``, or :meth:`count`, :meth:`contains`, :meth:`at`, :meth:`slice`; :meth:`contains_many`,
-      :meth:`score`, :meth:`scores`, :meth:`index`. At the whole: :meth:`stats`.
+    - Claiming for good, at most once: :meth:`pop`, :meth:`take`, :meth:`pop_max`, :meth:`take_max`.
+    - Claiming under a lease, at least once: :meth:`reserve`, :meth:`reserve_many`, :meth:`consume`. Ending leases in
+      bulk: :meth:`ack`, :meth:`nack`, :meth:`again`, :meth:`extend`.
+    - Reading the waiting items: ``len()``, ``in``, ``[i]``, ``[a:b]``, or :meth:`count`, :meth:`contains`, :meth:`at`,
+      :meth:`slice`; :meth:`contains_many`, :meth:`score`, :meth:`scores`, :meth:`index`. Those that can be claimed now:
+      :meth:`peek`, :meth:`peek_score`. All states: :meth:`stats`.
     - Iterating: ``for item in ss``, :meth:`reversed`, :meth:`with_scores`, :meth:`between`.
     - Removing: :meth:`discard`, :meth:`remove`, :meth:`clear`; ``del ss[i]``, ``del ss[a:b]``, or :meth:`remove_at`,
       :meth:`remove_slice`; :meth:`remove_between`.
-    - Beside other sets: the operators and comparisons of ``set``, and their named forms, see :meth:`union`.
-    - Values and memory: :meth:`get`, :meth:`is_done`, :meth:`forget`. What died: :attr:`dead_letters`.
+    - Combining with other sets: the operators and comparisons of ``set``, see :meth:`union`.
+    - Values, remembered items, dead letters: :meth:`get`, :meth:`is_done`, :meth:`forget`, :attr:`dead_letters`.
 
-    Every method is one atomic round trip to the server unless it says otherwise. Beside the errors it names, each
-    raises what the client raises when the server cannot be reached, and :exc:`~redset.exceptions.WrongTypeError`,
-    with nothing changed, when one of the set's keys holds something else.
+    Unless its description says otherwise, each method is one round trip and atomic. Costs are given for n waiting items
+    and k items of the call. In addition to the errors listed with it, each method raises the client's own connection
+    errors, and :exc:`~redset.exceptions.WrongTypeError`, with nothing changed, if a key of the set has another type.
 
-    :param redis_client: a client with the interface of ``redis.Redis``: redis-py, valkey-py, a cluster client … One of
-        the other face, a pipeline, a URL or None raises TypeError.
-    :param name: the key under which the items wait; its companions are named after it.
-    :param scorer: a callable that is given the item, before serialization, and returns its score. Default: 0.
+    :param redis_client: a client with the interface of ``redis.Redis``: redis-py, valkey-py, a cluster client … A
+        client of the other face, a pipeline, a URL or None raises TypeError.
+    :param name: the key of the waiting items. The other keys of the set are derived from it.
+    :param scorer: a callable that takes the item, before serialization, and returns its score. Default: 0.
     :param serializer: an object with ``dumps`` and ``loads``, see :class:`~redset.interfaces.Serializer`; the module
-        :mod:`json` is one. Default: items are stored as ``str(item)`` and come back as str; bytes are stored as
-        they are, and come back as bytes where they are not UTF-8.
+        :mod:`json` is one. Default: items are stored as ``str(item)`` and returned as str; bytes are stored as they
+        are, and returned as bytes if they are not UTF-8.
     :param lock_timeout: seconds that :attr:`lock` waits. Default: 10.
-    :param lock_expires: seconds after which :attr:`lock` counts as abandoned. Default: 20.
-    :param max_attempts: after how many deliveries an item that was nacked, or whose lease ran out, becomes a dead
-        letter. Default: never.
-    :param backoff: a callable that is given the number of the attempt that failed, 1 at first, and returns for how many
-        seconds the item is held back. Default: up to 1 s, 2 s, 4 s … an hour, any moment as likely as any other.
-    :param max_dead: how many dead letters are kept. Of more, the oldest are dropped, with a warning in the log.
-        Default: all are kept.
-    :param key: a callable that is given an item and returns its identity: a str, bytes, or what has a ``str`` of its
-        own, but not None. Items
-        with one identity are one item, and what is handed out is the newest that was added. Default: an item is its
-        serialized bytes.
-    :param remember: for how many seconds finished items are remembered: those that were acked, or taken for good. A
-        remembered item is left out when it is added, and so is a dead one, until :meth:`forget` or a retry. Default:
-        not at all.
-    :param digest: whether a hash of 16 bytes is kept of each remembered item instead of the item.
-    :param duplicates: which score stands when an item that waits is added again: the newest (``"update"``, the
-        default), the first (``"keep"``), the lowest (``"earliest"``) or the highest (``"latest"``).
-    :param retry_safe: whether the server keeps the reply of each call for ten minutes, so that a client that repeats a
-        call whose reply was lost, as redis-py does, loses nothing and gets nothing twice.
-    :param connections: ``"own"``: calls use connections of redset's own where the client is a plain one of redis-py or
-        valkey-py, made with the arguments of its pool and at most as many. ``"client"``: each command passes through
+    :param lock_expires: seconds after which :attr:`lock` expires. Default: 20.
+    :param max_attempts: the number of attempts after which a nack or an expired lease makes the item a dead letter.
+        Default: never.
+    :param backoff: a callable that takes the number of the failed attempt, from 1, and returns the seconds until the
+        next one. Default: a random time of up to 1 s, 2 s, 4 s … an hour.
+    :param max_dead: the number of dead letters to keep. The oldest beyond it are dropped, with a warning in the log.
+        Default: all.
+    :param retry_safe: whether the server keeps the reply of each call for ten minutes, so that a client may repeat a
+        call whose reply was lost, as redis-py does, without losing or duplicating an item.
+    :param key: a callable that takes an item and returns its identity: a str, bytes, or an object with a ``str`` of its
+        own, but not None. A claim returns the newest value that was added under the identity. Default: the identity is
+        the serialized item.
+    :param remember: seconds for which a done item is remembered. An addition of a remembered item is left out, and so
+        is that of a dead one until it is retried or forgotten. Default: done items are not remembered.
+    :param digest: whether to remember a 16-byte hash of each item instead of the item.
+    :param duplicates: the score that stands when a waiting item is added again: the newest (``"update"``, the default),
+        the first (``"keep"``), the lowest (``"earliest"``) or the highest (``"latest"``).
+    :param connections: ``"own"``: calls use connections of redset's own if the client is a plain one of redis-py or
+        valkey-py, made with the arguments of its pool and at most as many. ``"client"``: every command passes through
         the client's ``execute_command``.
     """
 
@@ -276,7 +285,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     _lock_type = Lock
     _reservation_type = Reservation
 
-    def add(  # type: ignore[override] # the add of MutableSet has no score to take or to return
+    def add(  # type: ignore[override] # the add of MutableSet has no score
         self,
         item: T,
         score: float | None = None,
@@ -286,19 +295,23 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         gt: bool = False,
         lt: bool = False,
     ) -> float | None:
-        """Adds ``item``. What becomes of one that waits already is said by the flags, or else by ``duplicates``.
+        """Add ``item``, or change its score if it is waiting.
 
-        :param score: any int or float but NaN. Default: what the scorer says.
-        :param nx: only adds it if it does not wait yet.
-        :param xx: only changes the score if it waits.
-        :param gt: only raises the score of an item that waits. With ``xx`` it is not added if it does not.
-        :param lt: only lowers it, likewise.
-        :returns: the score the item has now; None when it does not wait now: it was left out, being done and
-            remembered, or dead on a set that remembers, or it did not wait and ``xx`` was given.
-        :raises TypeError: the score is no number. Like all that is wrong with an item or a score, this is noticed
-            before anything is sent.
+        The flags decide what happens to an item that is waiting; without one, the set's ``duplicates`` does. The
+        addition of a leased item is parked until its lease ends.
+
+        :param score: any int or float except NaN. Default: the result of the scorer.
+        :param nx: only add: leave a waiting item unchanged.
+        :param xx: only change: do not add the item if it is not waiting.
+        :param gt: only raise the score of a waiting item.
+        :param lt: only lower the score of a waiting item.
+        :returns: the score of the item now; None if it is not waiting, because it was left out (remembered, or dead on
+            a set that remembers) or because of ``xx``.
+        :raises TypeError: the score is no number. All errors in an item or a score are raised before anything is sent.
         :raises ValueError: the score is NaN, or the flags contradict each other.
         :raises ServerFullError: the server is at its ``maxmemory``; nothing was added.
+
+        Cost: O(log n).
 
         >>> from redset import SortedSet
         >>> jobs = SortedSet(client, "jobs")
@@ -315,12 +328,15 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.perform(self._adding.add(item, score, rule))
 
     def update(self, *iterables: Iterable[T], score: float | Callable[[T], float] | None = None) -> int:
-        """Adds all items of ``iterables`` and returns how many were new.
+        """Add all items of ``iterables``, and return how many were new; see :meth:`add`.
 
-        One round trip, and atomic, for each 1,000 items, of which no more are held at a time. What an iterable, the
-        scorer or the serializer raises passes through with a note that says how many items were added before.
+        Sends 1,000 items per round trip, each time atomically, and keeps no more of them in memory. An error of an
+        iterable, the scorer or the serializer passes through, with a note that says how many items were added before
+        it.
 
-        :param score: a number for all, or a callable that is given an item and stands in for the scorer.
+        :param score: a number for all items, or a callable that takes an item and is used instead of the scorer.
+
+        Cost: O(k log n).
 
         >>> jobs = SortedSet(client, "jobs")
         >>> jobs.update(["read", "write"], (f"step {number}" for number in range(3)), score=len)
@@ -331,23 +347,34 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.follow(self._adding.update(iterables, score))
 
     def increment(self, item: T, by: float) -> float | None:
-        """Adds ``by`` to the score of ``item``, or adds it with that score if it does not wait.
+        """Add ``by`` to the score of ``item``, or add the item with that score if it is not waiting.
 
-        :returns: the score the item has now; None when it was left out, as by :meth:`add`.
+        :returns: the score of the item now; None if it was left out, see :meth:`add`.
         :raises TypeError: ``by`` is no number.
-        :raises ValueError: the sum is no number: that of two opposite infinities.
+        :raises ValueError: the sum of two opposite infinities is no number.
+
+        Cost: O(log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.increment("read", 2), jobs.increment("read", -0.5)
+        (2.0, 1.5)
         """
         return self._driver.perform(self._adding.increment(item, by))
 
     def pop(self, wait: float | None = 0) -> T:
-        """Removes the next item and returns it. At most once: it is lost when the process dies before it is handled.
+        """Remove and return the item with the lowest score.
 
-        An item that cannot be loaded goes to the dead letters and the next one is returned instead (two round trips
-        more for each).
+        At most once: the item is lost if the process dies before it has handled the item. :meth:`reserve` does not lose
+        it.
 
-        :param wait: for how many seconds to wait for an item when there is none; None for ever. Waiting takes some five
-            round trips a second.
-        :raises KeyError: there is nothing to take.
+        An item that cannot be loaded becomes a dead letter, and the next one is returned instead; each takes two more
+        round trips.
+
+        :param wait: seconds to wait for an item if there is none; None: for ever. Waiting takes about five round trips
+            a second.
+        :raises KeyError: no item can be claimed.
+
+        Cost: O(log n). Every claim also requeues up to 250 expired leases and ended backoffs.
 
         >>> jobs = SortedSet(client, "jobs")
         >>> jobs.add("write", score=2), jobs.add("read", score=1)
@@ -358,16 +385,24 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.follow(self._hand_outs.pop(wait))
 
     def take(self, num: int, wait: float | None = 0) -> list[T]:
-        """Removes the next ``num`` items, or as many as there are, and returns them in order; at most once.
+        """Remove and return up to ``num`` items in order, lowest score first; at most once, see :meth:`pop`.
 
-        Items that cannot be loaded go to the dead letters. One round trip, and atomic, for each 1,000 items.
+        Claims 1,000 items per round trip, each time atomically. If the server fails later, it returns the items it has.
 
-        :param wait: for how many seconds to wait for the first item when there is none; None for ever.
+        :param wait: seconds to wait for the first item if there is none; None: for ever.
+
+        Cost: O(k log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write", "rewrite"], score=len)
+        3
+        >>> jobs.take(2), jobs.take(2), jobs.take(2)
+        (['read', 'write'], ['rewrite'], [])
         """
         return self._driver.follow(self._hand_outs.take(num, wait))
 
     def pop_max(self, wait: float | None = 0) -> T:
-        """Removes the last item of those that could be taken now, the one of the highest score; else like :meth:`pop`.
+        """Remove and return the item with the highest score; else like :meth:`pop`.
 
         >>> jobs = SortedSet(client, "jobs")
         >>> jobs.add("write", score=2), jobs.add("read", score=1)
@@ -378,17 +413,27 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.follow(self._hand_outs.pop(wait, last=True))
 
     def take_max(self, num: int, wait: float | None = 0) -> list[T]:
-        """Removes the last ``num`` items, or as many as there are, the last one first; like :meth:`take`."""
+        """Remove and return up to ``num`` items, highest score first; else like :meth:`take`.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write", "rewrite"], score=len)
+        3
+        >>> jobs.take_max(2)
+        ['rewrite', 'write']
+        """
         return self._driver.follow(self._hand_outs.take(num, wait, last=True))
 
     def reserve(self, lease: float = 60.0, wait: float | None = 0) -> Reservation[T]:
-        """Takes the next item under a lease. At least once: it comes back when it is not acked before the lease ends.
+        """Claim the item with the lowest score under a lease.
 
-        Nobody else gets the item meanwhile; if it is added again, that waits until the lease has ended.
+        At least once: a lease that ends without an ack requeues the item. Until then no other consumer can claim the
+        item, and an addition of it is parked.
 
-        :param lease: seconds.
-        :param wait: for how many seconds to wait for an item when there is none; None for ever.
-        :raises KeyError: there is nothing to take.
+        :param lease: seconds until the lease expires, by the server's clock.
+        :param wait: seconds to wait for an item if there is none; None: for ever. See :meth:`pop`.
+        :raises KeyError: no item can be claimed.
+
+        Cost: O(log n).
 
         >>> jobs = SortedSet(client, "jobs")
         >>> jobs.add("read")
@@ -400,9 +445,19 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.follow(self._hand_outs.reserve(lease, wait))
 
     def reserve_many(self, num: int, lease: float = 60.0, wait: float | None = 0) -> list[Reservation[T]]:
-        """Takes the next ``num`` items, or as many as there are, each under a lease of its own; see :meth:`reserve`.
+        """Claim up to ``num`` items, each under a lease of its own; see :meth:`reserve`.
 
-        One round trip, and atomic, for each 1,000 items.
+        Claims 1,000 items per round trip, like :meth:`take`. An item whose last lease expired may have killed its
+        process, so the result ends before it, or has only that item.
+
+        Cost: O(k log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> reservations = jobs.reserve_many(10, lease=30)
+        >>> [reservation.item for reservation in reservations]
+        ['read', 'write']
         """
         return self._driver.follow(self._hand_outs.reserve_many(num, lease, wait))
 
@@ -414,23 +469,24 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         stop: Stop = None,
         max_outage: float | None = None,
     ) -> "Consumption[T]":
-        """Iterates over reservations for as long as wanted: going on to the next one acks the one before.
+        """Return an iterator over reservations that acks each item when the next one is asked for.
 
-        The acks travel with the next hand-out, in one round trip. A reservation that the body ended itself is left
-        alone. On leaving the loop, what was not begun is given back as if it had never been delivered, and the one in
-        hand as a failed attempt without delay, since a ``break`` and an exception look alike here: who is done with it
-        acks it before leaving.
+        At least once, like :meth:`reserve`. Acks travel with the next claim, in one round trip. The iterator leaves a
+        reservation alone that the loop body ended itself.
 
-        :param lease: seconds, for each item of a batch from when it is claimed. The ack of an item leaves when the loop
-            asks for more. With less than half of the lease left by then, items that were not begun are given back. An
-            item whose lease expired before its turn or its ack is counted in :attr:`Consumption.lost`.
-        :param batch: how many items to take at once.
-        :param wait: after how many seconds without an item the loop ends; None for never.
+        Leaving the loop requeues the items that were not begun, without counting an attempt. The current item is nacked
+        without delay: a ``break`` cannot be told from an exception, so ack the item first if it is done.
+
+        :param lease: seconds, for each item of a batch, from the claim on. Items not begun are requeued if less than
+            half of the lease is left when the loop asks for more. An item whose lease expired before its turn or its
+            ack is counted in :attr:`Consumption.lost`.
+        :param batch: the number of items per claim, 1 to 1,000.
+        :param wait: seconds without an item after which the loop ends; None: never.
         :param stop: an event, or a callable: the loop ends when it is set, or returns true.
-        :param max_outage: for how many seconds the server may be away before the client's error is raised. Default:
-            for ever. The first contact fails at once.
-        :raises RuntimeError: from a second iterator over one loop.
-        :raises ValueError: a batch of several items with ``max_attempts=1``.
+        :param max_outage: seconds of an outage after which the client's error is raised. Default: never. The first
+            contact is not repeated.
+        :raises RuntimeError: a second iterator is made of one loop.
+        :raises ValueError: ``batch`` is greater than 1 with ``max_attempts=1``.
 
         >>> jobs = SortedSet(client, "jobs")
         >>> jobs.add("read", score=1), jobs.add("write", score=2)
@@ -443,81 +499,180 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return Consumption(self._driver, self._hand_outs, self._endings, lease, batch, wait, stop, max_outage)
 
     def ack(self, reservations: Iterable[Reservation[T]]) -> list[Reservation[T]]:
-        """Acks many reservations in one round trip for each 1,000; returns those whose lease was lost already."""
+        """Ack many reservations, and return those whose lease was lost.
+
+        One round trip for each 1,000, each time atomically. See :meth:`Reservation.ack
+        <redset.reservations.Reservation.ack>`.
+
+        Cost: O(k log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> jobs.ack(jobs.reserve_many(10))
+        []
+        """
         return self._driver.follow(self._endings.ack(reservations))
 
     def nack(
         self, reservations: Iterable[Reservation[T]], delay: float | None = None, reason: str = ""
     ) -> list[Reservation[T]]:
-        """Nacks many reservations, each after its own backoff, or all after ``delay`` seconds.
+        """Nack many reservations, and return those whose lease was lost.
 
-        Like :meth:`ack`, but one round trip for each 400.
+        :param delay: seconds, for all. Default: the set's ``backoff`` for each.
+        :param reason: stored with the dead letters, see :meth:`Reservation.nack
+            <redset.reservations.Reservation.nack>`.
+
+        One round trip for each 400, each time atomically; O(k log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> jobs.nack(jobs.reserve_many(10), delay=0, reason="no network")
+        []
+        >>> jobs.take(10)
+        ['read', 'write']
         """
         return self._driver.follow(self._endings.nack(reservations, delay, reason))
 
     def again(
         self, reservations: Iterable[Reservation[T]], delay: float = 0, score: float | None = None
     ) -> list[Reservation[T]]:
-        """Gives many reservations back without counting an attempt, like :meth:`nack`."""
+        """Requeue many reserved items without counting the attempt, and return the reservations whose lease was lost.
+
+        See :meth:`Reservation.again <redset.reservations.Reservation.again>`; round trips like :meth:`nack`.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> jobs.again(jobs.reserve_many(10))
+        []
+        >>> jobs.reserve().attempt
+        1
+        """
         return self._driver.follow(self._endings.again(reservations, delay, score))
 
     def extend(self, reservations: Iterable[Reservation[T]], lease: float) -> list[Reservation[T]]:
-        """Has many leases end ``lease`` seconds from now, like :meth:`ack`."""
+        """Set the deadlines of many leases to ``lease`` seconds from now, and return those that were lost.
+
+        See :meth:`Reservation.extend <redset.reservations.Reservation.extend>`; round trips like :meth:`ack`.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> jobs.extend(jobs.reserve_many(10), lease=300)
+        []
+        """
         return self._driver.follow(self._endings.extend(reservations, lease))
 
     def peek(self, position: int = 0) -> T:
-        """The item at ``position`` among those that could be taken now, without removing it.
+        """Return the item at ``position`` among those that can be claimed now, without removing it.
 
-        :param position: 0 is the next one; negative positions count from the end.
-        :raises KeyError: there is nothing at that position.
-        :raises DeserializationError: it cannot be loaded; carries the stored bytes.
+        :param position: 0 for the next one; negative positions count from the end.
+        :raises KeyError: there is no item at that position.
+        :raises DeserializationError: the item cannot be loaded; the error carries the stored bytes.
+
+        Cost: O(log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> jobs.peek(), jobs.peek(-1), jobs.peek_score()
+        ('read', 'write', 4.0)
         """
         return self._driver.perform(self._looking.peek(position))
 
     def peek_score(self) -> float | None:
-        """The score of the next item that could be taken now, or None when there is none."""
+        """Return the lowest score among the items that can be claimed now, or None if there are none. O(log n)."""
         return self._driver.perform(self._looking.peek_score())
 
     def score(self, item: T | Key) -> float | None:
-        """The score of ``item``, or None when it does not wait."""
+        """Return the score of ``item``, or None if it is not waiting. O(1)."""
         return self._driver.perform(self._looking.score(item))
 
     def scores(self, items: Iterable[T | Key]) -> list[float | None]:
-        """The score of each of ``items``, None for those that do not wait; one round trip for each 1,000."""
+        """Return the score of each of ``items``, None for each that is not waiting.
+
+        One round trip for each 1,000 items; O(k).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> jobs.scores(["write", "sing"]), jobs.score("read")
+        ([5.0, None], 4.0)
+        """
         return self._driver.follow(self._looking.scores_of_all(items))
 
     def contains(self, item: T | Key) -> bool:
-        """Whether ``item`` waits: ``item in ss``. What the serializer refuses does not."""
+        """Return whether ``item`` is waiting: ``item in ss``. An item that the serializer refuses is not. O(1)."""
         return self._driver.perform(self._looking.contains(item))
 
     def contains_many(self, items: Iterable[T | Key]) -> list[bool]:
-        """Whether each of ``items`` waits; one round trip for each 1,000."""
+        """Return for each of ``items`` whether it is waiting.
+
+        One round trip for each 1,000 items; O(k).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"])
+        2
+        >>> jobs.contains_many(["write", "sing"]), "read" in jobs
+        ([True, False], True)
+        """
         return self._driver.follow(self._looking.contains_many(items))
 
     def __contains__(self, item: object) -> bool:
-        return self.contains(item)  # type: ignore[arg-type] # what the set cannot hold is not in it
+        return self.contains(item)  # type: ignore[arg-type] # an object that the serializer refuses is not in it
 
     def get(self, item: T | Key) -> T | None:
-        """The newest value of ``item`` on a set with a ``key``, whatever state it is in, or None when it is in none.
+        """Return the newest value of ``item``, in whatever state it is, or None if it is in none.
 
         :raises TypeError: the set has no ``key``.
+
+        Cost: O(1).
+
+        >>> import json
+        >>> pages = SortedSet(client, "pages", serializer=json, key=lambda page: page["url"])
+        >>> pages.add({"url": "/a", "depth": 1}), pages.add({"url": "/a", "depth": 2})
+        (0.0, 0.0)
+        >>> from redset import Key
+        >>> pages.get(Key("/a"))
+        {'url': '/a', 'depth': 2}
         """
         return self._driver.perform(self._looking.get(item))
 
     def is_done(self, item: T | Key) -> bool:
-        """Whether ``item`` is remembered as done, on a set that remembers."""
+        """Return whether ``item`` is done and remembered. O(1)."""
         return self._driver.perform(self._looking.is_done(item))
 
     def forget(self, item: T | Key) -> bool:
-        """Forgets that ``item`` was done, or that it died, so that it can be added again; True when it was either."""
+        """Let a remembered or dead ``item`` be added again, and return whether it was one.
+
+        Deletes the record of it: the remembered item or the dead letter.
+
+        Cost: O(log n).
+
+        >>> jobs = SortedSet(client, "jobs", remember=3600)
+        >>> jobs.add("read"), jobs.pop(), jobs.is_done("read"), jobs.add("read")
+        (0.0, 'read', True, None)
+        >>> jobs.forget("read"), jobs.add("read")
+        (True, 0.0)
+        """
         return self._driver.perform(self._removing.forget(item))
 
     def count(
         self, *, min: float | None = None, max: float | None = None, inclusive: tuple[bool, bool] = (True, True)
     ) -> int:
-        """How many items wait whose score is at least ``min`` and at most ``max``; without bounds, ``len(ss)``.
+        """Return the number of waiting items, ``len(ss)``, or of those whose score is between ``min`` and ``max``.
 
         :param inclusive: whether ``min`` itself is within the bounds, and whether ``max`` is.
+
+        Cost: O(1) without bounds, O(log n) with them.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write", "rewrite"], score=len)
+        3
+        >>> jobs.count(), jobs.count(min=5), jobs.count(min=5, inclusive=(False, True))
+        (3, 2, 1)
         """
         return self._driver.perform(self._looking.count(min, max, inclusive))
 
@@ -525,24 +680,40 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self.count()
 
     def index(self, item: T | Key) -> int:
-        """The position of ``item`` in order: ``ss[ss.index(item)] == item``.
+        """Return the position of ``item`` in order: ``ss[ss.index(item)] == item``.
 
-        :raises ValueError: it does not wait.
+        :raises ValueError: the item is not waiting.
+
+        Cost: O(log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> jobs.index("write"), jobs[1], jobs[-1]
+        (1, 'write', 'write')
         """
         return self._driver.perform(self._looking.index(item))
 
     def at(self, index: int) -> T:
-        """The waiting item at a position in order: ``ss[index]``.
+        """Return the waiting item at position ``index`` in order: ``ss[index]``.
 
-        :raises IndexError: there is nothing at that position.
-        :raises DeserializationError: it cannot be loaded; carries the stored bytes.
+        :raises IndexError: there is no item at that position.
+        :raises DeserializationError: the item cannot be loaded; the error carries the stored bytes.
+
+        Cost: O(log n).
         """
         return self._driver.perform(self._looking.at(index))
 
     def slice(self, start: int | None = None, stop: int | None = None) -> list[T]:
-        """The waiting items from one position up to before another, as in a list: ``ss[start:stop]``.
+        """Return a list of the waiting items from position ``start`` up to before ``stop``: ``ss[start:stop]``.
 
-        One call, however many items that are; iteration and :meth:`between` are for those that are very many.
+        One round trip, however long the list; for very many items use iteration or :meth:`between`. O(log n + k).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write", "rewrite"], score=len)
+        3
+        >>> jobs[:2], jobs.slice(-2)
+        (['read', 'write'], ['write', 'rewrite'])
         """
         return self._driver.perform(self._looking.slice(start, stop))
 
@@ -557,22 +728,26 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self.slice(index.start, index.stop)
 
     def __iter__(self) -> Iterator[T]:
-        """Yields the waiting items in order, a thousand or two a round trip, of which no more are held at a time.
+        """Iterate over the waiting items in order.
 
-        An item that stays with its score is yielded exactly once whatever others add, take or move meanwhile, and the
-        iteration ends at the item that was last when it began. Nothing is written, so that it works on a replica.
+        Yields an item that keeps its score exactly once, whatever others add, claim or move meanwhile. Ends at the item
+        that was last when the iteration began. Writes nothing, so it works on a replica.
+
+        One round trip for each 1,000 to 2,000 items, of which no more are kept in memory; O(n).
         """
         return self._driver.iterate(self._paging.items())
 
     def reversed(self) -> Iterator[T]:
-        """Yields the waiting items in reverse order, ``reversed(ss)``; as in iteration, to the one that was first."""
+        """Iterate over the waiting items in reverse order, ``reversed(ss)``, to the one that was first; see
+        :meth:`__iter__`.
+        """
         return self._driver.iterate(self._paging.items(Stretch(reverse=True)))
 
     def __reversed__(self) -> Iterator[T]:
         return self.reversed()
 
     def with_scores(self) -> Iterator[tuple[T, float]]:
-        """Yields each waiting item and its score, in order; as in iteration.
+        """Iterate over pairs of a waiting item and its score, in order; see :meth:`__iter__`.
 
         >>> jobs = SortedSet(client, "jobs")
         >>> jobs.update(["read", "write"], score=len)
@@ -591,11 +766,11 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         limit: int | None = None,
         reverse: bool = False,
     ) -> Iterator[T]:
-        """Yields the waiting items whose score is at least ``min`` and at most ``max``, in order; as in iteration.
+        """Iterate over the waiting items whose score is between ``min`` and ``max``, in order; see :meth:`__iter__`.
 
         :param inclusive: whether ``min`` itself is within the bounds, and whether ``max`` is.
-        :param limit: how many to yield at most; None for all.
-        :param reverse: whether to begin at ``max``. The bounds keep their order.
+        :param limit: the number of items to yield at most; None: all.
+        :param reverse: whether to begin at ``max``. ``min`` stays the lower bound.
 
         >>> jobs = SortedSet(client, "jobs")
         >>> jobs.update(["read", "write", "rewrite"], score=len)
@@ -606,35 +781,64 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.iterate(self._paging.items(Stretch(min, max, inclusive, limit, reverse)))
 
     def stats(self) -> Stats:
-        """How many items are in each state, and how old the oldest is."""
+        """Return the number of items in each state, and how long the oldest has been due. O(log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> reservation, stats = jobs.reserve(), jobs.stats()
+        >>> stats.waiting, stats.leased, stats.dead, stats.oldest_score
+        (1, 1, 0, 5.0)
+        """
         return self._driver.perform(self._looking.stats())
 
-    def discard(self, item: T | Key) -> bool:  # type: ignore[override] # that of MutableSet tells nothing
-        """Removes ``item`` whether it waits or is leased; True when it was there.
+    def discard(self, item: T | Key) -> bool:  # type: ignore[override] # that of MutableSet returns None
+        """Remove ``item``, whether waiting or leased, and return whether it was there.
 
-        Who holds it finds the lease lost: this is how work is cancelled. A dead letter stays one.
+        The lease is lost, which is how to cancel work. A dead letter stays.
+
+        Cost: O(log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len)
+        2
+        >>> reservation = jobs.reserve()
+        >>> jobs.discard("read"), jobs.discard("write"), jobs.discard("write")
+        (True, True, False)
         """
         return self._driver.perform(self._removing.discard(item))
 
     def remove(self, item: T | Key) -> None:
-        """Removes ``item`` like :meth:`discard`.
+        """Remove ``item`` like :meth:`discard`.
 
-        :raises KeyError: it was not there.
+        :raises KeyError: the item was not there.
         """
         self._driver.perform(self._removing.remove(item))
 
     def remove_at(self, index: int) -> None:
-        """Removes the waiting item at a position in order: ``del ss[index]``.
+        """Remove the waiting item at position ``index`` in order: ``del ss[index]``.
 
-        :raises IndexError: there is nothing at that position.
+        :raises IndexError: there is no item at that position.
+
+        Cost: O(log n).
         """
         self._driver.perform(self._removing.remove_at(index))
 
     def remove_slice(self, start: int | None = None, stop: int | None = None) -> int:
-        """Removes the waiting items from one position up to before another, ``del ss[start:stop]``; returns how many.
+        """Remove the waiting items from position ``start`` up to before ``stop``: ``del ss[start:stop]``.
 
-        This is about what waits: who holds one of them under a lease goes on. One round trip, and atomic, for each
-        1,000 items; of more, what others add or remove meanwhile shifts the positions.
+        :returns: how many were removed.
+
+        Leases of the same items stay. Removes 1,000 items per round trip, each time atomically; additions and removals
+        by others between round trips shift the positions.
+
+        Cost: O(log n + k).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write", "rewrite"], score=len)
+        3
+        >>> jobs.remove_slice(1), list(jobs)
+        (2, ['read'])
         """
         return self._driver.follow(self._removing.remove_slice(start, stop))
 
@@ -652,22 +856,48 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         *,
         inclusive: tuple[bool, bool] = (True, True),
     ) -> int:
-        """Removes the waiting items whose score is at least ``min`` and at most ``max``; returns how many.
+        """Remove the waiting items whose score is between ``min`` and ``max``, and return how many.
 
-        This is about what waits: who holds one of them under a lease goes on. One round trip, and atomic, for each
-        1,000 items; no more are removed than there were at the first of these.
+        Leases of the same items stay. Removes 1,000 items per round trip, each time atomically, and no more in all than
+        there were at the first.
 
         :param inclusive: whether ``min`` itself is within the bounds, and whether ``max`` is.
+
+        Cost: O(log n + k).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write", "rewrite"], score=len)
+        3
+        >>> jobs.remove_between(max=5), list(jobs)
+        (2, ['rewrite'])
         """
         return self._driver.follow(self._removing.remove_between(min, max, inclusive))
 
     def clear(self) -> bool:  # type: ignore[override] # likewise
-        """Removes everything, dead letters too, and ends all leases; True when there was something."""
+        """Remove all items in every state, and return whether there was one.
+
+        All leases are lost. Fencing tokens keep growing. The server frees the memory in the background: O(1) for the
+        caller.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read"), jobs.clear(), jobs.clear()
+        (0.0, True, False)
+        """
         return self._driver.perform(self._removing.clear())
 
     @property
     def dead_letters(self) -> "DeadLetters[T]":
-        """What will not be handed out any more."""
+        """The dead letters of this set, see :class:`DeadLetters`.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read")
+        0.0
+        >>> jobs.reserve().bury("no such page")
+        >>> [(letter.item, letter.reason, letter.attempts) for letter in jobs.dead_letters]
+        [('read', 'no such page', 1)]
+        >>> jobs.dead_letters.retry("read"), jobs.pop()
+        (True, 'read')
+        """
         return DeadLetters(self._driver, self._letters)
 
 
@@ -677,47 +907,58 @@ def _check_step(index: builtins.slice) -> None:
 
 
 class TimeSortedSet(SortedSet[T]):
-    """A :class:`SortedSet` scored by the time of adding, oldest first: a queue in which a busy item moves to the back.
+    """A :class:`SortedSet` scored by the time of addition, oldest first.
 
-    The time is the client's (``time.time()``), in seconds since the epoch, since a scorer is a Python callable:
-    producers whose clocks differ interleave by as much.
+    Adding a waiting item again moves it to the back, unless ``duplicates`` says otherwise.
+
+    The time is that of the client (``time.time()``), in seconds since the epoch, since a scorer is a Python callable.
+    Items of producers whose clocks differ are out of order by that difference.
     """
 
     _kind = TIMED
 
 
 class ScheduledSet(TimeSortedSet[T]):
-    """A :class:`TimeSortedSet` that hands out only what is due: items whose score is not in the future.
+    """A :class:`TimeSortedSet` whose items can be claimed when they are due: when their score is not in the future.
 
-    Due is decided by the server's clock, once for all consumers. An item without a score is due at once, as far as
-    the clock of the client that added it agrees. ``len()``, ``in``, positions, slices and iteration see all that waits;
-    :meth:`pop`, :meth:`take`, :meth:`peek`, :meth:`peek_score` and :meth:`available` only what is due.
+    The server's clock decides, once for all consumers. An item added without a score is due at once, if the client's
+    clock is not ahead of the server's.
+
+    ``len()``, ``in``, positions, slices and iteration see all waiting items. Claims, :meth:`peek`, :meth:`peek_score`
+    and :meth:`available` see only due ones.
     """
 
     _kind = SCHEDULED
 
     def available(self) -> int:
-        """How many items are due."""
+        """Return the number of due items. O(log n).
+
+        >>> import time
+        >>> from redset import ScheduledSet
+        >>> jobs = ScheduledSet(client, "jobs")
+        >>> jobs.update(["now", "later"], score={"now": 0, "later": time.time() + 3600}.get)
+        2
+        >>> jobs.available(), len(jobs), jobs.take(10)
+        (1, 2, ['now'])
+        """
         return self._driver.perform(self._looking.available())
 
 
 class PeriodicSet(BasePeriodic[Driver, Lock, Reservation[T], T], ScheduledSet[T]):
-    """Things to be done again and again, each exactly once per interval however many pollers there are.
+    """A :class:`ScheduledSet` whose items come due again and again, once per interval however many consumers there are.
 
-    An item is due at its ticks. Taking one that is due plans its next tick in the same step on the server: a whole
-    number of intervals after the last planned one, so nothing drifts, and ticks that were missed are not made up for.
-    An item that is taken under a lease is held out of the schedule until it is acked, and waits for its next tick then;
-    a nack has it tried again after the backoff without disturbing the rhythm. All by the server's clock: when that is
-    set back, an item stays planned for when it was.
+    Finishing an item plans its next tick in the same step on the server: at the claim by ``pop`` and ``take``, at the
+    ack under a lease. The next tick is a whole number of intervals after the last planned one, so ticks do not drift,
+    and missed ticks are skipped. A nack retries the item after the backoff and leaves its ticks as they are. The
+    server's clock decides; if it is set back, items stay planned for the times they had.
 
-    Otherwise it is a :class:`ScheduledSet`; scores are the next ticks, in seconds since the epoch. Another program that
-    adds to it with ZADD plans the next tick of an item, whether it is there or not.
+    Scores are the next ticks, in seconds since the epoch. A ZADD by another program sets the next tick of an item.
 
     :param interval: seconds between two ticks of an item that has no interval of its own.
-    :param scorer: a callable that is given the item and returns its first tick, in seconds since the epoch. Default:
-        now, by the server's clock.
-    :param jitter: over how many seconds first ticks are spread, evenly and at random, so that a million items that are
-        added at once do not fall due at once; not those that are named by ``first``.
+    :param scorer: a callable that takes the item and returns its first tick, in seconds since the epoch. Default: now,
+        by the server's clock.
+    :param jitter: seconds over which first ticks are spread evenly at random, so that many items added at once do not
+        fall due at once. Not applied to ``first``.
 
     >>> from redset import PeriodicSet
     >>> feeds = PeriodicSet(client, "feeds", interval=3600)
@@ -729,19 +970,21 @@ class PeriodicSet(BasePeriodic[Driver, Lock, Reservation[T], T], ScheduledSet[T]
 
     _kind = SCHEDULED
 
-    def add(  # type: ignore[override] # what is periodic has an interval, and no score of its own
+    def add(  # type: ignore[override] # a periodic item has an interval, and no score of its own
         self, item: T, interval: float | None = None, first: float | None = None
     ) -> bool:
-        """Adds ``item``; True when it was not there, neither waiting nor in work. What is there keeps its place.
+        """Add ``item`` and return whether it is new: neither waiting nor leased.
 
-        One that is dead is new.
+        An item that is not new keeps its next tick. A dead item is new.
 
-        :param interval: seconds between its ticks; a new one applies from its next tick on. Default: what it has
-            already, or else that of the set.
-        :param first: when it falls due first, in seconds since the epoch. Default: what the scorer says.
-        :raises TypeError: a number is none. Like all that is wrong with an item, noticed before anything is sent.
+        :param interval: seconds between its ticks, from its next tick on. Default: the interval it has, or else that of
+            the set.
+        :param first: its first tick, in seconds since the epoch. Default: the result of the scorer.
+        :raises TypeError: an argument is no number. All errors in an item are raised before anything is sent.
         :raises ValueError: the interval is not positive and finite, or ``first`` is NaN.
         :raises ServerFullError: the server is at its ``maxmemory``; nothing was added.
+
+        Cost: O(log n).
         """
         return self._driver.perform(self._scheduling.schedule(item, interval, first))
 
@@ -751,56 +994,65 @@ class PeriodicSet(BasePeriodic[Driver, Lock, Reservation[T], T], ScheduledSet[T]
         interval: float | Callable[[T], float] | None = None,
         first: float | Callable[[T], float] | None = None,
     ) -> int:
-        """Adds all items and returns how many were new; one round trip, and atomic, for each 1,000. See :meth:`add`.
+        """Add all items and return how many were new; see :meth:`add`.
 
-        :param interval: seconds for all, or a callable that is given each item.
+        One round trip for each 1,000 items, each time atomically; O(k log n).
+
+        :param interval: seconds for all items, or a callable that takes an item.
         :param first: the same.
+
+        >>> feeds = PeriodicSet(client, "feeds", interval=3600)
+        >>> feeds.update(["a", "b"], interval={"a": 60, "b": 120}.get), feeds.update(["b", "c"])
+        (2, 1)
         """
         return self._driver.follow(self._scheduling.schedule_many(iterables, interval, first))
 
     def interval(self, item: T | Key) -> float | None:
-        """How many seconds lie between the ticks of ``item``; None when it is not there."""
+        """Return the seconds between two ticks of ``item``, or None if it is neither waiting nor leased. O(1)."""
         return self._driver.perform(self._scheduling.planned(item)).interval
 
     def next_due(self, item: T | Key) -> float | None:
-        """When ``item`` falls due, in seconds since the epoch; None when it is not there or somebody has it."""
+        """Return when ``item`` falls due, in seconds since the epoch, or None if it is leased or not there. O(1).
+
+        >>> feeds = PeriodicSet(client, "feeds", interval=3600)
+        >>> feeds.add("a", interval=60, first=2_000_000_000)
+        True
+        >>> feeds.interval("a"), feeds.next_due("a"), feeds.next_due("b")
+        (60.0, 2000000000.0, None)
+        """
         return self._driver.perform(self._scheduling.planned(item)).next_due
 
 
 class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
-    """A set in Redis or Valkey that any number of processes share and whose items each live for their own time.
+    """A set in Redis or Valkey that any number of processes share and whose items each have their own time to live.
 
-    It says once and for all whether something was seen: of however many processes that add an item exactly one is told
-    that it is new, until its time is over by the server's clock. Two items are the same item when they serialize to
-    the same bytes.
+    It answers whether an item was seen: of all calls that add an item, exactly one returns that it is new, until the
+    item expires by the server's clock. Two items are the same item if they serialize to the same bytes.
 
-    - Adding: :meth:`add`, :meth:`add_new`. Living longer, or shorter: :meth:`touch`.
-    - Looking: ``len()``, ``in``, iteration; or :meth:`count`, :meth:`contains`, :meth:`contains_many`; :meth:`ttl`.
+    - Adding: :meth:`add`, :meth:`add_new`. Changing the time to live: :meth:`touch`.
+    - Reading: ``len()``, ``in``, iteration; or :meth:`count`, :meth:`contains`, :meth:`contains_many`; :meth:`ttl`.
     - Removing: :meth:`discard`, :meth:`remove`, :meth:`pop`, :meth:`clear`.
-    - Beside other sets: the operators and comparisons of ``set``, and their named forms, see :meth:`union`.
+    - Combining with other sets: the operators and comparisons of ``set``, see :meth:`union`.
 
-    Every method is one atomic round trip to the server unless it says otherwise. Beside the errors it names, each
-    raises what the client raises when the server cannot be reached, and :exc:`~redset.exceptions.WrongTypeError`,
-    with nothing changed, when one of the set's keys holds something else.
+    Round trips, costs and errors are given as in :class:`SortedSet`.
 
-    An item whose time is over is not in the set any more, whether or not it still takes memory: every call that writes
-    frees that of some of them, more than it adds, and the key expires with its last item when nobody comes any more.
+    An expired item is not in the set, even while it still takes memory. Each write frees more expired items than it
+    adds, and the key itself expires with its last item.
 
-    Programs in other languages see a sorted set: item, until when it lives in seconds since the epoch. Whoever adds to
-    it by ZADD what lives longer than all that was there sends PERSIST behind that, or the key expires before; the next
-    write from here has it expire with its last item again.
+    Programs in other languages see a sorted set whose scores are the expiry times, in seconds since the epoch. After a
+    ZADD of an item that outlives all others, send PERSIST, or the key expires too early; the next write by redset sets
+    its expiry again.
 
     :param redis_client: a client with the interface of ``redis.Redis``: redis-py, valkey-py, a cluster client …
-    :param name: the key under which the items are; the records of calls are named after it.
-    :param ttl: for how many seconds an item lives that is added without a time of its own; more than 0.
+    :param name: the key of the items. The keys of call records are derived from it.
+    :param ttl: seconds that an item lives if it is added without a time of its own; more than 0.
     :param serializer: an object with ``dumps`` and ``loads``, see :class:`~redset.interfaces.Serializer`. Default:
-        items are stored as ``str(item)`` and come back as str; bytes are stored as they are.
-    :param digest: whether only a hash is kept of each item, the first 16 bytes of the SHA-1 of what it serializes to,
-        which saves the memory of long items. Such a set can be asked for items and added to, but what needs its items
-        raises TypeError: iteration, and of the operators those whose outcome can have what only this set has. Two items
-        whose hashes agree would be taken for one, which is to be expected among some 10^19.
-    :param retry_safe: whether the server keeps the reply of each call for ten minutes, so that an ``add`` which a
-        client repeats because its reply was lost, as redis-py does, says what it said before.
+        items are stored as ``str(item)`` and returned as str; bytes are stored as they are.
+    :param digest: whether to store only a hash of each item, the first 16 bytes of the SHA-1 of its serialized form,
+        which saves memory with long items. Iteration, and the operators whose result may have items that only this set
+        has, then raise TypeError. Two items with the same hash would be one item; expect that among about 10^19.
+    :param retry_safe: whether the server keeps the reply of each call for ten minutes, so that an ``add`` that a client
+        repeats because its reply was lost returns what it returned before.
 
     >>> from redset import ExpiringSet
     >>> seen = ExpiringSet(client, "seen", ttl=24 * 3600)
@@ -818,27 +1070,33 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
 
     _driver_type = Driver
 
-    def add(self, item: T, ttl: float | None = None) -> bool:  # type: ignore[override] # that of MutableSet tells nothing
-        """Adds ``item``; one that is there keeps its time.
+    def add(self, item: T, ttl: float | None = None) -> bool:  # type: ignore[override] # that of MutableSet returns None
+        """Add ``item`` and return whether it is new; an item that is there keeps its time to live.
 
-        :param ttl: for how many seconds it lives. Default: that of the set.
-        :returns: True when it was not there: never added, removed, or its time was over.
-        :raises TypeError: ``ttl`` is no number. Like all that is wrong with an item, noticed before anything is sent.
+        :param ttl: seconds that it lives. Default: the ``ttl`` of the set.
+        :returns: True if the item was never added, was removed, or has expired.
+        :raises TypeError: ``ttl`` is no number. All errors in an item are raised before anything is sent.
         :raises ValueError: ``ttl`` is not more than 0, or not finite.
         :raises ServerFullError: the server is at its ``maxmemory``; nothing was added.
+
+        Cost: O(log n).
         """
         return self._driver.perform(self._expiring.add(item, ttl))
 
     def add_new(self, items: Iterable[T], ttl: float | None = None) -> list[T]:
-        """Adds those of ``items`` that are not there, and returns these: your own objects, in order, each item once.
+        """Add ``items`` and return a list of those that are new: the caller's own objects, in order, each item once.
 
-        One round trip, and atomic, for each 1,000 items; of an iterator no more are held at a time, beside those that
-        were new. What it raises passes through, as does what the serializer or the server raises, with a note that says
-        how far this came. What was new until then is new to nobody else any more, so the error has it: a list, in its
-        attribute ``new_items``. Of a call whose reply never came nobody knows whether it added its items.
+        Sends 1,000 items per round trip, each time atomically, and keeps no more of them in memory, in addition to the
+        new ones.
 
-        :param ttl: for how many seconds each of them lives. Default: that of the set.
-        :raises ServerFullError: the server is at its ``maxmemory``; of the last 1,000 items nothing was added.
+        An error of the iterable, the serializer or the server passes through, with a note that says how many items were
+        added. The items that were new by then are not new to any other caller, so the error carries them, a list, in
+        its attribute ``new_items``. A call whose reply never arrived may or may not have added its items.
+
+        :param ttl: seconds that each item lives. Default: the ``ttl`` of the set.
+        :raises ServerFullError: the server is at its ``maxmemory``; of the last 1,000 items none was added.
+
+        Cost: O(k log n).
 
         >>> seen = ExpiringSet(client, "seen", ttl=3600)
         >>> seen.add_new(["/a", "/b", "/a"]), seen.add_new(f"/{letter}" for letter in "abc")
@@ -849,76 +1107,91 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
         return newcomers.new
 
     def touch(self, item: T | Key, ttl: float | None = None) -> bool:
-        """Has ``item`` live for ``ttl`` seconds from now, be that longer than it would or shorter.
+        """Let ``item`` expire ``ttl`` seconds from now, earlier or later than before; return whether it is there.
 
-        :param ttl: Default: that of the set.
-        :returns: False when it is not there; it is not added then.
+        :param ttl: Default: the ``ttl`` of the set.
         :raises ServerFullError: the server is at its ``maxmemory``; nothing was changed.
+
+        Cost: O(log n).
         """
         return self._driver.perform(self._expiring.touch(item, ttl))
 
     def contains(self, item: T | Key) -> bool:
-        """Whether ``item`` is there: ``item in seen``. What the serializer refuses is not."""
+        """Return whether ``item`` is there: ``item in seen``. An item that the serializer refuses is not. O(1)."""
         return self._driver.perform(self._expiring.contains(item))
 
     def contains_many(self, items: Iterable[T | Key]) -> list[bool]:
-        """Whether each of ``items`` is there; one round trip for each 1,000."""
+        """Return for each of ``items`` whether it is there.
+
+        One round trip for each 1,000 items; O(k).
+        """
         return self._driver.follow(self._expiring.contains_many(items))
 
     def __contains__(self, item: object) -> bool:
-        return self.contains(item)  # type: ignore[arg-type] # what the set cannot hold is not in it
+        return self.contains(item)  # type: ignore[arg-type] # an object that the serializer refuses is not in it
 
     def ttl(self, item: T | Key) -> float | None:
-        """For how many seconds ``item`` still lives; None when it is not there."""
+        """Return the seconds until ``item`` expires, or None if it is not there. O(1)."""
         return self._driver.perform(self._expiring.ttl(item))
 
     def count(self) -> int:
-        """How many items there are: ``len(seen)``."""
+        """Return the number of items: ``len(seen)``. O(log n)."""
         return self._driver.perform(self._expiring.count())
 
     def __len__(self) -> int:
         return self.count()
 
     def __iter__(self) -> Iterator[T]:
-        """Yields the items, what ends first first, 1,000 a round trip.
+        """Iterate over the items, soonest expiry first.
 
-        An item that keeps its time is yielded exactly once whatever others do, unless that is over before its turn; and
-        the iteration ends at the item that was last when it began.
+        Yields an item that keeps its time to live exactly once, whatever others do meanwhile, unless it expires first.
+        Ends at the item that was last when the iteration began.
 
-        :raises TypeError: only hashes are kept.
-        :raises DeserializationError: an item cannot be loaded; carries the stored bytes.
+        :raises TypeError: the set stores only hashes.
+        :raises DeserializationError: an item cannot be loaded; the error carries the stored bytes.
+
+        One round trip for each 1,000 items; O(n).
         """
         return self._driver.iterate(self._expiring.first_page())
 
     def discard(self, item: T | Key) -> bool:  # type: ignore[override] # likewise
-        """Removes ``item``; True when it was there."""
+        """Remove ``item`` and return whether it was there. O(log n)."""
         return self._driver.perform(self._expiring.discard(item))
 
     def remove(self, item: T | Key) -> None:
-        """Removes ``item``.
+        """Remove ``item``.
 
-        :raises KeyError: it was not there.
+        :raises KeyError: the item was not there.
         """
         self._driver.perform(self._expiring.remove(item))
 
     def pop(self) -> T:
-        """Removes the item that ends first and returns it; each goes to one caller only. Two round trips.
+        """Remove and return the item that expires first; one caller receives each item.
 
-        :raises KeyError: there is none.
-        :raises TypeError: only hashes are kept.
-        :raises DeserializationError: it cannot be loaded, and stays; carries the stored bytes.
+        :raises KeyError: the set is empty.
+        :raises TypeError: the set stores only hashes.
+        :raises DeserializationError: the item cannot be loaded, and stays; the error carries the stored bytes.
+
+        Two round trips, and two more each time that another caller was faster; O(log n).
+
+        >>> seen = ExpiringSet(client, "seen", ttl=3600)
+        >>> seen.add("/a"), seen.add("/b", ttl=60), seen.pop()
+        (True, True, '/b')
         """
         return self._driver.follow(self._expiring.pop())
 
     def clear(self) -> bool:  # type: ignore[override] # likewise
-        """Removes everything; True when there was something."""
+        """Remove all items, and return whether there was one.
+
+        The server frees the memory in the background: O(1) for the caller.
+        """
         return self._driver.perform(self._expiring.clear())
 
 
 class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
-    """A ``consume`` loop: an iterator over reservations, and a context manager that closes it.
+    """The iterator that ``consume`` returns: over reservations, and a context manager that closes it.
 
-    ``for`` and ``with`` close it; whoever calls ``next()`` closes it with :meth:`close`.
+    ``for`` and ``with`` close it. A caller that uses ``next()`` calls :meth:`close`.
     """
 
     def __iter__(self) -> Iterator[Reservation[T]]:
@@ -961,8 +1234,8 @@ class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
             except Exception as trouble:
                 if is_interruption(trouble):
                     raise
-                # The error that is under way says more; the leases expire by themselves.
-                log.warning("what a consumer had could not be given back: %s", trouble)
+                # The error being raised is more informative; the leases expire by themselves.
+                log.warning("the leases of a consume loop could not be ended: %s", trouble)
             raise
         finally:
             self._asking = False
@@ -983,38 +1256,41 @@ class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
             raise
 
     def close(self) -> None:
-        """Gives back what is unhandled; see :meth:`SortedSet.consume`."""
+        """Requeue the items that were not begun and nack the current one; see :meth:`SortedSet.consume`."""
         try:
             self._driver.follow(self._close())
         except BaseException as error:
             if is_interruption(error):
-                # Nobody else would give it back before the leases end.
+                # Else the leases end only when they expire.
                 with suppress(Exception):
                     self._driver.follow(self._close())
             raise
 
 
 class DeadLetters(BaseDeadLetters[Driver, T]):
-    """The items of a set that will not be handed out any more, newest first.
+    """The dead letters of a set, newest first.
 
-    Iteration yields each letter once, whatever is retried, forgotten or dies meanwhile. New ones are not met.
+    Iteration yields each letter once, whatever is retried, forgotten or dies meanwhile, and no newer ones.
 
-    Looking: ``len()`` or :meth:`count`, iteration, ``[a:b]`` or :meth:`slice`. Bringing back: :meth:`retry`,
-    :meth:`retry_all`. Forgetting: :meth:`discard`, :meth:`clear`. Where an item is expected, a
-    :class:`~redset.reservations.DeadLetter` will do too, which is how one without a loadable item is named.
+    - Reading: ``len()`` or :meth:`count`, iteration, ``[a:b]`` or :meth:`slice`.
+    - Requeueing: :meth:`retry`, :meth:`retry_all`. Deleting: :meth:`discard`, :meth:`clear`.
 
-    One atomic round trip each, and one for each 1,000 letters where all are meant.
+    The methods of one letter take an item or a :class:`~redset.reservations.DeadLetter`, which is the way to name a
+    letter whose item cannot be loaded.
+
+    Each method is one round trip and atomic. Iteration, :meth:`retry_all` and :meth:`clear` take one round trip for
+    each 1,000 letters. Costs are given for d dead letters.
     """
 
     def count(self) -> int:
-        """How many there are: ``len(letters)``."""
+        """Return the number of dead letters: ``len(letters)``. O(1)."""
         return self._driver.perform(self._letters.count())
 
     def __len__(self) -> int:
         return self.count()
 
     def slice(self, start: int | None = None, stop: int | None = None) -> list[DeadLetter[T]]:
-        """Those from one position up to before another, newest first: ``letters[start:stop]``."""
+        """Return the letters from position ``start`` up to before ``stop``: ``letters[start:stop]``. O(log d + k)."""
         return self._driver.perform(self._letters.slice(start, stop))
 
     def __getitem__(self, index: builtins.slice) -> list[DeadLetter[T]]:
@@ -1028,17 +1304,17 @@ class DeadLetters(BaseDeadLetters[Driver, T]):
         return self._driver.iterate(self._letters.first_page())
 
     def retry(self, item: T | Key | DeadLetter[T]) -> bool:
-        """Lets one wait again, with its score and as if never delivered; True when it was a dead letter."""
+        """Requeue one item, with its score and as if never claimed; return whether it was a dead letter. O(log d)."""
         return self._driver.perform(self._letters.retry(item))
 
     def retry_all(self) -> int:
-        """Lets all wait again, oldest first; returns how many."""
+        """Requeue all items, oldest first, and return how many. O(k log d)."""
         return self._driver.follow(self._letters.retry_all())
 
     def discard(self, item: T | Key | DeadLetter[T]) -> bool:
-        """Forgets one; True when it was a dead letter."""
+        """Delete one dead letter, and return whether there was one. O(log d)."""
         return self._driver.perform(self._letters.discard(item))
 
     def clear(self) -> int:
-        """Forgets them all; returns how many there were."""
+        """Delete all dead letters, and return how many there were. O(k log d)."""
         return self._driver.follow(self._letters.clear())

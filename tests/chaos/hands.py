@@ -303,12 +303,12 @@ class WrittenLoop:
         self._claimed: list[Any] = []
         #: The calls of what was learnt since the last look: whether each came too late.
         self._learnt: list[tuple[int, bool]] = []
-        self._plans = loop._next, loop._claim, loop._turn_in, loop._close
+        self._plans = loop._next, loop._claim, loop._send_late, loop._close
         self._acked = loop._acked
-        loop._next, loop._claim, loop._turn_in, loop._close = (
+        loop._next, loop._claim, loop._send_late, loop._close = (
             self._going_on,
             self._claiming,
-            self._turning_in,
+            self._sending_late,
             self._closing,
         )
         loop._acked = self._learning
@@ -362,7 +362,7 @@ class WrittenLoop:
             hand.recorder.complete(call, rows=rows_of(self._loop._ready), replicated=(yield from replica.had_it()))
         return got
 
-    def _turning_in(self) -> Steps:
+    def _sending_late(self) -> Steps:
         given_back: list[Any] = []
         returned: Ends | None = None
 
@@ -370,7 +370,7 @@ class WrittenLoop:
             nonlocal given_back, returned
             # The loop has decided what it gives back before its first step.
             if returned is None:
-                given_back = self._loop._ends.given_back
+                given_back = self._loop._pending.requeued
                 returned = Ends(self._hand, "again", given_back)
             return (yield step)
 
@@ -381,7 +381,7 @@ class WrittenLoop:
             if returned is not None:
                 returned.fail(error)
             raise
-        if returned is not None and self._loop._ends is None:
+        if returned is not None and self._loop._pending is None:
             returned.complete([one for one in given_back if one.lost], (yield from replica.had_it()))
         elif returned is not None:
             returned.leave_open()

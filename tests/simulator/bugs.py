@@ -225,7 +225,7 @@ def begins_no_cancelled_task() -> Any:
 
 def acks_anew_when_it_closes() -> Any:
     """A consumer that is closed twice acks the same items by two calls."""
-    return patch.object(BaseConsumption, "_ends", property(lambda _: None, lambda *_: None), create=True)
+    return patch.object(BaseConsumption, "_pending", property(lambda _: None, lambda *_: None), create=True)
 
 
 def keeps_rows_of_those_who_left() -> Any:

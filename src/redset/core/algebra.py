@@ -1,7 +1,8 @@
-"""Sets beside other sets: what every operator does, as plans over a few questions.
+"""Set operators, as plans over a few questions.
 
-They are asked of a page or a chunk at a time: what of ours is not theirs, what of theirs is not ours, what is both.
-:mod:`redset.core.operands` says who answers. Nothing here is a snapshot: others may change both sides meanwhile.
+The questions are asked for one page or chunk at a time: which of our items are not theirs, which of theirs are not
+ours, which are both. :mod:`redset.core.operands` decides who answers. Nothing here is a snapshot: others may change
+both sides meanwhile.
 """
 
 import operator
@@ -22,17 +23,17 @@ T = TypeVar("T")
 
 
 class Algebra(ABC, Generic[T]):
-    """One set beside others: iterables, and redset sets of the same face."""
+    """The operators of one set, with iterables and redset sets of the same face as operands."""
 
     def __init__(self, side: Side, discardable: Sequence[Held]) -> None:
         self._side = side
         self._items = side.items
-        #: Where there can be what :meth:`_discard` removes.
+        #: The keys from which :meth:`_discard` removes.
         self._discardable = discardable
 
     @abstractmethod
     def _add(self, rows: list[Row]) -> Operation[Any]:
-        """Adds those that are not in the set; what is stays as it is."""
+        """Add the items that are not in the set; leave the others unchanged."""
 
     @abstractmethod
     def _discard(self, identities: list[bytes]) -> Operation[Any]: ...
@@ -44,14 +45,14 @@ class Algebra(ABC, Generic[T]):
     def _operands(self, others: Iterable[Any]) -> list[Operand]:
         return [self._operand(other) for other in others]
 
-    # What makes a new set
+    # New sets
 
     def union(self, others: Iterable[Any] = ()) -> Plan[set[T]]:
         operands = self._operands(others)
         return self._collected(self._ours(values=True), *[self._news(theirs) for theirs in operands])
 
     def intersection(self, others: Iterable[Any]) -> Plan[set[T]]:
-        # What the server compares comes first, since the rest is asked of what is left.
+        # Operands that the server compares come first: fewer items are left for the others.
         return self._intersection(sorted(self._operands(others), key=lambda theirs: not isinstance(theirs, Beside)))
 
     def _intersection(self, operands: list[Operand]) -> Plan[set[T]]:
@@ -64,7 +65,7 @@ class Algebra(ABC, Generic[T]):
         return self._collected(self._ours(self._operands(others), values=True))
 
     def difference_from(self, other: Any) -> Plan[set[T]]:
-        """What the other one has and ours has not."""
+        """Return the items of the other side that are not ours."""
         return self._collected(self._theirs(self._operand(other)))
 
     def symmetric_difference(self, other: Any) -> Plan[set[T]]:
@@ -76,7 +77,7 @@ class Algebra(ABC, Generic[T]):
         return (yield from self._collected(only_ours, self._theirs(theirs)))
 
     def _collected(self, *streams: Stream[Row]) -> Plan[set[T]]:
-        """The items of the streams in their stored form, each identity once."""
+        """Return the items of the streams in stored form, each identity once."""
         result, met = set[T](), set[bytes]()
         for stream in streams:
             while rows := (yield from stream()):
@@ -90,7 +91,7 @@ class Algebra(ABC, Generic[T]):
             raise error
         return items
 
-    # What compares
+    # Comparisons
 
     def equals(self, other: Any) -> Plan[bool]:
         return self._is_within(self._operand(other), operator.eq)
@@ -102,7 +103,7 @@ class Algebra(ABC, Generic[T]):
         return self._is_within(self._operand(other), operator.lt)
 
     def _is_within(self, theirs: Operand, sizes: Callable[[int, int], bool]) -> Plan[bool]:
-        """Whether all of ours is theirs, and the number of our items compares so to that of theirs."""
+        """Return whether all our items are theirs, and ``sizes`` holds for our number of items and theirs."""
         missing = self._ours([theirs])
         if not sizes((yield self._side.count()), (yield from theirs.size())):
             return False
@@ -134,10 +135,10 @@ class Algebra(ABC, Generic[T]):
         shared = yield from self._shared(theirs)
         return not (yield from shared())
 
-    # What changes the set
+    # In place
 
     def union_update(self, others: Iterable[Any]) -> Plan[None]:
-        """Adds what does not wait yet; what waits keeps its score."""
+        """Add the items that are not waiting; waiting ones keep their scores."""
         return self._union_update(self._operands(others))
 
     def _union_update(self, operands: list[Operand]) -> Plan[None]:
@@ -165,7 +166,7 @@ class Algebra(ABC, Generic[T]):
                 yield self._discard(found)
 
     def symmetric_difference_update(self, other: Any) -> Plan[None]:
-        """Discards those of the other's items that wait, and adds the rest; each of them once."""
+        """Discard those of their items that are waiting, and add the rest, each once."""
         return self._symmetric_difference_update(self._operand(other))
 
     def _symmetric_difference_update(self, theirs: Operand) -> Plan[None]:
@@ -179,7 +180,7 @@ class Algebra(ABC, Generic[T]):
                 yield self._add(absent)
 
     def _there_to_discard(self, theirs: Beside) -> Stream[bytes]:
-        """Those of theirs that can be discarded here."""
+        """Return their items that can be discarded here."""
         stream = streamed(theirs.side.paged(self._discardable, inside=True))
 
         def more() -> Plan[list[bytes]]:
@@ -190,7 +191,7 @@ class Algebra(ABC, Generic[T]):
     # The questions
 
     def _ours(self, operands: Iterable[Operand] = (), *, values: bool = False) -> Stream[Row]:
-        """What waits and is in none of the others."""
+        """Return our waiting items that are in none of the operands."""
         operands = list(operands)
         beside = [theirs.side.held for theirs in operands if isinstance(theirs, Beside)]
         stream = streamed(self._side.paged(beside, values=values))
@@ -200,13 +201,13 @@ class Algebra(ABC, Generic[T]):
         return stream
 
     def _news(self, theirs: Operand) -> Stream[Row]:
-        """All of theirs, without what waits where the server can tell that at once."""
+        """Return all of their items, without those waiting here if the server can tell at once."""
         if not isinstance(theirs, Beside):
             return theirs.rows
         return streamed(theirs.side.paged([self._side.held], values=True))
 
     def _theirs(self, theirs: Operand) -> Stream[Row]:
-        """What is theirs and does not wait."""
+        """Return their items that are not waiting here."""
 
         def absent(rows: list[Row]) -> Plan[list[Row]]:
             there = yield from self._which([row[0] for row in rows])
@@ -215,7 +216,7 @@ class Algebra(ABC, Generic[T]):
         return self._news(theirs) if isinstance(theirs, Beside) else kept(theirs.rows, absent)
 
     def _shared(self, theirs: Operand, *, values: bool = False) -> Plan[Stream[Row]]:
-        """What waits and is theirs."""
+        """Return our waiting items that are theirs."""
         of_keyed = self._side.values if values else None
         if isinstance(theirs, Beside):
             pair = [self._side.held, theirs.side.held]
@@ -234,7 +235,7 @@ class Algebra(ABC, Generic[T]):
         return more
 
     def _rows(self, identities: list[bytes], values: bytes | None) -> Plan[list[Row]]:
-        """Those of these that wait, with their values when the key of these is given."""
+        """Return those of ``identities`` that are waiting, with their values if the values' key is given."""
         there: list[bytes] = yield self._side.which(identities)
         if not values or not there:
             return [(identity, None) for identity in there]
@@ -242,12 +243,12 @@ class Algebra(ABC, Generic[T]):
         return list(zip(there, found, strict=True))
 
     def _which(self, identities: list[bytes]) -> Plan[set[bytes]]:
-        """Which of these wait."""
+        """Return those of ``identities`` that are waiting."""
         return set((yield self._side.which(identities))) if identities else set()
 
 
 class SortedAlgebra(Algebra[T]):
-    """A set beside others whose items wait under scores, and may be leased."""
+    """The operators of a set whose items have scores and may be leased."""
 
     def __init__(self, side: Side, leased: bytes, adding: Adding[T], removing: Removing[T]) -> None:
         super().__init__(side, (side.held, Held(leased)))
@@ -264,11 +265,11 @@ class SortedAlgebra(Algebra[T]):
         return self._adding.add_absent(list(chain.from_iterable(zip(*columns, strict=True))))
 
     def _to_score(self, rows: list[Row]) -> list[T]:
-        """The items as they were given, or else in their stored form."""
+        """Return the items as they were given, or else in stored form."""
         return [row[2] for row in rows] if rows[0][2:] else self._loaded(rows)
 
     def _value_to_store(self, row: Row) -> bytes:
-        """An identity without a value stands for itself, so here that becomes its value."""
+        """Return the value of a row; an identity without one stands for itself."""
         value = self._items.own_value(row[1])
         return self._items.dump(self._items.load(*row[:2])) if value is None else value
 
@@ -277,7 +278,7 @@ class SortedAlgebra(Algebra[T]):
 
 
 def _new(rows: list[Row], met: set[bytes]) -> list[Row]:
-    """The rows whose identity was not met before, of those with one identity the first; they are met then."""
+    """Return the rows whose identity is not in ``met``, the first of each identity, and add them to ``met``."""
     new = {row[0]: row for row in reversed(rows)}
     for identity in new.keys() & met:
         del new[identity]
@@ -286,7 +287,7 @@ def _new(rows: list[Row], met: set[bytes]) -> list[Row]:
 
 
 def _within(theirs: Operand, *, inside: bool) -> Callable[[list[Row]], Plan[list[Row]]]:
-    """Keeps those rows that are theirs, or those that are not."""
+    """Return a filter that keeps the rows that are theirs, or those that are not."""
 
     def keep(rows: list[Row]) -> Plan[list[Row]]:
         found = yield from theirs.which([row[0] for row in rows])

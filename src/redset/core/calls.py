@@ -1,8 +1,8 @@
-"""The life of a call that changes something: its states, its number, its record, and its debt.
+"""The state of a call that changes something: its states, its number, its call record, and its debt.
 
-A client library sends a command again when the reply was lost. So each such call carries the id of a session and a
-number, and the server records the last number and reply of each session. docs/protocol.md describes the protocol and
-proves it. This module holds all state that it needs in Python, and does no I/O.
+A client library sends a command again if the reply was lost. So each such call carries the id of a session and a
+number, and the server records the last number and reply of each session. docs/protocol.md describes and proves the
+protocol. This module has all of its state in Python, and does no I/O.
 """
 
 import os
@@ -18,16 +18,16 @@ __all__ = ("LARGE", "NO_CALL", "PID", "Call", "ClientState", "Payer", "Session",
 #: This process. Sessions, debts and leases belong to the process that made them.
 PID = os.getpid()
 
-#: How long, in seconds, the server keeps a record: as long as a debt can be paid.
+#: Seconds for which the server keeps a record, and for which a debt can be paid.
 RECORD_LIFE = 600.0
-#: A received reply of more bytes than this is removed from its record, so that a drained server has room again.
+#: Bytes above which a received reply is removed from its record, so that draining a server frees its memory.
 LARGE = 16_384
-#: The number and `seen` of a call that is not recorded.
+#: Sentinel for a call that is not recorded: its number and ``seen``.
 NO_CALL = ("0", "0")
 
 
 class State(Enum):
-    """Where a call is in its life. :data:`NEXT` is the table of transitions; docs/protocol.md explains it."""
+    """The states of a call. :data:`NEXT` is the table of transitions; docs/protocol.md explains it."""
 
     NUMBERED = "numbered"
     SENT = "sent"
@@ -42,10 +42,10 @@ class State(Enum):
 
 #: The table of transitions of a call.
 NEXT: dict[State, tuple[State, ...]] = {
-    # Nothing was sent yet: a call that is interrupted here may be dropped.
+    # Not sent yet: a call that is interrupted here is dropped.
     State.NUMBERED: (State.SENT,),
     State.SENT: (State.ANSWERED, State.UNKNOWN),
-    # A claim counts as received when the caller's whole plan returns, any other call at once.
+    # A claim is received when its whole plan returns, any other call at once.
     State.ANSWERED: (State.RECEIVED, State.UNKNOWN),
     State.RECEIVED: (),
     State.UNKNOWN: (State.ROLLED_BACK,),
@@ -68,7 +68,8 @@ class Recorded(Protocol):
 class Session:
     """A random id and a counter of calls. It makes one call at a time, for all sets of its client.
 
-    Numbers of one record may have gaps. They only grow, and each is sent after the one before was received or given up.
+    The numbers in one record may have gaps. They only grow, and each is sent after the call before was received or
+    given up.
     """
 
     __slots__ = ("id", "number")
@@ -79,9 +80,10 @@ class Session:
 
 
 class Payer:
-    """Marks a debt as being paid, for as long as the call that pays it goes on.
+    """Marks a debt as being paid while the call that pays it is under way.
 
-    Debts refer to it weakly: an interruption before ``has_gone`` is set blocks a debt only while a traceback lives.
+    Debts refer to it weakly, so that an interruption before ``has_gone`` is set blocks a debt only while a traceback
+    lives.
     """
 
     __slots__ = ("__weakref__", "has_gone")
@@ -91,7 +93,7 @@ class Payer:
 
 
 class Call:
-    """One call under the number of a session."""
+    """One call, under a number of a session."""
 
     __slots__ = (
         "is_large",
@@ -122,47 +124,47 @@ class Call:
     ) -> None:
         session.number = number = session.number + 1
         self.session: Session = session
-        #: The prefix of the keys of its set's records.
+        #: The key prefix of its set's records.
         self.name: bytes = name
         self.number = number
         #: The number of the last call of this record whose outcome is known.
         self.seen = seen
         self.state = State.NUMBERED
-        #: Makes the operation that rolls it back, for a claim; None for a call that claims nothing.
+        #: For a claim, returns the operation that rolls it back; None for other calls.
         self.roll_back = roll_back
-        #: The rows to roll back, where some of the claim was received; None for all.
+        #: The positions of the rows to roll back if some rows were received; None: all rows.
         self.positions: Sequence[int] | None = None
-        #: Is given the head of the reply when the claim is rolled back, empty where it was never executed.
+        #: Called with the head of the reply when the claim is rolled back; the head is empty if it was never executed.
         self.settled = settled
-        #: Whether it is sent more than once, by a caller who asks for it again or by several at once. Its state is then
-        #: that of any of them, and its session makes no further call.
+        #: Whether several callers send it, at once or one after a failure. Its state is then that of any of them, and
+        #: its session makes no further call.
         self.shared = False
-        #: Whether its record is worth removing once it is received.
+        #: Whether its record is emptied once it is received.
         self.is_large = False
-        #: When its outcome became unknown, by the monotonic clock.
+        #: The time at which its outcome became unknown, by the monotonic clock.
         self.lost_at = 0.0
-        #: The process that made it: to a forked child it is nothing.
+        #: The process that made it. A forked child has no part in it.
         self.pid = pid
-        #: The debt that it pays when it is sent, and who pays it until then.
+        #: The debt that it pays when it is sent, and the payer until then.
         self.pays: Call | None = None
         self.payer: Payer | None = None
-        #: The payers of this call while it is a debt. The first one that lives and has not gone pays it.
+        #: The payers of this call while it is a debt. The first that lives and has not gone pays it.
         self.payers: list[ref[Payer]]
 
     @property
     def key(self) -> bytes:
-        """The key of its record."""
+        """The key of its call record."""
         return self.name + self.session.id
 
     @property
     def is_plain(self) -> bool:
-        """Whether a claim pays its debt as well as a roll-back: as a whole, and without a look at the reply."""
+        """Whether another claim can pay its debt: it is rolled back as a whole, and its reply is not needed."""
         return self.positions is None and self.settled is None
 
     def become(self, state: State) -> None:
-        """Change the state, as :data:`NEXT` allows it."""
+        """Change the state, as :data:`NEXT` allows."""
         if self.shared:
-            # Each of its callers goes through the states; once one of them has received the reply, it is received.
+            # Each of its callers changes the state; once one has received the reply, the call is received.
             if self.state is not State.RECEIVED:
                 self.state = state
             return
@@ -171,7 +173,7 @@ class Call:
         self.state = state
 
     def lose(self) -> bool:
-        """Note that its outcome will not be known, or that its reply is dropped. False if it was never sent."""
+        """Make its outcome unknown. Return False if it was never sent."""
         if self.state is State.NUMBERED:
             return False
         if self.state is not State.UNKNOWN:
@@ -180,33 +182,34 @@ class Call:
         return True
 
     def numbers(self) -> tuple[str, str]:
+        """Return its number and ``seen`` as the scripts take them."""
         return f"{self.number:016d}", f"{self.seen:016d}"
 
 
 class ClientState:
-    """What redset keeps for one client: idle sessions and debts. Nothing of it is kept for each set.
+    """The state of one client: idle sessions and debts. It has no state per set.
 
-    All changes are single steps in C, so that threads need no lock and an interrupt falls before or after them.
+    Each change is a single step in C, so threads need no lock and an interruption comes before or after it.
     """
 
     def __init__(self) -> None:
         #: Idle sessions, as a stack.
         self.idle: list[Session] = []
-        #: Calls with an unknown outcome, of all sets. The next calls of each set pay its debts.
+        #: Calls with an unknown outcome, of all sets. The next calls on a set pay its debts.
         self.debts: list[Call] = []
-        #: Received claims whose records are large, by the keys of these, and when the last one was answered.
+        #: Received claims with large records, by the key of the record; and the time of the last reply.
         self.large: dict[bytes, Call] = {}
         self.large_at = 0.0
-        #: Empties them; see :mod:`redset.core.emptying`.
+        #: The thread that empties them; see :mod:`redset.core.emptying`.
         self.emptier: Thread | None = None
-        #: Per event loop and set name, while a set of that name exists: what its tasks share.
+        #: Per event loop and set name, while such a set exists: the coalesced calls and the listener of its tasks.
         self.in_loops: WeakValueDictionary[Any, Any] = WeakValueDictionary()
-        #: The connections of its own, per event loop on the asyncio face; see :mod:`redset.core.pools`.
+        #: redset's own connections, per event loop on the asyncio face; see :mod:`redset.core.pools`.
         self.links: Any = None
         _states.add(self)
 
     def call(self, name: bytes, operation: Recorded) -> Call:
-        """The next call of an idle session."""
+        """Return the next call of an idle session."""
         try:
             session = self.idle.pop()
         except IndexError:
@@ -214,10 +217,11 @@ class ClientState:
         return Call(session, name, session.number, operation.roll_back, operation.settled, PID)
 
     def paying_call(self, name: bytes, operation: Recorded, payer: Payer) -> Call:
-        """The next call on the set, which pays a debt of it if there is one that it can pay.
+        """Return the next call on the set, which pays a debt of the set if it can.
 
-        Only a claim can pay the debt of a claim, since only a claim rolls back. Any call outdates other calls. A claim
-        that carries acks pays none: its roll-back must return the head of its own reply, never that of the debt's.
+        Only a claim pays the debt of a claim, since only a claim rolls back. Any call makes late copies of other calls
+        void. A claim that carries acks pays none: its roll-back must return the head of its own reply, not of the
+        debt's.
         """
         debt = None
         if operation.roll_back and operation.settled is None:
@@ -233,7 +237,7 @@ class ClientState:
         return call
 
     def owe(self, call: Call) -> None:
-        """Keep a call with an unknown outcome as a debt of its set, for as long as its record."""
+        """Keep a call with an unknown outcome as a debt of its set, for as long as its record lives."""
         if call.pid != PID:
             return
         now = time.monotonic()
@@ -245,30 +249,30 @@ class ClientState:
             self.debts.append(call)
 
     def paid(self, debt: Call) -> None:
-        """Note that a call is no debt, or no more."""
+        """Remove a call from the debts."""
         _removed(self.debts, debt)
 
     def leave(self, debt: Call, payer: Payer) -> None:
-        """Let others pay a debt that could not be paid."""
+        """Let other callers pay a debt that could not be paid."""
         _removed(debt.payers, ref(payer))
 
     def received(self, call: Call) -> None:
-        """Take back the session of a call whose reply was received."""
+        """Return the session of a received call to the idle ones."""
         self.idle.extend(self.sessions_of([call]))
 
     def sessions_of(self, received: list[Any]) -> list[Session]:
-        """The sessions that can make further calls once the replies to these were received."""
+        """Return the sessions of received calls that can make further calls."""
         sessions = []
         for call in received:
-            # Another process may send a call again that was sent more than once: its session makes no further call.
+            # A shared call may be sent again by another caller, so its session makes no further call.
             if isinstance(call, Call) and not call.shared and call.pid == PID:
                 if call.is_large:
                     self.large[call.key] = call
                 sessions.append(call.session)
         return sessions
 
-    def _takes(self, payer: Payer, debt: Call) -> bool:
-        """Whether nobody else pays a debt. It stays one until it is paid."""
+    def _may_pay(self, payer: Payer, debt: Call) -> bool:
+        """Return whether ``payer`` is the one to pay a debt, which remains a debt until it is paid."""
         debt.payers.append(ref(payer))
         there = (found for each in debt.payers if (found := each()) is not None and not found.has_gone)
         if next(there, None) is payer and debt in self.debts:
@@ -277,41 +281,41 @@ class ClientState:
         return False
 
     def _take_debt(self, name: bytes, payer: Payer, *, claim: bool) -> Call | None:
-        """A debt of the set that the next call pays by itself, or None."""
+        """Return a debt of the set that the next call pays by itself, or None."""
         for debt in self.debts[:]:
             mine = debt.name == name and (debt.roll_back is not None) == claim and debt.is_plain
-            if mine and self._takes(payer, debt):
+            if mine and self._may_pay(payer, debt):
                 return debt
         return None
 
     def take_debt_to_roll_back(self, name: bytes, payer: Payer, *, plain: bool = False) -> Call | None:
-        """The debt of a claim that the next claim cannot pay by itself, or None.
+        """Return a claim's debt that must be rolled back before the next claim is sent, or None.
 
-        It rolls back one claim, as a whole, and reports nothing of its reply.
+        The next claim pays one debt by itself, as a whole, and learns nothing of its reply.
 
-        :param plain: whether it pays none at all.
+        :param plain: whether the next claim pays no debt at all.
         """
         debts = [debt for debt in self.debts if debt.name == name and debt.roll_back is not None]
         for debt in debts:
-            if (plain or len(debts) > 1 or not debt.is_plain) and self._takes(payer, debt):
+            if (plain or len(debts) > 1 or not debt.is_plain) and self._may_pay(payer, debt):
                 return debt
         return None
 
     def take_claim_to_pay(self, name: bytes, payer: Payer) -> Call | None:
-        """The debt of a claim of the set, or None."""
+        """Return the debt of a claim of the set, or None."""
         for debt in self.debts[:]:
-            if debt.name == name and debt.roll_back is not None and self._takes(payer, debt):
+            if debt.name == name and debt.roll_back is not None and self._may_pay(payer, debt):
                 return debt
         return None
 
     def owes_claims(self, name: bytes) -> bool:
-        """Whether there are debts of claims of the set, those included that others are paying."""
+        """Return whether there are debts of claims of the set, including those that others are paying."""
         return any(debt.name == name and debt.roll_back is not None for debt in self.debts)
 
     def take_large(self, name: bytes | None = None) -> Call | None:
-        """Remove and return a large received claim, or None. Its session is then nobody else's.
+        """Remove and return a received claim with a large record, or None. Only the caller then has its session.
 
-        :param name: only one of this set, and whose record the next call would not replace.
+        :param name: only a claim of this set whose record the next call would not replace.
         """
         for key, call in list(self.large.items()):
             session = call.session
@@ -332,13 +336,13 @@ class ClientState:
 
 
 def takes_much(rows: Sequence[Any], values: Sequence[Any]) -> bool:
-    """Whether the record of such a reply takes more than 16 KB, by a sample of what it holds."""
+    """Return whether the record of such a reply takes more than 16 KB, estimated from a sample of rows."""
     step = len(rows) // 32 | 1
     return step * (sum(map(len, rows[::step])) + sum(map(len, filter(None, values[::step])))) > LARGE
 
 
 def _removed(calls: list[Any], one: Any) -> bool:
-    """Remove one from a list. False if another thread did."""
+    """Remove ``one`` from a list. Return False if another thread has done so."""
     try:
         calls.remove(one)
     except ValueError:
@@ -351,7 +355,7 @@ _by_client: "WeakKeyDictionary[Any, ClientState]" = WeakKeyDictionary()
 
 
 def state_of(client: Any) -> ClientState:
-    """What is kept for this client; a new one each time for a client that cannot be told apart from others."""
+    """Return the state of this client; a new one each time for a client that cannot be a key of a dict."""
     try:
         return _by_client.get(client) or _by_client.setdefault(client, ClientState())
     except TypeError:

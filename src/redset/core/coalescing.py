@@ -1,8 +1,9 @@
-"""Coalesced calls: in asyncio, operations of one kind that begin while one is under way leave together.
+"""Coalesced calls: on asyncio, operations of one kind that begin while one is under way are sent together.
 
-The first operation of a kind leaves at once, by itself. Those that come meanwhile queue in its :class:`Line` and leave
-as one :class:`Group` when it is back, or as soon as they fill a whole call. A task of its own carries a group, so each
-task that takes part may go away. docs/protocol.md describes what becomes then of the rows that were claimed for it.
+The first operation of a kind is sent at once, by itself. Those that begin meanwhile queue in its :class:`Line` and are
+sent as one :class:`Group` when its reply has arrived, or when they fill a whole call. A task of its own carries a
+group, so each task that has a part in it may be cancelled. docs/protocol.md says what happens to the rows claimed for
+that part.
 """
 
 import asyncio
@@ -18,41 +19,41 @@ from redset.core.retries import tries_once
 
 T = TypeVar("T")
 
-#: How many lines are kept, of which most are idle: kinds differ by the lengths of leases.
+#: The number of lines above which idle ones are dropped: each length of a lease is a kind of its own.
 MOST_LINES = 32
 
 __all__ = ("Gathering", "Group", "Line", "Part")
 
 
 class Carrier(Protocol):
-    """Who sends a group; see :class:`redset.core.drivers.AsyncDriver`."""
+    """Sends groups; see :class:`redset.core.drivers.AsyncDriver`."""
 
     async def carry(self, group: "Group") -> None:
-        """Send it, and have it deal its reply or its error."""
+        """Send a group, and deal out its reply or its error."""
 
     def roll_back(self, call: Call) -> Coroutine[Any, Any, None]:
-        """Roll back the rows of a claim that nobody received; if that fails, it becomes a debt."""
+        """Roll back the rows of a claim that were not received; if that fails, the call becomes a debt."""
 
     def received(self, call: Call) -> None:
-        """All rows of this claim were received."""
+        """Note that all rows of a claim were received."""
 
 
 class Part:
-    """One task's operation, which leaves as a part of a group."""
+    """The operation of one task, as a part of a group."""
 
     __slots__ = ("answer", "error", "group", "head", "operation", "reply", "rows", "size")
 
     def __init__(self, operation: Operation[Any], size: int, answer: "asyncio.Future[None]") -> None:
         self.operation = operation
-        #: How many items it moves.
+        #: The number of items that it moves.
         self.size = size
-        #: Done when the group is answered; cancelled when the task went away.
+        #: Done when the group is answered; cancelled when the task is.
         self.answer = answer
         self.group: Group | None = None
         #: Its part of the reply, and the positions of the rows that were claimed for it.
         self.reply: Any = None
         self.rows: Sequence[int] = ()
-        #: The head of a claim's reply: to read the reply takes it off.
+        #: The head of a claim's reply, which reading the reply removes.
         self.head: Any = None
         self.error: BaseException | None = None
 
@@ -61,7 +62,7 @@ class Part:
         error = self.error
         if error is not None:
             self.error = None
-            raise _one_more(error)
+            raise _copy_of(error)
         return self.operation.read(self.reply)
 
     @property
@@ -74,7 +75,7 @@ class Part:
             self.answer.set_result(None)
 
     def leave(self) -> None:
-        """Its task went away: rows that were claimed for it, or will be, are not received."""
+        """Note that its task was cancelled: rows claimed for it, before or later, are not received."""
         if not self.answer.done():
             self.answer.cancel()
         if self.reply is None:
@@ -87,19 +88,19 @@ class Part:
             self.group.decide(rows)
 
     async def concluded(self) -> None:
-        """Wait for the outcome of the group that it left, and for the roll-back of its rows."""
+        """Wait for the outcome of its group, and for the roll-back of its rows."""
         if self.group is not None and (concluded := self.group.wait()) is not None:
             await asyncio.wait({concluded})
 
     def receive(self) -> None:
-        """The rows that were claimed for it reached the task."""
+        """Note that the task received the rows claimed for it."""
         if self.group is not None and self.rows:
             self.rows = ()
             self.group.decide()
 
 
 class Claimed:
-    """The reply to a claim of several parts: false if it has no rows."""
+    """The reply to a claim of several parts; false if it has no rows."""
 
     __slots__ = ("reply", "rows")
 
@@ -112,7 +113,7 @@ class Claimed:
 
     @property
     def is_large(self) -> bool:
-        """Whether its record is worth emptying."""
+        """Whether its record is emptied once it is received."""
         rows = self.reply[:-1]
         values = rows.pop() if isinstance(rows[-1], list) else ()
         return takes_much(rows, values)
@@ -123,17 +124,16 @@ def _as_it_is(reply: Any) -> Any:
 
 
 class Group:
-    """Operations that leave as one call."""
+    """Operations that are sent as one call."""
 
     __slots__ = (
         "_answered",
-        "_asked_again",
         "_carrier",
         "_gathering",
         "_is_claim",
+        "_open_parts",
         "_shared",
-        "_undecided",
-        "_unreceived",
+        "_to_roll_back",
         "_waiters",
         "call",
         "concluded",
@@ -151,10 +151,10 @@ class Group:
         self.error: BaseException | None = None
         #: Its call, if it claimed rows.
         self.call: Call | None = None
-        #: How many parts may still be received or not, and the rows of those that were not.
-        self._undecided = 0
-        self._unreceived: list[int] = []
-        #: Done when all rows were received or rolled back. Made when somebody waits for that.
+        #: The number of parts that have not decided, and the rows of those that were not received.
+        self._open_parts = 0
+        self._to_roll_back: list[int] = []
+        #: Done when all rows are received or rolled back; created by the first task that waits for it.
         self.concluded: asyncio.Future[None] | None = None
 
         first = parts[0].operation
@@ -162,9 +162,9 @@ class Group:
         assert shared is not None
         self._shared: Shared = shared
         self._is_claim = first.roll_back is not None
-        #: Done when the group is answered, with the error if it failed; made when somebody asks for a part of it again.
+        #: Done when the group is answered, with its error if it failed; created when a part is sent again.
         self._answered: asyncio.Future[BaseException | None] | None = None
-        #: How many tasks wait for that.
+        #: The number of tasks that wait for it.
         self._waiters = 0
         unfinished: Unfinished | None = None
         for part in parts:
@@ -191,7 +191,7 @@ class Group:
         return self._waiters > 0 or any(part.is_awaited for part in self.parts)
 
     def deal(self, reply: Any, call: Call | None) -> None:
-        """Deal the reply out to the parts. ``call`` is the claim that must be received or rolled back, if any."""
+        """Deal out the reply to the parts. ``call`` is the claim to receive or roll back, if there is one."""
         self.is_dealt = True
         if isinstance(reply, Claimed):
             reply = reply.reply
@@ -206,9 +206,9 @@ class Group:
         if self._is_claim:
             self._deal_rows()
         self._wake()
-        # Parts and group would keep each other alive until the garbage collector comes.
+        # Else parts and group keep each other alive until the garbage collector runs.
         self.parts = []
-        if not self._undecided:
+        if not self._open_parts:
             self._conclude()
 
     def _deal_rows(self) -> None:
@@ -218,13 +218,13 @@ class Group:
             if count := count_rows(part.reply):
                 part.rows = range(start, start + count)
                 start += count
-                self._undecided += 1
+                self._open_parts += 1
         for part in self.parts:
             if not part.is_awaited:
                 part.leave()
 
     def _settled(self, head: bytes) -> None:
-        """The claim was rolled back as a whole: each part learns of the acks that it carried."""
+        """Report to each part, after the claim was rolled back as a whole, the outcome of the acks it carried."""
         for part, words in zip(self.parts, self._shared.deal_head(head, self.parts), strict=True):
             if part.operation.settled is not None:
                 part.operation.settled(b" ".join(words))
@@ -235,7 +235,7 @@ class Group:
         self._end()
 
     async def answer_again(self) -> None:
-        """Wait for the answer; send the group again, as the same call, if its outcome is unknown."""
+        """Wait for the reply; send the group again, as the same call, if its outcome is unknown."""
         if self.error is not None:
             self.error = None
             self._gathering.start(self._carrier.carry(self))
@@ -247,9 +247,9 @@ class Group:
             await asyncio.wait({answered})
         finally:
             self._waiters -= 1
-        # Another task may have sent it once more by now.
+        # Another task may have sent it again by now.
         if (error := answered.result()) is not None:
-            raise _one_more(error)
+            raise _copy_of(error)
 
     def _wake(self) -> None:
         if self._answered is not None and not self._answered.done():
@@ -257,21 +257,21 @@ class Group:
         for part in self.parts:
             part.wake(self.error)
         if len(self.parts) > 1:
-            self._gathering.expect_a_crowd()
+            self._gathering.expect_burst()
 
-    def decide(self, unreceived: Sequence[int] = ()) -> None:
-        """Note that one part was received or not. All rows that were not are rolled back together, at the end."""
-        self._unreceived += unreceived
-        self._undecided -= 1
-        if not self._undecided and not self.parts:
+    def decide(self, to_roll_back: Sequence[int] = ()) -> None:
+        """Note whether one part was received. When all have decided, roll back all rows that were not."""
+        self._to_roll_back += to_roll_back
+        self._open_parts -= 1
+        if not self._open_parts and not self.parts:
             self._conclude()
 
     def _conclude(self) -> None:
         call = self.call
         if call is None or call.state is not State.ANSWERED:
             self._end()
-        elif self._unreceived:
-            call.positions = self._unreceived
+        elif self._to_roll_back:
+            call.positions = self._to_roll_back
             self._gathering.run(self._carrier.roll_back(call), self._end)
         else:
             self._carrier.received(call)
@@ -283,7 +283,7 @@ class Group:
             self.concluded.set_result(None)
 
     def wait(self) -> "asyncio.Future[None] | None":
-        """What is done when all rows were received or rolled back; None if that is so."""
+        """Return a future that is done when all rows are received or rolled back; None if they are."""
         if (self.is_dealt or self.error is not None) and self.call is None:
             return None
         if self.concluded is None:
@@ -300,18 +300,18 @@ class Line:
         self._gathering = gathering
         self._carrier = carrier
         self._queue: list[Part] = []
-        #: How many items all those move.
+        #: The number of items that the queue moves.
         self._size = 0
         self._under_way = 0
         self._starts = False
-        #: Whether those that asked do not want the client to try again by itself.
+        #: Whether the client must not retry by itself.
         self._tries_once = once
 
     def is_idle(self) -> bool:
         return not (self._under_way or self._starts or self._queue)
 
     def goes_alone(self) -> bool:
-        """Whether a new operation may leave by itself at once: there is nothing before it."""
+        """Return whether a new operation is sent at once by itself, and count it as under way if so."""
         if not self.is_idle():
             return False
         self._under_way = 1
@@ -326,13 +326,13 @@ class Line:
             self._start_soon()
 
     def leave(self) -> None:
-        """A call is back."""
+        """Note that a call was answered."""
         self._under_way -= 1
         if not self._under_way:
             self._start_soon()
 
     def _start_soon(self) -> None:
-        """Not at once: tasks that were just answered may ask for the next thing in this turn of the event loop."""
+        """Send the queue after this turn of the event loop: tasks that were just answered may join it."""
         if self._queue and not self._starts:
             self._starts = True
             self._gathering.soon(self._start)
@@ -350,17 +350,17 @@ class Line:
         self._gathering.run(self._carry_on(parts), self.leave)
 
     async def _carry_on(self, parts: list[Part]) -> None:
-        """Send parts as one call, and then those that have queued by then, as long as there are any."""
-        # A new task inherits the context of the task that started it, which may belong to another line.
+        """Send parts as one call, and then those that queued meanwhile, while there are any."""
+        # A new task inherits the context of the task that started it, which may be of another line.
         tries_once.set(self._tries_once)
         while parts:
             await self._carrier.carry(Group(parts, self._gathering, self._carrier))
-            # Tasks that were just answered may ask for the next thing in this turn of the event loop.
+            # Tasks that were just answered may join in this turn of the event loop.
             await asyncio.sleep(0)
             parts = self._next() if self._under_way == 1 else []
 
     def _next(self) -> list[Part]:
-        """The first parts of the queue whose tasks wait: as many as one call can take."""
+        """Remove from the queue, and return, as many parts as one call can take, without those of cancelled tasks."""
         queue = self._queue
         if self._size <= CHUNK:
             self._queue, self._size = [], 0
@@ -380,14 +380,14 @@ class Line:
 
 
 class Gathering:
-    """What the tasks of one event loop share of one set: the lines."""
+    """The objects that the tasks of one event loop share for one set: the lines and the listener."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = weakref.ref(loop)
         self.lines: dict[Hashable, Line] = {}
-        #: Whether several tasks have just been answered: what the first of them asks next, the others may ask as well.
-        self.crowded = False
-        #: Who waits for a wake-up of the set; see :mod:`redset.core.waiting`.
+        #: Whether several tasks were answered in this turn: they may all make their next calls at once.
+        self.in_burst = False
+        #: The listener for wake-ups of the set; see :mod:`redset.core.waiting`.
         self.listener: Any = None
         #: The timer that begins to empty large records; see :mod:`redset.core.emptying`.
         self.emptying: asyncio.TimerHandle | None = None
@@ -396,7 +396,7 @@ class Gathering:
     def enter(
         self, operation: Operation[Any], shared: Shared, carrier: Carrier, loop: asyncio.AbstractEventLoop
     ) -> Part | Line | None:
-        """The part of an operation in a group. Else it leaves alone, and then leaves the line, if it is given one."""
+        """Return the part of an operation in a group; if it is sent alone, the line that it leaves then, or None."""
         size = shared.size(operation.args)
         if size >= CHUNK:
             return None
@@ -406,16 +406,16 @@ class Gathering:
             if len(self.lines) >= MOST_LINES:
                 self.lines = {kind: line for kind, line in self.lines.items() if not line.is_idle()}
             line = self.lines[kind] = Line(self, carrier, once=once)
-        if not self.crowded and line.goes_alone():
+        if not self.in_burst and line.goes_alone():
             return line
         part = Part(operation, size, asyncio.Future(loop=loop))
         line.join(part)
         return part
 
     def start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """Have a task do ``work``, and keep it: event loops have but weak references to their tasks.
+        """Start a task for ``work`` and keep a reference to it: event loops have only weak ones.
 
-        When all tasks are cancelled, at the end of a program, one that has not begun yet still begins.
+        When all tasks are cancelled, at the end of a program, one that has not begun still begins.
         """
         task: asyncio.Task[T] = asyncio.get_running_loop().create_task(Unstoppable(work), name="redset")
         self._tasks.add(task)
@@ -425,31 +425,31 @@ class Gathering:
     def _done(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            # Else asyncio logs the error of a task for which nobody waited long enough.
+            # Else asyncio logs the error of a task whose caller stopped waiting.
             task.exception()
 
     def run(self, work: Coroutine[Any, Any, None], then: Callable[[], None]) -> "asyncio.Task[None]":
-        """Have a task do what no task in particular waits for, and then call a function."""
+        """Start a task that no other task waits for, and call ``then`` at its end."""
         task = self.start(work)
         task.add_done_callback(lambda _: then())
         return task
 
     def soon(self, do: Callable[[], None]) -> None:
-        """When all tasks that are to be woken now have gone on."""
+        """Call ``do`` when all tasks that are due to wake in this turn have run."""
         loop = self.loop()
         if loop is not None and not loop.is_closed():
             loop.call_soon(do)
 
-    def expect_a_crowd(self) -> None:
-        self.crowded = True
-        self.soon(self._calm_down)
+    def expect_burst(self) -> None:
+        self.in_burst = True
+        self.soon(self._end_burst)
 
-    def _calm_down(self) -> None:
-        self.crowded = False
+    def _end_burst(self) -> None:
+        self.in_burst = False
 
 
-def _one_more(error: BaseException) -> BaseException:
-    """The same error for one more task, since raising one changes it."""
+def _copy_of(error: BaseException) -> BaseException:
+    """Return a copy of the error for another task, since raising an error changes it."""
     try:
         another = copy.copy(error)
     except Exception:

@@ -1,4 +1,4 @@
-"""Consuming: reservations one after the other, for as long as wanted, each acked by going on to the next."""
+"""The consume loop: an iterator over reservations that acks each item when the next one is asked for."""
 
 import logging
 import time
@@ -26,12 +26,12 @@ Res = TypeVar("Res", bound=BaseReservation[Any])
 
 log = logging.getLogger("redset")
 
-#: How long, in seconds, an ack may wait for a hand-out to travel with.
+#: Seconds for which an ack may wait for a claim to travel with.
 OLDEST_ACK = 1.0
 
 
 class Event(Protocol):
-    """``threading.Event``, ``asyncio.Event``, or what is like them."""
+    """``threading.Event``, ``asyncio.Event``, or an object like them."""
 
     def is_set(self) -> bool: ...
 
@@ -40,7 +40,7 @@ Stop = Event | Callable[[], bool] | None
 
 
 class BaseConsumption(Generic[T, DriverT, Res]):
-    """The state of one ``consume`` loop, and what it does next; both faces iterate over it in their own way."""
+    """The state of one ``consume`` loop and the plans of its steps, for both faces."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         stop: Stop,
         max_outage: float | None,
     ) -> None:
-        #: How many leases were lost before their item could be acked.
+        #: The number of leases that were lost before their item was acked.
         self.lost = 0
         self._driver = driver
         self._claims = claims
@@ -64,7 +64,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             raise ValueError(f"a batch has 1 to {CHUNK} items, not {batch!r}")
         if self._batch > 1 and claims.max_attempts == 1:
             raise ValueError(
-                f"batch={batch!r} with max_attempts=1: when a process dies, the items of its batch that it never began "
+                f"batch={batch!r} with max_attempts=1: if a process died, the items of its batch that it had not begun "
                 "would be dead letters; use batch=1 or more attempts"
             )
         if wait is not None:
@@ -76,12 +76,10 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._current: Res | None = None
         self._ready: deque[Res] = deque()
         #: Ends that were sent and not answered.
-        self._ends: Ends[Res] | None = None
+        self._pending: PendingEnds[Res] | None = None
         self._to_ack: list[Res] = []
         self._oldest_ack = 0.0
         self._closed = False
-        #: What was asked for last to close the loop.
-        self._leaving: Batch | None = None
         self._iterated = False
         #: Whether a call for the next item is under way.
         self._asking = False
@@ -102,7 +100,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         return self._pid == calls.PID
 
     def _at_hand(self) -> Res | None:
-        """The next reservation where that takes no call. To ask for it acks the one before."""
+        """Return the next reservation of the batch, or None if a call is needed. Marks the current one to be acked."""
         self._finish_current()
         if self._ready and not (self._closed or self._is_late() or self._should_stop()):
             return self._next_ready()
@@ -115,13 +113,13 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             )
 
     def _next(self) -> Plan[Res | None]:
-        """The next reservation where none is at hand, or None when the loop is to end."""
+        """Return the next reservation if none is at hand, or None at the end of the loop."""
         wait = Wait(self._wait)
         self._outage.wait = wait
-        # A serializer may fork: the child leaves to its parent what was just claimed.
+        # A serializer may fork: the child leaves the claim to its parent.
         while self._is_ours and not (self._closed or self._should_stop()):
             if self._ready and self._is_late():
-                yield from self._turn_in()
+                yield from self._send_late()
             if (reservation := self._next_ready()) is not None:
                 return reservation
             got = yield from self._claim(wait)
@@ -134,16 +132,16 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         return None
 
     def _is_late(self) -> bool:
-        """Whether acks, or the items that were not begun, have waited for long enough."""
+        """Return whether the acks are too old, or half of the lease of the items not begun has passed."""
         now = time.monotonic()
         if self._to_ack and now - self._oldest_ack > OLDEST_ACK:
             return True
         return bool(self._ready) and self._ready[0]._ends_at - now < self._lease / 2
 
     def _finish_current(self) -> None:
-        """To ask for the next one is to be done with this one, unless it was ended in another way."""
+        """Mark the current reservation to be acked, unless the loop body ended it."""
         current = self._current
-        # An interruption can come at any step, so a reservation leaves one place when it is in the next.
+        # An interruption can come at any step, so a reservation is in its next place before it leaves this one.
         if current is not None and not (current._ended or (self._to_ack and self._to_ack[-1] is current)):
             if not self._to_ack:
                 self._oldest_ack = time.monotonic()
@@ -151,7 +149,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._current = None
 
     def _next_ready(self) -> Res | None:
-        """The next reservation of the batch, which is the current one from now on."""
+        """Return the next reservation of the batch, which becomes the current one."""
         while self._ready:
             reservation = self._ready[0]
             if time.monotonic() < reservation._ends_at:
@@ -163,9 +161,9 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         return None
 
     def _claim(self, wait: Wait) -> Plan[HandOut | None]:
-        """Claim the next batch, or return None when told to stop while the server is away.
+        """Claim the next batch, or return None if told to stop during an outage.
 
-        The acks travel with it; after a failure they stay until their outcome is known.
+        The acks travel with the claim; after a failure they stay until their outcome is known.
         """
         while True:
             acks = self._to_ack[:]
@@ -183,7 +181,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             return got
 
     def _settle(self) -> Plan[bool]:
-        """Roll back claims with an unknown outcome, and so learn which acks arrived. False when told to stop."""
+        """Roll back claims with an unknown outcome, and so learn which acks arrived. Return False if told to stop."""
         while True:
             try:
                 yield from self._outage.once(self._claims.settle())
@@ -194,55 +192,55 @@ class BaseConsumption(Generic[T, DriverT, Res]):
                 return True
 
     def _settled(self, acks: list[Res], head: bytes) -> None:
-        """A claim was rolled back: if it was executed, so were the acks that it carried."""
+        """Note that a claim was rolled back: if it was executed, so were the acks that it carried."""
         if head:
             self._acked(acks, self._claims.late(head))
 
     def _acked(self, acks: list[Res], late: list[int]) -> None:
-        """Note the outcome of some acks, unless it was known before. Those at the positions ``late`` came too late."""
+        """Note the outcome of acks, unless it was known. Those at the positions ``late`` came too late."""
         known, open_acks = set(map(id, acks)), set(map(id, self._to_ack))
         self._to_ack = [one for one in self._to_ack if id(one) not in known]
         for one in acks:
             one._note_ended()
         self._note_lost([acks[position] for position in late if id(acks[position]) in open_acks])
 
-    def _turn_in(self) -> Plan[None]:
-        """Send the acks, and give back what was not begun if less than half of its lease is left."""
+    def _send_late(self) -> Plan[None]:
+        """Send the acks by themselves, and requeue the items not begun if less than half of their lease is left."""
         acks = self._to_ack[:]
         if self._ready and self._ready[0]._ends_at - time.monotonic() < self._lease / 2:
-            given_back = list(self._ready)
+            requeued = list(self._ready)
         else:
-            given_back = []
-        self._ends = ends = Ends(acks, given_back)
+            requeued = []
+        self._pending = ends = PendingEnds(acks, requeued)
         yield from self._send_ends(ends)
-        if given_back and self._ends is not ends:
+        if requeued and self._pending is not ends:
             self._ready.clear()
 
-    def _send_ends(self, ends: "Ends[Res]", *, is_settled: bool = True) -> Plan[None]:
-        """Send ends: after a failure the same calls again, here or when the loop is closed.
+    def _send_ends(self, ends: "PendingEnds[Res]", *, is_settled: bool = True) -> Plan[None]:
+        """Send ends; after a failure the same calls again, here or when the loop is closed.
 
         :param is_settled: whether it is known which acks arrived before, with a claim.
         """
         acks = ends.acks
-        given_back = dict(enumerate(ends.given_back, len(acks)))
+        requeued = dict(enumerate(ends.requeued, len(acks)))
         for start, stop, unfinished in ends.batch.calls:
             answer = yield from self._send_end(ends, start, stop, unfinished)
             if answer is None:
-                # The rest is sent when the loop is closed, which is next.
+                # Closing the loop, which is next, sends the rest.
                 return
             late = [start + position for position in answer.lost]
             late_acks = [position - start for position in late if position < len(acks)]
             if late_acks and not is_settled and not (is_settled := (yield from self._try_to_settle())):
-                # They may have arrived before, with a claim whose outcome is unknown.
+                # They may have arrived with a claim whose outcome is unknown.
                 late_acks = []
             self._acked(acks[start:stop], late_acks)
             if not self._closed:
-                # Else an interruption may have rolled back the claim of those that were not begun.
-                self._note_lost([given_back[at] for at in late if at in given_back])
-        self._ends = None
+                # When closing, an interruption may have rolled back the claim of the items not begun.
+                self._note_lost([requeued[at] for at in late if at in requeued])
+        self._pending = None
 
-    def _send_end(self, ends: "Ends[Res]", start: int, stop: int, unfinished: Unfinished) -> Plan[Answer | None]:
-        """Send one call. None when told to stop while the server is away."""
+    def _send_end(self, ends: "PendingEnds[Res]", start: int, stop: int, unfinished: Unfinished) -> Plan[Answer | None]:
+        """Send one call. Return None if told to stop during an outage."""
         while True:
             try:
                 end = self._endings.ends(ends.batch.ends[start:stop], unfinished)
@@ -263,33 +261,33 @@ class BaseConsumption(Generic[T, DriverT, Res]):
 
     @property
     def _is_done(self) -> bool:
-        """Whether it is closed and nothing is left to be given back."""
-        return self._closed and not (self._to_ack or self._ready or self._current or self._ends)
+        """Whether the loop is closed and has ended all leases."""
+        return self._closed and not (self._to_ack or self._ready or self._current or self._pending)
 
     def _close(self) -> Plan[None]:
-        """Give back what is unhandled: what was not begun as if never claimed, the one in hand as a failed attempt."""
+        """Requeue the items not begun, without counting an attempt, and nack the current one."""
         if not self._is_ours:
             return
         self._closed = True
-        # Whether it is known which acks arrived. If not, they are acked again below, or that fails as well.
+        # Whether it is known which acks arrived. If not, they are sent again below, or that fails as well.
         is_settled = not self._to_ack or (yield from self._try_to_settle())
-        if self._ends is not None:
-            yield from self._send_ends(self._ends, is_settled=is_settled)
-        # Nothing is forgotten before it is answered: after an interruption the loop can be closed again.
+        if self._pending is not None:
+            yield from self._send_ends(self._pending, is_settled=is_settled)
+        # Forget nothing before it is answered: after an interruption the loop can be closed again.
         current, more = self._current, [_again(one) for one in self._ready]
         if current is None or current._ended or any(current is one for one in (*self._to_ack, *self._ready)):
             current = None
         else:
-            # A `break` and an exception look alike here, and an item that breaks its consumers must not loop for ever.
+            # A break cannot be told from an exception, and an item that breaks its consumers must not loop for ever.
             more.append(End("nack", current._stored, current._delivery, 0.0, "its consumer left the loop"))
-        self._ends = ends = Ends(self._to_ack[:], [], more)
+        self._pending = ends = PendingEnds(self._to_ack[:], [], more)
         yield from self._send_ends(ends, is_settled=is_settled)
         if current is not None:
             current._note_ended()
         self._ready, self._current = deque(), None
 
     def _try_to_settle(self) -> Plan[bool]:
-        """Learn which acks arrived with claims whose outcome is unknown. False if that fails."""
+        """Learn which acks arrived with claims whose outcome is unknown. Return False if that fails."""
         try:
             yield from self._outage.once(self._claims.settle(), closing=True)
         except Exception as error:
@@ -299,16 +297,16 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         return True
 
 
-class Ends(Generic[Res]):
-    """Ends that a loop asked for: acks first. Their calls keep their numbers until they are answered."""
+class PendingEnds(Generic[Res]):
+    """Ends that the loop sends: acks first. Their calls keep their numbers until they are answered."""
 
-    __slots__ = ("acks", "batch", "given_back")
+    __slots__ = ("acks", "batch", "requeued")
 
-    def __init__(self, acks: list[Res], given_back: list[Res], more: Sequence[End] = ()) -> None:
+    def __init__(self, acks: list[Res], requeued: list[Res], more: Sequence[End] = ()) -> None:
         self.acks = acks
-        #: Those whose loss is counted, as that of the acks is.
-        self.given_back = given_back
-        self.batch = Batch([*map(_ack, acks), *map(_again, given_back), *more])
+        #: Requeued reservations whose loss is counted, like that of the acks.
+        self.requeued = requeued
+        self.batch = Batch([*map(_ack, acks), *map(_again, requeued), *more])
 
 
 def _ack(one: BaseReservation[Any]) -> End:

@@ -1,4 +1,4 @@
-"""What a set is, as far as its operations need to know."""
+"""The definition of a set, as its operations need it."""
 
 import math
 import random
@@ -27,19 +27,19 @@ __all__ = (
 
 T = TypeVar("T")
 
-#: Which score stands when an item that waits is added again: the newest, the first, the lowest or the highest.
+#: The score that stands when a waiting item is added again: the newest, the first, the lowest or the highest.
 Duplicates: TypeAlias = Literal["update", "keep", "earliest", "latest"]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What makes one kind of set differ from another."""
+    """The difference between one kind of set and another."""
 
-    #: Scores an item that is added without a score to a set without a scorer.
+    #: The score of an item added without one to a set without a scorer.
     scorer: Callable[[Any], float]
-    #: What can be taken: ``"any"`` item, or only what is ``"due"``.
+    #: The items that can be claimed: ``"any"``, or only ``"due"`` ones.
     which: str
-    #: Whether its own scorer gives moments, in seconds since the epoch.
+    #: Whether its own scorer returns times, in seconds since the epoch.
     timed: bool
 
 
@@ -50,28 +50,28 @@ SCHEDULED = Kind(scorer=lambda item: time.time(), which="due", timed=True)
 
 @dataclass(frozen=True)
 class Definition(Generic[T]):
-    """One set: its name and keys, its items, and the rules it was made with."""
+    """One set: its name, its keys, its items, and its options."""
 
     name: str
     keys: Keys
     items: Items[T]
     scorer: Callable[[T], float]
     kind: Kind
-    #: Whether scores are known to be moments: a scorer of the user's may say anything.
+    #: Whether scores are known to be times: a scorer of the user's may return anything.
     timed: bool
-    #: After how many deliveries an item that fails dies; 0 for never.
+    #: The number of attempts after which a failing item is dead; 0: never.
     max_attempts: int
-    #: How many dead letters are kept; 0 for all.
+    #: The number of dead letters to keep; 0: all.
     max_dead: int
-    #: How many seconds finished items are remembered; 0 for not at all. And whether only a hash of them is kept.
+    #: Seconds that done items are remembered, 0: not at all; and whether by a hash.
     remember: float
     digest: bool
     duplicates: Duplicates
-    #: Seconds between two ticks of an item that has no interval of its own; 0 for a set that is not periodic.
+    #: Seconds between two ticks of an item without an interval of its own; 0: the set is not periodic.
     interval: float
-    #: Seconds until an item may be tried again after its n-th delivery failed.
+    #: Seconds until the next attempt, by the number of the one that failed.
     backoff: Callable[[int], float]
-    #: How many seconds a command may block at most, for the client's sake.
+    #: The longest time in seconds for which the client lets a command block.
     longest_block: float
 
     @cached_property
@@ -97,18 +97,21 @@ class Definition(Generic[T]):
 
 
 def exponential_backoff(attempt: int) -> float:
-    """The default: up to 1 s after the first failure, 2 s after the second, 4 s ..., at most an hour; full jitter.
+    """Return a random delay of up to 1 s after the first failure, 2 s after the second, 4 s …, at most an hour.
 
-    Any moment up to the limit is as likely as any other, so that what failed together is not tried together again
-    (Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    Full jitter: each delay up to the limit is equally likely, so that items that failed together are not retried
+    together (Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+
+    :param attempt: the number of the failed attempt, from 1.
+    :returns: seconds.
     """
     return random.uniform(0, min(3600.0, 2.0 ** min(attempt - 1, 12)))
 
 
 def one_of_duplicates(value: Any) -> Duplicates:
-    """``value`` as it is.
+    """Return ``value``, checked.
 
-    :raises ValueError: it is none of them.
+    :raises ValueError: it is no such option.
     """
     if value not in get_args(Duplicates):
         raise ValueError(f"duplicates must be 'update', 'keep', 'earliest' or 'latest', not {value!r}")
@@ -117,7 +120,7 @@ def one_of_duplicates(value: Any) -> Duplicates:
 
 
 def seconds(value: Any, what: str, *, positive: bool = False) -> float:
-    """``value`` as a number of seconds.
+    """Return ``value`` as a float of seconds.
 
     :raises TypeError: it is no int or float.
     :raises ValueError: it is negative, NaN or infinite, or 0 where it must be positive.

@@ -24,8 +24,8 @@ __all__ = ("AsyncDriver", "Driver")
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: How long, in seconds, a task that was cancelled stays to roll back what it claimed.
-SETTLING = 1.0
+#: Seconds for which a cancelled task stays to roll back its claims.
+GRACE = 1.0
 
 
 class Driver:
@@ -43,15 +43,15 @@ class Driver:
         self._execute_command = executor(client)
 
     def perform(self, operation: Operation[R]) -> R:
-        """Perform one operation and return what was read from its reply."""
+        """Perform one operation and return its result."""
         return self._run(ask(operation, self._caller, []))
 
     def follow(self, plan: Plan[R]) -> R:
-        """Perform what ``plan`` yields, one after the other, and return what it returns."""
+        """Perform the steps of ``plan`` and return its result."""
         return self._run(follow(plan, self._caller))
 
     def iterate(self, page: Operation[Page[T]]) -> Iterator[T]:
-        """Yield the items of ``page`` and of those behind it. Read a page when the one before it is used up."""
+        """Yield the items of ``page`` and of the pages behind it. Read a page when the one before it is used up."""
         behind: Operation[Page[T]] | None = page
         while behind:
             read: Page[T] = self.perform(behind)
@@ -74,7 +74,7 @@ class Driver:
             result: R = end.value
             return result
         except BaseException as error:
-            # An interruption between two requests did not reach the talk, which must roll back what it claimed.
+            # An interruption between two requests has not reached the talk, which must roll back its claims.
             if talk.gi_frame is None or interruption is not None:  # type: ignore[attr-defined] # it is a generator
                 raise
             return self._run(talk, error)
@@ -113,12 +113,12 @@ class Driver:
             return self._execute_command(*words, **AS_STORED)
         except BaseException as error:
             if not is_failure(error):
-                # An interrupt between sending and reading leaves a reply behind that would be taken for the next.
+                # An interruption between sending and reading leaves a reply that the next call would read.
                 drop_idle_connections(self._client)
             raise
 
     def _listen(self, listen: Listen) -> None:
-        """Wait for a wake-up: by blocking on the server, and close to the end of the time on the socket."""
+        """Wait for a wake-up: by a blocking command, and for the last 0.1 s on the socket."""
         seconds, links = listen.seconds, self._links
         own = links is not None and links.usable()
         if seconds <= LATENESS and not own:
@@ -151,13 +151,13 @@ class AsyncDriver:
         self._execute_command = executor(client)
         self._caller = Caller(client, state, name, prefix, recording=recording)
         self._links = AsyncLinks.of(client, state, connections)
-        #: The event loop in which this was used last, and what is shared there; see :meth:`_enter`.
+        #: The event loop of the last call, and the objects that its tasks share; see :meth:`_enter`.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gathering: Gathering
         self._loop_links: LoopLinks | None = None
 
     async def perform(self, operation: Operation[R]) -> R:
-        """Perform one operation, which claims nothing, and return what was read from its reply."""
+        """Perform one operation, which claims nothing, and return its result."""
         place = self._place(operation)
         if not isinstance(place, Part):
             return await self._run(self._alone(operation, place, []) or ask(operation, self._caller, []))
@@ -166,7 +166,7 @@ class AsyncDriver:
         except BaseException:
             place.leave()
             with suppress(TimeoutError, asyncio.CancelledError):
-                await self._persist(self._carry_out_stubbornly(Elsewhere(place.concluded), SETTLING))
+                await self._in_task(self._carry_out_shielded(Elsewhere(place.concluded), GRACE))
             raise
         return place.read()  # type: ignore[no-any-return] # what the operation reads
 
@@ -174,10 +174,10 @@ class AsyncDriver:
         return await self._run(follow(plan, self._caller, self._coalesced))
 
     def begin_to_follow(self, plan: Plan[R]) -> "asyncio.Task[R]":
-        """Follow a plan in a task of its own, which goes on when that is cancelled; see :meth:`wait_for`."""
+        """Follow a plan in a task of its own, which withstands cancellation; see :meth:`wait_for`."""
         self._enter()
         talk = follow(plan, self._caller, self._as_before)
-        return self._gathering.start(self._run(talk, stubborn=True))
+        return self._gathering.start(self._run(talk, shielded=True))
 
     async def iterate(self, page: Operation[Page[T]]) -> AsyncIterator[T]:
         behind: Operation[Page[T]] | None = page
@@ -187,10 +187,10 @@ class AsyncDriver:
                 yield item
             behind = read.behind
 
-    # What tasks share.
+    # Coalesced calls.
 
     def _enter(self) -> asyncio.AbstractEventLoop:
-        """The running event loop, for which this driver then has what its tasks share."""
+        """Return the running event loop, after attaching this driver to the objects that its tasks share."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             state, key = self._caller.state, (id(loop), self._caller.prefix)
@@ -203,7 +203,7 @@ class AsyncDriver:
         return loop
 
     def _place(self, operation: Operation[Any]) -> Part | Line | None:
-        """The place of an operation: a part of a group, the first of its line, or None if it leaves by itself."""
+        """Return the part of an operation in a group, the line that it is the first of, or None if it is sent alone."""
         unfinished, shared = operation.unfinished, operation.shared
         if shared is None or (unfinished is not None and (unfinished.call or unfinished.reply or unfinished.part)):
             return None
@@ -214,18 +214,18 @@ class AsyncDriver:
         return place
 
     def _coalesced(self, operation: Operation[R], claims: list[Any]) -> Talk[R] | None:
-        """The talk of an operation that takes part in what tasks share; None for one that does not."""
+        """Return the talk of an operation that joins a coalesced call; None if it is sent by itself."""
         place = self._place(operation)
         if isinstance(place, Part):
             return self._ask_in_part(operation, place, claims)
         return self._alone(operation, place, claims)
 
     def _as_before(self, operation: Operation[R], claims: list[Any]) -> Talk[R] | None:
-        """The talk of an operation that left in a group before, which sends that call again; None for any other."""
+        """Return the talk that sends a group again if the operation was part of one; else None."""
         return self._alone(operation, None, claims)
 
     def _alone(self, operation: Operation[R], line: Line | None, claims: list[Any]) -> Talk[R] | None:
-        """The same where it leaves by itself: others may queue behind it, or it may have left in a group before."""
+        """Return the talk of an operation that is the first of its line, or was part of a group before; else None."""
         if line is not None:
             return self._ask_first(operation, line, claims)
         if operation.unfinished is not None and operation.unfinished.part is not None:
@@ -258,7 +258,7 @@ class AsyncDriver:
     async def carry(self, group: Group) -> None:
         claims: list[Any] = []
         try:
-            reply = await self._run(self._ask_for_group(group.operation, claims), resists=group)
+            reply = await self._run(self._ask_for_group(group.operation, claims), group=group)
             group.deal(reply, claims[0] if claims else None)
         except BaseException as error:
             group.fail(error)
@@ -275,7 +275,7 @@ class AsyncDriver:
     async def roll_back(self, call: Call) -> None:
         call.lose()
         try:
-            await self._run(roll_back(call, self._caller), stubborn=True)
+            await self._run(roll_back(call, self._caller), shielded=True)
         except BaseException as error:
             self._caller.state.owe(call)
             if not isinstance(error, Exception):
@@ -287,26 +287,26 @@ class AsyncDriver:
 
     # Requests.
 
-    async def _run(self, talk: Talk[R], *, resists: Group | None = None, stubborn: bool = False) -> R:
-        """Carry out what ``talk`` requests.
+    async def _run(self, talk: Talk[R], *, group: Group | None = None, shielded: bool = False) -> R:
+        """Carry out the requests of ``talk``.
 
-        :param resists: the group whose call it is: a cancellation is withstood while one of its tasks waits.
-        :param stubborn: whether requests are carried out in spite of cancellations, as they are once it is interrupted.
+        :param group: the group whose call it is: a cancellation is ignored while one of its tasks waits.
+        :param shielded: whether requests withstand cancellation. After an interruption they always do.
         """
         task = asyncio.current_task()
-        # Outside of any task nobody can cancel.
+        # Outside of a task there is no cancellation.
         cancelling = task.cancelling if task else int
         cancellations = cancelling()
-        #: How long a stubborn request may take: as long as it likes while nobody has interrupted it.
+        #: Seconds that a shielded request may take; None: no limit until the first interruption.
         limit: float | None = None
         try:
             request = next(talk)
             while True:
                 error: BaseException | None = None
                 try:
-                    if stubborn:
-                        work = self._carry_out_stubbornly(request, limit)
-                        reply, error = await self._persist(work, keeps_reply=True)
+                    if shielded:
+                        work = self._carry_out_shielded(request, limit)
+                        reply, error = await self._in_task(work, keeps_reply=True)
                     elif isinstance(request, Part):
                         reply = None
                         await request.answer
@@ -315,24 +315,24 @@ class AsyncDriver:
                 except BaseException as raised:
                     error = raised if isinstance(raised, Exception) else _interruption(raised, task)
                 if cancelling() > cancellations:
-                    # Python before 3.12 can swallow a cancellation that comes while a reply does.
+                    # Python before 3.12 can swallow a cancellation that arrives with a reply.
                     cancellations = cancelling()
-                    error = error or (None if stubborn else asyncio.CancelledError())
-                if isinstance(error, asyncio.CancelledError) and self._resists(resists):
-                    # Somebody cancels all tasks there are; those who are spared get what they wait for.
+                    error = error or (None if shielded else asyncio.CancelledError())
+                if isinstance(error, asyncio.CancelledError) and self._goes_on(group):
+                    # All tasks are being cancelled. The call goes on unless every waiting task was.
                     cancellations = task.uncancel() if task else 0
                     continue
                 if error is None:
                     request = talk.send(reply)
                     continue
                 if not isinstance(error, Exception):
-                    stubborn, limit = True, SETTLING
+                    shielded, limit = True, GRACE
                 request = talk.throw(error)
         except StopIteration as end:
             result: R = end.value
             return result
 
-    def _resists(self, group: Group | None) -> bool:
+    def _goes_on(self, group: Group | None) -> bool:
         return group is not None and group.is_awaited and self._caller.recording
 
     async def _carry_out(self, request: Request) -> Any:
@@ -383,10 +383,10 @@ class AsyncDriver:
             while (large := self._caller.state.take_large()) is not None:
                 await self._run(empty(large, self._caller))
 
-    async def _carry_out_stubbornly(self, request: Request, limit: float | None) -> tuple[Any, Exception | None]:
-        """Carry out a request again while this task is cancelled, for a second. Sent again, it is the same call.
+    async def _carry_out_shielded(self, request: Request, limit: float | None) -> tuple[Any, Exception | None]:
+        """Carry out a request, again after a cancellation, for a second. Sent again, it is the same call.
 
-        Returns the reply, or the error: ``asyncio.run`` would complain of a task that fails at the end of a program.
+        Returns the reply or the error: ``asyncio.run`` would report a task that fails at the end of a program.
         """
         task = asyncio.current_task()
         assert task is not None
@@ -401,19 +401,19 @@ class AsyncDriver:
                 now = time.monotonic()
                 if ends_at is not None and now >= ends_at:
                     raise
-                ends_at = ends_at or now + SETTLING
+                ends_at = ends_at or now + GRACE
                 task.uncancel()
 
-    async def _persist(self, work: Coroutine[Any, Any, R], *, keeps_reply: bool = False) -> R:
-        """Have a task do ``work``, and wait for it; see :meth:`wait_for`."""
+    async def _in_task(self, work: Coroutine[Any, Any, R], *, keeps_reply: bool = False) -> R:
+        """Start a task for ``work`` and wait for it; see :meth:`wait_for`."""
         self._enter()
         return await self.wait_for(self._gathering.start(work), keeps_reply=keeps_reply)
 
     async def wait_for(self, task: "asyncio.Task[R]", *, keeps_reply: bool = False) -> R:
-        """Wait for a task; for two more seconds at most when this one is cancelled meanwhile.
+        """Wait for a task; if this one is cancelled meanwhile, for two more seconds at most.
 
-        :param keeps_reply: whether a result that comes in spite of a cancellation is returned. A talk that is cut short
-            there leaves the rest of its work undone.
+        :param keeps_reply: whether to return a result that arrives in spite of a cancellation. A talk that is cut short
+            there does not do the rest of its work.
         """
         interruption: BaseException | None = None
         ends_at = None
@@ -422,7 +422,7 @@ class AsyncDriver:
                 await asyncio.wait({task}, timeout=None if ends_at is None else max(0.0, ends_at - time.monotonic()))
             except asyncio.CancelledError as error:
                 interruption = interruption or error
-                ends_at = ends_at or time.monotonic() + 2 * SETTLING
+                ends_at = ends_at or time.monotonic() + 2 * GRACE
             if ends_at is not None and time.monotonic() >= ends_at:
                 break
         if interruption is not None and not (keeps_reply and task.done()):
@@ -431,18 +431,18 @@ class AsyncDriver:
 
 
 def _interruption(error: BaseException, task: "asyncio.Task[Any] | None") -> BaseException:
-    """The error, unless it is the cancellation of another task that waited for the same future of the library."""
+    """Return the error, unless another task was cancelled that waited for the same future of the library."""
     if isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling():
         return ConnectionError("the connection was closed while it was in use")
     return error
 
 
 async def _answered_again(part: Part) -> None:
-    """Wait for the answer to a part that another task has asked for, or that failed before."""
+    """Wait for the reply to a part that another task sent, or that failed before."""
     if part.group is None:
         await asyncio.wait({part.answer})
     if part.group is None:
-        # It was not sent: its task went away before.
+        # It was not sent: its task was cancelled before.
         assert part.operation.unfinished is not None
         part.operation.unfinished.part = None
     elif part.operation.unfinished is not None and part.operation.unfinished.reply is None:

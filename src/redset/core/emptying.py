@@ -1,6 +1,6 @@
-"""Emptying the records of large claims that were received, a second later, where no other call did so.
+"""Emptying the large records of received claims, a second later, if no other call has done so.
 
-Without this a process that claimed much and idles then would keep the server full for as long as a record lives.
+Otherwise a process that drained a full server and then idles would keep it full for as long as a record lives.
 """
 
 import threading
@@ -12,17 +12,17 @@ from redset.core.calls import Call, ClientState
 
 __all__ = ("IDLE", "begin_thread", "seconds_left")
 
-#: How long, in seconds, after a large claim.
+#: Seconds after a large claim.
 IDLE = 1.0
 
 
 def seconds_left(state: ClientState) -> float:
-    """Seconds until records are to be emptied."""
+    """Return the seconds until records are to be emptied."""
     return state.large_at + IDLE - time.monotonic()
 
 
 def begin_thread(state: ClientState, empty: Callable[[Call], Any]) -> None:
-    """Have a thread empty the records, unless there is one. It ends when it has found nothing for a while."""
+    """Start a thread that empties the records, unless there is one. It ends when it has found none for a second."""
     if state.emptier is None or not state.emptier.is_alive():
         state.emptier = threading.Thread(target=_empty_all, args=(state, empty), name="redset records", daemon=True)
         state.emptier.start()
@@ -37,5 +37,5 @@ def _empty_all(state: ClientState, empty: Callable[[Call], Any]) -> None:
             while (large := state.take_large()) is not None:
                 empty(large)
         except Exception:
-            # The server is away. The next call of the set empties it, or its end of life does.
+            # During an outage: the next call on the set empties the record, or it expires.
             return

@@ -1,4 +1,4 @@
-"""Telling an interruption from an error: Ctrl-C, a cancellation, the time limit of a job."""
+"""Telling interruptions from errors: Ctrl-C, a cancellation, a job's time limit."""
 
 import signal
 import sys
@@ -8,18 +8,18 @@ from typing import Any
 
 __all__ = ("is_interruption",)
 
-#: Without the look-up of an enumeration, which takes nine tenths of the time.
+#: The function below the one that looks up an enumeration, which takes nine tenths of the time.
 _getsignal = getattr(sys.modules.get("_signal"), "getsignal", signal.getsignal)
 
 _NUMBERS = tuple(map(int, signal.valid_signals()))
 
 
 def is_interruption(error: BaseException) -> bool:
-    """Whether ``error`` came from outside the code that it interrupted. Costs microseconds; for error paths only.
+    """Return whether ``error`` came from outside the code that it interrupted.
 
-    An interruption is any BaseException that is no Exception, and whatever a signal handler raised: so Celery's and
-    RQ's time limits reach a job. An error that was raised while such an exception was handled counts too, where that
-    happened below the caller of this function.
+    Takes microseconds, so it is for error paths only. An interruption is any BaseException that is no Exception, and
+    any exception that a signal handler raised: so the time limits of Celery and RQ reach a job. An error raised while
+    such an exception was handled counts too, if that happened below the caller of this function.
     """
     if not isinstance(error, Exception):
         return True
@@ -27,8 +27,8 @@ def is_interruption(error: BaseException) -> bool:
     seen: set[FrameType] = set()
     met: set[int] = set()
     found: BaseException | None = error
-    # The frame that caught an exception comes first in its traceback. One that was caught further up, by a caller's
-    # `except`, says nothing about this error.
+    # The frame that caught an exception is the first in its traceback. An exception that was caught further up, by a
+    # caller's `except`, has nothing to do with this error.
     while handlers and found is not None and id(found) not in met and (frames := _frames(found)):
         if met and frames[0] not in seen:
             return False
@@ -49,12 +49,12 @@ def _frames(error: BaseException) -> list[FrameType]:
 
 
 def _code_of_handlers() -> set[CodeType]:
-    """The code of each signal handler that is written in Python."""
+    """Return the code of each signal handler that is written in Python."""
     found: set[CodeType] = set()
     errors: list[Exception] = []
     for number in _NUMBERS:
-        # A handler may be any object, with attributes that raise errors. But the error may also be an interruption of
-        # this function, which is then called again.
+        # A handler may be any object, with attributes that raise. But the error may also be an interruption of this
+        # function, which is then called again.
         for _ in range(2):
             try:
                 found.update(_code_of_handler(number))
@@ -69,7 +69,7 @@ def _code_of_handlers() -> set[CodeType]:
 
 def _code_of_handler(number: int) -> set[CodeType]:
     handler = _getsignal(number)
-    # SIG_DFL, SIG_IGN, or None for one that Python has not installed. That of Ctrl-C raises no Exception.
+    # Skip SIG_DFL, SIG_IGN, and None for one that Python has not installed. That of Ctrl-C raises no Exception.
     return _code(handler) if callable(handler) and not isinstance(handler, signal.Handlers) else set()
 
 
@@ -79,7 +79,7 @@ def _code(handler: Any) -> set[CodeType]:
     handler = getattr(handler, "__func__", handler)
     code = getattr(handler, "__code__", None)
     if code is None:
-        # An object that is called: what its class does then.
+        # A callable object: the code of its class.
         call = type(handler).__call__
         code = getattr(getattr(call, "__func__", call), "__code__", None)
     return {code} if isinstance(code, CodeType) else set()

@@ -1,4 +1,4 @@
-"""How an item and its score are written for the server, and read back."""
+"""Items and scores: how they are written for the server, and read back."""
 
 import math
 import re
@@ -33,18 +33,21 @@ __all__ = (
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: What the default repr of an object has, and that of a function or a generator: where it is in memory.
+#: The address in memory, as in the default repr of an object, a function or a generator.
 ADDRESS = re.compile(" at 0x[0-9a-fA-F]+>")
 
 
 class _PlainSerializer:
-    """Bytes are stored as they are and anything else as its str; a str comes back, or bytes where it is not UTF-8.
+    """Stores bytes as they are and any other object as its str; loads a str, or bytes if they are not UTF-8.
 
     A member of an Enum that is a str or a number is stored as that str or number, which it is equal to.
     """
 
     def dumps(self, item: Any) -> str | bytes:
-        """:raises TypeError: the str of ``item`` says nothing about it: it is None, or has its address."""
+        """Return the bytes or str to store.
+
+        :raises TypeError: the str of ``item`` does not identify it: it is None, or its str has its address.
+        """
         if type(item) in (str, int, float):
             return str(item)
         if isinstance(item, bytes | bytearray | memoryview):
@@ -55,11 +58,11 @@ class _PlainSerializer:
             if isinstance(item, int | float):
                 return (int if isinstance(item, int) else float).__repr__(item)
         if item is None:
-            raise TypeError("None identifies no item; neither an item nor what a key returns may be None")
+            raise TypeError("None is no identity: neither an item nor the result of a key may be None")
         text = str(item)
         if not isinstance(item, str) and ADDRESS.search(text):
             raise TypeError(
-                f"{text} cannot be told from others: its str is its address in memory. "
+                f"{text} has no identity: its str is its address in memory. "
                 "Give its class a __str__, or the set a serializer or a key that returns a str"
             )
         return text
@@ -77,9 +80,9 @@ PLAIN = _PlainSerializer()
 
 @dataclass(frozen=True)
 class Key:
-    """Stands in for an item where one is looked up: ``Key("x") in ss``, ``ss.discard(Key("x"))``, ``ss.get(Key("x"))``.
+    """Stands for an item in look-ups: ``Key("x") in ss``, ``ss.discard(Key("x"))``, ``ss.get(Key("x"))``.
 
-    :param identity: what the set's ``key`` makes of the item. On a set without a ``key``, the item as stored.
+    :param identity: the result of the set's ``key`` for the item. On a set without a ``key``, the item as stored.
     """
 
     identity: Any
@@ -90,7 +93,7 @@ class Key:
         return f"Key(identity={shown(self.identity)})"
 
     def stored(self) -> bytes:
-        """The identity as it is stored: bytes as they are, anything else as its str."""
+        """Return the identity as stored: bytes as they are, any other object as its str."""
         return _stored_identity(self.identity)
 
 
@@ -100,7 +103,7 @@ def _stored_identity(identity: Any) -> bytes:
 
 
 def checked_serializer(serializer: Any) -> Any:
-    """``serializer`` as it is. Warns where it has none of its methods: as in redset 0.5, it is like none then."""
+    """Return ``serializer``. Warns if it has neither method: as in redset 0.5, it is then ignored."""
     if getattr(serializer, "dumps", None) is None and getattr(serializer, "loads", None) is None:
         warnings.warn(
             f"the serializer {shown(serializer)} has neither dumps nor loads, so items are stored as their str",
@@ -110,7 +113,7 @@ def checked_serializer(serializer: Any) -> Any:
 
 
 def _outside() -> int:
-    """How many calls up, from whoever asks, the first one is that was not made by redset."""
+    """Return the number of calls up to the first one from outside redset."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "redset":
         level, frame = level + 1, frame.f_back
@@ -118,9 +121,9 @@ def _outside() -> int:
 
 
 def called(call: Callable[[T], R], item: T, what: str) -> R:
-    """What a callable of the user returns.
+    """Return the result of a user's callable.
 
-    :raises RuntimeError: it raised StopIteration, which would end a generator or an iteration without a word.
+    :raises RuntimeError: it raised StopIteration, which would silently end a generator or an iteration.
     """
     try:
         return call(item)
@@ -129,7 +132,7 @@ def called(call: Callable[[T], R], item: T, what: str) -> R:
 
 
 def called_plainly(call: Callable[[], R], what: str) -> R:
-    """The same of a callable that is given nothing."""
+    """Like :func:`called`, without an argument."""
     try:
         return call()
     except StopIteration as error:
@@ -137,7 +140,7 @@ def called_plainly(call: Callable[[], R], what: str) -> R:
 
 
 def called_each(call: Callable[[T], R], items: Iterable[T], what: str) -> list[R]:
-    """The same of many. ``list(map(call, items))`` would end at a StopIteration as if there were no more items."""
+    """Like :func:`called`, for many items. ``list(map(call, items))`` would end at a StopIteration."""
     try:
         return [call(item) for item in items]
     except StopIteration as error:
@@ -147,13 +150,13 @@ def called_each(call: Callable[[T], R], items: Iterable[T], what: str) -> list[R
 class Items(Generic[T]):
     """Turns the items of one set into stored bytes, and back.
 
-    What a serializer lacks, ``dumps`` or ``loads``, is taken from :data:`PLAIN`. Its ``loads`` is given what its
-    ``dumps`` makes: str or bytes. As long as that was not seen, which is so where items are only taken, or where it
-    makes both, it is given a str where that is possible, as redset 0.5 did, and the bytes when it raises for the str:
-    an item that it refuses in both forms is broken.
+    A method that a serializer lacks, ``dumps`` or ``loads``, is that of :data:`PLAIN`. ``loads`` gets what ``dumps``
+    returns: str or bytes. Until a result of ``dumps`` was seen, as in a process that only claims, or if it returns
+    both, ``loads`` gets a str if possible, as in redset 0.5, and the bytes if it raises for the str. An item that it
+    refuses in both forms cannot be loaded.
 
-    By default an item's identity is the bytes it serializes to. With a ``key`` it is what that says, and the bytes are
-    its value; an identity without a value, added by somebody who gave none, is loaded as the identity itself.
+    By default an item's identity is its serialized bytes. With a ``key`` it is the result of that, and the bytes are
+    its value. An identity without a value, added by another program, is loaded as the identity itself.
     """
 
     __slots__ = (
@@ -171,19 +174,19 @@ class Items(Generic[T]):
     def __init__(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> None:
         self._name = name
         dumps, loads = getattr(serializer, "dumps", None), getattr(serializer, "loads", None)
-        #: Whether a str is stored as it is; whether a str, if any, is loaded as it is.
+        #: Whether a str is stored as it is; whether stored text is loaded as it is.
         self._dumps_plainly = dumps is None or serializer is PLAIN
         self._loads_plainly = loads is None or serializer is PLAIN
         self._dumps: Callable[[T], str | bytes] = PLAIN.dumps if dumps is None else dumps
         self._loads: Callable[[str | bytes], T] = PLAIN.loads if loads is None else loads
-        #: What ``dumps`` was seen to make.
+        #: The types that ``dumps`` has returned.
         self._made_text = False
         self._made_bytes = False
         self._key = key
         self.keyed = key is not None
 
     def identity(self, item: T | Key) -> bytes:
-        """The bytes by which ``item`` is told from others; what the serializer or the key raises passes through."""
+        """Return the identity of ``item``. Errors of the serializer or the key pass through."""
         if isinstance(item, Key):
             return item.stored()
         if self._key is None:
@@ -192,7 +195,7 @@ class Items(Generic[T]):
         return _stored_identity(called(self._key, item, "the key"))
 
     def are_like(self, others: "Items[Any]") -> bool:
-        """Whether others are stored in the same way, so that what is stored there can be compared and loaded here."""
+        """Return whether ``others`` stores items in the same way, so that they can be compared and loaded here."""
         ours, theirs = ((type(items), items._dumps, items._loads, items._key) for items in (self, others))
         try:
             return bool(ours == theirs)
@@ -202,7 +205,7 @@ class Items(Generic[T]):
             return False
 
     def identity_if_any(self, item: T | Key) -> bytes | None:
-        """None for what the serializer or the key refuses: it cannot be in the set."""
+        """Return the identity, or None if the serializer or the key refuses the item: then it cannot be in the set."""
         try:
             return self.identity(item)
         except Exception as error:
@@ -219,7 +222,7 @@ class Items(Generic[T]):
             return [self.identity_if_any(item) for item in items]
 
     def identities(self, items: Sequence[T | Key]) -> list[bytes]:
-        """The identity of each of many items."""
+        """Return the identity of each item."""
         types = set(map(type, items))
         if Key in types:
             return [self.identity(item) for item in items]
@@ -232,7 +235,7 @@ class Items(Generic[T]):
         return [_stored_identity(identity) for identity in made]
 
     def dump_all(self, items: Sequence[T]) -> list[bytes]:
-        """The bytes that each of many items serializes to; as :meth:`dump`, and several times as fast."""
+        """Return the serialized bytes of each item, several times as fast as :meth:`dump`."""
         return self._dump_all(items, set(map(type, items)))
 
     def _dump_all(self, items: Sequence[T], types: set[type]) -> list[bytes]:
@@ -250,7 +253,7 @@ class Items(Generic[T]):
         return [self._as_bytes(one, item) for one, item in zip(stored, items, strict=True)]
 
     def dump(self, item: T) -> bytes:
-        """The bytes that ``item`` serializes to; what the serializer raises passes through."""
+        """Return the serialized bytes of ``item``. Errors of the serializer pass through."""
         if type(item) is str and self._dumps_plainly:
             return str.encode(item)  # type: ignore[arg-type] # it is a str
         _refuse_what_is_no_item(item)
@@ -268,17 +271,17 @@ class Items(Generic[T]):
         )
 
     def values_behind(self, rows: list[Any]) -> list[bytes | None] | None:
-        """Takes the list of values off the end of ``rows``, where the server puts it on keyed sets; None on others."""
+        """Remove and return the list of values at the end of ``rows``; None on sets that are not keyed."""
         return rows.pop() if self.keyed else None
 
     def own_value(self, value: bytes | None) -> bytes | None:
-        """What the serializer made of the item, out of what stands in the values."""
+        """Return the serialized item in an entry of the values."""
         return value
 
     def load(self, stored: bytes, value: bytes | None = None) -> T:
-        """The item that is stored so; on a keyed set under this value, or None where there is none.
+        """Return the item with these stored bytes; on a keyed set the one with this value, else the identity.
 
-        :raises DeserializationError: when the serializer cannot load it; carries the bytes.
+        :raises DeserializationError: the serializer cannot load it; the error carries the bytes.
         """
         try:
             return self._load_valued(stored, value) if self.keyed else self._load(stored)
@@ -288,20 +291,20 @@ class Items(Generic[T]):
             raise DeserializationError(self._name, self.raw(stored, value), described(error)) from error
 
     def own_values(self, values: Sequence[bytes | None]) -> Sequence[bytes | None]:
-        """The same of many."""
+        """Like :meth:`own_value`, for many."""
         return values
 
     def raw(self, stored: bytes, value: bytes | None) -> bytes:
-        """What is loaded, or cannot be: the item as stored, or on a keyed set its value."""
+        """Return the bytes that are loaded: those of the item, or on a keyed set those of its value."""
         own_value = self.own_value(value)
         return stored if own_value is None else own_value
 
     def load_all(
         self, stored: Sequence[bytes], values: Sequence[bytes | None] | None
     ) -> tuple[list[T], dict[int, DeserializationError]]:
-        """The items that can be loaded, in order; of each of the others the position and what is wrong.
+        """Return the items that can be loaded, in order, and for each other position its error.
 
-        :param values: on a keyed set what :meth:`values_behind` gave.
+        :param values: on a keyed set the result of :meth:`values_behind`.
         """
         try:
             if values is None:
@@ -316,20 +319,20 @@ class Items(Generic[T]):
             return self._load_one_by_one(stored, values or [None] * len(stored))
 
     def _load_each(self, stored: Sequence[bytes]) -> list[T]:
-        """As :meth:`_load`, and several times as fast."""
+        """Like :meth:`_load` for many, several times as fast."""
         if self._loads_plainly:
             try:
                 return list(map(bytes.decode, stored))  # type: ignore[arg-type] # a str is what comes back
             except UnicodeDecodeError:
                 return list(map(self._loads, stored))
         load = self._loads if self._makes_only_bytes else self._load
-        # Not `map`, which a StopIteration that is raised by `loads` would end.
+        # Not `map`, which a StopIteration raised by `loads` would end.
         return [load(one) for one in stored]
 
     def load_looked_at(self, rows: list[Any], width: int) -> list[T]:
-        """The items of rows that are only looked at, so that what cannot be loaded is an error.
+        """Return the items of rows that were read without a claim, so that one that cannot be loaded is an error.
 
-        :param width: how many columns a row has, of which the first is the item. Values are taken off their end.
+        :param width: the number of columns of a row, whose first is the item. Values are removed from the end.
         """
         values = self.values_behind(rows)
         items, broken = self.load_all(rows[::width], values)
@@ -338,7 +341,7 @@ class Items(Generic[T]):
         return items
 
     def load_page(self, rows: list[Any] | bytes) -> list[T]:
-        """The same of rows of an item alone, which may come as lines of one string."""
+        """Like :meth:`load_looked_at` for rows of an item alone, which may be lines of one string."""
         if not isinstance(rows, bytes):
             return self.load_looked_at(rows, 1)
         if self._loads_plainly:
@@ -380,25 +383,28 @@ class Items(Generic[T]):
         try:
             item = self._loads(stored)
         except Exception as error:
-            # A TypeError says no more than that a str will not do.
+            # A TypeError means only that ``loads`` takes no str.
             if isinstance(refusal, TypeError) or is_interruption(error):
                 raise
         else:
-            # What comes back as it went in was not loaded: `loads` looks for a str that it refuses, and found none.
+            # The same object was not loaded: `loads` raises for some str and returns other objects as they are.
             if item is not stored or isinstance(refusal, TypeError):
                 return item
         raise refusal
 
 
 def _refuse_what_is_no_item(item: Any) -> None:
-    """:raises TypeError: it is a thing of redset's own that was taken for an item, such as a reservation."""
+    """Raise for an object of redset that is no item.
+
+    :raises TypeError: it is one, such as a reservation.
+    """
     reason = getattr(type(item), "_not_an_item", None)
     if isinstance(reason, str):
         raise TypeError(f"{shown(item)} is no item: {reason}")
 
 
 def _refuse_kinds_that_are_no_items(types: set[type], items: Sequence[Any]) -> None:
-    """The same of many, of which these are the types."""
+    """Like :func:`_refuse_what_is_no_item`, for many items and their types."""
     if any(hasattr(kind, "_not_an_item") for kind in types):
         for item in items:
             _refuse_what_is_no_item(item)
@@ -412,10 +418,10 @@ def _text_if_it_is(stored: bytes) -> Any:
 
 
 def written_score(score: Any, item: Any) -> str:
-    """``score`` as the server reads it, exact to the last bit.
+    """Return ``score`` as the server reads it, exact to the last bit.
 
-    :raises TypeError: when it is no int or float.
-    :raises ValueError: when it is NaN, or an int beyond the largest float.
+    :raises TypeError: it is no int or float.
+    :raises ValueError: it is NaN, or an int beyond the largest float.
     """
     if type(score) is float and not math.isnan(score):
         return repr(score)
@@ -431,7 +437,7 @@ def written_score(score: Any, item: Any) -> str:
 
 
 def written_scores(scores: Sequence[Any], items: Sequence[Any]) -> list[str]:
-    """The same for many items, several times as fast where their scores are plain numbers."""
+    """Like :func:`written_score` for many, several times as fast if the scores are plain numbers."""
     types = set(map(type, scores))
     if scores and types <= {int, float}:
         if scores[0] == scores[-1] and len(set(scores)) == 1:
@@ -446,7 +452,7 @@ def written_scores(scores: Sequence[Any], items: Sequence[Any]) -> list[str]:
 def written_bounds(
     lowest: float | None, highest: float | None, inclusive: tuple[bool, bool] = (True, True)
 ) -> tuple[str, str]:
-    """Bounds of scores as the server reads them.
+    """Return bounds of scores as the server reads them.
 
     :raises TypeError: one is no number, or ``inclusive`` no pair.
     :raises ValueError: one is NaN.
@@ -458,10 +464,10 @@ def written_bounds(
 
 
 def written_reason(reason: str) -> bytes:
-    """``reason`` as it is stored, whatever it holds: what is wrong with an item may be that it is no text."""
+    """Return ``reason`` as it is stored, whatever it contains: an item may be refused because it is no valid text."""
     return reason.encode(errors="backslashreplace")
 
 
 def read_score(score: Any) -> float | None:
-    """A score out of any reply: bytes or str (RESP2), a float (RESP3), or None where there is no such item."""
+    """Return the score in a reply: bytes or str (RESP2), a float (RESP3), or None if there is no such item."""
     return None if score is None else float(score)

@@ -1,7 +1,7 @@
 """``async for`` loops over a ``consume`` that are left early: a task closes them, and the program's end waits for it.
 
-An async generator is not enough: asyncio closes one that was dropped in a task that begins a turn later, and
-``asyncio.run`` may have looked for unfinished tasks by then.
+An async generator does not suffice: asyncio closes a dropped one in a task that begins a turn later, and
+``asyncio.run`` may have collected the unfinished tasks by then.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 __all__ = ("Close", "Leaving", "Unstoppable")
 
-#: How long, in seconds, the end of a program waits.
+#: Seconds for which the end of a program waits.
 LONGEST = 2.0
 
 #: Closes a loop: returns the task that does it, or None if nothing is left to do.
@@ -20,13 +20,13 @@ Close: TypeAlias = Callable[[], "asyncio.Task[Any] | None"]
 
 
 class Guard:
-    """Has the end of one event loop wait until all that was left is closed."""
+    """Makes the end of one event loop wait until all loops that were left are closed."""
 
     def __init__(self) -> None:
         self.tasks: set[asyncio.Task[Any]] = set()
-        #: The loops that are neither ended nor left.
+        #: The loops that have not ended and were not left.
         self.open: WeakSet[Leaving] = WeakSet()
-        #: asyncio ends the async generators that have begun after all tasks.
+        #: asyncio closes the async generators that have begun after all tasks.
         self._generator = self._wait()
         with contextlib.suppress(StopIteration):
             self._generator.__anext__().send(None)
@@ -45,7 +45,7 @@ _guards: "WeakKeyDictionary[asyncio.AbstractEventLoop, Guard]" = WeakKeyDictiona
 
 
 class Leaving:
-    """Belongs to one iterator and closes its loop when both are dropped."""
+    """Belongs to one iterator, and closes its loop when both are dropped."""
 
     def __init__(self, close: Close) -> None:
         self._close: Close | None = close
@@ -65,7 +65,7 @@ class Leaving:
         if here is self._loop:
             _start(close, self._guard)
         else:
-            # The garbage collector may run in any thread. Nothing can be done on a loop that is closed.
+            # The garbage collector may run in any thread. On a closed loop, do nothing.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(_start, close, self._guard)
 
@@ -81,7 +81,7 @@ def _start(close: Close, guard: Guard) -> None:
 
 
 class Unstoppable(Coroutine[Any, Any, Any]):
-    """A coroutine that is begun even where its task is cancelled before."""
+    """A coroutine that begins even if its task is cancelled before."""
 
     __slots__ = ("_begun", "_work")
 

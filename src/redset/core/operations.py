@@ -43,78 +43,78 @@ T = TypeVar("T")
 R = TypeVar("R")
 S = TypeVar("S")
 
-#: How many items one call to the server moves at most: it holds the server for about a millisecond.
+#: The number of items that one call moves at most: it blocks the server for about a millisecond.
 CHUNK = 1000
 
 #: More than the items of any sorted set, and few enough digits for a script.
 BEYOND = 2**40
 
-#: What is sent behind the keys.
+#: The arguments behind the keys.
 Args: TypeAlias = Sequence[bytes | str]
 
 
 class Unfinished:
-    """A call that its user may ask for again, so that it goes out under the same number until its reply is known.
+    """A call that may be sent again, under the same number, until its reply is known.
 
-    Several threads or tasks may ask for it at once: they send the same call, and all get its one reply.
+    Several threads or tasks may send it at once: they send the same call, and all get its one reply.
     """
 
     __slots__ = ("_calls", "part", "reply")
 
     def __init__(self) -> None:
         self._calls: list[Call] = []
-        #: The same for a part of a coalesced call, which :mod:`redset.core.coalescing` makes.
+        #: The part of a coalesced call, if it was sent as one; see :mod:`redset.core.coalescing`.
         self.part: Any = None
         #: The reply, once it is known.
         self.reply: Any = None
 
     @property
     def call(self) -> Call | None:
-        """The call that was sent."""
+        """The call that was sent, or None."""
         return self._calls[0] if self._calls else None
 
     def leave(self) -> None:
-        """Let go of a call that belongs to the parent of this process."""
+        """Drop a call that belongs to the parent of this process."""
         self._calls = []
 
     def begin(self, call: Call) -> Call:
-        """The call to send: this one, or that of another thread which was first. ``list.append`` is atomic."""
+        """Return the call to send: this one, or that of another thread which was first. ``list.append`` is atomic."""
         self._calls.append(call)
         return self._calls[0]
 
 
 class Sized(Protocol):
-    """A part of a coalesced call: what dealing out a reply needs to know of it."""
+    """A part of a coalesced call, as dealing out a reply needs it."""
 
     size: int
     operation: "Operation[Any]"
 
 
 class Shared(Protocol):
-    """How operations of one kind leave as one, and how its reply is dealt out to them."""
+    """How operations of one kind are sent as one call, and how its reply is dealt out to them."""
 
     def kind(self, operation: "Operation[Any]") -> Hashable:
-        """What is the same in all operations of a set that may leave together."""
+        """Return what all operations that may be sent together have in common."""
 
     def size(self, args: Args) -> int:
-        """How many items it moves at most."""
+        """Return the number of items that the operation moves at most."""
 
     def join(self, many: Sequence[Args]) -> Args: ...
 
     def deal(self, reply: Any, parts: Sequence[Sized]) -> Sequence[Any]:
-        """The reply that each would have got."""
+        """Return the reply that each part would have received alone."""
 
     def deal_head(self, head: bytes, parts: Sequence[Sized]) -> Sequence[Sequence[bytes]]:
-        """For claims: the words of the head that each would have got."""
+        """For claims: return the words of the head that each part would have received alone."""
 
     def rows(self, reply: Any) -> int:
-        """How many rows such a reply claims."""
+        """Return the number of rows that such a reply claims."""
 
 
 class Rows(NamedTuple):
-    """Operations that say the same of rows: in one that is coalesced, the rows stand one behind the other."""
+    """Operations that take rows of arguments: in a coalesced call, the rows of all parts follow one another."""
 
-    #: How many arguments come before the rows, and how many make a row.
+    #: The number of arguments before the rows, and that of each row.
     head: int
     width: int
     #: Deals out a reply, by the number of rows of each.
@@ -145,13 +145,13 @@ class Rows(NamedTuple):
 
 
 def slices(reply: Sequence[Any], sizes: list[int]) -> list[Sequence[Any]]:
-    """Deals out a reply that has one element for each row."""
+    """Deal out a reply that has one element for each row."""
     ends = list(accumulate(sizes))
     return [reply[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
 
 def positions(reply: bytes, sizes: list[int]) -> list[bytes]:
-    """Deals out a reply that names rows by their positions, from 0."""
+    """Deal out a reply that has positions of rows, from 0."""
     if not reply:
         return [b""] * len(sizes)
     dealt: list[list[int]] = [[] for _ in sizes]
@@ -164,41 +164,41 @@ def positions(reply: bytes, sizes: list[int]) -> list[bytes]:
 
 @dataclass(slots=True)
 class Operation(Generic[R]):
-    """One round trip: what to send, and how to read what comes back. Never changed once it is made."""
+    """One round trip: what to send, and how to read the reply. Not changed after it was created."""
 
     #: A script, or the name of a command.
     verb: Script | str
     keys: tuple[bytes, ...]
     args: Args
     read: Callable[[Any], R]
-    #: Whether it changes something, so that the server keeps its reply in case it is sent twice. It is then given,
-    #: before its own keys and arguments, the key of its record and the numbers of the call.
+    #: Whether it changes something, so that the server records its reply in case it is sent twice. The record's key and
+    #: the call's numbers are then put before its own keys and arguments.
     recorded: bool = False
-    #: For a claim: makes the operation that rolls it back; of some rows only, by their positions from 0.
+    #: For a claim: returns the operation that rolls it back, or some of its rows, by their positions from 0.
     roll_back: "Callable[..., Operation[bytes]] | None" = None
     unfinished: Unfinished | None = None
-    #: For what asyncio's tasks may ask together.
+    #: How asyncio tasks coalesce it with others, if they do.
     shared: Shared | None = None
-    #: For a claim: is given the head of its reply when it is rolled back, which is empty if it was never executed.
+    #: For a claim: called with the head of its reply when it is rolled back; empty if it was never executed.
     settled: Callable[[bytes], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """A step of a plan: let so many seconds pass."""
+    """A step of a plan: pause for some seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """A step of a plan: wait for a wake-up of the set for so many seconds at most."""
+    """A step of a plan: wait for a wake-up of the set, for at most some seconds."""
 
     key: bytes
     seconds: float
-    #: What the waiter could claim: waiters of different kinds do not stand in for each other.
+    #: The items that the waiter can claim: waiters of different kinds do not replace each other.
     kind: Hashable
-    #: How many seconds one command may block.
+    #: Seconds for which one command may block.
     longest: float
 
 
@@ -210,7 +210,7 @@ class Settle:
 
 
 class Received:
-    """A step of a plan: what was claimed so far is received, although the plan may still raise an error."""
+    """A step of a plan: receive its claims so far, although the plan may still raise an error."""
 
 
 #: The only one.
@@ -219,7 +219,7 @@ RECEIVED = Received()
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """A step of a plan: what somebody else does, such as the driver of another set; awaited on the asyncio face."""
+    """A step of a plan: work of another driver or task; awaited on the asyncio face."""
 
     do: Callable[[], Any]
 
@@ -228,33 +228,33 @@ Plan: TypeAlias = Generator[Operation[Any] | Sleep | Listen | Settle | Received 
 
 
 class Page(NamedTuple, Generic[T]):
-    """A stretch of an iteration, and the operation that reads the next one, if there is more."""
+    """A page of an iteration, and the operation that reads the next one, if there is one."""
 
     items: list[T]
     behind: "Operation[Page[T]] | None"
 
 
 def in_chunks(items: Iterable[T]) -> Iterator[list[T]]:
-    """``items`` in lists of 1,000, of which one is held at a time."""
+    """Yield ``items`` in lists of 1,000, of which one is kept in memory at a time."""
     iterator = iter(items)
     while chunk := list(islice(iterator, CHUNK)):
         yield chunk
 
 
 def ranks(start: int | None, stop: int | None) -> tuple[str, str]:
-    """The first and the last rank of ``[start:stop]``, as ZRANGE counts them: the last one is included."""
+    """Return the first and the last rank of ``[start:stop]`` as ZRANGE counts them: the last one is included."""
     if stop == 0:
         return "1", "0"
     return rank(0 if start is None else start), rank(-1 if stop is None else index(stop) - 1)
 
 
 def rank(position: int) -> str:
-    """A position as the server takes it: one beyond what a sorted set can hold as one that is so too."""
+    """Return a position as the server takes it, limited to a number that is beyond every sorted set."""
     return str(max(-BEYOND, min(index(position), BEYOND)))
 
 
 def only(operation: Operation[list[R]]) -> Operation[R]:
-    """The same for a list of one, read as that one."""
+    """Return the operation for a list of one, read as its element."""
     return then(operation, lambda results: results[0])
 
 

@@ -1,4 +1,4 @@
-"""Lending links to calls: idle ones as a stack, and new ones up to the limit of the client's pool."""
+"""Pools of links: idle ones on a stack, and new ones up to the limit of the client's pool."""
 
 import asyncio
 import threading
@@ -16,10 +16,10 @@ from redset.core.clients.links import AsyncLink, Link
 
 __all__ = ("AsyncLinks", "Choice", "Links", "LoopLinks", "let_go")
 
-#: Whose connections a set uses: its own where the client is plain, or always those of the client.
+#: The connections that a set uses: redset's own if the client is plain, or always those of the client.
 Choice: TypeAlias = Literal["own", "client"]
 
-#: How often, in seconds, a thread that waits for a link looks whether one was dropped by an interruption.
+#: Seconds after which a thread that waits for a link checks whether an interruption dropped one.
 LOOK = 0.05
 
 
@@ -37,7 +37,7 @@ class Links:
         self.tries_again = connections.tries_again
         self.connections = connections
         self._idle: list[Link] = []
-        #: References to all that exist. A link that an interrupted call dropped leaves by itself.
+        #: References to all links. One that an interrupted call dropped leaves by itself.
         self._all: set[weakref.ref[Link]] = set()
         #: The threads that wait for a link, in the order in which they are served.
         self._queue: deque[threading.Event] = deque()
@@ -45,7 +45,7 @@ class Links:
 
     @classmethod
     def of(cls, client: Any, state: ClientState, choice: Any) -> "Links | None":
-        """The links of this client, or None where the client's own connections are to be used."""
+        """Return the links of this client, or None if the client's own connections are to be used."""
         connections = connections_of(client, awaits=False) if _own(choice) else None
         if not isinstance(connections, Connections):
             return None
@@ -55,12 +55,12 @@ class Links:
         return links
 
     def take(self) -> Link:
-        """An idle link or a new one. Block while there are as many as there may be.
+        """Return an idle link or a new one. Block while the limit is reached.
 
-        :raises ConnectionError: the client's own, when none is free for as long as its pool would wait.
+        :raises ConnectionError: the client's own, if no link was free for as long as its pool would wait.
         """
         if self._pid != calls.PID:
-            # The links in use, and the threads that wait, are those of the parent process.
+            # The links in use and the waiting threads are those of the parent process.
             self._forget()
         if not self._queue:
             try:
@@ -80,13 +80,13 @@ class Links:
         self._idle, self._all, self._queue, self._pid = [], set(), deque(), calls.PID
 
     def _new(self) -> Link | None:
-        """A new link, or None if there are as many as there may be."""
+        """Return a new link, or None if the limit is reached."""
         if len(self._all) >= self.connections.limit:
             return None
         link = self.connections.link()
         # One step in C: an interruption leaves no frame that refers to a link that counts; see :func:`let_go`.
         self._all.add(weakref.ref(link, self._all.discard))
-        # Two threads may have come so far at once: then both wait, and the first in the queue makes one.
+        # If two threads get here at once, both wait, and the first in the queue makes the link.
         return link if len(self._all) <= self.connections.limit else None
 
     def _wait(self) -> Link:
@@ -127,9 +127,9 @@ class Links:
 
 
 def let_go(interruption: BaseException) -> None:
-    """Release the link of an interrupted call, to which frames in the tracebacks refer: another takes its place.
+    """Release the link of an interrupted call, which frames in the tracebacks refer to.
 
-    An interruption can come at any bytecode, also just before or while a link is given back.
+    A new link can then take its place. An interruption can come at any bytecode, even while a link is returned.
     """
     error: BaseException | None = interruption
     met: set[int] = set()
@@ -149,7 +149,7 @@ _HOLDERS = ("redset.core.drivers", Link.__module__, __name__)
 
 
 class AsyncLinks:
-    """The links of an asyncio client, for each event loop its own."""
+    """The links of an asyncio client, separate for each event loop."""
 
     def __init__(self, connections: AsyncConnections) -> None:
         self.usable = connections.usable
@@ -159,7 +159,7 @@ class AsyncLinks:
 
     @classmethod
     def of(cls, client: Any, state: ClientState, choice: Any) -> "AsyncLinks | None":
-        """The links of this client, or None where the client's own connections are to be used."""
+        """Return the links of this client, or None if the client's own connections are to be used."""
         connections = connections_of(client, awaits=True) if _own(choice) else None
         if not isinstance(connections, AsyncConnections):
             return None
@@ -169,7 +169,7 @@ class AsyncLinks:
         return links
 
     def of_loop(self, loop: asyncio.AbstractEventLoop) -> "LoopLinks":
-        """The links of one event loop."""
+        """Return the links of one event loop."""
         return self._in_loops.get(loop) or self._in_loops.setdefault(loop, LoopLinks(self.connections))
 
 
@@ -183,7 +183,7 @@ class LoopLinks:
         self._queue: deque[asyncio.Future[AsyncLink]] = deque()
 
     def take(self) -> AsyncLink | None:
-        """An idle link or a new one, or None while there are as many as there may be."""
+        """Return an idle link or a new one, or None if the limit is reached."""
         if self._queue:
             return None
         if self._idle:
@@ -195,9 +195,9 @@ class LoopLinks:
         return link
 
     async def wait(self) -> AsyncLink:
-        """The next link that is free, in the order of asking.
+        """Return the next link that is free, in the order of requests.
 
-        :raises ConnectionError: the client's own, when none is free for as long as its pool would wait.
+        :raises ConnectionError: the client's own, if no link was free for as long as its pool would wait.
         """
         turn: asyncio.Future[AsyncLink] = asyncio.get_running_loop().create_future()
         self._queue.append(turn)

@@ -1,12 +1,12 @@
-"""Calls that the client library is not to try again by itself.
+"""Calls that the client library must not retry by itself.
 
-A call that waits tries again by itself, until its time is over or it is told to stop. A retry policy of the client at
-work within it would make it late by many seconds.
+A call that waits retries by itself, until its time is over or it is told to stop. A retry policy of the client inside
+it would delay it by many seconds.
 """
 
 from contextvars import ContextVar
 
 __all__ = ("tries_once",)
 
-#: Whether each command is tried once only, at the moment.
+#: Whether each command of this context is tried once.
 tries_once: ContextVar[bool] = ContextVar("redset_tries_once", default=False)

@@ -1,4 +1,4 @@
-"""What is said of an item or of an error, whatever its ``repr`` or ``str`` does."""
+"""Texts for an item or an error that never raise, whatever its ``repr`` or ``str`` does."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ __all__ = ("described", "shown")
 
 
 def shown(thing: Any) -> str:
-    """The ``repr`` of ``thing``; where that raises, what kind of thing it is and what was raised."""
+    """Return the ``repr`` of ``thing``; if that raises, its class and that of the error."""
     try:
         return repr(thing)
     except Exception as error:
@@ -18,7 +18,7 @@ def shown(thing: Any) -> str:
 
 
 def described(error: BaseException) -> str:
-    """``error`` as the last line of a traceback has it: its class, and what it says if it can say that."""
+    """Return ``error`` like the last line of a traceback: its class, and its message if that does not raise."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception as trouble:

@@ -1,11 +1,11 @@
-"""What is sent in which order, and what becomes of a call that fails or is interrupted. For both faces, without I/O.
+"""The order of the requests of a call, and the handling of failures and interruptions: for both faces, without I/O.
 
-A :data:`Talk` is a generator: it yields requests, is sent the replies or thrown the errors, and returns the result. The
-drivers do nothing but carry these back and forth. :mod:`redset.core.calls` has the states of a call.
+A :data:`Talk` is a generator: it yields requests, is sent replies or thrown errors, and returns the result. The drivers
+only carry these back and forth. :mod:`redset.core.calls` has the states of a call.
 
-A claim is received when the plan that made it returns. If the plan does not return, nothing that it claimed was
-received, and all of it is rolled back: at once after an interruption, and as a debt of the set after a failure of the
-server or the client library.
+A claim is received when the plan that made it returns. If the plan does not return, none of its claims was received,
+and all are rolled back: at once after an interruption, and as debts of the set after a failure of the server or the
+client library.
 """
 
 import time
@@ -31,24 +31,24 @@ class Joined(Protocol):
 
 #: The words of one command.
 Words: TypeAlias = tuple[bytes | str, ...]
-#: One command, a rest, what somebody else does, or a part of a coalesced call.
+#: One command, a pause, work of another task, or a part of a coalesced call.
 Request: TypeAlias = Words | Sleep | Listen | Elsewhere | Joined
-#: Has the driver see to it that the records of large claims are emptied a second later.
+#: Makes the driver empty the large records of received claims a second later.
 EMPTY_SOON = Sleep(0)
 Talk: TypeAlias = Generator[Request, Any, R]
-#: Takes part in a coalesced call: the talk of an operation that may go out with others, or None if it goes out alone.
+#: Returns the talk of an operation that joins a coalesced call, or None if it is sent by itself.
 Coalesce: TypeAlias = Callable[[Operation[Any], list[Any]], Talk[Any] | None]
 
-#: How long, in seconds, a call waits for the keys of a set that move from one node of a cluster to another.
+#: Seconds for which a call waits for keys that are moving from one node of a cluster to another.
 MOVING = 10.0
-#: How often, in seconds, it looks whether they are there.
+#: Seconds between two tries meanwhile.
 MOVING_CHECK = 0.05
-#: How often, in seconds, a call looks whether the claims are rolled back that others are rolling back.
+#: Seconds between two checks whether the claims that others are rolling back are rolled back.
 PAYING_CHECK = 0.01
 
 
 class Caller:
-    """Who makes the calls of one set object: its name, and what is kept for its client."""
+    """The caller of operations: a set object, with its name and the state of its client."""
 
     __slots__ = ("client", "name", "prefix", "recording", "state")
 
@@ -57,14 +57,14 @@ class Caller:
         self.state = state
         self.name = name
         self.prefix = prefix
-        #: Whether calls are numbered and recorded at all.
+        #: Whether calls are numbered and recorded.
         self.recording = recording
 
 
 def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
-    """Perform one operation. One that changes something is numbered, so that it may be sent twice.
+    """Perform one operation. Number it if it changes something, so that it may be sent twice.
 
-    A claim is added to ``claims`` before it is sent.
+    Adds a claim to ``claims`` before sending it.
     """
     if not (operation.recorded and caller.recording):
         words = words_of(operation, operation.keys[:1], NO_CALL) if operation.recorded else words_of(operation)
@@ -95,19 +95,19 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
         raise
     result = _answered(call, operation, state, claims, reply)
     if call.is_large:
-        # Before the claim is received: behind that nothing may be interrupted.
+        # Before the claim is received: after that, no step may be interrupted.
         state.large_at = time.monotonic()
         yield EMPTY_SOON
     return result
 
 
 def _sent_before(unfinished: Unfinished) -> Call | None:
-    """The call that somebody sent before and whose reply is not known; None if there is none that may be sent again."""
+    """Return the call that was sent before and whose reply is not known, or None if no call may be sent again."""
     call = unfinished.call
     if call is None:
         return None
     if call.pid != calls.PID and call.state is not State.UNKNOWN:
-        # The parent of this process goes on with the session of a call that was under way when it forked.
+        # The call was under way at the fork: its session belongs to the parent.
         unfinished.leave()
         return None
     call.shared = True
@@ -115,7 +115,7 @@ def _sent_before(unfinished: Unfinished) -> Call | None:
 
 
 def _begin(operation: Operation[Any], caller: Caller, claims: list[Any]) -> Talk[Call | None]:
-    """The call to send, once there is room for it; None when its reply is known by now."""
+    """Return the call to send, once its debts are paid; None if its reply is known by now."""
     if operation.unfinished is not None:
         return (yield from _begin_end(operation, operation.unfinished, caller))
     state, payer = caller.state, Payer()
@@ -134,12 +134,12 @@ def _begin(operation: Operation[Any], caller: Caller, claims: list[Any]) -> Talk
 
 
 def _begin_end(operation: Operation[Any], unfinished: Unfinished, caller: Caller) -> Talk[Call | None]:
-    """The same for an end: the call that was begun before, here or by another thread, or a new one.
+    """Return the call of an end: the one begun before, here or by another thread, or a new one.
 
     It pays no debt, since it may be sent again at any time.
     """
     state = caller.state
-    # First this, then a look at the reply: whoever reads the reply first keeps the session of a shared call.
+    # In this order: the caller that reads the reply keeps the session of a shared call.
     call = _sent_before(unfinished)
     if call is None and unfinished.reply is None:
         new = state.call(caller.prefix, operation)
@@ -154,19 +154,20 @@ def _begin_end(operation: Operation[Any], unfinished: Unfinished, caller: Caller
 
 
 def _lose(call: Call, operation: Operation[Any], state: ClientState, claims: list[Any], error: BaseException) -> None:
-    """Keep a call whose outcome is unknown: as a debt, or where its user can ask for it again."""
+    """Keep a call whose outcome is unknown: as a debt, or with its reservation so that it can be sent again."""
     if operation.roll_back is None:
         if not call.lose() and call.pays is not None:
             state.owe(call.pays)
         elif call.state is State.UNKNOWN and operation.unfinished is None:
             state.owe(call)
     elif is_failure(error) and call.lose():
-        # After an interruption it stays among the claims, which are rolled back at once.
+        # After an interruption it stays in ``claims``, which are rolled back at once.
         claims.remove(call)
         state.owe(call)
 
 
 def _answered(call: Call, operation: Operation[R], state: ClientState, claims: list[Any], reply: Any) -> R:
+    """Read a reply, and receive the call unless it claimed rows."""
     if operation.roll_back is not None:
         result: Any = operation.read(reply)
         if result:
@@ -207,16 +208,16 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
         except StopIteration as end:
             result: R = end.value
         receive(claims, caller.state)
-        return result  # noqa: TRY300 # in an else block an interruption would not be caught
+        return result  # noqa: TRY300 # in an else block, an interruption would not be caught
     except BaseException as error:
         yield from break_off(error, claims, caller)
         raise
 
 
 def receive(claims: list[Any], state: ClientState) -> None:
-    """The commit point of claims: from ``claims.clear()`` on they count as received.
+    """Receive claims: from ``claims.clear()`` on, the commit point, they count as received.
 
-    As little as possible stands behind it. A received call is forgotten, and only its session goes on.
+    As few instructions as possible follow it. A received call is forgotten, and its session continues.
     """
     parts = [claim for claim in claims if not isinstance(claim, Call)]
     sessions = state.sessions_of(claims) if len(parts) < len(claims) else []
@@ -234,7 +235,7 @@ def _receive(call: Call, state: ClientState) -> None:
 
 
 def break_off(error: BaseException, claims: list[Any], caller: Caller) -> Talk[None]:
-    """Roll back what was claimed and not received: now if ``error`` is an interruption, else as a debt of the set."""
+    """Roll back the claims that were not received: after an interruption at once, else as debts of the set."""
     state = caller.state
     later = isinstance(error, GeneratorExit) or is_failure(error)
     while claims:
@@ -245,7 +246,7 @@ def break_off(error: BaseException, claims: list[Any], caller: Caller) -> Talk[N
                 try:
                     yield Elsewhere(claim.concluded)
                 except BaseException:
-                    # The error that is under way says more. The group rolls its rows back without this task.
+                    # The error being raised is more informative. The group rolls back its rows without this task.
                     later = True
         elif claim.pid == calls.PID:
             if not claim.lose():
@@ -257,21 +258,21 @@ def break_off(error: BaseException, claims: list[Any], caller: Caller) -> Talk[N
                 try:
                     yield from roll_back(claim, caller)
                 except BaseException:
-                    # The error that is under way says more. The next claim of the set pays this debt.
+                    # The error being raised is more informative. The next claim from the set pays this debt.
                     later = True
                     state.owe(claim)
         claims.remove(claim)
 
 
 def roll_back(call: Call, caller: Caller) -> Talk[None]:
-    """Roll back a claim under the next number of its session: all of it, or the rows that nobody received."""
+    """Roll back a claim under the next number of its session: all of it, or the rows that were not received."""
     session = call.session
     assert call.roll_back is not None
     operation = call.roll_back(call.positions)
     session.number = call.number = call.number + 1
     words = words_of(operation, (call.key,), call.numbers())
     head = yield from _exchange(operation, words, caller)
-    # First this: from here on the session may make other calls.
+    # First: afterwards the session may make other calls.
     caller.state.paid(call)
     call.become(State.ROLLED_BACK)
     if call.settled is not None:
@@ -303,7 +304,7 @@ def _roll_back_debts(operation: Operation[Any], caller: Caller, payer: Payer) ->
 
 
 def _empty_records(caller: Caller) -> Talk[None]:
-    """Before a call: remove the large replies of received claims of the set from their records."""
+    """Before a call: empty the large records of received claims of the set."""
     while (large := caller.state.take_large(caller.prefix)) is not None:
         yield from empty(large, caller)
 
@@ -311,8 +312,9 @@ def _empty_records(caller: Caller) -> Talk[None]:
 def _pay(
     debt: Call, payer: Payer, caller: Caller, roll_back_of: "Callable[..., Operation[bytes]] | None"
 ) -> Talk[None]:
+    """Roll back a debt."""
     try:
-        # The set object that made the claim may have been made with other options: these are the newer ones.
+        # The claim may have been made by a set object with other options: these are newer.
         debt.roll_back = roll_back_of
         yield from roll_back(debt, caller)
     finally:
@@ -320,7 +322,7 @@ def _pay(
 
 
 def empty(large: Call, caller: Caller) -> Talk[None]:
-    """Remove the reply of a received claim from its record, by a call under the next number that claims nothing."""
+    """Empty the record of a received claim, by a call under the next number that claims nothing."""
     session = large.session
     assert large.roll_back is not None
     operation = large.roll_back(None)
@@ -337,7 +339,7 @@ def empty(large: Call, caller: Caller) -> Talk[None]:
 
 
 def words_of(operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequence[str] = ()) -> Words:
-    """What to send: of a script its digest, and with the key of a record and the numbers of a call in front."""
+    """Return the words to send: for a script its digest, and the record's key and the call's numbers in front."""
     verb, keys, args = operation.verb, operation.keys, operation.args
     if isinstance(verb, Script):
         return ("EVALSHA", verb.sha, str(len(key) + len(keys)), *key, *keys, *numbers, *args)
@@ -345,7 +347,7 @@ def words_of(operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequ
 
 
 def _exchange(operation: Operation[Any], words: Words, caller: Caller) -> Talk[Any]:
-    """Send a request, and again where that helps. Return the reply."""
+    """Send a request, again if that can help, and return the reply."""
     try:
         return (yield words)
     except Exception as error:
@@ -353,9 +355,9 @@ def _exchange(operation: Operation[Any], words: Words, caller: Caller) -> Talk[A
 
 
 def _send_again(operation: Operation[Any], words: Words, error: Exception, caller: Caller) -> Talk[Any]:
-    """Send the whole script where the server does not know it, and wait until the slot that it is for has moved.
+    """Send the whole script if the server does not know it, and wait while the slot of its keys is moving.
 
-    EVAL, not SCRIPT LOAD and the digest again: the server can lose the script in between.
+    EVAL, not SCRIPT LOAD and EVALSHA: the server can lose the script in between.
     """
     ends_at = time.monotonic() + MOVING
     while True:

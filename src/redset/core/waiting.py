@@ -1,4 +1,4 @@
-"""Waiting for items: how long, how, and through outages of the server. No command that waits removes an item."""
+"""Waiting for items, and through outages of the server. No command that waits removes an item."""
 
 import asyncio
 import logging
@@ -18,20 +18,20 @@ __all__ = ("LATENESS", "LISTEN", "NONE", "Listener", "Outage", "Wait", "blocking
 
 log = logging.getLogger("redset")
 
-#: How long, in seconds, one command listens at most, so that a plain ZADD of another program is noticed soon.
+#: Seconds for which one command blocks at most, so that a plain ZADD of another program is noticed soon.
 LISTEN = 0.2
-#: The shortest time for which a command listens: one of 0 seconds would never end.
+#: Seconds for which a command blocks at least: with 0 it would block for ever.
 SHORTEST_BLOCK = 0.002
-#: An idle server ends a blocking command up to so many seconds late: the client times the last ones itself.
+#: Seconds by which an idle server ends a blocking command too late: the client times the last ones itself.
 LATENESS = 0.1
 
-#: The longest pause, in seconds, between two tries while the server is away, and the longest first one.
+#: The longest pause in seconds between two tries during an outage, and the longest first one.
 LONGEST_PAUSE = 2.0
 SHORTEST_PAUSE = 0.05
 
 
 class Wait:
-    """How long a call waits, from now on: a number of seconds, or None for ever."""
+    """The time that a call may wait, from now on: a number of seconds, or None for ever."""
 
     __slots__ = ("_ends_at",)
 
@@ -39,7 +39,7 @@ class Wait:
         self._ends_at = math.inf if wait is None else time.monotonic() + seconds(wait, "wait")
 
     def left(self) -> float:
-        """Seconds, 0 or less when they are over."""
+        """Return the seconds left; 0 or less at the end."""
         return self._ends_at - time.monotonic()
 
 
@@ -48,7 +48,7 @@ NONE = Wait(0)
 
 
 class Outage:
-    """Decides whether a call that waits goes on after a failure: once the server has answered, it outlives an outage.
+    """Decides whether a call that waits continues after a failure: once the server has answered, it survives an outage.
 
     Pauses between two tries grow exponentially up to a limit, with full jitter (Marc Brooker, "Exponential Backoff And
     Jitter", AWS Architecture Blog, 2015).
@@ -60,11 +60,11 @@ class Outage:
         self, name: str, wait: Wait, longest: float | None = None, should_stop: Callable[[], bool] = lambda: False
     ) -> None:
         self._name = name
-        #: How long the present call waits at all.
+        #: The time that the present call waits.
         self.wait = wait
         self._longest = math.inf if longest is None else longest
         self._should_stop = should_stop
-        #: Whether the server has ever answered: the first contact fails at once.
+        #: Whether the server has answered before: the first contact is tried once.
         self.contacted = False
         self._began: float | None = None
         self._tries = 0
@@ -78,9 +78,9 @@ class Outage:
             self._began = None
 
     def once(self, step: Any, *, closing: bool = False) -> Plan[Any]:
-        """Perform a step of a call that waits without the client's own retries, which would make it late.
+        """Perform a step of a call that waits without the client's own retries, which would delay it.
 
-        :param closing: whether this is the end of the call, which the client may try again unless the server is away.
+        :param closing: whether this is the end of the call, which the client may retry except during an outage.
         """
         if not self.contacted or (self._began is None and (closing or self.wait.left() <= 0)):
             return (yield step)
@@ -91,7 +91,7 @@ class Outage:
             tries_once.set(False)
 
     def pause(self, error: Exception) -> Plan[bool]:
-        """Let time pass until the next try. Returns False when told to stop.
+        """Wait until the next try. Return False if told to stop.
 
         :raises Exception: ``error``, if there is no next try.
         """
@@ -107,7 +107,7 @@ class Outage:
         return False
 
     def _pause_after(self, error: BaseException) -> float | None:
-        """Seconds until the next try, or None if ``error`` is to be raised."""
+        """Return the seconds until the next try, or None to raise ``error``."""
         if not self.contacted or not is_outage(error):
             return None
         now = time.monotonic()
@@ -126,21 +126,20 @@ class Outage:
 
 
 def blocking(key: bytes, longest: float = math.inf) -> tuple[bytes | str, ...]:
-    """The command that blocks until there is a wake-up, for ``longest`` seconds at most."""
+    """Return the command that blocks until a wake-up, for at most ``longest`` seconds."""
     return "BLPOP", key, f"{max(SHORTEST_BLOCK, min(LISTEN, longest)):.3f}"
 
 
 def heard_nothing(error: Exception) -> bool:
-    """Whether a blocking command that failed heard no wake-up, no more. The next claim shows what is wrong."""
+    """Return whether the error of a blocking command counts as no wake-up; the next claim shows real faults."""
     return timed_out(error) or slot_is_moving(error) or is_outage(error)
 
 
 class Listener:
-    """Listens for all tasks of an event loop that wait for one set, so that one connection is enough.
+    """Listens for all tasks of an event loop that wait for one set, on one connection.
 
-    A wake-up, and the end of each command that listened in vain, wakes one waiter of each kind. It claims, and if items
-    are left then, the server wakes the next one. A waiter also wakes by itself when its time is over or something falls
-    due.
+    A wake-up, and the end of each command without one, wakes one waiter of each kind. It claims, and if items are left,
+    the server wakes the next one. A waiter also wakes by itself at the end of its time or when an item falls due.
     """
 
     def __init__(
@@ -168,7 +167,7 @@ class Listener:
             await future
         except BaseException:
             if future.done() and not future.cancelled():
-                # It was woken, and will not claim: another one may.
+                # It was woken but will not claim: wake another one.
                 self._wake_one(listen.kind)
             raise
         finally:
@@ -191,7 +190,7 @@ class Listener:
                 await asyncio.sleep(LATENESS)
             for kind in {kind for kind, _ in self._waiting}:
                 self._wake_one(kind)
-            # They claim now; the last one that leaves ends this.
+            # They claim now; the last waiter that leaves ends this task.
             await asyncio.sleep(0)
 
     def _wake_one(self, kind: Hashable) -> None:
@@ -210,7 +209,7 @@ class Listener:
     def _ended(self) -> None:
         self._task = None
         if self._waiting:
-            # Those that came after its last look, or that were spared when all tasks were cancelled.
+            # Waiters that came after its last look, or whose tasks withstood the cancellation of all.
             self._task = self._run(self._listen(LISTEN), self._ended)
 
 

@@ -1,8 +1,8 @@
-"""Connections to the server that redset keeps for itself, outside of the client's pool.
+"""Links: connections to the server that redset keeps for itself, outside of the client's pool.
 
 ``execute_command`` of redis-py takes a connection from the pool, checks it and returns it for each command: 20 of the
-68 µs that a ``ZADD`` costs the client. A link keeps its connection instead and uses the connection's public methods.
-It tries once. What fails then, the client tries again by its own policy; see :meth:`Owner.tries_again`.
+68 µs that a ``ZADD`` costs the client. A link keeps its connection and uses the connection's public methods. It tries
+once. If that fails, the client retries by its own policy; see :meth:`Owner.tries_again`.
 """
 
 import asyncio
@@ -21,24 +21,24 @@ __all__ = ("AsyncLink", "Link", "Owner", "disconnect_later")
 
 Words = tuple[bytes | str, ...]
 
-#: After how many seconds without use a link checks that the server has not closed its connection meanwhile, as the
-#: client's pool does each time. The check takes 4 µs.
-RESTING = 0.01
+#: Seconds without use after which a link checks that the server has not closed its connection. The client's pool checks
+#: each time, which takes 4 µs.
+CHECK_AFTER = 0.01
 
 #: Connections of a parent process. The child must not close them: that would end the TLS session of the parent, or
 #: remove the socket from the event loop's selector, which both processes share.
 _INHERITED: list[Any] = []
 
-#: All that have links, so that a forked child can find these.
+#: All owners of links, for a forked child to find the links.
 _OWNERS: "weakref.WeakSet[Owner]" = weakref.WeakSet()
 
 
-#: What stands before a word of each length up to this one.
+#: The bytes before a word, by its length.
 _LENGTHS = [b"\r\n$%d\r\n" % length for length in range(256)]
 
 
 def packed(words: Words) -> bytes:
-    """Return the command as it goes over the wire; takes less than half the time of the libraries' packers."""
+    """Return the command in wire format, in less than half the time of the libraries' packers."""
     message = [b"*%d" % len(words)]
     for word in words:
         encoded = word if type(word) is bytes else word.encode()  # type: ignore[union-attr] # it is a str
@@ -49,13 +49,13 @@ def packed(words: Words) -> bytes:
 
 
 def _packer() -> Callable[[Words], bytes]:
-    """The fastest packer: that of hiredis, where the client library has imported it. It is given no numbers."""
+    """Return the fastest packer: that of hiredis, if the client library has imported it. No word is a number."""
     packer: Callable[[Words], bytes] = getattr(sys.modules.get("hiredis"), "pack_command", packed)
     return packer
 
 
-def emptied(slot: list[Any]) -> list[Any]:
-    """Take what the slot holds. A call in another thread gets the connection either before or not at all."""
+def taken_from(slot: list[Any]) -> list[Any]:
+    """Take the connection out of a slot: a call in another thread takes it before, or not at all."""
     try:
         return [slot.pop()]
     except IndexError:
@@ -63,7 +63,7 @@ def emptied(slot: list[Any]) -> list[Any]:
 
 
 def reference_to(connection: Any) -> Callable[[], Any]:
-    """Return a weak reference, so that a connection whose call was interrupted closes itself."""
+    """Return a weak reference, so that the connection of an interrupted call closes itself."""
     try:
         return weakref.ref(connection)
     except TypeError:
@@ -71,8 +71,8 @@ def reference_to(connection: Any) -> Callable[[], Any]:
         return lambda: connection
 
 
-class Once:
-    """A client's policy of retries where nothing is tried again, for a link that connects."""
+class NoRetries:
+    """A client's retry policy with retries switched off, for a link that connects."""
 
     def __init__(self, policy: Any) -> None:
         self._policy = policy
@@ -96,14 +96,14 @@ async def _then_raise(outcome: Awaitable[Any], error: Exception) -> None:
 
 
 class Owner:
-    """Makes the connections of some links, by the present settings of the client's pool."""
+    """Makes the connections of some links, with the present settings of the client's pool."""
 
     def __init__(self, pool: Any, errors: Any, *, retries_listed_only: bool) -> None:
         self.pool = pool
         self.ConnectionError: type[Exception] = errors.ConnectionError
         self.TimeoutError: type[Exception] = errors.TimeoutError
         self.ResponseError: type[Exception] = errors.ResponseError
-        #: What the check of a connection raises when it cannot be used any more.
+        #: Errors of a check by which a connection is unusable.
         self.unusable = (errors.ConnectionError, errors.TimeoutError, OSError)
         #: redis-py before version 6 and valkey-py retry only those errors that ``retry_on_error`` lists.
         self._retries_listed_only = retries_listed_only
@@ -130,12 +130,12 @@ class Owner:
         return settings.get("command_packer") is None and encoding.lower().replace("-", "") == "utf8"
 
     def keeps_unread(self) -> bool:
-        """Return whether unread data on an idle connection are push messages, which the next call reads."""
+        """Return whether unread data on an idle connection is push messages, which the next call reads."""
         enabled = getattr(self.pool, "maint_notifications_enabled", None)
         return enabled is not None and bool(enabled())
 
     def tries_again(self, error: Exception) -> bool:
-        """Return whether the client would try a command again after this error, and may just now."""
+        """Return whether the client would retry a command after this error, and may do so now."""
         if tries_once.get():
             return False
         # The present settings, as they are understood by this version of the library.
@@ -156,8 +156,8 @@ class Owner:
 class _Link:
     """The base of the links of both faces. Its slot holds the connection between calls.
 
-    A call takes the connection out and puts it back only when the reply has been read. So an interrupted call leaves
-    no connection behind that still expects its reply; without a reference, the connection closes itself.
+    A call takes the connection out, and puts it back when it has read the reply. So an interrupted call leaves no
+    connection behind on which a reply is still to come; without a reference, the connection closes itself.
     """
 
     __slots__ = (
@@ -167,14 +167,14 @@ class _Link:
         "_owner",
         "_pack",
         "_packs_alike",
-        "_rested",
         "_slot",
+        "_used_at",
     )
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._slot: list[Any] = []
-        self._rested = 0.0
+        self._used_at = 0.0
         self._packs_alike = False
         self._pack = _packer()
         self._checks_health = False
@@ -186,7 +186,7 @@ class _Link:
         connection = owner.make_connection()
         self._packs_alike = owner.packs_alike()
         self._checks_health = bool(connection.health_check_interval)
-        connection.retry = Once(connection.retry)
+        connection.retry = NoRetries(connection.retry)
         self._connection = reference_to(connection)
         return connection
 
@@ -214,7 +214,7 @@ class Link(_Link):
             connection = None
         if connection is None:
             connection = self._ready(self._made())
-        elif time.monotonic() - self._rested > RESTING:
+        elif time.monotonic() - self._used_at > CHECK_AFTER:
             connection = self._ready(connection)
         try:
             connection.send_packed_command(
@@ -222,18 +222,18 @@ class Link(_Link):
             )
             reply = connection.read_response(disable_decoding=True)
         except self._owner.ResponseError:
-            # The server refuses the command, but the connection is in order.
+            # The server refused the command, but the connection is usable.
             slot.append(connection)
             raise
         except Exception:
             connection.disconnect()
             raise
-        self._rested = time.monotonic()
+        self._used_at = time.monotonic()
         slot.append(connection)
         return reply
 
     def listen(self, words: Words, seconds: float) -> None:
-        """Send a command that blocks and wait for its reply. Without one in time, close the connection.
+        """Send a blocking command and wait for its reply. Close the connection if there is none in time.
 
         The time is measured here, since an idle server ends a blocking command up to 0.1 s late.
         """
@@ -245,12 +245,12 @@ class Link(_Link):
             connection.disconnect()
             return
         connection.read_response(disable_decoding=True)
-        self._rested = time.monotonic()
+        self._used_at = time.monotonic()
         slot.append(connection)
 
     def __del__(self) -> None:
-        # Connections of redis-py 8 are part of a reference cycle, so they would stay open for a while. At the end of a
-        # program the names of this module are gone, and the library's may be.
+        # Connections of redis-py 8 are in a reference cycle, so they would stay open for a while. At the end of a
+        # program the names of this module are gone, and perhaps those of the library.
         slot = getattr(self, "_slot", None)
         while slot:
             try:
@@ -259,8 +259,8 @@ class Link(_Link):
                 return
 
     def close(self, *, in_use: bool) -> None:
-        """Close the connection in the slot; with ``in_use`` also one that is not in it."""
-        connections = emptied(self._slot)
+        """Close the connection in the slot; with ``in_use`` also one that a call has taken."""
+        connections = taken_from(self._slot)
         if in_use and self._connection is not None:
             connections.append(self._connection())
         for connection in connections:
@@ -268,7 +268,7 @@ class Link(_Link):
                 connection.disconnect()
 
     def _ready(self, connection: Any) -> Any:
-        """Return a connection that is checked as the pool checks it: this one, or else a new one."""
+        """Return a connection that was checked as the pool checks it: this one, or else a new one."""
         owner = self._owner
         connection.connect()
         try:
@@ -287,8 +287,8 @@ class Link(_Link):
 class AsyncLink(_Link):
     """:class:`Link` for asyncio. Belongs to one event loop.
 
-    redis-py limits the time of a call by a task and a timeout context for each, which takes a quarter of its time.
-    A link has one timer per time limit instead, which looks whether the present call began too long ago.
+    redis-py limits the time of a call by a task and a timeout context for each, which takes a quarter of its time. A
+    link has one timer per time limit instead, which checks whether the present call began too long ago.
     """
 
     __slots__ = ("_cancelled_before", "_end", "_limit", "_since", "_task", "_timed_out", "_timer", "loop")
@@ -296,10 +296,10 @@ class AsyncLink(_Link):
     def __init__(self, owner: Owner) -> None:
         super().__init__(owner)
         self.loop: Any = None
-        #: Closes the connection in the slot when the link is gone. The garbage collector may find the link in a cycle
-        #: with an error of the library. With ``__del__`` it would find the connection in there too, still open.
+        #: Closes the connection in the slot when the link is collected. Not by ``__del__``: in a cycle with an error of
+        #: the library, the garbage collector would find the connection too, still open.
         self._end: Any = None
-        #: The seconds that a call may take, if this link has to see to that itself.
+        #: Seconds that a call may take, if this link itself enforces the limit.
         self._limit: float | None = None
         self._timer: Any = None
         self._task: Any = None
@@ -316,7 +316,7 @@ class AsyncLink(_Link):
             connection = None
         if connection is None:
             connection = await self._ready(self._made())
-        elif time.monotonic() - self._rested > RESTING:
+        elif time.monotonic() - self._used_at > CHECK_AFTER:
             connection = await self._ready(connection)
         limit = self._limit
         if limit is not None:
@@ -331,24 +331,24 @@ class AsyncLink(_Link):
             )
             reply = await connection.read_response(disable_decoding=True)
         except self._owner.ResponseError:
-            # The server refuses the command, but the connection is in order.
+            # The server refused the command, but the connection is usable.
             self._task = None
             slot.append(connection)
             raise
         except BaseException as error:
-            told = self._told(connection, error)
+            meaning = self._library_error(connection, error)
             await _drop(connection)
-            if told is error:
+            if meaning is error:
                 raise
-            raise told from None
+            raise meaning from None
         self._task = None
-        self._rested = time.monotonic()
+        self._used_at = time.monotonic()
         slot.append(connection)
         return reply
 
     def take(self, *, in_use: bool) -> list[Any]:
-        """Take the connection out of its slot to close it; with ``in_use`` return also one that is not in it."""
-        connections = emptied(self._slot)
+        """Take the connection out of its slot to close it; with ``in_use`` also return one that a call has taken."""
+        connections = taken_from(self._slot)
         if in_use and not connections and self._connection is not None:
             connections = [self._connection()]
         return [connection for connection in connections if connection is not None]
@@ -361,12 +361,12 @@ class AsyncLink(_Link):
             self._end = None
 
     def end_late_call(self) -> None:
-        """Cancel the call that takes too long, or look again when the present one would."""
+        """Cancel the call if it takes too long; else set the timer for when it would."""
         self._timer = None
         if self._task is None or self._limit is None:
             return
         connection = self._connection() if self._connection is not None else None
-        # While a server is being maintained, redis-py relaxes the limit of the connections that were told so.
+        # During maintenance of the server, redis-py relaxes the limit of connections that were notified.
         relaxed = getattr(connection, "socket_timeout", None)
         left = self._since + (relaxed or self._limit) - time.monotonic()
         if left > 0:
@@ -381,18 +381,18 @@ class AsyncLink(_Link):
         if self._end is None:
             self._end = weakref.finalize(self, _disconnect_all_later, self.loop, self._slot)
             self._end.atexit = False
-        # The library sees to the limit while it connects, and always where it checks the connection's health.
+        # The library enforces the limit while it connects, and always if it checks the connection's health.
         self._limit = None if self._checks_health else connection.socket_timeout or None
         return connection
 
     async def _ready(self, connection: Any) -> Any:
-        """Return a connection that is checked as the pool checks it: this one, or else a new one."""
+        """Return a connection that was checked as the pool checks it: this one, or else a new one."""
         owner = self._owner
         try:
             self._restore_limit(connection)
             await connection.connect()
             try:
-                # Whether that is a push message or the end of the connection, asyncio does not say.
+                # asyncio does not show whether this is a push message or the end of the connection.
                 if await _can_read(connection):
                     raise owner.ConnectionError("Connection has data")
             except owner.unusable:
@@ -407,8 +407,8 @@ class AsyncLink(_Link):
         self._take_over_limit(connection)
         return connection
 
-    def _told(self, connection: Any, error: BaseException) -> BaseException:
-        """Return the error as the library would raise it, in particular that of a call that took too long."""
+    def _library_error(self, connection: Any, error: BaseException) -> BaseException:
+        """Return the error as the library would raise it: a timeout, for a call that took too long."""
         task, self._task = self._task, None
         timed_out, self._timed_out = self._timed_out, False
         if timed_out and isinstance(error, asyncio.CancelledError) and task.uncancel() <= self._cancelled_before:
@@ -438,7 +438,7 @@ async def _drop(connection: Any) -> None:
 
 
 def disconnect_later(loop: Any, connection: Any) -> None:
-    """Close the connection on its own event loop, from anywhere. Nothing can be closed on a loop that is closed."""
+    """Close the connection on its own event loop, from any thread. On a closed loop, do nothing."""
 
     def start() -> None:
         task = loop.create_task(_drop(connection))
@@ -454,7 +454,7 @@ def _disconnect_all_later(loop: Any, connections: list[Any]) -> None:
         disconnect_later(loop, connection)
 
 
-#: Event loops keep but weak references to their tasks.
+#: Event loops have only weak references to their tasks.
 _CLOSING: set[Any] = set()
 
 
