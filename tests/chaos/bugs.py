@@ -208,7 +208,7 @@ BUGS: dict[str, Bug] = {
         ("updated", "pages"),
         (
             Override(
-                "shared/leases",
+                "shared/waiting",
                 "is_claimed",
                 "function(item, score, field, deadline, ...)\n"
                 "    if deadline and tonumber(deadline) > time then redis.call('ZREM', parked, item) return true end\n"
@@ -322,7 +322,7 @@ BUGS: dict[str, Bug] = {
         ("pages",),
         (
             Override(
-                "shared/leases",
+                "shared/waiting",
                 "is_claimed",
                 "function(item, score, field, deadline, death)\n"
                 "    return original(item, score, field, deadline, death, false)\n"
@@ -362,7 +362,7 @@ BUGS: dict[str, Bug] = {
         ("later",),
         (
             Override(
-                "claim",
+                "shared/waiting",
                 "next_rows",
                 "(function()\n"
                 "    from_end = false\n"
@@ -382,7 +382,7 @@ BUGS: dict[str, Bug] = {
         ("feeds",),
         (
             Override(
-                "shared/ticks",
+                "shared/expiry",
                 "schedule_next",
                 "function(items, planned, found)\n"
                 "    local now = {}\n"
@@ -402,13 +402,13 @@ BUGS: dict[str, Bug] = {
         "The highest score goes first.",
         "in_order",
         ("taken", "leased"),
-        (Override("claim", "next_rows", "(function() from_end = not from_end return original end)()"),),
+        (Override("shared/waiting", "next_rows", "(function() from_end = not from_end return original end)()"),),
     ),
     "last-is-first": Bug(
         "Whoever asks for the highest score gets the lowest.",
         "in_order",
         ("taken",),
-        (Override("claim", "next_rows", "(function() from_end = false return original end)()"),),
+        (Override("shared/waiting", "next_rows", "(function() from_end = false return original end)()"),),
     ),
     "parked-for-ever": Bug(
         "What was added again while somebody had it stays aside after the ack.",
@@ -420,7 +420,7 @@ BUGS: dict[str, Bug] = {
         "Nobody looks for leases that ran out.",
         "nothing_stuck",
         ("leased", "consumed"),
-        (Override("claim", "read_expired", "function() return {} end"),),
+        (Override("shared/waiting", "read_expired", "function() return {} end"),),
     ),
     "bury-deletes": Bug(
         "What is buried is gone.",

@@ -122,8 +122,8 @@ class Endings(Generic[T]):
 
         def read(reply: bytes) -> Sequence[Res]:
             lost = self._answer(reply).lost
-            one._ended = True
-            _drop(one, batch)
+            one._note_ended()
+            one._forget(batch)
             if not lost:
                 return []
             one.lost.set()
@@ -189,9 +189,9 @@ class Endings(Generic[T]):
                 _note_extended(chunk, batch.ends[start:stop], answer, asked_at)
             else:
                 for one in chunk:
-                    one._ended = True
+                    one._note_ended()
         for one in mine:
-            _drop(one, batch)
+            one._forget(batch)
         for one in lost:
             # An extension that crossed an end of our own found no lease, but nothing was lost.
             if not (batch.extends and one._ending):
@@ -203,8 +203,7 @@ class Endings(Generic[T]):
         batch = self._batch_of(mine, how)
         # An extension that was never answered is asked for anew: repeating it harms nothing.
         for one in () if batch.extends else mine:
-            one._batch = batch
-            one._ending = True
+            one._begin_end(batch)
         return batch
 
     def _batch_of(self, reservations: Sequence[Res], how: Callable[[Res], End]) -> Batch:
@@ -260,19 +259,11 @@ def _ack(one: BaseReservation[Any]) -> End:
     return End("ack", one._stored, one._delivery)
 
 
-def _drop(one: BaseReservation[Any], batch: Batch) -> None:
-    """Forget a batch that was answered."""
-    if one._batch is batch:
-        vars(one).pop("_batch", None)
-
-
 def _note_extended(mine: Sequence[Res], ends: Sequence[End], answer: Answer, asked_at: float) -> None:
     too_late = set(answer.lost)
     for position, (one, end) in enumerate(zip(mine, ends, strict=True)):
         if position not in too_late:
-            one.deadline = answer.now + end.seconds
-            one._lease = end.seconds
-            one._ends_at = asked_at + end.seconds
+            one._note_extended(end.seconds, answer.now + end.seconds, asked_at + end.seconds)
 
 
 def _check_reason(reason: Any) -> None:

@@ -114,11 +114,11 @@ class Expiring(Generic[T]):
         return only(self.discard_all([self._items.identity(item)]))
 
     def remove(self, item: T | Key) -> Operation[None]:
-        def read(lived: bool) -> None:  # noqa: FBT001 # what the operation reads
-            if not lived:
+        def read(lived: list[bool]) -> None:
+            if not lived[0]:
                 raise KeyError(item)
 
-        return then(self.discard(item), read)
+        return then(self.discard_all([self._items.identity(item)]), read)
 
     def pop(self) -> Plan[T]:
         """One look at what ends first; another when somebody else was faster."""

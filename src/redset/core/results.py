@@ -96,9 +96,23 @@ class BaseReservation(Generic[T]):
             self._lost = Lost()
         return self._lost
 
+    def _begin_end(self, batch: Any) -> None:
+        """Note the calls of an end that was requested, so that they can be sent again until they are answered."""
+        self._batch = batch
+        self._ending = True
+
+    def _forget(self, batch: Any) -> None:
+        """Drop the calls of an end that was answered."""
+        if self._batch is batch:
+            vars(self).pop("_batch", None)
+
     def _note_ended(self) -> None:
         """Note that an end has arrived, or has come too late."""
         self._ended = True
+
+    def _note_extended(self, lease: float, deadline: float, ends_at: float) -> None:
+        """Note the new end of the lease, by the server's clock and by this process's monotonic clock."""
+        self._lease, self.deadline, self._ends_at = lease, deadline, ends_at
 
     def _is_still_ours(self, error: Exception) -> bool:
         """Return whether to go on extending after ``error``: until the lease may have expired, unless it is lost."""

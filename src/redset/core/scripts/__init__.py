@@ -22,12 +22,9 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redset.core.keys import TYPES, Keys
-
-if TYPE_CHECKING:
-    from redset.core.definition import Definition
 
 __all__ = ("Script", "options_of", "prepared", "script")
 
@@ -118,7 +115,7 @@ def prepared(name: str, keys: Keys, features: frozenset[str] = frozenset()) -> t
     return found, tuple(getattr(keys, key) for key in found.keys if key != "call")
 
 
-def options_of(definition: "Definition[Any]") -> str:
+def options_of(definition: Any) -> str:
     """The options of a set as scripts take them."""
     values = (
         getattr(definition, name) for name, feature in OPTIONS.items() if not feature or feature in definition.features

@@ -73,56 +73,21 @@ local function requeue(rows)
     end
 end
 
--- Whether a waiting item is claimed, and whether it then starts afresh. `deadline` is its score in `leased`, `death` its score in
--- `dead`, or false.
-local function is_claimed(item, score, field, deadline, death, is_done)
-    if is_done then
-        if values then drop_values({item}, leased) end
-        return false
+-- Puts an item that cannot be loaded among the dead letters, unless it was added again: whoever claims that sees what is wrong.
+local function taken_to_dead(item, score, reason, value)
+    -- It was claimed for good, but it is not done.
+    if done then redis.call('ZREM', done, unpack(remembered_as({item}))) end
+    local is_newest
+    if periodic then
+        -- It waits for its next tick, which there will not be.
+        is_newest = not (keyed and redis.call('HMGET', values, item)[1] ~= value) and redis.call('ZREM', waiting, item) == 1
+    else
+        is_newest = not (redis.call('ZMSCORE', waiting, item)[1] or redis.call('ZMSCORE', leased, item)[1])
     end
-    deadline = tonumber(deadline or nil)
-    if deadline and deadline > time then
-        redis.call('ZADD', parked, score, item)
-        return false
+    if is_newest then
+        if keyed then redis.call('HSET', values, item, value) end
+        to_dead(item, '1', score, reason)
     end
-    if deadline then
-        -- Its backoff ends with the new addition; or its lease expired and was not requeued yet, and it starts afresh if it would die.
-        redis.call('ZREM', leased, item)
-        redis.call('ZREM', parked, item)
-        if deadline > 0 and moves.are_exhausted((moves.attempts_and_score(field))) then
-            redis.call('HDEL', deliveries, item)
-            return true, true
-        end
-    elseif death then
-        -- On a set that remembers a dead item stays dead: else each link to a failing page would revive it.
-        if done then return false end
-        dead_to_waiting(item)
-    end
-    return true
-end
-
--- The position of the first suspect item, or nil.
-local function first_suspect(fields, deadlines, dones)
-    for i, field in ipairs(fields) do
-        local deadline = tonumber(deadlines[i] or 0)
-        -- Its lease may have expired without having been requeued yet.
-        local expires_now = field and deadline > 0 and deadline <= time
-        local is_suspect = field and string.sub(field, 1, 7) == 'expired'
-            or expires_now and not moves.are_exhausted((moves.attempts_and_score(field)))
-        if is_suspect and not dones[i] then return i end
-    end
-end
-
--- Seconds until an item falls due, -1 if that is not known.
-local function next_due(is_due)
-    local moments = {}
-    local function consider(found, sign)
-        if found[2] then moments[#moments + 1] = sign * tonumber(found[2]) - time end
-    end
-    consider(redis.call('ZRANGE', leased, '(' .. clock, '+inf', 'BYSCORE', 'LIMIT', '0', '1', 'WITHSCORES'), 1)
-    consider(redis.call('ZRANGE', leased, '(-' .. clock, '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', '1', 'WITHSCORES'), -1)
-    if is_due then consider(redis.call('ZRANGE', waiting, '0', '0', 'WITHSCORES'), 1) end
-    return #moments == 0 and '-1' or string.format('%.6f', math.max(0, math.min(unpack(moments))))
 end
 
 -- WHEN NEEDED: moves

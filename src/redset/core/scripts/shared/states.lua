@@ -3,7 +3,7 @@
 -- The first write of each script that moves items frees memory, so the others pass on a full server.
 -- include values if values
 -- include expiry if done
--- include ticks if periodic
+-- include expiry if periodic
 local died, dropped, requeued = 0, 0, false
 
 -- One column of `rows`, which have `width` of them.
@@ -144,21 +144,4 @@ local function dead_to_waiting(item, score)
     redis.call('ZREM', dead, item)
     redis.call('HDEL', letters, item)
     if score then to_waiting(item, score) end
-end
-
--- Puts an item that cannot be loaded among the dead letters, unless it was added again: whoever claims that sees what is wrong.
-local function taken_to_dead(item, score, reason, value)
-    -- It was claimed for good, but it is not done.
-    if done then redis.call('ZREM', done, unpack(remembered_as({item}))) end
-    local is_newest
-    if periodic then
-        -- It waits for its next tick, which there will not be.
-        is_newest = not (keyed and redis.call('HMGET', values, item)[1] ~= value) and redis.call('ZREM', waiting, item) == 1
-    else
-        is_newest = not (redis.call('ZMSCORE', waiting, item)[1] or redis.call('ZMSCORE', leased, item)[1])
-    end
-    if is_newest then
-        if keyed then redis.call('HSET', values, item, value) end
-        to_dead(item, '1', score, reason)
-    end
 end

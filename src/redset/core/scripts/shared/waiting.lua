@@ -1,0 +1,105 @@
+-- What waits, as a claim sees it. Needs `which`, `waits` and what `leases` needs.
+-- include leases
+
+-- How many leases it requeues, and how many items it parks or drops, before it says "more": about a millisecond each.
+local BUDGET = 250
+
+-- What can be claimed is the first of `waiting`, or up to now, from its beginning or from its end.
+local is_due, from_end = string.sub(which, 1, 3) == 'due', #which > 3
+
+-- The first rows that can be claimed.
+local function next_rows(count)
+    count = math.floor(count)
+    if is_due and from_end then
+        return redis.pcall('ZRANGE', waiting, clock, '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', count, 'WITHSCORES')
+    elseif is_due then
+        return redis.pcall('ZRANGE', waiting, '-inf', clock, 'BYSCORE', 'LIMIT', '0', count, 'WITHSCORES')
+    elseif from_end then
+        return redis.pcall('ZRANGE', waiting, '0', count - 1, 'REV', 'WITHSCORES')
+    end
+    return redis.pcall('ZRANGE', waiting, '0', count - 1, 'WITHSCORES')
+end
+
+local function remove_next(count)
+    count = math.floor(count)
+    local first = '0'
+    if from_end then
+        first = (is_due and redis.call('ZCOUNT', waiting, '-inf', clock) or redis.call('ZCARD', waiting)) - count
+    end
+    redis.call('ZREMRANGEBYRANK', waiting, first, first + count - 1)
+end
+
+local function read_expired()
+    return redis.pcall('ZRANGE', leased, '-' .. clock, clock, 'BYSCORE', 'LIMIT', '0', BUDGET, 'WITHSCORES')
+end
+
+-- What `deliveries` has of acks and behind these of other items.
+local function read_fields(acks, items)
+    local all, count, length = {}, {}, #acks
+    for i = 1, length do all[i] = acks[i] end
+    -- In a small hash the server compares each of many items with every field. So it is not asked for the items where the acks are
+    -- all that the hash has.
+    if #items > 10 and redis.pcall('HLEN', deliveries) == length then
+        local fields, has_others = length > 0 and redis.pcall('HMGET', deliveries, unpack(acks)) or {}, false
+        for i = 1, length do
+            has_others, count[acks[i]] = has_others or not fields[i] or count[acks[i]], true
+        end
+        if not has_others then return fields end
+    end
+    for i = 1, #items do all[length + i] = items[i] end
+    return #all > 0 and redis.pcall('HMGET', deliveries, unpack(all)) or {}
+end
+
+-- WHEN NEEDED: rare
+
+-- Whether a waiting item is claimed, and whether it then starts afresh. `deadline` is its score in `leased`, `death` its score in
+-- `dead`, or false.
+local function is_claimed(item, score, field, deadline, death, is_done)
+    if is_done then
+        if values then drop_values({item}, leased) end
+        return false
+    end
+    deadline = tonumber(deadline or nil)
+    if deadline and deadline > time then
+        redis.call('ZADD', parked, score, item)
+        return false
+    end
+    if deadline then
+        -- Its backoff ends with the new addition; or its lease expired and was not requeued yet, and it starts afresh if it would die.
+        redis.call('ZREM', leased, item)
+        redis.call('ZREM', parked, item)
+        if deadline > 0 and moves.are_exhausted((moves.attempts_and_score(field))) then
+            redis.call('HDEL', deliveries, item)
+            return true, true
+        end
+    elseif death then
+        -- On a set that remembers a dead item stays dead: else each link to a failing page would revive it.
+        if done then return false end
+        dead_to_waiting(item)
+    end
+    return true
+end
+
+-- The position of the first suspect item, or nil.
+local function first_suspect(fields, deadlines, dones)
+    for i, field in ipairs(fields) do
+        local deadline = tonumber(deadlines[i] or 0)
+        -- Its lease may have expired without having been requeued yet.
+        local expires_now = field and deadline > 0 and deadline <= time
+        local is_suspect = field and string.sub(field, 1, 7) == 'expired'
+            or expires_now and not moves.are_exhausted((moves.attempts_and_score(field)))
+        if is_suspect and not dones[i] then return i end
+    end
+end
+
+-- Seconds until an item falls due, -1 if that is not known.
+local function next_due(is_due)
+    local moments = {}
+    local function consider(found, sign)
+        if found[2] then moments[#moments + 1] = sign * tonumber(found[2]) - time end
+    end
+    consider(redis.call('ZRANGE', leased, '(' .. clock, '+inf', 'BYSCORE', 'LIMIT', '0', '1', 'WITHSCORES'), 1)
+    consider(redis.call('ZRANGE', leased, '(-' .. clock, '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', '1', 'WITHSCORES'), -1)
+    if is_due then consider(redis.call('ZRANGE', waiting, '0', '0', 'WITHSCORES'), 1) end
+    return #moments == 0 and '-1' or string.format('%.6f', math.max(0, math.min(unpack(moments))))
+end
