@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -550,6 +550,11 @@ def load_scripts(client: Any, *names: str) -> None:
     for name in names:
         for body in {Script(name, frozenset(kind.split())).body for kind in KINDS}:
             client.script_load(body)
+
+
+def asks_to(verb: str, words: Sequence[Any]) -> bool:
+    """Whether the words of a command end leases in this way."""
+    return any(isinstance(word, bytes) and word.startswith(f"{verb} ".encode()) for word in words)
 
 
 def wait_until(true: Callable[[], object]) -> None:

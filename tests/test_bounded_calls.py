@@ -354,3 +354,40 @@ def test_what_is_over_leaves_in_short_calls(raw: Any, timed: Any) -> None:
 
     calls.assert_short(f"adding to {MANY:,} that are over", at_least=MANY // 2500)
     assert raw.zcard("seen") == len(seen) == chunks * 1000
+
+
+def test_no_request_has_more_words_than_any_server_takes(raw: Any) -> None:
+    """ElastiCache Serverless refuses 4,000."""
+    longest: dict[str, int] = {}
+
+    class Counting:
+        def execute_command(self, *words: Any, **options: Any) -> Any:
+            longest[calls] = max(longest.get(calls, 0), len(words))
+            return raw.execute_command(*words, **options)
+
+    client, items = Counting(), [str(number) for number in range(1000)]
+    sets = {
+        "plain": redset.SortedSet[str](client, "plain"),
+        "keyed": redset.SortedSet[str](client, "keyed", key=str, remember=60),
+        "periodic": redset.PeriodicSet[str](client, "periodic", 60, key=str),
+    }
+    for kind, jobs in sets.items():
+        for end in ("ack", "nack", "again", "extend", "bury"):
+            calls = f"{kind} {end}"
+            jobs.update(items)
+            jobs.update(items)
+            reserved = jobs.reserve_many(1000, lease=60)
+            ends: dict[str, Any] = {"nack": {"delay": 0}, "extend": {"lease": 60}}
+            if end == "bury":
+                for reservation in reserved[:10]:
+                    reservation.bury()
+            else:
+                getattr(jobs, end)(reserved, **ends.get(end, {}))
+            jobs.clear()
+        calls = f"{kind} others"
+        jobs.update(items)
+        list(jobs.consume(batch=500, wait=0))
+        jobs.difference_update(items)
+        jobs.contains_many(items)
+        jobs.take(1000)
+    assert {calls: words for calls, words in longest.items() if words > 3900} == {}

@@ -11,7 +11,7 @@ import pytest
 import redset.aio
 from redset import SortedSet
 from redset.exceptions import LeaseLost
-from servers import Place, wait_until
+from servers import Place, asks_to, wait_until
 
 #: Seconds. Long enough for a machine that is busy, since an extension that comes too late fails a test.
 LEASE = 6.0
@@ -129,7 +129,7 @@ def test_an_end_that_crosses_an_extension_is_no_loss(raw: Any, monkeypatch: pyte
     send = raw.execute_command
 
     def hold_up_extensions(*words: Any, **options: Any) -> Any:
-        if "extend" in words:
+        if asks_to("extend", words):
             extending.set()
             assert acked.wait(20)
         return send(*words, **options)
@@ -155,7 +155,7 @@ def test_an_ack_whose_reply_was_lost_can_be_repeated_though_an_extension_was_und
     send = raw.execute_command
 
     def lose_the_reply_of_the_ack(*words: Any, **options: Any) -> Any:
-        if "extend" in words:
+        if asks_to("extend", words):
             extending.set()
             assert lost.wait(20)
         reply = send(*words, **options)
@@ -186,7 +186,7 @@ def test_a_server_that_is_out_of_reach_for_a_moment_is_tried_again(
     failures = iter([ConnectionError("gone")] * 2)
 
     def fail_at_first(*words: Any, **options: Any) -> Any:
-        if "extend" in words and (failure := next(failures, None)):
+        if asks_to("extend", words) and (failure := next(failures, None)):
             raise failure
         return send(*words, **options)
 
@@ -207,7 +207,7 @@ def test_a_server_that_is_out_of_reach_for_too_long_is_a_lost_lease(raw: Any, mo
     send = raw.execute_command
 
     def fail(*words: Any, **options: Any) -> Any:
-        if "extend" in words:
+        if asks_to("extend", words):
             raise ConnectionError("gone")
         return send(*words, **options)
 

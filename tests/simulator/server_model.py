@@ -164,10 +164,10 @@ class ModelServer:
         if which == b"ack":
             rows = [(item, delivery, "ack", 0.0, b"") for item, delivery in _pairs(cells)]
         else:
-            rows = [
-                (cells[i], cells[i + 1], cells[i + 2].decode(), float(cells[i + 3]), cells[i + 4])
-                for i in range(0, len(cells), 5)
-            ]
+            rows = []
+            for item, delivery, how in zip(cells[::3], cells[1::3], cells[2::3], strict=True):
+                verb, seconds, text = how.split(b" ", 2)
+                rows.append((item, delivery, verb.decode(), float(seconds), text))
         lost = self._end_all(here, rows, int(options.split()[0]))
         return self._answer(b"%d 0 %.6f" % (self._died, self.now) + lost)
 

@@ -45,12 +45,12 @@ class Ends(Rows):
     __slots__ = ()
 
     def kind(self, operation: Operation[Any]) -> Hashable:
-        verb = operation.args[4]
-        return super().kind(operation), verb if verb in ("extend", "bury") else None
+        verb, _, _ = bytes(operation.args[4]).partition(b" ")  # type: ignore[arg-type] # bytes
+        return super().kind(operation), verb if verb in (b"extend", b"bury") else None
 
 
-#: Options and `each`, then rows of item, delivery, verb, seconds, text.
-ENDS = Ends(2, 5, _share_answer)
+#: Options and `each`, then rows of item, delivery, "verb seconds text".
+ENDS = Ends(2, 3, _share_answer)
 #: Options and `ack`, then rows of item, delivery.
 ACKS = Rows(2, 2, _share_answer)
 
@@ -232,8 +232,8 @@ class Endings(Generic[T]):
         The result is how many old dead letters were dropped to make room.
         """
         args: list[bytes | str] = [self._set.options, "taken"]
-        for letter in letters:
-            args += letter
+        for stored, score, reason, value in letters:
+            args += (stored, score + b" " + reason, value)
         return Operation(*self._end_script, args, lambda reply: int(reply.split()[1]), recorded=True)
 
     def _operation(
@@ -244,7 +244,7 @@ class Endings(Generic[T]):
         for end in ends:
             args += (end.stored, end.delivery)
             if not only_acks:
-                args += (end.verb, repr(end.seconds), written_reason(end.text))
+                args.append(f"{end.verb} {end.seconds!r} ".encode() + written_reason(end.text))
         shared = ACKS if only_acks else ENDS
         return Operation(*self._end_script, args, read, recorded=True, unfinished=unfinished, shared=shared)
 

@@ -51,7 +51,7 @@ class Scheduling(Adding[T]):
         super().__init__(definition)
         self._jitter = jitter
         self._schedule = definition.script("schedule")
-        self._schedules = Rows(0, self.width + 1, positions)
+        self._schedules = Rows(0, self.width, positions)
         self._look = definition.script("look")
 
     def schedule(self, item: T, interval: float | None, first: float | None) -> Operation[bool]:
@@ -63,7 +63,7 @@ class Scheduling(Adding[T]):
         for item in items:
             stored = self._items.dump(item)
             identity = self._items.identity(item) if self._items.keyed else stored
-            rows += (self._first(item, first), identity, _own_interval(item, interval))
+            rows += (f"{self._first(item, first)} {_own_interval(item, interval)}", identity)
             if self._items.keyed:
                 rows.append(stored)
 
@@ -81,7 +81,7 @@ class Scheduling(Adding[T]):
         args: list[bytes | str] = []
         for start in range(0, len(rows), self.width):
             score, item, *value = rows[start : start + self.width]
-            args += (score, item, "", *value)
+            args += (f"{score if isinstance(score, str) else score.decode()} ", item, *value)
         return Operation(*self._schedule, args, lambda reply: None, recorded=True)
 
     def count_new(

@@ -6,17 +6,17 @@
 -- TIME
 -- ARGV: number, seen, options; then
 --   `ack`, and for each: item, delivery, which is what `deliveries` had of it when it was claimed; or
---   `each`, and for each: item, delivery; ack, nack, again, extend or bury; seconds, text: for
+--   `each`, and for each: item, delivery, "verb seconds text", where the verb is ack, nack, again, extend or bury: for
 --       nack: until it may be tried again, why        again: until then, the new score or ''
 --       extend: the new lease, ''                     bury: 0, why           ack: 0, ''; or
---   `taken`, and for each item that was claimed for good and cannot be loaded, which then dies: item, score, reason, value
+--   `taken`, and for each item that was claimed for good and cannot be loaded, which then dies: item, "score reason", value
 -- Returns "died dropped now lost ...": dead letters made and dropped; the time, to which a lease adds; the positions,
 -- from 0, of leases that had ended.
 -- include record
 -- include wakeups
 -- include leases
 local how = ARGV[4]
-local width, items, given = how == 'ack' and 2 or how == 'each' and 5 or 4, {}, {}
+local width, items, given = how == 'ack' and 2 or 3, {}, {}
 for i = 5, #ARGV, width do items[#items + 1], given[#given + 1] = ARGV[i], ARGV[i + 1] end
 
 -- Reads come first, and show which keys hold something of another type.
@@ -36,11 +36,14 @@ if refusal then return refusal end
 local lost = ''
 if how == 'taken' then
     redis.call('ZREM', dead, ARGV[5])
-    for i = 5, #ARGV, 4 do rare().taken_to_dead(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) end
+    for i = 5, #ARGV, 3 do
+        local score, reason = string.match(ARGV[i + 1], '^(%S+) (.*)$')
+        rare().taken_to_dead(ARGV[i], score, reason, ARGV[i + 2])
+    end
 else
     lost = moves().end_leases(items, given, fields, deadlines, time, how == 'each' and function(i)
-        local at = 5 * i + 2
-        return ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2]
+        local verb, seconds, text = string.match(ARGV[3 * i + 4], '^(%l+) (%S+) (.*)$')
+        return verb, tonumber(seconds), text
     end)
     if #items == 0 or #lost > 0 then free_record() end
 end

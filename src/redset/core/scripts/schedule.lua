@@ -1,21 +1,22 @@
 -- Adds periodic items. What is there already, waiting or leased, keeps its place; its interval and value are replaced.
 -- KEYS: call waiting wake waiters leased values
 -- TIME
--- ARGV: number, seen; then for each item: when it falls due first, seconds since the epoch or, behind a plus, from now; item; its
---       own interval, '' to leave that as it is; on keyed sets its value
+-- ARGV: number, seen; then for each item: "first interval": when it falls due first, seconds since the epoch or, behind a plus, from
+--       now, and its own interval, nothing to leave that as it is; item; on keyed sets its value
 -- Returns the positions, from 0, of those that were not there.
 -- include record
 -- include wakeups
 local refusal = wrong_type() or find_waiters()
 if refusal then return refusal end
 
-local width, items, new, rows, fields = keyed and 4 or 3, {}, {}, {}, {}
+local width, items, new, rows, fields = keyed and 3 or 2, {}, {}, {}, {}
 for i = 4, #ARGV, width do items[#items + 1] = ARGV[i] end
 local scores, deadlines = redis.call('ZMSCORE', waiting, unpack(items)), redis.call('ZMSCORE', leased, unpack(items))
 local before, there = redis.call('HMGET', values, unpack(items)), {}
 for i, item in ipairs(items) do
     local at = 3 + width * (i - 1)
-    local first, interval, value = ARGV[at], ARGV[at + 2], keyed and ARGV[at + 3] or ''
+    local first, interval = string.match(ARGV[at], '^(%S+) (.*)$')
+    local value = keyed and ARGV[at + 2] or ''
     if not (scores[i] or deadlines[i] or there[item]) then
         new[#new + 1] = i - 1
         if string.sub(first, 1, 1) == '+' then first = string.format('%.6f', time + tonumber(first)) end
