@@ -23,7 +23,7 @@ from servers import Program, Unavailable, is_alive, wait_until
 
 pytestmark = pytest.mark.no_cover
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)

@@ -636,7 +636,7 @@ def in_a_process(here: Any, call: str) -> Any:
     """Return what the call prints, in a process of its own: errors from a trace function leave Python changed."""
     if not isinstance(here, Server):
         pytest.skip("no url of a single server")
-    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
     done = subprocess.run(
         [sys.executable, "-c", f"import test_interrupts as t; t.{call.format(url=here.url)}"],
         env=os.environ | {"PYTHONPATH": paths},

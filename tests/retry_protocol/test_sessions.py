@@ -300,7 +300,7 @@ def run(here: Any, function: Callable[[str], None]) -> Any:
     if not isinstance(here, Server):
         pytest.skip("no url of a single server")
     program = f"import test_sessions; test_sessions.{function.__name__}({here.url!r})"
-    paths = os.pathsep.join(path for path in [str(Path(__file__).parent), *sys.path] if path)
+    paths = os.pathsep.join(path for path in [str(Path(__file__).parents[1]), *sys.path] if path)
     environment = os.environ | {"PYTHONPATH": paths}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=50

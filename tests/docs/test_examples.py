@@ -15,7 +15,7 @@ import pytest
 import redset
 from own_home import lasting_keys, own_home, python, until  # noqa: F401 - own_home is the fixture called home
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NO_CLIENTS = not any(map(shutil.which, ("node", "redis-cli", "valkey-cli")))
 
 

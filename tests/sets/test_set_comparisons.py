@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_set_operators import OTHERS, JSONTuples, delete, filled, words
 
 from redset import Key, SortedSet, TimeSortedSet
-from test_set_operators import OTHERS, JSONTuples, delete, filled, words
 
 pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
 

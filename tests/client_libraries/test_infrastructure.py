@@ -16,7 +16,7 @@ from redset import testing
 from redset.exceptions import NoServerError
 from servers import PATIENCE, Cluster, FakeClock, Server, Unavailable, free_port, is_alive, wait_until
 
-THESE_TESTS = Path(__file__).parent
+THESE_TESTS = Path(__file__).parents[1]
 
 
 @contextlib.contextmanager
@@ -178,8 +178,8 @@ def test_the_users_environment_changes_nothing(tmp_path: Path) -> None:
     terminal = {"TERM": "dumb", "COLUMNS": "20", "LINES": "5", "NO_COLOR": "1", "FORCE_COLOR": "1"}
     others = {"CI": "1", "GITHUB_ACTIONS": "1", "LANG": "C", "LC_ALL": "C", "PYTHONWARNINGS": "always"}
     places = {"HOME": str(tmp_path / "none"), "XDG_DATA_HOME": str(tmp_path / "data"), "REDSET_URL": "redis://nobody"}
-    tests = ["test_demo.py::TestTheWholeDemo::test_a_tree[True]"]
-    tests += [f"test_cli.py::test_{name}" for name in ("a_typo", "it_is_a_module_too", "server_status_and_stop")]
+    tests = ["docs/test_demo.py::TestTheWholeDemo::test_a_tree[True]"]
+    tests += [f"docs/test_cli.py::test_{name}" for name in ("a_typo", "it_is_a_module_too", "server_status_and_stop")]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests]
     run = subprocess.run(
         command,

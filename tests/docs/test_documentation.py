@@ -15,7 +15,7 @@ from pages import FLAGS, Block, Page, blocks
 from redset.exceptions import NoServerError
 from servers import Cluster, Place, Sentinel, Server
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [page.relative_to(ROOT) for page in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])]
 #: Pages that a newcomer runs in any order, some of them twice.
 GUIDES = [Path("README.md"), *(page for page in PAGES if page.match("docs/howto/*.md"))]

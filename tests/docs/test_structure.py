@@ -13,7 +13,7 @@ import pytest
 import redset
 from redset.core.keys import Keys
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE = Path(redset.__file__).parent
 DESIGN = (ROOT / "docs" / "design.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()

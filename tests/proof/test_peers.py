@@ -10,7 +10,7 @@ import redis
 
 from servers import Server, free_port, wait_until
 
-FOLDER = Path(__file__).parents[1] / "peers"
+FOLDER = Path(__file__).parents[2] / "peers"
 
 #: Three items that were added, worked on and finished, by one process after the other.
 ALL_IS_WELL = """

@@ -18,7 +18,7 @@ from servers import Place, Server
 
 pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
 
-PAGE = Path(__file__).parents[1] / "docs" / "howto" / "server-settings.md"
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "server-settings.md"
 
 KINDS: dict[str, Callable[[Any], Any]] = {
     "plain": lambda client: redset.SortedSet(client, "jobs", max_attempts=2, max_dead=1),

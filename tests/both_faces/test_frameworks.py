@@ -24,7 +24,7 @@ from servers import PATIENCE, Server, wait_until
 pytestmark = pytest.mark.no_cover
 
 ITEMS = [f"{number:05}" for number in range(200 * int(os.environ.get("REDSET_TEST_MORE", "1")))]
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 THREADS = 6
 #: The frameworks use deprecated functions themselves.
 PYTHON = [sys.executable, "-W", "ignore"]

@@ -17,7 +17,7 @@ import redis
 import redset
 from servers import Server, free_port, wait_until
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 #: All but the other libraries, which would have to be installed.
 SECTIONS = ("ratios", "tasks", "latency", "costs", "memory", "consumers", "growth")
 

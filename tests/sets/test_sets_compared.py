@@ -13,7 +13,7 @@ import redset
 
 pytestmark = pytest.mark.conformance
 
-PAGE = (Path(__file__).parents[1] / "docs" / "sets-compared.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "sets-compared.md").read_text()
 MARKS = {True: "yes", False: "—"}
 #: Of the special methods, those that a user of a set calls by an operator, a builtin or a module.
 SPECIAL = [
