@@ -15,7 +15,7 @@
 -- include expiry if done
 -- include values if keyed
 local want, replaces, flags = string.match(ARGV[3], '(%l+) (%l+) (%d)')
-local refusal = find_waiters() or (values or done) and wrong_type(values, done, dead)
+local refusal = find_waiters() or done and wrong_type(waiting, values, done, dead) or keyed and wrong_type(values)
     or denied(call and 'SET', keyed and 'HSET', (values or done or want == 'scores') and 'ZMSCORE')
 if refusal then return refusal end
 

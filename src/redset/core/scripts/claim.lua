@@ -21,6 +21,12 @@ local limit, which, lease, waits = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 -- include claims
 -- include waiting
 
+local repeated_reply, ended
+if repeated then
+    repeated_reply, ended = rare().repeated_claim()
+    if #ended.items == 0 then return repeated_reply end
+end
+
 -- Reads come first, and show which keys hold something of another type. `in_work`: there are leases or deliveries.
 local acks, given, acked = {}, {}, {}
 for i = 8, #ARGV, 2 do
@@ -36,7 +42,8 @@ if refusal or is_rare or #expired > 0 or waits == '1' and #met == 0 then
     refusal = wrong_type() or refusal or find_waiters() or rare().may_not_move() or denied(
         'ZREMRANGEBYRANK', 'ZRANGE', from_end and 'ZCARD', from_end and 'ZCOUNT', unread and values and 'HSETNX')
 else
-    refusal = (values or done) and wrong_type(values, done) or (#acks > 0 or in_work or values or done) and may_not_finish()
+    refusal = (values or done) and wrong_type(values, done) or (in_work or values or done) and may_not_finish()
+        or (in_work or done) and denied('DEL', 'ZADD', 'ZREM')
     parking = false
 end
 -- The first write needs no check.
@@ -45,10 +52,9 @@ refusal = refusal or denied((call or waits == '1') and 'SET', lease > 0 and 'ZAD
 if refusal then return refusal end
 
 if repeated then
-    local reply, ended = rare().repeated_claim()
     rare().roll_back_leases(ended.items, ended.given, ended.words)
     if requeued and wake_one then wake_one() end
-    return reply
+    return repeated_reply
 end
 if unread then
     rare().roll_back()
@@ -69,25 +75,24 @@ local rows, claimed, delivered, meets_suspect, is_suspect = {}, {}, false, false
 local function take(met, known, offset)
     meets_suspect, is_suspect = false, false
     if #met == 0 then return 0 end
-    local count, is_known = #rows / 2, is_rare or done
-    for i = offset + 1, #known do is_known = is_known or known[i] end
+    local items, fields, deadlines, is_known = column(met, 2, 1), {}, {}, is_rare or done
+    -- In a small sorted set, too, each of many items is looked for from one end to the other.
+    if in_work and (#items <= 10 or redis.call('ZCARD', leased) > 0) then
+        deadlines = redis.call('ZMSCORE', leased, unpack(items))
+    end
+    for i = 1, in_work and #items or 0 do
+        fields[i] = known[offset + i]
+        is_known = is_known or fields[i] or deadlines[i]
+    end
+    local count = #rows / 2
     if not is_known and count == 0 then
         -- None of them is in another state, or was ever delivered.
-        remove_next(#met / 2)
+        remove_next(#items)
         rows = met
         return 0
     end
-    local items, fields, deadlines = column(met, 2, 1), {}, {}
-    for i = 1, #items do fields[i] = known[offset + i] end
     local deaths = is_rare and redis.call('ZMSCORE', dead, unpack(items)) or {}
     local dones = done and are_living(done, remembered_as(items)) or {}
-    for i = 1, #fields do
-        -- What is leased or delayed has been delivered.
-        if fields[i] then
-            deadlines = redis.call('ZMSCORE', leased, unpack(items))
-            break
-        end
-    end
     local rest = rare()
     local reach, suspect = #items, lease > 0 and rest.first_suspect(fields, deadlines, dones)
     if suspect then
@@ -114,7 +119,7 @@ end
 
 if limit > 0 then
     -- What was read before the first write may have changed by it.
-    local is_stale = requeued or unread
+    local is_stale = requeued or unread or died > 0
     for i = 1, #met, 2 do is_stale = is_stale or acked[met[i]] end
     local stayed = is_stale and take_next(limit) or take(met, fields, #acks)
     local passed = stayed

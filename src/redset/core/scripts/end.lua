@@ -45,7 +45,8 @@ else
         local verb, seconds, text = string.match(ARGV[3 * i + 4], '^(%l+) (%S+) (.*)$')
         return verb, tonumber(seconds), text
     end)
-    if #items == 0 or #lost > 0 then free_record() end
+    -- Nothing was written if all are lost.
+    if select(2, string.gsub(lost, ' ', '')) == #items then free_record() end
 end
 if requeued and wake_one then wake_one() end
 return answer(died .. ' ' .. dropped .. ' ' .. clock .. lost)

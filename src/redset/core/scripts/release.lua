@@ -1,21 +1,21 @@
 -- Lets items go that are dead, or done and remembered: requeues dead letters, deletes them, or forgets that items died or were done.
--- KEYS: call waiting leased dead letters wake waiters
--- KEYS if values: values
--- KEYS if done: done
+-- KEYS: call waiting leased dead letters wake waiters done values
 -- TIME
 -- ARGV: number, seen; `retry`, `delete` or `forget`; how many of the oldest letters, or 0 and then item, item, ...
 -- Returns the positions, from 0, of those that were there.
 -- include record
 -- include wakeups
 -- include states
+-- include values
+-- include expiry
 local verb, oldest = ARGV[3], tonumber(ARGV[4])
 local refusal = wrong_type() or find_waiters()
-    or denied(call and 'SET', verb == 'retry' and 'ZADD', 'HDEL', 'HMGET', 'ZMSCORE', done and 'ZREM')
+    or denied(call and 'SET', verb == 'retry' and 'ZADD', 'HDEL', 'HMGET', 'ZMSCORE', 'ZREM')
 if refusal then return refusal end
 
 local items = {unpack(ARGV, 5)}
 if oldest > 0 then items = redis.call('ZRANGE', dead, '0', oldest - 1) end
-local memories = verb == 'forget' and done and remembered_as(items)
+local memories = verb == 'forget' and remembered_as(items)
 local dones = memories and are_living(done, memories) or {}
 
 free_record()
@@ -31,7 +31,7 @@ for i, item in ipairs(items) do
         if verb == 'retry' then
             rare().to_waiting(item, string.match(known, '^%S+ (%S+)'))
         else
-            if values then drop_values({item}, waiting, leased) end
+            drop_values({item}, waiting, leased)
         end
     end
     if was_done or was_dead then released[#released + 1] = i - 1 end
