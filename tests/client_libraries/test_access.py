@@ -223,6 +223,39 @@ def test_where_a_right_is_missing_nothing_changes(grant: Any, raw: Any, right: s
             assert_nothing_changes(raw, grant(right), f"{kind}, {name}", kind, partial(ended, end, held))
 
 
+#: States that a claim or an end meets although nothing is parked, dead or waited for.
+MET: dict[str, Callable[[Any], Any]] = {
+    "leased and added again": lambda jobs: (jobs.reserve(), jobs.add("a", score=0)),
+    "delayed and added again": lambda jobs: (jobs.reserve().nack(delay=1000), jobs.add("a", score=0)),
+    "one of two discarded": lambda jobs: (jobs.reserve_many(2), jobs.discard("b")),
+}
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+@pytest.mark.parametrize("state", MET)
+def test_where_a_right_is_missing_nothing_changes_in_work_either(grant: Any, raw: Any, right: str, state: str) -> None:
+    for name in ("pop", "take", "reserve", "reserve_many", "ack"):
+        raw.flushall()
+        jobs = redset.SortedSet(raw, "jobs")
+        jobs.add("a", score=1)
+        jobs.add("b", score=2)
+        first, *_ = MET[state](jobs)
+        if name == "ack":
+            if not isinstance(first, list):
+                continue
+            jobs.update("cd")
+            call: Callable[[Any], Any] = partial(ended_together, first)
+        else:
+            call = CALLS[name]
+        assert_nothing_changes(raw, grant(right), f"{state}, {name}", "plain", call)
+
+
+def ended_together(held: list[Any], jobs: Any) -> None:
+    for one in held:
+        one._endings, one._driver = jobs._endings, jobs._driver
+    jobs.ack(held)
+
+
 def ended(end: Callable[[Any, Any], Any], held: Any, jobs: Any) -> None:
     """Ends a lease by the client of ``jobs``, whoever claimed it."""
     held._endings, held._driver = jobs._endings, jobs._driver

@@ -606,3 +606,37 @@ def test_where_the_memory_should_be_something_else_is_left_alone(
         assert stored.scores("waiting") == {b"/a": 1.0}
     finally:
         raw.delete(Keys("pages").done)
+
+
+def test_a_claim_passes_by_what_died_in_its_course(raw: Any, clock: FakeClock) -> None:
+    """Its last lease expired, and it was added again meanwhile: with it, the rows move that were read before."""
+    jobs = SortedSet[str](raw, "pages", max_attempts=1, remember=REMEMBER)
+    jobs.add("a", score=1)
+    jobs.reserve(lease=10)
+    for score, item in enumerate("abc"):
+        jobs.add(item, score=score)
+    clock.advance(20)
+
+    assert jobs.take(2) == ["b", "c"]
+    assert [letter.item for letter in jobs.dead_letters] == ["a"]
+    assert not jobs.is_done("a")
+
+
+def test_a_set_that_does_not_remember_can_forget(raw: Any) -> None:
+    SortedSet[str](raw, "pages", remember=REMEMBER).add("a")
+    SortedSet[str](raw, "pages", remember=REMEMBER).pop()
+    other = SortedSet[str](raw, "pages")
+
+    assert (other.is_done("a"), other.forget("a"), other.is_done("a")) == (True, True, False)
+
+
+def test_an_addition_that_is_left_out_still_names_a_key_of_another_type(raw: Any) -> None:
+    jobs = SortedSet[str](raw, "pages", remember=REMEMBER)
+    jobs.add("a")
+    jobs.pop()
+    raw.set("pages", "of somebody else")
+
+    for nx in False, True:
+        with pytest.raises(WrongTypeError, match="'pages' holds a string"):
+            jobs.add("a", nx=nx)
+    raw.delete("pages")

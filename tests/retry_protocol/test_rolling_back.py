@@ -216,3 +216,22 @@ def test_a_waiter_is_woken_when_a_claim_stops_before_a_suspect_item(raw: Any, st
 def test_a_record_ends_ten_minutes_after_a_roll_back(raw: Any) -> None:
     roll_back(raw, 2, 0)
     assert 590 < raw.ttl(CALL) <= 600
+
+
+@leases
+def test_a_repeated_claim_is_answered_whatever_other_keys_hold(raw: Any, lease: float) -> None:
+    fill(raw, 2)
+    reply = claim(raw, 1, 0, 2, lease)
+    raw.set(KEYS.wake, "of somebody else")
+
+    assert claim(raw, 1, 0, 2, lease) == reply
+
+
+def test_a_lease_whose_delivery_was_deleted_is_one_until_it_expires(raw: Any, state: RawSet) -> None:
+    fill(raw, 1)
+    claim(raw, 1, 0, 1, 60)
+    raw.delete(KEYS.deliveries)
+    fill(raw, 1)
+
+    assert len(claim(raw, 2, 1, 1)) == 1
+    assert state.scores("parked") == {b"0000": 0.0}
