@@ -48,7 +48,7 @@ def flagged(*, nx: bool = False, xx: bool = False, gt: bool = False, lt: bool = 
 class Adding(Generic[T]):
     """Adding to one set."""
 
-    __slots__ = ("_add", "_duplicates", "_items", "_set", "_shared", "set_name", "width")
+    __slots__ = ("_add", "_duplicates", "_heads", "_items", "_set", "_shared", "set_name", "width")
 
     def __init__(self, definition: Definition[T]) -> None:
         self._set = definition
@@ -56,6 +56,7 @@ class Adding(Generic[T]):
         self._items = definition.items
         self._duplicates = DUPLICATES[definition.duplicates]
         self._add = definition.script("add")
+        self._heads: dict[tuple[str, Rule], tuple[tuple[str, ...], Rows]] = {}
         #: How many columns a row has: score, item, and on keyed sets the value.
         self.width = 3 if definition.items.keyed else 2
         #: How additions leave together that want this and have so many flags.
@@ -147,10 +148,16 @@ class Adding(Generic[T]):
     def _operation(
         self, rows: Sequence[bytes | str], rule: Rule, want: str, read: Callable[[bytes], R], *, alone: bool = False
     ) -> Operation[R]:
+        head, shared = self._heads.get((want, rule)) or self._head(want, rule)
+        script, keys = self._add
+        return Operation(script, keys, [*head, *rows], read, recorded=True, shared=None if alone else shared)
+
+    def _head(self, want: str, rule: Rule) -> tuple[tuple[str, ...], Rows]:
+        """What stands before the rows, and how such additions leave together; kept, since there are but a few."""
         flags = rule.flags.split()
-        args = (f"{want} {rule.replaces} {len(flags)}", *flags, *rows)
-        shared = None if alone else self._shared[want, len(flags)]
-        return Operation(*self._add, args, read, recorded=True, shared=shared)
+        made = (f"{want} {rule.replaces} {len(flags)}", *flags), self._shared[want, len(flags)]
+        self._heads[want, rule] = made
+        return made
 
 
 class Update(Generic[T]):
