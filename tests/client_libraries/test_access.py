@@ -13,6 +13,7 @@ import pytest
 import redset
 from redset.core.keys import Keys
 from redset.core.scripts import FEATURES, Script
+from redset.core.waiting import NONE
 from redset.exceptions import AccessDeniedError, RedsetError
 from servers import Place, Server
 
@@ -248,6 +249,20 @@ def test_where_a_right_is_missing_nothing_changes_in_work_either(grant: Any, raw
         else:
             call = CALLS[name]
         assert_nothing_changes(raw, grant(right), f"{state}, {name}", "plain", call)
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+def test_where_a_right_is_missing_no_ack_goes_before_a_claim_that_fails(grant: Any, raw: Any, right: str) -> None:
+    """Many items: then a claim looks first whether any can be leased."""
+    jobs = redset.SortedSet(raw, "jobs")
+    jobs.update(map(str, range(24)))
+    held = jobs.reserve_many(11)
+    jobs.reserve()
+
+    def claim_with_acks(worker: Any) -> None:
+        worker._driver.perform(worker._hand_outs.claim(12, 60.0, NONE, held))
+
+    assert_nothing_changes(raw, grant(right), "a claim with acks", "plain", claim_with_acks)
 
 
 def ended_together(held: list[Any], jobs: Any) -> None:

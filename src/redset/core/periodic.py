@@ -1,6 +1,5 @@
 """Periodic sets: how their items are told from intervals, and what adding and asking about them sends."""
 
-import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -104,9 +103,9 @@ class Scheduling(Adding[T]):
             # Held until then; minus that when nobody holds it and it is to be tried again then.
             if score is None and deadline is not None and deadline < 0:
                 score = -deadline
-            return Planned(_own_seconds(reply[2]) or self._set.interval, score)
+            return Planned(float(reply[2]), score)
 
-        return Operation(*self._look, ("item", self._items.identity(item)), read)
+        return Operation(*self._look, ("planned", self._items.identity(item), repr(self._set.interval)), read)
 
     def _first(self, item: T, first: Seconds[T]) -> str:
         """When an item falls due first, in seconds since the epoch; behind a plus, from the server's now on."""
@@ -132,15 +131,6 @@ class ScheduleMany(Update[T]):
 
     def _count_new(self, items: Sequence[T]) -> Operation[int]:
         return then(self._scheduling.schedule_all(items, self._interval, self._score), sum)
-
-
-def _own_seconds(value: bytes | None) -> float | None:
-    """The interval in front of a value; None for one that is missing, or that another program wrote and is none."""
-    try:
-        own = float((value or b"").partition(b"\n")[0])
-    except ValueError:
-        return None
-    return own if 0 < own < math.inf else None
 
 
 def _own_interval(item: T, interval: Seconds[T]) -> str:

@@ -3,7 +3,8 @@
 The head comment of a file says what it does, its arguments and what it returns. The loader reads some of its lines, and
 writes what they stand for in front of the script:
 
-- ``-- KEYS: call waiting`` names keys of :class:`redset.core.keys.Keys`. Each becomes a local variable.
+- ``-- KEYS: call waiting`` names keys of :class:`redset.core.keys.Keys`. In the script, each name stands
+  for its ``KEYS[n]``; a local variable would be captured by every function that is made.
   ``wrong_type(key, ...)`` returns an error if one of the given keys, or of all, has another type than it should.
 - ``-- OPTIONS`` are the numbers that a set was made with, in ``ARGV[3]``; see :data:`OPTIONS`.
 - ``-- TIME`` is the server's: ``time`` in seconds, to the microsecond; ``clock`` is the same as a string that can be
@@ -28,7 +29,7 @@ from redset.core.keys import TYPES, Keys
 
 __all__ = ("Script", "options_of", "prepared", "script")
 
-#: What a set may have beyond a plain one: `values` of identities (`keyed`) or of intervals (`periodic`), and finished
+#: The features that a set may have: `values` of identities (`keyed`) or of intervals (`periodic`), and finished
 #: items that are remembered in `done`, perhaps as hashes (`digest`).
 FEATURES = ("values", "keyed", "periodic", "done", "digest")
 
@@ -124,7 +125,7 @@ def options_of(definition: Any) -> str:
 
 
 def _head(keys: tuple[str, ...], kinds: set[str]) -> Iterator[str]:
-    """What the declarations of a script stand for."""
+    """Yield the code that the declarations of a script stand for."""
     yield _PROLOGUE
     if keys[:1] == ("call",):
         yield "local call = KEYS[1]\n"
@@ -163,6 +164,7 @@ def _filled_in(text: str, features: frozenset[str]) -> str:
 
 
 def _decoded(features: frozenset[str]) -> str:
+    """Return the code that reads the options of a set."""
     names = [name for name, feature in OPTIONS.items() if not feature or feature in features]
     return (
         f"{', '.join(names)} = string.match(ARGV[3], '^{' '.join(['(%S+)'] * len(names))}')\n"
@@ -171,7 +173,7 @@ def _decoded(features: frozenset[str]) -> str:
 
 
 def _made_later(name: str, functions: str) -> str:
-    """What makes these functions when the first of them is needed."""
+    """Return the code that makes these functions when the first of them is needed."""
     names = ", ".join(f"{each} = {each}" for each in _MADE.findall(functions))
     others = "local moves = moves and moves()\n" if name == "rare" else ""
     return (

@@ -40,13 +40,12 @@ local fields = in_work and not met.err and read_fields(acks, column(met, 2, 1)) 
 local refusal = expired.err and expired or met.err and met or fields.err and fields
 if refusal or is_rare or #expired > 0 or waits == '1' and #met == 0 then
     refusal = wrong_type() or refusal or find_waiters() or rare().may_not_move() or denied(
-        'ZREMRANGEBYRANK', 'ZRANGE', from_end and 'ZCARD', from_end and 'ZCOUNT', unread and values and 'HSETNX')
+        'ZREMRANGEBYRANK', 'ZRANGE', 'ZCARD', from_end and 'ZCOUNT', unread and values and 'HSETNX')
 else
     refusal = (values or done) and wrong_type(values, done) or (in_work or values or done) and may_not_finish()
-        or (in_work or done) and denied('DEL', 'ZADD', 'ZREM')
+        or (in_work or done) and denied('DEL', 'ZADD', 'ZREM', 'ZCARD')
     parking = false
 end
--- The first write needs no check.
 refusal = refusal or denied((call or waits == '1') and 'SET', lease > 0 and 'ZADD', lease > 0 and 'HSET',
     lease > 0 and not last_token and 'PERSIST', #acks > 0 and 'ZREMRANGEBYRANK')
 if refusal then return refusal end
@@ -60,10 +59,8 @@ if unread then
     rare().roll_back()
     expired, fields = read_expired(), read_fields(acks, {})
 end
-local lost = ''
-if #acks > 0 then
-    lost = moves().end_leases(acks, given, fields, redis.call('ZMSCORE', leased, unpack(acks)), time)
-end
+local lost = #acks > 0
+    and moves().end_leases(acks, given, fields, redis.call('ZMSCORE', leased, unpack(acks)), time) or ''
 if #expired > 0 then rare().requeue(expired) end
 local more = #expired == 2 * BUDGET
 
@@ -121,13 +118,11 @@ if limit > 0 then
     -- What was read before the first write may have changed by it.
     local is_stale = requeued or unread or died > 0
     for i = 1, #met, 2 do is_stale = is_stale or acked[met[i]] end
-    local stayed = is_stale and take_next(limit) or take(met, fields, #acks)
-    local passed = stayed
+    local passed = is_stale and take_next(limit) or take(met, fields, #acks)
+    local stayed = passed
     while #rows < 2 * limit and stayed > 0 and not (meets_suspect and #rows > 0) do
-        if passed >= BUDGET then
-            more = true
-            break
-        end
+        more = more or passed >= BUDGET
+        if passed >= BUDGET then break end
         stayed = take_next(math.min(limit - #rows / 2, BUDGET))
         passed = passed + stayed
     end
@@ -142,11 +137,10 @@ end
 -- What is left behind is for another waiter.
 if wake_one and (#rows > 0 or requeued) and #next_rows(1) > 0 then wake_one() end
 
-local must_stop = meets_suspect and (#rows > 0 or waits == '2')
 local is_mark = waits == '1' and #rows == 0
 -- Put together piece by piece, which is much faster here than a format.
-local head = (must_stop and '2 ' or more and '1 ' or '0 ') .. (is_mark and rare().next_due(is_due) or '-1') .. ' '
-    .. (died > 0 and died or '0') .. ' ' .. (dropped > 0 and dropped or '0') .. ' ' .. deadline .. lost
+local head = (meets_suspect and (#rows > 0 or waits == '2') and '2 ' or more and '1 ' or '0 ') .. (is_mark and rare().next_due() or '-1')
+    .. ' ' .. (died > 0 and died or '0') .. ' ' .. (dropped > 0 and dropped or '0') .. ' ' .. deadline .. lost
 local reply = answer_claim(kind, head, rows, found, undo)
 if is_mark then
     redis.call('DEL', waiters)

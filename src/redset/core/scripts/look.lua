@@ -8,8 +8,9 @@
 --   `range`, the first and the last rank, as in ZRANGE: returns items; on keyed sets behind them a list of the value of each, or nil
 --   `stats`, `due` or `any`: returns the counts of waiting, due, leased, expired, delayed, parked, done, dead; the server's time;
 --       and the lowest score that waits, if there is one
---   `item`, item: returns its score in `waiting`, its score in `leased`, its value, each nil if there is none
+--   `planned`, item, interval of the set: returns the item's score in `waiting` and in `leased`, each nil if there is none, and its interval
 -- include values
+-- include expiry if periodic
 local refusal = wrong_type()
 if refusal then return refusal end
 
@@ -49,8 +50,9 @@ looks.stats = function(which)
     }
 end
 
-looks.item = function(item)
-    return {redis.call('ZSCORE', waiting, item), redis.call('ZSCORE', leased, item), values and redis.call('HGET', values, item)}
+looks.planned = function(item, interval)
+    local seconds = moves().seconds_between(redis.call('HGET', values, item), tonumber(interval))
+    return {redis.call('ZSCORE', waiting, item), redis.call('ZSCORE', leased, item), string.format('%.17g', seconds)}
 end
 
 return looks[ARGV[1]](unpack(ARGV, 2))

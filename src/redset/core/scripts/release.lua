@@ -24,9 +24,8 @@ for i, item in ipairs(items) do
     -- One that is named twice is done, or dead, the first time only.
     local was_done = memories and redis.call('ZREM', done, memories[i]) == 1 and dones[i]
     local known = redis.call('HMGET', letters, item)[1]
-    local was_dead = redis.call('ZREM', dead, item) == 1
+    local was_dead = rare().from_dead(item)
     if was_dead then
-        redis.call('HDEL', letters, item)
         -- It starts afresh, with the score it had. If it was added again since, that is the newer one.
         if verb == 'retry' then
             rare().to_waiting(item, string.match(known, '^%S+ (%S+)'))

@@ -112,7 +112,8 @@ local function answer_claim(kind, head, rows, found, undo)
     if call then
         if #rows == 0 then redis.call('DEL', call) end
         local made = number .. ' ' .. kind .. ' ' .. cleared .. ' ' .. head .. '\n'
-        redis.call('SET', call, made .. (cmsgpack_there and cmsgpack.pack(rows, undo or {}) or rare().packed(rows, undo or {})), 'EX', RECORD_LIFE)
+        local pack = cmsgpack_there and cmsgpack.pack or rare().packed
+        redis.call('SET', call, made .. pack(rows, undo or {}), 'EX', RECORD_LIFE)
     end
     if keyed then rows[#rows + 1] = found end
     rows[#rows + 1] = head

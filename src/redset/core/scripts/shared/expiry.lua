@@ -1,6 +1,5 @@
--- Time: sorted sets whose members live until a moment, which is their score: finished items that are remembered in `done`, under
--- `digest` as the first sixteen bytes of a hash, and the items of an expiring set.
--- Needs the time.
+-- Sorted sets whose members live until a moment, which is their score: finished items that are remembered in `done`, under `digest` as
+-- the first sixteen bytes of a hash, and the items of an expiring set. And the ticks of periodic items. Needs the time.
 
 -- How many members have expired. They come first.
 local function count_expired(key)
@@ -57,7 +56,7 @@ end
 -- Periodic items: each has the set's `interval` in seconds, or one of its own in front of its value, "interval\nvalue", where either
 -- may be missing. Needs the clock, `waiting` and `values`.
 -- WHEN NEEDED: moves
-local function seconds_between(value)
+local function seconds_between(value, interval)
     local own = value and tonumber(string.match(value, '^[^\n]*'))
     -- Any program may write there.
     return own and own > 0 and own < math.huge and own or interval
@@ -70,7 +69,7 @@ local function schedule_next(items, planned, found)
     found = found or redis.call('HMGET', values, unpack(items))
     local ticks, rows = {}, {}
     for i = 1, #items do
-        local every, from = found[i] and seconds_between(found[i]) or interval, tonumber(planned[i])
+        local every, from = seconds_between(found[i], interval), tonumber(planned[i])
         local tick = from + every
         if tick <= time then
             tick = from + (math.floor((time - from) / every) + 1) * every

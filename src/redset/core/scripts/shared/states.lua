@@ -140,8 +140,9 @@ local function leased_to_dead(item, attempts, score, reason, parked_score)
     end
 end
 
-local function dead_to_waiting(item, score)
-    redis.call('ZREM', dead, item)
+-- Ends the death of an item. Returns whether it was dead.
+local function from_dead(item)
+    if redis.call('ZREM', dead, item) == 0 then return false end
     redis.call('HDEL', letters, item)
-    if score then to_waiting(item, score) end
+    return true
 end

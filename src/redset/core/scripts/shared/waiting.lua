@@ -1,4 +1,4 @@
--- What waits, as a claim sees it. Needs `which`, `waits` and what `leases` needs.
+-- How a claim reads `waiting`, and what it decides about the items there. Needs `which` and what `leases` needs.
 -- include leases
 
 -- How many leases it requeues, and how many items it parks or drops, before it says "more": about a millisecond each.
@@ -35,14 +35,14 @@ end
 
 -- What `deliveries` has of acks and behind these of other items.
 local function read_fields(acks, items)
-    local all, count, length = {}, {}, #acks
+    local all, met, length = {}, {}, #acks
     for i = 1, length do all[i] = acks[i] end
     -- In a small hash the server compares each of many items with every field. So it is not asked for the items where the acks are
     -- all that the hash has.
     if #items > 10 and redis.pcall('HLEN', deliveries) == length then
         local fields, has_others = length > 0 and redis.pcall('HMGET', deliveries, unpack(acks)) or {}, false
         for i = 1, length do
-            has_others, count[acks[i]] = has_others or not fields[i] or count[acks[i]], true
+            has_others, met[acks[i]] = has_others or not fields[i] or met[acks[i]], true
         end
         if not has_others then return fields end
     end
@@ -75,7 +75,7 @@ local function is_claimed(item, score, field, deadline, death, is_done)
     elseif death then
         -- On a set that remembers a dead item stays dead: else each link to a failing page would revive it.
         if done then return false end
-        dead_to_waiting(item)
+        from_dead(item)
     end
     return true
 end
@@ -93,7 +93,7 @@ local function first_suspect(fields, deadlines, dones)
 end
 
 -- Seconds until an item falls due, -1 if that is not known.
-local function next_due(is_due)
+local function next_due()
     local moments = {}
     local function consider(found, sign)
         if found[2] then moments[#moments + 1] = sign * tonumber(found[2]) - time end
