@@ -17,7 +17,7 @@ from faces import Awaited, Blocking, Face
 from proxy import Proxy, proxied
 from redset import embedded
 from redset.core import calls
-from servers import FakeClock, Place, Server, Unavailable, place
+from servers import FakeClock, Place, Server, Unavailable, load_scripts, place
 
 SERVER = os.environ.get("REDSET_TEST_SERVER", "valkey-9.1")
 CLIENT = os.environ.get("REDSET_TEST_CLIENT", "redis")
@@ -175,6 +175,19 @@ def process(request: pytest.FixtureRequest, here: Place) -> Iterator[Callable[..
         child.join()
 
 
+#: The scripts of calls that change something, and one that is called together with them.
+RECORDED = ("add", "claim", "clear", "end", "expire", "living", "release", "remove", "rollback", "schedule")
+
+
+@pytest.fixture
+def server_itself(here: Place, raw: Any) -> Server:
+    """The server, which has the scripts, so that each operation is one call; for proxies and other processes."""
+    if not isinstance(here, Server):
+        pytest.skip("a proxy and other processes connect to a single server")
+    load_scripts(raw, *RECORDED)
+    return here
+
+
 @pytest.fixture(params=["sync", "aio"])
 def face_type(request: pytest.FixtureRequest) -> Any:
     """The class of each face in turn, for a test that makes its own."""
@@ -183,7 +196,7 @@ def face_type(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def stubborn(server_itself: Server, face_type: Any) -> Iterator[tuple[Face, Proxy]]:
-    """A face whose client repeats what failed, by itself, and the proxy in front of the module's server."""
+    """A face whose client repeats what failed, by itself, and the proxy in front of the server."""
     yield from proxied(server_itself, face_type, CLIENT, repeats=3)
 
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from clients import client_of_cluster, client_of_master
 from redset import testing
-from redset.core.scripts import Script
+from redset.core.scripts import script
 from redset.testing import temporary_directory
 
 __all__ = (
@@ -545,10 +545,18 @@ def place(name: str) -> Place:
 KINDS = ("", "values keyed", "done", "done digest", "values keyed done", "values periodic", "values keyed periodic")
 
 
+@functools.cache
+def scripts_of(*names: str) -> dict[str, str]:
+    """The bodies of these scripts for all kinds of set, by their digests."""
+    made = (script(name, frozenset(kind.split())) for name in names for kind in KINDS)
+    return {one.sha: one.body for one in made}
+
+
 def load_scripts(client: Any, *names: str) -> None:
-    """Tells a server these scripts, so that each operation is one call."""
-    for name in names:
-        for body in {Script(name, frozenset(kind.split())).body for kind in KINDS}:
+    """Load these scripts into a server that does not have them, so that each operation is one call."""
+    scripts = scripts_of(*names)
+    for body, is_there in zip(scripts.values(), client.script_exists(*scripts), strict=True):
+        if not is_there:
             client.script_load(body)
 
 

@@ -13,7 +13,7 @@ from keyed_machine import BrokenOff, KeyedRawSet
 from proxy import Fault, Proxy
 from redset import Key, SortedSet
 from redset.core.keys import Keys
-from servers import Server, load_scripts, wait_until
+from servers import Server, wait_until
 
 #: Seconds.
 REMEMBER = 1000
@@ -177,26 +177,17 @@ def test_without_remember_a_key_comes_again_and_again(face: Any, kind: str, stor
 
 
 @pytest.fixture
-def single_server(here: Any, raw: Any) -> Server:
-    """The server, which knows the scripts, so that each operation is one call."""
-    if not isinstance(here, Server):
-        pytest.skip("the proxy stands in front of a single server")
-    load_scripts(raw, "add", "claim", "clear", "end", "release", "remove")
-    return here
-
-
-@pytest.fixture
-def proxy(single_server: Server) -> Iterator[Proxy]:
+def proxy(server_itself: Server) -> Iterator[Proxy]:
     """In front of the server, for clients that repeat what failed."""
-    made = Proxy(single_server, repeats=3)
+    made = Proxy(server_itself, repeats=3)
     yield made
     made.stop()
 
 
 @pytest.fixture
-def frank_proxy(single_server: Server) -> Iterator[Proxy]:
+def frank_proxy(server_itself: Server) -> Iterator[Proxy]:
     """In front of the server, for clients that repeat nothing."""
-    made = Proxy(single_server, repeats=0)
+    made = Proxy(server_itself, repeats=0)
     yield made
     made.stop()
 

@@ -21,7 +21,7 @@ from faces import Face
 from proxy import Chance, Fault, Proxy, proxied
 from redset.core.keys import Keys
 from redset.exceptions import ServerFullError, WrongTypeError
-from servers import Place, Server, load_scripts
+from servers import Server
 
 pytestmark = pytest.mark.no_cover
 
@@ -29,15 +29,6 @@ TTL = 1000.0
 PROCESSES = 8
 
 lost = pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.CUT_REPLY])
-
-
-@pytest.fixture
-def server_itself(here: Place, raw: Any) -> Server:
-    """The server, which knows the scripts, so that each operation is one call."""
-    if not isinstance(here, Server):
-        pytest.skip("the proxy and other processes connect to a single server")
-    load_scripts(raw, "expire", "living")
-    return here
 
 
 @pytest.fixture

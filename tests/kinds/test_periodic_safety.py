@@ -20,7 +20,7 @@ from periodic_machine import PeriodicRawSet
 from proxy import Fault, Proxy
 from redset.core.keys import Keys
 from redset.exceptions import ServerFullError, WrongTypeError
-from servers import PATIENCE, Place, Server, load_scripts, wait_until
+from servers import PATIENCE, Server, wait_until
 
 pytestmark = pytest.mark.no_cover
 
@@ -28,15 +28,6 @@ EVERY = 100.0
 POLLERS = 8
 
 lost = pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.CUT_REPLY])
-
-
-@pytest.fixture
-def server_itself(here: Place, raw: Any) -> Server:
-    """The server, which knows the scripts, so that each operation is one call."""
-    if not isinstance(here, Server):
-        pytest.skip("the proxy and other processes connect to a single server")
-    load_scripts(raw, "schedule", "end", "claim", "remove")
-    return here
 
 
 @pytest.fixture

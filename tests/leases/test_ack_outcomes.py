@@ -16,22 +16,13 @@ from invariants import RawSet
 from proxy import Fault, Proxy
 from redset.core import consuming
 from redset.core.calls import state_of
-from servers import Server, load_scripts
+from servers import Server
 
 CONNECTION_ERRORS = (redis.ConnectionError, valkey.ConnectionError)
 
 LEASE = 60.0
 #: Seconds that a test waits for what must come.
 PATIENCE = 20.0
-
-
-@pytest.fixture
-def server_itself(here: Any, raw: Any) -> Server:
-    """The server, which knows the scripts, so that each operation is one call."""
-    if not isinstance(here, Server):
-        pytest.skip("the proxy stands in front of a single server")
-    load_scripts(raw, "add", "end", "claim", "rollback")
-    return here
 
 
 @pytest.fixture

@@ -21,21 +21,12 @@ from redset import SortedSet
 from redset.core import consuming
 from redset.core.keys import Keys
 from redset.exceptions import LeaseLost
-from servers import Server, load_scripts
+from servers import Server
 
 pytestmark = pytest.mark.no_cover
 
 #: The reply does not arrive, or half of it.
 lost = pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.CUT_REPLY])
-
-
-@pytest.fixture
-def server_itself(here: Any, raw: Any) -> Server:
-    """The server, which knows the scripts, so that each operation is one call."""
-    if not isinstance(here, Server):
-        pytest.skip("the proxy stands in front of a single server")
-    load_scripts(raw, "add", "claim", "clear", "end", "release", "remove")
-    return here
 
 
 @pytest.fixture
