@@ -1,6 +1,6 @@
 """The demo: many processes add the same items, many share the work, and a plain loop checks the result.
 
-What it prints fits a terminal of 80 columns and 24 lines.
+Its output fits a terminal of 80 columns and 24 lines.
 """
 
 import os
@@ -37,7 +37,7 @@ _LONGEST_EXAMPLE = 44
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the producers and the consumers did, and the seconds that it took."""
+    """The work of the producers and the consumers, and the seconds that it took."""
 
     offered: int
     distinct: int

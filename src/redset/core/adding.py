@@ -153,7 +153,7 @@ class Adding(Generic[T]):
         return Operation(script, keys, [*head, *rows], read, recorded=True, shared=None if alone else shared)
 
     def _head(self, want: str, rule: Rule) -> tuple[tuple[str, ...], Rows]:
-        """What stands before the rows, and how such additions leave together; kept, since there are but a few."""
+        """Return the arguments before the rows, and how such additions are coalesced. There are few: they are kept."""
         flags = rule.flags.split()
         made = (f"{want} {rule.replaces} {len(flags)}", *flags), self._shared[want, len(flags)]
         self._heads[want, rule] = made

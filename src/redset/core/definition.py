@@ -76,7 +76,7 @@ class Definition(Generic[T]):
 
     @cached_property
     def features(self) -> frozenset[str]:
-        """What it has beyond a plain set; see :data:`redset.core.scripts.FEATURES`."""
+        """The features of the set; see :data:`redset.core.scripts.FEATURES`."""
         has = {
             "values": self.items.keyed or self.interval > 0,
             "keyed": self.items.keyed,

@@ -23,7 +23,7 @@ __all__ = ("Expiring", "LivingAlgebra", "Newcomers")
 
 R = TypeVar("R")
 
-#: What has one answer for each item, behind a verb and perhaps how long they are to live.
+#: Operations with one answer per item. Before the items stand a verb, and for additions a lifetime.
 EACH = Rows(1, 1, slices)
 LIVE_EACH = Rows(2, 1, slices)
 

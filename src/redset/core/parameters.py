@@ -43,7 +43,7 @@ class CallOptions(TypedDict, total=False):
 
 
 class ClaimOptions(TypedDict, Generic[T], total=False):
-    """What becomes of items that fail, and what makes two items the same: for sets whose items are claimed."""
+    """The handling of items that fail, and the identity of items: for sets whose items are claimed."""
 
     max_attempts: Annotated[int | None, None]
     backoff: Annotated[Callable[[int], float], exponential_backoff]
@@ -58,7 +58,7 @@ class DigestOption(TypedDict, total=False):
 
 
 class AdditionOptions(TypedDict, total=False):
-    """What an addition does to an item that is known: for sets whose items are finished at some time."""
+    """The handling of additions of known items: for sets whose items are done at some time."""
 
     remember: Annotated[float | None, None]
     duplicates: Annotated[Duplicates, "update"]
