@@ -62,7 +62,7 @@ def cleared(*sets: Any, others: Sequence[str] = ()) -> Iterator[None]:
         for each in sets:
             each.clear()
         # Clearing keeps the last fencing token for later users of the name; of these there are none.
-        client.delete(*others, *(f"{{{each.name}}}:token" for each in sets))
+        client.delete(*others, *(f"{{{each.name}}}:meta" for each in sets))
 
 
 def left(items: Any) -> int:

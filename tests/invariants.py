@@ -1,8 +1,9 @@
 """What is always true of the raw keys of a set, whatever was done with it."""
 
+from collections import Counter
 from typing import Any
 
-from redset.core.keys import Keys
+from redset.core.keys import REGISTRY, Keys
 
 #: The type of each key, by its name in :class:`Keys`.
 TYPES = {
@@ -12,12 +13,13 @@ TYPES = {
     "parked": b"zset",
     "dead": b"zset",
     "letters": b"hash",
-    "token": b"hash",
+    "meta": b"hash",
+    "history": b"list",
     "wake": b"list",
     "waiters": b"string",
 }
-#: What remembers calls, tokens and waiters, and is there whether the set is empty or not.
-BOOKKEEPING = {"token", "wake", "waiters"}
+#: What is there whether the set is empty or not: its own hash, the history of its totals, and what waiters need.
+BOOKKEEPING = {"meta", "history", "wake", "waiters"}
 
 
 class RawSet:
@@ -49,6 +51,22 @@ class RawSet:
         self._check_keys()
         self._check_dead_letters()
         self._check_leases()
+        self.check_totals()
+
+    def check_totals(self) -> None:
+        """Check the equations of the totals; they hold for a set to which only redset adds."""
+        totals = {name.decode(): int(value) for name, value in self.fields("meta").items() if value.isdigit()}
+        of = Counter(totals)
+        leases = list(self.scores("leased").values())
+        held = sum(until > 0 for until in leases)
+        ended = ("acked", "nacked", "given_back", "buried", "expired", "leases_rolled_back", "leases_removed")
+        assert of["leased"] == sum(of[name] for name in ended) + held, totals
+        came = ("added", "takes_rolled_back", "unloadable", "rescheduled")
+        went = ("taken", "acked", "removed", "merged", "dropped", "dead_removed")
+        there = len(leases) + sum(len(self.scores(key)) for key in ("waiting", "parked", "dead"))
+        assert sum(of[name] for name in came) == sum(of[name] for name in went) + there, (totals, there)
+        dead = len(self.scores("dead"))
+        assert of["died"] == of["retried"] + of["dead_removed"] + of["revived"] + dead, (totals, dead)
 
     def _check_keys(self) -> None:
         for key in self._all_keys():
@@ -83,7 +101,7 @@ class RawSet:
         assert not self.scores("dead").keys() & leased.keys(), "what is dead is not held"
 
     def _all_keys(self) -> list[bytes]:
-        return list(self._raw.keys())
+        return [key for key in self._raw.scan_iter() if key not in REGISTRY]
 
     def _now(self) -> float:
         seconds, microseconds = self._raw.time()

@@ -5,7 +5,8 @@
 
 from redset.connect import connect
 from redset.core.items import Key
-from redset.exceptions import LeaseLost, LockTimeout, RedsetError
+from redset.exceptions import LayoutError, LeaseLost, LockTimeout, RedsetError
+from redset.registry import SetInfo, forget_set, list_sets, open_set
 from redset.reservations import DeadLetter, Reservation, Stats
 from redset.sets import ExpiringSet, PeriodicSet, ScheduledSet, SortedSet, TimeSortedSet
 
@@ -15,14 +16,19 @@ __all__ = (
     "DeadLetter",
     "ExpiringSet",
     "Key",
+    "LayoutError",
     "LeaseLost",
     "LockTimeout",
     "PeriodicSet",
     "RedsetError",
     "Reservation",
     "ScheduledSet",
+    "SetInfo",
     "SortedSet",
     "Stats",
     "TimeSortedSet",
     "connect",
+    "forget_set",
+    "list_sets",
+    "open_set",
 )

@@ -11,21 +11,26 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, I
 from types import TracebackType
 from typing import Any, Generic
 
+from redset import registry as blocking_registry
 from redset import sets as blocking
 from redset.connect import connect_async as connect
+from redset.core import registry
 from redset.core.adding import Update, flagged
 from redset.core.algebra import Algebra
 from redset.core.base import BaseDeadLetters, BaseExpiring, BasePeriodic, BaseSet, T
+from redset.core.clients import check_client
 from redset.core.consuming import BaseConsumption, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import AsyncDriver
 from redset.core.expiring import Newcomers
+from redset.core.inspecting import Inspection, Lease, Sample, State, Totals
 from redset.core.items import Key
 from redset.core.leaving import Close, Leaving
 from redset.core.operations import CHUNK
 from redset.core.paging import Stretch
 from redset.core.periodic import ScheduleMany
-from redset.core.twins import told_by
+from redset.core.registry import SetInfo
+from redset.core.twins import described_by, told_by
 from redset.locks import AsyncLock as Lock
 from redset.reservations import AsyncReservation as Reservation
 from redset.reservations import DeadLetter, Stats
@@ -41,6 +46,9 @@ __all__ = (
     "SortedSet",
     "TimeSortedSet",
     "connect",
+    "forget_set",
+    "list_sets",
+    "open_set",
 )
 
 log = logging.getLogger("redset")
@@ -252,6 +260,21 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
 
     async def stats(self) -> Stats:
         return await self._driver.perform(self._looking.stats())
+
+    async def totals(self) -> Totals:
+        return await self._driver.perform(self._inspecting.totals())
+
+    async def history(self) -> list[Sample]:
+        return await self._driver.perform(self._inspecting.history())
+
+    async def state(self, item: T | Key) -> State | None:
+        return await self._driver.perform(self._inspecting.state(item))
+
+    async def inspect(self, item: T | Key) -> Inspection[T] | None:
+        return await self._driver.perform(self._inspecting.inspect(item))
+
+    async def leases(self, limit: int | None = None) -> list[Lease[T]]:
+        return await self._driver.follow(self._inspecting.leases(limit))
 
     async def discard(self, item: T | Key) -> bool:
         return await self._driver.perform(self._removing.discard(item))
@@ -477,3 +500,26 @@ class DeadLetters(BaseDeadLetters[AsyncDriver, T]):
 
     async def clear(self) -> int:
         return await self._driver.follow(self._letters.clear())
+
+
+KINDS = {kind.__name__: kind for kind in (SortedSet, TimeSortedSet, ScheduledSet, PeriodicSet, ExpiringSet)}
+
+
+@described_by(blocking_registry.list_sets)
+async def list_sets(client: Any) -> list[SetInfo]:
+    return await _driver(client).follow(registry.infos())
+
+
+@described_by(blocking_registry.open_set)
+async def open_set(client: Any, name: str) -> Any:
+    return registry.opened(client, name, await _driver(client).perform(registry.info(name)), KINDS)
+
+
+@described_by(blocking_registry.forget_set)
+async def forget_set(client: Any, name: str) -> bool:
+    return await _driver(client).follow(registry.forget(name))
+
+
+def _driver(client: Any) -> AsyncDriver:
+    check_client(client, awaits=True)
+    return AsyncDriver(client, *registry.PLACE, recording=False, connections="own")

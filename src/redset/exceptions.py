@@ -9,6 +9,7 @@ __all__ = (
     "AccessDeniedError",
     "ClusterNameError",
     "DeserializationError",
+    "LayoutError",
     "LeaseLost",
     "LockTimeout",
     "NoServerError",
@@ -48,6 +49,10 @@ class DeserializationError(RedsetError, ValueError):
 
 class WrongTypeError(RedsetError, TypeError):
     """Raised when a key of the set has another type; the message names the key. Nothing was changed."""
+
+
+class LayoutError(RedsetError):
+    """Raised when the server has the set as one of another kind, or stored in another form. Nothing was changed."""
 
 
 class AccessDeniedError(RedsetError, PermissionError):

@@ -19,6 +19,7 @@ from redset.core.consuming import BaseConsumption, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import Driver
 from redset.core.expiring import Newcomers
+from redset.core.inspecting import Inspection, Lease, Sample, State, Totals
 from redset.core.interruptions import is_interruption
 from redset.core.items import Key
 from redset.core.paging import Stretch
@@ -791,6 +792,87 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         (1, 1, 0, 5.0)
         """
         return self._driver.perform(self._looking.stats())
+
+    def totals(self) -> Totals:
+        """Return how often each thing has happened since the set was first used: additions, claims, acks, deaths ...
+
+        The scripts count, in the same step as the change. So a call that is sent twice counts once, and the totals
+        include the calls of killed processes. ``clear()`` keeps them.
+
+        Round trips: one. Cost: O(1).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len), jobs.pop()
+        (2, 'read')
+        >>> totals = jobs.totals()
+        >>> totals.added, totals.taken, totals.acked
+        (2, 1, 0)
+        """
+        return self._driver.perform(self._inspecting.totals())
+
+    def history(self) -> list[Sample]:
+        """Return the totals as they were at the first claim in each minute, the oldest first; 60 samples at most.
+
+        Round trips: one. Cost: O(1).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read"), jobs.pop()
+        (0.0, 'read')
+        >>> [sample.totals.taken for sample in jobs.history()]
+        [1]
+        """
+        return self._driver.perform(self._inspecting.history())
+
+    def state(self, item: T | Key) -> State | None:
+        """Return the state of ``item``, or None if the set does not have it.
+
+        Of several states the first of: ``"parked"``, ``"leased"``, ``"waiting"``, ``"delayed"``, ``"dead"``,
+        ``"done"``. An item whose lease expired is leased until a claim requeues it.
+
+        Round trips: one. Cost: O(1).
+
+        :raises TypeError: the serializer or the ``key`` refuses ``item``; so may others that they raise.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len), jobs.reserve().item
+        (2, 'read')
+        >>> jobs.state("read"), jobs.state("write"), jobs.state("sleep")
+        ('leased', 'waiting', None)
+        """
+        return self._driver.perform(self._inspecting.state(item))
+
+    def inspect(self, item: T | Key) -> Inspection[T] | None:
+        """Return all that is known of ``item``, or None if the set does not have it.
+
+        Round trips: one. Cost: O(1).
+
+        :raises TypeError: as for :meth:`state`.
+        :raises DeserializationError: the serializer cannot load the value of a keyed item.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read", score=4), jobs.reserve().attempt
+        (4.0, 1)
+        >>> found = jobs.inspect("read")
+        >>> found.state, found.score, found.attempts
+        ('leased', 4.0, 1)
+        """
+        return self._driver.perform(self._inspecting.inspect(item))
+
+    def leases(self, limit: int | None = None) -> list[Lease[T]]:
+        """Return the leased items, the oldest lease first.
+
+        Round trips: one for 1,000 leases. Cost: O(n) for n leases, whatever the ``limit``.
+
+        :param limit: the number of leases to return at most; None for all.
+        :raises DeserializationError: the serializer cannot load one of the items.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.update(["read", "write"], score=len), jobs.reserve().item
+        (2, 'read')
+        >>> [(lease.item, lease.attempt) for lease in jobs.leases()]
+        [('read', 1)]
+        """
+        return self._driver.follow(self._inspecting.leases(limit))
 
     def discard(self, item: T | Key) -> bool:  # type: ignore[override] # that of MutableSet returns None
         """Remove ``item``, whether waiting or leased, and return whether it was there.

@@ -319,7 +319,7 @@ def test_what_a_key_raises_passes_through_and_nothing_is_changed(
     with pytest.raises(KeyError, match="url"):
         ask(pages, {"no": "url"})
 
-    assert stored.present() - {"token"} == {"waiting", "values"}
+    assert stored.present() - {"meta"} == {"waiting", "values"}
     assert pages[:] == [page("/a")]
 
 

@@ -32,9 +32,9 @@ OPERATIONS: dict[str, tuple[Callable[[Any, Any], Any], set[str]]] = {
     "pop": (lambda jobs, held: jobs.pop(), HAND_OUT_KEYS),
     "take": (lambda jobs, held: jobs.take(2), HAND_OUT_KEYS),
     "take, waiting": (lambda jobs, held: jobs.take(2, wait=1), HAND_OUT_KEYS),
-    "reserve": (lambda jobs, held: jobs.reserve(), HAND_OUT_KEYS | {"token"}),
-    "reserve_many": (lambda jobs, held: jobs.reserve_many(2), HAND_OUT_KEYS | {"token"}),
-    "consume": (lambda jobs, held: next(jobs.consume(wait=0)), HAND_OUT_KEYS | {"token"}),
+    "reserve": (lambda jobs, held: jobs.reserve(), HAND_OUT_KEYS | {"meta"}),
+    "reserve_many": (lambda jobs, held: jobs.reserve_many(2), HAND_OUT_KEYS | {"meta"}),
+    "consume": (lambda jobs, held: next(jobs.consume(wait=0)), HAND_OUT_KEYS | {"meta"}),
     "ack": (lambda jobs, held: held.ack(), HAND_OUT_KEYS),
     "nack": (lambda jobs, held: held.nack(), HAND_OUT_KEYS),
     "again": (lambda jobs, held: held.again(), HAND_OUT_KEYS),
@@ -46,7 +46,7 @@ OPERATIONS: dict[str, tuple[Callable[[Any, Any], Any], set[str]]] = {
     "extend many": (lambda jobs, held: jobs.extend([held], 1), HAND_OUT_KEYS),
     "stats": (lambda jobs, held: jobs.stats(), {"leased", "parked", "dead"}),
     "discard": (lambda jobs, held: jobs.discard("held"), {"leased", "deliveries", "parked"}),
-    "clear": (lambda jobs, held: jobs.clear(), HAND_OUT_KEYS | {"token"}),
+    "clear": (lambda jobs, held: jobs.clear(), HAND_OUT_KEYS | {"meta"}),
     "count the dead": (lambda jobs, held: len(jobs.dead_letters), {"dead"}),
     "iterate the dead": (lambda jobs, held: list(jobs.dead_letters), {"dead", "letters"}),
     "slice the dead": (lambda jobs, held: jobs.dead_letters[:1], {"dead", "letters"}),
@@ -81,7 +81,7 @@ def refusal(operate: Callable[[Any, Any], Any], jobs: Any, held: Any) -> WrongTy
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize("wrong", ["leased", "deliveries", "parked", "dead", "letters", "token", "wake", "waiters"])
+@pytest.mark.parametrize("wrong", ["leased", "deliveries", "parked", "dead", "letters", "meta", "wake", "waiters"])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_an_operation_that_needs_a_key_of_another_type_names_it_and_changes_nothing(
     jobs: SortedSet[str], raw: Any, held: Any, operation: str, wrong: str

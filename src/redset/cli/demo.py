@@ -128,7 +128,7 @@ def _own_set(client: Any, name: str) -> Iterator[SortedSet[str | bytes]]:
             client.ping()
             jobs.clear()
             # clear() keeps the last token for later users of the name. This name has none.
-            client.delete(Keys(name).token)
+            client.delete(Keys(name).meta)
     except failures() as error:
         raise NoServerError(f"the demo has lost the server: {error}") from error
 

@@ -11,6 +11,7 @@ from redset.core.definition import Definition, Kind, one_of_duplicates, seconds
 from redset.core.endings import Endings
 from redset.core.expiring import Expiring, LivingAlgebra
 from redset.core.handouts import HandOuts
+from redset.core.inspecting import Inspecting
 from redset.core.items import PLAIN as PLAIN_SERIALIZER
 from redset.core.items import Items, checked_serializer
 from redset.core.keys import Keys
@@ -20,6 +21,7 @@ from redset.core.operands import Held, Side
 from redset.core.paging import Paging
 from redset.core.parameters import CallOptions, ExpiringOptions, PeriodicOptions, SortedOptions, T, expanded
 from redset.core.periodic import PeriodicItems, Scheduling
+from redset.core.registry import SetInfo, register
 from redset.core.removing import Removing
 from redset.core.results import BaseReservation
 from redset.core.shown import shown
@@ -130,8 +132,13 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             backoff=options["backoff"],
             longest_block=longest_block(redis_client),
         )
+        kind = _class_of(self)
+        self._driver.register_by(  # type: ignore[attr-defined] # every driver has that
+            partial(register, partial(_info, definition, kind), self._keys, definition.options, 0.0)
+        )
         self._adding = self._make_adding(definition)
         self._looking = Looking(definition)
+        self._inspecting: Inspecting[T] = Inspecting(definition)
         self._paging = Paging(self._keys, definition.items)
         self._removing = Removing(definition)
         self._endings = Endings(definition)
@@ -235,6 +242,10 @@ class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
         items: Items[T] = Items(name, self.serializer, None)
         digest = options["digest"]
         expiring = self._expiring = Expiring(name, self._keys, items, ttl, digest=digest)
+        about = SetInfo(name, _class_of(self), {"ttl": float(ttl), "digest": digest})
+        self._driver.register_by(  # type: ignore[attr-defined] # every driver has that
+            partial(register, lambda: about, self._keys, None, float(ttl))
+        )
         side = Side(
             name=name,
             items=items,
@@ -255,6 +266,25 @@ class BaseDeadLetters(Generic[DriverT, T]):
     def __init__(self, driver: DriverT, letters: Letters[T]) -> None:
         self._driver = driver
         self._letters = letters
+
+
+def _class_of(one: Any) -> str:
+    """Return the name of redset's class of a set, which may be of a subclass."""
+    return next(kind.__name__ for kind in type(one).__mro__ if kind.__module__ in ("redset.sets", "redset.aio"))
+
+
+def _info(definition: Definition[Any], kind: str) -> SetInfo:
+    """Return what the registry says of a set."""
+    options: dict[str, Any] = {
+        "keyed": definition.items.keyed,
+        "max_attempts": definition.max_attempts or None,
+        "max_dead": definition.max_dead or None,
+    }
+    if definition.interval:
+        options["interval"] = definition.interval
+    else:
+        options |= {"remember": definition.remember or None, "digest": definition.digest}
+    return SetInfo(definition.name, kind, options)
 
 
 def _limit(value: int | None, what: str) -> int:

@@ -16,7 +16,7 @@ from redset.core.clients import AS_STORED, drop_idle_connections, executor, has_
 from redset.core.coalescing import Gathering, Group, Line, Part
 from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
 from redset.core.pools import AsyncLinks, Links, LoopLinks, let_go
-from redset.core.talking import EMPTY_SOON, Caller, Request, Talk, ask, break_off, empty, follow, roll_back
+from redset.core.talking import EMPTY_SOON, Caller, Register, Request, Talk, ask, break_off, empty, follow, roll_back
 from redset.core.waiting import LATENESS, Listener, blocking, heard_nothing
 
 __all__ = ("AsyncDriver", "Driver")
@@ -41,6 +41,10 @@ class Driver:
         self._caller = Caller(client, state, name, prefix, recording=recording)
         self._links = Links.of(client, state, connections)
         self._execute_command = executor(client)
+
+    def register_by(self, register: Register) -> None:
+        """Have the set registered by these requests when a reply asks for it."""
+        self._caller.register = register
 
     def perform(self, operation: Operation[R]) -> R:
         """Perform one operation and return its result."""
@@ -155,6 +159,9 @@ class AsyncDriver:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gathering: Gathering
         self._loop_links: LoopLinks | None = None
+
+    def register_by(self, register: Register) -> None:
+        self._caller.register = register
 
     async def perform(self, operation: Operation[R]) -> R:
         """Perform one operation, which claims nothing, and return its result."""

@@ -39,7 +39,8 @@ class Expiring(Generic[T]):
     def __init__(self, name: str, keys: Keys, items: Items[T], ttl: float, *, digest: bool) -> None:
         self._name = name
         self._items = items
-        self._change = prepared("expire", keys)
+        features = frozenset({"expiring", "digest"} if digest else {"expiring"})
+        self._change = prepared("expire", keys, features)
         self._look = prepared("living", keys)
         self._paging: Paging[T] = Paging(keys, items)
         self._ttl = _written_ttl(ttl)

@@ -1,6 +1,6 @@
 """Every key of a set, with its type and its invariant."""
 
-__all__ = ("TYPES", "Keys")
+__all__ = ("REGISTRY", "TYPES", "Keys")
 
 #: The type of each key on the server.
 TYPES = {
@@ -13,11 +13,18 @@ TYPES = {
     "letters": "hash",
     "values": "hash",
     "done": "zset",
-    "token": "hash",
+    "meta": "hash",
     "wake": "list",
     "waiters": "string",
     "call": "string",
+    "history": "list",
+    "sets": "hash",
+    "until": "zset",
 }
+
+#: The registry of all sets on the server. HASH, name -> record; ZSET, expiring sets only: name -> time after which the
+#: registry may forget it.
+REGISTRY = (b"redset:sets", b"{redset:sets}:until")
 
 
 class Keys:
@@ -32,14 +39,15 @@ class Keys:
         "dead",
         "deliveries",
         "done",
+        "history",
         "leased",
         "letters",
         "living",
         "lock",
+        "meta",
         "one_slot",
         "parked",
         "prefix",
-        "token",
         "values",
         "waiters",
         "waiting",
@@ -72,9 +80,11 @@ class Keys:
         self.values = f"{prefix}values".encode()
         #: ZSET, sets that remember only: done item, or its hash -> end of its retention.
         self.done = f"{prefix}done".encode()
-        #: HASH: `last`, the last fencing token, and `cleared`, the number of the last `clear()`. Both only grow, and
-        #: outlive `clear()`.
-        self.token = f"{prefix}token".encode()
+        #: HASH, which outlives `clear()`: `last`, the last fencing token, and `cleared`, the number of the last
+        #: `clear()`, which only grow; `layout`, the form in which items are stored; and one field for each total.
+        self.meta = f"{prefix}meta".encode()
+        #: LIST of samples of the totals, the newest first: one for each minute with a claim, 60 at most.
+        self.history = f"{prefix}history".encode()
         #: LIST of at most one wake-up, which wakes one waiter. Losing it loses no item.
         self.wake = f"{prefix}wake".encode()
         #: STRING that expires after a second: the mark that a waiter exists.
@@ -83,6 +93,11 @@ class Keys:
         self.lock = f"{name}__lock"
         #: STRING per session, for ten minutes: the call record, with its last number and reply.
         self.call_prefix = f"{prefix}call:".encode()
+
+    def all(self) -> tuple[bytes, ...]:
+        """Return all keys of the set but the records of calls, which expire by themselves, and the lock."""
+        names = set(TYPES) & set(self.__slots__)
+        return tuple(sorted({getattr(self, name) for name in names}))
 
 
 def _hash_tag(key: str) -> str | None:

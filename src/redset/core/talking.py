@@ -18,7 +18,7 @@ from redset.core.clients import explained, is_failure, script_is_unknown, slot_i
 from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, Settle, Sleep, Unfinished
 from redset.core.scripts import Script
 
-__all__ = ("EMPTY_SOON", "Caller", "Request", "Talk", "ask", "empty", "follow", "roll_back")
+__all__ = ("EMPTY_SOON", "Caller", "Register", "Request", "Talk", "ask", "empty", "follow", "roll_back")
 
 R = TypeVar("R")
 
@@ -39,6 +39,8 @@ Talk: TypeAlias = Generator[Request, Any, R]
 #: Returns the talk of an operation that joins a coalesced call, or None if it is sent by itself.
 Coalesce: TypeAlias = Callable[[Operation[Any], list[Any]], Talk[Any] | None]
 
+#: The end of a reply that requests that the set be registered.
+REGISTER = b"register"
 #: Seconds for which a call waits for keys that are moving from one node of a cluster to another.
 MOVING = 10.0
 #: Seconds between two tries meanwhile.
@@ -47,10 +49,14 @@ MOVING_CHECK = 0.05
 PAYING_CHECK = 0.01
 
 
+#: Returns the requests that register the set of a caller.
+Register: TypeAlias = "Callable[[Caller], Talk[None]]"
+
+
 class Caller:
     """The caller of operations: a set object, with its name and the state of its client."""
 
-    __slots__ = ("client", "name", "prefix", "recording", "state")
+    __slots__ = ("client", "name", "prefix", "recording", "register", "state")
 
     def __init__(self, client: Any, state: ClientState, name: str, prefix: bytes, *, recording: bool) -> None:
         self.client = client
@@ -59,6 +65,8 @@ class Caller:
         self.prefix = prefix
         #: Whether calls are numbered and recorded.
         self.recording = recording
+        #: Registers the set, when a reply requests that.
+        self.register: Register | None = None
 
 
 def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
@@ -67,8 +75,7 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
     Adds a claim to ``claims`` before sending it.
     """
     if not (operation.recorded and caller.recording):
-        words = words_of(operation, operation.keys[:1], NO_CALL) if operation.recorded else words_of(operation)
-        return operation.read((yield from _exchange(operation, words, caller)))
+        return (yield from _ask_unrecorded(operation, caller))
 
     state, call = caller.state, None
     if operation.unfinished is None and not (state.debts or state.large):
@@ -93,12 +100,39 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
     except BaseException as error:
         _lose(call, operation, state, claims, error)
         raise
+    is_asked = type(reply) is list and reply[-1] == REGISTER
+    if is_asked:
+        reply = _without_request(reply, operation)
     result = _answered(call, operation, state, claims, reply)
-    if call.is_large:
-        # Before the claim is received: after that, no step may be interrupted.
-        state.large_at = time.monotonic()
-        yield EMPTY_SOON
+    if is_asked or call.is_large:
+        # Before a claim is received: after that, no step may be interrupted.
+        yield from _afterwards(call, caller, registers=is_asked)
     return result
+
+
+def _afterwards(call: Call, caller: Caller, *, registers: bool) -> Talk[None]:
+    if registers and caller.register is not None:
+        yield from caller.register(caller)
+    if call.is_large:
+        caller.state.large_at = time.monotonic()
+        yield EMPTY_SOON
+
+
+def _ask_unrecorded(operation: Operation[R], caller: Caller) -> Talk[R]:
+    words = words_of(operation, operation.keys[:1], NO_CALL) if operation.recorded else words_of(operation)
+    reply = yield from _exchange(operation, words, caller)
+    if not operation.recorded or type(reply) is not list or reply[-1] != REGISTER:
+        return operation.read(reply)
+    result = operation.read(_without_request(reply, operation))
+    if caller.register is not None:
+        yield from caller.register(caller)
+    return result
+
+
+def _without_request(reply: list[Any], operation: Operation[Any]) -> Any:
+    """Return a reply without the request behind it to register the set."""
+    reply.pop()
+    return reply if operation.roll_back is not None else reply[0]
 
 
 def _sent_before(unfinished: Unfinished) -> Call | None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from inspect import getdoc
-from typing import TypeVar
+from typing import Any, TypeVar
 
-__all__ = ("told_by",)
+__all__ = ("described_by", "told_by")
 
 Face = TypeVar("Face", bound=type)
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def told_by(original: type) -> Callable[[Face], Face]:
@@ -21,3 +22,13 @@ def told_by(original: type) -> Callable[[Face], Face]:
         return twin
 
     return tell
+
+
+def described_by(original: Callable[..., Any]) -> Callable[[Function], Function]:
+    """Return a decorator that gives an awaited function the docstring of ``original``."""
+
+    def describe(twin: Function) -> Function:
+        twin.__doc__ = original.__doc__
+        return twin
+
+    return describe

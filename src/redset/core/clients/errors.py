@@ -10,7 +10,14 @@ from redset.core.clients.commands import user_of
 from redset.core.clients.libraries import LIBRARIES
 from redset.core.interruptions import is_interruption
 from redset.core.keys import Keys
-from redset.exceptions import AccessDeniedError, ClusterNameError, RedsetError, ServerFullError, WrongTypeError
+from redset.exceptions import (
+    AccessDeniedError,
+    ClusterNameError,
+    LayoutError,
+    RedsetError,
+    ServerFullError,
+    WrongTypeError,
+)
 
 __all__ = (
     "explained",
@@ -98,6 +105,8 @@ def explained(error: Exception, name: str, keys: "tuple[bytes, ...]", client: An
     said = str(error)
     if _access_is_denied(said):
         return AccessDeniedError(_access_denied(said, name, keys, client))
+    if "LAYOUT " in said:
+        return LayoutError(_layout(said, name))
     if "WRONGTYPE" in said:
         return WrongTypeError(_wrong_type(said, keys))
     if "used memory > 'maxmemory'" in said:
@@ -111,6 +120,36 @@ def explained(error: Exception, name: str, keys: "tuple[bytes, ...]", client: An
             "use a name that is not empty and has no '}', or one with a {tag} in it"
         )
     return None
+
+
+#: The classes that store items in each form.
+_CLASSES = {
+    "sorted": "SortedSet, TimeSortedSet or ScheduledSet",
+    "periodic": "PeriodicSet",
+    "expiring": "ExpiringSet",
+}
+
+
+def _layout(said: str, name: str) -> str:
+    """Return the message for a set that the server has in another form."""
+    stored, own = (form.split(", ") for form in said.partition("LAYOUT ")[2].split("; "))
+    if stored[0] == own[0]:
+        kept = {"items": "the items themselves", "digests": "digests"}
+        return (
+            f"the set {name!r} remembers {kept[stored[1]]}, and this object would remember {kept[own[1]]}: "
+            "make both with the same digest="
+        )
+    there, here = (_described(form[0]) for form in (stored, own))
+    return (
+        f"the set {name!r} on the server is a {there}, and this object a {here}: use the same class and key=, "
+        "another name, or forget_set()"
+    )
+
+
+def _described(form: str) -> str:
+    kind, *words = form.split()
+    also = {"keyed": " with a key", "digests": " that keeps digests"}
+    return _CLASSES[kind] + "".join(also[word] for word in words)
 
 
 def _access_is_denied(said: str) -> bool:

@@ -9,6 +9,7 @@ writes what they stand for in front of the script:
 - ``-- OPTIONS`` are the numbers that a set was made with, in ``ARGV[3]``; see :data:`OPTIONS`.
 - ``-- TIME`` is the server's: ``time`` in seconds, to the microsecond; ``clock`` is the same as a string that can be
   compared with scores.
+- ``layout`` and ``memory`` are the forms in which items, and remembered items, are stored; see :func:`layout_of`.
 - ``-- include NAME`` stands for ``shared/NAME.lua``.
 - ``-- WHEN NEEDED: moves`` begins functions that ``moves()`` returns, ``-- WHEN NEEDED: rare`` those of ``rare()``;
   ``-- ALWAYS`` ends them. The server takes 0.1 µs or more to make a function, each time that a script runs. So those
@@ -31,7 +32,7 @@ __all__ = ("Script", "options_of", "prepared", "script")
 
 #: The features that a set may have: `values` of identities (`keyed`) or of intervals (`periodic`), and finished
 #: items that are remembered in `done`, perhaps as hashes (`digest`).
-FEATURES = ("values", "keyed", "periodic", "done", "digest")
+FEATURES = ("values", "keyed", "periodic", "expiring", "done", "digest")
 
 #: The numbers that a set was made with, as its :class:`redset.core.definition.Definition` names them, and the feature
 #: that they belong to.
@@ -98,6 +99,7 @@ class Script:
         names = {key: f"KEYS[{position}]" for position, key in enumerate(self.keys, 1)} | dict.fromkeys(absent, "nil")
         names.pop("call", None)
         names |= {name: str(name in features).lower() for name in ("keyed", "periodic", "digest")}
+        names |= {"layout": f"'{layout_of(features)}'", "memory": f"'{'digests' if 'digest' in features else 'items'}'"}
         body = _filled_in(text, features)
         body = _WORD.sub(lambda word: names.get(word[0], "" if word[0].startswith("--") else word[0]), body)
         self.body = "".join(_head(self.keys, kinds)) + re.sub(r"\n\s*\n+", "\n", body)
@@ -122,6 +124,13 @@ def options_of(definition: Any) -> str:
         getattr(definition, name) for name, feature in OPTIONS.items() if not feature or feature in definition.features
     )
     return " ".join(map(repr, values))
+
+
+def layout_of(features: frozenset[str]) -> str:
+    """The form in which sets with these features store their items. A set has one form."""
+    kind = next((kind for kind in ("expiring", "periodic") if kind in features), "sorted")
+    words = {"keyed": "keyed" in features, "digests": features >= {"expiring", "digest"}}
+    return " ".join([kind, *(word for word, holds in words.items() if holds)])
 
 
 def _head(keys: tuple[str, ...], kinds: set[str]) -> Iterator[str]:

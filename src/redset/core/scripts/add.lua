@@ -1,6 +1,6 @@
 -- Adds items to `waiting`. The claim decides about those that are leased or dead. What is remembered as done is left out, and so is
 -- what is dead on a set that remembers.
--- KEYS: call waiting wake waiters
+-- KEYS: call waiting wake waiters meta
 -- KEYS if values: values
 -- KEYS if done: done dead
 -- TIME if done
@@ -9,20 +9,23 @@
 --   want: `added` or `scores`
 --   replaces: whose value is replaced: that of `all`, of `new` items, or of those that are `known` to wait already
 -- Returns "added left ...": how many did not wait before; the positions, from 0, of those left out. Where scores are wanted
--- the score that each item has when all is done, or '-' if it was left out or does not wait; 'nan' if a sum is none.
+-- the score that each item has when all is done, or '-' if it was left out or does not wait; 'nan' if a sum is none. A set that is
+-- not registered returns a list of that and `register`.
 -- include record
 -- include wakeups
+-- include totals
 -- include expiry if done
 -- include values if keyed
 local want, replaces, flags = string.match(ARGV[3], '(%l+) (%l+) (%d)')
-local refusal = find_waiters() or done and wrong_type(waiting, values, done, dead) or keyed and wrong_type(values)
-    or denied(call and 'SET', keyed and 'HSET', (values or done or want == 'scores') and 'ZMSCORE')
+local facts = redis.pcall('HMGET', meta, 'layout', 'registered', 'remembers')
+local refusal = facts.err and (wrong_type() or facts) or stored_otherwise(facts[1], facts[3]) or find_waiters() or done and wrong_type(waiting, values, done, dead) or keyed and wrong_type(values)
+    or denied(call and 'SET', 'HINCRBY', not facts[1] and 'HSET', keyed and 'HSET', (values or done or flags ~= '0') and 'ZMSCORE', flags ~= '0' and 'ZCARD')
 if refusal then return refusal end
 
 -- A local variable is read faster than a global one, which tells when there are thousands of columns.
 local columns, first, width, items = ARGV, 4 + flags, keyed and 3 or 2, {}
 local count = (#columns - first + 1) / width
-if keyed or done or want == 'scores' then
+if keyed or done or flags ~= '0' then
     for i = 1, count do items[i] = columns[first + 1 + width * (i - 1)] end
 end
 
@@ -62,8 +65,9 @@ if keyed or left ~= '' then
     end
 end
 
-local added = 0
-if length - start + 1 > flags + 0 then
+local picked, added = (length - start + 1 - flags) / 2, 0
+local waited = flags ~= '0' and redis.pcall('ZCARD', waiting)
+if picked > 0 then
     -- The first write: refused whole on a server that is full, and where the key is no sorted set.
     added = redis.pcall('ZADD', waiting, unpack(rows, start, length))
     if type(added) == 'table' then
@@ -72,11 +76,23 @@ if length - start + 1 > flags + 0 then
     end
     if field_count > 0 then replace_values(fields) end
     if wake_one then wake_one() end
+    if not facts[1] or done and not facts[3] then moves().write_form() end
 else
     free_record()
 end
-if want == 'added' then return answer(added .. left) end
 
-local scores = redis.call('ZMSCORE', waiting, unpack(items))
-for i = 1, count do scores[i] = not (done and is_out[i]) and scores[i] or '-' end
-return answer(table.concat(scores, ' '))
+local scores, there = nil, picked
+if waited then
+    -- With a flag, ZADD may add none of the items, or return the score of one.
+    added, scores, there = redis.call('ZCARD', waiting) - waited, redis.call('ZMSCORE', waiting, unpack(items)), 0
+    for i = 1, count do
+        scores[i] = not (done and is_out[i]) and scores[i] or '-'
+        if scores[i] ~= '-' then there = there + 1 end
+    end
+end
+if added > 0 then redis.call('HINCRBY', meta, 'added', added) end
+if there > added then redis.call('HINCRBY', meta, 'duplicates', there - added) end
+if picked < count then redis.call('HINCRBY', meta, 'left_out', count - picked) end
+
+local reply = answer(want == 'added' and added .. left or table.concat(scores, ' '))
+return facts[2] and reply or {reply, 'register'}

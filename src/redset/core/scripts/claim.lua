@@ -1,6 +1,6 @@
 -- Claims the first items of `waiting`, lowest score first, ties by their bytes: for good, or under a lease.
 -- This is the one place that decides about a waiting item that is also leased, delayed, dead or remembered; see `is_claimed`.
--- KEYS: call waiting leased deliveries parked dead letters token wake waiters
+-- KEYS: call waiting leased deliveries parked dead letters meta history wake waiters
 -- KEYS if values: values
 -- KEYS if done: done
 -- OPTIONS
@@ -9,7 +9,7 @@
 --       for the last of them first; seconds of the lease, 0 to claim for good; `waits`: 1 if the caller waits, 2 if it has claimed
 --       others for the same list; then what to ack before: item, delivery, item, delivery, ...
 -- Returns rows; on keyed sets behind them a list of the value of each, or nil; behind these
--- "more next died dropped deadline lost ...".
+-- "more next died dropped deadline lost ..."; and behind that `register` if the set is not registered with these options.
 --   rows: item, score; under a lease item, delivery, or '' in a repeated reply when the lease has ended
 --   more: 1 if it stopped early and may find more at once; 2 if it stopped before a suspect item, or claimed one
 --   next: seconds until an item falls due, -1: not known       died, dropped: dead letters made and dropped
@@ -37,7 +37,8 @@ local is_rare = repeated or unread or in_work and redis.call('EXISTS', parked, d
 local expired = in_work and read_expired() or {}
 local met = limit > 0 and next_rows(limit) or {}
 local fields = in_work and not met.err and read_fields(acks, column(met, 2, 1)) or {}
-local refusal = expired.err and expired or met.err and met or fields.err and fields
+local refusal = expired.err and expired or met.err and met or fields.err and fields or stored_otherwise(facts[3], facts[8])
+local is_first = not facts[3] or done and not facts[8]
 if refusal or is_rare or #expired > 0 or waits == '1' and #met == 0 then
     refusal = wrong_type() or refusal or find_waiters() or rare().may_not_move() or denied(
         'ZREMRANGEBYRANK', 'ZRANGE', 'ZCARD', from_end and 'ZCOUNT', unread and values and 'HSETNX')
@@ -46,12 +47,13 @@ else
         or (in_work or done) and denied('DEL', 'ZADD', 'ZREM', 'ZCARD')
     parking = false
 end
-refusal = refusal or denied((call or waits == '1') and 'SET', lease > 0 and 'ZADD', lease > 0 and 'HSET',
-    lease > 0 and not last_token and 'PERSIST', #acks > 0 and 'ZREMRANGEBYRANK')
+refusal = refusal or denied((call or waits == '1') and 'SET', lease > 0 and 'ZADD', 'HSET', is_first and 'PERSIST',
+    #acks > 0 and 'ZREMRANGEBYRANK')
 if refusal then return refusal end
 
 if repeated then
     rare().roll_back_leases(ended.items, ended.given, ended.words)
+    moves().write_totals()
     if requeued and wake_one then wake_one() end
     return repeated_reply
 end
@@ -130,10 +132,15 @@ end
 
 local kind, deadline, undo, found = 'taken', '0', nil, values and values_of(rows, 2, values)
 if lease > 0 and #rows > 0 then
-    kind, deadline, undo = 'leased', moves().waiting_to_leased(rows, claimed, lease, last_token), {is_suspect and 'expired' or nil}
-elseif #rows > 0 and (delivered or values or done) then
-    undo = moves().waiting_to_done(rows, found, delivered)
+    kind, deadline, undo = 'leased', moves().waiting_to_leased(rows, claimed, lease, last_token, facts[7]), {is_suspect and 'expired' or nil}
+elseif #rows > 0 then
+    redis.call('HSET', meta, 'taken', (facts[6] or 0) + #rows / 2)
+    if delivered or values or done then undo = moves().waiting_to_done(rows, found, delivered) end
 end
+if is_first and #rows > 0 then moves().write_form() end
+if next(counts) then moves().write_totals() end
+local minute = math.floor(moment[1] / 60)
+if (facts[3] or #rows > 0) and tonumber(facts[5] or 0) ~= minute then rare().write_sample(minute) end
 -- What is left behind is for another waiter.
 if wake_one and (#rows > 0 or requeued) and #next_rows(1) > 0 then wake_one() end
 
@@ -146,4 +153,5 @@ if is_mark then
     redis.call('DEL', waiters)
     redis.call('SET', waiters, '1', 'PX', '1000')
 end
+if (facts[3] or #rows > 0) and facts[4] ~= ARGV[3] then reply[#reply + 1] = 'register' end
 return reply

@@ -1,16 +1,29 @@
--- Removes everything but the memory of tokens, so that those given from now on are still greater.
--- KEYS: call token waiting leased deliveries parked dead letters values done
+-- Removes all items. The set's own hash stays, so that later tokens are greater and totals go on.
+-- KEYS: call meta waiting leased deliveries parked dead letters values done
 -- TIME
 -- ARGV: number, seen
 -- Returns how many keys there were to remove.
 -- include record
-local refusal = wrong_type() or denied(call and 'SET', 'HSET', 'HMGET', 'HEXISTS', 'EXPIRE')
+-- include totals
+local known = redis.call('EXISTS', meta) == 1
+local refusal = wrong_type() or denied(call and 'SET', 'HSET', 'HMGET', 'HINCRBY', not known and 'EXPIRE')
 if refusal then return refusal end
+
+local function count_all(key)
+    return redis.call('ZCARD', key)
+end
+moves().count('removed', count_all(waiting) + count_all(leased) + count_all(parked))
+moves().count('leases_removed', redis.call('ZCOUNT', leased, '(0', '+inf'))
+moves().count('dead_removed', count_all(dead))
 
 local removed = redis.call('UNLINK', waiting, leased, deliveries, parked, dead, letters, values, done)
 local micros = moment[1] * 1000000 + moment[2]
-local before = tonumber(redis.call('HMGET', token, 'cleared')[1] or 0)
-redis.call('HSET', token, 'cleared', string.format('%.0f', math.max(before + 1, micros)))
--- No call record outlives that. If no token was ever given, nothing else needs the key.
-if redis.call('HEXISTS', token, 'last') == 0 then redis.call('EXPIRE', token, RECORD_LIFE) end
+local before = tonumber(redis.call('HMGET', meta, 'cleared')[1] or 0)
+redis.call('HSET', meta, 'cleared', string.format('%.0f', math.max(before + 1, micros)))
+if known then
+    moves().write_totals()
+else
+    -- No call record outlives that, and nothing else needs the key of a set that was never used.
+    redis.call('EXPIRE', meta, RECORD_LIFE)
+end
 return answer(tostring(removed))

@@ -1,5 +1,5 @@
 -- Ends reservations, or extends them. One whose lease has ended is left alone, whoever has the item by now.
--- KEYS: call waiting leased deliveries parked dead letters wake waiters
+-- KEYS: call waiting leased deliveries parked dead letters meta wake waiters
 -- KEYS if values: values
 -- KEYS if done: done
 -- OPTIONS
@@ -48,5 +48,6 @@ else
     -- Nothing was written if all are lost.
     if select(2, string.gsub(lost, ' ', '')) == #items then free_record() end
 end
+moves().write_totals()
 if requeued and wake_one then wake_one() end
 return answer(died .. ' ' .. dropped .. ' ' .. clock .. lost)

@@ -1,5 +1,5 @@
 -- Lets items go that are dead, or done and remembered: requeues dead letters, deletes them, or forgets that items died or were done.
--- KEYS: call waiting leased dead letters wake waiters done values
+-- KEYS: call waiting leased dead letters meta wake waiters done values
 -- TIME
 -- ARGV: number, seen; `retry`, `delete` or `forget`; how many of the oldest letters, or 0 and then item, item, ...
 -- Returns the positions, from 0, of those that were there.
@@ -10,7 +10,7 @@
 -- include expiry
 local verb, oldest = ARGV[3], tonumber(ARGV[4])
 local refusal = wrong_type() or find_waiters()
-    or denied(call and 'SET', verb == 'retry' and 'ZADD', 'HDEL', 'HMGET', 'ZMSCORE', 'ZREM')
+    or denied(call and 'SET', verb == 'retry' and 'ZADD', 'HDEL', 'HMGET', 'ZMSCORE', 'ZREM', 'HINCRBY')
 if refusal then return refusal end
 
 local items = {unpack(ARGV, 5)}
@@ -26,6 +26,7 @@ for i, item in ipairs(items) do
     local known = redis.call('HMGET', letters, item)[1]
     local was_dead = rare().from_dead(item)
     if was_dead then
+        moves().count(verb == 'retry' and 'retried' or 'dead_removed', 1)
         -- It starts afresh, with the score it had. If it was added again since, that is the newer one.
         if verb == 'retry' then
             rare().to_waiting(item, string.match(known, '^%S+ (%S+)'))
@@ -35,5 +36,6 @@ for i, item in ipairs(items) do
     end
     if was_done or was_dead then released[#released + 1] = i - 1 end
 end
+moves().write_totals()
 if requeued and wake_one then wake_one() end
 return answer(table.concat(released, ' '))

@@ -1,6 +1,6 @@
 -- Removes items by name, whether they wait or are leased: who holds a lease of one finds it lost. Or removes a stretch of what waits,
 -- by position or by score: a lease of the same item stays.
--- KEYS: call waiting leased deliveries parked dead
+-- KEYS: call waiting leased deliveries parked dead meta
 -- KEYS if values: values
 -- ARGV: number, seen; then `items` and item, item, ...; or how many at most, `ranks` and the first and the last one, or `scores` and the
 --       lowest and the highest, as ZRANGE takes them
@@ -10,18 +10,26 @@
 -- include states
 -- include places
 local by_name = ARGV[3] == 'items'
-local refusal = wrong_type() or denied(call and 'SET', 'ZRANGE', 'ZMSCORE', 'HDEL', 'ZREMRANGEBYRANK')
+local refusal = wrong_type() or stored_otherwise(redis.call('HMGET', meta, 'layout')[1])
+    or denied(call and 'SET', 'ZRANGE', 'ZMSCORE', 'HDEL', 'ZREMRANGEBYRANK', 'HINCRBY')
 if refusal then return refusal end
 
 if by_name then
-    local removed, items = {}, {unpack(ARGV, 4)}
+    local removed, items, entries, leases = {}, {unpack(ARGV, 4)}, 0, 0
+    local deadlines = redis.call('ZMSCORE', leased, unpack(items))
     for i, item in ipairs(items) do
         local waited, was_leased = redis.call('ZREM', waiting, item), redis.call('ZREM', leased, item)
         if waited + was_leased > 0 then removed[#removed + 1] = i - 1 end
+        entries = entries + waited + was_leased
+        if was_leased > 0 and tonumber(deadlines[i]) > 0 then leases = leases + 1 end
     end
     redis.call('HDEL', deliveries, unpack(items))
-    redis.call('ZREM', parked, unpack(items))
+    entries = entries + redis.call('ZREM', parked, unpack(items))
     if values then drop_values(items, dead) end
+    moves().count('removed', #removed)
+    moves().count('merged', entries - #removed)
+    moves().count('leases_removed', leases)
+    moves().write_totals()
     return answer(table.concat(removed, ' '))
 end
 
@@ -49,5 +57,6 @@ if removed > 0 then
     end
     if #delivered > 0 then redis.call('HDEL', deliveries, unpack(delivered)) end
     if values then drop_values(items, leased, dead) end
+    redis.call('HINCRBY', meta, 'removed', removed)
 end
 return answer(removed .. ' ' .. found .. ' ' .. first)

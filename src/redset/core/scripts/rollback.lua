@@ -1,6 +1,6 @@
 -- Rolls back what the caller's last call claimed, if nobody read its reply: all of its rows, or only those at some positions.
 -- Whatever it finds, the caller's record then holds this call, so a record of many rows is emptied.
--- KEYS: call waiting leased deliveries parked dead letters token wake waiters
+-- KEYS: call waiting leased deliveries parked dead letters meta wake waiters
 -- KEYS if values: values
 -- KEYS if done: done
 -- OPTIONS
@@ -19,5 +19,6 @@ if refusal then return refusal end
 local positions = {}
 for i = 4, #ARGV do positions[i - 3] = tonumber(ARGV[i]) end
 if claimed then rare().roll_back(#positions > 0 and positions or nil) else free_record() end
+moves().write_totals()
 if requeued and wake_one then wake_one() end
 return answer(unread and unread.head or '')

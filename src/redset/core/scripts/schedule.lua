@@ -1,12 +1,16 @@
 -- Adds periodic items. What is there already, waiting or leased, keeps its place; its interval and value are replaced.
--- KEYS: call waiting wake waiters leased values
+-- KEYS: call waiting wake waiters leased values meta
 -- TIME
 -- ARGV: number, seen; then for each item: "first interval": when it falls due first, seconds since the epoch or, behind a plus, from
 --       now, and its own interval, nothing to leave that as it is; item; on keyed sets its value
 -- Returns the positions, from 0, of those that were not there.
 -- include record
 -- include wakeups
+-- include totals
 local refusal = wrong_type() or find_waiters()
+if refusal then return refusal end
+local facts = redis.call('HMGET', meta, 'layout', 'registered')
+refusal = stored_otherwise(facts[1])
 if refusal then return refusal end
 
 local width, items, new, rows, fields = keyed and 3 or 2, {}, {}, {}, {}
@@ -29,13 +33,15 @@ for i, item in ipairs(items) do
         fields[#fields + 1], fields[#fields + 2] = item, there[item]
     end
 end
-refusal = denied(call and 'SET', #fields > 0 and 'HSET')
+refusal = denied(call and 'SET', 'HINCRBY', 'HSET')
 if refusal then return refusal end
 if #rows > 0 then
     -- The first write: refused whole on a server that is full.
     local added = redis.pcall('ZADD', waiting, unpack(rows))
     if type(added) == 'table' then return added end
     if wake_one then wake_one() end
+    if not facts[1] then moves().write_form() end
+    redis.call('HINCRBY', meta, 'added', #new)
 end
 if #fields > 0 then
     local set = redis.pcall('HSET', values, unpack(fields))
@@ -43,4 +49,7 @@ if #fields > 0 then
 elseif #rows == 0 then
     free_record()
 end
-return answer(table.concat(new, ' '))
+if #items > #new then redis.call('HINCRBY', meta, 'duplicates', #items - #new) end
+
+local reply = answer(table.concat(new, ' '))
+return facts[2] and reply or {reply, 'register'}

@@ -1,10 +1,10 @@
--- The records of claims. Needs `call` and `token`, and what `leases` needs.
+-- The records of claims. Needs `call` and `meta`, and what `leases` needs.
 -- include record
 -- include leases
-local given = redis.pcall('HMGET', token, 'cleared', 'last')
-if given.err then return wrong_type() or given end
+local facts = redis.pcall('HMGET', meta, 'cleared', 'last', 'layout', 'registered', 'minute', 'taken', 'leased', 'remembers')
+if facts.err then return wrong_type() or facts end
 -- A record says which clear() it came after: what is rolled back must not come back from before one.
-local cleared, last_token = given[1] or '0', given[2]
+local cleared, last_token = facts[1] or '0', facts[2]
 
 -- A server packs in C; a fake one may not.
 local cmsgpack_there = rawget(_G, 'cmsgpack')
@@ -66,9 +66,12 @@ local function roll_back(positions)
                 local tick = redis.call('ZMSCORE', waiting, item)[1]
                 if tick and tonumber(tick) == tonumber(undos[i]) then
                     redis.call('ZADD', waiting, cells[i], item)
+                    moves.count('takes_rolled_back', 1)
+                    moves.count('merged', 1)
                     requeued = true
                 end
             else
+                moves.count('takes_rolled_back', 1)
                 if values and undos[i] then redis.call('HSETNX', values, item, undos[i]) end
                 to_waiting(item, cells[i])
             end

@@ -79,7 +79,7 @@ local function schedule_next(items, planned, found)
         ticks[i] = tick
         rows[2 * i - 1], rows[2 * i] = tick, items[i]
     end
-    redis.call('ZADD', waiting, 'NX', unpack(rows))
+    count('rescheduled', redis.call('ZADD', waiting, 'NX', unpack(rows)))
     return ticks
 end
 

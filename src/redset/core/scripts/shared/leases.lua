@@ -3,7 +3,7 @@
 
 -- An error reply if the user may not run a command by which items are finished, or nil.
 local function may_not_finish()
-    return denied(call and 'SET', (done or periodic) and 'ZADD', 'HDEL') or done and may_not_delete_expired() or nil
+    return denied(call and 'SET', (done or periodic) and 'ZADD', 'HDEL', 'HINCRBY') or done and may_not_delete_expired() or nil
 end
 
 -- Whether anything is parked; nil: not known yet. Most calls need not ask for each item.
@@ -14,7 +14,7 @@ local parking
 -- An error reply if the user may not run a command by which items move, or nil.
 local function may_not_move()
     return may_not_finish()
-        or denied('ZADD', 'HSET', 'DEL', 'ZREM', 'ZMSCORE', 'HMGET', max_dead > 0 and 'ZCARD', max_dead > 0 and 'ZPOPMIN')
+        or denied('ZADD', 'HSET', 'DEL', 'ZREM', 'ZMSCORE', 'HMGET', 'HINCRBY', max_dead > 0 and 'ZCARD', max_dead > 0 and 'ZPOPMIN')
 end
 
 local function unpark(item)
@@ -27,6 +27,7 @@ end
 -- Requeues what was added while its item was leased. Where work is remembered, it is done with the item.
 local function parked_to_waiting(item)
     local score = unpark(item)
+    if score and done then moves.count('dropped', 1) end
     if score and not done then to_waiting(item, score) end
 end
 
@@ -35,6 +36,9 @@ local function extend_lease(item, seconds, deadline)
     -- Those who wait know when the lease was to end.
     requeued = requeued or time + seconds < tonumber(deadline)
 end
+
+-- The total in which each way of ending counts, besides the ack.
+local totals = {nack = 'nacked', again = 'given_back', roll_back = 'leases_rolled_back', bury = 'buried'}
 
 -- What the ways of ending do with an item that is not done; `seconds` and `text` come with them.
 local verbs = {
@@ -65,6 +69,7 @@ local function requeue(rows)
     for i, item in ipairs(items) do
         local attempts, score = moves.attempts_and_score(fields[i])
         local has_expired, parked_score = tonumber(deadlines[i]) > 0, unpark(item)
+        if has_expired then moves.count('expired', 1) end
         if has_expired and moves.are_exhausted(attempts) then
             leased_to_dead(item, attempts, score, 'its lease ran out', parked_score)
         else
@@ -78,12 +83,14 @@ local function taken_to_dead(item, score, reason, value)
     -- It was claimed for good, but it is not done.
     if done then redis.call('ZREM', done, unpack(remembered_as({item}))) end
     local is_newest
+    moves.count('unloadable', 1)
     if periodic then
         -- It waits for its next tick, which there will not be.
         is_newest = not (keyed and redis.call('HMGET', values, item)[1] ~= value) and redis.call('ZREM', waiting, item) == 1
     else
         is_newest = not (redis.call('ZMSCORE', waiting, item)[1] or redis.call('ZMSCORE', leased, item)[1])
     end
+    if periodic or not is_newest then moves.count('merged', 1) end
     if is_newest then
         if keyed then redis.call('HSET', values, item, value) end
         to_dead(item, '1', score, reason)
@@ -121,6 +128,7 @@ local function end_leases(items, given, fields, deadlines, moment, how)
             rare().extend_lease(item, seconds, deadlines[i])
         else
             local attempts, score = attempts_and_score(fields[i])
+            count(rare().totals[verb], 1)
             rare().verbs[verb](item, attempts, score, rare().unpark(item), seconds, text)
         end
     end

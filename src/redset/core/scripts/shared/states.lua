@@ -1,6 +1,7 @@
 -- Every move of an item from one state to another. Needs the clock, the keys of the states, `max_attempts` and `max_dead` (0: no
 -- limit), and what sets have that are keyed, periodic or remember.
 -- The first write of each script that moves items frees memory, so the others pass on a full server.
+-- include totals
 -- include values if values
 -- include expiry if done
 -- include expiry if periodic
@@ -32,14 +33,14 @@ local function is_held(field, deadline, delivery, moment)
     return field == delivery and deadline and tonumber(deadline) > moment
 end
 
--- The token before the first of a claim: tokens only grow, although `token` may be lost, and the clock set back.
+-- The token before the first of a claim: tokens only grow, although `meta` may be lost, and the clock set back.
 local function token_before(last_token)
     return math.max(tonumber(last_token or 0), moment[1] * 1000000 + moment[2] - 1)
 end
 
 -- Leases the items of `rows` under tokens that count up, and puts their deliveries in the place of their scores. `fields` has what
--- `deliveries` has of each. Returns the deadline.
-local function waiting_to_leased(rows, fields, lease, last_token)
+-- `deliveries` has of each, `leases_before` is the total so far. Returns the deadline.
+local function waiting_to_leased(rows, fields, lease, last_token, leases_before)
     local last = token_before(last_token)
     local deadline = string.format('%.6f', time + lease)
     local leases, count = {}, #rows / 2
@@ -52,8 +53,7 @@ local function waiting_to_leased(rows, fields, lease, last_token)
     end
     redis.call('ZADD', leased, unpack(leases))
     redis.call('HSET', deliveries, unpack(rows))
-    redis.call('HSET', token, 'last', string.format('%d', last + count))
-    if not last_token then redis.call('PERSIST', token) end
+    redis.call('HSET', meta, 'last', string.format('%d', last + count), 'leased', (leases_before or 0) + count)
     return deadline
 end
 
@@ -70,6 +70,7 @@ end
 -- Items whose lease is gone. `fields` is what `deliveries` has of each.
 local function leased_to_done(items, fields)
     redis.call('HDEL', deliveries, unpack(items))
+    count('acked', #items)
     if periodic then
         local planned = {}
         for i = 1, #items do planned[i] = select(2, attempts_and_score(fields[i])) end
@@ -84,7 +85,7 @@ end
 
 -- Puts an item back into `waiting`. If it was added again meanwhile, its newest score stands.
 local function to_waiting(item, score)
-    redis.call('ZADD', waiting, 'NX', score, item)
+    moves.count('merged', 1 - redis.call('ZADD', waiting, 'NX', score, item))
     requeued = true
 end
 
@@ -96,6 +97,7 @@ end
 -- Requeues an item whose lease is gone, after `seconds`; at once if it was added meanwhile. `word` takes the place of the token in
 -- its delivery: `expired` if the lease did, which may be because the item killed its process.
 local function leased_to_waiting(item, attempts, score, seconds, parked_score, word)
+    if parked_score then moves.count('merged', 1) end
     parked_score = newest_score(item, parked_score)
     local at_once = parked_score or seconds <= 0
     if at_once and attempts == 0 then
@@ -113,7 +115,9 @@ end
 
 -- Makes an item a dead letter. Of more than `max_dead` the oldest are dropped: two at most for each that comes.
 local function to_dead(item, attempts, score, reason)
-    redis.call('ZADD', dead, clock, item)
+    local is_new = redis.call('ZADD', dead, clock, item)
+    moves.count('merged', 1 - is_new)
+    moves.count('died', is_new)
     redis.call('HSET', letters, item, attempts .. ' ' .. score .. ' ' .. reason)
     died = died + 1
     for _ = 1, max_dead > 0 and math.min(2, redis.call('ZCARD', dead) - max_dead) or 0 do
@@ -121,6 +125,7 @@ local function to_dead(item, attempts, score, reason)
         redis.call('HDEL', letters, oldest)
         if values then drop_values({oldest}, waiting) end
         dropped = dropped + 1
+        moves.count('dead_removed', 1)
     end
 end
 
@@ -128,9 +133,10 @@ end
 local function leased_to_dead(item, attempts, score, reason, parked_score)
     redis.call('HDEL', deliveries, item)
     if done then
-        redis.call('ZREM', waiting, item)
+        moves.count('dropped', redis.call('ZREM', waiting, item) + (parked_score and 1 or 0))
         parked_score = nil
     else
+        if parked_score then moves.count('merged', 1) end
         parked_score = newest_score(item, parked_score)
     end
     if parked_score then

@@ -56,26 +56,33 @@ end
 -- `dead`, or false.
 local function is_claimed(item, score, field, deadline, death, is_done)
     if is_done then
+        moves.count('dropped', 1)
         if values then drop_values({item}, leased) end
         return false
     end
     deadline = tonumber(deadline or nil)
     if deadline and deadline > time then
-        redis.call('ZADD', parked, score, item)
+        moves.count('parked', 1)
+        moves.count('merged', 1 - redis.call('ZADD', parked, score, item))
         return false
     end
     if deadline then
         -- Its backoff ends with the new addition; or its lease expired and was not requeued yet, and it starts afresh if it would die.
-        redis.call('ZREM', leased, item)
-        redis.call('ZREM', parked, item)
+        moves.count('merged', redis.call('ZREM', leased, item) + redis.call('ZREM', parked, item))
+        if deadline > 0 then moves.count('expired', 1) end
         if deadline > 0 and moves.are_exhausted((moves.attempts_and_score(field))) then
             redis.call('HDEL', deliveries, item)
             return true, true
         end
     elseif death then
         -- On a set that remembers a dead item stays dead: else each link to a failing page would revive it.
-        if done then return false end
+        if done then
+            moves.count('dropped', 1)
+            return false
+        end
         from_dead(item)
+        moves.count('revived', 1)
+        moves.count('merged', 1)
     end
     return true
 end

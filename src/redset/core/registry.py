@@ -1,0 +1,154 @@
+"""The registry of all sets on a server: how sets get into it, and what it says.
+
+The script of the first call on a set requests that its client register the set, since the registry may be on another
+node of a cluster. So a set is registered a moment after its first call; see :func:`register`.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from redset.core.clients import is_failure
+from redset.core.keys import REGISTRY, Keys
+from redset.core.operations import Operation, Plan
+from redset.core.scripts import script
+from redset.core.shown import shown
+from redset.core.talking import Caller, Talk, ask
+
+__all__ = ("PLACE", "SetInfo", "forget", "info", "infos", "opened", "register")
+
+log = logging.getLogger("redset")
+
+#: The name by which calls about the registry are reported, and the beginning of its keys.
+PLACE = ("redset:sets", b"redset:")
+
+
+@dataclass(frozen=True, slots=True)
+class SetInfo:
+    """A set that the registry knows."""
+
+    #: The name of the set.
+    name: str
+    #: The name of its class: ``"SortedSet"``, ``"TimeSortedSet"``, ``"ScheduledSet"``, ``"PeriodicSet"`` or
+    #: ``"ExpiringSet"``.
+    kind: str
+    #: The options that scripts are passed, by the names of the constructor's parameters.
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def register(about: Callable[[], SetInfo], keys: Keys, mark: str | None, ttl: float, caller: Caller) -> Talk[None]:
+    """Register a set, after a call that asked for it. Never fails: the set works without.
+
+    :param mark: what ``registered`` in the hash of the set then says; None if the script has written it already.
+    :param ttl: for an expiring set the seconds that its items live; else 0.
+    """
+    info = about()
+    record = json.dumps({"kind": info.kind, **info.options}, sort_keys=True)
+    entry = Operation(script("register"), REGISTRY, (info.name, record, repr(2 * ttl)), _bytes_or_none)
+    try:
+        before = yield from ask(entry, caller, [])
+        if before is not None and before != record.encode() and mark is not None:
+            log.warning("%s: registered as %s before, and now as %s", info.name, before.decode(), record)
+    except Exception as error:
+        if not is_failure(error):
+            raise
+        # Without the right to write there, the set is not asked again.
+        log.debug("%s: could not be registered: %s", info.name, error)
+        if "NOPERM" not in str(error) and "permissions" not in str(error):
+            return
+    if mark is not None:
+        try:
+            yield from ask(Operation("HSET", (keys.meta,), ("registered", mark), int), caller, [])
+        except Exception as error:
+            if not is_failure(error):
+                raise
+            log.debug("%s: could not be marked as registered: %s", info.name, error)
+
+
+def _bytes_or_none(reply: Any) -> bytes | None:
+    return None if reply is None else bytes(reply)
+
+
+def info(name: str) -> Operation[SetInfo | None]:
+    """Return what the registry says of one set; None if it does not know it."""
+    return Operation("HMGET", REGISTRY[:1], (name,), lambda reply: _read(name.encode(), reply[0]))
+
+
+def infos() -> Plan[list[SetInfo]]:
+    """Return all registered sets that have items, in the order of their names."""
+    found: list[SetInfo] = []
+    cursor = b"0"
+    while True:
+        cursor, entries = yield Operation("HSCAN", REGISTRY[:1], (cursor, "COUNT", "1000"), _read_scan)
+        for name, record in entries:
+            about = _read(name, record)
+            if about is not None and (yield _has_items(about)):
+                found.append(about)
+        if cursor == b"0":
+            break
+    return sorted({about.name: about for about in found}.values(), key=lambda about: about.name)
+
+
+def _read_scan(reply: Any) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    cursor, entries = reply
+    # With RESP3 some clients make a dictionary of it.
+    pairs = list(entries.items()) if isinstance(entries, dict) else list(zip(entries[::2], entries[1::2], strict=True))
+    return str(int(cursor)).encode(), pairs
+
+
+def _read(name: bytes, record: bytes | None) -> SetInfo | None:
+    if record is None:
+        return None
+    try:
+        options = json.loads(record)
+        kind = options.pop("kind")
+    except (ValueError, KeyError, AttributeError):
+        # Any program may write there.
+        return None
+    return SetInfo(name.decode(errors="surrogateescape"), kind, options)
+
+
+def _has_items(about: SetInfo) -> Operation[bool]:
+    keys = Keys(about.name)
+    return Operation("EXISTS", (keys.waiting, keys.leased, keys.parked, keys.dead), (), bool)
+
+
+class _Raw:
+    """Stores and loads bytes as they are."""
+
+    def dumps(self, item: str | bytes) -> bytes:
+        return item.encode() if isinstance(item, str) else bytes(item)
+
+    def loads(self, stored: str | bytes) -> bytes:
+        return self.dumps(stored)
+
+
+def _cannot_tell(item: Any) -> NoReturn:
+    raise TypeError(
+        f"only the programs of a keyed set know the identity of {shown(item)}: name an item by Key(identity); "
+        "nothing can be added here"
+    )
+
+
+def opened(client: Any, name: str, about: SetInfo | None, kinds: Mapping[str, Callable[..., Any]]) -> Any:
+    """Return the set that the registry describes, with raw bytes as items.
+
+    :raises KeyError: the registry does not know it, or not its kind.
+    """
+    if about is None or about.kind not in kinds:
+        raise KeyError(f"the registry of the server knows no set {name!r}; a set is registered by its first addition")
+    options = dict(about.options)
+    if options.pop("keyed", False):
+        options["key"] = _cannot_tell
+    return kinds[about.kind](client, name, serializer=_Raw(), **options)
+
+
+def forget(name: str) -> Plan[bool]:
+    """Delete every key of a set, and its entry in the registry. Return whether there was anything."""
+    keys = Keys(name)
+    there = yield Operation("UNLINK", keys.all(), (), bool)
+    known = yield Operation("HDEL", REGISTRY[:1], (name,), bool)
+    yield Operation("ZREM", REGISTRY[1:], (name,), bool)
+    return bool(there or known)
