@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from multiprocessing import Process
 from typing import Any, NoReturn
 
+import redset
+
 __all__ = ("cleared", "deaf_to_interrupts", "left", "run", "running")
 
 
@@ -60,9 +62,9 @@ def cleared(*sets: Any, others: Sequence[str] = ()) -> Iterator[None]:
         # When this is answered, the server has done the last that an ended process had sent, which could add again.
         client.ping()
         for each in sets:
-            each.clear()
-        # Clearing keeps the last fencing token for later users of the name; of these there are none.
-        client.delete(*others, *(f"{{{each.name}}}:meta" for each in sets))
+            redset.forget_set(client, each.name)
+        for key in others:
+            client.delete(key)
 
 
 def left(items: Any) -> int:

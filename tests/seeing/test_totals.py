@@ -259,11 +259,11 @@ def interrupted_after(jobs: Any, claim: Callable[[], Any]) -> None:
 
     items = type(jobs._adding._items)
     before = items.load_all
-    items.load_all = load  # type: ignore[method-assign, assignment]
+    items.load_all = load
     try:
         claim()
     finally:
-        items.load_all = before  # type: ignore[method-assign]
+        items.load_all = before
 
 
 # History
