@@ -732,7 +732,7 @@ def test_tokens_only_ever_grow(jobs: SortedSet[str], raw: Any) -> None:
     reserve()
     jobs.clear()
     reserve()
-    raw.delete(Keys("jobs").token)
+    raw.delete(Keys("jobs").meta)
     jobs.clear()
     reserve()
 
