@@ -110,10 +110,10 @@ def _replace(overrides: Sequence[Override]) -> None:
 
 
 def take_in_two_steps() -> None:
-    from redset.core.handouts import HandOuts
+    from redset.core.claiming import Claims
     from redset.core.operations import Operation, Plan
 
-    gather = HandOuts._gather
+    gather = Claims._gather
 
     def take(self: Any, num: int, lease: float, wait: float | None, **options: Any) -> Plan[list[Any]]:
         if lease or self._set.kind.which != "any":
@@ -125,14 +125,14 @@ def take_in_two_steps() -> None:
         items, _ = self._items.load_all(found, None)
         return list(items)
 
-    HandOuts._gather = take  # type: ignore[method-assign]
+    Claims._gather = take  # type: ignore[method-assign]
 
 
 def wait_by_popping() -> None:
-    from redset.core.handouts import HandOuts
+    from redset.core.claiming import Claims
     from redset.core.operations import Listen, Operation, Plan
 
-    gather = HandOuts._gather
+    gather = Claims._gather
 
     def pop_and_add_again(self: Any, seconds: float) -> Plan[None]:
         key = self._keys.waiting
@@ -149,33 +149,33 @@ def wait_by_popping() -> None:
 
         return through(gather(self, *args, **options), carry)
 
-    HandOuts._gather = wait  # type: ignore[method-assign]
+    Claims._gather = wait  # type: ignore[method-assign]
 
 
 def lease_by_the_clients_clock() -> None:
-    from redset.core.handouts import HandOuts
+    from redset.core.claiming import Claims
 
-    claim = HandOuts.claim
+    claim = Claims.claim
 
     def ahead(self: Any, limit: int, lease: float, *args: Any, **options: Any) -> Any:
         operation = claim(self, limit, lease, *args, **options)
         until = max(0.001, lease + _seconds_ahead())
         return replace(operation, args=[*operation.args[:3], repr(until), *operation.args[4:]]) if lease else operation
 
-    HandOuts.claim = ahead  # type: ignore[method-assign]
+    Claims.claim = ahead  # type: ignore[method-assign]
 
 
 def due_by_the_clients_clock() -> None:
-    from redset.core.handouts import HandOuts
+    from redset.core.claiming import Claims
 
-    claim = HandOuts.claim
+    claim = Claims.claim
 
     def ahead(self: Any, *args: Any, **options: Any) -> Any:
         operation: Any = claim(self, *args, **options)
         which = f"{operation.args[2]} {_seconds_ahead():.6f}"
         return replace(operation, args=[*operation.args[:2], which, *operation.args[3:]])
 
-    HandOuts.claim = ahead  # type: ignore[method-assign]
+    Claims.claim = ahead  # type: ignore[method-assign]
 
 
 def _seconds_ahead() -> float:

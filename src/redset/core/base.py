@@ -6,11 +6,11 @@ from typing import Any, Generic, NoReturn, SupportsIndex, TypeVar, Unpack, cast,
 
 from redset.core.adding import Adding
 from redset.core.algebra import Algebra, SortedAlgebra
+from redset.core.claiming import Claims
 from redset.core.clients import check_client, longest_block
 from redset.core.definition import Definition, Kind, one_of_duplicates, seconds
 from redset.core.endings import Endings
 from redset.core.expiring import Expiring, LivingAlgebra
-from redset.core.handouts import HandOuts
 from redset.core.items import PLAIN as PLAIN_SERIALIZER
 from redset.core.items import Items, checked_serializer
 from redset.core.keys import Keys
@@ -23,6 +23,7 @@ from redset.core.periodic import PeriodicItems, Scheduling
 from redset.core.removing import Removing
 from redset.core.results import BaseReservation
 from redset.core.shown import shown
+from redset.core.waiting import claim_within
 from redset.interfaces import Serializer
 
 __all__ = ("BaseDeadLetters", "BaseExpiring", "BasePeriodic", "BaseSet", "OnServer", "T")
@@ -136,8 +137,8 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         self._removing = Removing(definition)
         self._endings = Endings(definition)
         self._letters = Letters(definition)
-        self._hand_outs: HandOuts[T, Res] = HandOuts(
-            definition, self._endings, partial(self._reservation_type, self._driver, self._endings)
+        self._claims: Claims[T, Res] = Claims(
+            definition, self._endings, partial(self._reservation_type, self._driver, self._endings), claim_within
         )
         side = Side(
             name=name,

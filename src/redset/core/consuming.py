@@ -8,15 +8,15 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from redset.core import calls
+from redset.core.claiming import Claimed, Claims, lost_in
 from redset.core.clients import is_failure
 from redset.core.definition import seconds
 from redset.core.endings import Answer, Batch, End, Endings
-from redset.core.handouts import HandOut, HandOuts
 from redset.core.items import called_plainly
 from redset.core.operations import CHUNK, Plan, Unfinished
 from redset.core.results import BaseReservation
 from redset.core.shown import shown
-from redset.core.waiting import NONE, Outage, Wait
+from redset.core.waiting import NONE, Outage, Wait, until_next
 
 __all__ = ("BaseConsumption", "Stop")
 
@@ -45,7 +45,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
     def __init__(
         self,
         driver: DriverT,
-        claims: HandOuts[T, Res],
+        claims: Claims[T, Res],
         endings: Endings[T],
         lease: float,
         batch: int,
@@ -128,7 +128,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             if not (got.rows or got.more or self._should_stop()):
                 if wait.left() <= 0:
                     break
-                yield from self._outage.once(self._claims.rest(got, wait))
+                yield from self._outage.once(until_next(self._claims, got, wait))
         return None
 
     def _is_late(self) -> bool:
@@ -160,7 +160,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             self._note_lost([reservation])
         return None
 
-    def _claim(self, wait: Wait) -> Plan[HandOut | None]:
+    def _claim(self, wait: Wait) -> Plan[Claimed | None]:
         """Claim the next batch, or return None if told to stop during an outage.
 
         The acks travel with the claim; after a failure they stay until their outcome is known.
@@ -169,8 +169,8 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             acks = self._to_ack[:]
             settled = partial(self._settled, acks) if acks else None
             try:
-                claim = self._claims.claim(self._batch, self._lease, wait, acks, settled)
-                got: HandOut = yield from self._outage.once(claim)
+                claim = self._claims.claim(self._batch, self._lease, acks, settled, waits=wait.left() > 0)
+                got: Claimed = yield from self._outage.once(claim)
             except Exception as error:
                 if (yield from self._outage.pause(error)) and (yield from self._settle()):
                     continue
@@ -194,7 +194,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
     def _settled(self, acks: list[Res], head: bytes) -> None:
         """Note that a claim was rolled back: if it was executed, so were the acks that it carried."""
         if head:
-            self._acked(acks, self._claims.late(head))
+            self._acked(acks, lost_in(head))
 
     def _acked(self, acks: list[Res], late: list[int]) -> None:
         """Note the outcome of acks, unless it was known. Those at the positions ``late`` came too late."""

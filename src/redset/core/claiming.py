@@ -1,11 +1,11 @@
-"""Handing out: what pop, take, reserve and consume send, and how they wait. One script does them all."""
+"""Claiming: what pop, take, reserve and consume send, and how the reply is read. One script does them all."""
 
 import logging
 import math
 import time
 from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from redset.core.calls import takes_much
 from redset.core.clients import is_failure
@@ -14,31 +14,26 @@ from redset.core.endings import End, Endings, log_deaths
 from redset.core.items import Items, written_reason
 from redset.core.operations import CHUNK, RECEIVED, Args, Listen, Operation, Plan, Settle, Sized
 from redset.core.results import BaseReservation
-from redset.core.waiting import NONE, Outage, Wait
 from redset.exceptions import DeserializationError
 
-__all__ = ("HandOut", "HandOuts")
+__all__ = ("Claimed", "Claims")
 
 T = TypeVar("T")
 Res = TypeVar("Res")
 
 log = logging.getLogger("redset")
 
+#: The number of columns of a row: item and score, or under a lease item and delivery.
+COLUMNS = 2
+#: The number of arguments before the acks: options, limit, which, lease, waits.
+HEAD = 5
+#: The position of the limit among them.
+LIMIT = 1
 NO_DEATHS = [b"0", b"0"]
 
-#: How many columns a row has: item and score, under a lease item and delivery.
-COLUMNS = 2
-#: How many arguments a claim has before its acks: options, limit, which, lease, waits.
-HEAD = 5
-#: Which of them is the limit.
-LIMIT = 1
 
-#: Whether the caller waits, as the script is told it: this says that it has claimed others for the same list.
-FOR_THE_SAME_LIST = 2
-
-
-class HandOut:
-    """What one hand-out gave."""
+class Claimed:
+    """The reply to one claim; true if items were claimed."""
 
     __slots__ = ("_words", "asked_at", "ended", "lease", "limit", "rows", "values")
 
@@ -48,7 +43,7 @@ class HandOut:
         self._words: list[bytes] = words if isinstance(words, list) else words.split()
         #: On a keyed set the value of each row's item, or None where there is none.
         self.values = items.values_behind(reply)
-        #: Whether the reply is a repeated one, and some of its leases have ended since: their rows are left out here.
+        #: Whether the call was repeated and some of its leases have ended since: their rows are left out.
         self.ended = lease > 0 and b"" in reply[1::COLUMNS]
         if self.ended:
             live = [position for position, delivery in enumerate(reply[1::COLUMNS]) if delivery]
@@ -57,7 +52,7 @@ class HandOut:
         #: item, score; under a lease item, delivery.
         self.rows: list[bytes] = reply
         self.limit = limit
-        #: The lease in seconds, 0 for none, and when it was asked for, by this process's monotonic clock.
+        #: The lease in seconds, 0 for none, and the time of the request by this process's monotonic clock.
         self.lease = lease
         self.asked_at = asked_at
 
@@ -66,17 +61,22 @@ class HandOut:
         """The items of the rows, as stored."""
         return self.rows[::COLUMNS]
 
+    @property
+    def deliveries(self) -> list[bytes]:
+        """Under a lease: the deliveries of the rows."""
+        return self.rows[1::COLUMNS]
+
     def __bool__(self) -> bool:
         return bool(self.rows)
 
     @property
     def is_large(self) -> bool:
-        """Whether its record is worth emptying."""
+        """Whether its record is emptied once it is received."""
         return takes_much(self.rows, self.values or ())
 
     @property
     def more(self) -> bool:
-        """Whether it stopped early, and the next one may find more at once."""
+        """Whether the claim stopped early, so that the next one may claim more at once."""
         return self._words[0] != b"0" or (self.ended and not self.rows)
 
     @property
@@ -86,27 +86,27 @@ class HandOut:
 
     @property
     def was_all(self) -> bool:
-        """Whether that was all there is."""
+        """Whether no item is left that can be claimed now."""
         return not self.more and len(self.rows) < self.limit * COLUMNS
 
     @property
     def next_due(self) -> float:
-        """Seconds until something falls due by itself; inf when nothing is known to."""
+        """Seconds until the next item falls due; inf if none will."""
         return math.inf if self._words[1] == b"-1" else float(self._words[1])
 
     @property
     def deaths(self) -> list[bytes]:
-        """How many dead letters were made, and dropped, on the way."""
+        """The number of new dead letters, and of old ones that were dropped."""
         return self._words[2:4]
 
     @property
     def deadline(self) -> float:
-        """Until when they are leased, by the server's clock."""
+        """The deadline of the leases, by the server's clock."""
         return float(self._words[4])
 
     @property
     def lost(self) -> list[int]:
-        """Which of the acks that came with it were too late, by their position."""
+        """The positions of the acks that came too late."""
         return [int(position) for position in self._words[5:]]
 
 
@@ -169,11 +169,20 @@ class Portions(NamedTuple):
         return (len(reply) - 1 - self.valued) // COLUMNS
 
 
-class HandOuts(Generic[T, Res]):
-    """Taking items out of a set, for good or under a lease."""
+class ClaimWithin(Protocol):
+    """Claims until there are items or some seconds have passed; see :mod:`redset.core.waiting`."""
+
+    def __call__(
+        self, claims: "Claims[Any, Any]", limit: int, lease: float, seconds: float | None, *, last: bool
+    ) -> Plan[Claimed]: ...
+
+
+class Claims(Generic[T, Res]):
+    """The claims of one set, for good or under a lease."""
 
     __slots__ = (
         "_claim",
+        "_claim_within",
         "_endings",
         "_items",
         "_keys",
@@ -188,12 +197,14 @@ class HandOuts(Generic[T, Res]):
         definition: Definition[T],
         endings: Endings[T],
         new_reservation: Callable[..., Res],
+        claim_within: ClaimWithin,
     ) -> None:
         self._set = definition
         self._keys = definition.keys
         self._items = definition.items
         self._endings = endings
         self._new_reservation = new_reservation
+        self._claim_within = claim_within
         self._claim = definition.script("claim")
         self._roll_back = definition.script("rollback")
         self._portions = Portions(definition.items.keyed)
@@ -210,7 +221,7 @@ class HandOuts(Generic[T, Res]):
         if items := (yield from self._gather(1, 0.0, wait, last=last)):
             item: T = items[0]
             return item
-        # Items that could not be loaded are dead letters by now.
+        # An item that could not be loaded is a dead letter by now.
         yield RECEIVED
         raise KeyError(f"pop from an empty set: {self._set.name!r}")
 
@@ -227,139 +238,116 @@ class HandOuts(Generic[T, Res]):
         return self._gather(int(num), seconds(lease, "a lease", positive=True), wait)
 
     def _gather(self, num: int, lease: float, wait: float | None, *, last: bool = False) -> Plan[list[Any]]:
-        """Claim chunk by chunk, until there are ``num`` or no more. Wait for the first only."""
+        """Claim chunk by chunk, until there are ``num`` items or no more. Only the first claim waits."""
         if num <= 0:
             return []
-        patience = NONE if wait == 0 else Wait(wait)
-        got: HandOut = yield self.claim(min(num, CHUNK), lease, patience, last=last)
-        if not (got.rows or got.alone):
-            got = yield from self._wait_for(got, min(num, CHUNK), lease, patience, last=last)
+        if wait == 0:
+            got: Claimed = yield self.claim(min(num, CHUNK), lease, last=last)
+        else:
+            got = yield from self._claim_within(self, min(num, CHUNK), lease, wait, last=last)
         gathered = yield from self.received(got)
         try:
             while len(gathered) < num and not (got.alone or got.was_all):
-                got = yield self.claim(min(num - len(gathered), CHUNK), lease, NONE, last=last, some=bool(gathered))
+                got = yield self.claim(min(num - len(gathered), CHUNK), lease, last=last, follows=bool(gathered))
                 gathered += yield from self.received(got)
         except Exception as error:
             if not (gathered and is_failure(error)):
                 raise
-            log.warning("%s: no more than these %d can be claimed for now: %s", self._set.name, len(gathered), error)
+            log.warning("%s: claimed only %d items before an error: %s", self._set.name, len(gathered), error)
         return gathered
-
-    def received(self, got: HandOut) -> Plan[list[Any]]:
-        """What was handed out: items, or under a lease reservations; what cannot be loaded dies instead."""
-        items, broken = self._items.load_all(got.stored, got.values)
-        if broken:
-            yield from (self._bury_reserved if got.lease else self._bury_taken)(got, broken)
-        return self._reservations(got, items, broken) if got.lease else items
-
-    def _reservations(self, got: HandOut, items: list[T], broken: Collection[int]) -> list[Res]:
-        stored, deliveries = got.stored, got.rows[1::COLUMNS]
-        if broken:
-            stored, deliveries = _without(stored, broken), _without(deliveries, broken)
-        new, deadline, lease, ends_at = self._new_reservation, got.deadline, got.lease, got.asked_at + got.lease
-        return [new(*row, deadline, lease, ends_at) for row in zip(items, stored, deliveries, strict=True)]
-
-    def _bury_taken(self, got: HandOut, broken: dict[int, DeserializationError]) -> Plan[None]:
-        letters = [self._letter(got, i, error) for i, error in broken.items()]
-        try:
-            dropped: int = yield self._endings.bury_taken(letters)
-        except Exception as trouble:
-            if not is_failure(trouble):
-                raise
-            # The items that did load are in our hands alone: they must reach the caller whatever happens here.
-            log.exception("%s: could not be moved to the dead letters, here they are: %r", self._set.name, letters)
-        else:
-            log.error("%s: cannot be loaded, moved to the dead letters: %r", self._set.name, letters)
-            log_deaths(self._set.name, 0, dropped)
-
-    def _bury_reserved(self, got: HandOut, broken: dict[int, DeserializationError]) -> Plan[None]:
-        stored, deliveries = got.stored, got.rows[1::COLUMNS]
-        ends = [End("bury", stored[i], deliveries[i], 0.0, error.reason) for i, error in broken.items()]
-        letters = [(end.stored, end.text) for end in ends]
-        try:
-            yield self._endings.ends(ends)
-        except Exception as trouble:
-            if not is_failure(trouble):
-                raise
-            # They come back when their leases end; the others are needed now.
-            log.exception("%s: could not be moved to the dead letters: %r", self._set.name, letters)
-        else:
-            log.error("%s: cannot be loaded, moved to the dead letters: %r", self._set.name, letters)
-
-    def _wait_for(self, got: HandOut, limit: int, lease: float, wait: Wait, *, last: bool) -> Plan[HandOut]:
-        """Claim again, after a claim that got nothing, until there is something or the wait is over."""
-        outage = Outage(self._set.name, wait)
-        while not (got.rows or got.alone):
-            outage.end()
-            if not got.more:
-                if wait.left() <= 0:
-                    break
-                yield from outage.once(self.rest(got, wait))
-            while True:
-                try:
-                    got = yield from outage.once(self.claim(limit, lease, wait, last=last))
-                except Exception as error:
-                    yield from outage.pause(error)
-                else:
-                    break
-        return got
-
-    def rest(self, got: HandOut, wait: Wait) -> Listen:
-        """How to wait after a claim that found nothing."""
-        until = max(0.001, min(wait.left(), got.next_due))
-        return Listen(self._keys.wake, until, self._set.kind.which, self._set.longest_block)
-
-    def _letter(self, got: HandOut, position: int, error: DeserializationError) -> tuple[bytes, bytes, bytes, bytes]:
-        """item, score, reason and value of what was taken and cannot be loaded."""
-        stored, score = got.rows[COLUMNS * position : COLUMNS * (position + 1)]
-        value = got.values[position] if got.values else None
-        return stored, score, written_reason(error.reason), value or b""
 
     def claim(
         self,
         limit: int,
         lease: float,
-        wait: Wait,
         acks: Sequence[BaseReservation[T]] = (),
         settled: Callable[[bytes], None] | None = None,
         *,
+        waits: bool = False,
         last: bool = False,
-        some: bool = False,
-    ) -> Operation[HandOut]:
-        """Claim ``limit`` items at most, under a lease unless that is 0, after ``acks`` were acked.
+        follows: bool = False,
+    ) -> Operation[Claimed]:
+        """Claim at most ``limit`` items, under a lease unless that is 0, after ``acks`` were acked.
 
-        :param settled: is told what became of the acks when the claim is rolled back.
+        :param settled: called with the head of the reply when the claim is rolled back.
+        :param waits: whether the caller waits if there is no item.
+        :param follows: whether the caller has claimed other items for the same list.
         """
         which = self._set.kind.which
-        waits = FOR_THE_SAME_LIST if some else wait is not NONE and wait.left() > 0
         args: list[bytes | str] = [
             self._set.options,
             str(limit),
             f"{which} last" if last else which,
             repr(lease) if lease else "0",
-            str(int(waits)),
+            "2" if follows else "1" if waits else "0",
         ]
         for ack in acks:
             args += (ack._stored, ack._delivery)
-        read = partial(self._read, limit, lease, time.monotonic())
         return Operation(
             *self._claim,
             args,
-            read,
+            partial(self._read, limit, lease, time.monotonic()),
             recorded=True,
             roll_back=self.roll_back,
             shared=self._portions,
             settled=settled,
         )
 
-    def _read(self, limit: int, lease: float, asked_at: float, reply: list[Any]) -> HandOut:
-        got = HandOut(reply, self._items, limit, lease, asked_at)
+    def _read(self, limit: int, lease: float, asked_at: float, reply: list[Any]) -> Claimed:
+        got = Claimed(reply, self._items, limit, lease, asked_at)
         if got.deaths != NO_DEATHS:
             log_deaths(self._set.name, *map(int, got.deaths))
         return got
 
+    def received(self, got: Claimed) -> Plan[list[Any]]:
+        """Return the claimed items, or under a lease their reservations. Bury those that cannot be loaded."""
+        items, broken = self._items.load_all(got.stored, got.values)
+        if broken:
+            yield from self._bury(got, broken)
+        return self._reservations(got, items, broken) if got.lease else items
+
+    def _reservations(self, got: Claimed, items: list[T], broken: Collection[int]) -> list[Res]:
+        stored, deliveries = got.stored, got.deliveries
+        if broken:
+            stored, deliveries = _without(stored, broken), _without(deliveries, broken)
+        new, deadline, lease, ends_at = self._new_reservation, got.deadline, got.lease, got.asked_at + got.lease
+        return [new(*row, deadline, lease, ends_at) for row in zip(items, stored, deliveries, strict=True)]
+
+    def _bury(self, got: Claimed, broken: dict[int, DeserializationError]) -> Plan[None]:
+        """Move claimed items that cannot be loaded to the dead letters."""
+        letters: list[tuple[Any, ...]]
+        if got.lease:
+            ends = [
+                End("bury", got.stored[position], got.deliveries[position], 0.0, error.reason)
+                for position, error in broken.items()
+            ]
+            letters = [(end.stored, end.text) for end in ends]
+            burial: Operation[Any] = self._endings.ends(ends)
+        else:
+            letters = rows = [self._letter(got, position, error) for position, error in broken.items()]
+            burial = self._endings.bury_taken(rows)
+        try:
+            yield burial
+        except Exception as trouble:
+            if not is_failure(trouble):
+                raise
+            # The items that loaded must reach the caller. Leased ones are requeued when their leases expire.
+            log.exception("%s: could not be moved to the dead letters, here they are: %r", self._set.name, letters)
+        else:
+            log.error("%s: cannot be loaded, moved to the dead letters: %r", self._set.name, letters)
+
+    def _letter(self, got: Claimed, position: int, error: DeserializationError) -> tuple[bytes, bytes, bytes, bytes]:
+        """Return item, score, reason and value of an item that was claimed for good."""
+        stored, score = got.rows[COLUMNS * position : COLUMNS * (position + 1)]
+        value = got.values[position] if got.values else None
+        return stored, score, written_reason(error.reason), value or b""
+
+    def wake_up(self, longest: float) -> Listen:
+        """Return the step that waits for a wake-up of the set, for at most ``longest`` seconds."""
+        return Listen(self._keys.wake, longest, self._set.kind.which, self._set.longest_block)
+
     def roll_back(self, positions: Sequence[int] | None = None) -> Operation[bytes]:
-        """Roll back the last claim of a session if nobody received it: all rows, or those at some positions.
+        """Roll back a session's last claim unless it was received: all rows, or those at some positions.
 
         Returns the head of that claim's reply, empty if it was never executed.
         """
@@ -367,11 +355,13 @@ class HandOuts(Generic[T, Res]):
         return Operation(*self._roll_back, args, bytes, recorded=True)
 
     def settle(self) -> Settle:
+        """Return the step that rolls back the claims of this set whose outcome is unknown."""
         return Settle(self.roll_back)
 
-    def late(self, head: bytes) -> list[int]:
-        """The acks that were too late, by their positions, out of the head of a claim's reply."""
-        return [int(position) for position in head.split()[5:]]
+
+def lost_in(head: bytes) -> list[int]:
+    """Return the positions of the acks that came too late, from the head of a claim's reply."""
+    return [int(position) for position in head.split()[5:]]
 
 
 def _without(column: list[bytes], positions: Collection[int]) -> list[bytes]:
