@@ -26,7 +26,7 @@ HEART = {
 }
 #: The rooms around the heart, which does not know them.
 ROOMS = {
-    "coalescing": {"coalescing", "leaving"},
+    "coalescing": {"coalescing", "parts", "leaving"},
     "set algebra": {"algebra", "operands"},
     "kinds of sets": {"periodic", "expiring"},
     "reading in pages": {"paging"},

@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import called, called_each, written_score, written_scores
-from redset.core.operations import Operation, Plan, Rows, in_chunks, only, positions, slices
+from redset.core.operations import Operation, Plan, Shape, in_chunks, only
 from redset.core.shown import shown
 
 __all__ = ("Adding", "Rule", "Score", "Update", "flagged")
@@ -48,7 +48,7 @@ def flagged(*, nx: bool = False, xx: bool = False, gt: bool = False, lt: bool = 
 class Adding(Generic[T]):
     """Adding to one set."""
 
-    __slots__ = ("_add", "_duplicates", "_heads", "_items", "_set", "_shared", "set_name", "width")
+    __slots__ = ("_add", "_duplicates", "_heads", "_items", "_set", "set_name", "width")
 
     def __init__(self, definition: Definition[T]) -> None:
         self._set = definition
@@ -56,15 +56,9 @@ class Adding(Generic[T]):
         self._items = definition.items
         self._duplicates = DUPLICATES[definition.duplicates]
         self._add = definition.script("add")
-        self._heads: dict[tuple[str, Rule], tuple[tuple[str, ...], Rows]] = {}
+        self._heads: dict[tuple[str, Rule], tuple[tuple[str, ...], Shape]] = {}
         #: How many columns a row has: score, item, and on keyed sets the value.
         self.width = 3 if definition.items.keyed else 2
-        #: How additions leave together that want this and have so many flags.
-        self._shared = {
-            (want, flags): Rows(1 + flags, self.width, share)
-            for want, share in (("added", _share_left), ("scores", _share_scores))
-            for flags in range(3)
-        }
 
     def add(self, item: T, score: float | None = None, rule: Rule | None = None) -> Operation[float | None]:
         if score is None:
@@ -148,14 +142,14 @@ class Adding(Generic[T]):
     def _operation(
         self, rows: Sequence[bytes | str], rule: Rule, want: str, read: Callable[[bytes], R], *, alone: bool = False
     ) -> Operation[R]:
-        head, shared = self._heads.get((want, rule)) or self._head(want, rule)
+        head, shape = self._heads.get((want, rule)) or self._head(want, rule)
         script, keys = self._add
-        return Operation(script, keys, [*head, *rows], read, recorded=True, shared=None if alone else shared)
+        return Operation(script, keys, [*head, *rows], read, recorded=True, shape=None if alone else shape)
 
-    def _head(self, want: str, rule: Rule) -> tuple[tuple[str, ...], Rows]:
+    def _head(self, want: str, rule: Rule) -> tuple[tuple[str, ...], Shape]:
         """Return the arguments before the rows, and how such additions are coalesced. There are few: they are kept."""
         flags = rule.flags.split()
-        made = (f"{want} {rule.replaces} {len(flags)}", *flags), self._shared[want, len(flags)]
+        made = (f"{want} {rule.replaces} {len(flags)}", *flags), Shape(want, 1 + len(flags), self.width)
         self._heads[want, rule] = made
         return made
 
@@ -212,15 +206,3 @@ def _read_added(reply: bytes) -> int:
 
 def _read_scores(reply: bytes) -> list[float | None]:
     return [None if score == b"-" else float(score) for score in reply.split(b" ")]
-
-
-def _share_left(reply: bytes, sizes: list[int]) -> list[bytes]:
-    """Deals out which rows were left out; how many were new nobody can say of his own."""
-    added, _, left = reply.partition(b" ")
-    if not left:
-        return [added] * len(sizes)
-    return [b"%b %b" % (added, own) if own else added for own in positions(left, sizes)]
-
-
-def _share_scores(reply: bytes, sizes: list[int]) -> list[bytes]:
-    return [b" ".join(own) for own in slices(reply.split(b" "), sizes)]

@@ -3,16 +3,16 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from redset.core.calls import takes_much
 from redset.core.clients import is_failure
 from redset.core.definition import Definition, seconds
 from redset.core.endings import End, Endings, log_deaths
 from redset.core.items import Items, written_reason
-from redset.core.operations import CHUNK, RECEIVED, Args, Listen, Operation, Plan, Settle, Sized
+from redset.core.operations import CHUNK, RECEIVED, Listen, Operation, Plan, Settle, Shape
 from redset.core.results import BaseReservation
 from redset.exceptions import DeserializationError
 
@@ -25,10 +25,11 @@ log = logging.getLogger("redset")
 
 #: The number of columns of a row: item and score, or under a lease item and delivery.
 COLUMNS = 2
-#: The number of arguments before the acks: options, limit, which, lease, waits.
-HEAD = 5
-#: The position of the limit among them.
+#: The position of the limit among the arguments.
 LIMIT = 1
+#: Before the acks: options, limit, which, lease, waits. Of each ack: item, delivery.
+CLAIMS = Shape("claims", 5, 2)
+KEYED_CLAIMS = Shape("keyed claims", 5, 2)
 NO_DEATHS = [b"0", b"0"]
 
 
@@ -110,65 +111,6 @@ class Claimed:
         return [int(position) for position in self._words[5:]]
 
 
-class Portions(NamedTuple):
-    """Claims that go out as one, of all the items that they want together. What comes is dealt out in their order."""
-
-    #: Whether a list of the rows' values stands behind them.
-    valued: bool
-
-    def kind(self, operation: Operation[Any]) -> Hashable:
-        head = operation.args[:HEAD]
-        return operation.verb, head[0], *head[LIMIT + 1 :]
-
-    def size(self, args: Args) -> int:
-        limit, acks = int(args[LIMIT]), len(args) - HEAD
-        return max(limit, acks // 2) if acks else limit
-
-    def join(self, many: Sequence[Args]) -> Args:
-        joined = list(many[0][:HEAD])
-        joined[LIMIT] = str(sum(int(args[LIMIT]) for args in many))
-        for args in many:
-            joined += args[HEAD:]
-        return joined
-
-    def deal(self, reply: list[Any], parts: Sequence[Sized]) -> list[list[Any]]:
-        heads = self.deal_head(reply.pop(), parts)
-        values = reply.pop() if self.valued else []
-        start, dealt = 0, []
-        for part, words in zip(parts, heads, strict=True):
-            end = start + int(part.operation.args[LIMIT]) * COLUMNS
-            rows = reply[start:end]
-            if not rows and reply:
-                # Whoever waits for more must look himself: only then is he waited for, and told when to look again.
-                words[0] = b"1"
-            if self.valued:
-                rows.append(values[start // COLUMNS : end // COLUMNS])
-            rows.append(words)
-            dealt.append(rows)
-            start = end
-        return dealt
-
-    def deal_head(self, head: bytes, parts: Sequence[Sized]) -> list[list[bytes]]:
-        """The words of the head for each: only the first is told of deaths, and each of its own late acks."""
-        if not head:
-            # The claim was never executed.
-            return [[] for _ in parts]
-        words = head.split()
-        common, late = words[:5], list(map(int, words[5:]))
-        heads, first = [], 0
-        for part in parts:
-            acks = (len(part.operation.args) - HEAD) // 2
-            own = [b"%d" % (position - first) for position in late if first <= position < first + acks] if late else []
-            heads.append(common + own)
-            if common[2:4] != NO_DEATHS:
-                common = [*common[:2], *NO_DEATHS, *common[4:]]
-            first += acks
-        return heads
-
-    def rows(self, reply: list[Any]) -> int:
-        return (len(reply) - 1 - self.valued) // COLUMNS
-
-
 class ClaimWithin(Protocol):
     """Claims until there are items or some seconds have passed; see :mod:`redset.core.waiting`."""
 
@@ -187,9 +129,9 @@ class Claims(Generic[T, Res]):
         "_items",
         "_keys",
         "_new_reservation",
-        "_portions",
         "_roll_back",
         "_set",
+        "_shape",
     )
 
     def __init__(
@@ -207,7 +149,7 @@ class Claims(Generic[T, Res]):
         self._claim_within = claim_within
         self._claim = definition.script("claim")
         self._roll_back = definition.script("rollback")
-        self._portions = Portions(definition.items.keyed)
+        self._shape = KEYED_CLAIMS if definition.items.keyed else CLAIMS
 
     @property
     def set_name(self) -> str:
@@ -289,7 +231,7 @@ class Claims(Generic[T, Res]):
             partial(self._read, limit, lease, time.monotonic()),
             recorded=True,
             roll_back=self.roll_back,
-            shared=self._portions,
+            shape=self._shape,
             settled=settled,
         )
 

@@ -2,12 +2,12 @@
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition, seconds
 from redset.core.items import called, written_reason, written_score
-from redset.core.operations import CHUNK, Operation, Plan, Rows, Unfinished, positions
+from redset.core.operations import CHUNK, Operation, Plan, Shape, Unfinished
 from redset.core.results import BaseReservation
 from redset.core.shown import shown
 from redset.exceptions import LeaseLost
@@ -26,33 +26,10 @@ AT_ONCE = ("ack", "extend")
 AT_A_TIME = 400
 
 
-def _share_answer(reply: bytes, sizes: list[int]) -> list[bytes]:
-    """Deals out what is said of ends."""
-    died, forgotten, now, *lost = reply.split()
-    if not lost and died == forgotten == b"0":
-        return [reply] * len(sizes)
-    dealt = [b"0 0 %b %b" % (now, own) for own in positions(b" ".join(lost), sizes)]
-    # Of deaths nobody is told twice.
-    dealt[0] = dealt[0].replace(b"0 0", died + b" " + forgotten, 1)
-    return dealt
-
-
-class Ends(Rows):
-    """How ends are made together. Extensions go apart: within one call a lease is either extended or ended, once. So do
-    burials, so that it is known why items died.
-    """
-
-    __slots__ = ()
-
-    def kind(self, operation: Operation[Any]) -> Hashable:
-        verb, _, _ = bytes(operation.args[4]).partition(b" ")  # type: ignore[arg-type] # bytes
-        return super().kind(operation), verb if verb in (b"extend", b"bury") else None
-
-
 #: Options and `each`, then rows of item, delivery, "verb seconds text".
-ENDS = Ends(2, 3, _share_answer)
+ENDS = Shape("ends", 2, 3)
 #: Options and `ack`, then rows of item, delivery.
-ACKS = Rows(2, 2, _share_answer)
+ACKS = Shape("acks", 2, 2)
 
 
 class End(NamedTuple):
@@ -245,8 +222,9 @@ class Endings(Generic[T]):
             args += (end.stored, end.delivery)
             if not only_acks:
                 args.append(f"{end.verb} {end.seconds!r} ".encode() + written_reason(end.text))
-        shared = ACKS if only_acks else ENDS
-        return Operation(*self._end_script, args, read, recorded=True, unfinished=unfinished, shared=shared)
+        return Operation(
+            *self._end_script, args, read, recorded=True, unfinished=unfinished, shape=ACKS if only_acks else ENDS
+        )
 
     def _answer(self, reply: bytes, *, buried: bool = False) -> Answer:
         died, forgotten, now, *lost = reply.split()

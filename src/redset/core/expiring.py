@@ -14,7 +14,7 @@ from redset.core.items import Items, Key, read_score
 from redset.core.keys import Keys
 from redset.core.looking import which_of
 from redset.core.operands import Held, Row, Side, cannot_tell_items, paged
-from redset.core.operations import Operation, Page, Plan, Rows, Unfinished, in_chunks, only, slices, then
+from redset.core.operations import Operation, Page, Plan, Shape, Unfinished, in_chunks, only, then
 from redset.core.paging import Paging, Stretch
 from redset.core.parameters import T
 from redset.core.scripts import prepared
@@ -24,8 +24,8 @@ __all__ = ("Expiring", "LivingAlgebra", "Newcomers")
 R = TypeVar("R")
 
 #: Operations with one answer per item. Before the items stand a verb, and for additions a lifetime.
-EACH = Rows(1, 1, slices)
-LIVE_EACH = Rows(2, 1, slices)
+EACH = Shape("each", 1, 1)
+LIVE_EACH = Shape("each", 2, 1)
 
 #: Makes truths of the marks in a reply.
 TRUTHS = bytes.maketrans(b"01", b"\0\1")
@@ -66,7 +66,7 @@ class Expiring(Generic[T]):
         """Gives a lifetime to those that do not live, or to those that do; tells which of them these were."""
         lifetime = self._ttl if ttl is None else _written_ttl(ttl)
         args: list[bytes | str] = [verb, lifetime, *self._kept(identities)]
-        return Operation(*self._change, args, _read_marks, recorded=True, shared=LIVE_EACH)
+        return Operation(*self._change, args, _read_marks, recorded=True, shape=LIVE_EACH)
 
     def _kept(self, identities: Sequence[bytes]) -> Sequence[bytes]:
         """What the server keeps of items."""
@@ -88,14 +88,14 @@ class Expiring(Generic[T]):
         return then(self._are_living(identities), lambda marks: list(compress(identities, marks)))
 
     def _are_living(self, identities: Sequence[bytes]) -> Operation[list[bool]]:
-        return Operation(*self._look, ("which", *self._kept(identities)), _read_marks, shared=EACH)
+        return Operation(*self._look, ("which", *self._kept(identities)), _read_marks, shape=EACH)
 
     def count(self) -> Operation[int]:
         return Operation(*self._look, ("count",), int)
 
     def ttl(self, item: T | Key) -> Operation[float | None]:
         kept = self._kept([self._items.identity(item)])
-        return Operation(*self._look, ("ttl", *kept), lambda reply: read_score(reply[0]), shared=EACH)
+        return Operation(*self._look, ("ttl", *kept), lambda reply: read_score(reply[0]), shape=EACH)
 
     def first_page(self) -> Operation[Page[T]]:
         self._refuse_if_hashes()
@@ -108,7 +108,7 @@ class Expiring(Generic[T]):
     # Removing
 
     def discard_all(self, identities: Sequence[bytes]) -> Operation[list[bool]]:
-        return Operation(*self._change, ("discard", *self._kept(identities)), _read_marks, recorded=True, shared=EACH)
+        return Operation(*self._change, ("discard", *self._kept(identities)), _read_marks, recorded=True, shape=EACH)
 
     def discard(self, item: T | Key) -> Operation[bool]:
         return only(self.discard_all([self._items.identity(item)]))

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import Items, Key, read_score, written_bounds
-from redset.core.operations import Operation, Plan, Rows, in_chunks, only, rank, ranks, slices, then
+from redset.core.operations import Operation, Plan, Shape, in_chunks, only, rank, ranks, then
 from redset.core.results import Stats
 from redset.core.scripts import script
 from redset.core.shown import shown
@@ -17,9 +17,9 @@ __all__ = ("Looking", "which_of")
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: What has one answer for each item.
-EACH = Rows(0, 1, slices)
-DONE_EACH = Rows(1, 1, slices)
+#: Operations with one answer per item.
+EACH = Shape("each", 0, 1)
+DONE_EACH = Shape("each", 1, 1)
 
 
 class Looking(Generic[T]):
@@ -84,7 +84,7 @@ class Looking(Generic[T]):
         if stored is None:
             # Still one round trip like any other, so that whoever asks need not know.
             return Operation("EXISTS", (self._keys.waiting,), (), lambda reply: False)
-        return Operation("ZMSCORE", (self._keys.waiting,), (stored,), lambda reply: reply[0] is not None, shared=EACH)
+        return Operation("ZMSCORE", (self._keys.waiting,), (stored,), lambda reply: reply[0] is not None, shape=EACH)
 
     def contains_many(self, items: Iterable[T | Key]) -> Plan[list[bool]]:
         return which_of(items, self._items, self._are_there)
@@ -98,7 +98,7 @@ class Looking(Generic[T]):
 
     def _scores(self, stored: Sequence[bytes]) -> Operation[list[float | None]]:
         return Operation(
-            "ZMSCORE", (self._keys.waiting,), stored, lambda reply: [read_score(score) for score in reply], shared=EACH
+            "ZMSCORE", (self._keys.waiting,), stored, lambda reply: [read_score(score) for score in reply], shape=EACH
         )
 
     def get(self, item: T | Key) -> Operation[T | None]:
@@ -110,7 +110,7 @@ class Looking(Generic[T]):
             (self._keys.values,),
             (stored,),
             lambda values: None if values[0] is None else self._items.load(stored, values[0]),
-            shared=EACH,
+            shape=EACH,
         )
 
     def is_done(self, item: T | Key) -> Operation[bool]:
@@ -119,7 +119,7 @@ class Looking(Generic[T]):
             (self._keys.done,),
             ("which", self._items.identity(item)),
             lambda reply: reply == b"1",
-            shared=DONE_EACH,
+            shape=DONE_EACH,
         )
 
     def index(self, item: T | Key) -> Operation[int]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 from redset.core.adding import Adding, Rule, Score, Update
 from redset.core.definition import Definition, seconds
 from redset.core.items import Items, Key, called, read_score, written_score
-from redset.core.operations import Operation, Plan, Rows, only, positions, then
+from redset.core.operations import Operation, Plan, Shape, only, then
 from redset.core.shown import shown
 
 __all__ = ("PeriodicItems", "Planned", "ScheduleMany", "Scheduling")
@@ -44,13 +44,13 @@ class Planned(NamedTuple):
 class Scheduling(Adding[T]):
     """Adding to one periodic set, in any of the ways there are; what is there already keeps its place."""
 
-    __slots__ = ("_jitter", "_look", "_schedule", "_schedules")
+    __slots__ = ("_jitter", "_look", "_schedule", "_shape")
 
     def __init__(self, definition: Definition[T], jitter: float) -> None:
         super().__init__(definition)
         self._jitter = jitter
         self._schedule = definition.script("schedule")
-        self._schedules = Rows(0, self.width, positions)
+        self._shape = Shape("positions", 0, self.width)
         self._look = definition.script("look")
 
     def schedule(self, item: T, interval: float | None, first: float | None) -> Operation[bool]:
@@ -70,7 +70,7 @@ class Scheduling(Adding[T]):
             new = set(map(int, reply.split()))
             return [position in new for position in range(len(items))]
 
-        return Operation(*self._schedule, rows, read, recorded=True, shared=self._schedules)
+        return Operation(*self._schedule, rows, read, recorded=True, shape=self._shape)
 
     def schedule_many(self, iterables: Iterable[Iterable[T]], interval: Seconds[T], first: Seconds[T]) -> Plan[int]:
         """Adds all items, 1,000 a call, and counts those that were new."""

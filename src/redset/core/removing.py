@@ -5,15 +5,15 @@ from typing import Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import Key, written_bounds
-from redset.core.operations import CHUNK, Operation, Plan, Rows, only, positions, rank, ranks, then
+from redset.core.operations import CHUNK, Operation, Plan, Shape, only, rank, ranks, then
 
 __all__ = ("Removing",)
 
 T = TypeVar("T")
 
-#: How these are done together.
-DISCARDS = Rows(1, 1, positions)
-FORGETS = Rows(2, 1, positions)
+#: Operations that return positions of items.
+DISCARDS = Shape("positions", 1, 1)
+FORGETS = Shape("positions", 2, 1)
 
 
 class Cut(NamedTuple):
@@ -41,7 +41,7 @@ class Removing(Generic[T]):
             removed = set(map(int, reply.split()))
             return [position in removed for position in range(len(stored))]
 
-        return Operation(*self._remove, ("items", *stored), read, recorded=True, shared=DISCARDS)
+        return Operation(*self._remove, ("items", *stored), read, recorded=True, shape=DISCARDS)
 
     def discard(self, item: T | Key) -> Operation[bool]:
         return only(self.discard_all([item]))
@@ -93,7 +93,7 @@ class Removing(Generic[T]):
 
     def forget(self, item: T | Key) -> Operation[bool]:
         args = ("forget", "0", self._items.identity(item))
-        return Operation(*self._set.script("release"), args, lambda reply: reply != b"", recorded=True, shared=FORGETS)
+        return Operation(*self._set.script("release"), args, lambda reply: reply != b"", recorded=True, shape=FORGETS)
 
 
 def _read_cut(reply: bytes) -> Cut:

@@ -191,7 +191,7 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
             while True:
                 try:
                     if isinstance(step, Operation):
-                        talk = coalesce(step, claims) if coalesce is not None and step.shared is not None else None
+                        talk = coalesce(step, claims) if coalesce is not None and step.shape is not None else None
                         read: Any = yield from talk or ask(step, caller, claims)
                     elif isinstance(step, Settle):
                         yield from pay_claims(caller, step.roll_back)
