@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
+from redset.core.callables import called, called_each
 from redset.core.definition import Definition
-from redset.core.items import called, called_each, written_score, written_scores
 from redset.core.operations import Operation, Plan, Shape, in_chunks, only
+from redset.core.scores import written_score, written_scores
 from redset.core.shown import shown
 
 __all__ = ("Adding", "Rule", "Score", "Update", "flagged")

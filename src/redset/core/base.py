@@ -8,11 +8,10 @@ from redset.core.adding import Adding
 from redset.core.algebra import Algebra, SortedAlgebra
 from redset.core.claiming import Claims
 from redset.core.clients import check_client, longest_block
-from redset.core.definition import Definition, Kind, one_of_duplicates, seconds
+from redset.core.definition import Definition, Kind, one_of_duplicates
 from redset.core.endings import Endings
 from redset.core.expiring import Expiring, LivingAlgebra
-from redset.core.items import PLAIN as PLAIN_SERIALIZER
-from redset.core.items import Items, checked_serializer
+from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.letters import Letters
 from redset.core.looking import Looking
@@ -22,6 +21,9 @@ from redset.core.parameters import CallOptions, ExpiringOptions, PeriodicOptions
 from redset.core.periodic import PeriodicItems, Scheduling
 from redset.core.removing import Removing
 from redset.core.results import BaseReservation
+from redset.core.scores import seconds
+from redset.core.serializing import PLAIN as PLAIN_SERIALIZER
+from redset.core.serializing import checked_serializer
 from redset.core.shown import shown
 from redset.core.waiting import claim_within
 from redset.interfaces import Serializer

@@ -9,11 +9,12 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from redset.core.calls import takes_much
 from redset.core.clients import is_failure
-from redset.core.definition import Definition, seconds
-from redset.core.endings import End, Endings, log_deaths
-from redset.core.items import Items, written_reason
+from redset.core.definition import Definition
+from redset.core.endings import End, Endings, log_deaths, written_reason
+from redset.core.items import Items
 from redset.core.operations import CHUNK, RECEIVED, Listen, Operation, Plan, Settle, Shape
 from redset.core.results import BaseReservation
+from redset.core.scores import seconds
 from redset.exceptions import DeserializationError
 
 __all__ = ("Claimed", "Claims")

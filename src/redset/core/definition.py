@@ -1,12 +1,10 @@
 """The definition of a set, as its operations need it."""
 
-import math
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 from redset.core.items import Items
@@ -22,7 +20,6 @@ __all__ = (
     "Kind",
     "exponential_backoff",
     "one_of_duplicates",
-    "seconds",
 )
 
 T = TypeVar("T")
@@ -117,17 +114,3 @@ def one_of_duplicates(value: Any) -> Duplicates:
         raise ValueError(f"duplicates must be 'update', 'keep', 'earliest' or 'latest', not {value!r}")
     found: Duplicates = value
     return found
-
-
-def seconds(value: Any, what: str, *, positive: bool = False) -> float:
-    """Return ``value`` as a float of seconds.
-
-    :raises TypeError: it is no int or float.
-    :raises ValueError: it is negative, NaN or infinite, or 0 where it must be positive.
-    """
-    if not isinstance(value, (float, int, Real)):
-        raise TypeError(f"{what} must be a number of seconds, not {value!r}")
-    number = float(value)
-    if not math.isfinite(number) or number < 0 or (positive and number == 0):
-        raise ValueError(f"{what} must be {'more than' if positive else 'at least'} 0 seconds, not {value!r}")
-    return number

@@ -5,14 +5,15 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from redset.core.definition import Definition, seconds
-from redset.core.items import called, written_reason, written_score
+from redset.core.callables import called
+from redset.core.definition import Definition
 from redset.core.operations import CHUNK, Operation, Plan, Shape, Unfinished
 from redset.core.results import BaseReservation
+from redset.core.scores import seconds, written_score
 from redset.core.shown import shown
 from redset.exceptions import LeaseLost
 
-__all__ = ("Batch", "End", "Endings")
+__all__ = ("Batch", "End", "Endings", "log_deaths", "written_reason")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -256,3 +257,8 @@ def log_deaths(name: str, died: int, forgotten: int, *, buried: bool = False) ->
         log.warning("%s: moved to the dead letters, %s: %d", name, why, died)
     if forgotten:
         log.warning("%s: too many dead letters, the oldest were dropped: %d", name, forgotten)
+
+
+def written_reason(reason: str) -> bytes:
+    """Return ``reason`` as it is stored, whatever it contains: an item may be refused because it is no valid text."""
+    return reason.encode(errors="backslashreplace")

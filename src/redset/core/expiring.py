@@ -9,14 +9,14 @@ from typing import Any, Generic, TypeVar
 
 from redset.core.algebra import Algebra
 from redset.core.clients import is_failure
-from redset.core.definition import seconds
-from redset.core.items import Items, Key, read_score
+from redset.core.items import Items, Key
 from redset.core.keys import Keys
 from redset.core.looking import which_of
 from redset.core.operands import Held, Row, Side, cannot_tell_items, paged
 from redset.core.operations import Operation, Page, Plan, Shape, Unfinished, in_chunks, only, then
 from redset.core.paging import Paging, Stretch
 from redset.core.parameters import T
+from redset.core.scores import read_score, seconds
 from redset.core.scripts import prepared
 
 __all__ = ("Expiring", "LivingAlgebra", "Newcomers")

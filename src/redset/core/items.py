@@ -1,81 +1,19 @@
-"""Items and scores: how they are written for the server, and read back."""
+"""The items of a set: their identities, and how they are serialized and loaded."""
 
-import math
-import re
-import sys
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
-from numbers import Real
 from typing import Any, Generic, TypeVar
 
+from redset.core.callables import called, called_each
 from redset.core.interruptions import is_interruption
+from redset.core.serializing import PLAIN, text_if_it_is
 from redset.core.shown import described, shown
 from redset.exceptions import DeserializationError
 
-__all__ = (
-    "PLAIN",
-    "Items",
-    "Key",
-    "called",
-    "called_each",
-    "called_plainly",
-    "checked_serializer",
-    "read_score",
-    "written_bounds",
-    "written_reason",
-    "written_score",
-    "written_scores",
-)
+__all__ = ("Items", "Key")
 
 T = TypeVar("T")
-R = TypeVar("R")
-
-#: The address in memory, as in the default repr of an object, a function or a generator.
-ADDRESS = re.compile(" at 0x[0-9a-fA-F]+>")
-
-
-class _PlainSerializer:
-    """Stores bytes as they are and any other object as its str; loads a str, or bytes if they are not UTF-8.
-
-    A member of an Enum that is a str or a number is stored as that str or number, which it is equal to.
-    """
-
-    def dumps(self, item: Any) -> str | bytes:
-        """Return the bytes or str to store.
-
-        :raises TypeError: the str of ``item`` does not identify it: it is None, or its str has its address.
-        """
-        if type(item) in (str, int, float):
-            return str(item)
-        if isinstance(item, bytes | bytearray | memoryview):
-            return bytes(item)
-        if isinstance(item, Enum):
-            if isinstance(item, str):
-                return str.__str__(item)
-            if isinstance(item, int | float):
-                return (int if isinstance(item, int) else float).__repr__(item)
-        if item is None:
-            raise TypeError("None is no identity: neither an item nor the result of a key may be None")
-        text = str(item)
-        if not isinstance(item, str) and ADDRESS.search(text):
-            raise TypeError(
-                f"{text} has no identity: its str is its address in memory. "
-                "Give its class a __str__, or the set a serializer or a key that returns a str"
-            )
-        return text
-
-    def loads(self, stored: str | bytes) -> Any:
-        try:
-            return stored.decode()  # type: ignore[union-attr]
-        except (UnicodeDecodeError, AttributeError):
-            return stored
-
-
-#: The serializer of a set that was given none.
-PLAIN = _PlainSerializer()
 
 
 @dataclass(frozen=True)
@@ -100,51 +38,6 @@ class Key:
 def _stored_identity(identity: Any) -> bytes:
     stored = PLAIN.dumps(identity)
     return stored.encode() if isinstance(stored, str) else stored
-
-
-def checked_serializer(serializer: Any) -> Any:
-    """Return ``serializer``. Warns if it has neither method: as in redset 0.5, it is then ignored."""
-    if getattr(serializer, "dumps", None) is None and getattr(serializer, "loads", None) is None:
-        warnings.warn(
-            f"the serializer {shown(serializer)} has neither dumps nor loads, so items are stored as their str",
-            stacklevel=_outside(),
-        )
-    return serializer
-
-
-def _outside() -> int:
-    """Return the number of calls up to the first one from outside redset."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "redset":
-        level, frame = level + 1, frame.f_back
-    return level
-
-
-def called(call: Callable[[T], R], item: T, what: str) -> R:
-    """Return the result of a user's callable.
-
-    :raises RuntimeError: it raised StopIteration, which would silently end a generator or an iteration.
-    """
-    try:
-        return call(item)
-    except StopIteration as error:
-        raise RuntimeError(f"{what} raised StopIteration for {shown(item)}") from error
-
-
-def called_plainly(call: Callable[[], R], what: str) -> R:
-    """Like :func:`called`, without an argument."""
-    try:
-        return call()
-    except StopIteration as error:
-        raise RuntimeError(f"{what} raised StopIteration") from error
-
-
-def called_each(call: Callable[[T], R], items: Iterable[T], what: str) -> list[R]:
-    """Like :func:`called`, for many items. ``list(map(call, items))`` would end at a StopIteration."""
-    try:
-        return [call(item) for item in items]
-    except StopIteration as error:
-        raise RuntimeError(f"{what} raised StopIteration") from error
 
 
 class Items(Generic[T]):
@@ -362,7 +255,7 @@ class Items(Generic[T]):
 
     def _load_valued(self, stored: bytes, value: bytes | None) -> T:
         value = self.own_value(value)
-        identity: Any = _text_if_it_is(stored) if value is None else None
+        identity: Any = text_if_it_is(stored) if value is None else None
         return identity if value is None else self._load(value)
 
     @property
@@ -372,7 +265,7 @@ class Items(Generic[T]):
     def _load(self, stored: bytes) -> T:
         if self._makes_only_bytes:
             return self._loads(stored)
-        text = _text_if_it_is(stored)
+        text = text_if_it_is(stored)
         try:
             return self._loads(text)
         except Exception as error:
@@ -408,66 +301,3 @@ def _refuse_kinds_that_are_no_items(types: set[type], items: Sequence[Any]) -> N
     if any(hasattr(kind, "_not_an_item") for kind in types):
         for item in items:
             _refuse_what_is_no_item(item)
-
-
-def _text_if_it_is(stored: bytes) -> Any:
-    try:
-        return stored.decode()
-    except UnicodeDecodeError:
-        return stored
-
-
-def written_score(score: Any, item: Any) -> str:
-    """Return ``score`` as the server reads it, exact to the last bit.
-
-    :raises TypeError: it is no int or float.
-    :raises ValueError: it is NaN, or an int beyond the largest float.
-    """
-    if type(score) is float and not math.isnan(score):
-        return repr(score)
-    if not isinstance(score, (float, int, Real)):
-        raise TypeError(f"the score of {shown(item)} must be an int or a float, not {shown(score)}")
-    try:
-        number = called(float, score, "the score")
-    except OverflowError:
-        raise ValueError(f"the score of {shown(item)} is too large for a float: {shown(score)}") from None
-    if math.isnan(number):
-        raise ValueError(f"the score of {shown(item)} is not a number: {shown(score)}")
-    return repr(number)
-
-
-def written_scores(scores: Sequence[Any], items: Sequence[Any]) -> list[str]:
-    """Like :func:`written_score` for many, several times as fast if the scores are plain numbers."""
-    types = set(map(type, scores))
-    if scores and types <= {int, float}:
-        if scores[0] == scores[-1] and len(set(scores)) == 1:
-            return [written_score(scores[0], items[0])] * len(scores)
-        with suppress(OverflowError):
-            written = list(map(repr, map(float, scores) if int in types else scores))
-            if "nan" not in written:
-                return written
-    return [written_score(score, item) for score, item in zip(scores, items, strict=True)]
-
-
-def written_bounds(
-    lowest: float | None, highest: float | None, inclusive: tuple[bool, bool] = (True, True)
-) -> tuple[str, str]:
-    """Return bounds of scores as the server reads them.
-
-    :raises TypeError: one is no number, or ``inclusive`` no pair.
-    :raises ValueError: one is NaN.
-    """
-    includes_lowest, includes_highest = inclusive
-    low = "-inf" if lowest is None else ("" if includes_lowest else "(") + written_score(lowest, "min")
-    high = "inf" if highest is None else ("" if includes_highest else "(") + written_score(highest, "max")
-    return low, high
-
-
-def written_reason(reason: str) -> bytes:
-    """Return ``reason`` as it is stored, whatever it contains: an item may be refused because it is no valid text."""
-    return reason.encode(errors="backslashreplace")
-
-
-def read_score(score: Any) -> float | None:
-    """Return the score in a reply: bytes or str (RESP2), a float (RESP3), or None if there is no such item."""
-    return None if score is None else float(score)

@@ -6,9 +6,10 @@ from itertools import compress
 from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
-from redset.core.items import Items, Key, read_score, written_bounds
+from redset.core.items import Items, Key
 from redset.core.operations import Operation, Plan, Shape, in_chunks, only, rank, ranks, then
 from redset.core.results import Stats
+from redset.core.scores import read_score, written_bounds
 from redset.core.scripts import script
 from redset.core.shown import shown
 

@@ -5,9 +5,10 @@ from itertools import chain
 from operator import index
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
-from redset.core.items import Items, written_bounds
+from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.operations import CHUNK, Operation, Page
+from redset.core.scores import written_bounds
 from redset.core.scripts import Script, prepared
 
 __all__ = ("Paging", "Stretch")

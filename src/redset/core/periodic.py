@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from redset.core.adding import Adding, Rule, Score, Update
-from redset.core.definition import Definition, seconds
-from redset.core.items import Items, Key, called, read_score, written_score
+from redset.core.callables import called
+from redset.core.definition import Definition
+from redset.core.items import Items, Key
 from redset.core.operations import Operation, Plan, Shape, only, then
+from redset.core.scores import read_score, seconds, written_score
 from redset.core.shown import shown
 
 __all__ = ("PeriodicItems", "Planned", "ScheduleMany", "Scheduling")

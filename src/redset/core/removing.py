@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition
-from redset.core.items import Key, written_bounds
+from redset.core.items import Key
 from redset.core.operations import CHUNK, Operation, Plan, Shape, only, rank, ranks, then
+from redset.core.scores import written_bounds
 
 __all__ = ("Removing",)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from redset.core.claiming import Claimed, Claims
 from redset.core.clients import is_outage, slot_is_moving, timed_out
-from redset.core.definition import seconds
 from redset.core.operations import Listen, Plan, Sleep
 from redset.core.retries import tries_once
+from redset.core.scores import seconds
 
 __all__ = (
     "LATENESS",
