@@ -29,7 +29,7 @@ class _Reservation(BaseReservation[T], Generic[T, DriverT]):
     _driver: DriverT
     _endings: Endings[T]
 
-    def _ending_of(self, error: BaseException | None) -> Plan[list[Any]]:
+    def _end_after(self, error: BaseException | None) -> Plan[list[Any]]:
         """Return the plan that ends the lease when its block is left: an ack, or a nack after ``error``."""
         if error is None:
             return self._endings.ack([self])
@@ -138,13 +138,13 @@ class Reservation(_Reservation[T, Driver]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if not self._ended and self._is_ours:
+            if not self._end_known and self._is_ours:
                 self._leave(error)
         except BaseException as trouble:
-            if is_interruption(trouble) and not self._ended and self._is_ours:
+            if is_interruption(trouble) and not self._end_known and self._is_ours:
                 # Else the lease ends only when it expires.
                 with suppress(Exception):
-                    self._driver.follow(self._endings.one(self._ending_of(error)))
+                    self._driver.follow(self._endings.one(self._end_after(error)))
             raise
 
     def _leave(self, error: BaseException | None) -> None:
@@ -194,7 +194,7 @@ class Reservation(_Reservation[T, Driver]):
 
     def _keep_until(self, left: threading.Event) -> None:
         rest = self._until_extended()
-        while not left.wait(rest) and not self._ended:
+        while not left.wait(rest) and not self._end_known:
             rest = self._lease / 3
             try:
                 self.extend(self._lease)
@@ -228,14 +228,14 @@ class AsyncReservation(_Reservation[T, AsyncDriver]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._ended or not self._is_ours:
+        if self._end_known or not self._is_ours:
             return
         try:
             await self._leave(error)
         except BaseException as trouble:
-            if is_interruption(trouble) and not self._ended:
+            if is_interruption(trouble) and not self._end_known:
                 with suppress(Exception, asyncio.CancelledError):
-                    ending = self._driver.begin_to_follow(self._endings.one(self._ending_of(error)))
+                    ending = self._driver.begin_to_follow(self._endings.one(self._end_after(error)))
                     await self._driver.wait_for(ending)
             raise
 
@@ -276,7 +276,7 @@ class AsyncReservation(_Reservation[T, AsyncDriver]):
 
     async def _keep_for(self, block: "asyncio.Task[object]") -> None:
         rest = self._until_extended()
-        while not self._ended:
+        while not self._end_known:
             await asyncio.sleep(rest)
             rest = self._lease / 3
             try:

@@ -136,13 +136,13 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         now = time.monotonic()
         if self._to_ack and now - self._oldest_ack > OLDEST_ACK:
             return True
-        return bool(self._ready) and self._ready[0]._ends_at - now < self._lease / 2
+        return bool(self._ready) and self._ready[0]._expires_at - now < self._lease / 2
 
     def _finish_current(self) -> None:
         """Mark the current reservation to be acked, unless the loop body ended it."""
         current = self._current
         # An interruption can come at any step, so a reservation is in its next place before it leaves this one.
-        if current is not None and not (current._ended or (self._to_ack and self._to_ack[-1] is current)):
+        if current is not None and not (current._end_known or (self._to_ack and self._to_ack[-1] is current)):
             if not self._to_ack:
                 self._oldest_ack = time.monotonic()
             self._to_ack.append(current)
@@ -152,7 +152,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         """Return the next reservation of the batch, which becomes the current one."""
         while self._ready:
             reservation = self._ready[0]
-            if time.monotonic() < reservation._ends_at:
+            if time.monotonic() < reservation._expires_at:
                 self._current = reservation
                 self._ready.popleft()
                 return reservation
@@ -201,13 +201,13 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         known, open_acks = set(map(id, acks)), set(map(id, self._to_ack))
         self._to_ack = [one for one in self._to_ack if id(one) not in known]
         for one in acks:
-            one._note_ended()
+            one._note_end_known()
         self._note_lost([acks[position] for position in late if id(acks[position]) in open_acks])
 
     def _send_late(self) -> Plan[None]:
         """Send the acks by themselves, and requeue the items not begun if less than half of their lease is left."""
         acks = self._to_ack[:]
-        if self._ready and self._ready[0]._ends_at - time.monotonic() < self._lease / 2:
+        if self._ready and self._ready[0]._expires_at - time.monotonic() < self._lease / 2:
             requeued = list(self._ready)
         else:
             requeued = []
@@ -275,7 +275,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             yield from self._send_ends(self._pending, is_settled=is_settled)
         # Forget nothing before it is answered: after an interruption the loop can be closed again.
         current, more = self._current, [_again(one) for one in self._ready]
-        if current is None or current._ended or any(current is one for one in (*self._to_ack, *self._ready)):
+        if current is None or current._end_known or any(current is one for one in (*self._to_ack, *self._ready)):
             current = None
         else:
             # A break cannot be told from an exception, and an item that breaks its consumers must not loop for ever.
@@ -283,7 +283,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         self._pending = ends = PendingEnds(self._to_ack[:], [], more)
         yield from self._send_ends(ends, is_settled=is_settled)
         if current is not None:
-            current._note_ended()
+            current._note_end_known()
         self._ready, self._current = deque(), None
 
     def _try_to_settle(self) -> Plan[bool]:

@@ -1,4 +1,4 @@
-"""Dead letters: what the calls that look at them, bring them back and forget them send."""
+"""Dead letters: what the calls that read, retry and delete them send, and how their replies are read."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
@@ -35,7 +35,7 @@ class Letters(Generic[T]):
         return self._page()
 
     def _page(self, *seen: bytes) -> Operation[Page[DeadLetter[T]]]:
-        """The page behind the letter seen last: its time of death and its item."""
+        """Return the operation that reads the page after a letter, given by its time of death and its item."""
 
         def read(reply: list[Any]) -> Page[DeadLetter[T]]:
             letters = self._read(reply)
@@ -59,7 +59,7 @@ class Letters(Generic[T]):
         return self._end_all("delete")
 
     def _end_all(self, verb: str) -> Plan[int]:
-        """Chunk by chunk, as many as there are now, so that what dies meanwhile does not keep it going for ever."""
+        """Release as many letters as there are now, in chunks. Without that limit, new ones could keep it going for ever."""
         left: int = yield self.count()
         ended = 0
         while left > 0:

@@ -1,4 +1,4 @@
-"""Removing from a set, and from its memory: what is sent, and what the replies mean."""
+"""Removals: what discard, remove, clear and forget send, and how their replies are read."""
 
 from collections.abc import Iterable
 from typing import Generic, NamedTuple, TypeVar
@@ -18,7 +18,7 @@ FORGETS = Shape("positions", 2, 1)
 
 
 class Cut(NamedTuple):
-    """How many items were removed, of how many that there were to remove, and the position of the first."""
+    """The reply to a removal: the number of removed items, of items to remove, and the rank of the first."""
 
     removed: int
     found: int
@@ -26,7 +26,7 @@ class Cut(NamedTuple):
 
 
 class Removing(Generic[T]):
-    """Removing from one set."""
+    """The removals from one set."""
 
     __slots__ = ("_items", "_remove", "_set")
 
@@ -57,7 +57,7 @@ class Removing(Generic[T]):
     def remove_at(self, position: int) -> Operation[None]:
         def read(cut: Cut) -> None:
             if not cut.removed:
-                raise IndexError(f"the set {self._set.name!r} has nothing at position {position}")
+                raise IndexError(f"the set {self._set.name!r} has no item at position {position}")
 
         where = rank(position)
         return then(self._cut(1, "ranks", where, where), read)

@@ -28,8 +28,8 @@ class BaseReservation(Generic[T]):
     """The attributes of a reservation, for both faces."""
 
     # Whether an end was requested, and whether its outcome is known.
-    _ending = False
-    _ended = False
+    _end_sent = False
+    _end_known = False
     _batch: Any = None
     _lost: Lost | None = None
     _not_an_item = "add the item of the reservation, its .item"
@@ -56,7 +56,7 @@ class BaseReservation(Generic[T]):
         self._delivery = delivery
         self._lease = lease
         #: The earliest time at which the lease can expire, by this process's monotonic clock.
-        self._ends_at = ends_at
+        self._expires_at = ends_at
         self._pid = calls.PID
 
     @property
@@ -96,41 +96,41 @@ class BaseReservation(Generic[T]):
             self._lost = Lost()
         return self._lost
 
-    def _begin_end(self, batch: Any) -> None:
+    def _note_end_sent(self, batch: Any) -> None:
         """Note the calls of an end that was requested, so that they can be sent again until they are answered."""
         self._batch = batch
-        self._ending = True
+        self._end_sent = True
 
-    def _forget(self, batch: Any) -> None:
+    def _drop_batch(self, batch: Any) -> None:
         """Drop the calls of an end that was answered."""
         if self._batch is batch:
             vars(self).pop("_batch", None)
 
-    def _note_ended(self) -> None:
+    def _note_end_known(self) -> None:
         """Note that an end has arrived, or has come too late."""
-        self._ended = True
+        self._end_known = True
 
     def _note_extended(self, lease: float, deadline: float, ends_at: float) -> None:
         """Note the new end of the lease, by the server's clock and by this process's monotonic clock."""
-        self._lease, self.deadline, self._ends_at = lease, deadline, ends_at
+        self._lease, self.deadline, self._expires_at = lease, deadline, ends_at
 
     def _is_still_ours(self, error: Exception) -> bool:
         """Return whether to go on extending after ``error``: until the lease may have expired, unless it is lost."""
         if isinstance(error, LeaseLost):
             return False
         log.warning("%s: the lease of %s could not be extended: %s", self._set_name, shown(self.item), error)
-        if time.monotonic() < self._ends_at:
+        if time.monotonic() < self._expires_at:
             return True
         self.lost.set()
         return False
 
     def _until_extended(self) -> float:
         """Return the seconds until the first extension: a third of the lease, less the part that has passed."""
-        return max(0.0, min(self._lease / 3, self._ends_at - time.monotonic() - self._lease * 2 / 3))
+        return max(0.0, min(self._lease / 3, self._expires_at - time.monotonic() - self._lease * 2 / 3))
 
     def _lost_meanwhile(self) -> bool:
         """Return whether the lease was lost without having been ended here."""
-        return bool(self.lost) and not self._ending and self._is_ours
+        return bool(self.lost) and not self._end_sent and self._is_ours
 
 
 @dataclass(frozen=True, slots=True)
