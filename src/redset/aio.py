@@ -23,7 +23,7 @@ from redset.core.expiring import Newcomers
 from redset.core.items import Key
 from redset.core.leaving import Close, Leaving
 from redset.core.operations import CHUNK
-from redset.core.paging import Stretch
+from redset.core.paging import Span
 from redset.core.periodic import ScheduleMany
 from redset.core.twins import told_by
 from redset.locks import AsyncLock as Lock
@@ -234,7 +234,7 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.iterate(self._paging.items())
 
     def reversed(self) -> AsyncIterator[T]:
-        return self._driver.iterate(self._paging.items(Stretch(reverse=True)))
+        return self._driver.iterate(self._paging.items(Span(reverse=True)))
 
     def with_scores(self) -> AsyncIterator[tuple[T, float]]:
         return self._driver.iterate(self._paging.with_scores())
@@ -248,7 +248,7 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         limit: int | None = None,
         reverse: bool = False,
     ) -> AsyncIterator[T]:
-        return self._driver.iterate(self._paging.items(Stretch(min, max, inclusive, limit, reverse)))
+        return self._driver.iterate(self._paging.items(Span(min, max, inclusive, limit, reverse)))
 
     async def stats(self) -> Stats:
         return await self._driver.perform(self._looking.stats())

@@ -21,7 +21,7 @@ from redset.core.drivers import Driver
 from redset.core.expiring import Newcomers
 from redset.core.interruptions import is_interruption
 from redset.core.items import Key
-from redset.core.paging import Stretch
+from redset.core.paging import Span
 from redset.locks import Lock
 from redset.reservations import DeadLetter, Reservation, Stats
 
@@ -741,7 +741,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """Iterate over the waiting items in reverse order, ``reversed(ss)``, to the one that was first; see
         :meth:`__iter__`.
         """
-        return self._driver.iterate(self._paging.items(Stretch(reverse=True)))
+        return self._driver.iterate(self._paging.items(Span(reverse=True)))
 
     def __reversed__(self) -> Iterator[T]:
         return self.reversed()
@@ -778,7 +778,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         >>> list(jobs.between(4, 7, inclusive=(False, True), reverse=True))
         ['rewrite', 'write']
         """
-        return self._driver.iterate(self._paging.items(Stretch(min, max, inclusive, limit, reverse)))
+        return self._driver.iterate(self._paging.items(Span(min, max, inclusive, limit, reverse)))
 
     def stats(self) -> Stats:
         """Return the number of items in each state, and how long the oldest has been due. O(log n).

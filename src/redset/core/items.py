@@ -84,7 +84,7 @@ class Items(Generic[T]):
             return item.stored()
         if self._key is None:
             return self.dump(item)
-        _refuse_what_is_no_item(item)
+        _refuse_non_item(item)
         return _stored_identity(called(self._key, item, "the key"))
 
     def are_like(self, others: "Items[Any]") -> bool:
@@ -116,12 +116,11 @@ class Items(Generic[T]):
 
     def identities(self, items: Sequence[T | Key]) -> list[bytes]:
         """Return the identity of each item."""
-        types = set(map(type, items))
-        if Key in types:
+        if Key in set(map(type, items)):
             return [self.identity(item) for item in items]
         if self._key is None:
-            return self._dump_all(items, types)  # type: ignore[arg-type] # there is no Key among them
-        _refuse_kinds_that_are_no_items(types, items)
+            return self.dump_all(items)  # type: ignore[arg-type] # there is no Key among them
+        _refuse_non_items(items)
         made = called_each(self._key, items, "the key")  # type: ignore[arg-type] # nor here
         if set(map(type, made)) == {str}:
             return list(map(str.encode, made))
@@ -129,12 +128,9 @@ class Items(Generic[T]):
 
     def dump_all(self, items: Sequence[T]) -> list[bytes]:
         """Return the serialized bytes of each item, several times as fast as :meth:`dump`."""
-        return self._dump_all(items, set(map(type, items)))
-
-    def _dump_all(self, items: Sequence[T], types: set[type]) -> list[bytes]:
-        if types == {str} and self._dumps_plainly:
+        if self._dumps_plainly and set(map(type, items)) == {str}:
             return list(map(str.encode, items))  # type: ignore[arg-type] # each of them is a str
-        _refuse_kinds_that_are_no_items(types, items)
+        _refuse_non_items(items)
         stored = called_each(self._dumps, items, "the dumps of the serializer")
         types = set(map(type, stored))
         if types == {bytes}:
@@ -149,7 +145,7 @@ class Items(Generic[T]):
         """Return the serialized bytes of ``item``. Errors of the serializer pass through."""
         if type(item) is str and self._dumps_plainly:
             return str.encode(item)  # type: ignore[arg-type] # it is a str
-        _refuse_what_is_no_item(item)
+        _refuse_non_item(item)
         return self._as_bytes(called(self._dumps, item, "the dumps of the serializer"), item)
 
     def _as_bytes(self, stored: str | bytes, item: T) -> bytes:
@@ -254,9 +250,11 @@ class Items(Generic[T]):
         return items, broken
 
     def _load_valued(self, stored: bytes, value: bytes | None) -> T:
-        value = self.own_value(value)
-        identity: Any = text_if_it_is(stored) if value is None else None
-        return identity if value is None else self._load(value)
+        own_value = self.own_value(value)
+        if own_value is not None:
+            return self._load(own_value)
+        identity: T = text_if_it_is(stored)
+        return identity
 
     @property
     def _makes_only_bytes(self) -> bool:
@@ -286,18 +284,17 @@ class Items(Generic[T]):
         raise refusal
 
 
-def _refuse_what_is_no_item(item: Any) -> None:
-    """Raise for an object of redset that is no item.
+def _refuse_non_item(item: Any) -> None:
+    """Raise for an object of redset that is no item, such as a reservation.
 
-    :raises TypeError: it is one, such as a reservation.
+    :raises TypeError: it is one.
     """
     reason = getattr(type(item), "_not_an_item", None)
     if isinstance(reason, str):
         raise TypeError(f"{shown(item)} is no item: {reason}")
 
 
-def _refuse_kinds_that_are_no_items(types: set[type], items: Sequence[Any]) -> None:
-    """Like :func:`_refuse_what_is_no_item`, for many items and their types."""
-    if any(hasattr(kind, "_not_an_item") for kind in types):
+def _refuse_non_items(items: Sequence[Any]) -> None:
+    if any(hasattr(kind, "_not_an_item") for kind in set(map(type, items))):
         for item in items:
-            _refuse_what_is_no_item(item)
+            _refuse_non_item(item)

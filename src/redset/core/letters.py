@@ -59,7 +59,7 @@ class Letters(Generic[T]):
         return self._end_all("delete")
 
     def _end_all(self, verb: str) -> Plan[int]:
-        """Release as many letters as there are now, in chunks. Without that limit, new ones could keep it going for ever."""
+        """Release as many letters as there are now, in chunks: new ones must not make it endless."""
         left: int = yield self.count()
         ended = 0
         while left > 0:
