@@ -32,8 +32,8 @@ __all__ = ("Server", "async_client", "temporary_directory", "wait_until")
 #: The fixtures, for ``pytest -p redset.testing`` where the package's entry point is not known.
 pytest_plugins = ("pytest_redset",)
 
-#: Seconds that a server may take to start or to stop.
-PATIENCE = 20.0
+#: Seconds in which a server must start or stop.
+TIMEOUT = 20.0
 
 #: Kills a server when the process that started it ends, in whatever way, and removes its directory: the shell reads
 #: from a pipe that no other process writes to. A parent death signal would come when the starting thread ends.
@@ -80,7 +80,7 @@ class Server:
         """
         reply = self.asked("FLUSHALL")
         if reply != "+OK":
-            raise NoServerError(f"the server at {self.url} was not emptied; it says {reply!r}")
+            raise NoServerError(f"the server at {self.url} was not emptied; it replied {reply!r}")
 
     def asked(self, command: str) -> str:
         """Return the reply to a command, or "" if there is none.
@@ -149,7 +149,7 @@ class Server:
         (server, guard), self._running = self._running, None
         server.send_signal(number)
         try:
-            server.wait(PATIENCE)
+            server.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
@@ -179,9 +179,9 @@ def temporary_directory() -> Path:
 def wait_until(true: Callable[[], bool]) -> None:
     """Wait until ``true()`` is true.
 
-    :raises TimeoutError: that took longer than :data:`PATIENCE` seconds.
+    :raises TimeoutError: that takes longer than :data:`TIMEOUT` seconds.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not true():
         if time.monotonic() > deadline:
             raise TimeoutError
