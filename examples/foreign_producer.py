@@ -4,12 +4,12 @@
 
 Shows: orders come from node (foreign_producer.js) and from the shell (foreign_producer.sh, by redis-cli or valkey-cli);
 from both or whichever is installed. Neither needs redset: an item is a member of the sorted set with the name of the
-set. This set has a key, so each member has a value too, here JSON, in the hash `{name}:values`. The value is set before the
-member is added, so that no consumer claims a member without its value.
+set. This set has a key, so each member has a value too, here JSON, in the hash `{name}:values`. The value is set before
+the member is added, so that no consumer claims a member without its value.
 
-Expect: each order arrives once, though it is added twice, since the set remembers done items. redset's own `add` wakes a
-consumer within a millisecond; a consumer notices a plain ZADD within 0.3 s. Starting a program, as the shell does, takes
-longer. An order that takes longer than `--latest` counts as late.
+Expect: each order arrives once, though it is added twice, since the set remembers done items. redset's own `add` wakes
+a consumer within a millisecond; a consumer notices a plain ZADD within 0.3 s. Starting a program, as the shell does,
+takes longer. An order that takes longer than `--latest` counts as late.
 """
 
 import argparse

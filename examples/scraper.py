@@ -70,14 +70,14 @@ def work(name: str) -> None:
         try:
             visit(client, host, name)
         except redset.LeaseLost:
-            print(f"{name} took longer than its lease: somebody else has {host.item} now")
+            print(f"{name} took longer than its lease: another worker has {host.item} now")
 
 
 def visit(client: Any, host: redset.Reservation[str], agent: str) -> None:
     """Fetch the next page of a host, and requeue the host after a pause.
 
-    It rests by being held a little longer, and comes back when that lease runs out. A rest by `again(delay=…)` would
-    end when somebody finds a link to the host and adds it; what is added while it is leased waits for the lease's end.
+    The pause extends the host's lease: the host is requeued when that expires. A pause by `again(delay=…)` would end
+    when a worker finds a link to the host and adds it; an addition under the lease is parked until the lease ends.
     """
     pages = pages_of(client, host.item)
     try:

@@ -4,11 +4,11 @@
 
 Shows two uses of an ExpiringSet:
 
-- events that are delivered several times, to any of several processes. `add_new` adds a batch and returns the new events
-  in one round trip: each event is new to exactly one process;
+- events that are delivered several times, to any of several processes. `add_new` adds a batch and returns the new
+  events in one round trip: each event is new to exactly one process;
 - alerts that repeat, which should be shown only now and then: `add` returns True if an alert is new or has expired. A
-  repetition does not change its expiry, so the alert is shown again after that. (`touch` would extend it: the alert would
-  be shown again only after a quiet time.)
+  repetition does not change its expiry, so the alert is shown again after that. (`touch` would extend it: the alert
+  would be shown again only after a quiet time.)
 
 Expect: the number of events that each process handled, alerts with their times, and a check of both.
 

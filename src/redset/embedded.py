@@ -4,10 +4,10 @@ It outlives the processes that use it. It listens on a unix socket that only its
 append-only, in the user's data directory.
 
 The server process itself holds a lock on ``server.lock`` for as long as it lives: it inherits the locked file from the
-process that starts it. So the lock alone says whether a server uses the data. The kernel drops it with the last process
-that has the file open, even after ``kill -9`` or a power cut: no stale state can exist, and two servers can never write
-to the same files. The process that gets the lock may start a server; every other one waits for an answer of the server
-that runs. A child that another thread forks meanwhile inherits the locked file too, and closes it at once.
+process that starts it. So the lock alone shows whether a server uses the data. The kernel drops it with the last
+process that has the file open, even after ``kill -9`` or a power cut: no stale state can exist, and two servers can
+never write to the same files. The process that gets the lock may start a server; every other one waits for an answer of
+the running server. A child that another thread forks meanwhile inherits the locked file too, and closes it at once.
 """
 
 import contextlib

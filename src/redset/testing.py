@@ -161,7 +161,7 @@ def async_client(url: str) -> Iterator[Any]:
     """Yield an asyncio client for any number of event loops in turn; its connections end with their loop.
 
     Connections belong to the event loop in which they were made. So each loop gets new ones, which are closed when it
-    ends: whatever ends a loop properly closes its asynchronous generators, which a bare ``loop.close()`` does not. The
+    ends: ``asyncio.run`` closes a loop's asynchronous generators, but a bare ``loop.close()`` does not. The
     last ones are closed when the block is left, unless their loop is closed already.
     """
     client = client_library(asynchronous=True).from_url(url)

@@ -314,7 +314,7 @@ def settle(name: str = "a") -> Step:
         own = world.sets[name]._claims
 
         def plan() -> Generator[Any, Any, None]:
-            yield own.settle()
+            yield own.roll_back_unknown()
 
         yield world.follow(plan(), name)
 

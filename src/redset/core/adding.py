@@ -42,7 +42,7 @@ def flagged(*, nx: bool = False, xx: bool = False, gt: bool = False, lt: bool = 
         return None
     given = [flag for flag, is_given in (("nx", nx), ("xx", xx), ("gt", gt), ("lt", lt)) if is_given]
     if given not in (["nx"], ["xx"], ["gt"], ["lt"], ["xx", "gt"], ["xx", "lt"]):
-        raise ValueError(f"{' and '.join(given)} contradict each other: no item can be added like that")
+        raise ValueError(f"{' and '.join(given)} contradict each other: no item can satisfy them")
     return Rule(" ".join(given).upper(), "new" if nx else "known" if xx else "all")
 
 

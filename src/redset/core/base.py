@@ -41,7 +41,7 @@ class OnServer(Generic[DriverT]):
     _driver_type: Callable[..., DriverT]
 
     def __init__(self, redis_client: Any, name: str, serializer: Any, options: CallOptions) -> None:
-        check_client(redis_client, awaits=self._driver_type.awaits)  # type: ignore[attr-defined] # every driver says that
+        check_client(redis_client, awaits=self._driver_type.awaits)  # type: ignore[attr-defined] # every driver has that attribute
         if not isinstance(name, str):
             raise TypeError(f"the name of a set must be a str, not {shown(name)}")
         self.redis = redis_client

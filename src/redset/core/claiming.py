@@ -12,7 +12,7 @@ from redset.core.clients import is_failure
 from redset.core.definition import Definition
 from redset.core.endings import End, Endings, log_deaths, written_reason
 from redset.core.items import Items
-from redset.core.operations import CHUNK, RECEIVED, Listen, Operation, Plan, Settle, Shape
+from redset.core.operations import CHUNK, RECEIVED, Listen, Operation, Plan, RollBackUnknown, Shape
 from redset.core.results import BaseReservation
 from redset.core.scores import seconds
 from redset.exceptions import DeserializationError
@@ -204,7 +204,7 @@ class Claims(Generic[T, Res]):
         limit: int,
         lease: float,
         acks: Sequence[BaseReservation[T]] = (),
-        settled: Callable[[bytes], None] | None = None,
+        on_roll_back: Callable[[bytes], None] | None = None,
         *,
         waits: bool = False,
         last: bool = False,
@@ -212,7 +212,7 @@ class Claims(Generic[T, Res]):
     ) -> Operation[Claimed]:
         """Claim at most ``limit`` items, under a lease unless that is 0, after ``acks`` were acked.
 
-        :param settled: called with the head of the reply when the claim is rolled back.
+        :param on_roll_back: called with the head of the reply when the claim is rolled back.
         :param waits: whether the caller waits if there is no item.
         :param follows: whether the caller has claimed other items for the same list.
         """
@@ -233,7 +233,7 @@ class Claims(Generic[T, Res]):
             recorded=True,
             roll_back=self.roll_back,
             shape=self._shape,
-            settled=settled,
+            on_roll_back=on_roll_back,
         )
 
     def _read(self, limit: int, lease: float, asked_at: float, reply: list[Any]) -> Claimed:
@@ -297,9 +297,9 @@ class Claims(Generic[T, Res]):
         args = (self._set.options, *(str(position + 1) for position in positions or ()))
         return Operation(*self._roll_back, args, bytes, recorded=True)
 
-    def settle(self) -> Settle:
+    def roll_back_unknown(self) -> RollBackUnknown:
         """Return the step that rolls back the claims of this set whose outcome is unknown."""
-        return Settle(self.roll_back)
+        return RollBackUnknown(self.roll_back)
 
 
 def lost_in(head: bytes) -> list[int]:

@@ -81,8 +81,8 @@ class Part:
             self.answer.cancel()
         if self.reply is None:
             return
-        if self.operation.settled is not None:
-            self.operation.settled(b" ".join(self.head) if isinstance(self.head, list) else self.head)
+        if self.operation.on_roll_back is not None:
+            self.operation.on_roll_back(b" ".join(self.head) if isinstance(self.head, list) else self.head)
         if self.rows:
             assert self.group is not None
             rows, self.rows = self.rows, ()
@@ -180,7 +180,7 @@ class Group:
             first.roll_back,
             unfinished,
             None,
-            self._settled if self._is_claim else None,
+            self._note_roll_back if self._is_claim else None,
         )
 
     def _read(self, reply: Any) -> "ClaimOfParts":
@@ -223,11 +223,11 @@ class Group:
             if not part.is_awaited:
                 part.leave()
 
-    def _settled(self, head: bytes) -> None:
+    def _note_roll_back(self, head: bytes) -> None:
         """Report to each part, after the claim was rolled back as a whole, the outcome of the acks it carried."""
         for part, words in zip(self.parts, self._way.deal_head(head, self.parts), strict=True):
-            if part.operation.settled is not None:
-                part.operation.settled(b" ".join(words))
+            if part.operation.on_roll_back is not None:
+                part.operation.on_roll_back(b" ".join(words))
 
     def fail(self, error: BaseException) -> None:
         self.error = error

@@ -167,12 +167,12 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         """
         while True:
             acks = self._to_ack[:]
-            settled = partial(self._settled, acks) if acks else None
+            on_roll_back = partial(self._note_roll_back, acks) if acks else None
             try:
-                claim = self._claims.claim(self._batch, self._lease, acks, settled, waits=wait.left() > 0)
+                claim = self._claims.claim(self._batch, self._lease, acks, on_roll_back, waits=wait.left() > 0)
                 got: Claimed = yield from self._outage.once(claim)
             except Exception as error:
-                if (yield from self._outage.pause(error)) and (yield from self._settle()):
+                if (yield from self._outage.pause(error)) and (yield from self._roll_back_unknown()):
                     continue
                 return None
             self._outage.end()
@@ -180,18 +180,18 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             self._ready += yield from self._claims.received(got)
             return got
 
-    def _settle(self) -> Plan[bool]:
+    def _roll_back_unknown(self) -> Plan[bool]:
         """Roll back claims with an unknown outcome, and so learn which acks arrived. Return False if told to stop."""
         while True:
             try:
-                yield from self._outage.once(self._claims.settle())
+                yield from self._outage.once(self._claims.roll_back_unknown())
             except Exception as error:
                 if not (yield from self._outage.pause(error)):
                     return False
             else:
                 return True
 
-    def _settled(self, acks: list[Res], head: bytes) -> None:
+    def _note_roll_back(self, acks: list[Res], head: bytes) -> None:
         """Note that a claim was rolled back: if it was executed, so were the acks that it carried."""
         if head:
             self._acked(acks, lost_in(head))
@@ -216,10 +216,10 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         if requeued and self._pending is not ends:
             self._ready.clear()
 
-    def _send_ends(self, ends: "PendingEnds[Res]", *, is_settled: bool = True) -> Plan[None]:
+    def _send_ends(self, ends: "PendingEnds[Res]", *, acks_known: bool = True) -> Plan[None]:
         """Send ends; after a failure the same calls again, here or when the loop is closed.
 
-        :param is_settled: whether it is known which acks arrived before, with a claim.
+        :param acks_known: whether it is known which acks arrived before, with a claim.
         """
         acks = ends.acks
         requeued = dict(enumerate(ends.requeued, len(acks)))
@@ -230,7 +230,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
                 return
             late = [start + position for position in answer.lost]
             late_acks = [position - start for position in late if position < len(acks)]
-            if late_acks and not is_settled and not (is_settled := (yield from self._try_to_settle())):
+            if late_acks and not acks_known and not (acks_known := (yield from self._try_to_roll_back())):
                 # They may have arrived with a claim whose outcome is unknown.
                 late_acks = []
             self._acked(acks[start:stop], late_acks)
@@ -270,9 +270,9 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             return
         self._closed = True
         # Whether it is known which acks arrived. If not, they are sent again below, or that fails as well.
-        is_settled = not self._to_ack or (yield from self._try_to_settle())
+        acks_known = not self._to_ack or (yield from self._try_to_roll_back())
         if self._pending is not None:
-            yield from self._send_ends(self._pending, is_settled=is_settled)
+            yield from self._send_ends(self._pending, acks_known=acks_known)
         # Forget nothing before it is answered: after an interruption the loop can be closed again.
         current, more = self._current, [_again(one) for one in self._ready]
         if current is None or current._end_known or any(current is one for one in (*self._to_ack, *self._ready)):
@@ -281,15 +281,15 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             # A break cannot be told from an exception, and an item that breaks its consumers must not loop for ever.
             more.append(End("nack", current._stored, current._delivery, 0.0, "its consumer left the loop"))
         self._pending = ends = PendingEnds(self._to_ack[:], [], more)
-        yield from self._send_ends(ends, is_settled=is_settled)
+        yield from self._send_ends(ends, acks_known=acks_known)
         if current is not None:
             current._note_end_known()
         self._ready, self._current = deque(), None
 
-    def _try_to_settle(self) -> Plan[bool]:
+    def _try_to_roll_back(self) -> Plan[bool]:
         """Learn which acks arrived with claims whose outcome is unknown. Return False if that fails."""
         try:
-            yield from self._outage.once(self._claims.settle(), closing=True)
+            yield from self._outage.once(self._claims.roll_back_unknown(), closing=True)
         except Exception as error:
             if not is_failure(error):
                 raise

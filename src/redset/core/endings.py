@@ -260,5 +260,5 @@ def log_deaths(name: str, died: int, forgotten: int, *, buried: bool = False) ->
 
 
 def written_reason(reason: str) -> bytes:
-    """Return ``reason`` as it is stored, whatever it contains: an item may be refused because it is no valid text."""
+    """Return ``reason`` as it is stored, even if it is no valid text, as the reason for refusing an item may be."""
     return reason.encode(errors="backslashreplace")

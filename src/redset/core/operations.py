@@ -24,7 +24,7 @@ __all__ = (
     "Page",
     "Plan",
     "Received",
-    "Settle",
+    "RollBackUnknown",
     "Shape",
     "Sleep",
     "Unfinished",
@@ -107,7 +107,7 @@ class Operation(Generic[R]):
     #: How asyncio tasks coalesce it with others; None: not at all.
     shape: Shape | None = None
     #: For a claim: called with the head of its reply when it is rolled back; empty if it was never executed.
-    settled: Callable[[bytes], None] | None = None
+    on_roll_back: Callable[[bytes], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
-class Settle:
+class RollBackUnknown:
     """A step of a plan: roll back the claims of this set whose outcome is unknown."""
 
     roll_back: "Callable[..., Operation[bytes]]"
@@ -151,7 +151,7 @@ class Elsewhere:
     do: Callable[[], Any]
 
 
-Plan: TypeAlias = Generator[Operation[Any] | Sleep | Listen | Settle | Received | Elsewhere, Any, R]
+Plan: TypeAlias = Generator[Operation[Any] | Sleep | Listen | RollBackUnknown | Received | Elsewhere, Any, R]
 
 
 class Page(NamedTuple, Generic[T]):
@@ -196,5 +196,5 @@ def then(operation: Operation[R], convert: Callable[[R], S]) -> Operation[S]:
         operation.roll_back,
         operation.unfinished,
         operation.shape,
-        operation.settled,
+        operation.on_roll_back,
     )

@@ -51,7 +51,7 @@ class PlainSerializer:
             return stored
 
 
-#: The serializer of a set that was given none.
+#: The default serializer of a set.
 PLAIN = PlainSerializer()
 
 
