@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
@@ -11,8 +12,10 @@ from typing import Any, Generic, TypeVar
 from redset.core.drivers import AsyncDriver, Driver
 from redset.core.endings import Endings
 from redset.core.interruptions import is_interruption
+from redset.core.leases import BaseReservation, Lost
+from redset.core.letters import DeadLetter
+from redset.core.looking import Stats
 from redset.core.operations import Plan
-from redset.core.results import BaseReservation, DeadLetter, Lost, Stats
 from redset.core.shown import described, shown
 from redset.core.twins import told_by
 from redset.exceptions import LeaseLost
@@ -34,6 +37,24 @@ class _Reservation(BaseReservation[T], Generic[T, DriverT]):
         if error is None:
             return self._endings.ack([self])
         return self._endings.nack([self], None, described(error))
+
+    def _is_still_ours(self, error: Exception) -> bool:
+        """Return whether to go on extending after ``error``: until the lease may have expired, unless it is lost."""
+        if isinstance(error, LeaseLost):
+            return False
+        log.warning("%s: the lease of %s could not be extended: %s", self._set_name, shown(self.item), error)
+        if time.monotonic() < self._expires_at:
+            return True
+        self.lost.set()
+        return False
+
+    def _until_extended(self) -> float:
+        """Return the seconds until the first extension: a third of the lease, less the part that has passed."""
+        return max(0.0, min(self._lease / 3, self._expires_at - time.monotonic() - self._lease * 2 / 3))
+
+    def _lost_meanwhile(self) -> bool:
+        """Return whether the lease was lost without having been ended here."""
+        return bool(self.lost) and not self._end_sent and self._is_ours
 
 
 class Reservation(_Reservation[T, Driver]):

@@ -20,17 +20,21 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 
 #: The rules of a set, and what a rule is made of. To know them is to know redset; all else is built around them.
 HEART = {
-    *("keys", "items", "definition", "scripts", "operations", "calls", "talking"),
-    *("adding", "claiming", "endings", "looking", "removing", "letters", "results"),
+    *("keys", "items", "definition", "operations", "calls", "talking"),
+    *("adding", "claiming", "leases", "endings", "removing"),
 }
 #: Helpers of the heart, which know none of the rules of a set.
-FOUNDATION = {"scores", "callables", "serializing", "shown", "interruptions", "retries", "clients"}
+FOUNDATION = {
+    *("scores", "callables", "serializing", "scripts"),
+    *("shown", "interruptions", "retries", "clients"),
+}
 #: The rooms around the heart, which does not know them.
 ROOMS = {
     "coalescing": {"coalescing", "parts", "leaving"},
     "set algebra": {"algebra", "operands"},
     "kinds of sets": {"periodic", "expiring"},
-    "reading in pages": {"paging"},
+    "reading": {"looking", "paging"},
+    "dead letters": {"letters"},
     "waiting": {"waiting", "consuming"},
     "connections": {"pools", "clients.connections", "clients.links"},
     "emptying": {"emptying"},

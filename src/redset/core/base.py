@@ -8,19 +8,27 @@ from redset.core.adding import Adding
 from redset.core.algebra import Algebra, SortedAlgebra
 from redset.core.claiming import Claims
 from redset.core.clients import check_client, longest_block
-from redset.core.definition import Definition, Kind, one_of_duplicates
+from redset.core.definition import Definition, Kind
 from redset.core.endings import Endings
 from redset.core.expiring import Expiring, LivingAlgebra
 from redset.core.items import Items
 from redset.core.keys import Keys
+from redset.core.leases import BaseReservation
 from redset.core.letters import Letters
 from redset.core.looking import Looking
 from redset.core.operands import Held, Side
 from redset.core.paging import Paging
-from redset.core.parameters import CallOptions, ExpiringOptions, PeriodicOptions, SortedOptions, T, expanded
+from redset.core.parameters import (
+    CallOptions,
+    ExpiringOptions,
+    PeriodicOptions,
+    SortedOptions,
+    T,
+    expanded,
+    one_of_duplicates,
+)
 from redset.core.periodic import PeriodicItems, Scheduling
 from redset.core.removing import Removing
-from redset.core.results import BaseReservation
 from redset.core.scores import seconds
 from redset.core.serializing import PLAIN as PLAIN_SERIALIZER
 from redset.core.serializing import checked_serializer

@@ -12,8 +12,8 @@ from redset.core.clients import is_failure
 from redset.core.definition import Definition
 from redset.core.endings import End, Endings, log_deaths, written_reason
 from redset.core.items import Items
+from redset.core.leases import BaseReservation
 from redset.core.operations import CHUNK, RECEIVED, Listen, Operation, Plan, RollBackUnknown, Shape
-from redset.core.results import BaseReservation
 from redset.core.scores import seconds
 from redset.exceptions import DeserializationError
 

@@ -12,8 +12,8 @@ from redset.core.callables import called_plainly
 from redset.core.claiming import Claimed, Claims, lost_in
 from redset.core.clients import is_failure
 from redset.core.endings import Answer, Batch, End, Endings
+from redset.core.leases import BaseReservation
 from redset.core.operations import CHUNK, Plan, Unfinished
-from redset.core.results import BaseReservation
 from redset.core.scores import seconds
 from redset.core.shown import shown
 from redset.core.waiting import NONE, Outage, Wait, until_next

@@ -7,8 +7,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.callables import called
 from redset.core.definition import Definition
+from redset.core.leases import BaseReservation
 from redset.core.operations import CHUNK, Operation, Plan, Shape, Unfinished
-from redset.core.results import BaseReservation
 from redset.core.scores import seconds, written_score
 from redset.core.shown import shown
 from redset.exceptions import LeaseLost

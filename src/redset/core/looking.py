@@ -2,18 +2,18 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import compress
 from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import Items, Key
 from redset.core.operations import Operation, Plan, Shape, in_chunks, only, rank, ranks, then
-from redset.core.results import Stats
 from redset.core.scores import read_score, written_bounds
 from redset.core.scripts import script
 from redset.core.shown import shown
 
-__all__ = ("Looking", "which_of")
+__all__ = ("Looking", "Stats", "which_of")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -21,6 +21,29 @@ R = TypeVar("R")
 #: Operations with one answer per item.
 EACH = Shape("each", 0, 1)
 DONE_EACH = Shape("each", 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The number of items in each state, at one moment."""
+
+    #: Waiting items, and those of them that can be claimed now.
+    waiting: int
+    due: int
+    #: Leased items; those whose lease expired and that no claim has requeued yet; those backing off.
+    leased: int
+    expired: int
+    delayed: int
+    #: Items that were added while they were leased.
+    parked: int
+    #: Remembered items.
+    done: int
+    #: Dead letters.
+    dead: int
+    #: The lowest score of a waiting item, or None.
+    oldest_score: float | None
+    #: Seconds that the oldest due item has been due; None if scores are no times, or the lowest is minus infinity.
+    lag: float | None
 
 
 class Looking(Generic[T]):
