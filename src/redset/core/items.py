@@ -1,13 +1,12 @@
 """The items of a set: their identities, and how they are serialized and loaded."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from redset.core.callables import called, called_each
 from redset.core.interruptions import is_interruption
-from redset.core.serializing import PLAIN, text_if_it_is
+from redset.core.serializing import PLAIN, Serialization, refuse_non_item, refuse_non_items, text_if_it_is
 from redset.core.shown import described, shown
 from redset.exceptions import DeserializationError
 
@@ -43,38 +42,18 @@ def _stored_identity(identity: Any) -> bytes:
 class Items(Generic[T]):
     """Turns the items of one set into stored bytes, and back.
 
-    A method that a serializer lacks, ``dumps`` or ``loads``, is that of :data:`PLAIN`. ``loads`` gets what ``dumps``
-    returns: str or bytes. Until a result of ``dumps`` was seen, as in a process that only claims, or if it returns
-    both, ``loads`` gets a str if possible, as in redset 0.5, and the bytes if it raises for the str. An item that it
-    refuses in both forms cannot be loaded.
-
     By default an item's identity is its serialized bytes. With a ``key`` it is the result of that, and the bytes are
     its value. An identity without a value, added by another program, is loaded as the identity itself.
     """
 
-    __slots__ = (
-        "_dumps",
-        "_dumps_plainly",
-        "_key",
-        "_loads",
-        "_loads_plainly",
-        "_made_bytes",
-        "_made_text",
-        "_name",
-        "keyed",
-    )
+    __slots__ = ("_key", "_name", "_serialization", "dump", "dump_all", "keyed")
 
     def __init__(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> None:
         self._name = name
-        dumps, loads = getattr(serializer, "dumps", None), getattr(serializer, "loads", None)
-        #: Whether a str is stored as it is; whether stored text is loaded as it is.
-        self._dumps_plainly = dumps is None or serializer is PLAIN
-        self._loads_plainly = loads is None or serializer is PLAIN
-        self._dumps: Callable[[T], str | bytes] = PLAIN.dumps if dumps is None else dumps
-        self._loads: Callable[[str | bytes], T] = PLAIN.loads if loads is None else loads
-        #: The types that ``dumps`` has returned.
-        self._made_text = False
-        self._made_bytes = False
+        self._serialization = serialization = Serialization[T](serializer)
+        #: Return the serialized bytes of an item, or of each of many.
+        self.dump = serialization.dump
+        self.dump_all = serialization.dump_all
         self._key = key
         self.keyed = key is not None
 
@@ -84,12 +63,12 @@ class Items(Generic[T]):
             return item.stored()
         if self._key is None:
             return self.dump(item)
-        _refuse_non_item(item)
+        refuse_non_item(item)
         return _stored_identity(called(self._key, item, "the key"))
 
     def are_like(self, others: "Items[Any]") -> bool:
         """Return whether ``others`` stores items in the same way, so that they can be compared and loaded here."""
-        ours, theirs = ((type(items), items._dumps, items._loads, items._key) for items in (self, others))
+        ours, theirs = ((type(items), items._serialization.functions, items._key) for items in (self, others))
         try:
             return bool(ours == theirs)
         except Exception as error:
@@ -120,44 +99,11 @@ class Items(Generic[T]):
             return [self.identity(item) for item in items]
         if self._key is None:
             return self.dump_all(items)  # type: ignore[arg-type] # there is no Key among them
-        _refuse_non_items(items)
+        refuse_non_items(items)
         made = called_each(self._key, items, "the key")  # type: ignore[arg-type] # nor here
         if set(map(type, made)) == {str}:
             return list(map(str.encode, made))
         return [_stored_identity(identity) for identity in made]
-
-    def dump_all(self, items: Sequence[T]) -> list[bytes]:
-        """Return the serialized bytes of each item, several times as fast as :meth:`dump`."""
-        if self._dumps_plainly and set(map(type, items)) == {str}:
-            return list(map(str.encode, items))  # type: ignore[arg-type] # each of them is a str
-        _refuse_non_items(items)
-        stored = called_each(self._dumps, items, "the dumps of the serializer")
-        types = set(map(type, stored))
-        if types == {bytes}:
-            self._made_bytes = True
-            return stored  # type: ignore[return-value] # each of them is bytes
-        if types == {str}:
-            self._made_text = True
-            return list(map(str.encode, stored))  # type: ignore[arg-type] # each of them is a str
-        return [self._as_bytes(one, item) for one, item in zip(stored, items, strict=True)]
-
-    def dump(self, item: T) -> bytes:
-        """Return the serialized bytes of ``item``. Errors of the serializer pass through."""
-        if type(item) is str and self._dumps_plainly:
-            return str.encode(item)  # type: ignore[arg-type] # it is a str
-        _refuse_non_item(item)
-        return self._as_bytes(called(self._dumps, item, "the dumps of the serializer"), item)
-
-    def _as_bytes(self, stored: str | bytes, item: T) -> bytes:
-        if isinstance(stored, str):
-            self._made_text = True
-            return stored.encode()
-        if isinstance(stored, bytes):
-            self._made_bytes = True
-            return stored
-        raise TypeError(
-            f"the serializer made {shown(stored)} of the item {shown(item)}; its dumps must return str or bytes"
-        )
 
     def values_behind(self, rows: list[Any]) -> list[bytes | None] | None:
         """Remove and return the list of values at the end of ``rows``; None on sets that are not keyed."""
@@ -173,7 +119,7 @@ class Items(Generic[T]):
         :raises DeserializationError: the serializer cannot load it; the error carries the bytes.
         """
         try:
-            return self._load_valued(stored, value) if self.keyed else self._load(stored)
+            return self._load_valued(stored, value) if self.keyed else self._serialization.load(stored)
         except Exception as error:
             if is_interruption(error):
                 raise
@@ -197,26 +143,15 @@ class Items(Generic[T]):
         """
         try:
             if values is None:
-                return self._load_each(stored), {}
+                return self._serialization.load_each(stored), {}
             own_values = self.own_values(values)
             if None in own_values:
                 return [self._load_valued(*row) for row in zip(stored, values, strict=True)], {}
-            return self._load_each(own_values), {}  # type: ignore[arg-type] # each of them is bytes
+            return self._serialization.load_each(own_values), {}  # type: ignore[arg-type] # each of them is bytes
         except Exception as error:
             if is_interruption(error):
                 raise
             return self._load_one_by_one(stored, values or [None] * len(stored))
-
-    def _load_each(self, stored: Sequence[bytes]) -> list[T]:
-        """Like :meth:`_load` for many, several times as fast."""
-        if self._loads_plainly:
-            try:
-                return list(map(bytes.decode, stored))  # type: ignore[arg-type] # a str is what comes back
-            except UnicodeDecodeError:
-                return list(map(self._loads, stored))
-        load = self._loads if self._makes_only_bytes else self._load
-        # Not `map`, which a StopIteration raised by `loads` would end.
-        return [load(one) for one in stored]
 
     def load_looked_at(self, rows: list[Any], width: int) -> list[T]:
         """Return the items of rows that were read without a claim, so that one that cannot be loaded is an error.
@@ -233,10 +168,8 @@ class Items(Generic[T]):
         """Like :meth:`load_looked_at` for rows of an item alone, which may be lines of one string."""
         if not isinstance(rows, bytes):
             return self.load_looked_at(rows, 1)
-        if self._loads_plainly:
-            with suppress(UnicodeDecodeError):
-                return rows.decode().split("\n")  # type: ignore[return-value] # what PLAIN makes of text
-        return self.load_looked_at(rows.split(b"\n"), 1)
+        items = self._serialization.load_lines(rows)
+        return self.load_looked_at(rows.split(b"\n"), 1) if items is None else items
 
     def _load_one_by_one(
         self, stored: Sequence[bytes], values: Sequence[bytes | None]
@@ -252,49 +185,6 @@ class Items(Generic[T]):
     def _load_valued(self, stored: bytes, value: bytes | None) -> T:
         own_value = self.own_value(value)
         if own_value is not None:
-            return self._load(own_value)
+            return self._serialization.load(own_value)
         identity: T = text_if_it_is(stored)
         return identity
-
-    @property
-    def _makes_only_bytes(self) -> bool:
-        return self._made_bytes and not self._made_text
-
-    def _load(self, stored: bytes) -> T:
-        if self._makes_only_bytes:
-            return self._loads(stored)
-        text = text_if_it_is(stored)
-        try:
-            return self._loads(text)
-        except Exception as error:
-            only_text = self._made_text and not self._made_bytes
-            if text is stored or only_text or is_interruption(error):
-                raise
-            refusal = error
-        try:
-            item = self._loads(stored)
-        except Exception as error:
-            # A TypeError means only that ``loads`` takes no str.
-            if isinstance(refusal, TypeError) or is_interruption(error):
-                raise
-        else:
-            # The same object was not loaded: `loads` raises for some str and returns other objects as they are.
-            if item is not stored or isinstance(refusal, TypeError):
-                return item
-        raise refusal
-
-
-def _refuse_non_item(item: Any) -> None:
-    """Raise for an object of redset that is no item, such as a reservation.
-
-    :raises TypeError: it is one.
-    """
-    reason = getattr(type(item), "_not_an_item", None)
-    if isinstance(reason, str):
-        raise TypeError(f"{shown(item)} is no item: {reason}")
-
-
-def _refuse_non_items(items: Sequence[Any]) -> None:
-    if any(hasattr(kind, "_not_an_item") for kind in set(map(type, items))):
-        for item in items:
-            _refuse_non_item(item)
