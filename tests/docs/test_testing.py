@@ -65,7 +65,7 @@ class TestServer:
     def test_one_that_cannot_be_emptied_says_so(self) -> None:
         with Server() as server:
             pass
-        with pytest.raises(NoServerError, match="it says ''"):
+        with pytest.raises(NoServerError, match="it replied ''"):
             server.empty()
 
     def test_it_is_emptied_in_a_few_milliseconds(self) -> None:

@@ -57,7 +57,14 @@ def forgets_the_acks_of_an_interrupted_claim() -> Any:
 
 def begins_each_end_anew() -> Any:
     """Two threads that ack the same reservation make two calls."""
-    return patch.object(Endings, "_batch_of", lambda _, mine, how: Batch([how(one) for one in mine]))
+
+    def begin(_: Any, mine: Any, how: Any) -> Batch:
+        batch = Batch([how(one) for one in mine])
+        for one in () if batch.extends else mine:
+            one._note_end_sent(batch)
+        return batch
+
+    return patch.object(Endings, "_begin", begin)
 
 
 def goes_on_with_the_session_of_a_shared_call() -> Any:
