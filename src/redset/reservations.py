@@ -143,7 +143,7 @@ class Reservation(_Reservation[T, Driver]):
         self._driver.follow(self._endings.one(self._endings.extend([self], lease)))
 
     def bury(self, reason: str = "") -> None:
-        """Make the item a dead letter, whatever its number of attempts.
+        """Make the item a dead letter, even if it has attempts left.
 
         An item that was added again under the lease is waiting afterwards, as if new; a set that remembers drops that
         addition.

@@ -11,7 +11,7 @@ from redset.core import calls
 from redset.core.callables import called_plainly
 from redset.core.claiming import Claimed, Claims, lost_in
 from redset.core.clients import is_failure
-from redset.core.endings import Answer, Batch, End, Endings
+from redset.core.endings import Answer, Batch, End, Endings, ack_of
 from redset.core.leases import BaseReservation
 from redset.core.operations import CHUNK, Plan, Unfinished
 from redset.core.scores import seconds
@@ -306,11 +306,7 @@ class PendingEnds(Generic[Res]):
         self.acks = acks
         #: Requeued reservations whose loss is counted, like that of the acks.
         self.requeued = requeued
-        self.batch = Batch([*map(_ack, acks), *map(_again, requeued), *more])
-
-
-def _ack(one: BaseReservation[Any]) -> End:
-    return End("ack", one._stored, one._delivery)
+        self.batch = Batch([*map(ack_of, acks), *map(_again, requeued), *more])
 
 
 def _again(one: BaseReservation[Any]) -> End:

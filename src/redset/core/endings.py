@@ -13,7 +13,7 @@ from redset.core.scores import seconds, written_score
 from redset.core.shown import shown
 from redset.exceptions import LeaseLost
 
-__all__ = ("Batch", "End", "Endings", "log_deaths", "written_reason")
+__all__ = ("Batch", "End", "Endings", "ack_of", "log_deaths", "written_reason")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -90,11 +90,11 @@ class Endings(Generic[T]):
         return self._set.name
 
     def ack(self, reservations: Iterable[Res]) -> Plan[list[Res]]:
-        return self._end(reservations, _ack)
+        return self._end(reservations, ack_of)
 
     def ack_one(self, one: Res) -> Operation[Sequence[Res]]:
         """Ack one reservation, in one operation. Returns it if its lease was lost."""
-        batch = self._begin([one], _ack)
+        batch = self._begin([one], ack_of)
 
         def read(reply: bytes) -> Sequence[Res]:
             lost = self._answer(reply).lost
@@ -234,7 +234,8 @@ class Endings(Generic[T]):
         return Answer(float(now), list(map(int, lost)))
 
 
-def _ack(one: BaseReservation[Any]) -> End:
+def ack_of(one: BaseReservation[Any]) -> End:
+    """Return the ack of a reservation."""
     return End("ack", one._stored, one._delivery)
 
 

@@ -63,31 +63,29 @@ class Removing(Generic[T]):
         return then(self._cut(1, "ranks", where, where), read)
 
     def remove_slice(self, start: int | None, stop: int | None) -> Plan[int]:
-        return self._remove_slice(*ranks(start, stop))
-
-    def _remove_slice(self, first_rank: str, last_rank: str) -> Plan[int]:
-        cut: Cut = yield self._cut(CHUNK, "ranks", first_rank, last_rank)
-        removed, found, first = cut
-        while cut.removed and removed < found:
-            cut = yield self._cut(CHUNK, "ranks", str(first), str(first + found - removed - 1))
-            removed += cut.removed
-        return removed
+        return self._remove_range("ranks", *ranks(start, stop))
 
     def remove_between(
         self, lowest: float | None, highest: float | None, inclusive: tuple[bool, bool] = (True, True)
     ) -> Plan[int]:
-        return self._remove_between(written_bounds(lowest, highest, inclusive))
+        return self._remove_range("scores", *written_bounds(lowest, highest, inclusive))
 
-    def _remove_between(self, bounds: tuple[str, str]) -> Plan[int]:
-        cut: Cut = yield self._cut(CHUNK, "scores", *bounds)
-        removed, found, _ = cut
+    def _remove_range(self, by: str, first: str, last: str) -> Plan[int]:
+        """Remove, in chunks, as many items as the range has at the first call."""
+        cut: Cut = yield self._cut(CHUNK, by, first, last)
+        removed, found, start = cut
         while cut.removed and removed < found:
-            cut = yield self._cut(min(CHUNK, found - removed), "scores", *bounds)
+            if by == "ranks":
+                # Removing items has moved the others down.
+                first, last = str(start), str(start + found - removed - 1)
+            cut = yield self._cut(min(CHUNK, found - removed), by, first, last)
             removed += cut.removed
         return removed
 
     def _cut(self, limit: int, by: str, first: str, last: str) -> "Operation[Cut]":
-        return Operation(*self._remove, (str(limit), by, first, last), _read_cut, recorded=True)
+        return Operation(
+            *self._remove, (str(limit), by, first, last), lambda reply: Cut(*map(int, reply.split())), recorded=True
+        )
 
     def clear(self) -> Operation[bool]:
         return Operation(*self._set.script("clear"), (), lambda reply: reply != b"0", recorded=True)
@@ -95,7 +93,3 @@ class Removing(Generic[T]):
     def forget(self, item: T | Key) -> Operation[bool]:
         args = ("forget", "0", self._items.identity(item))
         return Operation(*self._set.script("release"), args, lambda reply: reply != b"", recorded=True, shape=FORGETS)
-
-
-def _read_cut(reply: bytes) -> Cut:
-    return Cut(*map(int, reply.split()))
