@@ -329,4 +329,4 @@ async def _next_chunk(iterator: AsyncIterator[Any]) -> list[Any]:
 
 
 def _progress(handled: int) -> str:
-    return f"{handled} of its items had been processed before"
+    return f"{handled} items had been processed before"
