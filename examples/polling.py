@@ -107,7 +107,7 @@ def is_right(polls: dict[str, Polls]) -> bool:
             astray += abs(intervals - round(intervals)) > 0.01
             missed += max(0, round(intervals) - 1)
     print(f"\npolls: {sum(len(of_feed.ticks) for of_feed in polls.values())}; ticks missed: {missed}")
-    print(f"ticks that were taken twice (must be 0): {twice}")
+    print(f"ticks that were polled twice (must be 0): {twice}")
     print(f"ticks off the rhythm (must be 0): {astray}")
     print(f"feeds that were never polled (must be 0): {sum(not of_feed.ticks for of_feed in polls.values())}")
     return not twice and not astray and all(of_feed.ticks for of_feed in polls.values())

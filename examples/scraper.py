@@ -155,7 +155,7 @@ def main() -> bool:
     for letter in letters:
         print(f"dead letter after attempt {letter.attempts}: {letter.item}: {letter.reason}")
     print(f"{len(web.log)} requests, by status: {dict(Counter(request.status for request in web.log))}")
-    print(f"{done} pages done, {stored} titles stored, {len(web.urls(broken=False))} pages that can be had")
+    print(f"{done} pages done, {stored} titles stored, {len(web.urls(broken=False))} pages that exist")
     return is_right(web, killed, {str(letter.item) for letter in letters}, {done, stored})
 
 
@@ -172,7 +172,7 @@ def kill_one(web: LocalWeb, workers: dict[str, Process]) -> str:
 def is_right(web: LocalWeb, killed: str, dead: set[str], counts: set[int]) -> bool:
     """Compare the outcome with the access log of the web."""
     wanted, broken = web.urls(broken=False), web.urls(broken=True)
-    in_its_hands = [request.url for request in web.log if request.agent == killed][-1:]
+    interrupted = [request.url for request in web.log if request.agent == killed][-1:]
     answers = Counter(request.url for request in web.log if request.status == 200)
     by_host = defaultdict(list)
     for request in web.log:
@@ -184,11 +184,11 @@ def is_right(web: LocalWeb, killed: str, dead: set[str], counts: set[int]) -> bo
     ]
     verdicts: dict[str, set[Any]] = {
         "pages that were not fetched": wanted - answers.keys(),
-        "pages that were fetched twice, but for what the killed one had in its hands": {
-            url for url, times in answers.items() if times > 1 and url not in in_its_hands
+        "pages that were fetched twice, except by the killed worker": {
+            url for url, times in answers.items() if times > 1 and url not in interrupted
         },
         "broken pages that are no dead letters": broken - dead,
-        "pages that were asked for too early": {url for url, pause in pauses if pause < PAUSE},
+        "pages that were requested too early": {url for url, pause in pauses if pause < PAUSE},
         "wrong numbers of pages done and stored": counts - {len(wanted)},
     }
     for what, found in verdicts.items():

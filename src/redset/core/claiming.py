@@ -260,15 +260,13 @@ class Claims(Generic[T, Res]):
         """Move claimed items that cannot be loaded to the dead letters."""
         letters: list[tuple[Any, ...]]
         if got.lease:
-            ends = [
-                End("bury", got.stored[position], got.deliveries[position], 0.0, error.reason)
-                for position, error in broken.items()
-            ]
+            rows = list(zip(got.stored, got.deliveries, strict=True))
+            ends = [End("bury", *rows[position], 0.0, error.reason) for position, error in broken.items()]
             letters = [(end.stored, end.text) for end in ends]
             burial: Operation[Any] = self._endings.ends(ends)
         else:
-            letters = rows = [self._letter(got, position, error) for position, error in broken.items()]
-            burial = self._endings.bury_taken(rows)
+            letters = [self._letter(got, position, error) for position, error in broken.items()]
+            burial = self._endings.bury_taken(letters)
         try:
             yield burial
         except Exception as trouble:
