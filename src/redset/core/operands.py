@@ -81,7 +81,7 @@ class Side:
 def only_hashes(name: str) -> str:
     """Return the message for reading the items of a set that stores hashes."""
     return (
-        f"the set {name!r} stores only a hash of each item (digest=True): it can check whether it has an item, but "
+        f"the set {name!r} keeps only a hash of each item (digest=True): it can check whether it has an item, but "
         "cannot return its items"
     )
 
