@@ -1,0 +1,109 @@
+"""The base of reservations: a claimed item with its lease."""
+
+import threading
+from typing import Any, Generic, TypeVar
+
+from redset.core import calls
+from redset.core.shown import shown
+
+__all__ = ("BaseReservation", "Lost")
+
+T = TypeVar("T")
+
+
+class Lost(threading.Event):
+    """An event that is set when a lease is known to be lost; its truth value says whether it is set."""
+
+    def __bool__(self) -> bool:
+        return self.is_set()
+
+
+class BaseReservation(Generic[T]):
+    """The attributes of a reservation, for both faces."""
+
+    # Whether an end was requested, and whether its outcome is known.
+    _end_sent = False
+    _end_known = False
+    _batch: Any = None
+    _lost: Lost | None = None
+    _not_an_item = "add the item of the reservation, its .item"
+
+    def __init__(
+        self,
+        driver: Any,
+        endings: Any,
+        item: T,
+        stored: bytes,
+        delivery: bytes,
+        deadline: float,
+        lease: float,
+        ends_at: float,
+    ) -> None:
+        self._driver = driver
+        self._endings = endings
+        #: The item.
+        self.item = item
+        #: The time at which the lease expires, in seconds since the epoch by the server's clock.
+        self.deadline = deadline
+        self._stored = stored
+        #: "token attempt score": the server compares it, so that only the current lease can be ended.
+        self._delivery = delivery
+        self._lease = lease
+        #: The earliest time at which the lease can expire, by this process's monotonic clock.
+        self._expires_at = ends_at
+        self._pid = calls.PID
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether this process made the claim. A forked child leaves the lease to its parent."""
+        return self._pid == calls.PID
+
+    @property
+    def token(self) -> int:
+        """The fencing token: greater than that of every earlier reservation of this set."""
+        return int(self._delivery.split()[0])
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+        return int(self._delivery.split()[1])
+
+    @property
+    def score(self) -> float:
+        """The score of the item, which a requeue keeps."""
+        return float(self._delivery.split()[2])
+
+    def __repr__(self) -> str:
+        if "_delivery" not in vars(self):
+            return f"<{type(self).__name__}>"
+        return f"<{type(self).__name__} item={shown(self.item)} attempt={self.attempt} token={self.token}>"
+
+    @property
+    def _set_name(self) -> str:
+        name: str = self._endings.set_name
+        return name
+
+    @property
+    def lost(self) -> Lost:
+        """An event that is set, and true, once the lease is known to be lost."""
+        if self._lost is None:
+            self._lost = Lost()
+        return self._lost
+
+    def _note_end_sent(self, batch: Any) -> None:
+        """Note the calls of an end that was requested, so that they can be sent again until they are answered."""
+        self._batch = batch
+        self._end_sent = True
+
+    def _drop_batch(self, batch: Any) -> None:
+        """Drop the calls of an end that was answered."""
+        if self._batch is batch:
+            vars(self).pop("_batch", None)
+
+    def _note_end_known(self) -> None:
+        """Note that an end has arrived, or has come too late."""
+        self._end_known = True
+
+    def _note_extended(self, lease: float, deadline: float, ends_at: float) -> None:
+        """Note the new end of the lease, by the server's clock and by this process's monotonic clock."""
+        self._lease, self.deadline, self._expires_at = lease, deadline, ends_at
