@@ -12,12 +12,12 @@ from redset.core.drivers import AsyncDriver, Driver
 from redset.core.endings import Endings
 from redset.core.interruptions import is_interruption
 from redset.core.operations import Plan
-from redset.core.results import BaseReservation, DeadLetter, Lost, Stats
+from redset.core.results import BaseReservation, DeadLetter, Limits, Lost, Stats
 from redset.core.shown import described, shown
 from redset.core.twins import told_by
 from redset.exceptions import LeaseLost
 
-__all__ = ("AsyncReservation", "BaseReservation", "DeadLetter", "Lost", "Reservation", "Stats")
+__all__ = ("AsyncReservation", "BaseReservation", "DeadLetter", "Limits", "Lost", "Reservation", "Stats")
 
 log = logging.getLogger("redset")
 

@@ -9,6 +9,7 @@ from redset.core.definition import Definition
 from redset.core.items import called, called_each, written_score, written_scores
 from redset.core.operations import Operation, Plan, Rows, in_chunks, only, positions, slices
 from redset.core.shown import shown
+from redset.exceptions import Full
 
 __all__ = ("Adding", "Rule", "Score", "Update", "flagged")
 
@@ -62,7 +63,7 @@ class Adding(Generic[T]):
         #: How additions leave together that want this and have so many flags.
         self._shared = {
             (want, flags): Rows(1 + flags, self.width, share)
-            for want, share in (("added", _share_left), ("scores", _share_scores))
+            for want, share in (("added", _share_left), ("bulk", _share_left), ("scores", _share_scores))
             for flags in range(3)
         }
 
@@ -74,6 +75,8 @@ class Adding(Generic[T]):
             return only(self.add_rows(row, rule))
 
         def read(reply: bytes) -> float | None:
+            if b"/" in reply:
+                raise Full(self.set_name)
             return None if b" " in reply else float(row[0])
 
         return self._operation(row, self._duplicates, "added", read)
@@ -90,12 +93,12 @@ class Adding(Generic[T]):
         """
         rule = rule or self._duplicates
         if rule.flags:
-            return self._operation(rows, rule, "scores", _read_scores)
+            return self._operation(rows, rule, "scores", self._read_scores)
         written = rows[:: self.width]
 
         def read(reply: bytes) -> list[float | None]:
             scores: list[float | None] = list(map(float, written))
-            for position in reply.split()[1:]:
+            for position in self._with_room(reply).split()[1:]:
                 scores[int(position)] = None
             return scores
 
@@ -103,11 +106,11 @@ class Adding(Generic[T]):
 
     def add_absent(self, rows: Sequence[bytes | str]) -> Operation[Any]:
         """Adds such rows without those whose items wait: these keep their scores, and their values."""
-        return self.add_rows(rows, Rule("NX", "new"))
+        return self._operation(rows, Rule("NX", "new"), "bulk", self._read_added, alone=True)
 
     def count_new(self, items: Sequence[T], score: Score[T] = None, rule: Rule | None = None) -> Operation[int]:
         """Adds ``items``, 1,000 at most, and counts those that did not wait before."""
-        return self._operation(self.rows(items, score), rule or self._duplicates, "added", _read_added, alone=True)
+        return self._operation(self.rows(items, score), rule or self._duplicates, "bulk", self._read_added, alone=True)
 
     def update(self, iterables: Iterable[Iterable[T]], score: Score[T] = None, rule: Rule | None = None) -> Plan[int]:
         """Adds all items, 1,000 a call, and counts those that were new."""
@@ -123,7 +126,21 @@ class Adding(Generic[T]):
     def _read_sum(self, reply: bytes, item: T, by: float) -> list[float | None]:
         if reply == b"nan":
             raise ValueError(f"the score of {shown(item)} in the set {self._set.name!r} plus {by!r} is no number")
-        return _read_scores(reply)
+        return self._read_scores(reply)
+
+    def _read_scores(self, reply: bytes) -> list[float | None]:
+        if b"!" in reply:
+            raise Full(self.set_name)
+        return [None if score == b"-" else float(score) for score in reply.split(b" ")]
+
+    def _read_added(self, reply: bytes) -> int:
+        return int(self._with_room(reply).split(maxsplit=1)[0])
+
+    def _with_room(self, reply: bytes) -> bytes:
+        """Return a reply, unless it says that the set had no room for some rows."""
+        if b"/" in reply:
+            raise Full(self.set_name, int(reply.partition(b"/")[2].split(maxsplit=1)[0]))
+        return reply
 
     def _row(self, item: T, written: str) -> list[bytes | str]:
         if self._items.keyed:
@@ -188,7 +205,11 @@ class Update(Generic[T]):
         """Adds ``items``, and holds no more than a chunk of them. What they raise passes through, with a note."""
         with self.noting_errors():
             for chunk in in_chunks(items):
-                self.new += yield self._count_new(chunk)
+                try:
+                    self.new += yield self._count_new(chunk)
+                except Full as full:
+                    self.sent += full.added
+                    raise Full(full.name, self.sent) from None
                 self.sent += len(chunk)
 
     def _count_new(self, items: Sequence[T]) -> Operation[int]:
@@ -199,6 +220,9 @@ class Update(Generic[T]):
         """Lets an error say how far this had come when it was raised."""
         try:
             yield
+        except Full:
+            # It says that itself.
+            raise
         except Exception as error:
             error.add_note(
                 f"{self.sent} items had been added to the set {self._adding.set_name!r} before, {self.new} of them new"
@@ -206,20 +230,16 @@ class Update(Generic[T]):
             raise
 
 
-def _read_added(reply: bytes) -> int:
-    return int(reply.split(maxsplit=1)[0])
-
-
-def _read_scores(reply: bytes) -> list[float | None]:
-    return [None if score == b"-" else float(score) for score in reply.split(b" ")]
-
-
 def _share_left(reply: bytes, sizes: list[int]) -> list[bytes]:
-    """Deals out which rows were left out; how many were new nobody can say of his own."""
+    """Deals out which rows were left out, or had no room; how many were new nobody can say of his own."""
+    reply, _, full = reply.partition(b"/")
     added, _, left = reply.partition(b" ")
-    if not left:
+    if not (left or full):
         return [added] * len(sizes)
-    return [b"%b %b" % (added, own) if own else added for own in positions(left, sizes)]
+    lefts, fulls = positions(left, sizes), positions(full, sizes)
+    return [
+        b"%b%b%b" % (added, left and b" " + left, full and b"/" + full) for left, full in zip(lefts, fulls, strict=True)
+    ]
 
 
 def _share_scores(reply: bytes, sizes: list[int]) -> list[bytes]:

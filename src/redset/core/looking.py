@@ -6,6 +6,7 @@ from itertools import compress
 from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
+from redset.core.gates import read_gates
 from redset.core.items import Items, Key, read_score, written_bounds
 from redset.core.operations import Operation, Plan, Rows, in_chunks, only, rank, ranks, slices, then
 from redset.core.results import Stats
@@ -155,10 +156,11 @@ class Looking(Generic[T]):
 
         def read(reply: list[Any]) -> Stats:
             waiting, due, leased, expired, delayed, parked, done, dead = map(int, reply[:8])
-            now, oldest = float(reply[8]), read_score(*reply[9:] or [None])
+            now, oldest = float(reply[8]), read_score(*reply[11:] or [None])
             since = now if oldest is None else oldest
             lag = max(0.0, now - since) if self._set.timed and since > -math.inf else None
-            return Stats(waiting, due, leased, expired, delayed, parked, done, dead, oldest, lag)
+            gates = read_gates(reply[9], reply[10], now)
+            return Stats(waiting, due, leased, expired, delayed, parked, done, dead, oldest, lag, *gates)
 
         return Operation(*self._look, ("stats", kind.which), read)
 

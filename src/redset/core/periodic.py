@@ -50,15 +50,20 @@ class Scheduling(Adding[T]):
         super().__init__(definition)
         self._jitter = jitter
         self._schedule = definition.script("schedule")
-        self._schedules = Rows(0, self.width, positions)
+        self._schedules = Rows(1, self.width, _share_new)
         self._look = definition.script("look")
 
     def schedule(self, item: T, interval: float | None, first: float | None) -> Operation[bool]:
         return only(self.schedule_all([item], interval, first))
 
-    def schedule_all(self, items: Sequence[T], interval: Seconds[T], first: Seconds[T]) -> Operation[list[bool]]:
-        """Adds ``items``, 1,000 at most: which of them were new."""
-        rows: list[bytes | str] = []
+    def schedule_all(
+        self, items: Sequence[T], interval: Seconds[T], first: Seconds[T], *, bulk: bool = False
+    ) -> Operation[list[bool]]:
+        """Adds ``items``, 1,000 at most: which of them were new.
+
+        :param bulk: whether to add none behind the first that the set has no room for.
+        """
+        rows: list[bytes | str] = ["bulk" if bulk else "each"]
         for item in items:
             stored = self._items.dump(item)
             identity = self._items.identity(item) if self._items.keyed else stored
@@ -67,21 +72,21 @@ class Scheduling(Adding[T]):
                 rows.append(stored)
 
         def read(reply: bytes) -> list[bool]:
-            new = set(map(int, reply.split()))
+            new = set(map(int, self._with_room(reply).split()))
             return [position in new for position in range(len(items))]
 
-        return Operation(*self._schedule, rows, read, recorded=True, shared=self._schedules)
+        return Operation(*self._schedule, rows, read, recorded=True, shared=None if bulk else self._schedules)
 
     def schedule_many(self, iterables: Iterable[Iterable[T]], interval: Seconds[T], first: Seconds[T]) -> Plan[int]:
         """Adds all items, 1,000 a call, and counts those that were new."""
         return ScheduleMany(self, interval, first).add_all(iterables)
 
     def add_absent(self, rows: Sequence[bytes | str]) -> Operation[Any]:
-        args: list[bytes | str] = []
+        args: list[bytes | str] = ["bulk"]
         for start in range(0, len(rows), self.width):
             score, item, *value = rows[start : start + self.width]
             args += (f"{score if isinstance(score, str) else score.decode()} ", item, *value)
-        return Operation(*self._schedule, args, lambda reply: None, recorded=True)
+        return Operation(*self._schedule, args, self._with_room, recorded=True)
 
     def count_new(
         self,
@@ -90,7 +95,7 @@ class Scheduling(Adding[T]):
         rule: Rule | None = None,  # noqa: ARG002 # what is there keeps its place, whatever it says
     ) -> Operation[int]:
         """For whoever knows the set as any other."""
-        return then(self.schedule_all(items, None, score), sum)
+        return then(self.schedule_all(items, None, score, bulk=True), sum)
 
     def increment(self, item: T, by: float) -> Operation[float | None]:
         raise TypeError(f"{shown(item)} cannot be put off by {by!r}: the set {self._set.name!r} plans its ticks itself")
@@ -130,7 +135,16 @@ class ScheduleMany(Update[T]):
         self._interval = interval
 
     def _count_new(self, items: Sequence[T]) -> Operation[int]:
-        return then(self._scheduling.schedule_all(items, self._interval, self._score), sum)
+        return then(self._scheduling.schedule_all(items, self._interval, self._score, bulk=True), sum)
+
+
+def _share_new(reply: bytes, sizes: list[int]) -> list[bytes]:
+    """Deals out which items were new, and which had no room."""
+    new, _, full = reply.partition(b"/")
+    if not full:
+        return positions(new, sizes)
+    shares = zip(positions(new, sizes), positions(full, sizes), strict=True)
+    return [b"%b/%b" % (own, refused) if refused else own for own, refused in shares]
 
 
 def _own_interval(item: T, interval: Seconds[T]) -> str:

@@ -10,7 +10,7 @@ from redset.core import calls
 from redset.core.shown import shown
 from redset.exceptions import LeaseLost
 
-__all__ = ("BaseReservation", "DeadLetter", "Lost", "Stats")
+__all__ = ("BaseReservation", "DeadLetter", "Limits", "Lost", "Stats")
 
 log = logging.getLogger("redset")
 
@@ -163,6 +163,21 @@ class DeadLetter(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of a set, as ``limit`` has set them; None where there is none."""
+
+    #: The number of items that all claims together can have in ``per`` seconds, on average.
+    rate: float | None
+    per: float
+    #: The number of items that they can have at once, after a rest.
+    burst: int | None
+    #: The number of leases at a time.
+    leases: int | None
+    #: The number of items that wait, are leased or delayed.
+    maxsize: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """The number of items in each state, at one moment."""
 
@@ -183,3 +198,7 @@ class Stats:
     oldest_score: float | None
     #: Seconds that the oldest due item has been due; None if scores are no times, or the lowest is minus infinity.
     lag: float | None
+    #: Seconds since the epoch at which the pause ends, infinity without an end; None if the set is not paused.
+    paused_until: float | None = None
+    #: The limits, or None.
+    limits: Limits | None = None

@@ -11,9 +11,9 @@ writes what they stand for in front of the script:
   compared with scores.
 - ``layout`` and ``memory`` are the forms in which items, and remembered items, are stored; see :func:`layout_of`.
 - ``-- include NAME`` stands for ``shared/NAME.lua``.
-- ``-- WHEN NEEDED: moves`` begins functions that ``moves()`` returns, ``-- WHEN NEEDED: rare`` those of ``rare()``;
-  ``-- ALWAYS`` ends them. The server takes 0.1 µs or more to make a function, each time that a script runs. So those
-  that most calls do without are made when the first of them is needed.
+- ``-- WHEN NEEDED: moves`` begins functions that ``moves()`` returns, ``-- WHEN NEEDED: rare`` those of ``rare()``,
+  ``-- WHEN NEEDED: gates`` those of ``gates()``; ``-- ALWAYS`` ends them. The server takes 0.1 µs or more to make a
+  function, each time that a script runs. So those that most calls do without are made when the first of them is needed.
 
 ``if FEATURE`` behind the first word restricts a line to sets with one of the :data:`FEATURES`. Keys and options that a
 set does not have are nil.
@@ -47,7 +47,7 @@ _INCLUDED = re.compile(r"^-- include (\w+)(?: if (\w+))?\n", re.MULTILINE)
 #: In Lua 5.4, `unpack` is in another place.
 _PROLOGUE = """\
 local unpack = table.unpack or unpack
-local moves, rare
+local moves, rare, gates
 """
 
 _HOLDS_OTHER = """\
@@ -149,7 +149,7 @@ def _head(keys: tuple[str, ...], kinds: set[str]) -> Iterator[str]:
 
 def _filled_in(text: str, features: frozenset[str]) -> str:
     """The text of a script with each piece put in where it is included first, and then the functions made later."""
-    later: dict[str, str] = {"moves": "", "rare": ""}
+    later: dict[str, str] = {"moves": "", "rare": "", "gates": ""}
     included: set[str] = set()
 
     def without_later(text: str) -> str:
