@@ -42,7 +42,7 @@ local function write_sample(minute)
     for i = 1, #fields, 2 do
         if not OTHERS[fields[i]] then sample[#sample + 1] = fields[i] .. ' ' .. fields[i + 1] end
     end
-    redis.call('HSET', meta, 'minute', minute)
+    redis.pcall('HSET', meta, 'minute', minute)
     redis.pcall('LPUSH', history, table.concat(sample, ' '))
     redis.pcall('LTRIM', history, '0', '59')
 end
