@@ -183,8 +183,10 @@ class TestRate:
         jobs = face.SortedSet("jobs")
         jobs.update("abcd")
         jobs.limit(rate=1, per=60, burst=4)
-        for end in (lambda one: one.again(), lambda one: one.nack(0), lambda one: one.bury(), lambda one: one.ack()):
-            end(jobs.reserve())
+        jobs.reserve().again()
+        jobs.reserve().nack(0)
+        jobs.reserve().bury()
+        jobs.reserve().ack()
         assert jobs.take(4) == []
         clock.advance(60.1)
         assert len(jobs.take(4)) == 1
@@ -420,7 +422,7 @@ def redset_of(here: Server, user: str) -> Any:
 
 
 #: What no number may be.
-NUMBERS = (
+NUMBERS: tuple[tuple[Any, Any], ...] = (
     (True, TypeError),
     ("5", TypeError),
     (b"5", TypeError),

@@ -6,18 +6,17 @@
 -- TIME if done
 -- ARGV: number, seen; "want replaces flags"; as many flags of ZADD, where INCR takes one row; then rows: score, item, on keyed
 --       sets score, item, value
---   want: `added` or `scores`; or `bulk`, which is `added` and leaves out all rows behind the first that the set has no room for
+--   want: `added` or `scores`; or `bulk`: as `added`, but no row behind the first that the set has no room for is added
 --   replaces: whose value is replaced: that of `all`, of `new` items, or of those that are `known` to wait already
 -- Returns "added left ...": how many did not wait before; the positions, from 0, of those left out, and behind a slash of those
--- for which the set has no room. Where scores are wanted
--- the score that each item has when all is done, or '-' if it was left out or does not wait, '!' if there is no room for it; 'nan' if a sum is none. A set that is
--- not registered returns a list of that and `register`.
+-- that the set has no room for. Where scores are wanted the score that each item has when all is done, or '-' if it was left out or
+-- does not wait, '!' if there is no room for it; 'nan' if a sum is none. A set that is not registered returns a list of that and
+-- `register`.
 -- include record
 -- include wakeups
 -- include totals
 -- include expiry if done
 -- include values if keyed
--- include room
 local want, replaces, flags = string.match(ARGV[3], '(%l+) (%l+) (%d)')
 local facts = redis.pcall('HMGET', meta, 'layout', 'registered', 'remembers', 'maxsize')
 local refusal = facts.err and (wrong_type() or facts) or stored_otherwise(facts[1], facts[3]) or find_waiters() or done and wrong_type(waiting, values, done, dead) or keyed and wrong_type(values) or facts[4] and wrong_type(waiting, leased)
@@ -37,7 +36,10 @@ if done then
     for i = 1, count do is_out[i] = dones[i] or deaths[i] end
 end
 -- With XX nothing is added that does not wait.
-if facts[4] and columns[4] ~= 'XX' then full = gates().mark_full(items, is_out, tonumber(facts[4]), want == 'bulk') end
+if facts[4] and columns[4] ~= 'XX' then
+    local maxsize, stops = facts[4], want == 'bulk'
+-- inline room
+end
 for i = 1, done and count or 0 do
     if is_out[i] and is_out[i] ~= 'full' then left, left_count = left .. ' ' .. i - 1, left_count + 1 end
 end

@@ -12,7 +12,8 @@
 -- "more next died dropped deadline lost ..."; and behind that `register` if the set is not registered with these options.
 --   rows: item, score; under a lease item, delivery, or '' in a repeated reply when the lease has ended
 --   more: 1 if it stopped early and may find more at once; 2 if it stopped before a suspect item, or claimed one
---   next: seconds until an item falls due, or a pause or a limit ends that held the claim up; -1: not known       died, dropped: dead letters made and dropped
+--   next: seconds until an item falls due, or until the pause or limit ends that kept the claim from items; -1: not known
+--   died, dropped: dead letters made and dropped
 --   deadline: of the leases                                    lost: the positions, from 0, of the acks that came too late
 -- An item is suspect when its last lease expired, since it may have killed its process. A claim under a lease returns the items
 -- before the first suspect one, or a suspect one alone; where `waits` is 2 it returns nothing instead.

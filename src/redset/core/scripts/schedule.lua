@@ -7,7 +7,6 @@
 -- include record
 -- include wakeups
 -- include totals
--- include room
 local refusal = wrong_type() or find_waiters()
 if refusal then return refusal end
 local facts = redis.call('HMGET', meta, 'layout', 'registered', 'maxsize')
@@ -18,8 +17,11 @@ local width, items, new, rows, fields = keyed and 3 or 2, {}, {}, {}, {}
 for i = 5, #ARGV, width do items[#items + 1] = ARGV[i] end
 local scores, deadlines = redis.call('ZMSCORE', waiting, unpack(items)), redis.call('ZMSCORE', leased, unpack(items))
 local before, there, is_out = redis.call('HMGET', values, unpack(items)), {}, {}
-local full = facts[3] and gates().mark_full(items, is_out, tonumber(facts[3]), ARGV[3] == 'bulk') or ''
-local refused = 0
+local full, refused = '', 0
+if facts[3] then
+    local maxsize, stops = facts[3], ARGV[3] == 'bulk'
+-- inline room
+end
 for i, item in ipairs(items) do
     local at = 4 + width * (i - 1)
     local first, interval = string.match(ARGV[at], '^(%S+) (.*)$')

@@ -1,13 +1,9 @@
 -- The room of a set with a `maxsize`: that many, less the items that wait, are leased or delayed. Needs `waiting` and `leased`.
-
--- WHEN NEEDED: gates
-
--- Marks with 'full' each of `items` for which there is no room, in `is_out`, which has those that are left out anyway. A known item,
--- which waits, is leased or delayed, needs no room. Where it `stops`, all behind the first without room are marked too. Returns
--- their positions, from 0, behind a slash; '' if there are none.
-local function mark_full(items, is_out, maxsize, stops)
-    local room = maxsize - redis.call('ZCARD', waiting) - redis.call('ZCARD', leased)
-    if #items <= room then return '' end
+-- Marks with 'full' each of `items` that it has no room for, in `is_out`, which has those that are left out anyway, and adds their
+-- positions, from 0, to `full`, behind a slash. A known item, which waits, is leased or delayed, needs no room. Where it `stops`,
+-- all behind the first without room are marked too.
+local room = tonumber(maxsize) - redis.call('ZCARD', waiting) - redis.call('ZCARD', leased)
+if #items > room then
     local scores, deadlines = redis.call('ZMSCORE', waiting, unpack(items)), redis.call('ZMSCORE', leased, unpack(items))
     local positions, met, has_stopped = {}, {}, false
     for i, item in ipairs(items) do
@@ -19,7 +15,5 @@ local function mark_full(items, is_out, maxsize, stops)
             room, met[item] = room - 1, true
         end
     end
-    return #positions > 0 and '/' .. table.concat(positions, ' ') or ''
+    if #positions > 0 then full = '/' .. table.concat(positions, ' ') end
 end
-
--- ALWAYS
