@@ -5,9 +5,9 @@
 
 from redset.connect import connect
 from redset.core.items import Key
-from redset.exceptions import LayoutError, LeaseLost, LockTimeout, RedsetError
+from redset.exceptions import Full, LayoutError, LeaseLost, LockTimeout, RedsetError
 from redset.registry import SetInfo, forget_set, list_sets, open_set
-from redset.reservations import DeadLetter, Reservation, Stats
+from redset.reservations import DeadLetter, Limits, Reservation, Stats
 from redset.sets import ExpiringSet, PeriodicSet, ScheduledSet, SortedSet, TimeSortedSet
 
 __version__ = "1.0.0.dev0"
@@ -15,9 +15,11 @@ __version__ = "1.0.0.dev0"
 __all__ = (
     "DeadLetter",
     "ExpiringSet",
+    "Full",
     "Key",
     "LayoutError",
     "LeaseLost",
+    "Limits",
     "LockTimeout",
     "PeriodicSet",
     "RedsetError",

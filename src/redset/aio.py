@@ -300,6 +300,22 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
     async def clear(self) -> bool:
         return await self._driver.perform(self._removing.clear())
 
+    async def pause(self, until: float | None = None) -> None:
+        await self._driver.perform(self._gates.pause(until))
+
+    async def resume(self) -> None:
+        await self._driver.perform(self._gates.resume())
+
+    async def limit(
+        self,
+        rate: float | None = None,
+        per: float = 1.0,
+        burst: int | None = None,
+        leases: int | None = None,
+        maxsize: int | None = None,
+    ) -> None:
+        await self._driver.perform(self._gates.limit(rate, per, burst, leases, maxsize))
+
     @property
     def dead_letters(self) -> "DeadLetters[T]":
         return DeadLetters(self._driver, self._letters)

@@ -5,10 +5,13 @@ An exception is also a builtin one where a builtin set or the standard library w
 unchanged.
 """
 
+import queue
+
 __all__ = (
     "AccessDeniedError",
     "ClusterNameError",
     "DeserializationError",
+    "Full",
     "LayoutError",
     "LeaseLost",
     "LockTimeout",
@@ -61,6 +64,22 @@ class AccessDeniedError(RedsetError, PermissionError):
 
 class ServerFullError(RedsetError):
     """Raised when the server, at its ``maxmemory``, refused a write as a whole. Claims still succeed."""
+
+
+class Full(RedsetError, queue.Full):
+    """Raised when the set has as many items as its ``maxsize`` allows; see :meth:`redset.SortedSet.limit`.
+
+    :attr:`added` is the number of items of the call that were added, in order: all before the first one that the set
+    had no room for. Items that the set had already count too.
+    """
+
+    def __init__(self, name: str, added: int = 0) -> None:
+        super().__init__(name, added)
+        self.name = name
+        self.added = added
+
+    def __str__(self) -> str:
+        return f"the set {self.name!r} has no room for another item: its maxsize is reached; {self.added} were added"
 
 
 class ClusterNameError(RedsetError, ValueError):

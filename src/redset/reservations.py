@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from redset.core.drivers import AsyncDriver, Driver
 from redset.core.endings import Endings
+from redset.core.gates import Limits
 from redset.core.interruptions import is_interruption
 from redset.core.leases import BaseReservation, Lost
 from redset.core.letters import DeadLetter
@@ -20,7 +21,7 @@ from redset.core.shown import described, shown
 from redset.core.twins import told_by
 from redset.exceptions import LeaseLost
 
-__all__ = ("AsyncReservation", "BaseReservation", "DeadLetter", "Lost", "Reservation", "Stats")
+__all__ = ("AsyncReservation", "BaseReservation", "DeadLetter", "Limits", "Lost", "Reservation", "Stats")
 
 log = logging.getLogger("redset")
 

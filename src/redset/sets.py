@@ -246,6 +246,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
       :meth:`remove_slice`; :meth:`remove_between`.
     - Combining with other sets: the operators and comparisons of ``set``, see :meth:`union`.
     - Values, remembered items, dead letters: :meth:`get`, :meth:`is_done`, :meth:`forget`, :attr:`dead_letters`.
+    - Holding up claims and bounding the set, for all processes: :meth:`pause`, :meth:`resume`, :meth:`limit`.
 
     Unless its description says otherwise, each method is one round trip and atomic. Costs are given for n waiting items
     and k items of the call. In addition to the errors listed with it, each method raises the client's own connection
@@ -967,6 +968,75 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.perform(self._removing.clear())
 
+    def pause(self, until: float | None = None) -> None:
+        """Let no process claim items from this set, until a moment or until :meth:`resume`.
+
+        A claim then finds nothing, as in an empty set, and one that waits goes on waiting. Everything else works:
+        additions, acks and all other ends of leases. The server keeps the pause, and ``clear()`` does not end it.
+
+        :param until: seconds since the epoch, by the server's clock; a moment in the past ends the pause. Default:
+            no end.
+        :raises TypeError: ``until`` is no number.
+        :raises ValueError: ``until`` is NaN or infinite.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read")
+        0.0
+        >>> jobs.pause()
+        >>> jobs.take(1), jobs.stats().paused_until
+        ([], inf)
+        >>> jobs.resume()
+        >>> jobs.take(1), jobs.stats().paused_until
+        (['read'], None)
+        """
+        self._driver.perform(self._gates.pause(until))
+
+    def resume(self) -> None:
+        """End a pause, and wake a consumer that waits; see :meth:`pause`."""
+        self._driver.perform(self._gates.resume())
+
+    def limit(
+        self,
+        rate: float | None = None,
+        per: float = 1.0,
+        burst: int | None = None,
+        leases: int | None = None,
+        maxsize: int | None = None,
+    ) -> None:
+        """Replace the limits of this set, which hold for all processes; without arguments, lift them.
+
+        The server keeps them, and ``clear()`` does so too. A claim gets as many items as the limits allow. If that is
+        none, it behaves as in an empty set: one that waits claims at the moment at which the limits allow it.
+
+        :param rate: the number of items that can be claimed in ``per`` seconds: in any t seconds at most burst + t *
+            rate / per. A claim counts even if it is rolled back.
+        :param per: seconds.
+        :param burst: the number of items that can be claimed at once after a rest. Default: 1, which spaces claims
+            evenly.
+        :param leases: the number of live leases at a time. It does not limit :meth:`pop` and :meth:`take`.
+        :param maxsize: the number of items that wait, are leased or delayed. An addition of another one raises
+            :exc:`~redset.exceptions.Full`. Roll-backs, retries of dead letters, and additions by other programs may
+            exceed it.
+        :raises TypeError: an argument is no number, or ``burst``, ``leases`` or ``maxsize`` is no int.
+        :raises ValueError: an argument is 0, negative, infinite or NaN, or there is a ``burst`` or a ``per`` without a
+            ``rate``.
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.limit(rate=10, burst=2, leases=50, maxsize=3)
+        >>> jobs.add("read"), jobs.add("write"), jobs.add("sing")
+        (0.0, 0.0, 0.0)
+        >>> jobs.add("dance")
+        Traceback (most recent call last):
+            ...
+        redset.exceptions.Full: the set 'jobs' has no room for another item: its maxsize is reached; 0 were added
+        >>> jobs.take(3)
+        ['read', 'sing']
+        >>> jobs.stats().limits
+        Limits(rate=10.0, per=1.0, burst=2, leases=50, maxsize=3)
+        >>> jobs.limit()
+        """
+        self._driver.perform(self._gates.limit(rate, per, burst, leases, maxsize))
+
     @property
     def dead_letters(self) -> "DeadLetters[T]":
         """The dead letters of this set, see :class:`DeadLetters`.
@@ -1117,6 +1187,8 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
     - Combining with other sets: the operators and comparisons of ``set``, see :meth:`union`.
 
     Round trips, costs and errors are given as in :class:`SortedSet`.
+
+    It has neither a pause nor limits: nothing is claimed from it, and its items leave by themselves.
 
     An expired item is not in the set, even while it still takes memory. Each write frees more expired items than it
     adds, and the key itself expires with its last item.

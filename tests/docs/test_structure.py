@@ -39,6 +39,7 @@ ROOMS = {
     "connections": {"pools", "clients.connections", "clients.links"},
     "emptying": {"emptying"},
     "seeing": {"inspecting", "registry"},
+    "gates": {"gates"},
 }
 #: The modules in which heart and rooms meet: the constructors of sets, and the loops that carry requests.
 JOINTS = {"parameters", "base", "drivers", "twins"}

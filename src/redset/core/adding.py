@@ -10,6 +10,7 @@ from redset.core.definition import Definition
 from redset.core.operations import Operation, Plan, Shape, in_chunks, only
 from redset.core.scores import written_score, written_scores
 from redset.core.shown import shown
+from redset.exceptions import Full
 
 __all__ = ("Adding", "Rule", "Score", "Update", "flagged")
 
@@ -69,6 +70,8 @@ class Adding(Generic[T]):
             return only(self.add_rows(row, rule))
 
         def read(reply: bytes) -> float | None:
+            if b"/" in reply:
+                raise Full(self.set_name)
             return None if b" " in reply else float(row[0])
 
         return self._operation(row, self._duplicates, "added", read)
@@ -83,12 +86,12 @@ class Adding(Generic[T]):
         """
         rule = rule or self._duplicates
         if rule.flags:
-            return self._operation(rows, rule, "scores", _read_scores)
+            return self._operation(rows, rule, "scores", self._read_scores)
         written = rows[:: self.width]
 
         def read(reply: bytes) -> list[float | None]:
             scores: list[float | None] = list(map(float, written))
-            for position in reply.split()[1:]:
+            for position in self._with_room(reply).split()[1:]:
                 scores[int(position)] = None
             return scores
 
@@ -96,11 +99,11 @@ class Adding(Generic[T]):
 
     def add_absent(self, rows: Sequence[bytes | str]) -> Operation[Any]:
         """Add rows, except those of waiting items, which keep their scores and values."""
-        return self.add_rows(rows, Rule("NX", "new"))
+        return self._operation(rows, Rule("NX", "new"), "bulk", self._read_added, alone=True)
 
     def count_new(self, items: Sequence[T], score: Score[T] = None, rule: Rule | None = None) -> Operation[int]:
         """Add at most 1,000 items, and return how many were not waiting before."""
-        return self._operation(self.rows(items, score), rule or self._duplicates, "added", _read_added, alone=True)
+        return self._operation(self.rows(items, score), rule or self._duplicates, "bulk", self._read_added, alone=True)
 
     def update(self, iterables: Iterable[Iterable[T]], score: Score[T] = None, rule: Rule | None = None) -> Plan[int]:
         """Add all items, 1,000 per call, and return how many were not waiting before."""
@@ -116,7 +119,21 @@ class Adding(Generic[T]):
     def _read_sum(self, reply: bytes, item: T, by: float) -> list[float | None]:
         if reply == b"nan":
             raise ValueError(f"the score of {shown(item)} in the set {self._set.name!r} plus {by!r} is not a number")
-        return _read_scores(reply)
+        return self._read_scores(reply)
+
+    def _read_scores(self, reply: bytes) -> list[float | None]:
+        if b"!" in reply:
+            raise Full(self.set_name)
+        return [None if score == b"-" else float(score) for score in reply.split(b" ")]
+
+    def _read_added(self, reply: bytes) -> int:
+        return int(self._with_room(reply).split(maxsplit=1)[0])
+
+    def _with_room(self, reply: bytes) -> bytes:
+        """Return a reply, unless it says that the set had no room for some rows."""
+        if b"/" in reply:
+            raise Full(self.set_name, int(reply.partition(b"/")[2].split(maxsplit=1)[0]))
+        return reply
 
     def _row(self, item: T, written: str) -> list[bytes | str]:
         if self._items.keyed:
@@ -181,7 +198,11 @@ class Update(Generic[T]):
         """Add items, of which only one chunk is in memory. Their errors pass through, with a note."""
         with self.noting_errors():
             for chunk in in_chunks(items):
-                self.new += yield self._count_new(chunk)
+                try:
+                    self.new += yield self._count_new(chunk)
+                except Full as full:
+                    self.sent += full.added
+                    raise Full(full.name, self.sent) from None
                 self.sent += len(chunk)
 
     def _count_new(self, items: Sequence[T]) -> Operation[int]:
@@ -192,16 +213,11 @@ class Update(Generic[T]):
         """Add a note with the progress to an error that passes through."""
         try:
             yield
+        except Full:
+            # It says that itself.
+            raise
         except Exception as error:
             error.add_note(
                 f"{self.sent} items had been added to the set {self._adding.set_name!r} before, {self.new} of them new"
             )
             raise
-
-
-def _read_added(reply: bytes) -> int:
-    return int(reply.split(maxsplit=1)[0])
-
-
-def _read_scores(reply: bytes) -> list[float | None]:
-    return [None if score == b"-" else float(score) for score in reply.split(b" ")]

@@ -16,6 +16,7 @@ from redset.core.items import Key
 from redset.core.operands import Beside, Foreign, Held, Operand, Row, Side, Stream, kept, operand, paged, streamed
 from redset.core.operations import Operation, Plan
 from redset.core.removing import Removing
+from redset.exceptions import Full
 
 __all__ = ("Algebra", "SortedAlgebra")
 
@@ -142,10 +143,19 @@ class Algebra(ABC, Generic[T]):
         return self._union_update(self._operands(others))
 
     def _union_update(self, operands: list[Operand]) -> Plan[None]:
+        added = 0
         for theirs in operands:
             stream = self._news(theirs)
             while rows := (yield from stream()):
-                yield self._add(rows)
+                added = yield from self._add_behind(rows, added)
+
+    def _add_behind(self, rows: list[Row], added: int) -> Plan[int]:
+        """Add rows, after ``added`` others of the same call; return the number of all."""
+        try:
+            yield self._add(rows)
+        except Full as full:
+            raise Full(full.name, added + full.added) from None
+        return added + len(rows)
 
     def intersection_update(self, others: Iterable[Any]) -> Plan[None]:
         return self._intersection_update(self._operands(others))
@@ -170,14 +180,14 @@ class Algebra(ABC, Generic[T]):
         return self._symmetric_difference_update(self._operand(other))
 
     def _symmetric_difference_update(self, theirs: Operand) -> Plan[None]:
-        met = set[bytes]()
+        met, added = set[bytes](), 0
         while rows := (yield from theirs.rows()):
             new = {row[0]: row for row in _new(rows, met)}
             there = yield from self._which(list(new))
             if there:
                 yield self._discard([identity for identity in new if identity in there])
             if absent := [row for identity, row in new.items() if identity not in there]:
-                yield self._add(absent)
+                added = yield from self._add_behind(absent, added)
 
     def _there_to_discard(self, theirs: Beside) -> Stream[bytes]:
         """Return their items that can be discarded here."""

@@ -11,6 +11,7 @@ from redset.core.clients import check_client, longest_block
 from redset.core.definition import Definition, Kind
 from redset.core.endings import Endings
 from redset.core.expiring import Expiring, LivingAlgebra
+from redset.core.gates import Gates
 from redset.core.inspecting import Inspecting
 from redset.core.items import Items
 from redset.core.keys import Keys
@@ -152,6 +153,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         self._inspecting: Inspecting[T] = Inspecting(definition)
         self._paging = Paging(self._keys, definition.items)
         self._removing = Removing(definition)
+        self._gates = Gates(definition)
         self._endings = Endings(definition)
         self._letters = Letters(definition)
         self._claims: Claims[T, Res] = Claims(

@@ -81,7 +81,8 @@ class Keys:
         #: ZSET, sets that remember only: done item, or its hash -> end of its retention.
         self.done = f"{prefix}done".encode()
         #: HASH, which outlives `clear()`: `last`, the last fencing token, and `cleared`, the number of the last
-        #: `clear()`, which only grow; `layout`, the form in which items are stored; and one field for each total.
+        #: `clear()`, which only grow; `layout`, the form in which items are stored; one field for each total; `gate`,
+        #: the pause and the limits of claims, and `maxsize`, each only if there is one.
         self.meta = f"{prefix}meta".encode()
         #: LIST of samples of the totals, the newest first: one for each minute with a claim, 60 at most.
         self.history = f"{prefix}history".encode()

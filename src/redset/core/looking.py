@@ -7,6 +7,7 @@ from itertools import compress
 from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
+from redset.core.gates import Limits, read_gates
 from redset.core.items import Items, Key
 from redset.core.operations import Operation, Plan, Shape, in_chunks, only, rank, ranks, then
 from redset.core.scores import read_score, written_bounds
@@ -44,6 +45,10 @@ class Stats:
     oldest_score: float | None
     #: Seconds that the oldest due item has been due; None if scores are no times, or the lowest is minus infinity.
     lag: float | None
+    #: Seconds since the epoch at which the pause ends, infinity without an end; None if the set is not paused.
+    paused_until: float | None = None
+    #: The limits, or None.
+    limits: Limits | None = None
 
 
 class Looking(Generic[T]):
@@ -179,10 +184,11 @@ class Looking(Generic[T]):
 
         def read(reply: list[Any]) -> Stats:
             waiting, due, leased, expired, delayed, parked, done, dead = map(int, reply[:8])
-            now, oldest = float(reply[8]), read_score(*reply[9:] or [None])
+            now, oldest = float(reply[8]), read_score(*reply[11:] or [None])
             since = now if oldest is None else oldest
             lag = max(0.0, now - since) if self._set.timed and since > -math.inf else None
-            return Stats(waiting, due, leased, expired, delayed, parked, done, dead, oldest, lag)
+            gates = read_gates(reply[9], reply[10], now)
+            return Stats(waiting, due, leased, expired, delayed, parked, done, dead, oldest, lag, *gates)
 
         return Operation(*self._look, ("stats", kind.which), read)
 

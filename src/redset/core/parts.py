@@ -147,11 +147,25 @@ def _positions(reply: bytes, sizes: list[int]) -> list[bytes]:
 
 
 def _added(reply: bytes, sizes: list[int]) -> list[bytes]:
-    """Deal out the positions of the rows that were left out. The number of new items stays that of the whole call."""
+    """Deal out the positions of the rows that were left out, and behind a slash of those for which there was no room.
+
+    The number of new items stays that of the whole call.
+    """
+    reply, _, full = reply.partition(b"/")
     added, _, left = reply.partition(b" ")
-    if not left:
+    if not (left or full):
         return [added] * len(sizes)
-    return [b"%b %b" % (added, own) if own else added for own in _positions(left, sizes)]
+    lefts, fulls = _positions(left, sizes), _positions(full, sizes)
+    return [
+        b"%b%b%b" % (added, left and b" " + left, full and b"/" + full) for left, full in zip(lefts, fulls, strict=True)
+    ]
+
+
+def _new(reply: bytes, sizes: list[int]) -> list[bytes]:
+    """Deal out the positions of new items, and behind a slash of those for which there was no room."""
+    new, _, full = reply.partition(b"/")
+    shares = zip(_positions(new, sizes), _positions(full, sizes), strict=True)
+    return [b"%b/%b" % (own, refused) if refused else own for own, refused in shares]
 
 
 def _scores(reply: bytes, sizes: list[int]) -> list[bytes]:
@@ -173,6 +187,7 @@ WAYS: dict[str, Callable[[Shape], Way]] = {
     "each": partial(Way, _slices),
     "positions": partial(Way, _positions),
     "added": partial(Way, _added),
+    "new": partial(Way, _new),
     "scores": partial(Way, _scores),
     "acks": partial(Way, _ends),
     "ends": partial(EndsWay, _ends),

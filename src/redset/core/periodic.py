@@ -52,15 +52,20 @@ class Scheduling(Adding[T]):
         super().__init__(definition)
         self._jitter = jitter
         self._schedule = definition.script("schedule")
-        self._shape = Shape("positions", 0, self.width)
+        self._shape = Shape("new", 1, self.width)
         self._look = definition.script("look")
 
     def schedule(self, item: T, interval: float | None, first: float | None) -> Operation[bool]:
         return only(self.schedule_all([item], interval, first))
 
-    def schedule_all(self, items: Sequence[T], interval: Seconds[T], first: Seconds[T]) -> Operation[list[bool]]:
-        """Add at most 1,000 items, and return which of them were new."""
-        rows: list[bytes | str] = []
+    def schedule_all(
+        self, items: Sequence[T], interval: Seconds[T], first: Seconds[T], *, bulk: bool = False
+    ) -> Operation[list[bool]]:
+        """Add at most 1,000 items, and return which of them were new.
+
+        :param bulk: whether to stop at the first item that the set has no room for.
+        """
+        rows: list[bytes | str] = ["bulk" if bulk else "each"]
         for item in items:
             stored = self._items.dump(item)
             identity = self._items.identity(item) if self._items.keyed else stored
@@ -69,21 +74,21 @@ class Scheduling(Adding[T]):
                 rows.append(stored)
 
         def read(reply: bytes) -> list[bool]:
-            new = set(map(int, reply.split()))
+            new = set(map(int, self._with_room(reply).split()))
             return [position in new for position in range(len(items))]
 
-        return Operation(*self._schedule, rows, read, recorded=True, shape=self._shape)
+        return Operation(*self._schedule, rows, read, recorded=True, shape=None if bulk else self._shape)
 
     def schedule_many(self, iterables: Iterable[Iterable[T]], interval: Seconds[T], first: Seconds[T]) -> Plan[int]:
         """Add all items, 1,000 per call, and return how many were new."""
         return ScheduleMany(self, interval, first).add_all(iterables)
 
     def add_absent(self, rows: Sequence[bytes | str]) -> Operation[Any]:
-        args: list[bytes | str] = []
+        args: list[bytes | str] = ["bulk"]
         for start in range(0, len(rows), self.width):
             score, item, *value = rows[start : start + self.width]
             args += (f"{score if isinstance(score, str) else score.decode()} ", item, *value)
-        return Operation(*self._schedule, args, lambda reply: None, recorded=True)
+        return Operation(*self._schedule, args, self._with_room, recorded=True)
 
     def count_new(
         self,
@@ -92,7 +97,7 @@ class Scheduling(Adding[T]):
         rule: Rule | None = None,  # noqa: ARG002 # an item that is there keeps its plan under any rule
     ) -> Operation[int]:
         """Schedule items with ``score`` as the time of their first tick."""
-        return then(self.schedule_all(items, None, score), sum)
+        return then(self.schedule_all(items, None, score, bulk=True), sum)
 
     def increment(self, item: T, by: float) -> Operation[float | None]:
         raise TypeError(
@@ -135,7 +140,7 @@ class ScheduleMany(Update[T]):
         self._interval = interval
 
     def _count_new(self, items: Sequence[T]) -> Operation[int]:
-        return then(self._scheduling.schedule_all(items, self._interval, self._score), sum)
+        return then(self._scheduling.schedule_all(items, self._interval, self._score, bulk=True), sum)
 
 
 def _own_interval(item: T, interval: Seconds[T]) -> str:

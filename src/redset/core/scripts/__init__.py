@@ -10,10 +10,11 @@ writes what they stand for in front of the script:
 - ``-- TIME`` is the server's: ``time`` in seconds, to the microsecond; ``clock`` is the same as a string that can be
   compared with scores.
 - ``layout`` and ``memory`` are the forms in which items, and remembered items, are stored; see :func:`layout_of`.
-- ``-- include NAME`` stands for ``shared/NAME.lua``.
-- ``-- WHEN NEEDED: moves`` begins functions that ``moves()`` returns, ``-- WHEN NEEDED: rare`` those of ``rare()``;
-  ``-- ALWAYS`` ends them. The server takes 0.1 µs or more to make a function, each time that a script runs. So those
-  that most calls do without are made when the first of them is needed.
+- ``-- include NAME`` stands for ``shared/NAME.lua``; so does ``-- inline NAME``, for one that is no function but a part
+  of one, and costs nothing where it is not reached.
+- ``-- WHEN NEEDED: moves`` begins functions that ``moves()`` returns, ``-- WHEN NEEDED: rare`` those of ``rare()``,
+  ``-- WHEN NEEDED: gates`` those of ``gates()``; ``-- ALWAYS`` ends them. The server takes 0.1 µs or more to make a
+  function, each time that a script runs. So those that most calls do without are made when the first of them is needed.
 
 ``if FEATURE`` behind the first word restricts a line to sets with one of the :data:`FEATURES`. Keys and options that a
 set does not have are nil.
@@ -42,12 +43,13 @@ _DECLARED = re.compile(r"^-- (KEYS|OPTIONS|TIME)(?: if (\w+))?(?:: (.*))?$", re.
 _SECTION = re.compile(r"^-- WHEN NEEDED: (\w+)\n(.*?)(?=^-- WHEN NEEDED|^-- ALWAYS|\Z)", re.MULTILINE | re.DOTALL)
 _MADE = re.compile(r"^local (?:function )?(\w+)(?:\(| = {)", re.MULTILINE)
 _WORD = re.compile(r"""--[^\n]*|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[\w.]+""")
+_INLINED = re.compile(r"^-- inline (\w+)\n", re.MULTILINE)
 _INCLUDED = re.compile(r"^-- include (\w+)(?: if (\w+))?\n", re.MULTILINE)
 
 #: In Lua 5.4, `unpack` is in another place.
 _PROLOGUE = """\
 local unpack = table.unpack or unpack
-local moves, rare
+local moves, rare, gates
 """
 
 _HOLDS_OTHER = """\
@@ -149,7 +151,7 @@ def _head(keys: tuple[str, ...], kinds: set[str]) -> Iterator[str]:
 
 def _filled_in(text: str, features: frozenset[str]) -> str:
     """The text of a script with each piece put in where it is included first, and then the functions made later."""
-    later: dict[str, str] = {"moves": "", "rare": ""}
+    later: dict[str, str] = {"moves": "", "rare": "", "gates": ""}
     included: set[str] = set()
 
     def without_later(text: str) -> str:
@@ -164,6 +166,7 @@ def _filled_in(text: str, features: frozenset[str]) -> str:
         included.add(name)
         return without_later(_INCLUDED.sub(piece, _text(f"shared/{name}")))
 
+    text = _INLINED.sub(lambda line: _text(f"shared/{line[1]}"), text)
     last = max((found.end() for found in _INCLUDED.finditer(text)), default=0)
     included_text = _INCLUDED.sub(piece, text[:last])
     if "-- OPTIONS\n" in text:

@@ -1,42 +1,47 @@
 -- Adds items to `waiting`. The claim decides about those that are leased or dead. What is remembered as done is left out, and so is
 -- what is dead on a set that remembers.
--- KEYS: call waiting wake waiters meta
+-- KEYS: call waiting wake waiters meta leased
 -- KEYS if values: values
 -- KEYS if done: done dead
 -- TIME if done
 -- ARGV: number, seen; "want replaces flags"; as many flags of ZADD, where INCR takes one row; then rows: score, item, on keyed
 --       sets score, item, value
---   want: `added` or `scores`
+--   want: `added` or `scores`; or `bulk`: as `added`, but no row behind the first that the set has no room for is added
 --   replaces: whose value is replaced: that of `all`, of `new` items, or of those that are `known` to wait already
--- Returns "added left ...": how many did not wait before; the positions, from 0, of those left out. Where scores are wanted
--- the score that each item has when all is done, or '-' if it was left out or does not wait; 'nan' if a sum is none. A set that is
--- not registered returns a list of that and `register`.
+-- Returns "added left ...": how many did not wait before; the positions, from 0, of those left out, and behind a slash of those
+-- that the set has no room for. Where scores are wanted the score that each item has when all is done, or '-' if it was left out or
+-- does not wait, '!' if there is no room for it; 'nan' if a sum is none. A set that is not registered returns a list of that and
+-- `register`.
 -- include record
 -- include wakeups
 -- include totals
 -- include expiry if done
 -- include values if keyed
 local want, replaces, flags = string.match(ARGV[3], '(%l+) (%l+) (%d)')
-local facts = redis.pcall('HMGET', meta, 'layout', 'registered', 'remembers')
-local refusal = facts.err and (wrong_type() or facts) or stored_otherwise(facts[1], facts[3]) or find_waiters() or done and wrong_type(waiting, values, done, dead) or keyed and wrong_type(values)
+local facts = redis.pcall('HMGET', meta, 'layout', 'registered', 'remembers', 'maxsize')
+local refusal = facts.err and (wrong_type() or facts) or stored_otherwise(facts[1], facts[3]) or find_waiters() or done and wrong_type(waiting, values, done, dead) or keyed and wrong_type(values) or facts[4] and wrong_type(waiting, leased)
     or denied(call and 'SET', 'HINCRBY', not facts[1] and 'HSET', keyed and 'HSET', (values or done or flags ~= '0') and 'ZMSCORE', flags ~= '0' and 'ZCARD')
 if refusal then return refusal end
 
 -- A local variable is read faster than a global one, which tells when there are thousands of columns.
 local columns, first, width, items = ARGV, 4 + flags, keyed and 3 or 2, {}
 local count = (#columns - first + 1) / width
-if keyed or done or flags ~= '0' then
+if keyed or done or flags ~= '0' or facts[4] then
     for i = 1, count do items[i] = columns[first + 1 + width * (i - 1)] end
 end
 
-local is_out, left = nil, ''
+local is_out, left, full, left_count = (done or facts[4]) and {}, '', '', 0
 if done then
     local dones, deaths = are_living(done, remembered_as(items)), redis.call('ZMSCORE', dead, unpack(items))
-    is_out = {}
-    for i = 1, count do
-        is_out[i] = dones[i] or deaths[i]
-        if is_out[i] then left = left .. ' ' .. i - 1 end
-    end
+    for i = 1, count do is_out[i] = dones[i] or deaths[i] end
+end
+-- With XX nothing is added that does not wait.
+if facts[4] and columns[4] ~= 'XX' then
+    local maxsize, stops = facts[4], want == 'bulk'
+-- inline room
+end
+for i = 1, done and count or 0 do
+    if is_out[i] and is_out[i] ~= 'full' then left, left_count = left .. ' ' .. i - 1, left_count + 1 end
 end
 
 -- Whether each item waits before its row is in, if that decides about its value.
@@ -49,11 +54,11 @@ end
 
 -- What ZADD and HSET are given: all, or what is picked from the rows. Counted along, since `#` looks for the end of a table each time.
 local rows, start, length, fields, field_count = columns, 4, #columns, keyed and {}, 0
-if keyed or left ~= '' then
+if keyed or left ~= '' or full ~= '' then
     rows, start, length = {unpack(columns, 4, first - 1)}, 1, flags + 0
     for i = 1, count do
         local at, item = first + width * (i - 1), items[i]
-        if not (done and is_out[i]) then
+        if not (is_out and is_out[i]) then
             rows[length + 1], rows[length + 2] = columns[at], item
             length = length + 2
             if keyed and (replaces == 'all' or waits[item] == (replaces == 'known')) then
@@ -86,13 +91,12 @@ if waited then
     -- With a flag, ZADD may add none of the items, or return the score of one.
     added, scores, there = redis.call('ZCARD', waiting) - waited, redis.call('ZMSCORE', waiting, unpack(items)), 0
     for i = 1, count do
-        scores[i] = not (done and is_out[i]) and scores[i] or '-'
-        if scores[i] ~= '-' then there = there + 1 end
+        if scores[i] and not (is_out and is_out[i]) then there = there + 1 else scores[i] = is_out and is_out[i] == 'full' and '!' or '-' end
     end
 end
 if added > 0 then redis.call('HINCRBY', meta, 'added', added) end
 if there > added then redis.call('HINCRBY', meta, 'duplicates', there - added) end
-if picked < count then redis.call('HINCRBY', meta, 'left_out', count - picked) end
+if left_count > 0 then redis.call('HINCRBY', meta, 'left_out', left_count) end
 
-local reply = answer(want == 'added' and added .. left or table.concat(scores, ' '))
+local reply = answer(want ~= 'scores' and added .. left .. full or table.concat(scores, ' '))
 return facts[2] and reply or {reply, 'register'}

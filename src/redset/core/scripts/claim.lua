@@ -12,7 +12,8 @@
 -- "more next died dropped deadline lost ..."; and behind that `register` if the set is not registered with these options.
 --   rows: item, score; under a lease item, delivery, or '' in a repeated reply when the lease has ended
 --   more: 1 if it stopped early and may find more at once; 2 if it stopped before a suspect item, or claimed one
---   next: seconds until an item falls due, -1: not known       died, dropped: dead letters made and dropped
+--   next: seconds until an item falls due, or until the pause or limit ends that kept the claim from items; -1: not known
+--   died, dropped: dead letters made and dropped
 --   deadline: of the leases                                    lost: the positions, from 0, of the acks that came too late
 -- An item is suspect when its last lease expired, since it may have killed its process. A claim under a lease returns the items
 -- before the first suspect one, or a suspect one alone; where `waits` is 2 it returns nothing instead.
@@ -20,12 +21,17 @@ local limit, which, lease, waits = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 -- include wakeups
 -- include claims
 -- include waiting
+-- include gates
 
 local repeated_reply, ended
 if repeated then
     repeated_reply, ended = rare().repeated_claim()
     if #ended.items == 0 then return repeated_reply end
 end
+
+-- What the set allows may be less than what is wanted.
+local gate = facts[9] and gates().read_gate(facts[9], limit, lease)
+if gate then limit = gate.permits end
 
 -- Reads come first, and show which keys hold something of another type. `in_work`: there are leases or deliveries.
 local acks, given, acked = {}, {}, {}
@@ -38,8 +44,9 @@ local expired = in_work and read_expired() or {}
 local met = limit > 0 and next_rows(limit) or {}
 local fields = in_work and not met.err and read_fields(acks, column(met, 2, 1)) or {}
 local refusal = expired.err and expired or met.err and met or fields.err and fields or stored_otherwise(facts[3], facts[8])
+local is_tight = gate and gate.leases > 0 and not refusal and gates().free_leases(gate) < limit
 local is_first = not facts[3] or done and not facts[8]
-if refusal or is_rare or #expired > 0 or waits == '1' and #met == 0 then
+if refusal or is_rare or is_tight or #expired > 0 or waits == '1' and #met == 0 then
     refusal = wrong_type() or refusal or find_waiters() or rare().may_not_move() or denied(
         'ZREMRANGEBYRANK', 'ZRANGE', 'ZCARD', from_end and 'ZCOUNT', unread and values and 'HSETNX')
 else
@@ -65,6 +72,8 @@ local lost = #acks > 0
     and moves().end_leases(acks, given, fields, redis.call('ZMSCORE', leased, unpack(acks)), time) or ''
 if #expired > 0 then rare().requeue(expired) end
 local more = #expired == 2 * BUDGET
+-- The ends of leases have made room for others.
+if is_tight then limit = math.min(limit, gates().free_leases(gate)) end
 
 -- The claimed rows, and what `deliveries` has of each. `meets_suspect` if it stops at a suspect item, `is_suspect` if it claims that.
 local rows, claimed, delivered, meets_suspect, is_suspect = {}, {}, false, false, false
@@ -118,7 +127,7 @@ end
 
 if limit > 0 then
     -- What was read before the first write may have changed by it.
-    local is_stale = requeued or unread or died > 0
+    local is_stale = requeued or unread or died > 0 or #met > 2 * limit
     for i = 1, #met, 2 do is_stale = is_stale or acked[met[i]] end
     local passed = is_stale and take_next(limit) or take(met, fields, #acks)
     local stayed = passed
@@ -137,16 +146,17 @@ elseif #rows > 0 then
     redis.call('HSET', meta, 'taken', (facts[6] or 0) + #rows / 2)
     if delivered or values or done then undo = moves().waiting_to_done(rows, found, delivered) end
 end
+if gate and #rows > 0 then gates().pass_gate(gate, #rows / 2) end
 if is_first and #rows > 0 then moves().write_form() end
 if next(counts) then moves().write_totals() end
 local minute, is_known = math.floor(moment[1] / 60), facts[3] or #rows > 0
 if is_known and tonumber(facts[5] or 0) ~= minute then rare().write_sample(minute) end
--- What is left behind is for another waiter.
-if wake_one and (#rows > 0 or requeued) and #next_rows(1) > 0 then wake_one() end
+-- What is left behind is for another waiter, unless that had to wait for a lease to end.
+if wake_one and (#rows > 0 or requeued or gate and #acks > 0) and not (gate and gate.is_full) and #next_rows(1) > 0 then wake_one() end
 
 local is_mark = waits == '1' and #rows == 0
 -- Put together piece by piece, which is much faster here than a format.
-local head = (meets_suspect and (#rows > 0 or waits == '2') and '2 ' or more and '1 ' or '0 ') .. (is_mark and rare().next_due() or '-1')
+local head = (meets_suspect and (#rows > 0 or waits == '2') and '2 ' or more and '1 ' or '0 ') .. (is_mark and (gate and gates().opens_in(gate) or rare().next_due()) or '-1')
     .. ' ' .. (died > 0 and died or '0') .. ' ' .. (dropped > 0 and dropped or '0') .. ' ' .. deadline .. lost
 local reply = answer_claim(kind, head, rows, found, undo)
 if is_mark then

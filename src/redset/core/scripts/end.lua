@@ -24,9 +24,16 @@ local fields, deadlines = {}, {}
 if how ~= 'taken' and #items > 0 then
     fields, deadlines = redis.pcall('HMGET', deliveries, unpack(items)), redis.pcall('ZMSCORE', leased, unpack(items))
 end
-parking = redis.call('EXISTS', parked) == 1
+parking = false
+-- A waiter may wait for a lease to end, if the set limits how many there are.
+local makes_room = false
+if redis.call('EXISTS', parked, waiters) > 0 then
+    parking = redis.call('EXISTS', parked) == 1
+    local gate = redis.pcall('HMGET', meta, 'gate')[1]
+    makes_room = gate and string.sub(gate, -2) ~= ' 0'
+end
 local refusal = fields.err and fields or deadlines.err and deadlines
-if refusal or parking or how ~= 'ack' then
+if refusal or parking or makes_room or how ~= 'ack' then
     refusal = wrong_type() or refusal or find_waiters() or rare().may_not_move()
 else
     refusal = (values or done) and wrong_type(waiting, values, done) or may_not_finish()
@@ -49,5 +56,5 @@ else
     if select(2, string.gsub(lost, ' ', '')) == #items then free_record() end
 end
 moves().write_totals()
-if requeued and wake_one then wake_one() end
+if (requeued or makes_room) and wake_one then wake_one() end
 return answer(died .. ' ' .. dropped .. ' ' .. clock .. lost)

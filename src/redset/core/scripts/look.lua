@@ -1,5 +1,5 @@
 -- Looks at a set without changing it.
--- KEYS: waiting leased parked dead done
+-- KEYS: waiting leased parked dead done meta
 -- KEYS if values: values
 -- TIME
 -- ARGV: one of
@@ -7,7 +7,7 @@
 --       claimed; the row at that position: item, score; on keyed sets a list of its value, or nil
 --   `range`, the first and the last rank, as in ZRANGE: returns items; on keyed sets behind them a list of the value of each, or nil
 --   `stats`, `due` or `any`: returns the counts of waiting, due, leased, expired, delayed, parked, done, dead; the server's time;
---       and the lowest score that waits, if there is one
+--       the fields `gate` and `maxsize` of `meta`, '' for none; and the lowest score that waits, if there is one
 --   `planned`, item, interval of the set: returns the item's score in `waiting` and in `leased`, each nil if there is none, and its interval
 -- include values
 -- include expiry if periodic
@@ -46,6 +46,8 @@ looks.stats = function(which)
         redis.call('ZCOUNT', done, '(' .. clock, '+inf'),
         redis.call('ZCARD', dead),
         clock,
+        redis.call('HMGET', meta, 'gate')[1] or '',
+        redis.call('HMGET', meta, 'maxsize')[1] or '',
         redis.call('ZRANGE', waiting, '0', '0', 'WITHSCORES')[2],
     }
 end

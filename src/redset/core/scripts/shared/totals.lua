@@ -34,7 +34,7 @@ end
 
 -- Fields of `meta` that are no totals.
 local OTHERS = {}
-for _, name in ipairs({'last', 'cleared', 'layout', 'remembers', 'registered', 'minute'}) do OTHERS[name] = true end
+for _, name in ipairs({'last', 'cleared', 'layout', 'remembers', 'registered', 'minute', 'gate', 'maxsize'}) do OTHERS[name] = true end
 
 -- Notes the totals as they are now, for this minute. A server that refuses that refuses no claim.
 local function write_sample(minute)
@@ -42,7 +42,7 @@ local function write_sample(minute)
     for i = 1, #fields, 2 do
         if not OTHERS[fields[i]] then sample[#sample + 1] = fields[i] .. ' ' .. fields[i + 1] end
     end
-    redis.call('HSET', meta, 'minute', minute)
+    redis.pcall('HSET', meta, 'minute', minute)
     redis.pcall('LPUSH', history, table.concat(sample, ' '))
     redis.pcall('LTRIM', history, '0', '59')
 end

@@ -1,0 +1,138 @@
+"""The pause and the limits of a set: how they are set, and how they are read."""
+
+import math
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Generic, TypeVar
+
+from redset.core.definition import Definition
+from redset.core.operations import Operation
+from redset.core.scores import seconds
+
+__all__ = ("Gates", "Limits", "moment", "read_gates")
+
+T = TypeVar("T")
+
+#: A pause without an end, as the scripts have it.
+NO_END = "-1"
+#: Whole numbers up to here are exact in a script.
+LARGEST = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of a set, as ``limit`` has set them; None where there is none."""
+
+    #: The number of items that all claims together can have in ``per`` seconds, on average.
+    rate: float | None
+    per: float
+    #: The number of items that they can have at once, after a rest.
+    burst: int | None
+    #: The number of leases at a time.
+    leases: int | None
+    #: The number of items that wait, are leased or delayed.
+    maxsize: int | None
+
+
+class Gates(Generic[T]):
+    """The operations of one set that hold up its claims and bound its size."""
+
+    __slots__ = ("_limit",)
+
+    def __init__(self, definition: Definition[T]) -> None:
+        self._limit = definition.script("limit")
+
+    def pause(self, until: float | None) -> Operation[None]:
+        # A pause that ended in 1969 is as good as one that ended in 1970, and -1 stands for no end.
+        ends_at = NO_END if until is None else repr(max(0.0, moment(until, "until")))
+        return self._operation("pause", ends_at)
+
+    def resume(self) -> Operation[None]:
+        return self._operation("resume")
+
+    def limit(
+        self, rate: float | None, per: float, burst: int | None, leases: int | None, maxsize: int | None
+    ) -> Operation[None]:
+        """Replace all limits."""
+        number = None if rate is None else _rate(rate)
+        span = seconds(_no_bool(per, "per", "a number of seconds"), "per", positive=True)
+        if number is None and burst is not None:
+            raise ValueError(f"burst must come with a rate, and burst={burst!r} was given without one")
+        if number is None and span != 1.0:
+            raise ValueError(f"per must come with a rate, and per={per!r} was given without one")
+        if number is not None and not 0 < number / span < math.inf:
+            raise ValueError(f"rate / per must be a finite number above 0, not {rate!r} / {per!r}")
+        most = 0 if number is None else 1 if burst is None else _count(burst, "burst")
+        return self._operation(
+            "limit",
+            "0" if number is None else repr(number),
+            "1" if number is None else repr(span),
+            str(most),
+            str(_count(leases, "leases")),
+            str(_count(maxsize, "maxsize")),
+        )
+
+    def _operation(self, *args: str) -> Operation[None]:
+        return Operation(*self._limit, args, lambda reply: None, recorded=True)
+
+
+def moment(value: Any, what: str) -> float:
+    """Return ``value`` as a float of seconds since the epoch.
+
+    :raises TypeError: it is no int or float.
+    :raises ValueError: it is NaN or infinite.
+    """
+    number = _as_float(value, what, "a number of seconds since the epoch")
+    if not math.isfinite(number):
+        raise ValueError(f"{what} must be a finite number of seconds since the epoch, not {value!r}")
+    return number
+
+
+def read_gates(gate: bytes, maxsize: bytes, now: float) -> tuple[float | None, Limits | None]:
+    """Return the end of the pause, and the limits, from the fields of these names; empty if there is none."""
+    words = gate.split() or [b"0"] * 7
+    paused_until, rate, per, burst, leases = map(float, words[2:])
+    end = math.inf if paused_until < 0 else paused_until if paused_until > now else None
+    if not (rate or leases or maxsize):
+        return end, None
+    return end, Limits(
+        rate=rate or None,
+        per=per if rate else 1.0,
+        burst=int(burst) if rate else None,
+        leases=int(leases) or None,
+        maxsize=int(maxsize) if maxsize else None,
+    )
+
+
+def _rate(value: Any) -> float:
+    number = _as_float(value, "rate", "a number of items")
+    if not 0 < number < math.inf:
+        raise ValueError(f"rate must be a finite number above 0, not {value!r}")
+    return number
+
+
+def _count(value: Any, what: str) -> int:
+    """Return a limit as the scripts take it: 0 for none."""
+    if value is None:
+        return 0
+    if not isinstance(_no_bool(value, what, "an int or None"), Integral):
+        raise TypeError(f"{what} must be an int or None, not {value!r}")
+    if not 1 <= value <= LARGEST:
+        raise ValueError(f"{what} must be at least 1 and at most 2**53, or None for no limit, not {value!r}")
+    return int(value)
+
+
+def _as_float(value: Any, what: str, allowed: str) -> float:
+    if not isinstance(_no_bool(value, what, allowed), Real):
+        raise TypeError(f"{what} must be {allowed}, not {value!r}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _no_bool(value: Any, what: str, allowed: str) -> Any:
+    """Return ``value``. A bool is an int to Python, but none that anybody means."""
+    if isinstance(value, bool):
+        raise TypeError(f"{what} must be {allowed}, not {value!r}")
+    return value

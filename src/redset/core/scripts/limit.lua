@@ -1,0 +1,33 @@
+-- Pauses and resumes a set, and sets its limits; `shared/gates.lua` and `shared/room.lua` say what they mean.
+-- KEYS: call meta leased wake waiters
+-- TIME
+-- ARGV: number, seen; `pause`, the time at which it ends or -1; or `resume`; or `limit`, rate, per, burst, leases, maxsize, with 0 for
+--       what is not limited
+-- Returns nothing.
+-- include record
+-- include wakeups
+-- include gates
+local verb = ARGV[3]
+local refusal = wrong_type() or find_waiters() or denied(call and 'SET', 'HSET', 'PERSIST')
+if refusal then return refusal end
+
+-- The bucket keeps the claims that it holds, so that no change of the rate lets more through than the greater burst.
+local NO_LIMITS = '0 1 0 0'
+local level, pause, limits = 0, '0', NO_LIMITS
+local field = redis.call('HMGET', meta, 'gate')[1]
+if field then
+    level = gates().read_gate(field, 0, 0).level
+    pause, limits = string.match(field, '^%S+ %S+ (%S+) (.*)$')
+end
+if verb == 'limit' then limits = table.concat(ARGV, ' ', 4, 7) else pause = ARGV[4] or '0' end
+if string.sub(limits, 1, 2) == '0 ' then level = 0 end
+
+-- The first write frees memory, so that a full server can be paused.
+redis.call('HDEL', meta, 'gate', verb == 'limit' and 'maxsize' or 'gate')
+if pause ~= '0' or limits ~= NO_LIMITS then
+    redis.call('HSET', meta, 'gate', string.format('%.17g %s %s %s', level, clock, pause, limits))
+end
+if verb == 'limit' and ARGV[8] ~= '0' then redis.call('HSET', meta, 'maxsize', ARGV[8]) end
+redis.call('PERSIST', meta)
+if verb ~= 'pause' and wake_one then wake_one() end
+return answer('')
