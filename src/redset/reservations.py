@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from redset.core.drivers import AsyncDriver, Driver
 from redset.core.endings import Endings
 from redset.core.interruptions import is_interruption
+from redset.core.observing import enter_body, hooks, leave_body
 from redset.core.operations import Plan
 from redset.core.results import BaseReservation, DeadLetter, Lost, Stats
 from redset.core.shown import described, shown
@@ -132,12 +133,16 @@ class Reservation(_Reservation[T, Driver]):
         self._driver.follow(self._endings.one(self._endings.bury([self], reason)))
 
     def __enter__(self) -> T:
+        if hooks.observer is not None:
+            enter_body(self, in_loop=False)
         return self.item
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
+            if self._body is not None:
+                leave_body(self, error, in_loop=False)
             if not self._ended and self._is_ours:
                 self._leave(error)
         except BaseException as trouble:
@@ -223,17 +228,20 @@ class AsyncReservation(_Reservation[T, AsyncDriver]):
         await self._driver.follow(self._endings.one(self._endings.bury([self], reason)))
 
     async def __aenter__(self) -> T:
+        if hooks.observer is not None:
+            enter_body(self, in_loop=False)
         return self.item
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._ended or not self._is_ours:
-            return
         try:
-            await self._leave(error)
+            if self._body is not None:
+                leave_body(self, error, in_loop=False)
+            if not self._ended and self._is_ours:
+                await self._leave(error)
         except BaseException as trouble:
-            if is_interruption(trouble) and not self._ended:
+            if is_interruption(trouble) and not self._ended and self._is_ours:
                 with suppress(Exception, asyncio.CancelledError):
                     ending = self._driver.begin_to_follow(self._endings.one(self._ending_of(error)))
                     await self._driver.wait_for(ending)

@@ -33,6 +33,7 @@ ROOMS = {
     "waiting": {"waiting", "consuming"},
     "connections": {"pools", "clients.connections", "clients.links"},
     "emptying": {"emptying"},
+    "observing": {"observing"},
 }
 #: The modules in which heart and rooms meet: the constructors of sets, and the loops that carry requests.
 JOINTS = {"parameters", "base", "drivers", "twins"}
