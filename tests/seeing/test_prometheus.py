@@ -4,6 +4,7 @@ import itertools
 import logging
 import subprocess
 import sys
+import time
 from dataclasses import fields
 from typing import Any
 
@@ -244,6 +245,19 @@ def test_it_is_up_again_when_the_server_is(raw: Any) -> None:
     server.restart()
     assert is_up()
     server.stop()
+
+
+def test_an_outage_is_known_before_a_scrape_times_out() -> None:
+    server = Server("valkey-9.1")
+    client = redset.connect(server.url)
+    metrics = CollectorRegistry()
+    metrics.register(Collector(client))
+    assert metrics.get_sample_value("redset_up") == 1
+    server.stop()
+
+    began = time.monotonic()
+    assert metrics.get_sample_value("redset_up") == 0
+    assert time.monotonic() - began < 1, "the client would try ten times"
 
 
 def test_describing_asks_no_server() -> None:

@@ -81,7 +81,7 @@ class Collector:
     >>> metrics = CollectorRegistry()
     >>> metrics.register(Collector(client, ["jobs"]))
     >>> metrics.get_sample_value("redset_items", {"set": "jobs", "state": "waiting"})
-    1.0
+    1
     """
 
     def __init__(self, client: Any, sets: Iterable[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from redset.core.inspecting import Totals
 from redset.core.operations import Operation
 from redset.core.registry import SetInfo
 from redset.core.results import Stats
+from redset.core.retries import tries_once
 from redset.exceptions import RedsetError
 from redset.registry import KINDS
 from redset.sets import ExpiringSet
@@ -75,7 +77,8 @@ class Reader:
 
         :raises Exception: the errors of the client, when the server cannot be reached.
         """
-        return [figures for info in self._infos() if (figures := self._figures(info)) is not None]
+        with _trying_once():
+            return [figures for info in self._infos() if (figures := self._figures(info)) is not None]
 
     def memory(self) -> Memory | None:
         """Return the memory of the server; None if it cannot be told, as for a cluster.
@@ -83,7 +86,8 @@ class Reader:
         Round trips: one.
         """
         try:
-            return self._driver.perform(Operation("INFO", (), ("memory",), _read_memory))
+            with _trying_once():
+                return self._driver.perform(Operation("INFO", (), ("memory",), _read_memory))
         except Exception as error:
             if not is_failure(error):
                 raise
@@ -115,6 +119,16 @@ class Reader:
         stats: Stats = found.stats()
         items = {state: getattr(stats, state) for state in STATES}
         return Figures(label, items, stats.due, _lag(info.kind, stats), found.totals())
+
+
+@contextmanager
+def _trying_once() -> Iterator[None]:
+    """Keep the client from sending commands again: a scrape must end before its timeout also in an outage."""
+    before = tries_once.set(True)
+    try:
+        yield
+    finally:
+        tries_once.reset(before)
 
 
 def _lag(kind: str, stats: Stats) -> float | None:
