@@ -1,4 +1,4 @@
-"""What the examples share: processes that end with the one that started them, and sets of which nothing is left."""
+"""Shared code of the examples: worker processes that end with the example, and sets that are deleted at its end."""
 
 import signal
 import sys
@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from multiprocessing import Process
 from typing import Any, NoReturn
 
+import redset
+
 __all__ = ("cleared", "deaf_to_interrupts", "left", "run", "running")
 
 
 def run(main: Callable[[], bool]) -> NoReturn:
-    """Runs ``main`` and exits: 0 when it says that all is right, 1 when not, 130 after a Ctrl-C."""
+    """Run ``main`` and exit: with 0 if it returns true, 1 if not, and 130 after a Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(not main())
@@ -21,7 +23,7 @@ def run(main: Callable[[], bool]) -> NoReturn:
 
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
-    """Processes that are started in here never hear a Ctrl-C; this one hears it afterwards."""
+    """Start processes that ignore Ctrl-C; this process receives it when the block is left."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
@@ -31,7 +33,7 @@ def deaf_to_interrupts() -> Iterator[None]:
 
 @contextmanager
 def running(*processes: Process) -> Iterator[None]:
-    """Has the processes run while the block does, and ends those that still do then."""
+    """Run processes while the block runs, and stop those that still run at its end."""
     started: list[Process] = []
     try:
         with deaf_to_interrupts():
@@ -48,7 +50,7 @@ def running(*processes: Process) -> Iterator[None]:
 
 @contextmanager
 def cleared(*sets: Any, others: Sequence[str] = ()) -> Iterator[None]:
-    """Has the sets, and other keys, be empty at first, and leaves nothing of them on the server."""
+    """Delete sets and other keys before and after the block."""
     client = sets[0].redis
     for key in others:
         client.delete(key)
@@ -57,15 +59,15 @@ def cleared(*sets: Any, others: Sequence[str] = ()) -> Iterator[None]:
     try:
         yield
     finally:
-        # When this is answered, the server has done the last that an ended process had sent, which could add again.
+        # The reply means that the server has executed the last command of a killed process, which could add again.
         client.ping()
         for each in sets:
-            each.clear()
-        # Clearing keeps the last fencing token for later users of the name; of these there are none.
-        client.delete(*others, *(f"{{{each.name}}}:meta" for each in sets))
+            redset.forget_set(client, each.name)
+        for key in others:
+            client.delete(key)
 
 
 def left(items: Any) -> int:
-    """How many items of a set are not finished: they wait, now or after a backoff, or somebody has them."""
+    """Return the number of items of a set that are waiting, delayed or leased."""
     stats = items.stats()
     return int(stats.waiting + stats.leased + stats.expired + stats.delayed + stats.parked)

@@ -1,15 +1,15 @@
-"""Producers in other languages: whatever can send a ZADD can add to a set, and a waiting consumer notices.
+"""Producers in other languages: any program that can send ZADD can add to a set, and wakes a waiting consumer.
 
     python examples/foreign_producer.py [--latest 0.5]
 
 Shows: orders come from node (foreign_producer.js) and from the shell (foreign_producer.sh, by redis-cli or valkey-cli);
 from both or whichever is installed. Neither needs redset: an item is a member of the sorted set with the name of the
-set. This set has a key, so each member has a value too, here JSON, in the hash `{name}:values`. It is set before the
-member is added, or a consumer could meet the one without the other.
+set. This set has a key, so each member has a value too, here JSON, in the hash `{name}:values`. The value is set before
+the member is added, so that no consumer claims a member without its value.
 
-Expect: each order once, though each is added twice, since the set remembers what was done; and soon. redset's own `add`
-wakes a consumer within a millisecond; a plain ZADD it notices by itself, within 0.3 s. To that comes what a producer
-takes to send it: the shell starts a program for it. So what takes longer than `--latest` counts as late.
+Expect: each order arrives once, though it is added twice, since the set remembers done items. redset's own `add` wakes
+a consumer within a millisecond; a consumer notices a plain ZADD within 0.3 s. Starting a program, as the shell does,
+takes longer. An order that takes longer than `--latest` counts as late.
 """
 
 import argparse
@@ -54,18 +54,18 @@ def main() -> bool:
 
 @contextmanager
 def running(command: list[str]) -> Iterator[None]:
-    """Has the command run while the block does, and ends it then, with all that it has started."""
+    """Run a command while the block runs, and end it then, with its child processes."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         yield
     finally:
-        with suppress(OSError):  # It has ended itself.
+        with suppress(OSError):  # It has ended by itself.
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def received(orders: redset.SortedSet[Order], expected: int, latest: float) -> bool:
-    """Whether as many orders come as were sent, and in time."""
+    """Return whether all orders arrive, and in time."""
     ids, late = [], 0
     for reservation in orders.consume(wait=2):  # None, the default, would wait for ever
         order, delay = reservation.item, time.time() - reservation.item["sent"]
@@ -79,7 +79,7 @@ def received(orders: redset.SortedSet[Order], expected: int, latest: float) -> b
 
 
 def producers(client: Any) -> list[list[str]]:
-    """The commands that produce, of those that can be run here."""
+    """Return the commands of the producers that can run on this machine."""
     address = client.connection_pool.connection_kwargs
     if "path" in address:
         for_node, for_cli = [address["path"]], ["-s", address["path"]]

@@ -1,8 +1,8 @@
-"""A small web on this machine for scraper.py to scrape: several hosts, and all that makes scraping hard.
+"""A small local web for scraper.py: several hosts, with the difficulties of a real web.
 
-Pages link to each other in circles, again and again, and in many spellings; to pages that do not exist, and out of this
-web. Some are slow, some fail at first (503), some ask for patience (429), some always fail (500). Every request is
-logged when it begins, and its answer when it is given.
+Pages link to each other in circles, repeatedly and in many spellings, to pages that do not exist, and to other webs.
+Some are slow, some fail at first (503), some demand a pause (429), some always fail (500). The log has the beginning of
+each request, and its answer.
 """
 
 import random
@@ -27,12 +27,12 @@ class Request:
     status: int | None = None
 
     def is_waiting(self) -> bool:
-        """Whether the answer will still take some time."""
+        """Whether the request will be answered later."""
         return self.answered is None and is_slow(self.url) and time.time() - self.began < SLOW / 2
 
 
 class LocalWeb:
-    """Hosts are told apart by their ports. What comes before :meth:`start` is answered after it."""
+    """A web whose hosts differ by their ports. Requests before :meth:`start` are answered after it."""
 
     def __init__(self, hosts: int, pages: int) -> None:
         self.log: list[Request] = []
@@ -54,11 +54,11 @@ class LocalWeb:
         return f"http://{self.hosts[number % len(self.hosts)]}/page/{number}"
 
     def urls(self, *, broken: bool) -> set[str]:
-        """The pages that can be had, or those that always fail."""
+        """Return the pages that can be fetched, or those that always fail."""
         return {self.url(number) for number in range(self._count) if self._is_broken(number) is broken}
 
     def links(self, number: int) -> list[str]:
-        """As they stand on a page. Each page is linked to from one that is not broken, and from others by chance."""
+        """Return the links of a page. Each page has a link from a page that works, and random links from others."""
         chance = random.Random(number)
         linked = [2 * number + 1, 2 * number + 2, 0, *(chance.randrange(self._count) for _ in range(3))]
         urls = [self.url(one) for one in linked if one < self._count]
@@ -114,7 +114,7 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(body.encode())
         except ConnectionError:
-            pass  # Whoever asked is gone.
+            pass  # The client has closed the connection.
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Logged by the web, not on the terminal."""
+        """Print nothing: the web has a log of its own."""

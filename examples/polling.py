@@ -1,14 +1,14 @@
-"""Polling: many things, each polled once per interval of its own, by however many pollers there are.
+"""Polling: many feeds, each polled once per interval of its own, by any number of pollers.
 
     python examples/polling.py [--seconds 6] [--pollers 3]
 
-Shows: three processes take what is due from one PeriodicSet. Whoever takes a feed plans its next tick in the same step,
-so no tick is polled twice, none needs a leader or a cron job, and a slow poll shifts nothing. First ticks are spread
-(`jitter=`), so that feeds that were added at once do not fall due at once.
+Shows: three processes consume one PeriodicSet. An ack plans the next tick in the same step, so no tick is polled twice,
+no leader or cron job is needed, and a slow poll shifts no later tick. First ticks are spread (`jitter=`), so that feeds
+that were added at once do not fall due at once.
 
-Expect: a live table of the feeds: when each was polled last, how late after its tick, how often, and by whom. In the
-end a check that no tick was taken twice, and that the ticks of a feed are whole numbers of intervals apart. A tick that
-nobody was there for in time, on a busy machine, is missed: it is counted, and not made up for.
+Expect: a live table of the feeds: the time of the last poll, its delay after the tick, the number of polls, and the
+poller. At the end, a check that no tick was polled twice, and that the ticks of a feed are whole numbers of intervals
+apart. On a busy machine, a tick may be missed: it is counted, and not repeated.
 
 The table needs rich: pip install "redset[cli]".
 """
@@ -36,13 +36,13 @@ INTERVALS = {"news": 0.3, "weather": 0.5, "prices": 0.2, "scores": 1.0, "traffic
 class Poll(NamedTuple):
     feed: str
     poller: str
-    tick: float  # when it was planned for
-    at: float  # when it was done
+    tick: float  # the planned time
+    at: float  # the time of the poll
 
 
 @dataclass
 class Polls:
-    """What is known of the polls of one feed."""
+    """The polls of one feed."""
 
     ticks: list[float] = field(default_factory=list)
     by: Counter[str] = field(default_factory=Counter)
@@ -59,7 +59,7 @@ def feeds_to_poll() -> redset.PeriodicSet:
 
 
 def poll(poller: str, reports: "SimpleQueue[Poll]") -> None:
-    """Polls what is due, for ever. A feed is held until the next one is asked for, and has its next tick then."""
+    """Poll due feeds for ever. The loop acks a feed when it asks for the next one, which plans the next tick."""
     for reservation in feeds_to_poll().consume(lease=10):
         time.sleep(random.uniform(0, 0.05))  # the work
         reports.put(Poll(reservation.item, poller, reservation.score, time.time()))
@@ -107,7 +107,7 @@ def is_right(polls: dict[str, Polls]) -> bool:
             astray += abs(intervals - round(intervals)) > 0.01
             missed += max(0, round(intervals) - 1)
     print(f"\npolls: {sum(len(of_feed.ticks) for of_feed in polls.values())}; ticks missed: {missed}")
-    print(f"ticks that were taken twice (must be 0): {twice}")
+    print(f"ticks that were polled twice (must be 0): {twice}")
     print(f"ticks off the rhythm (must be 0): {astray}")
     print(f"feeds that were never polled (must be 0): {sum(not of_feed.ticks for of_feed in polls.values())}")
     return not twice and not astray and all(of_feed.ticks for of_feed in polls.values())

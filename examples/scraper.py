@@ -4,20 +4,20 @@
 
 Shows the crawl frontier of the textbooks (Mercator's) from two kinds of sets:
 
-- for each host a set of its pages. It remembers what was done, so a page that is linked to from a hundred others is
-  fetched once. A page that fails is tried again after a backoff, and is a dead letter after its third attempt;
-- one ScheduledSet of hosts, scored by when each may be asked next. A worker takes a host under a lease, fetches one
-  page of it and lets the host rest. So a host gets one request at a time and a pause between two, however many workers
-  there are, and a slow host holds up none but itself.
+- for each host a set of its pages. It remembers done pages, so a page with links from a hundred others is fetched once.
+  A page that fails is retried after a backoff, and is a dead letter after its third attempt;
+- one ScheduledSet of hosts, scored by the time of the next request. A worker claims a host under a lease, fetches one
+  page and requeues the host after a pause. So with any number of workers, a host gets one request at a time and a pause
+  between two, and a slow host delays only itself.
 
-The web is made up and served by the example itself (local_web.py), with slow, failing and missing pages.
+The example serves the web itself (local_web.py), with slow, failing and missing pages.
 
-Expect: a worker is killed (SIGKILL) while it waits for a page. In the end the access log of the web shows that every
-page was fetched once, and that no host was asked too early.
+Expect: a worker is killed (SIGKILL) while it waits for a page. At the end, the access log of the web shows that every
+page was fetched once, and that no request came too early.
 
-What is promised: every page is *done* exactly once, and *fetched* at least once: what a killed worker had begun to
-fetch is begun again by another when its lease has run out, and nobody can tell whether the first request had been
-answered. So what is found is stored before the page is acked, and in such a way that storing it twice changes nothing.
+Guarantee: every page is *done* exactly once, and *fetched* at least once. When a worker is killed, another one fetches
+its page after the lease expires, even if the first request was answered. So the results are stored before the page is
+acked, and storing them twice has the effect of once.
 """
 
 import argparse
@@ -38,14 +38,14 @@ from common import cleared, left, run, running
 from local_web import LocalWeb
 
 PAUSE = 0.05  # seconds between two requests to one host
-TIMEOUT = 1.5  # seconds that an answer may take
-LEASE = 3.0  # seconds; longer than all that is done with a page
+TIMEOUT = 1.5  # seconds for an answer
+LEASE = 3.0  # seconds; longer than the work on a page
 REMEMBER = 24 * 3600
 TITLES = "example-scraper:titles"
 
 
 def scheduled_hosts(client: Any) -> redset.ScheduledSet:
-    # "keep": a host that many pages link to keeps its time, and does not move back with every link.
+    # "keep": a host keeps its time, instead of moving back with every new link to it.
     return redset.ScheduledSet(client, "example-scraper:hosts", duplicates="keep")
 
 
@@ -61,8 +61,8 @@ def pages_of(client: Any, host: str) -> redset.TimeSortedSet:
 
 
 def work(name: str) -> None:
-    """What each worker does until it is ended."""
-    logging.getLogger("redset").setLevel(logging.ERROR)  # What becomes a dead letter is shown at the end.
+    """Work until the process is ended."""
+    logging.getLogger("redset").setLevel(logging.ERROR)  # Dead letters are shown at the end.
     client = redset.connect()
     hosts = scheduled_hosts(client)
     while True:
@@ -70,38 +70,38 @@ def work(name: str) -> None:
         try:
             visit(client, host, name)
         except redset.LeaseLost:
-            print(f"{name} took longer than its lease: somebody else has {host.item} now")
+            print(f"{name} took longer than its lease: another worker has {host.item} now")
 
 
 def visit(client: Any, host: redset.Reservation[str], agent: str) -> None:
-    """Fetches the next page of a host, and lets the host rest.
+    """Fetch the next page of a host, and requeue the host after a pause.
 
-    It rests by being held a little longer, and comes back when that lease runs out. A rest by `again(delay=…)` would
-    end when somebody finds a link to the host and adds it; what is added while it is leased waits for the lease's end.
+    The pause extends the host's lease: the host is requeued when that expires. A pause by `again(delay=…)` would end
+    when a worker finds a link to the host and adds it; an addition under the lease is parked until the lease ends.
     """
     pages = pages_of(client, host.item)
     try:
         page = pages.reserve(lease=LEASE)
     except KeyError:
         if left(pages):
-            host.extend(PAUSE)  # A page is backing off, or in the hands of a worker that died.
+            host.extend(PAUSE)  # A page is delayed, or leased to a worker that died.
         else:
-            host.ack()  # The next link to it brings it back, also one that was found just now.
+            host.ack()  # The next link to it adds it again, even one that was just found.
         return
     host.extend(fetch(client, page, agent))
 
 
 def fetch(client: Any, page: redset.Reservation[str], agent: str) -> float:
-    """Fetches a page, and returns for how many seconds its host should rest."""
+    """Fetch a page, and return the seconds until the next request to its host."""
     try:
         with urlopen(Request(page.item, headers={"User-Agent": agent}), timeout=TIMEOUT) as answer:
             text = answer.read().decode()
     except HTTPError as error:
         if error.code == 429:
-            page.again()  # It was too early, which is no failure of the page.
+            page.again()  # The request was too early, which does not count as an attempt.
             return float(error.headers["Retry-After"])
         if error.code < 500:
-            page.bury(reason=str(error))  # Asking again would not help.
+            page.bury(reason=str(error))  # A retry would not help.
         else:
             page.nack(reason=str(error))
     except OSError as error:
@@ -113,14 +113,14 @@ def fetch(client: Any, page: redset.Reservation[str], agent: str) -> float:
 
 
 def keep(client: Any, url: str, text: str) -> None:
-    """Stores what was found, and adds the links. Doing it twice changes nothing."""
+    """Store the results and add the links. Doing it twice has the effect of once."""
     title = re.search("<title>(.*?)</title>", text)
     client.hset(TITLES, url, title[1] if title else "")
     found = defaultdict(set)
     for link in links_in(url, text):
         found[urlsplit(link).netloc].add(link)
-    # Pages before hosts, or a worker could take a host and find nothing. And a host also when none of its pages is new:
-    # whoever added these may have died before adding the host.
+    # Add pages before hosts, or a worker could claim a host and find no page. Add a host even if none of its pages is
+    # new: the worker that added them may have died before it added the host.
     for host, links in found.items():
         pages_of(client, host).update(links)
     scheduled_hosts(client).update(found)
@@ -155,12 +155,12 @@ def main() -> bool:
     for letter in letters:
         print(f"dead letter after attempt {letter.attempts}: {letter.item}: {letter.reason}")
     print(f"{len(web.log)} requests, by status: {dict(Counter(request.status for request in web.log))}")
-    print(f"{done} pages done, {stored} titles stored, {len(web.urls(broken=False))} pages that can be had")
+    print(f"{done} pages done, {stored} titles stored, {len(web.urls(broken=False))} pages that exist")
     return is_right(web, killed, {str(letter.item) for letter in letters}, {done, stored})
 
 
 def kill_one(web: LocalWeb, workers: dict[str, Process]) -> str:
-    """Kills a worker that waits for a slow page, if there is one, and returns its name."""
+    """Kill a worker that waits for a slow page, if there is one, and return its name."""
     for request in web.log:
         if request.is_waiting():
             workers[request.agent].kill()
@@ -170,9 +170,9 @@ def kill_one(web: LocalWeb, workers: dict[str, Process]) -> str:
 
 
 def is_right(web: LocalWeb, killed: str, dead: set[str], counts: set[int]) -> bool:
-    """Compares the outcome with the access log of the web."""
+    """Compare the outcome with the access log of the web."""
     wanted, broken = web.urls(broken=False), web.urls(broken=True)
-    in_its_hands = [request.url for request in web.log if request.agent == killed][-1:]
+    interrupted = [request.url for request in web.log if request.agent == killed][-1:]
     answers = Counter(request.url for request in web.log if request.status == 200)
     by_host = defaultdict(list)
     for request in web.log:
@@ -184,11 +184,11 @@ def is_right(web: LocalWeb, killed: str, dead: set[str], counts: set[int]) -> bo
     ]
     verdicts: dict[str, set[Any]] = {
         "pages that were not fetched": wanted - answers.keys(),
-        "pages that were fetched twice, but for what the killed one had in its hands": {
-            url for url, times in answers.items() if times > 1 and url not in in_its_hands
+        "pages that were fetched twice, except by the killed worker": {
+            url for url, times in answers.items() if times > 1 and url not in interrupted
         },
         "broken pages that are no dead letters": broken - dead,
-        "pages that were asked for too early": {url for url, pause in pauses if pause < PAUSE},
+        "pages that were requested too early": {url for url, pause in pauses if pause < PAUSE},
         "wrong numbers of pages done and stored": counts - {len(wanted)},
     }
     for what, found in verdicts.items():

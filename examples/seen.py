@@ -1,19 +1,19 @@
-"""What was seen already: a set that all processes share, in which each item lives for its own time.
+"""Seen items: a set that all processes share, in which each item expires after a time of its own.
 
     python examples/seen.py [--processes 3] [--events 2000] [--seconds 3]
 
 Shows two uses of an ExpiringSet:
 
-- events that are delivered several times, to any of several processes. `add_new` marks a batch and returns those that
-  nobody had marked, in one round trip: each event is new to exactly one process;
-- alerts that go off again and again, of which people want to hear only now and then: `add` is True when an alert is new
-  or its time is over. One that is seen meanwhile keeps its time, so it is heard again after that. (`touch` prolongs it:
-  then it would be heard again only when it has been quiet for as long.)
+- events that are delivered several times, to any of several processes. `add_new` adds a batch and returns the new
+  events in one round trip: each event is new to exactly one process;
+- alerts that repeat, which should be shown only now and then: `add` returns True if an alert is new or has expired. A
+  repetition does not change its expiry, so the alert is shown again after that. (`touch` would extend it: the alert
+  would be shown again only after a quiet time.)
 
-Expect: how many events each process handled, alerts with their times, and a check of both.
+Expect: the number of events that each process handled, alerts with their times, and a check of both.
 
-What is marked is not yet done: an event is lost when its process dies between marking and handling it, so this is "at
-most once". For work that must not be lost take a set that remembers, `SortedSet(…, remember=…)`: see scraper.py.
+Guarantee: at most once. An event is lost if its process dies between adding it to the set and processing it. For work
+that must not be lost use a set that remembers, `SortedSet(…, remember=…)`: see scraper.py.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from common import cleared, run, running
 
 BATCH = 100
 DELIVERIES = 3  # of each event
-MUTED = {"disk full": 0.5, "backup late": 1.0}  # for how many seconds
+MUTED = {"disk full": 0.5, "backup late": 1.0}  # seconds
 
 
 def seen_events() -> redset.ExpiringSet[str]:
@@ -38,7 +38,7 @@ def seen_events() -> redset.ExpiringSet[str]:
 
 
 def handle(deliveries: list[str], handled: "SimpleQueue[list[str]]") -> None:
-    """Handles the events that are new, and reports them."""
+    """Process the new events, and report them."""
     seen, new = seen_events(), []
     for start in range(0, len(deliveries), BATCH):
         new += seen.add_new(deliveries[start : start + BATCH])
@@ -76,7 +76,7 @@ def raise_alerts(seconds: float) -> bool:
             for alert, ttl in MUTED.items():
                 raised += 1
                 if muted.add(alert, ttl=ttl):
-                    # Between these two the server took the time: whoever compares two of them must leave room for both.
+                    # The server's time lies between these two, so a comparison must allow for both.
                     heard[alert].append((now, time.monotonic() - began))
                     print(f"{now:.1f} s: {alert}, and not again for {muted.ttl(alert) or 0:.1f} s")
             time.sleep(0.05)

@@ -3,16 +3,16 @@
     python examples/streaming_updates.py [--producers 3] [--consumers 2] [--updates 2000]
 
 Shows: several processes stream price updates, far more than the consumers could process one by one. The queue has one
-entry for each symbol (`key=`), which carries its newest price. What is updated while it is being processed is processed
-once more, afterwards and never side by side, since it is handed out under a lease.
+entry for each symbol (`key=`), which carries its newest price. A symbol that is updated while it is leased is
+processed once more afterwards, never at the same time.
 
 Expect: a table of the busiest symbols with the number of updates that arrived and that were processed, which is far
 smaller, and a check that the last update of every symbol was processed, and none after a newer one.
 
 Why `duplicates="keep"`: a symbol keeps the place in the queue of its first unprocessed update, so the one that has
 been stale for longest comes next. By default it would move to the back with every update, and the busiest symbols would
-starve: that is a debounce. `"earliest"` is the choice where updates bring a time of their own and come out of order.
-Which price is newest is decided by arrival, so the updates of a symbol should come from one producer, as here.
+starve: that is a debounce. Use `"earliest"` if updates carry times of their own and arrive out of order. The
+price that arrives last is the newest, so the updates of a symbol should come from one producer, as here.
 """
 
 import argparse
@@ -30,7 +30,7 @@ import redset
 from common import cleared, left, run, running
 
 SYMBOLS = 20  # of each producer
-WORK = 0.005  # seconds that processing an update takes
+WORK = 0.005  # seconds of work per update
 SHOWN = 8
 
 
@@ -51,7 +51,7 @@ def queue_of_updates() -> redset.TimeSortedSet[Update]:
 
 
 def produce(producer: int, updates: int, arrived: SimpleQueue[Counter[str]]) -> None:
-    """Streams updates, most of them of few symbols, and reports how many there were of each."""
+    """Stream updates, most of them of few symbols, and report the number for each."""
     queue, versions = queue_of_updates(), Counter[str]()
     for _ in range(updates):
         symbol = f"P{producer}-{min(int(random.paretovariate(0.6)), SYMBOLS):02}"
@@ -61,7 +61,7 @@ def produce(producer: int, updates: int, arrived: SimpleQueue[Counter[str]]) -> 
 
 
 def consume(done: Event, processed: SimpleQueue[list[tuple[int, str, int]]]) -> None:
-    """Processes updates until there will be no more, and reports them: token, symbol and version of each."""
+    """Process updates until there will be no more, and report the token, symbol and version of each."""
     report = []
     for reservation in queue_of_updates().consume(lease=10, batch=5, stop=done):
         update = reservation.item
@@ -87,7 +87,7 @@ def main() -> bool:
         done.set()
         reports = [row for _ in consumers for row in processed.get()]
 
-    # Fencing tokens only grow, so in their order the updates were handed out.
+    # Fencing tokens only grow: their order is the order of the claims.
     versions: dict[str, list[int]] = {symbol: [] for symbol in last}
     for _token, symbol, version in sorted(reports):
         versions[symbol].append(version)

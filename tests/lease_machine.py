@@ -372,7 +372,7 @@ class LeaseMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.last_token)
     @rule()
     def the_memory_of_tokens_is_lost(self) -> None:
-        self.raw.delete(Keys("jobs").token)
+        self.raw.delete(Keys("jobs").meta)
 
     # Dead letters
 

@@ -27,7 +27,7 @@ from redset.core.inspecting import Inspection, Lease, Sample, State, Totals
 from redset.core.items import Key
 from redset.core.leaving import Close, Leaving
 from redset.core.operations import CHUNK
-from redset.core.paging import Stretch
+from redset.core.paging import Span
 from redset.core.periodic import ScheduleMany
 from redset.core.registry import SetInfo
 from redset.core.twins import described_by, told_by
@@ -154,22 +154,22 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         return await self._driver.perform(self._adding.increment(item, by))
 
     async def pop(self, wait: float | None = 0) -> T:
-        return await self._driver.follow(self._hand_outs.pop(wait))
+        return await self._driver.follow(self._claims.pop(wait))
 
     async def take(self, num: int, wait: float | None = 0) -> list[T]:
-        return await self._driver.follow(self._hand_outs.take(num, wait))
+        return await self._driver.follow(self._claims.take(num, wait))
 
     async def pop_max(self, wait: float | None = 0) -> T:
-        return await self._driver.follow(self._hand_outs.pop(wait, last=True))
+        return await self._driver.follow(self._claims.pop(wait, last=True))
 
     async def take_max(self, num: int, wait: float | None = 0) -> list[T]:
-        return await self._driver.follow(self._hand_outs.take(num, wait, last=True))
+        return await self._driver.follow(self._claims.take(num, wait, last=True))
 
     async def reserve(self, lease: float = 60.0, wait: float | None = 0) -> Reservation[T]:
-        return await self._driver.follow(self._hand_outs.reserve(lease, wait))
+        return await self._driver.follow(self._claims.reserve(lease, wait))
 
     async def reserve_many(self, num: int, lease: float = 60.0, wait: float | None = 0) -> list[Reservation[T]]:
-        return await self._driver.follow(self._hand_outs.reserve_many(num, lease, wait))
+        return await self._driver.follow(self._claims.reserve_many(num, lease, wait))
 
     def consume(
         self,
@@ -179,7 +179,7 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         stop: Stop = None,
         max_outage: float | None = None,
     ) -> "Consumption[T]":
-        return Consumption(self._driver, self._hand_outs, self._endings, lease, batch, wait, stop, max_outage)
+        return Consumption(self._driver, self._claims, self._endings, lease, batch, wait, stop, max_outage)
 
     async def ack(self, reservations: Iterable[Reservation[T]]) -> list[Reservation[T]]:
         return await self._driver.follow(self._endings.ack(reservations))
@@ -242,7 +242,7 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.iterate(self._paging.items())
 
     def reversed(self) -> AsyncIterator[T]:
-        return self._driver.iterate(self._paging.items(Stretch(reverse=True)))
+        return self._driver.iterate(self._paging.items(Span(reverse=True)))
 
     def with_scores(self) -> AsyncIterator[tuple[T, float]]:
         return self._driver.iterate(self._paging.with_scores())
@@ -256,7 +256,7 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         limit: int | None = None,
         reverse: bool = False,
     ) -> AsyncIterator[T]:
-        return self._driver.iterate(self._paging.items(Stretch(min, max, inclusive, limit, reverse)))
+        return self._driver.iterate(self._paging.items(Span(min, max, inclusive, limit, reverse)))
 
     async def stats(self) -> Stats:
         return await self._driver.perform(self._looking.stats())

@@ -4,10 +4,10 @@ It outlives the processes that use it. It listens on a unix socket that only its
 append-only, in the user's data directory.
 
 The server process itself holds a lock on ``server.lock`` for as long as it lives: it inherits the locked file from the
-process that starts it. So the lock alone says whether a server uses the data. The kernel drops it with the last process
-that has the file open, even after ``kill -9`` or a power cut: no stale state can exist, and two servers can never write
-to the same files. The process that gets the lock may start a server; every other one waits for an answer of the server
-that is there. A child that another thread forks meanwhile inherits the locked file too, and closes it at once.
+process that starts it. So the lock alone shows whether a server uses the data. The kernel drops it with the last
+process that has the file open, even after ``kill -9`` or a power cut: no stale state can exist, and two servers can
+never write to the same files. The process that gets the lock may start a server; every other one waits for an answer of
+the running server. A child that another thread forks meanwhile inherits the locked file too, and closes it at once.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ from redset.exceptions import NoServerError
 
 __all__ = ("Status", "data_directory", "start", "status", "stop")
 
-#: Seconds to wait for a server that does not answer, and for one that was told to stop.
-_PATIENCE = 20.0
+#: Seconds in which a server must answer, and stop after SHUTDOWN.
+_TIMEOUT = 20.0
 _POLL = 0.01
 _REPLY_TIMEOUT = 1.0
 #: Bytes that fit into the address of a unix socket on every system.
@@ -76,7 +76,7 @@ def data_directory() -> Path:
     if sys.platform == "darwin":
         return _home() / "Library" / "Application Support" / "redset"
     given = Path(os.environ.get("XDG_DATA_HOME", ""))
-    # The specification of these directories says that a relative one is to be ignored.
+    # The XDG specification requires that a relative path is ignored.
     return (given if given.is_absolute() else _home() / ".local" / "share") / "redset"
 
 
@@ -108,8 +108,8 @@ def start() -> str:
     Returns when the server answers: after some tens of milliseconds, or longer while it loads much data. The server
     stays when this process ends; :func:`stop` stops it.
 
-    :raises NoServerError: there is no server program, or the server does not start or answer; the message says why,
-        with the end of the server's log.
+    :raises NoServerError: there is no server program, or the server does not start or answer. The message has the
+        reason and the end of the server's log.
     """
     home = _own_directory(_real_data_directory())
     path = _socket_path(home)
@@ -170,7 +170,7 @@ def stop() -> bool:
 
 
 def _runs(home: Path) -> bool:
-    # Without permission to read, opening the lock raises an error that says so.
+    # Without permission to read, opening the lock raises an error with the reason.
     with contextlib.suppress(PermissionError):
         if not (home / "server.lock").exists():
             return False
@@ -193,13 +193,13 @@ def answers(path: Path) -> bool:
 def _attempts(home: Path, what: str) -> Iterator[None]:
     """Yield until the caller breaks off, with short pauses.
 
-    :raises NoServerError: the server has not done ``what`` within :data:`_PATIENCE` seconds.
+    :raises NoServerError: the server has not done ``what`` within :data:`_TIMEOUT` seconds.
     """
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while time.monotonic() < deadline:
         yield
         time.sleep(_POLL)
-    raise NoServerError(f"the embedded server runs but has not {what} for {_PATIENCE:g} s.\n{_end_of_log(home)}")
+    raise NoServerError(f"the embedded server runs but has not {what} for {_TIMEOUT:g} s.\n{_end_of_log(home)}")
 
 
 @contextlib.contextmanager
@@ -239,7 +239,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 @contextlib.contextmanager
 def _usable(path: Path) -> Iterator[None]:
-    """Turn an :exc:`OSError` into an error that names ``path`` and says what to do.
+    """Turn an :exc:`OSError` into an error that names ``path`` and gives advice.
 
     :raises NoServerError: there was one.
     """
@@ -282,9 +282,9 @@ def _launch(home: Path, path: Path, lock: int) -> None:
     except OSError as error:
         raise NoServerError(f"the embedded server cannot be started: {error}") from None
     if born.returncode:
-        said = os.fsdecode(born.stdout).strip()
+        output = os.fsdecode(born.stdout).strip()
         raise NoServerError(
-            f"the embedded server, {program}, cannot be started: {said}\n{_end_of_log(home)}\n{_ADVICE}"
+            f"the embedded server, {program}, cannot be started: {output}\n{_end_of_log(home)}\n{_ADVICE}"
         )
 
 

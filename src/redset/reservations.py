@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
@@ -11,9 +12,11 @@ from typing import Any, Generic, TypeVar
 from redset.core.drivers import AsyncDriver, Driver
 from redset.core.endings import Endings
 from redset.core.interruptions import is_interruption
+from redset.core.leases import BaseReservation, Lost
+from redset.core.letters import DeadLetter
+from redset.core.looking import Stats
 from redset.core.observing import enter_body, hooks, leave_body
 from redset.core.operations import Plan
-from redset.core.results import BaseReservation, DeadLetter, Lost, Stats
 from redset.core.shown import described, shown
 from redset.core.twins import told_by
 from redset.exceptions import LeaseLost
@@ -30,11 +33,29 @@ class _Reservation(BaseReservation[T], Generic[T, DriverT]):
     _driver: DriverT
     _endings: Endings[T]
 
-    def _ending_of(self, error: BaseException | None) -> Plan[list[Any]]:
+    def _end_after(self, error: BaseException | None) -> Plan[list[Any]]:
         """Return the plan that ends the lease when its block is left: an ack, or a nack after ``error``."""
         if error is None:
             return self._endings.ack([self])
         return self._endings.nack([self], None, described(error))
+
+    def _is_still_ours(self, error: Exception) -> bool:
+        """Return whether to go on extending after ``error``: until the lease may have expired, unless it is lost."""
+        if isinstance(error, LeaseLost):
+            return False
+        log.warning("%s: the lease of %s could not be extended: %s", self._set_name, shown(self.item), error)
+        if time.monotonic() < self._expires_at:
+            return True
+        self.lost.set()
+        return False
+
+    def _until_extended(self) -> float:
+        """Return the seconds until the first extension: a third of the lease, less the part that has passed."""
+        return max(0.0, min(self._lease / 3, self._expires_at - time.monotonic() - self._lease * 2 / 3))
+
+    def _lost_meanwhile(self) -> bool:
+        """Return whether the lease was lost without having been ended here."""
+        return bool(self.lost) and not self._end_sent and self._is_ours
 
 
 class Reservation(_Reservation[T, Driver]):
@@ -123,7 +144,7 @@ class Reservation(_Reservation[T, Driver]):
         self._driver.follow(self._endings.one(self._endings.extend([self], lease)))
 
     def bury(self, reason: str = "") -> None:
-        """Make the item a dead letter, whatever its number of attempts.
+        """Make the item a dead letter, even if it has attempts left.
 
         An item that was added again under the lease is waiting afterwards, as if new; a set that remembers drops that
         addition.
@@ -143,13 +164,13 @@ class Reservation(_Reservation[T, Driver]):
         try:
             if self._body is not None:
                 leave_body(self, error, in_loop=False)
-            if not self._ended and self._is_ours:
+            if not self._end_known and self._is_ours:
                 self._leave(error)
         except BaseException as trouble:
-            if is_interruption(trouble) and not self._ended and self._is_ours:
+            if is_interruption(trouble) and not self._end_known and self._is_ours:
                 # Else the lease ends only when it expires.
                 with suppress(Exception):
-                    self._driver.follow(self._endings.one(self._ending_of(error)))
+                    self._driver.follow(self._endings.one(self._end_after(error)))
             raise
 
     def _leave(self, error: BaseException | None) -> None:
@@ -199,7 +220,7 @@ class Reservation(_Reservation[T, Driver]):
 
     def _keep_until(self, left: threading.Event) -> None:
         rest = self._until_extended()
-        while not left.wait(rest) and not self._ended:
+        while not left.wait(rest) and not self._end_known:
             rest = self._lease / 3
             try:
                 self.extend(self._lease)
@@ -238,12 +259,12 @@ class AsyncReservation(_Reservation[T, AsyncDriver]):
         try:
             if self._body is not None:
                 leave_body(self, error, in_loop=False)
-            if not self._ended and self._is_ours:
+            if not self._end_known and self._is_ours:
                 await self._leave(error)
         except BaseException as trouble:
-            if is_interruption(trouble) and not self._ended and self._is_ours:
+            if is_interruption(trouble) and not self._end_known and self._is_ours:
                 with suppress(Exception, asyncio.CancelledError):
-                    ending = self._driver.begin_to_follow(self._endings.one(self._ending_of(error)))
+                    ending = self._driver.begin_to_follow(self._endings.one(self._end_after(error)))
                     await self._driver.wait_for(ending)
             raise
 
@@ -284,7 +305,7 @@ class AsyncReservation(_Reservation[T, AsyncDriver]):
 
     async def _keep_for(self, block: "asyncio.Task[object]") -> None:
         rest = self._until_extended()
-        while not self._ended:
+        while not self._end_known:
             await asyncio.sleep(rest)
             rest = self._lease / 3
             try:

@@ -22,7 +22,7 @@ from redset.core.expiring import Newcomers
 from redset.core.inspecting import Inspection, Lease, Sample, State, Totals
 from redset.core.interruptions import is_interruption
 from redset.core.items import Key
-from redset.core.paging import Stretch
+from redset.core.paging import Span
 from redset.locks import Lock
 from redset.reservations import DeadLetter, Reservation, Stats
 
@@ -383,7 +383,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         >>> jobs.pop()
         'read'
         """
-        return self._driver.follow(self._hand_outs.pop(wait))
+        return self._driver.follow(self._claims.pop(wait))
 
     def take(self, num: int, wait: float | None = 0) -> list[T]:
         """Remove and return up to ``num`` items in order, lowest score first; at most once, see :meth:`pop`.
@@ -400,7 +400,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         >>> jobs.take(2), jobs.take(2), jobs.take(2)
         (['read', 'write'], ['rewrite'], [])
         """
-        return self._driver.follow(self._hand_outs.take(num, wait))
+        return self._driver.follow(self._claims.take(num, wait))
 
     def pop_max(self, wait: float | None = 0) -> T:
         """Remove and return the item with the highest score; else like :meth:`pop`.
@@ -411,7 +411,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         >>> jobs.pop_max()
         'write'
         """
-        return self._driver.follow(self._hand_outs.pop(wait, last=True))
+        return self._driver.follow(self._claims.pop(wait, last=True))
 
     def take_max(self, num: int, wait: float | None = 0) -> list[T]:
         """Remove and return up to ``num`` items, highest score first; else like :meth:`take`.
@@ -422,7 +422,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         >>> jobs.take_max(2)
         ['rewrite', 'write']
         """
-        return self._driver.follow(self._hand_outs.take(num, wait, last=True))
+        return self._driver.follow(self._claims.take(num, wait, last=True))
 
     def reserve(self, lease: float = 60.0, wait: float | None = 0) -> Reservation[T]:
         """Claim the item with the lowest score under a lease.
@@ -443,7 +443,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         ...     job
         'read'
         """
-        return self._driver.follow(self._hand_outs.reserve(lease, wait))
+        return self._driver.follow(self._claims.reserve(lease, wait))
 
     def reserve_many(self, num: int, lease: float = 60.0, wait: float | None = 0) -> list[Reservation[T]]:
         """Claim up to ``num`` items, each under a lease of its own; see :meth:`reserve`.
@@ -460,7 +460,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         >>> [reservation.item for reservation in reservations]
         ['read', 'write']
         """
-        return self._driver.follow(self._hand_outs.reserve_many(num, lease, wait))
+        return self._driver.follow(self._claims.reserve_many(num, lease, wait))
 
     def consume(
         self,
@@ -497,7 +497,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         read
         write
         """
-        return Consumption(self._driver, self._hand_outs, self._endings, lease, batch, wait, stop, max_outage)
+        return Consumption(self._driver, self._claims, self._endings, lease, batch, wait, stop, max_outage)
 
     def ack(self, reservations: Iterable[Reservation[T]]) -> list[Reservation[T]]:
         """Ack many reservations, and return those whose lease was lost.
@@ -742,7 +742,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """Iterate over the waiting items in reverse order, ``reversed(ss)``, to the one that was first; see
         :meth:`__iter__`.
         """
-        return self._driver.iterate(self._paging.items(Stretch(reverse=True)))
+        return self._driver.iterate(self._paging.items(Span(reverse=True)))
 
     def __reversed__(self) -> Iterator[T]:
         return self.reversed()
@@ -779,7 +779,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         >>> list(jobs.between(4, 7, inclusive=(False, True), reverse=True))
         ['rewrite', 'write']
         """
-        return self._driver.iterate(self._paging.items(Stretch(min, max, inclusive, limit, reverse)))
+        return self._driver.iterate(self._paging.items(Span(min, max, inclusive, limit, reverse)))
 
     def stats(self) -> Stats:
         """Return the number of items in each state, and how long the oldest has been due. O(log n).

@@ -32,8 +32,8 @@ __all__ = ("Server", "async_client", "temporary_directory", "wait_until")
 #: The fixtures, for ``pytest -p redset.testing`` where the package's entry point is not known.
 pytest_plugins = ("pytest_redset",)
 
-#: Seconds that a server may take to start or to stop.
-PATIENCE = 20.0
+#: Seconds in which a server must start or stop.
+TIMEOUT = 20.0
 
 #: Kills a server when the process that started it ends, in whatever way, and removes its directory: the shell reads
 #: from a pipe that no other process writes to. A parent death signal would come when the starting thread ends.
@@ -80,7 +80,7 @@ class Server:
         """
         reply = self.asked("FLUSHALL")
         if reply != "+OK":
-            raise NoServerError(f"the server at {self.url} was not emptied; it says {reply!r}")
+            raise NoServerError(f"the server at {self.url} was not emptied; it replied {reply!r}")
 
     def asked(self, command: str) -> str:
         """Return the reply to a command, or "" if there is none.
@@ -149,7 +149,7 @@ class Server:
         (server, guard), self._running = self._running, None
         server.send_signal(number)
         try:
-            server.wait(PATIENCE)
+            server.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
@@ -161,7 +161,7 @@ def async_client(url: str) -> Iterator[Any]:
     """Yield an asyncio client for any number of event loops in turn; its connections end with their loop.
 
     Connections belong to the event loop in which they were made. So each loop gets new ones, which are closed when it
-    ends: whatever ends a loop properly closes its asynchronous generators, which a bare ``loop.close()`` does not. The
+    ends: ``asyncio.run`` closes a loop's asynchronous generators, but a bare ``loop.close()`` does not. The
     last ones are closed when the block is left, unless their loop is closed already.
     """
     client = client_library(asynchronous=True).from_url(url)
@@ -179,9 +179,9 @@ def temporary_directory() -> Path:
 def wait_until(true: Callable[[], bool]) -> None:
     """Wait until ``true()`` is true.
 
-    :raises TimeoutError: that took longer than :data:`PATIENCE` seconds.
+    :raises TimeoutError: that takes longer than :data:`TIMEOUT` seconds.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not true():
         if time.monotonic() > deadline:
             raise TimeoutError

@@ -133,7 +133,7 @@ def test_everything_public_is_documented_on_both_faces(sync: type, aio: type) ->
 
 def test_both_modules_have_the_same_public_names() -> None:
     assert set(redset.sets.__all__) <= set(CLASSES)
-    assert set(redset.aio.__all__) - set(CLASSES) == {"connect"}
+    assert set(redset.aio.__all__) - set(CLASSES) == {"connect", "forget_set", "list_sets", "open_set"}
 
 
 def test_connect_takes_the_same_parameters() -> None:

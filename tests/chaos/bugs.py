@@ -1,7 +1,7 @@
-"""Seeded bugs: the library is changed in the workers of a run, and the run must be found wanting. ``make chaos-bugs``.
+"""Seeded bugs: the workers of a run plant one in the library, and a checker must find it. ``make chaos-bugs``.
 
-A checker that has never failed proves nothing. Each bug here is one that a queue on Redis could well have; it is
-planted by replacing a function, of a script or in Python, before a worker makes its sets.
+A checker that has never failed proves nothing. Each bug is one that a queue on Redis could well have. It is planted by
+replacing a function, of a script or in Python, before a worker creates its sets.
 """
 
 import argparse
@@ -25,43 +25,43 @@ from chaos.steps import through
 
 __all__ = ("BUGS", "Bug", "Found", "changed", "find", "known", "plant")
 
-#: How long a run with a bug lasts, in seconds, and how many of them lie between two faults, on average.
+#: The length of a run with a bug in seconds, and the mean number of seconds between two faults.
 SECONDS = 20.0
 PAUSE = 0.3
-#: A bug shows by chance: it is looked for in a run of each of these seeds, until it is found.
+#: A bug shows by chance, so there is a run for each of these seeds until a checker finds it.
 SEEDS = (1, 2, 3)
 
 PROGRAM = "python -m chaos.bugs"
 
 
 class Override(NamedTuple):
-    """Another function in the place of one of a script, which is ``original`` to it."""
+    """A function that replaces one of a script, and can call that as ``original``."""
 
     #: The file, without its suffix.
     script: str
-    #: The name of a local function, or of one in a local table: ``verbs.bury``.
+    #: The name of a local function, or of a function in a local table: ``verbs.bury``.
     function: str
-    #: In Lua: an expression.
+    #: A Lua expression.
     instead: str
 
 
 @dataclass(frozen=True)
 class Bug:
-    #: In a sentence.
+    #: The bug in one sentence.
     about: str
-    #: The rule that must find it.
+    #: The checker that must find it.
     checker: str
-    #: The sets of a run where it shows.
+    #: The sets of a run in which it shows.
     sets: tuple[str, ...]
     overrides: tuple[Override, ...] = ()
     #: Replaces functions.
     patch: Callable[[], None] = lambda: None
-    #: Faults that would explain what it does, so it is looked for without these.
+    #: Faults that would excuse its effect, which the run leaves out.
     without: tuple[str, ...] = ()
 
 
 def known(name: str) -> str:
-    """An option's value.
+    """Return the value of an option.
 
     :raises ArgumentTypeError: there is no such bug.
     """
@@ -71,7 +71,7 @@ def known(name: str) -> str:
 
 
 def plant(name: str) -> None:
-    """Changes the library in this process."""
+    """Change the library in this process."""
     bug = BUGS[name]
     if bug.overrides:
         _replace(bug.overrides)
@@ -79,9 +79,9 @@ def plant(name: str) -> None:
 
 
 def changed(overrides: Sequence[Override]) -> dict[str, str]:
-    """The texts of all scripts, by name, with these functions replaced.
+    """Return the texts of all scripts, by name, with these functions replaced.
 
-    :raises AssertionError: a function is not there exactly once, so the bug would be another one, or none.
+    :raises AssertionError: a script does not have such a function exactly once.
     """
     folder = Path(str(files("redset.core.scripts")))
     texts = {
@@ -99,21 +99,21 @@ def changed(overrides: Sequence[Override]) -> dict[str, str]:
 
 
 def _replace(overrides: Sequence[Override]) -> None:
-    """Has scripts be read from changed texts, from now on."""
+    """Make the loader read changed texts from now on."""
     scripts = import_module("redset.core.scripts")
     texts = changed(overrides)
     mock.patch.object(scripts, "_text", texts.__getitem__).start()
     scripts.script.cache_clear()
 
 
-# Functions that take the place of others
+# Replacements in Python
 
 
 def take_in_two_steps() -> None:
-    from redset.core.handouts import HandOuts
+    from redset.core.claiming import Claims
     from redset.core.operations import Operation, Plan
 
-    gather = HandOuts._gather
+    gather = Claims._gather
 
     def take(self: Any, num: int, lease: float, wait: float | None, **options: Any) -> Plan[list[Any]]:
         if lease or self._set.kind.which != "any":
@@ -125,14 +125,14 @@ def take_in_two_steps() -> None:
         items, _ = self._items.load_all(found, None)
         return list(items)
 
-    HandOuts._gather = take  # type: ignore[method-assign]
+    Claims._gather = take  # type: ignore[method-assign]
 
 
 def wait_by_popping() -> None:
-    from redset.core.handouts import HandOuts
+    from redset.core.claiming import Claims
     from redset.core.operations import Listen, Operation, Plan
 
-    gather = HandOuts._gather
+    gather = Claims._gather
 
     def pop_and_add_again(self: Any, seconds: float) -> Plan[None]:
         key = self._keys.waiting
@@ -149,37 +149,37 @@ def wait_by_popping() -> None:
 
         return through(gather(self, *args, **options), carry)
 
-    HandOuts._gather = wait  # type: ignore[method-assign]
+    Claims._gather = wait  # type: ignore[method-assign]
 
 
 def lease_by_the_clients_clock() -> None:
-    from redset.core.handouts import HandOuts
+    from redset.core.claiming import Claims
 
-    claim = HandOuts.claim
+    claim = Claims.claim
 
     def ahead(self: Any, limit: int, lease: float, *args: Any, **options: Any) -> Any:
         operation = claim(self, limit, lease, *args, **options)
         until = max(0.001, lease + _seconds_ahead())
         return replace(operation, args=[*operation.args[:3], repr(until), *operation.args[4:]]) if lease else operation
 
-    HandOuts.claim = ahead  # type: ignore[method-assign]
+    Claims.claim = ahead  # type: ignore[method-assign]
 
 
 def due_by_the_clients_clock() -> None:
-    from redset.core.handouts import HandOuts
+    from redset.core.claiming import Claims
 
-    claim = HandOuts.claim
+    claim = Claims.claim
 
     def ahead(self: Any, *args: Any, **options: Any) -> Any:
         operation: Any = claim(self, *args, **options)
         which = f"{operation.args[2]} {_seconds_ahead():.6f}"
         return replace(operation, args=[*operation.args[:2], which, *operation.args[3:]])
 
-    HandOuts.claim = ahead  # type: ignore[method-assign]
+    Claims.claim = ahead  # type: ignore[method-assign]
 
 
 def _seconds_ahead() -> float:
-    """How far this process' clock is ahead: runs set those of clients apart by replacing what Python calls."""
+    """Return the lead of this process's clock. Runs set clients' clocks apart by replacing Python's functions."""
     return time.time() - time.clock_gettime(time.CLOCK_REALTIME)
 
 
@@ -203,7 +203,7 @@ def look_before_adding() -> None:
 
 BUGS: dict[str, Bug] = {
     "reserve-without-parking": Bug(
-        "What is added again while somebody has it is handed out at once.",
+        "An item that is added again under its lease is claimed at once.",
         "one_lease_at_a_time",
         ("updated", "pages"),
         (
@@ -218,13 +218,13 @@ BUGS: dict[str, Bug] = {
         ),
     ),
     "take-in-two-steps": Bug(
-        "A take reads what comes first, and then removes it.",
+        "A take reads the first items in one call and removes them in another.",
         "handed_out_once",
         ("taken",),
         patch=take_in_two_steps,
     ),
     "ack-without-token": Bug(
-        "An ack ends the lease of its item, whoever has it.",
+        "An ack ends the lease of its item, even if another consumer has it.",
         "one_lease_at_a_time",
         ("leased", "updated"),
         (
@@ -236,13 +236,13 @@ BUGS: dict[str, Bug] = {
         ),
     ),
     "wait-by-popping": Bug(
-        "Who waits for an item does so by a command that removes it, and adds it again to look at it.",
+        "A waiter blocks on a command that removes an item, and adds the item again before it claims.",
         "nothing_lost",
         ("taken", "leased"),
         patch=wait_by_popping,
     ),
     "repeated-call-made-again": Bug(
-        "A hand-out that is sent again, since its reply was lost, takes more.",
+        "A claim that is sent again after its reply was lost claims more items.",
         "nothing_lost",
         ("taken",),
         (
@@ -255,7 +255,7 @@ BUGS: dict[str, Bug] = {
         without=("kill",),
     ),
     "repeated-add-made-again": Bug(
-        "An addition that is sent again, since its reply was lost, adds again what was handed out meanwhile.",
+        "An addition that is sent again after its reply was lost adds an item that was claimed meanwhile.",
         "handed_out_once",
         ("taken",),
         (
@@ -271,14 +271,14 @@ BUGS: dict[str, Bug] = {
         ),
     ),
     "unseen-not-put-back": Bug(
-        "What a hand-out took that was broken off is not put back.",
+        "A claim that was interrupted is not rolled back.",
         "nothing_lost",
         ("taken", "later"),
         (Override("shared/claims", "roll_back", "free_record"),),
         without=("kill",),
     ),
     "seen-put-back": Bug(
-        "Now and then a caller puts back what it has seen.",
+        "Some claims are rolled back although their caller received them.",
         "handed_out_once",
         ("taken",),
         (
@@ -290,13 +290,13 @@ BUGS: dict[str, Bug] = {
         ),
     ),
     "lease-by-clients-clock": Bug(
-        "A lease ends when it is over by the clock of the client that took it.",
+        "A lease expires by the clock of the client that claimed it.",
         "one_lease_at_a_time",
         ("leased", "updated"),
         patch=lease_by_the_clients_clock,
     ),
     "expired-lease-dropped": Bug(
-        "An item whose lease ran out does not come back.",
+        "An item whose lease expired is not requeued.",
         "nothing_lost",
         ("leased", "consumed"),
         (
@@ -311,13 +311,13 @@ BUGS: dict[str, Bug] = {
         ),
     ),
     "parked-dropped-on-ack": Bug(
-        "What was added again while somebody had it goes with the ack.",
+        "An ack deletes a parked item too.",
         "nothing_lost",
         ("updated",),
         (Override("shared/leases", "parked_to_waiting", "unpark"),),
     ),
     "memory-asked-when-adding-only": Bug(
-        "What is done is left out when it is added, and not when somebody else added it by a plain ZADD.",
+        "A remembered item is left out when it is added, but not when another program adds it by a plain ZADD.",
         "remembered_once",
         ("pages",),
         (
@@ -331,13 +331,13 @@ BUGS: dict[str, Bug] = {
         ),
     ),
     "value-dropped-at-ack": Bug(
-        "An ack removes the value of its item, also when that was added again meanwhile.",
+        "An ack deletes the value of its item even if the item was added again meanwhile.",
         "nothing_invented",
         ("rows",),
         (Override("shared/values", "drop_values", "function(items) return original(items) end"),),
     ),
     "first-value-stands": Bug(
-        "The value of an item that is there already is not replaced.",
+        "The value of a duplicate does not replace the old one.",
         "fresh_values",
         ("rows",),
         (
@@ -351,13 +351,13 @@ BUGS: dict[str, Bug] = {
         ),
     ),
     "tokens-by-the-caller": Bug(
-        "Tokens are counted by each client.",
+        "Each client counts fencing tokens by itself.",
         "tokens_grow",
         ("leased", "updated"),
         (Override("shared/states", "token_before", "function() return tonumber(ARGV[1]) * 1000 end"),),
     ),
     "due-by-clients-clock": Bug(
-        "A scheduled item is due when it is by the clock of the client that takes it.",
+        "A scheduled item is due by the clock of the client that claims it.",
         "not_before_its_time",
         ("later",),
         (
@@ -377,7 +377,7 @@ BUGS: dict[str, Bug] = {
         patch=due_by_the_clients_clock,
     ),
     "tick-planned-from-now": Bug(
-        "The next tick is an interval after the last was done.",
+        "The next tick is one interval after the last ack, not after the last tick.",
         "ticks_once",
         ("feeds",),
         (
@@ -393,43 +393,43 @@ BUGS: dict[str, Bug] = {
         ),
     ),
     "look-before-adding": Bug(
-        "An item is new when it was not there a moment before it was added.",
+        "An expiring set checks in one call whether an item is new, and adds it in another.",
         "new_once",
         ("seen",),
         patch=look_before_adding,
     ),
     "last-goes-first": Bug(
-        "The highest score goes first.",
+        "Claims take the highest score first.",
         "in_order",
         ("taken", "leased"),
         (Override("shared/waiting", "next_rows", "(function() from_end = not from_end return original end)()"),),
     ),
     "last-is-first": Bug(
-        "Whoever asks for the highest score gets the lowest.",
+        "A claim of the highest score takes the lowest.",
         "in_order",
         ("taken",),
         (Override("shared/waiting", "next_rows", "(function() from_end = false return original end)()"),),
     ),
     "parked-for-ever": Bug(
-        "What was added again while somebody had it stays aside after the ack.",
+        "A parked item stays parked after the ack.",
         "nothing_stuck",
         ("updated",),
         (Override("shared/leases", "parked_to_waiting", "function() end"),),
     ),
     "leased-for-ever": Bug(
-        "Nobody looks for leases that ran out.",
+        "No claim looks for expired leases.",
         "nothing_stuck",
         ("leased", "consumed"),
         (Override("shared/waiting", "read_expired", "function() return {} end"),),
     ),
     "bury-deletes": Bug(
-        "What is buried is gone.",
+        "A bury deletes the item.",
         "nothing_lost",
         ("failing",),
         (Override("shared/leases", "verbs.bury", "function(item) redis.call('HDEL', deliveries, item) end"),),
     ),
     "nack-deletes": Bug(
-        "What failed is forgotten.",
+        "A nack deletes the item.",
         "nothing_lost",
         ("leased", "failing"),
         (
@@ -444,7 +444,7 @@ BUGS: dict[str, Bug] = {
         ),
     ),
     "no-backoff": Bug(
-        "What failed is tried again at once, whatever its backoff.",
+        "A nacked item is waiting at once, without its backoff.",
         "handed_out_once",
         ("leased", "failing"),
         (
@@ -456,13 +456,13 @@ BUGS: dict[str, Bug] = {
         ),
     ),
     "no-last-attempt": Bug(
-        "What failed too often is tried again.",
+        "An item is claimed again after its last attempt.",
         "attempts_count",
         ("failing",),
         (Override("shared/states", "are_exhausted", "function() return false end"),),
     ),
     "extension-ignored": Bug(
-        "An extension is confirmed, and the lease ends as before.",
+        "An extension is confirmed, but the deadline does not change.",
         "one_lease_at_a_time",
         ("leased",),
         (
@@ -477,12 +477,12 @@ BUGS: dict[str, Bug] = {
 
 
 class Found(NamedTuple):
-    """What a run with a bug was found wanting of."""
+    """The violations in a run with a bug."""
 
     bug: str
-    #: How many violations each checker found.
+    #: The number of violations that each checker found.
     by: Counter[str]
-    #: After how many seconds of the run the first was complete that the right checker found.
+    #: Seconds from the start of the run to the first violation that the right checker found.
     seconds: float | None
     seed: int
 
@@ -492,7 +492,7 @@ class Found(NamedTuple):
 
 
 def find(name: str, seconds: float = SECONDS, seed: int = 1) -> Found:
-    """Runs with a bug, and judges what happened."""
+    """Run with a bug, and check the history."""
     # Workers import this module, and load nothing of redset before the bug is planted.
     from chaos.checkers import check
     from chaos.places import Single

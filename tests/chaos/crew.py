@@ -15,7 +15,7 @@ from chaos.doors import Door
 from chaos.faults import Done, Hazard
 from chaos.history import Fault, Recorder
 from chaos.workers import Orders, work
-from redset.testing import PATIENCE
+from redset.testing import TIMEOUT
 from servers import wait_until
 
 __all__ = ("Crashed", "Crew")
@@ -73,7 +73,7 @@ class Crew:
 
         :raises Crashed: one did not.
         """
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         for worker, process in self._processes.items():
             process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():

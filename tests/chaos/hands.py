@@ -389,7 +389,7 @@ class WrittenLoop:
     def _closing(self) -> Steps:
         loop, current = self._loop, self._loop._current
         returned = [Ends(self._hand, "again", list(loop._ready))]
-        if current is not None and not current._ended and current not in self._seen:
+        if current is not None and not current._end_known and current not in self._seen:
             returned.append(Ends(self._hand, "nack", [current], {"delay": 0}))
         try:
             yield from self._with_acks(self._plans[3](), Replica(self._hand))

@@ -13,7 +13,6 @@ import pytest
 import redset
 from redset.core.keys import Keys
 from redset.core.scripts import FEATURES, Script
-from redset.core.waiting import NONE
 from redset.exceptions import AccessDeniedError, RedsetError
 from servers import Place, Server
 
@@ -260,7 +259,7 @@ def test_where_a_right_is_missing_no_ack_goes_before_a_claim_that_fails(grant: A
     jobs.reserve()
 
     def claim_with_acks(worker: Any) -> None:
-        worker._driver.perform(worker._hand_outs.claim(12, 60.0, NONE, held))
+        worker._driver.perform(worker._claims.claim(12, 60.0, held))
 
     assert_nothing_changes(raw, grant(right), "a claim with acks", "plain", claim_with_acks)
 

@@ -193,7 +193,7 @@ def test_what_is_given_back_for_want_of_time_is_not_kept_when_the_loop_fails_and
     jobs.update("abc", score=0)
     loop = jobs.consume(lease=LEASE, batch=2, max_outage=0)
     next(loop)
-    original_of(loop)._ready[0]._ends_at -= LEASE * 3 / 4
+    original_of(loop)._ready[0]._expires_at -= LEASE * 3 / 4
     proxy.plan(fault)
     with pytest.raises(CONNECTION_ERRORS):
         next(loop)

@@ -7,7 +7,7 @@ import pytest
 
 from invariants import RawSet
 from redset import SortedSet
-from redset.core.definition import exponential_backoff
+from redset.core.parameters import exponential_backoff
 from servers import FakeClock, wait_until
 
 pytestmark = pytest.mark.no_cover

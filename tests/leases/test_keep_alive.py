@@ -218,7 +218,7 @@ def test_a_server_that_is_out_of_reach_for_too_long_is_a_lost_lease(raw: Any, mo
 
     with pytest.raises(LeaseLost), reservation.keep_alive():
         assert reservation.lost.wait(20)
-        assert time.monotonic() >= reservation._ends_at
+        assert time.monotonic() >= reservation._expires_at
 
 
 def wait_for_extension(reservation: Any) -> None:

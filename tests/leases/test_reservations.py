@@ -732,7 +732,7 @@ def test_tokens_only_ever_grow(jobs: SortedSet[str], raw: Any) -> None:
     reserve()
     jobs.clear()
     reserve()
-    raw.delete(Keys("jobs").token)
+    raw.delete(Keys("jobs").meta)
     jobs.clear()
     reserve()
 
@@ -758,7 +758,7 @@ def test_tokens_of_sets_of_another_name_have_nothing_to_do_with_them(face: Any, 
     jobs.reserve()
 
     assert others.reserve().attempt == 1
-    assert raw.hget(Keys("jobs").token, "last") is not None
+    assert raw.hget(Keys("jobs").meta, "last") is not None
 
 
 # Discarding and clearing

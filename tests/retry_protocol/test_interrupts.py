@@ -259,10 +259,10 @@ def end(name: str, call: Callable[[Place, list[Any]], Any], **options: Any) -> M
         return lambda: call(place, mine)
 
     def check(place: Place) -> None:
-        assert not any(one.lost for one in place.ours if not one._ended)  # type: ignore[attr-defined]
+        assert not any(one.lost for one in place.ours if not one._end_known)  # type: ignore[attr-defined]
 
     def answered(place: Place) -> bool:
-        return any(one._ended for one in place.ours)  # type: ignore[attr-defined]
+        return any(one._end_known for one in place.ours)  # type: ignore[attr-defined]
 
     return Method(name, prepare, check=check, answered=answered, **options)
 

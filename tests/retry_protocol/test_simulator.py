@@ -16,7 +16,6 @@ import redset
 from redset.core.calls import NEXT
 from redset.core.endings import End
 from redset.core.talking import words_of
-from redset.core.waiting import NONE
 from redset.reservations import Reservation
 from simulator.bugs import IN_TASKS, IN_THREADS, Plant
 from simulator.choices import Choices, every_run
@@ -213,8 +212,8 @@ class Both:
         acks = [self._some_lease() for _ in range(self._rng.randrange(3))] if self._leases else []
         reservations = [self._reservation(*lease) for lease in dict.fromkeys(acks)]
         lease = self._rng.choice((0.0, 60.0, 60.0, 600.0))
-        claim = self._set._hand_outs.claim(
-            self._rng.choice((1, 2, 5)), lease, NONE, reservations, None, some=self._rng.random() < 0.2
+        claim = self._set._claims.claim(
+            self._rng.choice((1, 2, 5)), lease, reservations, follows=self._rng.random() < 0.2
         )
         self._send(claim)
 
@@ -240,7 +239,7 @@ class Both:
         session = self._rng.randrange(len(self._numbers))
         record = self._model.records.get(b"{jobs}:call:%d" % session)
         positions = [len(record.rows) - 1] if record and record.rows and self._rng.random() < 0.5 else None
-        self._send(self._set._hand_outs.roll_back(positions), session)
+        self._send(self._set._claims.roll_back(positions), session)
 
     def _repeat(self) -> None:
         """An earlier request arrives again: the last one of its session is answered as before, others are late."""

@@ -81,7 +81,7 @@ def test_an_item_that_cannot_be_shown_hides_nothing_else(face: Face) -> None:
     assert "item=<Bad whose repr raises RuntimeError>, raw=b'bad', reason='no'" in repr(letter)
     with pytest.raises(TypeError, match="the score of <Bad whose repr raises RuntimeError> must be"):
         jobs.add(Bad(), score="high")
-    with pytest.raises(ValueError, match="does not wait"):
+    with pytest.raises(ValueError, match="is not waiting"):
         jobs.index(Bad())
     assert repr(Key(Bad())) == "Key(identity=<Bad whose repr raises RuntimeError>)"
 

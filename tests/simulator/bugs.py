@@ -52,12 +52,19 @@ def keeps_what_an_exception_interrupted() -> Any:
 
 def forgets_the_acks_of_an_interrupted_claim() -> Any:
     """A consumer does not learn which acks arrived with a claim that was rolled back."""
-    return patch.object(BaseConsumption, "_settled", lambda *_: None)
+    return patch.object(BaseConsumption, "_note_roll_back", lambda *_: None)
 
 
 def begins_each_end_anew() -> Any:
     """Two threads that ack the same reservation make two calls."""
-    return patch.object(Endings, "_batch_of", lambda _, mine, how: Batch([how(one) for one in mine]))
+
+    def begin(_: Any, mine: Any, how: Any) -> Batch:
+        batch = Batch([how(one) for one in mine])
+        for one in () if batch.extends else mine:
+            one._note_end_sent(batch)
+        return batch
+
+    return patch.object(Endings, "_begin", begin)
 
 
 def goes_on_with_the_session_of_a_shared_call() -> Any:
@@ -80,8 +87,8 @@ def forgets_the_number_of_a_roll_back() -> Iterator[None]:
         call.number += 1
         head = yield from talking._exchange(operation, words_of(operation, (call.key,), call.numbers()), caller)
         call.become(State.ROLLED_BACK)
-        if call.settled is not None:
-            call.settled(head)
+        if call.on_roll_back is not None:
+            call.on_roll_back(head)
         caller.state.idle.append(call.session)
 
     with patch.object(talking, "roll_back", roll_back):
@@ -127,13 +134,13 @@ def goes_on_while_another_pays() -> Any:
 
 def takes_acks_for_lost() -> Any:
     """A consumer that could not find out whether its acks arrived takes them for lost when they are late."""
-    try_to_settle = BaseConsumption._try_to_settle
+    try_to_roll_back = BaseConsumption._try_to_roll_back
 
     def settles(loop: Any) -> Any:
-        yield from try_to_settle(loop)
+        yield from try_to_roll_back(loop)
         return True
 
-    return patch.object(BaseConsumption, "_try_to_settle", settles)
+    return patch.object(BaseConsumption, "_try_to_roll_back", settles)
 
 
 def receives_each_claim_at_once() -> Any:

@@ -19,7 +19,7 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import ResponseError
 
 import redset.aio
-from redset.core import calls, coalescing, consuming, drivers, endings, handouts, interruptions, talking, waiting
+from redset.core import calls, claiming, coalescing, consuming, drivers, endings, interruptions, talking, waiting
 from redset.exceptions import LeaseLost
 from simulator.choices import Choices
 from simulator.ledger import Held, Ledger, Violation
@@ -108,7 +108,7 @@ class TaskRun:
         errors: list[Any] = []
         loop.set_exception_handler(lambda _, context: errors.append(context))
         clock = SimpleNamespace(monotonic=loop.time)
-        modules: list[Any] = [calls, consuming, drivers, endings, handouts, talking, waiting]
+        modules: list[Any] = [calls, claiming, consuming, drivers, endings, talking, waiting]
         before = [module.time for module in modules]
         for module in modules:
             module.time = clock

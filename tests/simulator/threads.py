@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import NoScriptError, ResponseError
 
 import redset
-from redset.core import calls, consuming, endings, handouts, interruptions, talking, waiting
+from redset.core import calls, claiming, consuming, endings, interruptions, talking, waiting
 from redset.core.calls import Call, State
 from redset.core.operations import Elsewhere, Listen, Operation, Sleep
 from redset.core.talking import ask, follow
@@ -178,14 +178,14 @@ def update(*items: str, name: str = "a") -> Step:
 def pop(name: str = "a") -> Step:
     def program(world: World) -> Program:
         with missing():
-            world.receives([(yield world.follow(world.sets[name]._hand_outs.pop(0), name))])
+            world.receives([(yield world.follow(world.sets[name]._claims.pop(0), name))])
 
     return program
 
 
 def take(num: int, name: str = "a") -> Step:
     def program(world: World) -> Program:
-        world.receives((yield world.follow(world.sets[name]._hand_outs.take(num, 0), name)))
+        world.receives((yield world.follow(world.sets[name]._claims.take(num, 0), name)))
 
     return program
 
@@ -193,14 +193,14 @@ def take(num: int, name: str = "a") -> Step:
 def reserve(name: str = "a") -> Step:
     def program(world: World) -> Program:
         with missing():
-            world.holds(name, [(yield world.follow(world.sets[name]._hand_outs.reserve(LEASE, 0), name))])
+            world.holds(name, [(yield world.follow(world.sets[name]._claims.reserve(LEASE, 0), name))])
 
     return program
 
 
 def reserve_many(num: int, name: str = "a") -> Step:
     def program(world: World) -> Program:
-        world.holds(name, (yield world.follow(world.sets[name]._hand_outs.reserve_many(num, LEASE, 0), name)))
+        world.holds(name, (yield world.follow(world.sets[name]._claims.reserve_many(num, LEASE, 0), name)))
 
     return program
 
@@ -261,7 +261,7 @@ def consume(count: int, batch: int = 1, name: str = "a", *, survives: bool = Fal
         own, is_empty = world.sets[name], world.found_nothing
         is_empty.clear()
         loop = redset.sets.Consumption(
-            own._driver, own._hand_outs, own._endings, LEASE, batch, None if survives else 0, is_empty, None
+            own._driver, own._claims, own._endings, LEASE, batch, None if survives else 0, is_empty, None
         )
         met: dict[int, Held] = {}
         began_at = world.server.now
@@ -311,10 +311,10 @@ def settle(name: str = "a") -> Step:
     """Learn what became of the claims whose outcome is unknown."""
 
     def program(world: World) -> Program:
-        own = world.sets[name]._hand_outs
+        own = world.sets[name]._claims
 
         def plan() -> Generator[Any, Any, None]:
-            yield own.settle()
+            yield own.roll_back_unknown()
 
         yield world.follow(plan(), name)
 
@@ -694,7 +694,7 @@ def _claim_all(name: str) -> Step:
 
     def program(world: World) -> Program:
         for _ in range(20):
-            got = yield world.follow(world.sets[name]._hand_outs.reserve_many(100, LEASE, 0), name)
+            got = yield world.follow(world.sets[name]._claims.reserve_many(100, LEASE, 0), name)
             for one in got:
                 world.ledger.holds(name, one, is_settlement=True)
             if not got:
@@ -747,7 +747,7 @@ def simulated() -> Iterator[set[tuple[State, State]]]:
 
     with (
         patch.object(Call, "become", noting),
-        patch.multiple(handouts, CHUNK=2, time=CLOCK),
+        patch.multiple(claiming, CHUNK=2, time=CLOCK),
         patch.multiple(endings, CHUNK=2, AT_A_TIME=2, time=CLOCK),
         patch("redset.core.operations.CHUNK", 2),
         patch.object(interruptions, "_NUMBERS", ()),

@@ -22,8 +22,8 @@ from redset.cli.demo_client import failures, reachable_client
 from redset.cli.demo_processes import Worker, deaf_to_interrupts
 from redset.cli.demo_worker import LEASE, Result
 from redset.cli.inputs import Input, PlainResult
-from redset.core.keys import Keys
 from redset.exceptions import NoServerError
+from redset.registry import forget_set
 from redset.sets import SortedSet
 
 __all__ = ("Outcome", "Verdict", "run", "verdict")
@@ -126,9 +126,7 @@ def _own_set(client: Any, name: str) -> Iterator[SortedSet[str | bytes]]:
         finally:
             # The reply means that the server has executed the last command of a killed process, which could add again.
             client.ping()
-            jobs.clear()
-            # clear() keeps the last token for later users of the name. This name has none.
-            client.delete(Keys(name).meta)
+            forget_set(client, name)
     except failures() as error:
         raise NoServerError(f"the demo has lost the server: {error}") from error
 

@@ -1,13 +1,14 @@
-"""Adding to a set: what is sent, and what the replies mean."""
+"""Additions: what add, update and increment send, and how their replies are read."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
+from redset.core.callables import called, called_each
 from redset.core.definition import Definition
-from redset.core.items import called, called_each, written_score, written_scores
-from redset.core.operations import Operation, Plan, Rows, in_chunks, only, positions, slices
+from redset.core.operations import Operation, Plan, Shape, in_chunks, only
+from redset.core.scores import written_score, written_scores
 from redset.core.shown import shown
 
 __all__ = ("Adding", "Rule", "Score", "Update", "flagged")
@@ -20,11 +21,11 @@ Score: TypeAlias = float | Callable[[T], float] | None
 
 
 class Rule(NamedTuple):
-    """What becomes of an item that waits already, and of one that does not."""
+    """The effect of an addition on an item that is waiting, and on one that is not."""
 
-    #: The flags of ZADD; none when the new score stands in any case.
+    #: The flags of ZADD; empty if the new score always stands.
     flags: str
-    #: On keyed sets, whose value is replaced: that of ``all`` items, of ``new`` ones or of those ``known`` to wait.
+    #: On keyed sets, the items whose value is replaced: ``all``, ``new`` ones or waiting ones (``known``).
     replaces: str = "all"
 
 
@@ -33,7 +34,7 @@ DUPLICATES = {"update": Rule(""), "keep": Rule("NX"), "earliest": Rule("LT"), "l
 
 
 def flagged(*, nx: bool = False, xx: bool = False, gt: bool = False, lt: bool = False) -> Rule | None:
-    """The rule that these flags of ``add`` stand for, None without any.
+    """Return the rule for flags of ``add``, or None without flags.
 
     :raises ValueError: they contradict each other.
     """
@@ -41,14 +42,14 @@ def flagged(*, nx: bool = False, xx: bool = False, gt: bool = False, lt: bool = 
         return None
     given = [flag for flag, is_given in (("nx", nx), ("xx", xx), ("gt", gt), ("lt", lt)) if is_given]
     if given not in (["nx"], ["xx"], ["gt"], ["lt"], ["xx", "gt"], ["xx", "lt"]):
-        raise ValueError(f"{' and '.join(given)} contradict each other: no item can be added like that")
+        raise ValueError(f"{' and '.join(given)} contradict each other: no item can satisfy them")
     return Rule(" ".join(given).upper(), "new" if nx else "known" if xx else "all")
 
 
 class Adding(Generic[T]):
-    """Adding to one set."""
+    """The additions to one set."""
 
-    __slots__ = ("_add", "_duplicates", "_heads", "_items", "_set", "_shared", "set_name", "width")
+    __slots__ = ("_add", "_duplicates", "_heads", "_items", "_set", "set_name", "width")
 
     def __init__(self, definition: Definition[T]) -> None:
         self._set = definition
@@ -56,15 +57,9 @@ class Adding(Generic[T]):
         self._items = definition.items
         self._duplicates = DUPLICATES[definition.duplicates]
         self._add = definition.script("add")
-        self._heads: dict[tuple[str, Rule], tuple[tuple[str, ...], Rows]] = {}
+        self._heads: dict[tuple[str, Rule], tuple[tuple[str, ...], Shape]] = {}
         #: How many columns a row has: score, item, and on keyed sets the value.
         self.width = 3 if definition.items.keyed else 2
-        #: How additions leave together that want this and have so many flags.
-        self._shared = {
-            (want, flags): Rows(1 + flags, self.width, share)
-            for want, share in (("added", _share_left), ("scores", _share_scores))
-            for flags in range(3)
-        }
 
     def add(self, item: T, score: float | None = None, rule: Rule | None = None) -> Operation[float | None]:
         if score is None:
@@ -79,13 +74,11 @@ class Adding(Generic[T]):
         return self._operation(row, self._duplicates, "added", read)
 
     def add_rows(self, rows: Sequence[bytes | str], rule: Rule | None = None) -> Operation[list[float | None]]:
-        """The scores that the items of rows have when all are in; None for those that do not wait or were left out.
+        """Add rows. Returns each item's score after that; None for an item that is not waiting or was left out.
 
-        The arguments of the operation are the rule and its flags, and then the rows, of :attr:`width` columns. So two
-        of one set and one rule are one of both their rows, in this order, and its results are those of both. Where the
-        rule has flags, an item that is in both has the same score in both.
+        The arguments are the rule with its flags, and then the rows, so additions under one rule can be coalesced.
 
-        :param rows: as :meth:`rows` makes them.
+        :param rows: the result of :meth:`rows`.
         :param rule: by default that of the set's ``duplicates``.
         """
         rule = rule or self._duplicates
@@ -102,19 +95,19 @@ class Adding(Generic[T]):
         return self._operation(rows, rule, "added", read)
 
     def add_absent(self, rows: Sequence[bytes | str]) -> Operation[Any]:
-        """Adds such rows without those whose items wait: these keep their scores, and their values."""
+        """Add rows, except those of waiting items, which keep their scores and values."""
         return self.add_rows(rows, Rule("NX", "new"))
 
     def count_new(self, items: Sequence[T], score: Score[T] = None, rule: Rule | None = None) -> Operation[int]:
-        """Adds ``items``, 1,000 at most, and counts those that did not wait before."""
+        """Add at most 1,000 items, and return how many were not waiting before."""
         return self._operation(self.rows(items, score), rule or self._duplicates, "added", _read_added, alone=True)
 
     def update(self, iterables: Iterable[Iterable[T]], score: Score[T] = None, rule: Rule | None = None) -> Plan[int]:
-        """Adds all items, 1,000 a call, and counts those that were new."""
+        """Add all items, 1,000 per call, and return how many were not waiting before."""
         return Update(self, score, rule).add_all(iterables)
 
     def increment(self, item: T, by: float) -> Operation[float | None]:
-        """Not to be joined with others: ZADD increments one item at a time."""
+        """Increment a score. Not coalesced, since ZADD increments one item per call."""
         row = self._row(item, written_score(by, item))
         return only(
             self._operation(row, Rule("INCR"), "scores", lambda reply: self._read_sum(reply, item, by), alone=True)
@@ -122,7 +115,7 @@ class Adding(Generic[T]):
 
     def _read_sum(self, reply: bytes, item: T, by: float) -> list[float | None]:
         if reply == b"nan":
-            raise ValueError(f"the score of {shown(item)} in the set {self._set.name!r} plus {by!r} is no number")
+            raise ValueError(f"the score of {shown(item)} in the set {self._set.name!r} plus {by!r} is not a number")
         return _read_scores(reply)
 
     def _row(self, item: T, written: str) -> list[bytes | str]:
@@ -131,10 +124,10 @@ class Adding(Generic[T]):
         return [written, self._items.dump(item)]
 
     def rows(self, items: Sequence[T], score: Score[T] = None) -> list[bytes | str]:
-        """What is sent of ``items``; what the scorer, the serializer or the key raises passes through."""
+        """Return the rows of items. Errors of the scorer, the serializer and the key pass through."""
         rows: list[Any] = [None] * (len(items) * self.width)
         rows[:: self.width] = self.written_scores(items, score)
-        # Behind the identity on a keyed set, and itself that on others.
+        # The last column: on a keyed set the value, behind the identity; else the identity itself.
         rows[self.width - 1 :: self.width] = self._items.dump_all(items)
         if self._items.keyed:
             rows[1 :: self.width] = self._items.identities(items)
@@ -148,20 +141,20 @@ class Adding(Generic[T]):
     def _operation(
         self, rows: Sequence[bytes | str], rule: Rule, want: str, read: Callable[[bytes], R], *, alone: bool = False
     ) -> Operation[R]:
-        head, shared = self._heads.get((want, rule)) or self._head(want, rule)
+        head, shape = self._heads.get((want, rule)) or self._head(want, rule)
         script, keys = self._add
-        return Operation(script, keys, [*head, *rows], read, recorded=True, shared=None if alone else shared)
+        return Operation(script, keys, [*head, *rows], read, recorded=True, shape=None if alone else shape)
 
-    def _head(self, want: str, rule: Rule) -> tuple[tuple[str, ...], Rows]:
-        """Return the arguments before the rows, and how such additions are coalesced. There are few: they are kept."""
+    def _head(self, want: str, rule: Rule) -> tuple[tuple[str, ...], Shape]:
+        """Return the arguments before the rows and the shape of such additions. Cached, since there are few."""
         flags = rule.flags.split()
-        made = (f"{want} {rule.replaces} {len(flags)}", *flags), self._shared[want, len(flags)]
+        made = (f"{want} {rule.replaces} {len(flags)}", *flags), Shape(want, 1 + len(flags), self.width)
         self._heads[want, rule] = made
         return made
 
 
 class Update(Generic[T]):
-    """Many items on their way into a set, and how far they are."""
+    """An addition of many items, chunk by chunk, and its progress."""
 
     __slots__ = ("_adding", "_rule", "_score", "new", "sent")
 
@@ -171,13 +164,13 @@ class Update(Generic[T]):
         self._adding = adding
         self._score = score
         self._rule = rule
-        #: How many were added, and how many of these did not wait before.
+        #: The number of added items, and of those that were not waiting before.
         self.sent = 0
         self.new = 0
 
     def add_all(self, iterables: Iterable[Iterable[T]]) -> Plan[int]:
-        """Adds all items of ``iterables``, and counts those that were new."""
-        # Here and not by `chain`, which takes a StopIteration that an `__iter__` raises for the end.
+        """Add all items of some iterables, and return how many were not waiting before."""
+        # `chain` would take a StopIteration that an `__iter__` raises for the end.
         return self._add_all([iter(iterable) for iterable in iterables])
 
     def _add_all(self, iterators: Iterable[Iterator[T]]) -> Plan[int]:
@@ -185,7 +178,7 @@ class Update(Generic[T]):
         return self.new
 
     def add(self, items: Iterable[T]) -> Plan[None]:
-        """Adds ``items``, and holds no more than a chunk of them. What they raise passes through, with a note."""
+        """Add items, of which only one chunk is in memory. Their errors pass through, with a note."""
         with self.noting_errors():
             for chunk in in_chunks(items):
                 self.new += yield self._count_new(chunk)
@@ -196,7 +189,7 @@ class Update(Generic[T]):
 
     @contextmanager
     def noting_errors(self) -> Iterator[None]:
-        """Lets an error say how far this had come when it was raised."""
+        """Add a note with the progress to an error that passes through."""
         try:
             yield
         except Exception as error:
@@ -212,15 +205,3 @@ def _read_added(reply: bytes) -> int:
 
 def _read_scores(reply: bytes) -> list[float | None]:
     return [None if score == b"-" else float(score) for score in reply.split(b" ")]
-
-
-def _share_left(reply: bytes, sizes: list[int]) -> list[bytes]:
-    """Deals out which rows were left out; how many were new nobody can say of his own."""
-    added, _, left = reply.partition(b" ")
-    if not left:
-        return [added] * len(sizes)
-    return [b"%b %b" % (added, own) if own else added for own in positions(left, sizes)]
-
-
-def _share_scores(reply: bytes, sizes: list[int]) -> list[bytes]:
-    return [b" ".join(own) for own in slices(reply.split(b" "), sizes)]

@@ -6,25 +6,36 @@ from typing import Any, Generic, NoReturn, SupportsIndex, TypeVar, Unpack, cast,
 
 from redset.core.adding import Adding
 from redset.core.algebra import Algebra, SortedAlgebra
+from redset.core.claiming import Claims
 from redset.core.clients import check_client, longest_block
-from redset.core.definition import Definition, Kind, one_of_duplicates, seconds
+from redset.core.definition import Definition, Kind
 from redset.core.endings import Endings
 from redset.core.expiring import Expiring, LivingAlgebra
-from redset.core.handouts import HandOuts
 from redset.core.inspecting import Inspecting
-from redset.core.items import PLAIN as PLAIN_SERIALIZER
-from redset.core.items import Items, checked_serializer
+from redset.core.items import Items
 from redset.core.keys import Keys
+from redset.core.leases import BaseReservation
 from redset.core.letters import Letters
 from redset.core.looking import Looking
 from redset.core.operands import Held, Side
 from redset.core.paging import Paging
-from redset.core.parameters import CallOptions, ExpiringOptions, PeriodicOptions, SortedOptions, T, expanded
+from redset.core.parameters import (
+    CallOptions,
+    ExpiringOptions,
+    PeriodicOptions,
+    SortedOptions,
+    T,
+    expanded,
+    one_of_duplicates,
+)
 from redset.core.periodic import PeriodicItems, Scheduling
 from redset.core.registry import SetInfo, register
 from redset.core.removing import Removing
-from redset.core.results import BaseReservation
+from redset.core.scores import seconds
+from redset.core.serializing import PLAIN as PLAIN_SERIALIZER
+from redset.core.serializing import checked_serializer
 from redset.core.shown import shown
+from redset.core.waiting import claim_within
 from redset.interfaces import Serializer
 
 __all__ = ("BaseDeadLetters", "BaseExpiring", "BasePeriodic", "BaseSet", "OnServer", "T")
@@ -40,7 +51,7 @@ class OnServer(Generic[DriverT]):
     _driver_type: Callable[..., DriverT]
 
     def __init__(self, redis_client: Any, name: str, serializer: Any, options: CallOptions) -> None:
-        check_client(redis_client, awaits=self._driver_type.awaits)  # type: ignore[attr-defined] # every driver says that
+        check_client(redis_client, awaits=self._driver_type.awaits)  # type: ignore[attr-defined] # every driver has that attribute
         if not isinstance(name, str):
             raise TypeError(f"the name of a set must be a str, not {shown(name)}")
         self.redis = redis_client
@@ -143,8 +154,8 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         self._removing = Removing(definition)
         self._endings = Endings(definition)
         self._letters = Letters(definition)
-        self._hand_outs: HandOuts[T, Res] = HandOuts(
-            definition, self._endings, partial(self._reservation_type, self._driver, self._endings)
+        self._claims: Claims[T, Res] = Claims(
+            definition, self._endings, partial(self._reservation_type, self._driver, self._endings), claim_within
         )
         side = Side(
             name=name,

@@ -62,7 +62,7 @@ class Recorded(Protocol):
     def roll_back(self) -> Callable[..., Any] | None: ...
 
     @property
-    def settled(self) -> Callable[[bytes], None] | None: ...
+    def on_roll_back(self) -> Callable[[bytes], None] | None: ...
 
 
 class Session:
@@ -100,6 +100,7 @@ class Call:
         "lost_at",
         "name",
         "number",
+        "on_roll_back",
         "payer",
         "payers",
         "pays",
@@ -108,7 +109,6 @@ class Call:
         "roll_back",
         "seen",
         "session",
-        "settled",
         "shared",
         "state",
     )
@@ -119,7 +119,7 @@ class Call:
         name: bytes,
         seen: int,
         roll_back: Callable[..., Any] | None,
-        settled: Callable[[bytes], None] | None,
+        on_roll_back: Callable[[bytes], None] | None,
         pid: int,
     ) -> None:
         session.number = number = session.number + 1
@@ -135,7 +135,7 @@ class Call:
         #: The positions of the rows to roll back if some rows were received; None: all rows.
         self.positions: Sequence[int] | None = None
         #: Called with the head of the reply when the claim is rolled back; the head is empty if it was never executed.
-        self.settled = settled
+        self.on_roll_back = on_roll_back
         #: Whether several callers send it, at once or one after a failure. Its state is then that of any of them, and
         #: its session makes no further call.
         self.shared = False
@@ -159,7 +159,7 @@ class Call:
     @property
     def is_plain(self) -> bool:
         """Whether another claim can pay its debt: it is rolled back as a whole, and its reply is not needed."""
-        return self.positions is None and self.settled is None
+        return self.positions is None and self.on_roll_back is None
 
     def become(self, state: State) -> None:
         """Change the state, as :data:`NEXT` allows."""
@@ -214,7 +214,7 @@ class ClientState:
             session = self.idle.pop()
         except IndexError:
             session = Session()
-        return Call(session, name, session.number, operation.roll_back, operation.settled, PID)
+        return Call(session, name, session.number, operation.roll_back, operation.on_roll_back, PID)
 
     def paying_call(self, name: bytes, operation: Recorded, payer: Payer) -> Call:
         """Return the next call on the set, which pays a debt of the set if it can.
@@ -224,7 +224,7 @@ class ClientState:
         debt's.
         """
         debt = None
-        if operation.roll_back and operation.settled is None:
+        if operation.roll_back and operation.on_roll_back is None:
             debt = self._take_debt(name, payer, claim=True)
         if debt is not None:
             seen = debt.seen
@@ -232,7 +232,7 @@ class ClientState:
             seen = debt.number
         else:
             return self.call(name, operation)
-        call = Call(debt.session, name, seen, operation.roll_back, operation.settled, PID)
+        call = Call(debt.session, name, seen, operation.roll_back, operation.on_roll_back, PID)
         call.pays, call.payer = debt, payer
         return call
 

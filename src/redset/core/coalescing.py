@@ -14,7 +14,8 @@ from typing import Any, Protocol, TypeVar
 
 from redset.core.calls import Call, State, takes_much
 from redset.core.leaving import Unstoppable
-from redset.core.operations import CHUNK, Operation, Shared, Unfinished
+from redset.core.operations import CHUNK, Operation, Shape, Unfinished
+from redset.core.parts import Way, way_of
 from redset.core.retries import tries_once
 
 T = TypeVar("T")
@@ -80,8 +81,8 @@ class Part:
             self.answer.cancel()
         if self.reply is None:
             return
-        if self.operation.settled is not None:
-            self.operation.settled(b" ".join(self.head) if isinstance(self.head, list) else self.head)
+        if self.operation.on_roll_back is not None:
+            self.operation.on_roll_back(b" ".join(self.head) if isinstance(self.head, list) else self.head)
         if self.rows:
             assert self.group is not None
             rows, self.rows = self.rows, ()
@@ -99,7 +100,7 @@ class Part:
             self.group.decide()
 
 
-class Claimed:
+class ClaimOfParts:
     """The reply to a claim of several parts; false if it has no rows."""
 
     __slots__ = ("reply", "rows")
@@ -132,9 +133,9 @@ class Group:
         "_gathering",
         "_is_claim",
         "_open_parts",
-        "_shared",
         "_to_roll_back",
         "_waiters",
+        "_way",
         "call",
         "concluded",
         "error",
@@ -158,9 +159,8 @@ class Group:
         self.concluded: asyncio.Future[None] | None = None
 
         first = parts[0].operation
-        shared = first.shared
-        assert shared is not None
-        self._shared: Shared = shared
+        assert first.shape is not None
+        self._way: Way = way_of(first.shape)
         self._is_claim = first.roll_back is not None
         #: Done when the group is answered, with its error if it failed; created when a part is sent again.
         self._answered: asyncio.Future[BaseException | None] | None = None
@@ -174,17 +174,17 @@ class Group:
         self.operation: Operation[Any] = Operation(
             first.verb,
             first.keys,
-            shared.join([part.operation.args for part in parts]) if len(parts) > 1 else first.args,
+            self._way.join([part.operation.args for part in parts]) if len(parts) > 1 else first.args,
             self._read if self._is_claim else _as_it_is,
             first.recorded,
             first.roll_back,
             unfinished,
             None,
-            self._settled if self._is_claim else None,
+            self._note_roll_back if self._is_claim else None,
         )
 
-    def _read(self, reply: Any) -> "Claimed":
-        return Claimed(reply, self._shared.rows(reply))
+    def _read(self, reply: Any) -> "ClaimOfParts":
+        return ClaimOfParts(reply, self._way.rows(reply))
 
     @property
     def is_awaited(self) -> bool:
@@ -193,10 +193,10 @@ class Group:
     def deal(self, reply: Any, call: Call | None) -> None:
         """Deal out the reply to the parts. ``call`` is the claim to receive or roll back, if there is one."""
         self.is_dealt = True
-        if isinstance(reply, Claimed):
+        if isinstance(reply, ClaimOfParts):
             reply = reply.reply
         parts = self.parts
-        replies = self._shared.deal(reply, parts) if len(parts) > 1 else [reply]
+        replies = self._way.deal(reply, parts) if len(parts) > 1 else [reply]
         for part, own in zip(parts, replies, strict=True):
             part.reply = own
             if part.operation.unfinished is not None:
@@ -212,7 +212,7 @@ class Group:
             self._conclude()
 
     def _deal_rows(self) -> None:
-        start, count_rows = 0, self._shared.rows
+        start, count_rows = 0, self._way.rows
         for part in self.parts:
             part.head = part.reply[-1]
             if count := count_rows(part.reply):
@@ -223,11 +223,11 @@ class Group:
             if not part.is_awaited:
                 part.leave()
 
-    def _settled(self, head: bytes) -> None:
+    def _note_roll_back(self, head: bytes) -> None:
         """Report to each part, after the claim was rolled back as a whole, the outcome of the acks it carried."""
-        for part, words in zip(self.parts, self._shared.deal_head(head, self.parts), strict=True):
-            if part.operation.settled is not None:
-                part.operation.settled(b" ".join(words))
+        for part, words in zip(self.parts, self._way.deal_head(head, self.parts), strict=True):
+            if part.operation.on_roll_back is not None:
+                part.operation.on_roll_back(b" ".join(words))
 
     def fail(self, error: BaseException) -> None:
         self.error = error
@@ -394,13 +394,14 @@ class Gathering:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def enter(
-        self, operation: Operation[Any], shared: Shared, carrier: Carrier, loop: asyncio.AbstractEventLoop
+        self, operation: Operation[Any], shape: Shape, carrier: Carrier, loop: asyncio.AbstractEventLoop
     ) -> Part | Line | None:
         """Return the part of an operation in a group; if it is sent alone, the line that it leaves then, or None."""
-        size = shared.size(operation.args)
+        way = way_of(shape)
+        size = way.size(operation.args)
         if size >= CHUNK:
             return None
-        kind = shared.kind(operation), (once := tries_once.get())
+        kind = way.kind(operation), (once := tries_once.get())
         line = self.lines.get(kind)
         if line is None:
             if len(self.lines) >= MOST_LINES:

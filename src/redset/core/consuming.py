@@ -8,16 +8,16 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from redset.core import calls
+from redset.core.callables import called_plainly
+from redset.core.claiming import Claimed, Claims, lost_in
 from redset.core.clients import is_failure
-from redset.core.definition import seconds
-from redset.core.endings import Answer, Batch, End, Endings
-from redset.core.handouts import HandOut, HandOuts
-from redset.core.items import called_plainly
+from redset.core.endings import Answer, Batch, End, Endings, ack_of
+from redset.core.leases import BaseReservation
 from redset.core.observing import enter_body, hooks, leave_body
 from redset.core.operations import CHUNK, Plan, Unfinished
-from redset.core.results import BaseReservation
+from redset.core.scores import seconds
 from redset.core.shown import shown
-from redset.core.waiting import NONE, Outage, Wait
+from redset.core.waiting import NONE, Outage, Wait, until_next
 
 __all__ = ("BaseConsumption", "Stop")
 
@@ -46,7 +46,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
     def __init__(
         self,
         driver: DriverT,
-        claims: HandOuts[T, Res],
+        claims: Claims[T, Res],
         endings: Endings[T],
         lease: float,
         batch: int,
@@ -129,7 +129,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             if not (got.rows or got.more or self._should_stop()):
                 if wait.left() <= 0:
                     break
-                yield from self._outage.once(self._claims.rest(got, wait))
+                yield from self._outage.once(until_next(self._claims, got, wait))
         return None
 
     def _is_late(self) -> bool:
@@ -137,13 +137,13 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         now = time.monotonic()
         if self._to_ack and now - self._oldest_ack > OLDEST_ACK:
             return True
-        return bool(self._ready) and self._ready[0]._ends_at - now < self._lease / 2
+        return bool(self._ready) and self._ready[0]._expires_at - now < self._lease / 2
 
     def _finish_current(self) -> None:
         """Mark the current reservation to be acked, unless the loop body ended it."""
         current = self._current
         # An interruption can come at any step, so a reservation is in its next place before it leaves this one.
-        if current is not None and not (current._ended or (self._to_ack and self._to_ack[-1] is current)):
+        if current is not None and not (current._end_known or (self._to_ack and self._to_ack[-1] is current)):
             if not self._to_ack:
                 self._oldest_ack = time.monotonic()
             self._to_ack.append(current)
@@ -155,7 +155,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         """Return the next reservation of the batch, which becomes the current one."""
         while self._ready:
             reservation = self._ready[0]
-            if time.monotonic() < reservation._ends_at:
+            if time.monotonic() < reservation._expires_at:
                 self._current = reservation
                 self._ready.popleft()
                 if hooks.observer is not None:
@@ -165,19 +165,19 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             self._note_lost([reservation])
         return None
 
-    def _claim(self, wait: Wait) -> Plan[HandOut | None]:
+    def _claim(self, wait: Wait) -> Plan[Claimed | None]:
         """Claim the next batch, or return None if told to stop during an outage.
 
         The acks travel with the claim; after a failure they stay until their outcome is known.
         """
         while True:
             acks = self._to_ack[:]
-            settled = partial(self._settled, acks) if acks else None
+            on_roll_back = partial(self._note_roll_back, acks) if acks else None
             try:
-                claim = self._claims.claim(self._batch, self._lease, wait, acks, settled)
-                got: HandOut = yield from self._outage.once(claim)
+                claim = self._claims.claim(self._batch, self._lease, acks, on_roll_back, waits=wait.left() > 0)
+                got: Claimed = yield from self._outage.once(claim)
             except Exception as error:
-                if (yield from self._outage.pause(error)) and (yield from self._settle()):
+                if (yield from self._outage.pause(error)) and (yield from self._roll_back_unknown()):
                     continue
                 return None
             self._outage.end()
@@ -185,34 +185,34 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             self._ready += yield from self._claims.received(got)
             return got
 
-    def _settle(self) -> Plan[bool]:
+    def _roll_back_unknown(self) -> Plan[bool]:
         """Roll back claims with an unknown outcome, and so learn which acks arrived. Return False if told to stop."""
         while True:
             try:
-                yield from self._outage.once(self._claims.settle())
+                yield from self._outage.once(self._claims.roll_back_unknown())
             except Exception as error:
                 if not (yield from self._outage.pause(error)):
                     return False
             else:
                 return True
 
-    def _settled(self, acks: list[Res], head: bytes) -> None:
+    def _note_roll_back(self, acks: list[Res], head: bytes) -> None:
         """Note that a claim was rolled back: if it was executed, so were the acks that it carried."""
         if head:
-            self._acked(acks, self._claims.late(head))
+            self._acked(acks, lost_in(head))
 
     def _acked(self, acks: list[Res], late: list[int]) -> None:
         """Note the outcome of acks, unless it was known. Those at the positions ``late`` came too late."""
         known, open_acks = set(map(id, acks)), set(map(id, self._to_ack))
         self._to_ack = [one for one in self._to_ack if id(one) not in known]
         for one in acks:
-            one._note_ended()
+            one._note_end_known()
         self._note_lost([acks[position] for position in late if id(acks[position]) in open_acks])
 
     def _send_late(self) -> Plan[None]:
         """Send the acks by themselves, and requeue the items not begun if less than half of their lease is left."""
         acks = self._to_ack[:]
-        if self._ready and self._ready[0]._ends_at - time.monotonic() < self._lease / 2:
+        if self._ready and self._ready[0]._expires_at - time.monotonic() < self._lease / 2:
             requeued = list(self._ready)
         else:
             requeued = []
@@ -221,10 +221,10 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         if requeued and self._pending is not ends:
             self._ready.clear()
 
-    def _send_ends(self, ends: "PendingEnds[Res]", *, is_settled: bool = True) -> Plan[None]:
+    def _send_ends(self, ends: "PendingEnds[Res]", *, acks_known: bool = True) -> Plan[None]:
         """Send ends; after a failure the same calls again, here or when the loop is closed.
 
-        :param is_settled: whether it is known which acks arrived before, with a claim.
+        :param acks_known: whether it is known which acks arrived before, with a claim.
         """
         acks = ends.acks
         requeued = dict(enumerate(ends.requeued, len(acks)))
@@ -235,7 +235,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
                 return
             late = [start + position for position in answer.lost]
             late_acks = [position - start for position in late if position < len(acks)]
-            if late_acks and not is_settled and not (is_settled := (yield from self._try_to_settle())):
+            if late_acks and not acks_known and not (acks_known := (yield from self._try_to_roll_back())):
                 # They may have arrived with a claim whose outcome is unknown.
                 late_acks = []
             self._acked(acks[start:stop], late_acks)
@@ -280,26 +280,26 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             return
         self._closed = True
         # Whether it is known which acks arrived. If not, they are sent again below, or that fails as well.
-        is_settled = not self._to_ack or (yield from self._try_to_settle())
+        acks_known = not self._to_ack or (yield from self._try_to_roll_back())
         if self._pending is not None:
-            yield from self._send_ends(self._pending, is_settled=is_settled)
+            yield from self._send_ends(self._pending, acks_known=acks_known)
         # Forget nothing before it is answered: after an interruption the loop can be closed again.
         current, more = self._current, [_again(one) for one in self._ready]
-        if current is None or current._ended or any(current is one for one in (*self._to_ack, *self._ready)):
+        if current is None or current._end_known or any(current is one for one in (*self._to_ack, *self._ready)):
             current = None
         else:
             # A break cannot be told from an exception, and an item that breaks its consumers must not loop for ever.
             more.append(End("nack", current._stored, current._delivery, 0.0, "its consumer left the loop"))
         self._pending = ends = PendingEnds(self._to_ack[:], [], more)
-        yield from self._send_ends(ends, is_settled=is_settled)
+        yield from self._send_ends(ends, acks_known=acks_known)
         if current is not None:
-            current._note_ended()
+            current._note_end_known()
         self._ready, self._current = deque(), None
 
-    def _try_to_settle(self) -> Plan[bool]:
+    def _try_to_roll_back(self) -> Plan[bool]:
         """Learn which acks arrived with claims whose outcome is unknown. Return False if that fails."""
         try:
-            yield from self._outage.once(self._claims.settle(), closing=True)
+            yield from self._outage.once(self._claims.roll_back_unknown(), closing=True)
         except Exception as error:
             if not is_failure(error):
                 raise
@@ -316,11 +316,7 @@ class PendingEnds(Generic[Res]):
         self.acks = acks
         #: Requeued reservations whose loss is counted, like that of the acks.
         self.requeued = requeued
-        self.batch = Batch([*map(_ack, acks), *map(_again, requeued), *more])
-
-
-def _ack(one: BaseReservation[Any]) -> End:
-    return End("ack", one._stored, one._delivery)
+        self.batch = Batch([*map(ack_of, acks), *map(_again, requeued), *more])
 
 
 def _again(one: BaseReservation[Any]) -> End:

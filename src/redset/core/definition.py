@@ -1,13 +1,10 @@
 """The definition of a set, as its operations need it."""
 
-import math
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from redset.core.items import Items
 from redset.core.keys import Keys
@@ -20,9 +17,6 @@ __all__ = (
     "Definition",
     "Duplicates",
     "Kind",
-    "exponential_backoff",
-    "one_of_duplicates",
-    "seconds",
 )
 
 T = TypeVar("T")
@@ -94,40 +88,3 @@ class Definition(Generic[T]):
     def options(self) -> str:
         """The numbers that it was made with, as the scripts take them."""
         return options_of(self)
-
-
-def exponential_backoff(attempt: int) -> float:
-    """Return a random delay of up to 1 s after the first failure, 2 s after the second, 4 s …, at most an hour.
-
-    Full jitter: each delay up to the limit is equally likely, so that items that failed together are not retried
-    together (Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
-
-    :param attempt: the number of the failed attempt, from 1.
-    :returns: seconds.
-    """
-    return random.uniform(0, min(3600.0, 2.0 ** min(attempt - 1, 12)))
-
-
-def one_of_duplicates(value: Any) -> Duplicates:
-    """Return ``value``, checked.
-
-    :raises ValueError: it is no such option.
-    """
-    if value not in get_args(Duplicates):
-        raise ValueError(f"duplicates must be 'update', 'keep', 'earliest' or 'latest', not {value!r}")
-    found: Duplicates = value
-    return found
-
-
-def seconds(value: Any, what: str, *, positive: bool = False) -> float:
-    """Return ``value`` as a float of seconds.
-
-    :raises TypeError: it is no int or float.
-    :raises ValueError: it is negative, NaN or infinite, or 0 where it must be positive.
-    """
-    if not isinstance(value, (float, int, Real)):
-        raise TypeError(f"{what} must be a number of seconds, not {value!r}")
-    number = float(value)
-    if not math.isfinite(number) or number < 0 or (positive and number == 0):
-        raise ValueError(f"{what} must be {'more than' if positive else 'at least'} 0 seconds, not {value!r}")
-    return number

@@ -222,11 +222,11 @@ class AsyncDriver:
 
     def _place(self, operation: Operation[Any]) -> Part | Line | None:
         """Return the part of an operation in a group, the line that it is the first of, or None if it is sent alone."""
-        unfinished, shared = operation.unfinished, operation.shared
-        if shared is None or (unfinished is not None and (unfinished.call or unfinished.reply or unfinished.part)):
+        unfinished, shape = operation.unfinished, operation.shape
+        if shape is None or (unfinished is not None and (unfinished.call or unfinished.reply or unfinished.part)):
             return None
         loop = self._enter()
-        place = self._gathering.enter(operation, shared, self, loop)
+        place = self._gathering.enter(operation, shape, self, loop)
         if unfinished is not None and type(place) is Part:
             unfinished.part = place
         return place

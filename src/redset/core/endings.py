@@ -1,18 +1,19 @@
-"""Ending reservations: what ack, nack, again, extend and bury send, and what their replies mean."""
+"""Ends and extensions of leases: what ack, nack, again, extend and bury send, and how their replies are read."""
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from redset.core.definition import Definition, seconds
-from redset.core.items import called, written_reason, written_score
-from redset.core.operations import CHUNK, Operation, Plan, Rows, Unfinished, positions
-from redset.core.results import BaseReservation
+from redset.core.callables import called
+from redset.core.definition import Definition
+from redset.core.leases import BaseReservation
+from redset.core.operations import CHUNK, Operation, Plan, Shape, Unfinished
+from redset.core.scores import seconds, written_score
 from redset.core.shown import shown
 from redset.exceptions import LeaseLost
 
-__all__ = ("Batch", "End", "Endings")
+__all__ = ("Batch", "End", "Endings", "ack_of", "log_deaths", "written_reason")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -20,63 +21,38 @@ Res = TypeVar("Res", bound=BaseReservation[Any])
 
 log = logging.getLogger("redset")
 
-#: What the server does with many leases in a few commands; and how many it is asked to end in other ways at a time, as
-#: each of these takes several.
-AT_ONCE = ("ack", "extend")
+#: Ends of which the server does 1,000 in a few commands. Each other end takes several, so a call has fewer of them.
+CHEAP = ("ack", "extend")
 AT_A_TIME = 400
 
-
-def _share_answer(reply: bytes, sizes: list[int]) -> list[bytes]:
-    """Deals out what is said of ends."""
-    died, forgotten, now, *lost = reply.split()
-    if not lost and died == forgotten == b"0":
-        return [reply] * len(sizes)
-    dealt = [b"0 0 %b %b" % (now, own) for own in positions(b" ".join(lost), sizes)]
-    # Of deaths nobody is told twice.
-    dealt[0] = dealt[0].replace(b"0 0", died + b" " + forgotten, 1)
-    return dealt
-
-
-class Ends(Rows):
-    """How ends are made together. Extensions go apart: within one call a lease is either extended or ended, once. So do
-    burials, so that it is known why items died.
-    """
-
-    __slots__ = ()
-
-    def kind(self, operation: Operation[Any]) -> Hashable:
-        verb, _, _ = bytes(operation.args[4]).partition(b" ")  # type: ignore[arg-type] # bytes
-        return super().kind(operation), verb if verb in (b"extend", b"bury") else None
-
-
 #: Options and `each`, then rows of item, delivery, "verb seconds text".
-ENDS = Ends(2, 3, _share_answer)
+ANY_ENDS = Shape("ends", 2, 3)
 #: Options and `ack`, then rows of item, delivery.
-ACKS = Rows(2, 2, _share_answer)
+ACKS = Shape("acks", 2, 2)
 
 
 class End(NamedTuple):
-    """How one lease is to end."""
+    """How to end or extend one lease."""
 
     verb: str
     stored: bytes
     delivery: bytes
-    #: nack, again: until it may be tried again; extend: the new lease.
+    #: nack, again: the delay; extend: the new lease.
     seconds: float = 0.0
-    #: nack, bury: why; again: the new score, if any.
+    #: nack, bury: the reason; again: the new score, if any.
     text: str = ""
-    #: Whether the delay was drawn: it is another one the next time the same is asked for.
-    drawn: bool = False
+    #: Whether the delay is random, so that another request for the same end has another one.
+    random: bool = False
 
-    def asked_for(self) -> tuple[str, bytes, float | None, str]:
-        """What the user asked for, as far as it is the same when it is asked for again."""
-        return self.verb, self.delivery, None if self.drawn else self.seconds, self.text
+    def request(self) -> tuple[str, bytes, float | None, str]:
+        """Return the part that is equal when the user requests the same again."""
+        return self.verb, self.delivery, None if self.random else self.seconds, self.text
 
 
 class Batch:
-    """Some ends that were asked for together. Each of their calls keeps its number until its reply is known.
+    """Ends that were requested together. Each of their calls keeps its number until its reply is known.
 
-    So the user may ask for the same again after an error, and several threads or tasks may ask for it at once.
+    So the user may repeat the request after an error, and several threads or tasks may make it at once.
     """
 
     __slots__ = ("calls", "ends", "extends")
@@ -84,24 +60,24 @@ class Batch:
     def __init__(self, ends: list[End]) -> None:
         self.ends = ends
         self.extends = bool(ends) and ends[0].verb == "extend"
-        size = CHUNK if all(end.verb in AT_ONCE for end in ends) else AT_A_TIME
-        #: The calls: where each begins, and behind which end it stops.
+        size = CHUNK if all(end.verb in CHEAP for end in ends) else AT_A_TIME
+        #: For each call, its first end and the one after its last.
         self.calls = [(start, start + size, Unfinished()) for start in range(0, len(ends), size)]
 
     def is_the_same(self, ends: list[End]) -> bool:
-        """Whether the user asks for the same again."""
-        return [end.asked_for() for end in ends] == [end.asked_for() for end in self.ends]
+        """Return whether the user requests the same again."""
+        return [end.request() for end in ends] == [end.request() for end in self.ends]
 
 
 class Answer(NamedTuple):
-    """What the server says of some ends: its time, and the positions of those that were lost already."""
+    """The reply to some ends: the server's time, and the positions of the leases that were lost before."""
 
     now: float
     lost: list[int]
 
 
 class Endings(Generic[T]):
-    """Ending the leases of one set."""
+    """The ends of leases of one set."""
 
     __slots__ = ("_end_script", "_set")
 
@@ -114,16 +90,16 @@ class Endings(Generic[T]):
         return self._set.name
 
     def ack(self, reservations: Iterable[Res]) -> Plan[list[Res]]:
-        return self._end(reservations, _ack)
+        return self._end(reservations, ack_of)
 
     def ack_one(self, one: Res) -> Operation[Sequence[Res]]:
-        """The same for a single reservation, in a single operation."""
-        batch = self._begin([one], _ack)
+        """Ack one reservation, in one operation. Returns it if its lease was lost."""
+        batch = self._begin([one], ack_of)
 
         def read(reply: bytes) -> Sequence[Res]:
             lost = self._answer(reply).lost
-            one._note_ended()
-            one._forget(batch)
+            one._note_end_known()
+            one._drop_batch(batch)
             if not lost:
                 return []
             one.lost.set()
@@ -136,12 +112,10 @@ class Endings(Generic[T]):
         _check_reason(reason)
 
         def nack(one: Res) -> End:
-            after = (
-                seconds(called(self._set.backoff, one.attempt, "backoff"), "what backoff returns")
-                if fixed is None
-                else fixed
-            )
-            return End("nack", one._stored, one._delivery, after, reason, drawn=fixed is None)
+            after = fixed
+            if after is None:
+                after = seconds(called(self._set.backoff, one.attempt, "backoff"), "the result of backoff")
+            return End("nack", one._stored, one._delivery, after, reason, random=fixed is None)
 
         return self._end(reservations, nack)
 
@@ -163,17 +137,20 @@ class Endings(Generic[T]):
         return self._end(reservations, lambda one: End("bury", one._stored, one._delivery, 0.0, reason))
 
     def one(self, ending: Plan[list[Res]]) -> Plan[None]:
-        """The same for a single reservation: a lease that is lost is an error.
+        """Follow the plan for one reservation.
 
-        :raises LeaseLost: and nothing was changed.
+        :raises LeaseLost: its lease was lost; nothing was changed.
         """
         self.check((yield from ending))
 
     def check(self, lost: Sequence[Res]) -> None:
-        """:raises LeaseLost: there is one among these that are lost."""
+        """Raise an error if a lease was lost.
+
+        :raises LeaseLost: one was.
+        """
         for one in lost:
             raise LeaseLost(
-                f"the lease of {shown(one.item)} in the set {self._set.name!r} is over: it ran out, or the item was "
+                f"the lease of {shown(one.item)} in the set {self._set.name!r} has ended: it expired, its item was "
                 "discarded, or the reservation was ended before"
             )
 
@@ -189,52 +166,53 @@ class Endings(Generic[T]):
                 _note_extended(chunk, batch.ends[start:stop], answer, asked_at)
             else:
                 for one in chunk:
-                    one._note_ended()
+                    one._note_end_known()
         for one in mine:
-            one._forget(batch)
+            one._drop_batch(batch)
         for one in lost:
-            # An extension that crossed an end of our own found no lease, but nothing was lost.
-            if not (batch.extends and one._ending):
+            # An end by this process may overtake an extension, which then finds no lease. Nothing was lost.
+            if not (batch.extends and one._end_sent):
                 one.lost.set()
         return lost
 
     def _begin(self, mine: Sequence[Res], how: Callable[[Res], End]) -> Batch:
-        """The batch to send, which the reservations keep until it is answered."""
-        batch = self._batch_of(mine, how)
-        # An extension that was never answered is asked for anew: repeating it harms nothing.
-        for one in () if batch.extends else mine:
-            one._begin_end(batch)
-        return batch
+        """Return the batch to send, which the reservations keep until it is answered.
 
-    def _batch_of(self, reservations: Sequence[Res], how: Callable[[Res], End]) -> Batch:
-        """The batch to send: the one that was never answered, when the same is asked for again."""
-        for one in reservations:
+        If the user repeats a request that was not answered, it is the same batch.
+        """
+        for one in mine:
             if not isinstance(one, BaseReservation):
                 raise TypeError(f"{shown(one)} is not a reservation")
             if one._endings is not self and one._set_name != self._set.name:
                 raise ValueError(f"{one!r} is of the set {one._set_name!r}, not of {self._set.name!r}")
-        ends = [how(one) for one in reservations]
+        ends = [how(one) for one in mine]
         batch = Batch(ends)
-        if not reservations or batch.extends:
+        if not mine or batch.extends:
+            # An extension is idempotent: it is requested anew.
             return batch
-        # `dict.setdefault` is atomic, so threads that ask for the same at once send the same.
-        before: Batch = vars(reservations[0]).setdefault("_batch", batch)
-        return before if before is batch or before.is_the_same(ends) else batch
+        # `dict.setdefault` is atomic, so threads that request the same at once send the same.
+        before: Batch = vars(mine[0]).setdefault("_batch", batch)
+        if before is not batch and before.is_the_same(ends):
+            batch = before
+        for one in mine:
+            one._note_end_sent(batch)
+        return batch
 
     def ends(self, ends: Sequence[End], unfinished: Unfinished | None = None) -> Operation[Answer]:
-        """One round trip that ends or extends some leases, each in its own way."""
+        """Return the operation that ends or extends some leases, each in its own way."""
         buried = bool(ends) and ends[0].verb == "bury"
         return self._operation(ends, lambda reply: self._answer(reply, buried=buried), unfinished)
 
-    def bury_taken(self, letters: Sequence[tuple[bytes, bytes, bytes, bytes]]) -> Operation[int]:
-        """Makes dead letters of items that were claimed for good: rows of item, score, reason and value.
-
-        The result is how many old dead letters were dropped to make room.
-        """
+    def bury_taken(self, letters: Sequence[tuple[bytes, bytes, bytes, bytes]]) -> Operation[None]:
+        """Make dead letters of items that were claimed for good, from rows of item, score, reason and value."""
         args: list[bytes | str] = [self._set.options, "taken"]
         for stored, score, reason, value in letters:
             args += (stored, score + b" " + reason, value)
-        return Operation(*self._end_script, args, lambda reply: int(reply.split()[1]), recorded=True)
+
+        def read(reply: bytes) -> None:
+            log_deaths(self._set.name, 0, int(reply.split()[1]))
+
+        return Operation(*self._end_script, args, read, recorded=True)
 
     def _operation(
         self, ends: Sequence[End], read: Callable[[bytes], R], unfinished: Unfinished | None
@@ -245,8 +223,9 @@ class Endings(Generic[T]):
             args += (end.stored, end.delivery)
             if not only_acks:
                 args.append(f"{end.verb} {end.seconds!r} ".encode() + written_reason(end.text))
-        shared = ACKS if only_acks else ENDS
-        return Operation(*self._end_script, args, read, recorded=True, unfinished=unfinished, shared=shared)
+        return Operation(
+            *self._end_script, args, read, recorded=True, unfinished=unfinished, shape=ACKS if only_acks else ANY_ENDS
+        )
 
     def _answer(self, reply: bytes, *, buried: bool = False) -> Answer:
         died, forgotten, now, *lost = reply.split()
@@ -255,7 +234,8 @@ class Endings(Generic[T]):
         return Answer(float(now), list(map(int, lost)))
 
 
-def _ack(one: BaseReservation[Any]) -> End:
+def ack_of(one: BaseReservation[Any]) -> End:
+    """Return the ack of a reservation."""
     return End("ack", one._stored, one._delivery)
 
 
@@ -272,9 +252,14 @@ def _check_reason(reason: Any) -> None:
 
 
 def log_deaths(name: str, died: int, forgotten: int, *, buried: bool = False) -> None:
-    """Tells of dead letters, which nobody may be looking at."""
+    """Log new dead letters, and old ones that were dropped to make room."""
     if died:
         why = "buried" if buried else "after their last attempt"
         log.warning("%s: moved to the dead letters, %s: %d", name, why, died)
     if forgotten:
         log.warning("%s: too many dead letters, the oldest were dropped: %d", name, forgotten)
+
+
+def written_reason(reason: str) -> bytes:
+    """Return ``reason`` as it is stored, even if it is no valid text, as the reason for refusing an item may be."""
+    return reason.encode(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Expiring sets, whose items each live for their own time: what is sent, and what the replies mean."""
+"""Expiring sets, whose items expire one by one: what their calls send, and how the replies are read."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -9,25 +9,25 @@ from typing import Any, Generic, TypeVar
 
 from redset.core.algebra import Algebra
 from redset.core.clients import is_failure
-from redset.core.definition import seconds
-from redset.core.items import Items, Key, read_score
+from redset.core.items import Items, Key
 from redset.core.keys import Keys
 from redset.core.looking import which_of
-from redset.core.operands import Held, Row, Side, cannot_tell_items, paged
-from redset.core.operations import Operation, Page, Plan, Rows, Unfinished, in_chunks, only, slices, then
-from redset.core.paging import Paging, Stretch
+from redset.core.operands import Held, Row, Side, only_hashes, paged
+from redset.core.operations import Operation, Page, Plan, Shape, Unfinished, in_chunks, only, then
+from redset.core.paging import Paging, Span
 from redset.core.parameters import T
+from redset.core.scores import read_score, seconds
 from redset.core.scripts import prepared
 
 __all__ = ("Expiring", "LivingAlgebra", "Newcomers")
 
 R = TypeVar("R")
 
-#: Operations with one answer per item. Before the items stand a verb, and for additions a lifetime.
-EACH = Rows(1, 1, slices)
-LIVE_EACH = Rows(2, 1, slices)
+#: Operations with one answer per item. A verb precedes the items, and for additions a lifetime too.
+EACH = Shape("each", 1, 1)
+LIVE_EACH = Shape("each", 2, 1)
 
-#: Makes truths of the marks in a reply.
+#: Turns the digits of a reply into bytes that are false or true.
 TRUTHS = bytes.maketrans(b"01", b"\0\1")
 
 
@@ -54,7 +54,7 @@ class Expiring(Generic[T]):
         return only(self._live("add", [self._items.dump(item)], ttl))
 
     def add_all(self, items: Sequence[T], ttl: float | None = None) -> Operation[list[T]]:
-        """Tells which of ``items`` were new; of those that are the same the first."""
+        """Add items, and return those that were new; of equal items the first."""
         return then(self._live("add", self._items.dump_all(items), ttl), lambda marks: list(compress(items, marks)))
 
     def add_identities(self, identities: Sequence[bytes]) -> Operation[Any]:
@@ -64,13 +64,13 @@ class Expiring(Generic[T]):
         return only(self._live("touch", [self._items.identity(item)], ttl))
 
     def _live(self, verb: str, identities: Sequence[bytes], ttl: float | None) -> Operation[list[bool]]:
-        """Gives a lifetime to those that do not live, or to those that do; tells which of them these were."""
+        """Set the lifetime of absent items (``add``) or present ones (``touch``), and return which these are."""
         lifetime = self._ttl if ttl is None else _written_ttl(ttl)
         args: list[bytes | str] = [verb, lifetime, *self._kept(identities)]
-        return Operation(*self._change, args, _read_marks, recorded=True, shared=LIVE_EACH)
+        return Operation(*self._change, args, _read_marks, recorded=True, shape=LIVE_EACH)
 
     def _kept(self, identities: Sequence[bytes]) -> Sequence[bytes]:
-        """What the server keeps of items."""
+        """Return the members that stand for identities on the server."""
         return list(map(_hash_of, identities)) if self.hashes else identities
 
     # Looking
@@ -78,7 +78,7 @@ class Expiring(Generic[T]):
     def contains(self, item: T | Key) -> Operation[bool]:
         stored = self._items.identity_if_any(item)
         if stored is None:
-            # Still one round trip like any other, so that whoever asks need not know.
+            # One round trip, like any other call, so that callers need no second case.
             return Operation("EXISTS", (self.held.key,), (), lambda reply: False)
         return only(self._are_living([stored]))
 
@@ -89,27 +89,27 @@ class Expiring(Generic[T]):
         return then(self._are_living(identities), lambda marks: list(compress(identities, marks)))
 
     def _are_living(self, identities: Sequence[bytes]) -> Operation[list[bool]]:
-        return Operation(*self._look, ("which", *self._kept(identities)), _read_marks, shared=EACH)
+        return Operation(*self._look, ("which", *self._kept(identities)), _read_marks, shape=EACH)
 
     def count(self) -> Operation[int]:
         return Operation(*self._look, ("count",), int)
 
     def ttl(self, item: T | Key) -> Operation[float | None]:
         kept = self._kept([self._items.identity(item)])
-        return Operation(*self._look, ("ttl", *kept), lambda reply: read_score(reply[0]), shared=EACH)
+        return Operation(*self._look, ("ttl", *kept), lambda reply: read_score(reply[0]), shape=EACH)
 
     def first_page(self) -> Operation[Page[T]]:
         self._refuse_if_hashes()
-        return self._paging.items(Stretch(living=True))
+        return self._paging.items(Span(living=True))
 
     def _refuse_if_hashes(self) -> None:
         if self.hashes:
-            raise TypeError(cannot_tell_items(self._name))
+            raise TypeError(only_hashes(self._name))
 
     # Removing
 
     def discard_all(self, identities: Sequence[bytes]) -> Operation[list[bool]]:
-        return Operation(*self._change, ("discard", *self._kept(identities)), _read_marks, recorded=True, shared=EACH)
+        return Operation(*self._change, ("discard", *self._kept(identities)), _read_marks, recorded=True, shape=EACH)
 
     def discard(self, item: T | Key) -> Operation[bool]:
         return only(self.discard_all([self._items.identity(item)]))
@@ -122,7 +122,7 @@ class Expiring(Generic[T]):
         return then(self.discard_all([self._items.identity(item)]), read)
 
     def pop(self) -> Plan[T]:
-        """One look at what ends first; another when somebody else was faster."""
+        """Remove and return the item that expires first. Tries again if another client removed it."""
         self._refuse_if_hashes()
         first: Page[Row]
         while (first := (yield paged(self.held, limit=1))).items:
@@ -134,19 +134,19 @@ class Expiring(Generic[T]):
                     return item
             except BaseException as error:
                 if not isinstance(error, GeneratorExit) and not is_failure(error):
-                    # Its caller does not get it. It is added again; how long it had left is lost.
+                    # The caller does not receive the item, so add it again, with a full lifetime.
                     with suppress(Exception):
                         if all((yield discard)):
                             yield self._live("add", [stored], None)
                 raise
-        raise KeyError(f"nothing lives in the set {self._name!r}")
+        raise KeyError(f"pop from an empty set: {self._name!r}")
 
     def clear(self) -> Operation[bool]:
         return Operation(*self._change, ("clear",), lambda reply: reply != b"0", recorded=True)
 
 
 class Newcomers(Generic[T]):
-    """Many items on their way into an expiring set, and which of them were new."""
+    """An addition of many items to an expiring set, and its progress."""
 
     __slots__ = ("_expiring", "_name", "_ttl", "new", "sent")
 
@@ -156,12 +156,12 @@ class Newcomers(Generic[T]):
         self._name = name
         self._expiring = expiring
         self._ttl = ttl
-        #: How many were added, and which of these were new.
+        #: The number of added items, and those of them that were new.
         self.sent = 0
         self.new: list[T] = []
 
     def add(self, items: Iterable[T]) -> Plan[None]:
-        """Adds ``items``, and holds no more than a chunk of them beside those that are new."""
+        """Add items, of which only one chunk and the new ones are in memory."""
         with self.noting_errors():
             for chunk in in_chunks(items):
                 self.new += yield self._expiring.add_all(chunk, self._ttl)
@@ -169,21 +169,21 @@ class Newcomers(Generic[T]):
 
     @contextmanager
     def noting_errors(self) -> Iterator[None]:
-        """Has an error carry what was new when it was raised: that is new to nobody else any more."""
+        """Attach the new items to an error that passes through: no other caller will find them new."""
         try:
             yield
         except BaseException as error:
-            # Whatever the class of somebody's error thinks of new attributes.
+            # The class of the error may refuse new attributes.
             BaseException.__setattr__(error, "new_items", self.new)
             error.add_note(
-                f"{self.sent} items had been added to the set {self._name!r} before; those of them that were new, "
-                f"{len(self.new)}, are the new_items of this error"
+                f"{self.sent} items had been added to the set {self._name!r} before; the {len(self.new)} new ones are "
+                "the new_items of this error"
             )
             raise
 
 
 class LivingAlgebra(Algebra[T]):
-    """An expiring set beside others."""
+    """The operators of an expiring set."""
 
     def __init__(self, side: Side, expiring: Expiring[T]) -> None:
         super().__init__(side, (side.held,))
@@ -201,7 +201,7 @@ def _written_ttl(ttl: float) -> str:
 
 
 def _hash_of(identity: bytes) -> bytes:
-    """The first sixteen bytes of a hash that a server's scripts have too."""
+    """Return the first 16 bytes of the SHA-1, which scripts can compute too."""
     return sha1(identity, usedforsecurity=False).digest()[:16]
 
 

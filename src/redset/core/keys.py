@@ -89,7 +89,7 @@ class Keys:
         self.wake = f"{prefix}wake".encode()
         #: STRING that expires after a second: the mark that a waiter exists.
         self.waiters = f"{prefix}waiters".encode()
-        #: STRING, while somebody holds the set's lock. No call needs it, so it may be in another slot.
+        #: STRING, while the set's lock is held. No call needs it, so it may be in another slot.
         self.lock = f"{name}__lock"
         #: STRING per session, for ten minutes: the call record, with its last number and reply.
         self.call_prefix = f"{prefix}call:".encode()

@@ -1,18 +1,48 @@
-"""Dead letters: what the calls that look at them, bring them back and forget them send."""
+"""Dead letters: what the calls that read, retry and delete them send, and how their replies are read."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import Key
 from redset.core.operations import CHUNK, Operation, Page, Plan, ranks
-from redset.core.results import DeadLetter
+from redset.core.shown import shown
 from redset.exceptions import DeserializationError
 
-__all__ = ("Letters",)
+__all__ = ("DeadLetter", "Letters")
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter(Generic[T]):
+    """An item that is not claimed any more, and the reason."""
+
+    #: The item, or None where the serializer cannot load it.
+    item: T | None
+    #: The stored bytes of the item; on a keyed set those of its value.
+    raw: bytes
+    #: The reason of its death.
+    reason: str
+    #: The time of its death, in seconds since the epoch, by the server's clock.
+    died_at: float
+    #: The number of its attempts.
+    attempts: int
+    #: Its score at the last claim.
+    score: float
+    #: Its identity: the same as ``raw`` unless the set is keyed.
+    identity: bytes
+
+    _not_an_item = "requeue it by dead_letters.retry(letter); its item, if any, is its .item"
+
+    def __repr__(self) -> str:
+        item = shown(self.item)
+        return (
+            f"DeadLetter(item={item}, raw={self.raw!r}, reason={self.reason!r}, died_at={self.died_at!r}, "
+            f"attempts={self.attempts!r}, score={self.score!r}, identity={self.identity!r})"
+        )
 
 
 class Letters(Generic[T]):
@@ -35,7 +65,7 @@ class Letters(Generic[T]):
         return self._page()
 
     def _page(self, *seen: bytes) -> Operation[Page[DeadLetter[T]]]:
-        """The page behind the letter seen last: its time of death and its item."""
+        """Return the operation that reads the page after a letter, given by its time of death and its item."""
 
         def read(reply: list[Any]) -> Page[DeadLetter[T]]:
             letters = self._read(reply)
@@ -59,7 +89,7 @@ class Letters(Generic[T]):
         return self._end_all("delete")
 
     def _end_all(self, verb: str) -> Plan[int]:
-        """Chunk by chunk, as many as there are now, so that what dies meanwhile does not keep it going for ever."""
+        """Release as many letters as there are now, in chunks: new ones must not make it endless."""
         left: int = yield self.count()
         ended = 0
         while left > 0:

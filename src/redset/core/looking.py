@@ -1,29 +1,53 @@
-"""Looking at what is in a set: what is sent, and what the replies mean. Nothing here changes anything."""
+"""Reads of a set: what they send, and how their replies are read. Nothing here changes the set."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import compress
 from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
-from redset.core.items import Items, Key, read_score, written_bounds
-from redset.core.operations import Operation, Plan, Rows, in_chunks, only, rank, ranks, slices, then
-from redset.core.results import Stats
+from redset.core.items import Items, Key
+from redset.core.operations import Operation, Plan, Shape, in_chunks, only, rank, ranks, then
+from redset.core.scores import read_score, written_bounds
 from redset.core.scripts import script
 from redset.core.shown import shown
 
-__all__ = ("Looking", "which_of")
+__all__ = ("Looking", "Stats", "which_of")
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: What has one answer for each item.
-EACH = Rows(0, 1, slices)
-DONE_EACH = Rows(1, 1, slices)
+#: Operations with one answer per item.
+EACH = Shape("each", 0, 1)
+DONE_EACH = Shape("each", 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The number of items in each state, at one moment."""
+
+    #: Waiting items, and those of them that can be claimed now.
+    waiting: int
+    due: int
+    #: Leased items; those whose lease expired and that no claim has requeued yet; those backing off.
+    leased: int
+    expired: int
+    delayed: int
+    #: Items that were added while they were leased.
+    parked: int
+    #: Remembered items.
+    done: int
+    #: Dead letters.
+    dead: int
+    #: The lowest score of a waiting item, or None.
+    oldest_score: float | None
+    #: Seconds that the oldest due item has been due; None if scores are no times, or the lowest is minus infinity.
+    lag: float | None
 
 
 class Looking(Generic[T]):
-    """Looking at one set."""
+    """The reads of one set."""
 
     __slots__ = ("_items", "_keys", "_look", "_set")
 
@@ -38,7 +62,7 @@ class Looking(Generic[T]):
             available, row, *values = reply
             if not row:
                 raise KeyError(
-                    f"nothing at position {position} of the set {self._set.name!r}, which has {available} to take"
+                    f"no item at position {position} of the set {self._set.name!r}, of which {available} can be claimed"
                 )
             return self._items.load(row[0], *(values[0] if values else ()))
 
@@ -64,7 +88,7 @@ class Looking(Generic[T]):
         return Operation("ZCOUNT", (self._keys.waiting,), written_bounds(lowest, highest, inclusive), int)
 
     def scores(self, items: Sequence[T | Key]) -> Operation[list[float | None]]:
-        """Of 1,000 items at most; None for each that does not wait."""
+        """Return the scores of at most 1,000 items; None for each that is not waiting."""
         return self._scores(self._items.identities(items))
 
     def scores_of_all(self, items: Iterable[T | Key]) -> Plan[list[float | None]]:
@@ -82,15 +106,15 @@ class Looking(Generic[T]):
     def contains(self, item: T | Key) -> Operation[bool]:
         stored = self._items.identity_if_any(item)
         if stored is None:
-            # Still one round trip like any other, so that whoever asks need not know.
+            # One round trip, like any other call, so that callers need no second case.
             return Operation("EXISTS", (self._keys.waiting,), (), lambda reply: False)
-        return Operation("ZMSCORE", (self._keys.waiting,), (stored,), lambda reply: reply[0] is not None, shared=EACH)
+        return Operation("ZMSCORE", (self._keys.waiting,), (stored,), lambda reply: reply[0] is not None, shape=EACH)
 
     def contains_many(self, items: Iterable[T | Key]) -> Plan[list[bool]]:
         return which_of(items, self._items, self._are_there)
 
     def which(self, stored: Sequence[bytes]) -> Operation[list[bytes]]:
-        """Which of these, 1,000 at most, wait."""
+        """Return which of at most 1,000 identities are waiting."""
         return then(self._are_there(stored), lambda there: list(compress(stored, there)))
 
     def _are_there(self, stored: Sequence[bytes]) -> Operation[list[bool]]:
@@ -98,19 +122,19 @@ class Looking(Generic[T]):
 
     def _scores(self, stored: Sequence[bytes]) -> Operation[list[float | None]]:
         return Operation(
-            "ZMSCORE", (self._keys.waiting,), stored, lambda reply: [read_score(score) for score in reply], shared=EACH
+            "ZMSCORE", (self._keys.waiting,), stored, lambda reply: [read_score(score) for score in reply], shape=EACH
         )
 
     def get(self, item: T | Key) -> Operation[T | None]:
         if not self._items.keyed:
-            raise TypeError(f"the set {self._set.name!r} was made without a key, so an item has no value beside itself")
+            raise TypeError(f"the set {self._set.name!r} was made without a key, so its items have no values")
         stored = self._items.identity(item)
         return Operation(
             "HMGET",
             (self._keys.values,),
             (stored,),
             lambda values: None if values[0] is None else self._items.load(stored, values[0]),
-            shared=EACH,
+            shape=EACH,
         )
 
     def is_done(self, item: T | Key) -> Operation[bool]:
@@ -119,13 +143,13 @@ class Looking(Generic[T]):
             (self._keys.done,),
             ("which", self._items.identity(item)),
             lambda reply: reply == b"1",
-            shared=DONE_EACH,
+            shape=DONE_EACH,
         )
 
     def index(self, item: T | Key) -> Operation[int]:
         def read(rank: int | None) -> int:
             if rank is None:
-                raise ValueError(f"{shown(item)} does not wait in the set {self._set.name!r}")
+                raise ValueError(f"{shown(item)} is not waiting in the set {self._set.name!r}")
             return int(rank)
 
         return Operation("ZRANK", (self._keys.waiting,), (self._items.identity(item),), read)
@@ -133,7 +157,7 @@ class Looking(Generic[T]):
     def at(self, position: int) -> Operation[T]:
         def read(items: list[T]) -> T:
             if not items:
-                raise IndexError(f"the set {self._set.name!r} has nothing at position {position}")
+                raise IndexError(f"the set {self._set.name!r} has no item at position {position}")
             return items[0]
 
         where = rank(position)
@@ -166,7 +190,7 @@ class Looking(Generic[T]):
 def which_of(
     items: Iterable[T | Key], of: Items[T], ask: Callable[[Sequence[bytes]], Operation[list[bool]]]
 ) -> Plan[list[bool]]:
-    """Asks about ``items``, a chunk at a time; False for each that the set cannot hold."""
+    """Return the answer for each item, asked for chunk by chunk; False for an item that the set cannot store."""
     return _which_of(in_chunks(iter(items)), of, ask)
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from redset.core.interruptions import is_interruption
+from redset.core.leases import BaseReservation
 from redset.core.operations import Args, Operation, Plan
-from redset.core.results import BaseReservation
 from redset.core.scripts import Script
 
 __all__ = ("Call", "Observer", "enter_body", "hooks", "is_observed", "leave_body", "observed", "once")

@@ -1,8 +1,8 @@
-"""The other side of an operator, seen from our set: what it holds, told by what our set makes of items.
+"""The operands of set operators: the other side, as identities of our set.
 
-It is one of three. :class:`Beside`: a redset set that stores items as ours does, where one script can see both, so that
-the server compares them. :class:`Alike`: one that stores them as ours does, but somewhere else; it is asked.
-:class:`Foreign`: whatever else gives items; what our serializer makes of them says which are the same.
+- :class:`Beside`: a redset set that stores items like ours, in the reach of one script. The server compares the two.
+- :class:`Alike`: a redset set that stores items like ours, elsewhere. It is asked about identities.
+- :class:`Foreign`: any other iterable. Our serializer returns the identities of its items.
 """
 
 from abc import ABC, abstractmethod
@@ -23,11 +23,11 @@ R = TypeVar("R")
 
 BESIDE = script("beside")
 
-#: Gives a few more at each call, a thousand at most, and none when there are no more.
+#: Returns the next elements at each call, at most 1,000; none at the end.
 Stream: TypeAlias = Callable[[], Plan[list[R]]]
 
-#: An item as it is stored: its identity, and its value, or None where it has none or that is not wanted. Behind these
-#: the item as it was given, where it was, since a scorer sees it like that.
+#: An item as stored: its identity, and its value, or None if that is missing or not needed. The third element, if there
+#: is one, is the item itself, for the scorer.
 Row: TypeAlias = tuple[Any, ...]
 
 
@@ -35,53 +35,54 @@ class Held(NamedTuple):
     """A sorted set of items on a server."""
 
     key: bytes
-    #: Whether its scores say until when each item lives, so that those that live no more do not count.
+    #: Whether its scores are times at which items expire, so that expired ones are left out.
     expires: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A redset set beside others: what it has, how it is asked, and who performs its operations where."""
+    """A redset set as an operand: its items, its operations, and its client."""
 
     name: str
     items: Items[Any]
     held: Held
-    #: Which of some identities, a thousand at most, it has.
+    #: Returns which of at most 1,000 identities it has.
     which: Callable[[Sequence[bytes]], Operation[list[bytes]]]
-    #: How many items it has.
+    #: Returns its number of items.
     count: Callable[[], Operation[int]]
-    #: The first page of its items.
+    #: Reads the first page of its items.
     first_page: Callable[[], Operation[Page[Any]]]
     client: Any
     driver: Any
-    #: The key of the values, where an item has one beside its identity.
+    #: The key of the values, on a keyed set.
     values: bytes | None = None
-    #: Whether it has hashes of items, so that it can be asked for an item but cannot tell which ones it has.
+    #: Whether it stores hashes, so that it can check an item but not return its items.
     hashes: bool = False
 
     def paged(
         self, others: Sequence[Held] = (), *, inside: bool = False, values: bool = False, limit: int | None = None
     ) -> Operation[Page[Row]]:
-        """The first page of its items: of those that are in any of the others, or of those that are in none.
+        """Return the operation that reads the first page of its items: of those in any of ``others``, or in none.
 
-        :param values: whether their values are to be read as well, if they have any.
-        :param limit: how many of them a page is made of at most.
-        :raises TypeError: it has only hashes of them.
+        :param inside: whether to read the items in any of the others.
+        :param values: whether to read their values too, if they have any.
+        :param limit: the largest number of items that one page examines.
+        :raises TypeError: it stores only hashes.
         """
         if self.hashes:
-            raise TypeError(cannot_tell_items(self.name))
+            raise TypeError(only_hashes(self.name))
         return paged(self.held, others, inside=inside, values=self.values if values else None, limit=limit)
 
     def elsewhere(self, operation: Operation[Any]) -> Elsewhere:
-        """The step of a plan of another set that performs an operation of this one."""
+        """Return the step of another set's plan that performs an operation of this set."""
         return Elsewhere(lambda: self.driver.perform(operation))
 
 
-def cannot_tell_items(name: str) -> str:
-    """What is wrong with asking a set of hashes which items it has."""
+def only_hashes(name: str) -> str:
+    """Return the message for reading the items of a set that stores hashes."""
     return (
-        f"the set {name!r} keeps only a hash of each item (digest=True), so it can say whether it has an item, but not "
-        "which ones it has"
+        f"the set {name!r} keeps only a hash of each item (digest=True): it can check whether it has an item, but "
+        "cannot return its items"
     )
 
 
@@ -93,13 +94,13 @@ def paged(
     values: bytes | None = None,
     limit: int | None = None,
 ) -> Operation[Page[Row]]:
-    """The first page of a sorted set; see :meth:`Side.paged`.
+    """Return the operation that reads the first page of a sorted set; see :meth:`Side.paged`.
 
-    :param values: the key of the values of its items, to be read as well.
+    :param values: the key of its values, to read them too.
     """
     keys = (held.key, *(other.key for other in others), *([values] if values else []))
     letters = "".join("l" if one.expires else "s" for one in (held, *others)) + ("v" if values else "")
-    # What each of the others is asked takes as long as reading the page does.
+    # A look-up in each of the others takes as long as reading the page.
     most = limit or max(CHUNK // 10, CHUNK // max(1, len(others)))
     args = (str(most), "inside" if inside else "outside", letters)
 
@@ -113,7 +114,7 @@ def paged(
 
 
 def streamed(first: Operation[Page[R]], of: Side | None = None) -> Stream[R]:
-    """What is on a page and on those behind it, of our set or of another one."""
+    """Return the stream of a page and the following ones, of our set or of ``of``."""
     behind: Operation[Page[R]] | None = first
 
     def more() -> Plan[list[R]]:
@@ -129,7 +130,7 @@ def streamed(first: Operation[Page[R]], of: Side | None = None) -> Stream[R]:
 
 
 def kept(stream: Stream[R], keep: Callable[[list[R]], Plan[list[R]]]) -> Stream[R]:
-    """What ``keep`` leaves of a stream."""
+    """Return the stream of the elements that ``keep`` returns."""
 
     def more() -> Plan[list[R]]:
         while found := (yield from stream()):
@@ -141,34 +142,34 @@ def kept(stream: Stream[R], keep: Callable[[list[R]], Plan[list[R]]]) -> Stream[
 
 
 class Operand(ABC):
-    """What is on the other side. Its streams can be read once."""
+    """The other side of an operator. Its streams can be read once."""
 
-    #: Whether it gave items that our set could not hold.
+    #: Whether it has items that our set cannot store.
     has_refused = False
 
     @abstractmethod
     def identities(self) -> Plan[list[bytes]]:
-        """A stream of its items by their identities, without those that our set could not hold."""
+        """Return the next identities, without items that our set cannot store."""
 
     @abstractmethod
     def rows(self) -> Plan[list[Row]]:
-        """A stream of its items as our set would store them; raises what our serializer raises."""
+        """Return the next items as our set would store them. Errors of our serializer pass through."""
 
     @abstractmethod
     def which(self, identities: list[bytes]) -> Plan[Collection[bytes]]:
-        """Which of these, a thousand at most, are in it."""
+        """Return which of at most 1,000 identities are in it."""
 
     @abstractmethod
     def size(self) -> Plan[int]:
-        """How many items are in it."""
+        """Return its number of items."""
 
     def keep(self) -> Plan[None]:
-        """Has :meth:`rows` go on to work after :meth:`which`."""
+        """Keep the rows in memory, so that :meth:`rows` can be read after :meth:`which`."""
         yield from ()
 
 
 class Alike(Operand):
-    """A redset set that stores items as ours does."""
+    """A redset set that stores items like ours."""
 
     def __init__(self, side: Side) -> None:
         self.side = side
@@ -196,16 +197,16 @@ class Alike(Operand):
 
 
 class Beside(Alike):
-    """One that our scripts can see."""
+    """One in the reach of our scripts."""
 
 
 class Foreign(Operand):
-    """Whatever gives items."""
+    """Any other iterable of items."""
 
     def __init__(self, items: Items[Any], source: Stream[Any]) -> None:
         self._items = items
         self._source = source
-        #: All that it gave, once that was needed; with rows where they were to be kept.
+        #: All of its identities, once they were needed; with rows after :meth:`keep`.
         self._all: dict[bytes, Row | None] | None = None
         self._again: Iterator[list[Any]] = iter(())
 
@@ -259,14 +260,14 @@ class Foreign(Operand):
 
 
 def operand(ours: Side, other: Any, theirs: Side | None) -> Operand:
-    """The other side; ``theirs`` when it is a redset set.
+    """Return the operand for ``other``; ``theirs`` is its side if it is a redset set.
 
-    :raises TypeError: when it gives no items, or gives them to the other face only.
+    :raises TypeError: it is not iterable, or only on the other face.
     """
     items = ours.items
     if theirs is None:
         awaited = ours.driver.awaits and isinstance(other, AsyncIterable)
-        return Foreign(items, _given_one_by_one(other) if awaited else _given(iter(other)))
+        return Foreign(items, _awaited(other) if awaited else _iterated(iter(other)))
     if theirs.driver.awaits is not ours.driver.awaits:
         what = "of redset.aio, so it must be awaited" if theirs.driver.awaits else "synchronous, so it would block"
         raise TypeError(
@@ -279,53 +280,53 @@ def operand(ours: Side, other: Any, theirs: Side | None) -> Operand:
     return Beside(theirs) if seen else Alike(theirs)
 
 
-def _given(iterator: Iterator[Any]) -> Stream[Any]:
-    """The items of an iterable, as a stream. To what it raises, a note is added that says how far it came."""
-    parts, handled = in_chunks(iterator), 0
+def _iterated(iterator: Iterator[Any]) -> Stream[Any]:
+    """Return the stream of an iterable. Adds a note with the progress to its errors."""
+    chunks, handled = in_chunks(iterator), 0
 
     def more() -> Plan[list[Any]]:
         nonlocal handled
         yield from ()
         try:
-            part = next(parts, [])
+            chunk = next(chunks, [])
         except Exception as error:
-            error.add_note(_how_far(handled))
+            error.add_note(_progress(handled))
             raise
-        handled += len(part)
-        return part
+        handled += len(chunk)
+        return chunk
 
     return more
 
 
-def _given_one_by_one(iterable: AsyncIterable[Any]) -> Stream[Any]:
-    """The same of an iterable that is awaited."""
+def _awaited(iterable: AsyncIterable[Any]) -> Stream[Any]:
+    """Like :func:`_iterated` for an asynchronous iterable."""
     iterator, handled = aiter(iterable), 0
 
     async def read() -> list[Any]:
         nonlocal handled
         try:
-            part = await _next_chunk(iterator)
+            chunk = await _next_chunk(iterator)
         except Exception as error:
-            error.add_note(_how_far(handled))
+            error.add_note(_progress(handled))
             raise
-        handled += len(part)
-        return part
+        handled += len(chunk)
+        return chunk
 
     def more() -> Plan[list[Any]]:
-        part: list[Any] = yield Elsewhere(read)
-        return part
+        chunk: list[Any] = yield Elsewhere(read)
+        return chunk
 
     return more
 
 
 async def _next_chunk(iterator: AsyncIterator[Any]) -> list[Any]:
-    part: list[Any] = []
+    chunk: list[Any] = []
     async for item in iterator:
-        part.append(item)
-        if len(part) == CHUNK:
+        chunk.append(item)
+        if len(chunk) == CHUNK:
             break
-    return part
+    return chunk
 
 
-def _how_far(handled: int) -> str:
-    return f"{handled} items of it had been handled before"
+def _progress(handled: int) -> str:
+    return f"{handled} items had been processed before"

@@ -5,12 +5,11 @@ operations and pauses, is sent the result of each, and returns its own. :mod:`re
 modules next to this one have the operations of one purpose each: adding, reading, removing, claiming, ending.
 """
 
-from bisect import bisect_right
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import islice
 from operator import index
-from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from redset.core.calls import Call
 from redset.core.scripts import Script
@@ -25,17 +24,14 @@ __all__ = (
     "Page",
     "Plan",
     "Received",
-    "Rows",
-    "Settle",
-    "Shared",
+    "RollBackUnknown",
+    "Shape",
     "Sleep",
     "Unfinished",
     "in_chunks",
     "only",
-    "positions",
     "rank",
     "ranks",
-    "slices",
     "then",
 )
 
@@ -83,83 +79,14 @@ class Unfinished:
         return self._calls[0]
 
 
-class Sized(Protocol):
-    """A part of a coalesced call, as dealing out a reply needs it."""
+class Shape(NamedTuple):
+    """The arguments and the reply of operations that can be coalesced; see :mod:`redset.core.parts`."""
 
-    size: int
-    operation: "Operation[Any]"
-
-
-class Shared(Protocol):
-    """How operations of one kind are sent as one call, and how its reply is dealt out to them."""
-
-    def kind(self, operation: "Operation[Any]") -> Hashable:
-        """Return what all operations that may be sent together have in common."""
-
-    def size(self, args: Args) -> int:
-        """Return the number of items that the operation moves at most."""
-
-    def join(self, many: Sequence[Args]) -> Args: ...
-
-    def deal(self, reply: Any, parts: Sequence[Sized]) -> Sequence[Any]:
-        """Return the reply that each part would have received alone."""
-
-    def deal_head(self, head: bytes, parts: Sequence[Sized]) -> Sequence[Sequence[bytes]]:
-        """For claims: return the words of the head that each part would have received alone."""
-
-    def rows(self, reply: Any) -> int:
-        """Return the number of rows that such a reply claims."""
-
-
-class Rows(NamedTuple):
-    """Operations that take rows of arguments: in a coalesced call, the rows of all parts follow one another."""
-
-    #: The number of arguments before the rows, and that of each row.
+    #: The way in which the arguments are joined and the reply is dealt out.
+    way: str
+    #: The number of arguments before the rows, and of each row.
     head: int
     width: int
-    #: Deals out a reply, by the number of rows of each.
-    deal_by_size: Callable[[Any, list[int]], Sequence[Any]]
-
-    def kind(self, operation: "Operation[Any]") -> Hashable:
-        head = self.head
-        return (operation.verb, *operation.args[:head]) if head else operation.verb
-
-    def size(self, args: Args) -> int:
-        return (len(args) - self.head) // self.width
-
-    def join(self, many: Sequence[Args]) -> Args:
-        head = self.head
-        joined = list(many[0][:head])
-        for args in many:
-            joined += args[head:] if head else args
-        return joined
-
-    def deal(self, reply: Any, parts: Sequence[Sized]) -> Sequence[Any]:
-        return self.deal_by_size(reply, [part.size for part in parts])
-
-    def deal_head(self, head: bytes, parts: Sequence[Sized]) -> Sequence[Sequence[bytes]]:
-        raise NotImplementedError
-
-    def rows(self, _: Any) -> int:
-        return 0
-
-
-def slices(reply: Sequence[Any], sizes: list[int]) -> list[Sequence[Any]]:
-    """Deal out a reply that has one element for each row."""
-    ends = list(accumulate(sizes))
-    return [reply[end - size : end] for end, size in zip(ends, sizes, strict=True)]
-
-
-def positions(reply: bytes, sizes: list[int]) -> list[bytes]:
-    """Deal out a reply that has positions of rows, from 0."""
-    if not reply:
-        return [b""] * len(sizes)
-    dealt: list[list[int]] = [[] for _ in sizes]
-    ends = list(accumulate(sizes))
-    for position in map(int, reply.split()):
-        owner = bisect_right(ends, position)
-        dealt[owner].append(position - ends[owner] + sizes[owner])
-    return [b" ".join(b"%d" % position for position in own) for own in dealt]
 
 
 @dataclass(slots=True)
@@ -177,10 +104,10 @@ class Operation(Generic[R]):
     #: For a claim: returns the operation that rolls it back, or some of its rows, by their positions from 0.
     roll_back: "Callable[..., Operation[bytes]] | None" = None
     unfinished: Unfinished | None = None
-    #: How asyncio tasks coalesce it with others, if they do.
-    shared: Shared | None = None
+    #: How asyncio tasks coalesce it with others; None: not at all.
+    shape: Shape | None = None
     #: For a claim: called with the head of its reply when it is rolled back; empty if it was never executed.
-    settled: Callable[[bytes], None] | None = None
+    on_roll_back: Callable[[bytes], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +130,7 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
-class Settle:
+class RollBackUnknown:
     """A step of a plan: roll back the claims of this set whose outcome is unknown."""
 
     roll_back: "Callable[..., Operation[bytes]]"
@@ -224,7 +151,7 @@ class Elsewhere:
     do: Callable[[], Any]
 
 
-Plan: TypeAlias = Generator[Operation[Any] | Sleep | Listen | Settle | Received | Elsewhere, Any, R]
+Plan: TypeAlias = Generator[Operation[Any] | Sleep | Listen | RollBackUnknown | Received | Elsewhere, Any, R]
 
 
 class Page(NamedTuple, Generic[T]):
@@ -268,6 +195,6 @@ def then(operation: Operation[R], convert: Callable[[R], S]) -> Operation[S]:
         operation.recorded,
         operation.roll_back,
         operation.unfinished,
-        operation.shared,
-        operation.settled,
+        operation.shape,
+        operation.on_roll_back,
     )

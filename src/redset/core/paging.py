@@ -1,16 +1,17 @@
-"""Reading what waits page by page, in order or in reverse: what is sent, and what the replies mean."""
+"""Iteration over waiting items, page by page, in order or in reverse: what is sent, and how replies are read."""
 
 from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import index
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
-from redset.core.items import Items, written_bounds
+from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.operations import CHUNK, Operation, Page
+from redset.core.scores import written_bounds
 from redset.core.scripts import Script, prepared
 
-__all__ = ("Paging", "Stretch")
+__all__ = ("Paging", "Span")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -18,36 +19,36 @@ R = TypeVar("R")
 #: A score and an item: a place in the order of a set.
 Place: TypeAlias = tuple[bytes, bytes]
 
-#: How many pages are marked ahead at once, about how many items one of these has, and how many it may have in the end.
-#: Pages of a keyed set, which come with values, are half as large, and so is the first, for whoever needs no second.
+#: The number of pages that are marked ahead, and the number of items of each: when it is marked, and at most when it is
+#: read. The first page is half as large, since a caller may need no second, and so are those of a keyed set.
 MARKS = 50
 MARKED = 2 * CHUNK
 MOST = 4 * MARKED
 
 
-class Stretch(NamedTuple):
-    """Which of the waiting items are read, and in which direction."""
+class Span(NamedTuple):
+    """The waiting items to read, and the direction."""
 
     min: float | None = None
     max: float | None = None
     inclusive: tuple[bool, bool] = (True, True)
-    #: How many at most; None for all.
+    #: The largest number of items; None: no limit.
     limit: int | None = None
     reverse: bool = False
-    #: Whether scores say until when items live, so that those that live no more are left out; not in reverse.
+    #: Whether scores are times at which items expire, so that expired ones are left out. Not in reverse.
     living: bool = False
 
     @property
     def direction(self) -> str:
-        """As the script takes it."""
+        """The direction as the script takes it."""
         return "living" if self.living else "backward" if self.reverse else "forward"
 
 
-ALL = Stretch()
+ALL = Span()
 
 
 class Paging(Generic[T]):
-    """Reading one set page by page."""
+    """The iterations over one set."""
 
     __slots__ = ("_items", "_keys", "_script")
 
@@ -55,47 +56,47 @@ class Paging(Generic[T]):
         self._items = items
         self._script, self._keys = prepared("page", keys, frozenset({"keyed"}) if items.keyed else frozenset())
 
-    def items(self, stretch: Stretch = ALL) -> Operation[Page[T]]:
-        return self._first_page(stretch, "items", self._items.load_page)
+    def items(self, span: Span = ALL) -> Operation[Page[T]]:
+        return self._first_page(span, "items", self._items.load_page)
 
     def with_scores(self) -> Operation[Page[tuple[T, float]]]:
         return self._first_page(ALL, "scores", self._scored)
 
     def _scored(self, rows: list[Any]) -> list[tuple[T, float]]:
         if isinstance(rows[0], list):
-            # So a ZRANGE answers in RESP3.
+            # The reply of ZRANGE in RESP3.
             rows = list(chain.from_iterable(rows))
         items = self._items.load_looked_at(rows, 2)
         return list(zip(items, map(float, rows[1::2]), strict=True))
 
-    def _first_page(self, stretch: Stretch, shape: str, load: Callable[[Any], list[R]]) -> Operation[Page[R]]:
-        limit = None if stretch.limit is None else index(stretch.limit)
+    def _first_page(self, span: Span, shape: str, load: Callable[[Any], list[R]]) -> Operation[Page[R]]:
+        limit = None if span.limit is None else index(span.limit)
         if limit is not None and limit < 0:
             raise ValueError(f"limit must be at least 0, or None for all, not {limit!r}")
         course = Course(
             script=self._script,
             keys=self._keys,
-            direction=stretch.direction,
+            direction=span.direction,
             shape=shape,
-            marks=0 if stretch.living or self._items.keyed or limit is not None else MARKS,
+            marks=0 if span.living or self._items.keyed or limit is not None else MARKS,
             load=load,
         )
-        return course.page(limit, written_bounds(stretch.min, stretch.max, stretch.inclusive), is_first=True)
+        return course.page(limit, written_bounds(span.min, span.max, span.inclusive), is_first=True)
 
 
 class Course(NamedTuple, Generic[R]):
-    """One reading: what all of its pages have in common."""
+    """The parameters that all pages of one iteration share."""
 
     script: Script
     keys: tuple[bytes, ...]
     direction: str
     shape: str
-    #: How many pages ahead to mark by scores.
+    #: The number of pages to mark ahead.
     marks: int
     load: Callable[[Any], list[R]]
 
     def page(self, left: int | None, where: tuple[bytes | str, ...], *, is_first: bool = False) -> Operation[Page[R]]:
-        """The page that begins ``where``, of a reading of which ``left`` items are wanted still."""
+        """Return the operation for the page that begins at ``where``, if ``left`` more items are needed."""
         size = CHUNK if is_first or len(self.keys) > 1 else MARKED
         wanted = size if left is None else min(left, size)
 
@@ -115,12 +116,12 @@ class Course(NamedTuple, Generic[R]):
         return Operation(self.script, self.keys, args, read)
 
     def _page_to_mark(self, marks: list[bytes], end: Sequence[bytes], number: int = 1) -> Operation[Page[R]]:
-        """The page from behind one of the marks to the next; behind the last of them they are made anew."""
+        """Return the operation for the page between two marks; after the last mark, one that sets new marks."""
         behind = b"(" + marks[number - 1]
 
         def read(rows: list[Any]) -> Page[R]:
             if len(rows) > MOST:
-                # So many were added there since that they are taken page by page.
+                # Many items were added there meanwhile: read them page by page, without marks.
                 return Page([], self.page(None, (behind, b"", *end)))
             items = self.load(rows) if rows else []
             if number + 1 < len(marks):

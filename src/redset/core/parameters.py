@@ -5,6 +5,7 @@ expand. :func:`expanded` does the same for a running program. :class:`redset.Sor
 """
 
 import inspect
+import random
 from collections.abc import Callable
 from functools import wraps
 from typing import (
@@ -20,10 +21,19 @@ from typing import (
     get_type_hints,
 )
 
-from redset.core.definition import Duplicates, exponential_backoff
+from redset.core.definition import Duplicates
 from redset.core.pools import Choice
 
-__all__ = ("CallOptions", "ExpiringOptions", "PeriodicOptions", "SortedOptions", "T", "expanded")
+__all__ = (
+    "CallOptions",
+    "ExpiringOptions",
+    "PeriodicOptions",
+    "SortedOptions",
+    "T",
+    "expanded",
+    "exponential_backoff",
+    "one_of_duplicates",
+)
 
 if TYPE_CHECKING:
     # The items of a set without a serializer are str. At run time nothing is imported for this.
@@ -33,6 +43,29 @@ if TYPE_CHECKING:
 else:
     T = TypeVar("T")
 Constructor = TypeVar("Constructor", bound=Callable[..., None])
+
+
+def exponential_backoff(attempt: int) -> float:
+    """Return a random delay of up to 1 s after the first failure, 2 s after the second, 4 s …, at most an hour.
+
+    Full jitter: each delay up to the limit is equally likely, so that items that failed together are not retried
+    together (Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+
+    :param attempt: the number of the failed attempt, from 1.
+    :returns: seconds.
+    """
+    return random.uniform(0, min(3600.0, 2.0 ** min(attempt - 1, 12)))
+
+
+def one_of_duplicates(value: Any) -> Duplicates:
+    """Return ``value``, checked.
+
+    :raises ValueError: it is no such option.
+    """
+    if value not in get_args(Duplicates):
+        raise ValueError(f"duplicates must be 'update', 'keep', 'earliest' or 'latest', not {value!r}")
+    found: Duplicates = value
+    return found
 
 
 class CallOptions(TypedDict, total=False):

@@ -1,13 +1,15 @@
-"""Periodic sets: how their items are told from intervals, and what adding and asking about them sends."""
+"""Periodic sets: their stored values, and what schedule and planned send."""
 
 import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from redset.core.adding import Adding, Rule, Score, Update
-from redset.core.definition import Definition, seconds
-from redset.core.items import Items, Key, called, read_score, written_score
-from redset.core.operations import Operation, Plan, Rows, only, positions, then
+from redset.core.callables import called
+from redset.core.definition import Definition
+from redset.core.items import Items, Key
+from redset.core.operations import Operation, Plan, Shape, only, then
+from redset.core.scores import read_score, seconds, written_score
 from redset.core.shown import shown
 
 __all__ = ("PeriodicItems", "Planned", "ScheduleMany", "Scheduling")
@@ -15,49 +17,49 @@ __all__ = ("PeriodicItems", "Planned", "ScheduleMany", "Scheduling")
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: A number of seconds for all items, or a callable that is given each of them.
+#: Seconds for all items, or a callable that returns them for each.
 Seconds = float | Callable[[T], float] | None
 
 
 class PeriodicItems(Items[T]):
-    """Items whose value, on a keyed set, has their own interval in front: ``b"interval\\nvalue"``."""
+    """Items whose entry in the values has their own interval in front: ``b"interval\\nvalue"``."""
 
     __slots__ = ()
 
     def own_value(self, value: bytes | None) -> bytes | None:
-        _, told, own_value = (value or b"").partition(b"\n")
-        return own_value if told else None
+        _, newline, own_value = (value or b"").partition(b"\n")
+        return own_value if newline else None
 
     def own_values(self, values: Sequence[bytes | None]) -> Sequence[bytes | None]:
         return [self.own_value(value) for value in values]
 
 
 class Planned(NamedTuple):
-    """What is planned for one item."""
+    """The plan for one item."""
 
-    #: How many seconds lie between its ticks; None when it is not there, neither waiting nor in work.
+    #: Seconds between its ticks; None if it is neither waiting nor leased.
     interval: float | None
-    #: When it falls due, in seconds since the epoch; None when it is not there or somebody has it.
+    #: The time at which it falls due, in seconds since the epoch; None if it is not waiting.
     next_due: float | None
 
 
 class Scheduling(Adding[T]):
-    """Adding to one periodic set, in any of the ways there are; what is there already keeps its place."""
+    """The additions to one periodic set. An item that is there already keeps its plan."""
 
-    __slots__ = ("_jitter", "_look", "_schedule", "_schedules")
+    __slots__ = ("_jitter", "_look", "_schedule", "_shape")
 
     def __init__(self, definition: Definition[T], jitter: float) -> None:
         super().__init__(definition)
         self._jitter = jitter
         self._schedule = definition.script("schedule")
-        self._schedules = Rows(0, self.width, positions)
+        self._shape = Shape("positions", 0, self.width)
         self._look = definition.script("look")
 
     def schedule(self, item: T, interval: float | None, first: float | None) -> Operation[bool]:
         return only(self.schedule_all([item], interval, first))
 
     def schedule_all(self, items: Sequence[T], interval: Seconds[T], first: Seconds[T]) -> Operation[list[bool]]:
-        """Adds ``items``, 1,000 at most: which of them were new."""
+        """Add at most 1,000 items, and return which of them were new."""
         rows: list[bytes | str] = []
         for item in items:
             stored = self._items.dump(item)
@@ -70,10 +72,10 @@ class Scheduling(Adding[T]):
             new = set(map(int, reply.split()))
             return [position in new for position in range(len(items))]
 
-        return Operation(*self._schedule, rows, read, recorded=True, shared=self._schedules)
+        return Operation(*self._schedule, rows, read, recorded=True, shape=self._shape)
 
     def schedule_many(self, iterables: Iterable[Iterable[T]], interval: Seconds[T], first: Seconds[T]) -> Plan[int]:
-        """Adds all items, 1,000 a call, and counts those that were new."""
+        """Add all items, 1,000 per call, and return how many were new."""
         return ScheduleMany(self, interval, first).add_all(iterables)
 
     def add_absent(self, rows: Sequence[bytes | str]) -> Operation[Any]:
@@ -87,20 +89,23 @@ class Scheduling(Adding[T]):
         self,
         items: Sequence[T],
         score: Score[T] = None,
-        rule: Rule | None = None,  # noqa: ARG002 # what is there keeps its place, whatever it says
+        rule: Rule | None = None,  # noqa: ARG002 # an item that is there keeps its plan under any rule
     ) -> Operation[int]:
-        """For whoever knows the set as any other."""
+        """Schedule items with ``score`` as the time of their first tick."""
         return then(self.schedule_all(items, None, score), sum)
 
     def increment(self, item: T, by: float) -> Operation[float | None]:
-        raise TypeError(f"{shown(item)} cannot be put off by {by!r}: the set {self._set.name!r} plans its ticks itself")
+        raise TypeError(
+            f"the score of {shown(item)} cannot be incremented by {by!r}: the set {self._set.name!r} plans its ticks "
+            "itself"
+        )
 
     def planned(self, item: T | Key) -> Operation[Planned]:
         def read(reply: list[Any]) -> Planned:
             score, deadline = read_score(reply[0]), read_score(reply[1])
             if score is None and deadline is None:
                 return Planned(None, None)
-            # Held until then; minus that when nobody holds it and it is to be tried again then.
+            # A negative deadline: the item is delayed until then, and not leased.
             if score is None and deadline is not None and deadline < 0:
                 score = -deadline
             return Planned(float(reply[2]), score)
@@ -108,7 +113,7 @@ class Scheduling(Adding[T]):
         return Operation(*self._look, ("planned", self._items.identity(item), repr(self._set.interval)), read)
 
     def _first(self, item: T, first: Seconds[T]) -> str:
-        """When an item falls due first, in seconds since the epoch; behind a plus, from the server's now on."""
+        """Return the time of an item's first tick, in seconds since the epoch; after a plus, from the server's now."""
         if first is not None:
             return written_score(called(first, item, "first") if callable(first) else first, item)
         spread = random.uniform(0, self._jitter)
@@ -118,7 +123,7 @@ class Scheduling(Adding[T]):
 
 
 class ScheduleMany(Update[T]):
-    """Many items on their way into a periodic set."""
+    """An addition of many items to a periodic set."""
 
     __slots__ = ("_interval", "_scheduling")
 

@@ -1,23 +1,24 @@
-"""Removing from a set, and from its memory: what is sent, and what the replies mean."""
+"""Removals: what discard, remove, clear and forget send, and how their replies are read."""
 
 from collections.abc import Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition
-from redset.core.items import Key, written_bounds
-from redset.core.operations import CHUNK, Operation, Plan, Rows, only, positions, rank, ranks, then
+from redset.core.items import Key
+from redset.core.operations import CHUNK, Operation, Plan, Shape, only, rank, ranks, then
+from redset.core.scores import written_bounds
 
 __all__ = ("Removing",)
 
 T = TypeVar("T")
 
-#: How these are done together.
-DISCARDS = Rows(1, 1, positions)
-FORGETS = Rows(2, 1, positions)
+#: Operations that return positions of items.
+DISCARDS = Shape("positions", 1, 1)
+FORGETS = Shape("positions", 2, 1)
 
 
 class Cut(NamedTuple):
-    """How many items were removed, of how many that there were to remove, and the position of the first."""
+    """The reply to a removal: the number of removed items, of items to remove, and the rank of the first."""
 
     removed: int
     found: int
@@ -25,7 +26,7 @@ class Cut(NamedTuple):
 
 
 class Removing(Generic[T]):
-    """Removing from one set."""
+    """The removals from one set."""
 
     __slots__ = ("_items", "_remove", "_set")
 
@@ -41,7 +42,7 @@ class Removing(Generic[T]):
             removed = set(map(int, reply.split()))
             return [position in removed for position in range(len(stored))]
 
-        return Operation(*self._remove, ("items", *stored), read, recorded=True, shared=DISCARDS)
+        return Operation(*self._remove, ("items", *stored), read, recorded=True, shape=DISCARDS)
 
     def discard(self, item: T | Key) -> Operation[bool]:
         return only(self.discard_all([item]))
@@ -56,45 +57,39 @@ class Removing(Generic[T]):
     def remove_at(self, position: int) -> Operation[None]:
         def read(cut: Cut) -> None:
             if not cut.removed:
-                raise IndexError(f"the set {self._set.name!r} has nothing at position {position}")
+                raise IndexError(f"the set {self._set.name!r} has no item at position {position}")
 
         where = rank(position)
         return then(self._cut(1, "ranks", where, where), read)
 
     def remove_slice(self, start: int | None, stop: int | None) -> Plan[int]:
-        return self._remove_slice(*ranks(start, stop))
-
-    def _remove_slice(self, first_rank: str, last_rank: str) -> Plan[int]:
-        cut: Cut = yield self._cut(CHUNK, "ranks", first_rank, last_rank)
-        removed, found, first = cut
-        while cut.removed and removed < found:
-            cut = yield self._cut(CHUNK, "ranks", str(first), str(first + found - removed - 1))
-            removed += cut.removed
-        return removed
+        return self._remove_range("ranks", *ranks(start, stop))
 
     def remove_between(
         self, lowest: float | None, highest: float | None, inclusive: tuple[bool, bool] = (True, True)
     ) -> Plan[int]:
-        return self._remove_between(written_bounds(lowest, highest, inclusive))
+        return self._remove_range("scores", *written_bounds(lowest, highest, inclusive))
 
-    def _remove_between(self, bounds: tuple[str, str]) -> Plan[int]:
-        cut: Cut = yield self._cut(CHUNK, "scores", *bounds)
-        removed, found, _ = cut
+    def _remove_range(self, by: str, first: str, last: str) -> Plan[int]:
+        """Remove, in chunks, as many items as the range has at the first call."""
+        cut: Cut = yield self._cut(CHUNK, by, first, last)
+        removed, found, start = cut
         while cut.removed and removed < found:
-            cut = yield self._cut(min(CHUNK, found - removed), "scores", *bounds)
+            if by == "ranks":
+                # Removing items has moved the others down.
+                first, last = str(start), str(start + found - removed - 1)
+            cut = yield self._cut(min(CHUNK, found - removed), by, first, last)
             removed += cut.removed
         return removed
 
     def _cut(self, limit: int, by: str, first: str, last: str) -> "Operation[Cut]":
-        return Operation(*self._remove, (str(limit), by, first, last), _read_cut, recorded=True)
+        return Operation(
+            *self._remove, (str(limit), by, first, last), lambda reply: Cut(*map(int, reply.split())), recorded=True
+        )
 
     def clear(self) -> Operation[bool]:
         return Operation(*self._set.script("clear"), (), lambda reply: reply != b"0", recorded=True)
 
     def forget(self, item: T | Key) -> Operation[bool]:
         args = ("forget", "0", self._items.identity(item))
-        return Operation(*self._set.script("release"), args, lambda reply: reply != b"", recorded=True, shared=FORGETS)
-
-
-def _read_cut(reply: bytes) -> Cut:
-    return Cut(*map(int, reply.split()))
+        return Operation(*self._set.script("release"), args, lambda reply: reply != b"", recorded=True, shape=FORGETS)

@@ -1,7 +1,7 @@
 """Calls that the client library must not retry by itself.
 
-A call that waits retries by itself, until its time is over or it is told to stop. A retry policy of the client inside
-it would delay it by many seconds.
+A call that waits retries by itself, until its time has passed or it has to stop. A retry policy of the client inside it
+would delay it by many seconds.
 """
 
 from contextvars import ContextVar

@@ -1,4 +1,4 @@
-"""Texts for an item or an error that never raise, whatever its ``repr`` or ``str`` does."""
+"""Texts for an item or an error that never raise, even if its ``repr`` or ``str`` does."""
 
 from typing import Any
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from redset.core import calls
 from redset.core.calls import NO_CALL, Call, ClientState, Payer, State
 from redset.core.clients import explained, is_failure, script_is_unknown, slot_is_moving
-from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, Settle, Sleep, Unfinished
+from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, RollBackUnknown, Sleep, Unfinished
 from redset.core.scripts import Script
 
 __all__ = ("EMPTY_SOON", "Caller", "Register", "Request", "Talk", "ask", "empty", "follow", "roll_back")
@@ -225,9 +225,9 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
             while True:
                 try:
                     if isinstance(step, Operation):
-                        talk = coalesce(step, claims) if coalesce is not None and step.shared is not None else None
+                        talk = coalesce(step, claims) if coalesce is not None and step.shape is not None else None
                         read: Any = yield from talk or ask(step, caller, claims)
-                    elif isinstance(step, Settle):
+                    elif isinstance(step, RollBackUnknown):
                         yield from pay_claims(caller, step.roll_back)
                         read = None
                     elif isinstance(step, Received):
@@ -309,8 +309,8 @@ def roll_back(call: Call, caller: Caller) -> Talk[None]:
     # First: afterwards the session may make other calls.
     caller.state.paid(call)
     call.become(State.ROLLED_BACK)
-    if call.settled is not None:
-        call.settled(head)
+    if call.on_roll_back is not None:
+        call.on_roll_back(head)
     if call.pid == calls.PID:
         caller.state.idle.append(session)
 
@@ -332,7 +332,7 @@ def _roll_back_debts(operation: Operation[Any], caller: Caller, payer: Payer) ->
     """Before a claim: roll back the debts of claims that it cannot pay by itself."""
     state = caller.state
     if operation.roll_back is not None:
-        plain = operation.settled is not None
+        plain = operation.on_roll_back is not None
         while (debt := state.take_debt_to_roll_back(caller.prefix, payer, plain=plain)) is not None:
             yield from _pay(debt, payer, caller, operation.roll_back)
 

@@ -9,12 +9,24 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any
 
+from redset.core.claiming import Claimed, Claims
 from redset.core.clients import is_outage, slot_is_moving, timed_out
-from redset.core.definition import seconds
 from redset.core.operations import Listen, Plan, Sleep
 from redset.core.retries import tries_once
+from redset.core.scores import seconds
 
-__all__ = ("LATENESS", "LISTEN", "NONE", "Listener", "Outage", "Wait", "blocking", "heard_nothing")
+__all__ = (
+    "LATENESS",
+    "LISTEN",
+    "NONE",
+    "Listener",
+    "Outage",
+    "Wait",
+    "blocking",
+    "claim_within",
+    "heard_nothing",
+    "until_next",
+)
 
 log = logging.getLogger("redset")
 
@@ -123,6 +135,32 @@ class Outage:
         self._tries += 1
         pause = random.uniform(0, limit)
         return max(0.001, min(pause, self._longest - lasted, self.wait.left()))
+
+
+def claim_within(
+    claims: Claims[Any, Any], limit: int, lease: float, seconds: float | None, *, last: bool
+) -> Plan[Claimed]:
+    """Claim until there are items or the time has passed, and through outages after the first reply."""
+    wait = Wait(seconds)
+    outage = Outage(claims.set_name, wait)
+    while True:
+        try:
+            got: Claimed = yield from outage.once(claims.claim(limit, lease, waits=wait.left() > 0, last=last))
+        except Exception as error:
+            yield from outage.pause(error)
+            continue
+        outage.end()
+        if got.rows or got.alone:
+            return got
+        if not got.more:
+            if wait.left() <= 0:
+                return got
+            yield from outage.once(until_next(claims, got, wait))
+
+
+def until_next(claims: Claims[Any, Any], got: Claimed, wait: Wait) -> Listen:
+    """Return the step that waits after an empty claim: for a wake-up, or until an item falls due."""
+    return claims.wake_up(max(0.001, min(wait.left(), got.next_due)))
 
 
 def blocking(key: bytes, longest: float = math.inf) -> tuple[bytes | str, ...]:

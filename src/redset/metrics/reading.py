@@ -10,9 +10,9 @@ from redset.core import registry
 from redset.core.clients import check_client, is_failure
 from redset.core.drivers import Driver
 from redset.core.inspecting import Totals
+from redset.core.looking import Stats
 from redset.core.operations import Operation
 from redset.core.registry import SetInfo
-from redset.core.results import Stats
 from redset.core.retries import tries_once
 from redset.exceptions import RedsetError
 from redset.registry import KINDS

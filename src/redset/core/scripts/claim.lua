@@ -139,8 +139,8 @@ elseif #rows > 0 then
 end
 if is_first and #rows > 0 then moves().write_form() end
 if next(counts) then moves().write_totals() end
-local minute = math.floor(moment[1] / 60)
-if (facts[3] or #rows > 0) and tonumber(facts[5] or 0) ~= minute then rare().write_sample(minute) end
+local minute, is_known = math.floor(moment[1] / 60), facts[3] or #rows > 0
+if is_known and tonumber(facts[5] or 0) ~= minute then rare().write_sample(minute) end
 -- What is left behind is for another waiter.
 if wake_one and (#rows > 0 or requeued) and #next_rows(1) > 0 then wake_one() end
 
@@ -153,5 +153,5 @@ if is_mark then
     redis.call('DEL', waiters)
     redis.call('SET', waiters, '1', 'PX', '1000')
 end
-if (facts[3] or #rows > 0) and facts[4] ~= ARGV[3] then reply[#reply + 1] = 'register' end
+if is_known and facts[4] ~= ARGV[3] then reply[#reply + 1] = 'register' end
 return reply

@@ -14,15 +14,15 @@ if refusal then return refusal end
 if ARGV[1] == 'item' then
     local item = ARGV[2]
     local function score_in(key)
-        return key and redis.call('ZSCORE', key, item)
+        return redis.call('ZSCORE', key, item)
     end
     local function field_of(key)
-        return key and redis.call('HGET', key, item)
+        return key and redis.call('HGET', key, item) or false
     end
     return {
         score_in(waiting), score_in(leased), score_in(parked), score_in(dead),
         field_of(deliveries), field_of(letters), field_of(values),
-        done and redis.call('ZSCORE', done, remembered_as({item})[1]), clock,
+        done and redis.call('ZSCORE', done, remembered_as({item})[1]) or false, clock,
     }
 end
 

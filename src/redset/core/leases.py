@@ -1,18 +1,12 @@
-"""What the methods of a set return in addition to items: the base of reservations, dead letters and statistics."""
+"""The base of reservations: a claimed item with its lease."""
 
-import logging
 import threading
-import time
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from redset.core import calls
 from redset.core.shown import shown
-from redset.exceptions import LeaseLost
 
-__all__ = ("BaseReservation", "DeadLetter", "Lost", "Stats")
-
-log = logging.getLogger("redset")
+__all__ = ("BaseReservation", "Lost")
 
 T = TypeVar("T")
 
@@ -28,8 +22,8 @@ class BaseReservation(Generic[T]):
     """The attributes of a reservation, for both faces."""
 
     # Whether an end was requested, and whether its outcome is known.
-    _ending = False
-    _ended = False
+    _end_sent = False
+    _end_known = False
     _batch: Any = None
     _lost: Lost | None = None
     # What an observer is told when the body of a loop or `with` ends; see redset.core.observing.
@@ -58,7 +52,7 @@ class BaseReservation(Generic[T]):
         self._delivery = delivery
         self._lease = lease
         #: The earliest time at which the lease can expire, by this process's monotonic clock.
-        self._ends_at = ends_at
+        self._expires_at = ends_at
         self._pid = calls.PID
 
     @property
@@ -98,93 +92,23 @@ class BaseReservation(Generic[T]):
             self._lost = Lost()
         return self._lost
 
-    def _begin_end(self, batch: Any) -> None:
+    def _note_end_sent(self, batch: Any) -> None:
         """Note the calls of an end that was requested, so that they can be sent again until they are answered."""
         self._batch = batch
-        self._ending = True
+        self._end_sent = True
 
-    def _forget(self, batch: Any) -> None:
+    def _drop_batch(self, batch: Any) -> None:
         """Drop the calls of an end that was answered."""
         if self._batch is batch:
             vars(self).pop("_batch", None)
 
-    def _note_ended(self) -> None:
+    def _note_end_known(self) -> None:
         """Note that an end has arrived, or has come too late."""
-        self._ended = True
+        self._end_known = True
 
     def _note_body(self, body: Any) -> None:
         self._body = body
 
     def _note_extended(self, lease: float, deadline: float, ends_at: float) -> None:
         """Note the new end of the lease, by the server's clock and by this process's monotonic clock."""
-        self._lease, self.deadline, self._ends_at = lease, deadline, ends_at
-
-    def _is_still_ours(self, error: Exception) -> bool:
-        """Return whether to go on extending after ``error``: until the lease may have expired, unless it is lost."""
-        if isinstance(error, LeaseLost):
-            return False
-        log.warning("%s: the lease of %s could not be extended: %s", self._set_name, shown(self.item), error)
-        if time.monotonic() < self._ends_at:
-            return True
-        self.lost.set()
-        return False
-
-    def _until_extended(self) -> float:
-        """Return the seconds until the first extension: a third of the lease, less the part that has passed."""
-        return max(0.0, min(self._lease / 3, self._ends_at - time.monotonic() - self._lease * 2 / 3))
-
-    def _lost_meanwhile(self) -> bool:
-        """Return whether the lease was lost without having been ended here."""
-        return bool(self.lost) and not self._ending and self._is_ours
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter(Generic[T]):
-    """An item that is not claimed any more, and the reason."""
-
-    #: The item, or None where the serializer cannot load it.
-    item: T | None
-    #: The stored bytes of the item; on a keyed set those of its value.
-    raw: bytes
-    #: The reason of its death.
-    reason: str
-    #: The time of its death, in seconds since the epoch, by the server's clock.
-    died_at: float
-    #: The number of its attempts.
-    attempts: int
-    #: Its score at the last claim.
-    score: float
-    #: Its identity: the same as ``raw`` unless the set is keyed.
-    identity: bytes
-
-    _not_an_item = "requeue it by dead_letters.retry(letter); its item, if any, is its .item"
-
-    def __repr__(self) -> str:
-        item = shown(self.item)
-        return (
-            f"DeadLetter(item={item}, raw={self.raw!r}, reason={self.reason!r}, died_at={self.died_at!r}, "
-            f"attempts={self.attempts!r}, score={self.score!r}, identity={self.identity!r})"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """The number of items in each state, at one moment."""
-
-    #: Waiting items, and those of them that can be claimed now.
-    waiting: int
-    due: int
-    #: Leased items; those whose lease expired and that no claim has requeued yet; those backing off.
-    leased: int
-    expired: int
-    delayed: int
-    #: Items that were added while they were leased.
-    parked: int
-    #: Remembered items.
-    done: int
-    #: Dead letters.
-    dead: int
-    #: The lowest score of a waiting item, or None.
-    oldest_score: float | None
-    #: Seconds that the oldest due item has been due; None if scores are no times, or the lowest is minus infinity.
-    lag: float | None
+        self._lease, self.deadline, self._expires_at = lease, deadline, ends_at

@@ -1,0 +1,77 @@
+"""Scores and seconds: checked, written for the server, and read back."""
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from numbers import Real
+from typing import Any
+
+from redset.core.callables import called
+from redset.core.shown import shown
+
+__all__ = ("read_score", "seconds", "written_bounds", "written_score", "written_scores")
+
+
+def written_score(score: Any, item: Any) -> str:
+    """Return ``score`` as the server reads it, exact to the last bit.
+
+    :raises TypeError: it is no int or float.
+    :raises ValueError: it is NaN, or an int beyond the largest float.
+    """
+    if type(score) is float and not math.isnan(score):
+        return repr(score)
+    if not isinstance(score, (float, int, Real)):
+        raise TypeError(f"the score of {shown(item)} must be an int or a float, not {shown(score)}")
+    try:
+        number = called(float, score, "the score")
+    except OverflowError:
+        raise ValueError(f"the score of {shown(item)} is too large for a float: {shown(score)}") from None
+    if math.isnan(number):
+        raise ValueError(f"the score of {shown(item)} is not a number: {shown(score)}")
+    return repr(number)
+
+
+def written_scores(scores: Sequence[Any], items: Sequence[Any]) -> list[str]:
+    """Like :func:`written_score` for many, several times as fast if the scores are plain numbers."""
+    types = set(map(type, scores))
+    if scores and types <= {int, float}:
+        if scores[0] == scores[-1] and len(set(scores)) == 1:
+            return [written_score(scores[0], items[0])] * len(scores)
+        with suppress(OverflowError):
+            written = list(map(repr, map(float, scores) if int in types else scores))
+            if "nan" not in written:
+                return written
+    return [written_score(score, item) for score, item in zip(scores, items, strict=True)]
+
+
+def written_bounds(
+    lowest: float | None, highest: float | None, inclusive: tuple[bool, bool] = (True, True)
+) -> tuple[str, str]:
+    """Return bounds of scores as the server reads them.
+
+    :raises TypeError: one is no number, or ``inclusive`` no pair.
+    :raises ValueError: one is NaN.
+    """
+    includes_lowest, includes_highest = inclusive
+    low = "-inf" if lowest is None else ("" if includes_lowest else "(") + written_score(lowest, "min")
+    high = "inf" if highest is None else ("" if includes_highest else "(") + written_score(highest, "max")
+    return low, high
+
+
+def read_score(score: Any) -> float | None:
+    """Return the score in a reply: bytes or str (RESP2), a float (RESP3), or None if there is no such item."""
+    return None if score is None else float(score)
+
+
+def seconds(value: Any, what: str, *, positive: bool = False) -> float:
+    """Return ``value`` as a float of seconds.
+
+    :raises TypeError: it is no int or float.
+    :raises ValueError: it is negative, NaN or infinite, or 0 where it must be positive.
+    """
+    if not isinstance(value, (float, int, Real)):
+        raise TypeError(f"{what} must be a number of seconds, not {value!r}")
+    number = float(value)
+    if not math.isfinite(number) or number < 0 or (positive and number == 0):
+        raise ValueError(f"{what} must be {'more than' if positive else 'at least'} 0 seconds, not {value!r}")
+    return number
