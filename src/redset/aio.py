@@ -457,6 +457,7 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
 
     def _begin_to_close(self) -> "asyncio.Task[None] | None":
         """Return the task that closes the loop, or None if nothing is left to do."""
+        self._leave_body()
         task = getattr(self, "_closing", None)
         if task is None or task.done():
             task = self._driver.begin_to_follow(self._close()) if self._is_ours and not self._is_done else None

@@ -16,6 +16,7 @@ from redset.core.interruptions import is_interruption
 from redset.core.leases import BaseReservation, Lost
 from redset.core.letters import DeadLetter
 from redset.core.looking import Stats
+from redset.core.observing import enter_body, hooks, leave_body
 from redset.core.operations import Plan
 from redset.core.shown import described, shown
 from redset.core.twins import told_by
@@ -154,12 +155,16 @@ class Reservation(_Reservation[T, Driver]):
         self._driver.follow(self._endings.one(self._endings.bury([self], reason)))
 
     def __enter__(self) -> T:
+        if hooks.observer is not None:
+            enter_body(self, in_loop=False)
         return self.item
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
+            if self._body is not None:
+                leave_body(self, error, in_loop=False)
             if not self._end_known and self._is_ours:
                 self._leave(error)
         except BaseException as trouble:
@@ -245,17 +250,20 @@ class AsyncReservation(_Reservation[T, AsyncDriver]):
         await self._driver.follow(self._endings.one(self._endings.bury([self], reason)))
 
     async def __aenter__(self) -> T:
+        if hooks.observer is not None:
+            enter_body(self, in_loop=False)
         return self.item
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._end_known or not self._is_ours:
-            return
         try:
-            await self._leave(error)
+            if self._body is not None:
+                leave_body(self, error, in_loop=False)
+            if not self._end_known and self._is_ours:
+                await self._leave(error)
         except BaseException as trouble:
-            if is_interruption(trouble) and not self._end_known:
+            if is_interruption(trouble) and not self._end_known and self._is_ours:
                 with suppress(Exception, asyncio.CancelledError):
                     ending = self._driver.begin_to_follow(self._endings.one(self._end_after(error)))
                     await self._driver.wait_for(ending)

@@ -1412,6 +1412,7 @@ class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
     def close(self) -> None:
         """Requeue the items that were not begun and nack the current one; see :meth:`SortedSet.consume`."""
         try:
+            self._leave_body()
             self._driver.follow(self._close())
         except BaseException as error:
             if is_interruption(error):

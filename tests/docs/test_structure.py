@@ -40,6 +40,7 @@ ROOMS = {
     "emptying": {"emptying"},
     "seeing": {"inspecting", "registry"},
     "gates": {"gates"},
+    "observing": {"observing"},
 }
 #: The modules in which heart and rooms meet: the constructors of sets, and the loops that carry requests.
 JOINTS = {"parameters", "base", "drivers", "twins"}
@@ -127,6 +128,10 @@ class TestImports:
 
     def test_the_synchronous_face_does_not_know_the_other(self) -> None:
         assert not [name for name in MODULES if "redset.aio" in known_to(name)]
+
+    def test_nobody_imports_the_metrics(self) -> None:
+        knowing = {name for name in MODULES for one in known_to(name) if one.startswith("redset.metrics")}
+        assert {name for name in knowing if not name.startswith("redset.metrics")} == set()
 
     @pytest.mark.parametrize("face", ["redset.sets", "redset.aio", "redset.reservations", "redset.locks"])
     def test_a_face_decides_neither_what_is_sent_nor_how_it_is_read(self, face: str) -> None:

@@ -13,6 +13,7 @@ from redset.core.claiming import Claimed, Claims, lost_in
 from redset.core.clients import is_failure
 from redset.core.endings import Answer, Batch, End, Endings, ack_of
 from redset.core.leases import BaseReservation
+from redset.core.observing import enter_body, hooks, leave_body
 from redset.core.operations import CHUNK, Plan, Unfinished
 from redset.core.scores import seconds
 from redset.core.shown import shown
@@ -147,6 +148,8 @@ class BaseConsumption(Generic[T, DriverT, Res]):
                 self._oldest_ack = time.monotonic()
             self._to_ack.append(current)
         self._current = None
+        if current is not None and current._body is not None:
+            leave_body(current, in_loop=True)
 
     def _next_ready(self) -> Res | None:
         """Return the next reservation of the batch, which becomes the current one."""
@@ -155,6 +158,8 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             if time.monotonic() < reservation._expires_at:
                 self._current = reservation
                 self._ready.popleft()
+                if hooks.observer is not None:
+                    enter_body(reservation, in_loop=True)
                 return reservation
             self._ready.popleft()
             self._note_lost([reservation])
@@ -263,6 +268,11 @@ class BaseConsumption(Generic[T, DriverT, Res]):
     def _is_done(self) -> bool:
         """Whether the loop is closed and has ended all leases."""
         return self._closed and not (self._to_ack or self._ready or self._current or self._pending)
+
+    def _leave_body(self) -> None:
+        """Note that the loop was left. It cannot be told whether its body raised an error."""
+        if self._current is not None and self._current._body is not None:
+            leave_body(self._current, in_loop=True)
 
     def _close(self) -> Plan[None]:
         """Requeue the items not begun, without counting an attempt, and nack the current one."""

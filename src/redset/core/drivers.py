@@ -14,6 +14,7 @@ from redset.core import emptying
 from redset.core.calls import Call, State, state_of
 from redset.core.clients import AS_STORED, drop_idle_connections, executor, has_one_connection, is_failure
 from redset.core.coalescing import Gathering, Group, Line, Part
+from redset.core.observing import hooks, is_observed, observed, once
 from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
 from redset.core.pools import AsyncLinks, Links, LoopLinks, let_go
 from redset.core.talking import EMPTY_SOON, Caller, Register, Request, Talk, ask, break_off, empty, follow, roll_back
@@ -48,10 +49,14 @@ class Driver:
 
     def perform(self, operation: Operation[R]) -> R:
         """Perform one operation and return its result."""
+        if hooks.observer is not None and is_observed(operation):
+            return self.follow(once(operation))
         return self._run(ask(operation, self._caller, []))
 
     def follow(self, plan: Plan[R]) -> R:
         """Perform the steps of ``plan`` and return its result."""
+        if hooks.observer is not None:
+            plan = observed(plan, self._caller.name)
         return self._run(follow(plan, self._caller))
 
     def iterate(self, page: Operation[Page[T]]) -> Iterator[T]:
@@ -165,6 +170,8 @@ class AsyncDriver:
 
     async def perform(self, operation: Operation[R]) -> R:
         """Perform one operation, which claims nothing, and return its result."""
+        if hooks.observer is not None and is_observed(operation):
+            return await self.follow(once(operation))
         place = self._place(operation)
         if not isinstance(place, Part):
             return await self._run(self._alone(operation, place, []) or ask(operation, self._caller, []))
@@ -178,11 +185,15 @@ class AsyncDriver:
         return place.read()  # type: ignore[no-any-return] # what the operation reads
 
     async def follow(self, plan: Plan[R]) -> R:
+        if hooks.observer is not None:
+            plan = observed(plan, self._caller.name)
         return await self._run(follow(plan, self._caller, self._coalesced))
 
     def begin_to_follow(self, plan: Plan[R]) -> "asyncio.Task[R]":
         """Follow a plan in a task of its own, which withstands cancellation; see :meth:`wait_for`."""
         self._enter()
+        if hooks.observer is not None:
+            plan = observed(plan, self._caller.name)
         talk = follow(plan, self._caller, self._as_before)
         return self._gathering.start(self._run(talk, shielded=True))
 

@@ -26,6 +26,8 @@ class BaseReservation(Generic[T]):
     _end_known = False
     _batch: Any = None
     _lost: Lost | None = None
+    # What an observer is told when the body of a loop or `with` ends; see redset.core.observing.
+    _body: Any = None
     _not_an_item = "add the item of the reservation, its .item"
 
     def __init__(
@@ -103,6 +105,9 @@ class BaseReservation(Generic[T]):
     def _note_end_known(self) -> None:
         """Note that an end has arrived, or has come too late."""
         self._end_known = True
+
+    def _note_body(self, body: Any) -> None:
+        self._body = body
 
     def _note_extended(self, lease: float, deadline: float, ends_at: float) -> None:
         """Note the new end of the lease, by the server's clock and by this process's monotonic clock."""

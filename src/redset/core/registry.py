@@ -76,15 +76,18 @@ def info(name: str) -> Operation[SetInfo | None]:
     return Operation("HMGET", REGISTRY[:1], (name,), lambda reply: _read(name.encode(), reply[0]))
 
 
-def infos() -> Plan[list[SetInfo]]:
-    """Return all registered sets that have items, in the order of their names."""
+def infos(*, empty: bool = False) -> Plan[list[SetInfo]]:
+    """Return all registered sets, in the order of their names.
+
+    :param empty: whether also those that have no items.
+    """
     found: list[SetInfo] = []
     cursor = b"0"
     while True:
         cursor, entries = yield Operation("HSCAN", REGISTRY[:1], (cursor, "COUNT", "1000"), _read_scan)
         for name, record in entries:
             about = _read(name, record)
-            if about is not None and (yield _has_items(about)):
+            if about is not None and (empty or (yield _has_items(about))):
                 found.append(about)
         if cursor == b"0":
             break

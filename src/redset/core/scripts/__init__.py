@@ -86,9 +86,11 @@ local time = tonumber(clock)
 class Script:
     """A Lua script as it is sent for sets with some features, and the digest by which the server knows it."""
 
-    __slots__ = ("body", "keys", "sha")
+    __slots__ = ("body", "features", "keys", "name", "sha")
 
     def __init__(self, name: str, features: frozenset[str] = frozenset()) -> None:
+        self.name = name
+        self.features = features
         text = _text(name)
         declared = [
             (kind, names.split(), not when or when in features) for kind, when, names in _DECLARED.findall(text)
