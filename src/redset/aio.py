@@ -25,6 +25,7 @@ from redset.core.leaving import Close, Leaving
 from redset.core.operations import CHUNK
 from redset.core.paging import Stretch
 from redset.core.periodic import ScheduleMany
+from redset.core.times import Duration, Moment
 from redset.core.twins import told_by
 from redset.locks import AsyncLock as Lock
 from redset.reservations import AsyncReservation as Reservation
@@ -116,7 +117,7 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
     async def add(
         self,
         item: T,
-        score: float | None = None,
+        score: Moment | None = None,
         *,
         nx: bool = False,
         xx: bool = False,
@@ -127,7 +128,7 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         return await self._driver.perform(self._adding.add(item, score, rule))
 
     async def update(
-        self, *iterables: Iterable[T] | AsyncIterable[T], score: float | Callable[[T], float] | None = None
+        self, *iterables: Iterable[T] | AsyncIterable[T], score: Moment | Callable[[T], Moment] | None = None
     ) -> int:
         return await self._follow_update(Update(self._adding, score), iterables)
 
@@ -142,34 +143,34 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
                 await self._driver.follow(update.add(source))
         return update.new
 
-    async def increment(self, item: T, by: float) -> float | None:
+    async def increment(self, item: T, by: Duration) -> float | None:
         return await self._driver.perform(self._adding.increment(item, by))
 
-    async def pop(self, wait: float | None = 0) -> T:
+    async def pop(self, wait: Duration | None = 0) -> T:
         return await self._driver.follow(self._hand_outs.pop(wait))
 
-    async def take(self, num: int, wait: float | None = 0) -> list[T]:
+    async def take(self, num: int, wait: Duration | None = 0) -> list[T]:
         return await self._driver.follow(self._hand_outs.take(num, wait))
 
-    async def pop_max(self, wait: float | None = 0) -> T:
+    async def pop_max(self, wait: Duration | None = 0) -> T:
         return await self._driver.follow(self._hand_outs.pop(wait, last=True))
 
-    async def take_max(self, num: int, wait: float | None = 0) -> list[T]:
+    async def take_max(self, num: int, wait: Duration | None = 0) -> list[T]:
         return await self._driver.follow(self._hand_outs.take(num, wait, last=True))
 
-    async def reserve(self, lease: float = 60.0, wait: float | None = 0) -> Reservation[T]:
+    async def reserve(self, lease: Duration = 60.0, wait: Duration | None = 0) -> Reservation[T]:
         return await self._driver.follow(self._hand_outs.reserve(lease, wait))
 
-    async def reserve_many(self, num: int, lease: float = 60.0, wait: float | None = 0) -> list[Reservation[T]]:
+    async def reserve_many(self, num: int, lease: Duration = 60.0, wait: Duration | None = 0) -> list[Reservation[T]]:
         return await self._driver.follow(self._hand_outs.reserve_many(num, lease, wait))
 
     def consume(
         self,
-        lease: float = 60.0,
+        lease: Duration = 60.0,
         batch: int = 1,
-        wait: float | None = None,
+        wait: Duration | None = None,
         stop: Stop = None,
-        max_outage: float | None = None,
+        max_outage: Duration | None = None,
     ) -> "Consumption[T]":
         return Consumption(self._driver, self._hand_outs, self._endings, lease, batch, wait, stop, max_outage)
 
@@ -177,16 +178,16 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         return await self._driver.follow(self._endings.ack(reservations))
 
     async def nack(
-        self, reservations: Iterable[Reservation[T]], delay: float | None = None, reason: str = ""
+        self, reservations: Iterable[Reservation[T]], delay: Duration | None = None, reason: str = ""
     ) -> list[Reservation[T]]:
         return await self._driver.follow(self._endings.nack(reservations, delay, reason))
 
     async def again(
-        self, reservations: Iterable[Reservation[T]], delay: float = 0, score: float | None = None
+        self, reservations: Iterable[Reservation[T]], delay: Duration = 0, score: Moment | None = None
     ) -> list[Reservation[T]]:
         return await self._driver.follow(self._endings.again(reservations, delay, score))
 
-    async def extend(self, reservations: Iterable[Reservation[T]], lease: float) -> list[Reservation[T]]:
+    async def extend(self, reservations: Iterable[Reservation[T]], lease: Duration) -> list[Reservation[T]]:
         return await self._driver.follow(self._endings.extend(reservations, lease))
 
     async def peek(self, position: int = 0) -> T:
@@ -217,7 +218,7 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         return await self._driver.perform(self._removing.forget(item))
 
     async def count(
-        self, *, min: float | None = None, max: float | None = None, inclusive: tuple[bool, bool] = (True, True)
+        self, *, min: Moment | None = None, max: Moment | None = None, inclusive: tuple[bool, bool] = (True, True)
     ) -> int:
         return await self._driver.perform(self._looking.count(min, max, inclusive))
 
@@ -241,8 +242,8 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
 
     def between(
         self,
-        min: float | None = None,
-        max: float | None = None,
+        min: Moment | None = None,
+        max: Moment | None = None,
         *,
         inclusive: tuple[bool, bool] = (True, True),
         limit: int | None = None,
@@ -267,8 +268,8 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
 
     async def remove_between(
         self,
-        min: float | None = None,
-        max: float | None = None,
+        min: Moment | None = None,
+        max: Moment | None = None,
         *,
         inclusive: tuple[bool, bool] = (True, True),
     ) -> int:
@@ -300,15 +301,15 @@ class PeriodicSet(BasePeriodic[AsyncDriver, Lock, Reservation[T], T], ScheduledS
     _kind = SCHEDULED
 
     async def add(  # type: ignore[override] # a periodic item has an interval, and no score of its own
-        self, item: T, interval: float | None = None, first: float | None = None
+        self, item: T, interval: Duration | None = None, first: Moment | None = None
     ) -> bool:
         return await self._driver.perform(self._scheduling.schedule(item, interval, first))
 
     async def update(  # type: ignore[override]
         self,
         *iterables: Iterable[T] | AsyncIterable[T],
-        interval: float | Callable[[T], float] | None = None,
-        first: float | Callable[[T], float] | None = None,
+        interval: Duration | Callable[[T], Duration] | None = None,
+        first: Moment | Callable[[T], Moment] | None = None,
     ) -> int:
         return await self._follow_update(ScheduleMany(self._scheduling, interval, first), iterables)
 
@@ -323,10 +324,10 @@ class PeriodicSet(BasePeriodic[AsyncDriver, Lock, Reservation[T], T], ScheduledS
 class ExpiringSet(BaseExpiring[AsyncDriver, T], SetOperators[T]):
     _driver_type = AsyncDriver
 
-    async def add(self, item: T, ttl: float | None = None) -> bool:
+    async def add(self, item: T, ttl: Duration | None = None) -> bool:
         return await self._driver.perform(self._expiring.add(item, ttl))
 
-    async def add_new(self, items: Iterable[T] | AsyncIterable[T], ttl: float | None = None) -> list[T]:
+    async def add_new(self, items: Iterable[T] | AsyncIterable[T], ttl: Duration | None = None) -> list[T]:
         newcomers = Newcomers(self.name, self._expiring, ttl)
         if isinstance(items, AsyncIterable):
             async for chunk in _in_chunks(items, newcomers):
@@ -335,7 +336,7 @@ class ExpiringSet(BaseExpiring[AsyncDriver, T], SetOperators[T]):
             await self._driver.follow(newcomers.add(items))
         return newcomers.new
 
-    async def touch(self, item: T | Key, ttl: float | None = None) -> bool:
+    async def touch(self, item: T | Key, ttl: Duration | None = None) -> bool:
         return await self._driver.perform(self._expiring.touch(item, ttl))
 
     async def contains(self, item: T | Key) -> bool:

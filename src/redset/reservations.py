@@ -14,6 +14,7 @@ from redset.core.interruptions import is_interruption
 from redset.core.operations import Plan
 from redset.core.results import BaseReservation, DeadLetter, Lost, Stats
 from redset.core.shown import described, shown
+from redset.core.times import Duration, Moment
 from redset.core.twins import told_by
 from redset.exceptions import LeaseLost
 
@@ -45,6 +46,8 @@ class Reservation(_Reservation[T, Driver]):
     - As a context manager it returns the item. Leaving the block acks the item, or nacks it after an exception, unless
       the block ended the lease itself.
 
+    A duration is a number of seconds or a ``timedelta``; a score may be an aware ``datetime``.
+
     Each method is one round trip, atomic, and O(log n). After a connection error, call the method again: the two calls
     have the effect of one.
 
@@ -69,7 +72,7 @@ class Reservation(_Reservation[T, Driver]):
         """
         self._endings.check(self._driver.perform(self._endings.ack_one(self)))
 
-    def nack(self, delay: float | None = None, reason: str = "") -> None:
+    def nack(self, delay: Duration | None = None, reason: str = "") -> None:
         """Report the attempt as failed: requeue the item after a delay.
 
         After ``max_attempts`` the item becomes a dead letter instead. An item that was added again under the lease is
@@ -89,7 +92,7 @@ class Reservation(_Reservation[T, Driver]):
         """
         self._driver.follow(self._endings.one(self._endings.nack([self], delay, reason)))
 
-    def again(self, delay: float = 0, score: float | None = None) -> None:
+    def again(self, delay: Duration = 0, score: Moment | None = None) -> None:
         """Requeue the item without counting the attempt.
 
         :param delay: seconds until the item can be claimed. An addition of the item, before or after this call, ends
@@ -106,7 +109,7 @@ class Reservation(_Reservation[T, Driver]):
         """
         self._driver.follow(self._endings.one(self._endings.again([self], delay, score)))
 
-    def extend(self, lease: float) -> None:
+    def extend(self, lease: Duration) -> None:
         """Set the deadline to ``lease`` seconds from now, earlier or later than before.
 
         >>> from redset import SortedSet
@@ -210,13 +213,13 @@ class AsyncReservation(_Reservation[T, AsyncDriver]):
     async def ack(self) -> None:
         self._endings.check(await self._driver.perform(self._endings.ack_one(self)))
 
-    async def nack(self, delay: float | None = None, reason: str = "") -> None:
+    async def nack(self, delay: Duration | None = None, reason: str = "") -> None:
         await self._driver.follow(self._endings.one(self._endings.nack([self], delay, reason)))
 
-    async def again(self, delay: float = 0, score: float | None = None) -> None:
+    async def again(self, delay: Duration = 0, score: Moment | None = None) -> None:
         await self._driver.follow(self._endings.one(self._endings.again([self], delay, score)))
 
-    async def extend(self, lease: float) -> None:
+    async def extend(self, lease: Duration) -> None:
         await self._driver.follow(self._endings.one(self._endings.extend([self], lease)))
 
     async def bury(self, reason: str = "") -> None:

@@ -22,6 +22,7 @@ from redset.core.expiring import Newcomers
 from redset.core.interruptions import is_interruption
 from redset.core.items import Key
 from redset.core.paging import Stretch
+from redset.core.times import Duration, Moment
 from redset.locks import Lock
 from redset.reservations import DeadLetter, Reservation, Stats
 
@@ -246,6 +247,9 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     - Combining with other sets: the operators and comparisons of ``set``, see :meth:`union`.
     - Values, remembered items, dead letters: :meth:`get`, :meth:`is_done`, :meth:`forget`, :attr:`dead_letters`.
 
+    A duration is a number of seconds or a ``timedelta``. A moment is a number of seconds since the epoch or an aware
+    ``datetime``, and so is a score; a naive ``datetime`` raises ValueError. Moments are returned as numbers.
+
     Unless its description says otherwise, each method is one round trip and atomic. Costs are given for n waiting items
     and k items of the call. In addition to the errors listed with it, each method raises the client's own connection
     errors, and :exc:`~redset.exceptions.WrongTypeError`, with nothing changed, if a key of the set has another type.
@@ -288,7 +292,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     def add(  # type: ignore[override] # the add of MutableSet has no score
         self,
         item: T,
-        score: float | None = None,
+        score: Moment | None = None,
         *,
         nx: bool = False,
         xx: bool = False,
@@ -300,15 +304,16 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         The flags decide what happens to an item that is waiting; without one, the set's ``duplicates`` does. The
         addition of a leased item is parked until its lease ends.
 
-        :param score: any int or float except NaN. Default: the result of the scorer.
+        :param score: any int or float except NaN, or an aware ``datetime``. Default: the result of the scorer.
         :param nx: only add: leave a waiting item unchanged.
         :param xx: only change: do not add the item if it is not waiting.
         :param gt: only raise the score of a waiting item.
         :param lt: only lower the score of a waiting item.
         :returns: the score of the item now; None if it is not waiting, because it was left out (remembered, or dead on
             a set that remembers) or because of ``xx``.
-        :raises TypeError: the score is no number. All errors in an item or a score are raised before anything is sent.
-        :raises ValueError: the score is NaN, or the flags contradict each other.
+        :raises TypeError: the score is no number and no ``datetime``. All errors in an item or a score are raised
+            before anything is sent.
+        :raises ValueError: the score is NaN or a naive ``datetime``, or the flags contradict each other.
         :raises ServerFullError: the server is at its ``maxmemory``; nothing was added.
 
         Cost: O(log n).
@@ -327,7 +332,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt) if nx or xx or gt or lt else None
         return self._driver.perform(self._adding.add(item, score, rule))
 
-    def update(self, *iterables: Iterable[T], score: float | Callable[[T], float] | None = None) -> int:
+    def update(self, *iterables: Iterable[T], score: Moment | Callable[[T], Moment] | None = None) -> int:
         """Add all items of ``iterables``, and return how many were new; see :meth:`add`.
 
         Sends 1,000 items per round trip, each time atomically, and keeps no more of them in memory. An error of an
@@ -346,11 +351,11 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.follow(self._adding.update(iterables, score))
 
-    def increment(self, item: T, by: float) -> float | None:
+    def increment(self, item: T, by: Duration) -> float | None:
         """Add ``by`` to the score of ``item``, or add the item with that score if it is not waiting.
 
         :returns: the score of the item now; None if it was left out, see :meth:`add`.
-        :raises TypeError: ``by`` is no number.
+        :raises TypeError: ``by`` is no number and no ``timedelta``.
         :raises ValueError: the sum of two opposite infinities is no number.
 
         Cost: O(log n).
@@ -361,7 +366,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.perform(self._adding.increment(item, by))
 
-    def pop(self, wait: float | None = 0) -> T:
+    def pop(self, wait: Duration | None = 0) -> T:
         """Remove and return the item with the lowest score.
 
         At most once: the item is lost if the process dies before it has handled the item. :meth:`reserve` does not lose
@@ -384,7 +389,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.follow(self._hand_outs.pop(wait))
 
-    def take(self, num: int, wait: float | None = 0) -> list[T]:
+    def take(self, num: int, wait: Duration | None = 0) -> list[T]:
         """Remove and return up to ``num`` items in order, lowest score first; at most once, see :meth:`pop`.
 
         Claims 1,000 items per round trip, each time atomically. If the server fails later, it returns the items it has.
@@ -401,7 +406,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.follow(self._hand_outs.take(num, wait))
 
-    def pop_max(self, wait: float | None = 0) -> T:
+    def pop_max(self, wait: Duration | None = 0) -> T:
         """Remove and return the item with the highest score; else like :meth:`pop`.
 
         >>> jobs = SortedSet(client, "jobs")
@@ -412,7 +417,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.follow(self._hand_outs.pop(wait, last=True))
 
-    def take_max(self, num: int, wait: float | None = 0) -> list[T]:
+    def take_max(self, num: int, wait: Duration | None = 0) -> list[T]:
         """Remove and return up to ``num`` items, highest score first; else like :meth:`take`.
 
         >>> jobs = SortedSet(client, "jobs")
@@ -423,7 +428,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.follow(self._hand_outs.take(num, wait, last=True))
 
-    def reserve(self, lease: float = 60.0, wait: float | None = 0) -> Reservation[T]:
+    def reserve(self, lease: Duration = 60.0, wait: Duration | None = 0) -> Reservation[T]:
         """Claim the item with the lowest score under a lease.
 
         At least once: a lease that ends without an ack requeues the item. Until then no other consumer can claim the
@@ -444,7 +449,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.follow(self._hand_outs.reserve(lease, wait))
 
-    def reserve_many(self, num: int, lease: float = 60.0, wait: float | None = 0) -> list[Reservation[T]]:
+    def reserve_many(self, num: int, lease: Duration = 60.0, wait: Duration | None = 0) -> list[Reservation[T]]:
         """Claim up to ``num`` items, each under a lease of its own; see :meth:`reserve`.
 
         Claims 1,000 items per round trip, like :meth:`take`. An item whose last lease expired may have killed its
@@ -463,11 +468,11 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
 
     def consume(
         self,
-        lease: float = 60.0,
+        lease: Duration = 60.0,
         batch: int = 1,
-        wait: float | None = None,
+        wait: Duration | None = None,
         stop: Stop = None,
-        max_outage: float | None = None,
+        max_outage: Duration | None = None,
     ) -> "Consumption[T]":
         """Return an iterator over reservations that acks each item when the next one is asked for.
 
@@ -515,7 +520,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.follow(self._endings.ack(reservations))
 
     def nack(
-        self, reservations: Iterable[Reservation[T]], delay: float | None = None, reason: str = ""
+        self, reservations: Iterable[Reservation[T]], delay: Duration | None = None, reason: str = ""
     ) -> list[Reservation[T]]:
         """Nack many reservations, and return those whose lease was lost.
 
@@ -536,7 +541,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.follow(self._endings.nack(reservations, delay, reason))
 
     def again(
-        self, reservations: Iterable[Reservation[T]], delay: float = 0, score: float | None = None
+        self, reservations: Iterable[Reservation[T]], delay: Duration = 0, score: Moment | None = None
     ) -> list[Reservation[T]]:
         """Requeue many reserved items without counting the attempt, and return the reservations whose lease was lost.
 
@@ -552,7 +557,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.follow(self._endings.again(reservations, delay, score))
 
-    def extend(self, reservations: Iterable[Reservation[T]], lease: float) -> list[Reservation[T]]:
+    def extend(self, reservations: Iterable[Reservation[T]], lease: Duration) -> list[Reservation[T]]:
         """Set the deadlines of many leases to ``lease`` seconds from now, and return those that were lost.
 
         See :meth:`Reservation.extend <redset.reservations.Reservation.extend>`; round trips like :meth:`ack`.
@@ -660,7 +665,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.perform(self._removing.forget(item))
 
     def count(
-        self, *, min: float | None = None, max: float | None = None, inclusive: tuple[bool, bool] = (True, True)
+        self, *, min: Moment | None = None, max: Moment | None = None, inclusive: tuple[bool, bool] = (True, True)
     ) -> int:
         """Return the number of waiting items, ``len(ss)``, or of those whose score is between ``min`` and ``max``.
 
@@ -759,8 +764,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
 
     def between(
         self,
-        min: float | None = None,
-        max: float | None = None,
+        min: Moment | None = None,
+        max: Moment | None = None,
         *,
         inclusive: tuple[bool, bool] = (True, True),
         limit: int | None = None,
@@ -851,8 +856,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
 
     def remove_between(
         self,
-        min: float | None = None,
-        max: float | None = None,
+        min: Moment | None = None,
+        max: Moment | None = None,
         *,
         inclusive: tuple[bool, bool] = (True, True),
     ) -> int:
@@ -971,7 +976,7 @@ class PeriodicSet(BasePeriodic[Driver, Lock, Reservation[T], T], ScheduledSet[T]
     _kind = SCHEDULED
 
     def add(  # type: ignore[override] # a periodic item has an interval, and no score of its own
-        self, item: T, interval: float | None = None, first: float | None = None
+        self, item: T, interval: Duration | None = None, first: Moment | None = None
     ) -> bool:
         """Add ``item`` and return whether it is new: neither waiting nor leased.
 
@@ -980,8 +985,9 @@ class PeriodicSet(BasePeriodic[Driver, Lock, Reservation[T], T], ScheduledSet[T]
         :param interval: seconds between its ticks, from its next tick on. Default: the interval it has, or else that of
             the set.
         :param first: its first tick, in seconds since the epoch. Default: the result of the scorer.
-        :raises TypeError: an argument is no number. All errors in an item are raised before anything is sent.
-        :raises ValueError: the interval is not positive and finite, or ``first`` is NaN.
+        :raises TypeError: ``interval`` is no duration or ``first`` no moment. All errors in an item are raised before
+            anything is sent.
+        :raises ValueError: the interval is not positive and finite, or ``first`` is NaN or a naive ``datetime``.
         :raises ServerFullError: the server is at its ``maxmemory``; nothing was added.
 
         Cost: O(log n).
@@ -991,8 +997,8 @@ class PeriodicSet(BasePeriodic[Driver, Lock, Reservation[T], T], ScheduledSet[T]
     def update(  # type: ignore[override]
         self,
         *iterables: Iterable[T],
-        interval: float | Callable[[T], float] | None = None,
-        first: float | Callable[[T], float] | None = None,
+        interval: Duration | Callable[[T], Duration] | None = None,
+        first: Moment | Callable[[T], Moment] | None = None,
     ) -> int:
         """Add all items and return how many were new; see :meth:`add`.
 
@@ -1034,7 +1040,7 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
     - Removing: :meth:`discard`, :meth:`remove`, :meth:`pop`, :meth:`clear`.
     - Combining with other sets: the operators and comparisons of ``set``, see :meth:`union`.
 
-    Round trips, costs and errors are given as in :class:`SortedSet`.
+    Round trips, costs, durations and errors are given as in :class:`SortedSet`.
 
     An expired item is not in the set, even while it still takes memory. Each write frees more expired items than it
     adds, and the key itself expires with its last item.
@@ -1070,12 +1076,13 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
 
     _driver_type = Driver
 
-    def add(self, item: T, ttl: float | None = None) -> bool:  # type: ignore[override] # that of MutableSet returns None
+    def add(self, item: T, ttl: Duration | None = None) -> bool:  # type: ignore[override] # that of MutableSet returns None
         """Add ``item`` and return whether it is new; an item that is there keeps its time to live.
 
         :param ttl: seconds that it lives. Default: the ``ttl`` of the set.
         :returns: True if the item was never added, was removed, or has expired.
-        :raises TypeError: ``ttl`` is no number. All errors in an item are raised before anything is sent.
+        :raises TypeError: ``ttl`` is no number and no ``timedelta``. All errors in an item are raised before anything
+            is sent.
         :raises ValueError: ``ttl`` is not more than 0, or not finite.
         :raises ServerFullError: the server is at its ``maxmemory``; nothing was added.
 
@@ -1083,7 +1090,7 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
         """
         return self._driver.perform(self._expiring.add(item, ttl))
 
-    def add_new(self, items: Iterable[T], ttl: float | None = None) -> list[T]:
+    def add_new(self, items: Iterable[T], ttl: Duration | None = None) -> list[T]:
         """Add ``items`` and return a list of those that are new: the caller's own objects, in order, each item once.
 
         Sends 1,000 items per round trip, each time atomically, and keeps no more of them in memory, in addition to the
@@ -1106,7 +1113,7 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
         self._driver.follow(newcomers.add(items))
         return newcomers.new
 
-    def touch(self, item: T | Key, ttl: float | None = None) -> bool:
+    def touch(self, item: T | Key, ttl: Duration | None = None) -> bool:
         """Let ``item`` expire ``ttl`` seconds from now, earlier or later than before; return whether it is there.
 
         :param ttl: Default: the ``ttl`` of the set.

@@ -22,7 +22,7 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 HEART = {
     *("keys", "items", "definition", "scripts", "operations", "calls", "talking"),
     *("adding", "handouts", "endings", "looking", "removing", "letters", "results"),
-    *("shown", "interruptions", "retries", "clients"),
+    *("shown", "times", "interruptions", "retries", "clients"),
 }
 #: The rooms around the heart, which does not know them.
 ROOMS = {

@@ -9,6 +9,7 @@ from redset.core.definition import Definition
 from redset.core.items import called, called_each, written_score, written_scores
 from redset.core.operations import Operation, Plan, Rows, in_chunks, only, positions, slices
 from redset.core.shown import shown
+from redset.core.times import Duration, Moment, difference
 
 __all__ = ("Adding", "Rule", "Score", "Update", "flagged")
 
@@ -16,7 +17,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 #: One score for all items, a callable that scores each of them, or None for the set's scorer.
-Score: TypeAlias = float | Callable[[T], float] | None
+Score: TypeAlias = Moment | Callable[[T], Moment] | None
 
 
 class Rule(NamedTuple):
@@ -66,7 +67,7 @@ class Adding(Generic[T]):
             for flags in range(3)
         }
 
-    def add(self, item: T, score: float | None = None, rule: Rule | None = None) -> Operation[float | None]:
+    def add(self, item: T, score: Moment | None = None, rule: Rule | None = None) -> Operation[float | None]:
         if score is None:
             score = called(self._set.scorer, item, "the scorer")
         row = self._row(item, written_score(score, item))
@@ -113,14 +114,14 @@ class Adding(Generic[T]):
         """Adds all items, 1,000 a call, and counts those that were new."""
         return Update(self, score, rule).add_all(iterables)
 
-    def increment(self, item: T, by: float) -> Operation[float | None]:
+    def increment(self, item: T, by: Duration) -> Operation[float | None]:
         """Not to be joined with others: ZADD increments one item at a time."""
-        row = self._row(item, written_score(by, item))
+        row = self._row(item, written_score(difference(by, "by"), item))
         return only(
             self._operation(row, Rule("INCR"), "scores", lambda reply: self._read_sum(reply, item, by), alone=True)
         )
 
-    def _read_sum(self, reply: bytes, item: T, by: float) -> list[float | None]:
+    def _read_sum(self, reply: bytes, item: T, by: Duration) -> list[float | None]:
         if reply == b"nan":
             raise ValueError(f"the score of {shown(item)} in the set {self._set.name!r} plus {by!r} is no number")
         return _read_scores(reply)

@@ -7,7 +7,7 @@ from typing import Any, Generic, NoReturn, SupportsIndex, TypeVar, Unpack, cast,
 from redset.core.adding import Adding
 from redset.core.algebra import Algebra, SortedAlgebra
 from redset.core.clients import check_client, longest_block
-from redset.core.definition import Definition, Kind, one_of_duplicates, seconds
+from redset.core.definition import Definition, Kind, one_of_duplicates
 from redset.core.endings import Endings
 from redset.core.expiring import Expiring, LivingAlgebra
 from redset.core.handouts import HandOuts
@@ -23,6 +23,7 @@ from redset.core.periodic import PeriodicItems, Scheduling
 from redset.core.removing import Removing
 from redset.core.results import BaseReservation
 from redset.core.shown import shown
+from redset.core.times import Duration, Moment, seconds
 from redset.interfaces import Serializer
 
 __all__ = ("BaseDeadLetters", "BaseExpiring", "BasePeriodic", "BaseSet", "OnServer", "T")
@@ -83,10 +84,10 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         self: "BaseSet[DriverT, LockT, Res, str]",
         redis_client: Any,
         name: str,
-        scorer: Callable[[str], float] | None = None,
+        scorer: Callable[[str], Moment] | None = None,
         serializer: None = None,
-        lock_timeout: float | None = None,
-        lock_expires: float | None = None,
+        lock_timeout: Duration | None = None,
+        lock_expires: Duration | None = None,
         **options: Unpack[SortedOptions[str]],
     ) -> None: ...
     @overload
@@ -94,10 +95,10 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         self,
         redis_client: Any,
         name: str,
-        scorer: Callable[[T], float] | None = None,
+        scorer: Callable[[T], Moment] | None = None,
         serializer: Serializer[T] | None = None,
-        lock_timeout: float | None = None,
-        lock_expires: float | None = None,
+        lock_timeout: Duration | None = None,
+        lock_expires: Duration | None = None,
         **options: Unpack[SortedOptions[T]],
     ) -> None: ...
     @expanded
@@ -105,15 +106,15 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         self,
         redis_client: Any,
         name: str,
-        scorer: Callable[[Any], float] | None = None,
+        scorer: Callable[[Any], Moment] | None = None,
         serializer: Any = None,
-        lock_timeout: float | None = None,
-        lock_expires: float | None = None,
+        lock_timeout: Duration | None = None,
+        lock_expires: Duration | None = None,
         **options: Unpack[SortedOptions[Any]],
     ) -> None:
         super().__init__(redis_client, name, serializer, options)
         remember = options["remember"]
-        self.scorer: Callable[[T], float] = scorer or self._kind.scorer
+        self.scorer: Callable[[T], Moment] = scorer or self._kind.scorer
         definition: Definition[T] = Definition(
             name=name,
             keys=self._keys,
@@ -168,8 +169,8 @@ class BasePeriodic(BaseSet[DriverT, LockT, Res, T]):
         self: "BasePeriodic[DriverT, LockT, Res, str]",
         redis_client: Any,
         name: str,
-        interval: float,
-        scorer: Callable[[str], float] | None = None,
+        interval: Duration,
+        scorer: Callable[[str], Moment] | None = None,
         serializer: None = None,
         **options: Unpack[PeriodicOptions[str]],
     ) -> None: ...
@@ -178,8 +179,8 @@ class BasePeriodic(BaseSet[DriverT, LockT, Res, T]):
         self,
         redis_client: Any,
         name: str,
-        interval: float,
-        scorer: Callable[[T], float] | None = None,
+        interval: Duration,
+        scorer: Callable[[T], Moment] | None = None,
         serializer: Serializer[T] | None = None,
         **options: Unpack[PeriodicOptions[T]],
     ) -> None: ...
@@ -188,8 +189,8 @@ class BasePeriodic(BaseSet[DriverT, LockT, Res, T]):
         self,
         redis_client: Any,
         name: str,
-        interval: float,
-        scorer: Callable[[Any], float] | None = None,
+        interval: Duration,
+        scorer: Callable[[Any], Moment] | None = None,
         serializer: Any = None,
         **options: Unpack[PeriodicOptions[Any]],
     ) -> None:
@@ -214,7 +215,7 @@ class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
         self: "BaseExpiring[DriverT, str]",
         redis_client: Any,
         name: str,
-        ttl: float,
+        ttl: Duration,
         serializer: None = None,
         **options: Unpack[ExpiringOptions],
     ) -> None: ...
@@ -223,13 +224,13 @@ class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
         self,
         redis_client: Any,
         name: str,
-        ttl: float,
+        ttl: Duration,
         serializer: Serializer[T] | None = None,
         **options: Unpack[ExpiringOptions],
     ) -> None: ...
     @expanded
     def __init__(
-        self, redis_client: Any, name: str, ttl: float, serializer: Any = None, **options: Unpack[ExpiringOptions]
+        self, redis_client: Any, name: str, ttl: Duration, serializer: Any = None, **options: Unpack[ExpiringOptions]
     ) -> None:
         super().__init__(redis_client, name, serializer, options)
         items: Items[T] = Items(name, self.serializer, None)

@@ -9,13 +9,13 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from redset.core import calls
 from redset.core.clients import is_failure
-from redset.core.definition import seconds
 from redset.core.endings import Answer, Batch, End, Endings
 from redset.core.handouts import HandOut, HandOuts
 from redset.core.items import called_plainly
 from redset.core.operations import CHUNK, Plan, Unfinished
 from redset.core.results import BaseReservation
 from redset.core.shown import shown
+from redset.core.times import Duration, seconds
 from redset.core.waiting import NONE, Outage, Wait
 
 __all__ = ("BaseConsumption", "Stop")
@@ -47,11 +47,11 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         driver: DriverT,
         claims: HandOuts[T, Res],
         endings: Endings[T],
-        lease: float,
+        lease: Duration,
         batch: int,
-        wait: float | None,
+        wait: Duration | None,
         stop: Stop,
-        max_outage: float | None,
+        max_outage: Duration | None,
     ) -> None:
         #: The number of leases that were lost before their item was acked.
         self.lost = 0

@@ -1,17 +1,16 @@
 """The definition of a set, as its operations need it."""
 
-import math
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.scripts import Script, options_of, prepared
+from redset.core.times import Duration, Moment
 
 __all__ = (
     "PLAIN",
@@ -22,7 +21,6 @@ __all__ = (
     "Kind",
     "exponential_backoff",
     "one_of_duplicates",
-    "seconds",
 )
 
 T = TypeVar("T")
@@ -36,7 +34,7 @@ class Kind:
     """The difference between one kind of set and another."""
 
     #: The score of an item added without one to a set without a scorer.
-    scorer: Callable[[Any], float]
+    scorer: Callable[[Any], Moment]
     #: The items that can be claimed: ``"any"``, or only ``"due"`` ones.
     which: str
     #: Whether its own scorer returns times, in seconds since the epoch.
@@ -55,7 +53,7 @@ class Definition(Generic[T]):
     name: str
     keys: Keys
     items: Items[T]
-    scorer: Callable[[T], float]
+    scorer: Callable[[T], Moment]
     kind: Kind
     #: Whether scores are known to be times: a scorer of the user's may return anything.
     timed: bool
@@ -70,7 +68,7 @@ class Definition(Generic[T]):
     #: Seconds between two ticks of an item without an interval of its own; 0: the set is not periodic.
     interval: float
     #: Seconds until the next attempt, by the number of the one that failed.
-    backoff: Callable[[int], float]
+    backoff: Callable[[int], Duration]
     #: The longest time in seconds for which the client lets a command block.
     longest_block: float
 
@@ -117,17 +115,3 @@ def one_of_duplicates(value: Any) -> Duplicates:
         raise ValueError(f"duplicates must be 'update', 'keep', 'earliest' or 'latest', not {value!r}")
     found: Duplicates = value
     return found
-
-
-def seconds(value: Any, what: str, *, positive: bool = False) -> float:
-    """Return ``value`` as a float of seconds.
-
-    :raises TypeError: it is no int or float.
-    :raises ValueError: it is negative, NaN or infinite, or 0 where it must be positive.
-    """
-    if not isinstance(value, (float, int, Real)):
-        raise TypeError(f"{what} must be a number of seconds, not {value!r}")
-    number = float(value)
-    if not math.isfinite(number) or number < 0 or (positive and number == 0):
-        raise ValueError(f"{what} must be {'more than' if positive else 'at least'} 0 seconds, not {value!r}")
-    return number

@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from redset.core.definition import Definition, seconds
+from redset.core.definition import Definition
 from redset.core.items import called, written_reason, written_score
 from redset.core.operations import CHUNK, Operation, Plan, Rows, Unfinished, positions
 from redset.core.results import BaseReservation
 from redset.core.shown import shown
+from redset.core.times import Duration, Moment, seconds
 from redset.exceptions import LeaseLost
 
 __all__ = ("Batch", "End", "Endings")
@@ -131,7 +132,7 @@ class Endings(Generic[T]):
 
         return self._operation(batch.ends, read, batch.calls[0][2])
 
-    def nack(self, reservations: Iterable[Res], delay: float | None, reason: str) -> Plan[list[Res]]:
+    def nack(self, reservations: Iterable[Res], delay: Duration | None, reason: str) -> Plan[list[Res]]:
         fixed = None if delay is None else seconds(delay, "a delay")
         _check_reason(reason)
 
@@ -145,7 +146,7 @@ class Endings(Generic[T]):
 
         return self._end(reservations, nack)
 
-    def again(self, reservations: Iterable[Res], delay: float, score: float | None) -> Plan[list[Res]]:
+    def again(self, reservations: Iterable[Res], delay: Duration, score: Moment | None) -> Plan[list[Res]]:
         after = seconds(delay, "a delay")
 
         def again(one: Res) -> End:
@@ -154,9 +155,9 @@ class Endings(Generic[T]):
 
         return self._end(reservations, again)
 
-    def extend(self, reservations: Iterable[Res], lease: float) -> Plan[list[Res]]:
-        lease = seconds(lease, "a lease", positive=True)
-        return self._end(reservations, lambda one: End("extend", one._stored, one._delivery, lease))
+    def extend(self, reservations: Iterable[Res], lease: Duration) -> Plan[list[Res]]:
+        new_lease = seconds(lease, "a lease", positive=True)
+        return self._end(reservations, lambda one: End("extend", one._stored, one._delivery, new_lease))
 
     def bury(self, reservations: Iterable[Res], reason: str) -> Plan[list[Res]]:
         _check_reason(reason)

@@ -9,7 +9,6 @@ from typing import Any, Generic, TypeVar
 
 from redset.core.algebra import Algebra
 from redset.core.clients import is_failure
-from redset.core.definition import seconds
 from redset.core.items import Items, Key, read_score
 from redset.core.keys import Keys
 from redset.core.looking import which_of
@@ -18,6 +17,7 @@ from redset.core.operations import Operation, Page, Plan, Rows, Unfinished, in_c
 from redset.core.paging import Paging, Stretch
 from redset.core.parameters import T
 from redset.core.scripts import prepared
+from redset.core.times import Duration, seconds
 
 __all__ = ("Expiring", "LivingAlgebra", "Newcomers")
 
@@ -36,7 +36,7 @@ class Expiring(Generic[T]):
 
     __slots__ = ("_change", "_items", "_look", "_name", "_paging", "_ttl", "hashes", "held")
 
-    def __init__(self, name: str, keys: Keys, items: Items[T], ttl: float, *, digest: bool) -> None:
+    def __init__(self, name: str, keys: Keys, items: Items[T], ttl: Duration, *, digest: bool) -> None:
         self._name = name
         self._items = items
         self._change = prepared("expire", keys)
@@ -49,20 +49,20 @@ class Expiring(Generic[T]):
 
     # Adding
 
-    def add(self, item: T, ttl: float | None = None) -> Operation[bool]:
+    def add(self, item: T, ttl: Duration | None = None) -> Operation[bool]:
         return only(self._live("add", [self._items.dump(item)], ttl))
 
-    def add_all(self, items: Sequence[T], ttl: float | None = None) -> Operation[list[T]]:
+    def add_all(self, items: Sequence[T], ttl: Duration | None = None) -> Operation[list[T]]:
         """Tells which of ``items`` were new; of those that are the same the first."""
         return then(self._live("add", self._items.dump_all(items), ttl), lambda marks: list(compress(items, marks)))
 
     def add_identities(self, identities: Sequence[bytes]) -> Operation[Any]:
         return self._live("add", identities, None)
 
-    def touch(self, item: T | Key, ttl: float | None = None) -> Operation[bool]:
+    def touch(self, item: T | Key, ttl: Duration | None = None) -> Operation[bool]:
         return only(self._live("touch", [self._items.identity(item)], ttl))
 
-    def _live(self, verb: str, identities: Sequence[bytes], ttl: float | None) -> Operation[list[bool]]:
+    def _live(self, verb: str, identities: Sequence[bytes], ttl: Duration | None) -> Operation[list[bool]]:
         """Gives a lifetime to those that do not live, or to those that do; tells which of them these were."""
         lifetime = self._ttl if ttl is None else _written_ttl(ttl)
         args: list[bytes | str] = [verb, lifetime, *self._kept(identities)]
@@ -149,7 +149,7 @@ class Newcomers(Generic[T]):
 
     __slots__ = ("_expiring", "_name", "_ttl", "new", "sent")
 
-    def __init__(self, name: str, expiring: Expiring[T], ttl: float | None) -> None:
+    def __init__(self, name: str, expiring: Expiring[T], ttl: Duration | None) -> None:
         if ttl is not None:
             _written_ttl(ttl)
         self._name = name
@@ -195,7 +195,7 @@ class LivingAlgebra(Algebra[T]):
         return self._expiring.discard_all(identities)
 
 
-def _written_ttl(ttl: float) -> str:
+def _written_ttl(ttl: Duration) -> str:
     return repr(seconds(ttl, "ttl", positive=True))
 
 

@@ -9,11 +9,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.calls import takes_much
 from redset.core.clients import is_failure
-from redset.core.definition import Definition, seconds
+from redset.core.definition import Definition
 from redset.core.endings import End, Endings, log_deaths
 from redset.core.items import Items, written_reason
 from redset.core.operations import CHUNK, RECEIVED, Args, Listen, Operation, Plan, Settle, Sized
 from redset.core.results import BaseReservation
+from redset.core.times import Duration, seconds
 from redset.core.waiting import NONE, Outage, Wait
 from redset.exceptions import DeserializationError
 
@@ -206,7 +207,7 @@ class HandOuts(Generic[T, Res]):
     def max_attempts(self) -> int:
         return self._set.max_attempts
 
-    def pop(self, wait: float | None, *, last: bool = False) -> Plan[T]:
+    def pop(self, wait: Duration | None, *, last: bool = False) -> Plan[T]:
         if items := (yield from self._gather(1, 0.0, wait, last=last)):
             item: T = items[0]
             return item
@@ -214,19 +215,19 @@ class HandOuts(Generic[T, Res]):
         yield RECEIVED
         raise KeyError(f"pop from an empty set: {self._set.name!r}")
 
-    def take(self, num: int, wait: float | None, *, last: bool = False) -> Plan[list[T]]:
+    def take(self, num: int, wait: Duration | None, *, last: bool = False) -> Plan[list[T]]:
         return self._gather(int(num), 0.0, wait, last=last)
 
-    def reserve(self, lease: float, wait: float | None) -> Plan[Res]:
+    def reserve(self, lease: Duration, wait: Duration | None) -> Plan[Res]:
         if reservations := (yield from self.reserve_many(1, lease, wait)):
             return reservations[0]
         yield RECEIVED
         raise KeyError(f"nothing to reserve in the set {self._set.name!r}")
 
-    def reserve_many(self, num: int, lease: float, wait: float | None) -> Plan[list[Res]]:
+    def reserve_many(self, num: int, lease: Duration, wait: Duration | None) -> Plan[list[Res]]:
         return self._gather(int(num), seconds(lease, "a lease", positive=True), wait)
 
-    def _gather(self, num: int, lease: float, wait: float | None, *, last: bool = False) -> Plan[list[Any]]:
+    def _gather(self, num: int, lease: float, wait: Duration | None, *, last: bool = False) -> Plan[list[Any]]:
         """Claim chunk by chunk, until there are ``num`` or no more. Wait for the first only."""
         if num <= 0:
             return []

@@ -7,12 +7,14 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from numbers import Real
 from typing import Any, Generic, TypeVar
 
 from redset.core.interruptions import is_interruption
 from redset.core.shown import described, shown
+from redset.core.times import Moment, timestamp
 from redset.exceptions import DeserializationError
 
 __all__ = (
@@ -420,13 +422,15 @@ def _text_if_it_is(stored: bytes) -> Any:
 def written_score(score: Any, item: Any) -> str:
     """Return ``score`` as the server reads it, exact to the last bit.
 
-    :raises TypeError: it is no int or float.
-    :raises ValueError: it is NaN, or an int beyond the largest float.
+    :raises TypeError: it is no int, float or datetime.
+    :raises ValueError: it is NaN, an int beyond the largest float, or a naive datetime.
     """
     if type(score) is float and not math.isnan(score):
         return repr(score)
+    if isinstance(score, datetime):
+        return repr(timestamp(score, f"the score of {shown(item)}"))
     if not isinstance(score, (float, int, Real)):
-        raise TypeError(f"the score of {shown(item)} must be an int or a float, not {shown(score)}")
+        raise TypeError(f"the score of {shown(item)} must be an int, a float or an aware datetime, not {shown(score)}")
     try:
         number = called(float, score, "the score")
     except OverflowError:
@@ -450,7 +454,7 @@ def written_scores(scores: Sequence[Any], items: Sequence[Any]) -> list[str]:
 
 
 def written_bounds(
-    lowest: float | None, highest: float | None, inclusive: tuple[bool, bool] = (True, True)
+    lowest: Moment | None, highest: Moment | None, inclusive: tuple[bool, bool] = (True, True)
 ) -> tuple[str, str]:
     """Return bounds of scores as the server reads them.
 

@@ -11,6 +11,7 @@ from redset.core.operations import Operation, Plan, Rows, in_chunks, only, rank,
 from redset.core.results import Stats
 from redset.core.scripts import script
 from redset.core.shown import shown
+from redset.core.times import Moment
 
 __all__ = ("Looking", "which_of")
 
@@ -55,8 +56,8 @@ class Looking(Generic[T]):
 
     def count(
         self,
-        lowest: float | None = None,
-        highest: float | None = None,
+        lowest: Moment | None = None,
+        highest: Moment | None = None,
         inclusive: tuple[bool, bool] = (True, True),
     ) -> Operation[int]:
         if lowest is None and highest is None:

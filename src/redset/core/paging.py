@@ -9,6 +9,7 @@ from redset.core.items import Items, written_bounds
 from redset.core.keys import Keys
 from redset.core.operations import CHUNK, Operation, Page
 from redset.core.scripts import Script, prepared
+from redset.core.times import Moment
 
 __all__ = ("Paging", "Stretch")
 
@@ -28,8 +29,8 @@ MOST = 4 * MARKED
 class Stretch(NamedTuple):
     """Which of the waiting items are read, and in which direction."""
 
-    min: float | None = None
-    max: float | None = None
+    min: Moment | None = None
+    max: Moment | None = None
     inclusive: tuple[bool, bool] = (True, True)
     #: How many at most; None for all.
     limit: int | None = None

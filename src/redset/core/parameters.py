@@ -22,6 +22,7 @@ from typing import (
 
 from redset.core.definition import Duplicates, exponential_backoff
 from redset.core.pools import Choice
+from redset.core.times import Duration
 
 __all__ = ("CallOptions", "ExpiringOptions", "PeriodicOptions", "SortedOptions", "T", "expanded")
 
@@ -46,7 +47,7 @@ class ClaimOptions(TypedDict, Generic[T], total=False):
     """The handling of items that fail, and the identity of items: for sets whose items are claimed."""
 
     max_attempts: Annotated[int | None, None]
-    backoff: Annotated[Callable[[int], float], exponential_backoff]
+    backoff: Annotated[Callable[[int], Duration], exponential_backoff]
     max_dead: Annotated[int | None, None]
     key: Annotated[Callable[[T], Any] | None, None]
 
@@ -60,7 +61,7 @@ class DigestOption(TypedDict, total=False):
 class AdditionOptions(TypedDict, total=False):
     """The handling of additions of known items: for sets whose items are done at some time."""
 
-    remember: Annotated[float | None, None]
+    remember: Annotated[Duration | None, None]
     duplicates: Annotated[Duplicates, "update"]
 
 
@@ -71,7 +72,7 @@ class SortedOptions(ClaimOptions[T], AdditionOptions, DigestOption, CallOptions,
 class PeriodicOptions(ClaimOptions[T], CallOptions, Generic[T], total=False):
     """Those of a periodic set."""
 
-    jitter: Annotated[float, 0]
+    jitter: Annotated[Duration, 0]
 
 
 class ExpiringOptions(DigestOption, CallOptions, total=False):

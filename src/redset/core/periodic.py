@@ -5,18 +5,19 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from redset.core.adding import Adding, Rule, Score, Update
-from redset.core.definition import Definition, seconds
+from redset.core.definition import Definition
 from redset.core.items import Items, Key, called, read_score, written_score
 from redset.core.operations import Operation, Plan, Rows, only, positions, then
 from redset.core.shown import shown
+from redset.core.times import Duration, Moment, moment, seconds
 
 __all__ = ("PeriodicItems", "Planned", "ScheduleMany", "Scheduling")
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: A number of seconds for all items, or a callable that is given each of them.
-Seconds = float | Callable[[T], float] | None
+#: One duration for all items, or a callable that takes an item. For moments: `Score`.
+Durations = Duration | Callable[[T], Duration] | None
 
 
 class PeriodicItems(Items[T]):
@@ -53,10 +54,10 @@ class Scheduling(Adding[T]):
         self._schedules = Rows(0, self.width, positions)
         self._look = definition.script("look")
 
-    def schedule(self, item: T, interval: float | None, first: float | None) -> Operation[bool]:
+    def schedule(self, item: T, interval: Duration | None, first: Moment | None) -> Operation[bool]:
         return only(self.schedule_all([item], interval, first))
 
-    def schedule_all(self, items: Sequence[T], interval: Seconds[T], first: Seconds[T]) -> Operation[list[bool]]:
+    def schedule_all(self, items: Sequence[T], interval: Durations[T], first: Score[T]) -> Operation[list[bool]]:
         """Adds ``items``, 1,000 at most: which of them were new."""
         rows: list[bytes | str] = []
         for item in items:
@@ -72,7 +73,7 @@ class Scheduling(Adding[T]):
 
         return Operation(*self._schedule, rows, read, recorded=True, shared=self._schedules)
 
-    def schedule_many(self, iterables: Iterable[Iterable[T]], interval: Seconds[T], first: Seconds[T]) -> Plan[int]:
+    def schedule_many(self, iterables: Iterable[Iterable[T]], interval: Durations[T], first: Score[T]) -> Plan[int]:
         """Adds all items, 1,000 a call, and counts those that were new."""
         return ScheduleMany(self, interval, first).add_all(iterables)
 
@@ -92,7 +93,7 @@ class Scheduling(Adding[T]):
         """For whoever knows the set as any other."""
         return then(self.schedule_all(items, None, score), sum)
 
-    def increment(self, item: T, by: float) -> Operation[float | None]:
+    def increment(self, item: T, by: Duration) -> Operation[float | None]:
         raise TypeError(f"{shown(item)} cannot be put off by {by!r}: the set {self._set.name!r} plans its ticks itself")
 
     def planned(self, item: T | Key) -> Operation[Planned]:
@@ -107,14 +108,15 @@ class Scheduling(Adding[T]):
 
         return Operation(*self._look, ("planned", self._items.identity(item), repr(self._set.interval)), read)
 
-    def _first(self, item: T, first: Seconds[T]) -> str:
+    def _first(self, item: T, first: Score[T]) -> str:
         """When an item falls due first, in seconds since the epoch; behind a plus, from the server's now on."""
         if first is not None:
             return written_score(called(first, item, "first") if callable(first) else first, item)
         spread = random.uniform(0, self._jitter)
         if self._set.scorer is self._set.kind.scorer:
             return f"+{spread!r}"
-        return written_score(called(self._set.scorer, item, "the scorer") + spread, item)
+        own = moment(called(self._set.scorer, item, "the scorer"), f"the first tick of {shown(item)}")
+        return written_score(own + spread, item)
 
 
 class ScheduleMany(Update[T]):
@@ -122,7 +124,7 @@ class ScheduleMany(Update[T]):
 
     __slots__ = ("_interval", "_scheduling")
 
-    def __init__(self, scheduling: Scheduling[T], interval: Seconds[T], first: Seconds[T]) -> None:
+    def __init__(self, scheduling: Scheduling[T], interval: Durations[T], first: Score[T]) -> None:
         super().__init__(scheduling, first)
         if interval is not None and not callable(interval):
             seconds(interval, "the interval of all items", positive=True)
@@ -133,7 +135,7 @@ class ScheduleMany(Update[T]):
         return then(self._scheduling.schedule_all(items, self._interval, self._score), sum)
 
 
-def _own_interval(item: T, interval: Seconds[T]) -> str:
+def _own_interval(item: T, interval: Durations[T]) -> str:
     if interval is None:
         return ""
     own = called(interval, item, "interval") if callable(interval) else interval

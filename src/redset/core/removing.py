@@ -6,6 +6,7 @@ from typing import Generic, NamedTuple, TypeVar
 from redset.core.definition import Definition
 from redset.core.items import Key, written_bounds
 from redset.core.operations import CHUNK, Operation, Plan, Rows, only, positions, rank, ranks, then
+from redset.core.times import Moment
 
 __all__ = ("Removing",)
 
@@ -73,7 +74,7 @@ class Removing(Generic[T]):
         return removed
 
     def remove_between(
-        self, lowest: float | None, highest: float | None, inclusive: tuple[bool, bool] = (True, True)
+        self, lowest: Moment | None, highest: Moment | None, inclusive: tuple[bool, bool] = (True, True)
     ) -> Plan[int]:
         return self._remove_between(written_bounds(lowest, highest, inclusive))
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any
 
 from redset.core.clients import is_outage, slot_is_moving, timed_out
-from redset.core.definition import seconds
 from redset.core.operations import Listen, Plan, Sleep
 from redset.core.retries import tries_once
+from redset.core.times import Duration, seconds
 
 __all__ = ("LATENESS", "LISTEN", "NONE", "Listener", "Outage", "Wait", "blocking", "heard_nothing")
 
@@ -35,7 +35,7 @@ class Wait:
 
     __slots__ = ("_ends_at",)
 
-    def __init__(self, wait: float | None) -> None:
+    def __init__(self, wait: Duration | None) -> None:
         self._ends_at = math.inf if wait is None else time.monotonic() + seconds(wait, "wait")
 
     def left(self) -> float:
