@@ -292,6 +292,22 @@ class TimeSortedSet(SortedSet[T]):
 class ScheduledSet(TimeSortedSet[T]):
     _kind = SCHEDULED
 
+    async def add(
+        self,
+        item: T,
+        score: Moment | None = None,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+        delay: Duration | None = None,
+    ) -> float | None:
+        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt) if nx or xx or gt or lt else None
+        if delay is None:
+            return await self._driver.perform(self._adding.add(item, score, rule))
+        return await self._driver.perform(self._adding.add_later(item, delay, score, rule))
+
     async def available(self) -> int:
         return await self._driver.perform(self._looking.available())
 
@@ -315,6 +331,12 @@ class PeriodicSet(BasePeriodic[AsyncDriver, Lock, Reservation[T], T], ScheduledS
 
     async def interval(self, item: T | Key) -> float | None:
         return (await self._driver.perform(self._scheduling.planned(item))).interval
+
+    async def reschedule(self, item: T | Key, when: Moment) -> None:
+        await self._driver.perform(self._scheduling.reschedule(item, when))
+
+    async def trigger(self, item: T | Key) -> None:
+        await self._driver.perform(self._scheduling.trigger(item))
 
     async def next_due(self, item: T | Key) -> float | None:
         return (await self._driver.perform(self._scheduling.planned(item))).next_due

@@ -935,6 +935,37 @@ class ScheduledSet(TimeSortedSet[T]):
 
     _kind = SCHEDULED
 
+    def add(  # type: ignore[override] # likewise
+        self,
+        item: T,
+        score: Moment | None = None,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+        delay: Duration | None = None,
+    ) -> float | None:
+        """Add ``item``, or change when it falls due if it is waiting; see :meth:`SortedSet.add`.
+
+        :param delay: a duration from now until the item falls due, by the server's clock, instead of a score. The other
+            parameters are those of :meth:`SortedSet.add`.
+        :raises TypeError: ``delay`` is no duration.
+        :raises ValueError: ``delay`` is negative or not finite, or there is a ``score`` too.
+
+        Cost: O(log n).
+
+        >>> import time
+        >>> from redset import ScheduledSet
+        >>> jobs = ScheduledSet(client, "jobs")
+        >>> 29 < jobs.add("read", delay=30) - time.time() < 31
+        True
+        """
+        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt) if nx or xx or gt or lt else None
+        if delay is None:
+            return self._driver.perform(self._adding.add(item, score, rule))
+        return self._driver.perform(self._adding.add_later(item, delay, score, rule))
+
     def available(self) -> int:
         """Return the number of due items. O(log n).
 
@@ -980,14 +1011,16 @@ class PeriodicSet(BasePeriodic[Driver, Lock, Reservation[T], T], ScheduledSet[T]
     ) -> bool:
         """Add ``item`` and return whether it is new: neither waiting nor leased.
 
-        An item that is not new keeps its next tick. A dead item is new.
+        An item that is not new keeps its next tick, which :meth:`reschedule` changes. A dead item is new.
 
         :param interval: seconds between its ticks, from its next tick on. Default: the interval it has, or else that of
             the set.
-        :param first: its first tick, in seconds since the epoch. Default: the result of the scorer.
+        :param first: its first tick, in seconds since the epoch, if the item must be new. Default: the result of the
+            scorer.
         :raises TypeError: ``interval`` is no duration or ``first`` no moment. All errors in an item are raised before
             anything is sent.
-        :raises ValueError: the interval is not positive and finite, or ``first`` is NaN or a naive ``datetime``.
+        :raises ValueError: the interval is not positive and finite, or ``first`` is NaN or a naive ``datetime``; or
+            ``first`` is given and the item is not new, and nothing was changed.
         :raises ServerFullError: the server is at its ``maxmemory``; nothing was added.
 
         Cost: O(log n).
@@ -1005,7 +1038,7 @@ class PeriodicSet(BasePeriodic[Driver, Lock, Reservation[T], T], ScheduledSet[T]
         One round trip for each 1,000 items, each time atomically; O(k log n).
 
         :param interval: seconds for all items, or a callable that takes an item.
-        :param first: the same.
+        :param first: the first tick of the items that are new, or a callable that takes an item.
 
         >>> feeds = PeriodicSet(client, "feeds", interval=3600)
         >>> feeds.update(["a", "b"], interval={"a": 60, "b": 120}.get), feeds.update(["b", "c"])
@@ -1016,6 +1049,45 @@ class PeriodicSet(BasePeriodic[Driver, Lock, Reservation[T], T], ScheduledSet[T]
     def interval(self, item: T | Key) -> float | None:
         """Return the seconds between two ticks of ``item``, or None if it is neither waiting nor leased. O(1)."""
         return self._driver.perform(self._scheduling.planned(item)).interval
+
+    def reschedule(self, item: T | Key, when: Moment) -> None:
+        """Set the next tick of ``item`` to ``when``. The ticks after it follow at its interval.
+
+        A lease of the item goes on; when it ends, by an ack or otherwise, the item waits for ``when``.
+
+        :param when: a moment, perhaps in the past; ``math.inf``: never.
+        :raises KeyError: the item is neither waiting nor leased.
+        :raises TypeError: ``when`` is no moment.
+        :raises ValueError: ``when`` is NaN or a naive ``datetime``.
+
+        Cost: O(log n).
+
+        >>> feeds = PeriodicSet(client, "feeds", interval=3600)
+        >>> feeds.add("a")
+        True
+        >>> feeds.reschedule("a", 2_000_000_000)
+        >>> feeds.next_due("a")
+        2000000000.0
+        """
+        self._driver.perform(self._scheduling.reschedule(item, when))
+
+    def trigger(self, item: T | Key) -> None:
+        """Let ``item`` fall due now, by the server's clock. The ticks after it follow at its interval.
+
+        A lease of the item goes on; when it ends, the item is due again. An item that is due keeps its place.
+
+        :raises KeyError: the item is neither waiting nor leased.
+
+        Cost: O(log n).
+
+        >>> feeds = PeriodicSet(client, "feeds", interval=3600)
+        >>> feeds.add("a"), feeds.take(10), feeds.take(10)
+        (True, ['a'], [])
+        >>> feeds.trigger("a")
+        >>> feeds.take(10)
+        ['a']
+        """
+        self._driver.perform(self._scheduling.trigger(item))
 
     def next_due(self, item: T | Key) -> float | None:
         """Return when ``item`` falls due, in seconds since the epoch, or None if it is leased or not there. O(1).

@@ -8,8 +8,9 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 from redset.core.definition import Definition
 from redset.core.items import called, called_each, written_score, written_scores
 from redset.core.operations import Operation, Plan, Rows, in_chunks, only, positions, slices
+from redset.core.scripts import Script
 from redset.core.shown import shown
-from redset.core.times import Duration, Moment, difference
+from redset.core.times import Duration, Moment, difference, seconds
 
 __all__ = ("Adding", "Rule", "Score", "Update", "flagged")
 
@@ -79,6 +80,19 @@ class Adding(Generic[T]):
 
         return self._operation(row, self._duplicates, "added", read)
 
+    def add_later(
+        self, item: T, delay: Duration, score: Moment | None = None, rule: Rule | None = None
+    ) -> Operation[float | None]:
+        """Like :meth:`add`, with a score of ``delay`` from now, by the server's clock.
+
+        :raises ValueError: there is a score too.
+        """
+        if score is not None:
+            raise ValueError(f"delay={delay!r} and score={score!r} contradict each other: give one of them")
+        row = self._row(item, repr(seconds(delay, "delay")))
+        script = self._set.script("add", "delayed")
+        return only(self._operation(row, rule or self._duplicates, "scores", _read_scores, script=script))
+
     def add_rows(self, rows: Sequence[bytes | str], rule: Rule | None = None) -> Operation[list[float | None]]:
         """The scores that the items of rows have when all are in; None for those that do not wait or were left out.
 
@@ -147,11 +161,18 @@ class Adding(Generic[T]):
         return [written_score(score, "all items")] * len(items)
 
     def _operation(
-        self, rows: Sequence[bytes | str], rule: Rule, want: str, read: Callable[[bytes], R], *, alone: bool = False
+        self,
+        rows: Sequence[bytes | str],
+        rule: Rule,
+        want: str,
+        read: Callable[[bytes], R],
+        *,
+        alone: bool = False,
+        script: tuple[Script, tuple[bytes, ...]] | None = None,
     ) -> Operation[R]:
         head, shared = self._heads.get((want, rule)) or self._head(want, rule)
-        script, keys = self._add
-        return Operation(script, keys, [*head, *rows], read, recorded=True, shared=None if alone else shared)
+        verb, keys = script or self._add
+        return Operation(verb, keys, [*head, *rows], read, recorded=True, shared=None if alone else shared)
 
     def _head(self, want: str, rule: Rule) -> tuple[tuple[str, ...], Rows]:
         """Return the arguments before the rows, and how such additions are coalesced. There are few: they are kept."""

@@ -84,9 +84,12 @@ class Definition(Generic[T]):
         }
         return frozenset(feature for feature, there in has.items() if there)
 
-    def script(self, name: str) -> tuple[Script, tuple[bytes, ...]]:
-        """The script of that name for this set, and its keys."""
-        return prepared(name, self.keys, self.features)
+    def script(self, name: str, *features: str) -> tuple[Script, tuple[bytes, ...]]:
+        """The script of that name for this set, and its keys.
+
+        :param features: those of the call, in addition to those of the set.
+        """
+        return prepared(name, self.keys, self.features.union(features) if features else self.features)
 
     @cached_property
     def options(self) -> str:

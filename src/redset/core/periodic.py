@@ -19,6 +19,9 @@ R = TypeVar("R")
 #: One duration for all items, or a callable that takes an item. For moments: `Score`.
 Durations = Duration | Callable[[T], Duration] | None
 
+#: Rows of a moment and an item.
+REPLANS = Rows(0, 2, positions)
+
 
 class PeriodicItems(Items[T]):
     """Items whose value, on a keyed set, has their own interval in front: ``b"interval\\nvalue"``."""
@@ -55,15 +58,35 @@ class Scheduling(Adding[T]):
         self._look = definition.script("look")
 
     def schedule(self, item: T, interval: Duration | None, first: Moment | None) -> Operation[bool]:
-        return only(self.schedule_all([item], interval, first))
+        """Add an item, and return whether it is new. With a first tick it must be.
 
-    def schedule_all(self, items: Sequence[T], interval: Durations[T], first: Score[T]) -> Operation[list[bool]]:
-        """Adds ``items``, 1,000 at most: which of them were new."""
+        :raises ValueError: it has a first tick and is not new; nothing was changed.
+        """
+        if first is None:
+            return only(self.schedule_all([item], interval, None))
+
+        def read(were_new: list[bool]) -> bool:
+            if not were_new[0]:
+                raise ValueError(
+                    f"first={first!r}, but {shown(item)} is in the set {self._set.name!r} already: use reschedule()"
+                )
+            return True
+
+        return then(self.schedule_all([item], interval, first, only_new=True), read)
+
+    def schedule_all(
+        self, items: Sequence[T], interval: Durations[T], first: Score[T], *, only_new: bool = False
+    ) -> Operation[list[bool]]:
+        """Adds ``items``, 1,000 at most: which of them were new.
+
+        :param only_new: whether an item that is not new is left alone, with its interval and its value.
+        """
+        mark = "!" if only_new else ""
         rows: list[bytes | str] = []
         for item in items:
             stored = self._items.dump(item)
             identity = self._items.identity(item) if self._items.keyed else stored
-            rows += (f"{self._first(item, first)} {_own_interval(item, interval)}", identity)
+            rows += (f"{mark}{self._first(item, first)} {_own_interval(item, interval)}", identity)
             if self._items.keyed:
                 rows.append(stored)
 
@@ -95,6 +118,30 @@ class Scheduling(Adding[T]):
 
     def increment(self, item: T, by: Duration) -> Operation[float | None]:
         raise TypeError(f"{shown(item)} cannot be put off by {by!r}: the set {self._set.name!r} plans its ticks itself")
+
+    def reschedule(self, item: T | Key, when: Moment) -> Operation[None]:
+        return self._replan(item, repr(moment(when, "when")))
+
+    def trigger(self, item: T | Key) -> Operation[None]:
+        return self._replan(item, "now")
+
+    def _replan(self, item: T | Key, when: str) -> Operation[None]:
+        """Sets the next tick of an item.
+
+        :raises KeyError: it is neither waiting nor leased.
+        """
+
+        def read(found: bytes) -> None:
+            if not found:
+                raise KeyError(item)
+
+        return Operation(
+            *self._set.script("reschedule"),
+            (when, self._items.identity(item)),
+            read,
+            recorded=True,
+            shared=REPLANS,
+        )
 
     def planned(self, item: T | Key) -> Operation[Planned]:
         def read(reply: list[Any]) -> Planned:

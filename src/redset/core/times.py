@@ -42,20 +42,20 @@ def difference(value: Any, what: str) -> Any:
 
 
 def moment(value: Any, what: str) -> float:
-    """Return a moment as a float of seconds since the epoch.
+    """Return a moment as a float of seconds since the epoch; ``inf`` is never.
 
     :param value: an int or float of seconds since the epoch, or an aware datetime.
     :param what: the name of the parameter, for errors.
     :raises TypeError: it is none of these.
-    :raises ValueError: it is NaN or infinite, or the datetime is naive.
+    :raises ValueError: it is NaN or an int beyond the largest float, or the datetime is naive.
     """
     if isinstance(value, datetime):
         return timestamp(value, what)
     if not isinstance(value, (float, int, Real)):
         raise TypeError(f"{what} must be a number of seconds since the epoch or an aware datetime, not {value!r}")
     number = _as_float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{what} must be finite, in seconds since the epoch, not {value!r}")
+    if math.isnan(number):
+        raise ValueError(f"{what} must be a number of seconds since the epoch, not {value!r}")
     return number
 
 
@@ -75,4 +75,4 @@ def _as_float(number: Any) -> float:
     try:
         return float(number)
     except OverflowError:
-        return math.inf
+        return math.nan

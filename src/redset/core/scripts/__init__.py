@@ -30,8 +30,9 @@ from redset.core.keys import TYPES, Keys
 __all__ = ("Script", "options_of", "prepared", "script")
 
 #: The features that a set may have: `values` of identities (`keyed`) or of intervals (`periodic`), and finished
-#: items that are remembered in `done`, perhaps as hashes (`digest`).
-FEATURES = ("values", "keyed", "periodic", "done", "digest")
+#: items that are remembered in `done`, perhaps as hashes (`digest`). And those of a single call: scores that are
+#: seconds from now (`delayed`).
+FEATURES = ("values", "keyed", "periodic", "done", "digest", "delayed")
 
 #: The numbers that a set was made with, as its :class:`redset.core.definition.Definition` names them, and the feature
 #: that they belong to.

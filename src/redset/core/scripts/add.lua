@@ -4,8 +4,9 @@
 -- KEYS if values: values
 -- KEYS if done: done dead
 -- TIME if done
+-- TIME if delayed
 -- ARGV: number, seen; "want replaces flags"; as many flags of ZADD, where INCR takes one row; then rows: score, item, on keyed
---       sets score, item, value
+--       sets score, item, value; of a `delayed` addition the score is in seconds from now
 --   want: `added` or `scores`
 --   replaces: whose value is replaced: that of `all`, of `new` items, or of those that are `known` to wait already
 -- Returns "added left ...": how many did not wait before; the positions, from 0, of those left out. Where scores are wanted
@@ -14,6 +15,7 @@
 -- include wakeups
 -- include expiry if done
 -- include values if keyed
+-- include delays if delayed
 local want, replaces, flags = string.match(ARGV[3], '(%l+) (%l+) (%d)')
 local refusal = find_waiters() or done and wrong_type(waiting, values, done, dead) or keyed and wrong_type(values)
     or denied(call and 'SET', keyed and 'HSET', (values or done or want == 'scores') and 'ZMSCORE')
