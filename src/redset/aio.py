@@ -174,6 +174,9 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
     ) -> "Consumption[T]":
         return Consumption(self._driver, self._hand_outs, self._endings, lease, batch, wait, stop, max_outage)
 
+    async def reservation(self, receipt: str) -> Reservation[T]:
+        return self._receipts.reservation(receipt)
+
     async def ack(self, reservations: Iterable[Reservation[T]]) -> list[Reservation[T]]:
         return await self._driver.follow(self._endings.ack(reservations))
 

@@ -13,7 +13,7 @@ from redset.core.endings import Endings
 from redset.core.interruptions import is_interruption
 from redset.core.operations import Plan
 from redset.core.results import BaseReservation, DeadLetter, Lost, Stats
-from redset.core.shown import described, shown
+from redset.core.shown import described
 from redset.core.times import Duration, Moment
 from redset.core.twins import told_by
 from redset.exceptions import LeaseLost
@@ -43,6 +43,7 @@ class Reservation(_Reservation[T, Driver]):
     - Ending the lease: :meth:`ack` (done), :meth:`nack` (failed: retry later), :meth:`again` (requeue, no attempt
       counted), :meth:`bury` (dead).
     - Keeping it: :meth:`extend`, :meth:`keep_alive`.
+    - Handing it to another process: :attr:`receipt`. It cannot be pickled.
     - As a context manager it returns the item. Leaving the block acks the item, or nacks it after an exception, unless
       the block ended the lease itself.
 
@@ -159,7 +160,7 @@ class Reservation(_Reservation[T, Driver]):
         except Exception as trouble:
             if is_interruption(trouble):
                 raise
-            log.warning("%s: %s could not be nacked: %s", self._set_name, shown(self.item), trouble)
+            log.warning("%s: %s could not be nacked: %s", self._set_name, self._shown_item, trouble)
 
     @contextmanager
     def keep_alive(self) -> Iterator[None]:
@@ -193,7 +194,7 @@ class Reservation(_Reservation[T, Driver]):
             # After an interruption, at whatever step, the thread would keep the lease for ever.
             left.set()
         if self._lost_meanwhile():
-            raise LeaseLost(f"the lease of {shown(self.item)} in the set {self._set_name!r} was lost meanwhile")
+            raise LeaseLost(f"the lease of {self._shown_item} in the set {self._set_name!r} was lost meanwhile")
 
     def _keep_until(self, left: threading.Event) -> None:
         rest = self._until_extended()
@@ -251,7 +252,7 @@ class AsyncReservation(_Reservation[T, AsyncDriver]):
         except Exception as trouble:
             if is_interruption(trouble):
                 raise
-            log.warning("%s: %s could not be nacked: %s", self._set_name, shown(self.item), trouble)
+            log.warning("%s: %s could not be nacked: %s", self._set_name, self._shown_item, trouble)
 
     @asynccontextmanager
     async def keep_alive(self) -> AsyncIterator[None]:
@@ -275,7 +276,7 @@ class AsyncReservation(_Reservation[T, AsyncDriver]):
             keeper.cancel()
             await asyncio.wait([keeper])
         if self._lost_meanwhile():
-            raise LeaseLost(f"the lease of {shown(self.item)} in the set {self._set_name!r} was lost meanwhile")
+            raise LeaseLost(f"the lease of {self._shown_item} in the set {self._set_name!r} was lost meanwhile")
 
     async def _keep_for(self, block: "asyncio.Task[object]") -> None:
         rest = self._until_extended()

@@ -21,7 +21,7 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 #: The rules of a set, and what a rule is made of. To know them is to know redset; all else is built around them.
 HEART = {
     *("keys", "items", "definition", "scripts", "operations", "calls", "talking"),
-    *("adding", "handouts", "endings", "looking", "removing", "letters", "results"),
+    *("adding", "handouts", "endings", "looking", "removing", "letters", "results", "receipts"),
     *("shown", "times", "interruptions", "retries", "clients"),
 }
 #: The rooms around the heart, which does not know them.

@@ -20,6 +20,7 @@ from redset.core.operands import Held, Side
 from redset.core.paging import Paging
 from redset.core.parameters import CallOptions, ExpiringOptions, PeriodicOptions, SortedOptions, T, expanded
 from redset.core.periodic import PeriodicItems, Scheduling
+from redset.core.receipts import Receipts
 from redset.core.removing import Removing
 from redset.core.results import BaseReservation
 from redset.core.shown import shown
@@ -137,9 +138,9 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         self._removing = Removing(definition)
         self._endings = Endings(definition)
         self._letters = Letters(definition)
-        self._hand_outs: HandOuts[T, Res] = HandOuts(
-            definition, self._endings, partial(self._reservation_type, self._driver, self._endings)
-        )
+        new_reservation = partial(self._reservation_type, self._driver, self._endings)
+        self._hand_outs: HandOuts[T, Res] = HandOuts(definition, self._endings, new_reservation)
+        self._receipts: Receipts[T, Res] = Receipts(definition, new_reservation)
         side = Side(
             name=name,
             items=definition.items,

@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from redset.core.definition import Definition
 from redset.core.items import called, written_reason, written_score
 from redset.core.operations import CHUNK, Operation, Plan, Rows, Unfinished, positions
+from redset.core.receipts import Receipt
 from redset.core.results import BaseReservation
 from redset.core.shown import shown
 from redset.core.times import Duration, Moment, seconds
@@ -150,7 +151,7 @@ class Endings(Generic[T]):
         after = seconds(delay, "a delay")
 
         def again(one: Res) -> End:
-            new_score = "" if score is None else written_score(score, one.item)
+            new_score = "" if score is None else written_score(score, one)
             return End("again", one._stored, one._delivery, after, new_score)
 
         return self._end(reservations, again)
@@ -174,9 +175,14 @@ class Endings(Generic[T]):
         """:raises LeaseLost: there is one among these that are lost."""
         for one in lost:
             raise LeaseLost(
-                f"the lease of {shown(one.item)} in the set {self._set.name!r} is over: it ran out, or the item was "
+                f"the lease of {one._shown_item} in the set {self._set.name!r} is over: it ran out, or the item was "
                 "discarded, or the reservation was ended before"
             )
+
+    def receipt(self, one: BaseReservation[T]) -> str:
+        """Return the receipt of a reservation of this set."""
+        value = self._set.items.dump(one.item) if self._set.items.keyed else None
+        return Receipt(self._set.name, one._stored, one._delivery, one.deadline, one._lease, value).written()
 
     def _end(self, reservations: Iterable[Res], how: Callable[[Res], End]) -> Plan[list[Res]]:
         mine = list(reservations)
