@@ -123,9 +123,10 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         xx: bool = False,
         gt: bool = False,
         lt: bool = False,
+        force: bool = False,
     ) -> float | None:
-        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt) if nx or xx or gt or lt else None
-        return await self._driver.perform(self._adding.add(item, score, rule))
+        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt, force=force) if nx or xx or gt or lt else None
+        return await self._driver.perform(self._adding.add(item, score, rule, force=force))
 
     async def update(
         self, *iterables: Iterable[T] | AsyncIterable[T], score: Moment | Callable[[T], Moment] | None = None
@@ -304,12 +305,13 @@ class ScheduledSet(TimeSortedSet[T]):
         xx: bool = False,
         gt: bool = False,
         lt: bool = False,
+        force: bool = False,
         delay: Duration | None = None,
     ) -> float | None:
-        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt) if nx or xx or gt or lt else None
+        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt, force=force) if nx or xx or gt or lt else None
         if delay is None:
-            return await self._driver.perform(self._adding.add(item, score, rule))
-        return await self._driver.perform(self._adding.add_later(item, delay, score, rule))
+            return await self._driver.perform(self._adding.add(item, score, rule, force=force))
+        return await self._driver.perform(self._adding.add_later(item, delay, score, rule, force=force))
 
     async def available(self) -> int:
         return await self._driver.perform(self._looking.available())

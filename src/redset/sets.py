@@ -237,7 +237,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     - Adding: :meth:`add`, :meth:`update`, :meth:`increment`.
     - Claiming for good, at most once: :meth:`pop`, :meth:`take`, :meth:`pop_max`, :meth:`take_max`.
     - Claiming under a lease, at least once: :meth:`reserve`, :meth:`reserve_many`, :meth:`consume`. Ending leases in
-      bulk: :meth:`ack`, :meth:`nack`, :meth:`again`, :meth:`extend`.
+      bulk: :meth:`ack`, :meth:`nack`, :meth:`again`, :meth:`extend`. In another process: :meth:`reservation`.
     - Reading the waiting items: ``len()``, ``in``, ``[i]``, ``[a:b]``, or :meth:`count`, :meth:`contains`, :meth:`at`,
       :meth:`slice`; :meth:`contains_many`, :meth:`score`, :meth:`scores`, :meth:`index`. Those that can be claimed now:
       :meth:`peek`, :meth:`peek_score`. All states: :meth:`stats`.
@@ -279,6 +279,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     :param digest: whether to remember a 16-byte hash of each item instead of the item.
     :param duplicates: the score that stands when a waiting item is added again: the newest (``"update"``, the default),
         the first (``"keep"``), the lowest (``"earliest"``) or the highest (``"latest"``).
+    :param while_leased: what becomes of the addition of a leased item when a claim meets it: it is parked until the
+        lease ends (``"park"``, the default), or dropped (``"drop"``).
     :param connections: ``"own"``: calls use connections of redset's own if the client is a plain one of redis-py or
         valkey-py, made with the arguments of its pool and at most as many. ``"client"``: every command passes through
         the client's ``execute_command``.
@@ -298,17 +300,21 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         xx: bool = False,
         gt: bool = False,
         lt: bool = False,
+        force: bool = False,
     ) -> float | None:
         """Add ``item``, or change its score if it is waiting.
 
         The flags decide what happens to an item that is waiting; without one, the set's ``duplicates`` does. The
-        addition of a leased item is parked until its lease ends.
+        addition of a leased item is parked until its lease ends, or dropped, as the set's ``while_leased`` says.
 
         :param score: any int or float except NaN, or an aware ``datetime``. Default: the result of the scorer.
         :param nx: only add: leave a waiting item unchanged.
         :param xx: only change: do not add the item if it is not waiting.
         :param gt: only raise the score of a waiting item.
         :param lt: only lower the score of a waiting item.
+        :param force: add the item even if it is remembered, or dead on a set that remembers: forget that, and delete
+            the dead letter. The addition of a leased item is parked as without it, and an ack, which remembers the
+            item anew, drops it. No difference on a set that does not remember.
         :returns: the score of the item now; None if it is not waiting, because it was left out (remembered, or dead on
             a set that remembers) or because of ``xx``.
         :raises TypeError: the score is no number and no ``datetime``. All errors in an item or a score are raised
@@ -329,8 +335,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         >>> len(jobs)
         2
         """
-        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt) if nx or xx or gt or lt else None
-        return self._driver.perform(self._adding.add(item, score, rule))
+        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt, force=force) if nx or xx or gt or lt else None
+        return self._driver.perform(self._adding.add(item, score, rule, force=force))
 
     def update(self, *iterables: Iterable[T], score: Moment | Callable[[T], Moment] | None = None) -> int:
         """Add all items of ``iterables``, and return how many were new; see :meth:`add`.
@@ -969,6 +975,7 @@ class ScheduledSet(TimeSortedSet[T]):
         xx: bool = False,
         gt: bool = False,
         lt: bool = False,
+        force: bool = False,
         delay: Duration | None = None,
     ) -> float | None:
         """Add ``item``, or change when it falls due if it is waiting; see :meth:`SortedSet.add`.
@@ -986,10 +993,10 @@ class ScheduledSet(TimeSortedSet[T]):
         >>> 29 < jobs.add("read", delay=30) - time.time() < 31
         True
         """
-        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt) if nx or xx or gt or lt else None
+        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt, force=force) if nx or xx or gt or lt else None
         if delay is None:
-            return self._driver.perform(self._adding.add(item, score, rule))
-        return self._driver.perform(self._adding.add_later(item, delay, score, rule))
+            return self._driver.perform(self._adding.add(item, score, rule, force=force))
+        return self._driver.perform(self._adding.add_later(item, delay, score, rule, force=force))
 
     def available(self) -> int:
         """Return the number of due items. O(log n).

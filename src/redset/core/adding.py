@@ -34,11 +34,16 @@ class Rule(NamedTuple):
 DUPLICATES = {"update": Rule(""), "keep": Rule("NX"), "earliest": Rule("LT"), "latest": Rule("GT")}
 
 
-def flagged(*, nx: bool = False, xx: bool = False, gt: bool = False, lt: bool = False) -> Rule | None:
+def flagged(
+    *, nx: bool = False, xx: bool = False, gt: bool = False, lt: bool = False, force: bool = False
+) -> Rule | None:
     """The rule that these flags of ``add`` stand for, None without any.
 
+    :param force: no flag of the rule, but one that ``xx`` contradicts.
     :raises ValueError: they contradict each other.
     """
+    if force and xx:
+        raise ValueError("force and xx contradict each other: no item can be added like that")
     if not (nx or xx or gt or lt):
         return None
     given = [flag for flag, is_given in (("nx", nx), ("xx", xx), ("gt", gt), ("lt", lt)) if is_given]
@@ -68,10 +73,14 @@ class Adding(Generic[T]):
             for flags in range(3)
         }
 
-    def add(self, item: T, score: Moment | None = None, rule: Rule | None = None) -> Operation[float | None]:
+    def add(
+        self, item: T, score: Moment | None = None, rule: Rule | None = None, *, force: bool = False
+    ) -> Operation[float | None]:
         if score is None:
             score = called(self._set.scorer, item, "the scorer")
         row = self._row(item, written_score(score, item))
+        if force and self._set.remember:
+            return self._add_specially(row, rule, "forced")
         if rule or self._duplicates.flags:
             return only(self.add_rows(row, rule))
 
@@ -81,7 +90,7 @@ class Adding(Generic[T]):
         return self._operation(row, self._duplicates, "added", read)
 
     def add_later(
-        self, item: T, delay: Duration, score: Moment | None = None, rule: Rule | None = None
+        self, item: T, delay: Duration, score: Moment | None = None, rule: Rule | None = None, *, force: bool = False
     ) -> Operation[float | None]:
         """Like :meth:`add`, with a score of ``delay`` from now, by the server's clock.
 
@@ -90,7 +99,11 @@ class Adding(Generic[T]):
         if score is not None:
             raise ValueError(f"delay={delay!r} and score={score!r} contradict each other: give one of them")
         row = self._row(item, repr(seconds(delay, "delay")))
-        script = self._set.script("add", "delayed")
+        return self._add_specially(row, rule, "delayed", *(["forced"] if force and self._set.remember else []))
+
+    def _add_specially(self, row: Sequence[bytes | str], rule: Rule | None, *features: str) -> Operation[float | None]:
+        """Return an addition by the script that has these features in addition to those of the set."""
+        script = self._set.script("add", *features)
         return only(self._operation(row, rule or self._duplicates, "scores", _read_scores, script=script))
 
     def add_rows(self, rows: Sequence[bytes | str], rule: Rule | None = None) -> Operation[list[float | None]]:

@@ -7,7 +7,7 @@ from typing import Any, Generic, NoReturn, SupportsIndex, TypeVar, Unpack, cast,
 from redset.core.adding import Adding
 from redset.core.algebra import Algebra, SortedAlgebra
 from redset.core.clients import check_client, longest_block
-from redset.core.definition import Definition, Kind, one_of_duplicates
+from redset.core.definition import Definition, Kind, one_of_duplicates, one_of_while_leased
 from redset.core.endings import Endings
 from redset.core.expiring import Expiring, LivingAlgebra
 from redset.core.handouts import HandOuts
@@ -129,6 +129,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             digest=options["digest"],
             interval=self._interval,
             duplicates=one_of_duplicates(options["duplicates"]),
+            while_leased=one_of_while_leased(options["while_leased"]),
             backoff=options["backoff"],
             longest_block=longest_block(redis_client),
         )

@@ -19,14 +19,18 @@ __all__ = (
     "Definition",
     "Duplicates",
     "Kind",
+    "WhileLeased",
     "exponential_backoff",
     "one_of_duplicates",
+    "one_of_while_leased",
 )
 
 T = TypeVar("T")
 
 #: The score that stands when a waiting item is added again: the newest, the first, the lowest or the highest.
 Duplicates: TypeAlias = Literal["update", "keep", "earliest", "latest"]
+#: What becomes of an addition of a leased item: it waits until the lease ends, or is dropped.
+WhileLeased: TypeAlias = Literal["park", "drop"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Definition(Generic[T]):
     remember: float
     digest: bool
     duplicates: Duplicates
+    while_leased: WhileLeased
     #: Seconds between two ticks of an item without an interval of its own; 0: the set is not periodic.
     interval: float
     #: Seconds until the next attempt, by the number of the one that failed.
@@ -81,6 +86,7 @@ class Definition(Generic[T]):
             "periodic": self.interval > 0,
             "done": self.remember > 0,
             "digest": self.digest,
+            "drops": self.while_leased == "drop",
         }
         return frozenset(feature for feature, there in has.items() if there)
 
@@ -114,7 +120,22 @@ def one_of_duplicates(value: Any) -> Duplicates:
 
     :raises ValueError: it is no such option.
     """
-    if value not in get_args(Duplicates):
-        raise ValueError(f"duplicates must be 'update', 'keep', 'earliest' or 'latest', not {value!r}")
-    found: Duplicates = value
+    found: Duplicates = _one_of(Duplicates, value, "duplicates")
     return found
+
+
+def one_of_while_leased(value: Any) -> WhileLeased:
+    """Return ``value``, checked.
+
+    :raises ValueError: it is no such option.
+    """
+    found: WhileLeased = _one_of(WhileLeased, value, "while_leased")
+    return found
+
+
+def _one_of(literal: Any, value: Any, what: str) -> Any:
+    options = get_args(literal)
+    if value not in options:
+        *others, last = map(repr, options)
+        raise ValueError(f"{what} must be {', '.join(others)} or {last}, not {value!r}")
+    return value

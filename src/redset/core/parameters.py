@@ -20,7 +20,7 @@ from typing import (
     get_type_hints,
 )
 
-from redset.core.definition import Duplicates, exponential_backoff
+from redset.core.definition import Duplicates, WhileLeased, exponential_backoff
 from redset.core.pools import Choice
 from redset.core.times import Duration
 
@@ -63,6 +63,7 @@ class AdditionOptions(TypedDict, total=False):
 
     remember: Annotated[Duration | None, None]
     duplicates: Annotated[Duplicates, "update"]
+    while_leased: Annotated[WhileLeased, "park"]
 
 
 class SortedOptions(ClaimOptions[T], AdditionOptions, DigestOption, CallOptions, Generic[T], total=False):

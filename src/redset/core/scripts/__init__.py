@@ -30,9 +30,13 @@ from redset.core.keys import TYPES, Keys
 __all__ = ("Script", "options_of", "prepared", "script")
 
 #: The features that a set may have: `values` of identities (`keyed`) or of intervals (`periodic`), and finished
-#: items that are remembered in `done`, perhaps as hashes (`digest`). And those of a single call: scores that are
-#: seconds from now (`delayed`).
-FEATURES = ("values", "keyed", "periodic", "done", "digest", "delayed")
+#: items that are remembered in `done`, perhaps as hashes (`digest`); whether additions of leased items are dropped
+#: (`drops`). And those of a single call: scores that are seconds from now (`delayed`), and additions that pass the
+#: memory (`forced`).
+FEATURES = ("values", "keyed", "periodic", "done", "digest", "drops", "delayed", "forced")
+
+#: Those that a script can ask for: the loader writes true or false in their place.
+CONSTANTS = ("keyed", "periodic", "digest", "drops", "forced")
 
 #: The numbers that a set was made with, as its :class:`redset.core.definition.Definition` names them, and the feature
 #: that they belong to.
@@ -98,7 +102,7 @@ class Script:
         absent |= {"values", "done"}.difference(self.keys)
         names = {key: f"KEYS[{position}]" for position, key in enumerate(self.keys, 1)} | dict.fromkeys(absent, "nil")
         names.pop("call", None)
-        names |= {name: str(name in features).lower() for name in ("keyed", "periodic", "digest")}
+        names |= {name: str(name in features).lower() for name in CONSTANTS}
         body = _filled_in(text, features)
         body = _WORD.sub(lambda word: names.get(word[0], "" if word[0].startswith("--") else word[0]), body)
         self.body = "".join(_head(self.keys, kinds)) + re.sub(r"\n\s*\n+", "\n", body)

@@ -1,8 +1,9 @@
 -- Adds items to `waiting`. The claim decides about those that are leased or dead. What is remembered as done is left out, and so is
--- what is dead on a set that remembers.
+-- what is dead on a set that remembers; a `forced` addition ends the memory and the death of its items instead.
 -- KEYS: call waiting wake waiters
 -- KEYS if values: values
 -- KEYS if done: done dead
+-- KEYS if forced: letters
 -- TIME if done
 -- TIME if delayed
 -- ARGV: number, seen; "want replaces flags"; as many flags of ZADD, where INCR takes one row; then rows: score, item, on keyed
@@ -16,9 +17,11 @@
 -- include expiry if done
 -- include values if keyed
 -- include delays if delayed
+-- include states if forced
 local want, replaces, flags = string.match(ARGV[3], '(%l+) (%l+) (%d)')
-local refusal = find_waiters() or done and wrong_type(waiting, values, done, dead) or keyed and wrong_type(values)
+local refusal = find_waiters() or done and wrong_type(waiting, values, done, dead, letters) or keyed and wrong_type(values)
     or denied(call and 'SET', keyed and 'HSET', (values or done or want == 'scores') and 'ZMSCORE')
+    or forced and denied('ZREM', 'HDEL')
 if refusal then return refusal end
 
 -- A local variable is read faster than a global one, which tells when there are thousands of columns.
@@ -29,7 +32,7 @@ if keyed or done or want == 'scores' then
 end
 
 local is_out, left = nil, ''
-if done then
+if done and not forced then
     local dones, deaths = are_living(done, remembered_as(items)), redis.call('ZMSCORE', dead, unpack(items))
     is_out = {}
     for i = 1, count do
@@ -52,7 +55,7 @@ if keyed or left ~= '' then
     rows, start, length = {unpack(columns, 4, first - 1)}, 1, flags + 0
     for i = 1, count do
         local at, item = first + width * (i - 1), items[i]
-        if not (done and is_out[i]) then
+        if not (is_out and is_out[i]) then
             rows[length + 1], rows[length + 2] = columns[at], item
             length = length + 2
             if keyed and (replaces == 'all' or waits[item] == (replaces == 'known')) then
@@ -73,6 +76,10 @@ if length - start + 1 > flags + 0 then
         return wrong_type() or added
     end
     if field_count > 0 then replace_values(fields) end
+    if forced then
+        redis.call('ZREM', done, unpack(remembered_as(items)))
+        for i = 1, count do rare().from_dead(items[i]) end
+    end
     if wake_one then wake_one() end
 else
     free_record()
@@ -80,5 +87,5 @@ end
 if want == 'added' then return answer(added .. left) end
 
 local scores = redis.call('ZMSCORE', waiting, unpack(items))
-for i = 1, count do scores[i] = not (done and is_out[i]) and scores[i] or '-' end
+for i = 1, count do scores[i] = not (is_out and is_out[i]) and scores[i] or '-' end
 return answer(table.concat(scores, ' '))

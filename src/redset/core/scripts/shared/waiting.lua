@@ -61,7 +61,7 @@ local function is_claimed(item, score, field, deadline, death, is_done)
     end
     deadline = tonumber(deadline or nil)
     if deadline and deadline > time then
-        redis.call('ZADD', parked, score, item)
+        if not drops then redis.call('ZADD', parked, score, item) end
         return false
     end
     if deadline then
