@@ -128,6 +128,22 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt, force=force) if nx or xx or gt or lt else None
         return await self._driver.perform(self._adding.add(item, score, rule, force=force))
 
+    async def add_to(
+        self,
+        pipeline: Any,
+        item: T,
+        score: Moment | None = None,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+        force: bool = False,
+    ) -> None:
+        await self._driver.enqueue(
+            pipeline, self._adding.addition(item, score, nx=nx, xx=xx, gt=gt, lt=lt, force=force)
+        )
+
     async def update(
         self, *iterables: Iterable[T] | AsyncIterable[T], score: Moment | Callable[[T], Moment] | None = None
     ) -> int:
@@ -308,10 +324,24 @@ class ScheduledSet(TimeSortedSet[T]):
         force: bool = False,
         delay: Duration | None = None,
     ) -> float | None:
-        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt, force=force) if nx or xx or gt or lt else None
-        if delay is None:
-            return await self._driver.perform(self._adding.add(item, score, rule, force=force))
-        return await self._driver.perform(self._adding.add_later(item, delay, score, rule, force=force))
+        addition = self._adding.addition(item, score, delay, nx=nx, xx=xx, gt=gt, lt=lt, force=force)
+        return await self._driver.perform(addition)
+
+    async def add_to(
+        self,
+        pipeline: Any,
+        item: T,
+        score: Moment | None = None,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+        force: bool = False,
+        delay: Duration | None = None,
+    ) -> None:
+        addition = self._adding.addition(item, score, delay, nx=nx, xx=xx, gt=gt, lt=lt, force=force)
+        await self._driver.enqueue(pipeline, addition)
 
     async def available(self) -> int:
         return await self._driver.perform(self._looking.available())
@@ -325,6 +355,11 @@ class PeriodicSet(BasePeriodic[AsyncDriver, Lock, Reservation[T], T], ScheduledS
         self, item: T, interval: Duration | None = None, first: Moment | None = None
     ) -> bool:
         return await self._driver.perform(self._scheduling.schedule(item, interval, first))
+
+    async def add_to(  # type: ignore[override] # likewise
+        self, pipeline: Any, item: T, interval: Duration | None = None, first: Moment | None = None
+    ) -> None:
+        await self._driver.enqueue(pipeline, self._scheduling.schedule(item, interval, first))
 
     async def update(  # type: ignore[override]
         self,
@@ -353,6 +388,9 @@ class ExpiringSet(BaseExpiring[AsyncDriver, T], SetOperators[T]):
 
     async def add(self, item: T, ttl: Duration | None = None) -> bool:
         return await self._driver.perform(self._expiring.add(item, ttl))
+
+    async def add_to(self, pipeline: Any, item: T, ttl: Duration | None = None) -> None:
+        await self._driver.enqueue(pipeline, self._expiring.add(item, ttl))
 
     async def add_new(self, items: Iterable[T] | AsyncIterable[T], ttl: Duration | None = None) -> list[T]:
         newcomers = Newcomers(self.name, self._expiring, ttl)

@@ -234,7 +234,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     Items are claimed lowest score first, ties in the order of their serialized bytes. Two items are the same item if
     they have the same identity: their serialized bytes, or the result of ``key``.
 
-    - Adding: :meth:`add`, :meth:`update`, :meth:`increment`.
+    - Adding: :meth:`add`, :meth:`update`, :meth:`increment`; in a pipeline of the caller's: :meth:`add_to`.
     - Claiming for good, at most once: :meth:`pop`, :meth:`take`, :meth:`pop_max`, :meth:`take_max`.
     - Claiming under a lease, at least once: :meth:`reserve`, :meth:`reserve_many`, :meth:`consume`. Ending leases in
       bulk: :meth:`ack`, :meth:`nack`, :meth:`again`, :meth:`extend`. In another process: :meth:`reservation`.
@@ -337,6 +337,44 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt, force=force) if nx or xx or gt or lt else None
         return self._driver.perform(self._adding.add(item, score, rule, force=force))
+
+    def add_to(
+        self,
+        pipeline: Any,
+        item: T,
+        score: Moment | None = None,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+        force: bool = False,
+    ) -> None:
+        """Add ``item`` by a pipeline of the caller's, with the parameters of :meth:`add`.
+
+        The addition is sent and takes effect when the pipeline is executed: in a ``transaction``, at once with the
+        other commands. It wakes a waiting consumer, and needs no script that the server knows.
+
+        No reply of it is kept, so a pipeline that is sent again after a lost reply adds the item again, even if it was
+        claimed meanwhile. The result in the list of ``execute()`` is the reply of a script, and not part of the
+        interface.
+
+        :param pipeline: the ``pipeline()`` of a client of the set's server: of redis-py or valkey-py, of a cluster or
+            not. After ``watch()``, call its ``multi()`` first.
+        :raises TypeError: ``pipeline`` is none, or is one of the other face.
+        :raises ValueError: ``pipeline`` watches keys and would execute the addition at once.
+
+        No round trip of its own; O(log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> with client.pipeline(transaction=True) as pipeline:
+        ...     _ = pipeline.set("order:1", "paid")
+        ...     jobs.add_to(pipeline, "ship order 1")
+        ...     _ = pipeline.execute()
+        >>> jobs.pop()
+        'ship order 1'
+        """
+        self._driver.enqueue(pipeline, self._adding.addition(item, score, nx=nx, xx=xx, gt=gt, lt=lt, force=force))
 
     def update(self, *iterables: Iterable[T], score: Moment | Callable[[T], Moment] | None = None) -> int:
         """Add all items of ``iterables``, and return how many were new; see :meth:`add`.
@@ -993,10 +1031,25 @@ class ScheduledSet(TimeSortedSet[T]):
         >>> 29 < jobs.add("read", delay=30) - time.time() < 31
         True
         """
-        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt, force=force) if nx or xx or gt or lt else None
-        if delay is None:
-            return self._driver.perform(self._adding.add(item, score, rule, force=force))
-        return self._driver.perform(self._adding.add_later(item, delay, score, rule, force=force))
+        addition = self._adding.addition(item, score, delay, nx=nx, xx=xx, gt=gt, lt=lt, force=force)
+        return self._driver.perform(addition)
+
+    def add_to(
+        self,
+        pipeline: Any,
+        item: T,
+        score: Moment | None = None,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+        force: bool = False,
+        delay: Duration | None = None,
+    ) -> None:
+        """Add ``item`` by a pipeline of the caller's, like :meth:`add`; see :meth:`SortedSet.add_to`."""
+        addition = self._adding.addition(item, score, delay, nx=nx, xx=xx, gt=gt, lt=lt, force=force)
+        self._driver.enqueue(pipeline, addition)
 
     def available(self) -> int:
         """Return the number of due items. O(log n).
@@ -1058,6 +1111,16 @@ class PeriodicSet(BasePeriodic[Driver, Lock, Reservation[T], T], ScheduledSet[T]
         Cost: O(log n).
         """
         return self._driver.perform(self._scheduling.schedule(item, interval, first))
+
+    def add_to(  # type: ignore[override] # likewise
+        self, pipeline: Any, item: T, interval: Duration | None = None, first: Moment | None = None
+    ) -> None:
+        """Add ``item`` by a pipeline of the caller's; see :meth:`SortedSet.add_to`.
+
+        :param interval: as for :meth:`add`.
+        :param first: as for :meth:`add`, but there is no error if the item is not new: it is left alone.
+        """
+        self._driver.enqueue(pipeline, self._scheduling.schedule(item, interval, first))
 
     def update(  # type: ignore[override]
         self,
@@ -1139,7 +1202,7 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
     It answers whether an item was seen: of all calls that add an item, exactly one returns that it is new, until the
     item expires by the server's clock. Two items are the same item if they serialize to the same bytes.
 
-    - Adding: :meth:`add`, :meth:`add_new`. Changing the time to live: :meth:`touch`.
+    - Adding: :meth:`add`, :meth:`add_new`, :meth:`add_to`. Changing the time to live: :meth:`touch`.
     - Reading: ``len()``, ``in``, iteration; or :meth:`count`, :meth:`contains`, :meth:`contains_many`; :meth:`ttl`.
     - Removing: :meth:`discard`, :meth:`remove`, :meth:`pop`, :meth:`clear`.
     - Combining with other sets: the operators and comparisons of ``set``, see :meth:`union`.
@@ -1193,6 +1256,10 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
         Cost: O(log n).
         """
         return self._driver.perform(self._expiring.add(item, ttl))
+
+    def add_to(self, pipeline: Any, item: T, ttl: Duration | None = None) -> None:
+        """Add ``item`` by a pipeline of the caller's, like :meth:`add`; see :meth:`SortedSet.add_to`."""
+        self._driver.enqueue(pipeline, self._expiring.add(item, ttl))
 
     def add_new(self, items: Iterable[T], ttl: Duration | None = None) -> list[T]:
         """Add ``items`` and return a list of those that are new: the caller's own objects, in order, each item once.

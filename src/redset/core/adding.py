@@ -89,6 +89,24 @@ class Adding(Generic[T]):
 
         return self._operation(row, self._duplicates, "added", read)
 
+    def addition(
+        self,
+        item: T,
+        score: Moment | None = None,
+        delay: Duration | None = None,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+        force: bool = False,
+    ) -> Operation[float | None]:
+        """Return the addition of an item with these parameters of ``add``."""
+        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt, force=force)
+        if delay is None:
+            return self.add(item, score, rule, force=force)
+        return self.add_later(item, delay, score, rule, force=force)
+
     def add_later(
         self, item: T, delay: Duration, score: Moment | None = None, rule: Rule | None = None, *, force: bool = False
     ) -> Operation[float | None]:

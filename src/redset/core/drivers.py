@@ -12,11 +12,19 @@ from typing import Any, TypeVar
 
 from redset.core import emptying
 from redset.core.calls import Call, State, state_of
-from redset.core.clients import AS_STORED, drop_idle_connections, executor, has_one_connection, is_failure
+from redset.core.clients import (
+    AS_STORED,
+    check_pipeline,
+    drop_idle_connections,
+    enqueue,
+    executor,
+    has_one_connection,
+    is_failure,
+)
 from redset.core.coalescing import Gathering, Group, Line, Part
 from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
 from redset.core.pools import AsyncLinks, Links, LoopLinks, let_go
-from redset.core.talking import EMPTY_SOON, Caller, Request, Talk, ask, break_off, empty, follow, roll_back
+from redset.core.talking import EMPTY_SOON, Caller, Request, Talk, ask, break_off, empty, follow, roll_back, unrecorded
 from redset.core.waiting import LATENESS, Listener, blocking, heard_nothing
 
 __all__ = ("AsyncDriver", "Driver")
@@ -49,6 +57,11 @@ class Driver:
     def follow(self, plan: Plan[R]) -> R:
         """Perform the steps of ``plan`` and return its result."""
         return self._run(follow(plan, self._caller))
+
+    def enqueue(self, pipeline: Any, operation: Operation[Any]) -> None:
+        """Put an addition into a pipeline of the user's."""
+        check_pipeline(pipeline, awaits=self.awaits)
+        enqueue(pipeline, unrecorded(operation))
 
     def iterate(self, page: Operation[Page[T]]) -> Iterator[T]:
         """Yield the items of ``page`` and of the pages behind it. Read a page when the one before it is used up."""
@@ -178,6 +191,11 @@ class AsyncDriver:
         self._enter()
         talk = follow(plan, self._caller, self._as_before)
         return self._gathering.start(self._run(talk, shielded=True))
+
+    async def enqueue(self, pipeline: Any, operation: Operation[Any]) -> None:
+        """Put an addition into a pipeline of the user's, which is a client that is awaited."""
+        check_pipeline(pipeline, awaits=self.awaits)
+        enqueue(pipeline, unrecorded(operation))
 
     async def iterate(self, page: Operation[Page[T]]) -> AsyncIterator[T]:
         behind: Operation[Page[T]] | None = page
