@@ -110,9 +110,9 @@ def test_the_server_need_not_know_the_script(face: Any, raw: Any, batch: Batch) 
 
 @conformance
 def test_it_wakes_who_waits(face: Any, batch: Batch) -> None:
-    jobs = face.SortedSet("jobs")
+    jobs = face.SortedSet("jobs", poll=30)
     with ThreadPoolExecutor() as threads, face.another() as other:
-        waiting = threads.submit(other.SortedSet("jobs").pop, wait=PATIENCE)
+        waiting = threads.submit(other.SortedSet("jobs", poll=30).pop, wait=PATIENCE)
         time.sleep(0.3)
         began = time.monotonic()
         jobs.add_to(batch.pipeline, "a")

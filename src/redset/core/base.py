@@ -7,7 +7,7 @@ from typing import Any, Generic, NoReturn, SupportsIndex, TypeVar, Unpack, cast,
 from redset.core.adding import Adding
 from redset.core.algebra import Algebra, SortedAlgebra
 from redset.core.clients import check_client, longest_block
-from redset.core.definition import Definition, Kind, one_of_duplicates, one_of_while_leased
+from redset.core.definition import LONGEST_POLL, Definition, Kind, one_of_duplicates, one_of_while_leased
 from redset.core.endings import Endings
 from redset.core.expiring import Expiring, LivingAlgebra
 from redset.core.handouts import HandOuts
@@ -132,6 +132,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             while_leased=one_of_while_leased(options["while_leased"]),
             backoff=options["backoff"],
             longest_block=longest_block(redis_client),
+            poll=seconds(options["poll"], "poll", positive=True, most=LONGEST_POLL),
         )
         self._adding = self._make_adding(definition)
         self._looking = Looking(definition)

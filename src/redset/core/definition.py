@@ -13,7 +13,9 @@ from redset.core.scripts import Script, options_of, prepared
 from redset.core.times import Duration, Moment
 
 __all__ = (
+    "LONGEST_POLL",
     "PLAIN",
+    "POLL",
     "SCHEDULED",
     "TIMED",
     "Definition",
@@ -26,6 +28,10 @@ __all__ = (
 )
 
 T = TypeVar("T")
+
+#: Seconds between two looks of a waiting consumer by default, and at most.
+POLL = 0.2
+LONGEST_POLL = 3600.0
 
 #: The score that stands when a waiting item is added again: the newest, the first, the lowest or the highest.
 Duplicates: TypeAlias = Literal["update", "keep", "earliest", "latest"]
@@ -76,6 +82,13 @@ class Definition(Generic[T]):
     backoff: Callable[[int], Duration]
     #: The longest time in seconds for which the client lets a command block.
     longest_block: float
+    #: Seconds between two looks of a waiting consumer.
+    poll: float = POLL
+
+    @cached_property
+    def longest_listen(self) -> float:
+        """Seconds for which a waiting consumer blocks at most."""
+        return min(self.poll, self.longest_block)
 
     @cached_property
     def features(self) -> frozenset[str]:
@@ -87,6 +100,7 @@ class Definition(Generic[T]):
             "done": self.remember > 0,
             "digest": self.digest,
             "drops": self.while_leased == "drop",
+            "seldom": self.poll > POLL,
         }
         return frozenset(feature for feature, there in has.items() if there)
 

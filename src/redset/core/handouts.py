@@ -308,7 +308,7 @@ class HandOuts(Generic[T, Res]):
     def rest(self, got: HandOut, wait: Wait) -> Listen:
         """How to wait after a claim that found nothing."""
         until = max(0.001, min(wait.left(), got.next_due))
-        return Listen(self._keys.wake, until, self._set.kind.which, self._set.longest_block)
+        return Listen(self._keys.wake, until, self._set.kind.which, self._set.longest_listen)
 
     def _letter(self, got: HandOut, position: int, error: DeserializationError) -> tuple[bytes, bytes, bytes, bytes]:
         """item, score, reason and value of what was taken and cannot be loaded."""

@@ -20,7 +20,7 @@ from typing import (
     get_type_hints,
 )
 
-from redset.core.definition import Duplicates, WhileLeased, exponential_backoff
+from redset.core.definition import POLL, Duplicates, WhileLeased, exponential_backoff
 from redset.core.pools import Choice
 from redset.core.times import Duration
 
@@ -50,6 +50,7 @@ class ClaimOptions(TypedDict, Generic[T], total=False):
     backoff: Annotated[Callable[[int], Duration], exponential_backoff]
     max_dead: Annotated[int | None, None]
     key: Annotated[Callable[[T], Any] | None, None]
+    poll: Annotated[Duration, POLL]
 
 
 class DigestOption(TypedDict, total=False):

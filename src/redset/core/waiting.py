@@ -18,7 +18,7 @@ __all__ = ("LATENESS", "LISTEN", "NONE", "Listener", "Outage", "Wait", "blocking
 
 log = logging.getLogger("redset")
 
-#: Seconds for which one command blocks at most, so that a plain ZADD of another program is noticed soon.
+#: Seconds after which a call that pauses in an outage looks whether it is told to stop.
 LISTEN = 0.2
 #: Seconds for which a command blocks at least: with 0 it would block for ever.
 SHORTEST_BLOCK = 0.002
@@ -125,9 +125,9 @@ class Outage:
         return max(0.001, min(pause, self._longest - lasted, self.wait.left()))
 
 
-def blocking(key: bytes, longest: float = math.inf) -> tuple[bytes | str, ...]:
+def blocking(key: bytes, longest: float = LISTEN) -> tuple[bytes | str, ...]:
     """Return the command that blocks until a wake-up, for at most ``longest`` seconds."""
-    return "BLPOP", key, f"{max(SHORTEST_BLOCK, min(LISTEN, longest)):.3f}"
+    return "BLPOP", key, f"{max(SHORTEST_BLOCK, longest):.3f}"
 
 
 def heard_nothing(error: Exception) -> bool:
@@ -151,6 +151,8 @@ class Listener:
         self._execute = execute
         self._run = run
         self._key = key
+        #: Seconds for which one command blocks at most: what the waiter that came last wants.
+        self._longest = LISTEN
         self._waiting: deque[tuple[Hashable, asyncio.Future[None]]] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -160,9 +162,10 @@ class Listener:
         future: asyncio.Future[None] = loop.create_future()
         entry = listen.kind, future
         self._waiting.append(entry)
+        self._longest = listen.longest
         timer = loop.call_later(listen.seconds, _wake, future) if math.isfinite(listen.seconds) else None
         if self._task is None:
-            self._task = self._run(self._listen(listen.longest), self._ended)
+            self._task = self._run(self._listen(), self._ended)
         try:
             await future
         except BaseException:
@@ -178,11 +181,10 @@ class Listener:
             if not self._waiting and self._task is not None:
                 self._task.cancel()
 
-    async def _listen(self, longest: float) -> None:
-        command = blocking(self._key, longest)
+    async def _listen(self) -> None:
         while self._waiting:
             try:
-                await self._execute(command)
+                await self._execute(blocking(self._key, self._longest))
             except Exception as error:
                 if not heard_nothing(error):
                     self._fail(error)
@@ -210,7 +212,7 @@ class Listener:
         self._task = None
         if self._waiting:
             # Waiters that came after its last look, or whose tasks withstood the cancellation of all.
-            self._task = self._run(self._listen(LISTEN), self._ended)
+            self._task = self._run(self._listen(), self._ended)
 
 
 def _wake(future: "asyncio.Future[None]") -> None:
