@@ -7,6 +7,7 @@ from redset.connect import connect
 from redset.core.items import Key
 from redset.exceptions import LeaseLost, LockTimeout, RedsetError
 from redset.reservations import DeadLetter, Reservation, Stats
+from redset.scorers import priority_then_time
 from redset.sets import ExpiringSet, PeriodicSet, ScheduledSet, SortedSet, TimeSortedSet
 
 __version__ = "1.0.0.dev0"
@@ -25,4 +26,5 @@ __all__ = (
     "Stats",
     "TimeSortedSet",
     "connect",
+    "priority_then_time",
 )

@@ -257,7 +257,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     :param redis_client: a client with the interface of ``redis.Redis``: redis-py, valkey-py, a cluster client … A
         client of the other face, a pipeline, a URL or None raises TypeError.
     :param name: the key of the waiting items. The other keys of the set are derived from it.
-    :param scorer: a callable that takes the item, before serialization, and returns its score. Default: 0.
+    :param scorer: a callable that takes the item, before serialization, and returns its score, such as
+        :func:`~redset.priority_then_time` makes. Default: 0.
     :param serializer: an object with ``dumps`` and ``loads``, see :class:`~redset.interfaces.Serializer`; the module
         :mod:`json` is one. Default: items are stored as ``str(item)`` and returned as str; bytes are stored as they
         are, and returned as bytes if they are not UTF-8.

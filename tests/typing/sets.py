@@ -69,6 +69,12 @@ def moments_and_durations_have_two_forms(client: redset.SortedSet[str], lock: An
     client.add("x", minute)  # type: ignore[arg-type]
 
 
+def a_priority_is_an_int(client: redis.Redis) -> None:
+    assert_type(SortedSet(client, "n", redset.priority_then_time(len)), SortedSet[str])
+    SortedSet(client, "n", redset.priority_then_time(lambda task: task.depth), TaskSerializer())
+    redset.priority_then_time(str)  # type: ignore[arg-type]
+
+
 def the_serializer_says_what_a_set_is_of(client: redis.Redis) -> None:
     assert_type(SortedSet(client, "n", serializer=TaskSerializer()), SortedSet[Task])
     assert_type(TimeSortedSet(client, "n", serializer=DerivedSerializer()), TimeSortedSet[Task])
