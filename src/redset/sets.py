@@ -322,8 +322,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
             item anew, drops it. No difference on a set that does not remember.
         :returns: the score of the item now; None if it is not waiting, because it was left out (remembered, or dead on
             a set that remembers) or because of ``xx``.
-        :raises TypeError: the score is no number and no ``datetime``. All errors in an item or a score are raised
-            before anything is sent.
+        :raises TypeError: the score is no number and no ``datetime``, or ``force`` no bool. All errors in an item or a
+            score are raised before anything is sent.
         :raises ValueError: the score is NaN or a naive ``datetime``, or the flags contradict each other.
         :raises ServerFullError: the server is at its ``maxmemory``; nothing was added.
 

@@ -79,7 +79,7 @@ class Adding(Generic[T]):
         if score is None:
             score = called(self._set.scorer, item, "the scorer")
         row = self._row(item, written_score(score, item))
-        if force and self._set.remember:
+        if force is not False and self._forces(force=force):
             return self._add_specially(row, rule, "forced")
         if rule or self._duplicates.flags:
             return only(self.add_rows(row, rule))
@@ -117,7 +117,16 @@ class Adding(Generic[T]):
         if score is not None:
             raise ValueError(f"delay={delay!r} and score={score!r} contradict each other: give one of them")
         row = self._row(item, repr(seconds(delay, "delay")))
-        return self._add_specially(row, rule, "delayed", *(["forced"] if force and self._set.remember else []))
+        return self._add_specially(row, rule, "delayed", *(["forced"] if self._forces(force=force) else []))
+
+    def _forces(self, *, force: bool) -> bool:
+        """Return whether an addition passes a memory: on a set that does not remember there is none.
+
+        :raises TypeError: ``force`` is no bool.
+        """
+        if not isinstance(force, bool):
+            raise TypeError(f"force must be True or False, not {shown(force)}")
+        return force and self._set.remember > 0
 
     def _add_specially(self, row: Sequence[bytes | str], rule: Rule | None, *features: str) -> Operation[float | None]:
         """Return an addition by the script that has these features in addition to those of the set."""
