@@ -176,7 +176,20 @@ def process(request: pytest.FixtureRequest, here: Place) -> Iterator[Callable[..
 
 
 #: The scripts of calls that change something, and one that is called together with them.
-RECORDED = ("add", "claim", "clear", "end", "expire", "limit", "living", "release", "remove", "rollback", "schedule")
+RECORDED = (
+    "add",
+    "claim",
+    "clear",
+    "end",
+    "expire",
+    "limit",
+    "living",
+    "release",
+    "remove",
+    "reschedule",
+    "rollback",
+    "schedule",
+)
 
 
 @pytest.fixture

@@ -206,9 +206,14 @@ class PeriodicMachine(RuleBasedStateMachine):
         first = self.model.now + place
         is_new = not self.model.is_there(name)
         every = None if own is None else own * BEAT
-        assert self.poller(who).add(self.made(name), every, self.moment(first)) is is_new
+        item, poller = self.made(name), self.poller(who)
         if is_new:
+            assert poller.add(item, every, self.moment(first)) is True
             self.model.waiting[name] = first
+        else:
+            with pytest.raises(ValueError, match="already"):
+                poller.add(f"{name} refused" if self.keyed else name, 12345, self.moment(first))
+            assert poller.add(item, every) is False
         self.note(name, own)
 
     @rule(added=st.lists(names, max_size=4), own=own_intervals, who=numbers)

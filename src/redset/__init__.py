@@ -8,6 +8,7 @@ from redset.core.items import Key
 from redset.exceptions import Full, LayoutError, LeaseLost, LockTimeout, RedsetError
 from redset.registry import SetInfo, forget_set, list_sets, open_set
 from redset.reservations import DeadLetter, Limits, Reservation, Stats
+from redset.scorers import priority_then_time
 from redset.sets import ExpiringSet, PeriodicSet, ScheduledSet, SortedSet, TimeSortedSet
 
 __version__ = "1.0.0.dev0"
@@ -33,4 +34,5 @@ __all__ = (
     "forget_set",
     "list_sets",
     "open_set",
+    "priority_then_time",
 )

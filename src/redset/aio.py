@@ -30,6 +30,7 @@ from redset.core.operations import CHUNK
 from redset.core.paging import Span
 from redset.core.periodic import ScheduleMany
 from redset.core.registry import SetInfo
+from redset.core.times import Duration, Moment
 from redset.core.twins import described_by, told_by
 from redset.locks import AsyncLock as Lock
 from redset.reservations import AsyncReservation as Reservation
@@ -124,18 +125,35 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
     async def add(
         self,
         item: T,
-        score: float | None = None,
+        score: Moment | None = None,
         *,
         nx: bool = False,
         xx: bool = False,
         gt: bool = False,
         lt: bool = False,
+        force: bool = False,
     ) -> float | None:
-        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt) if nx or xx or gt or lt else None
-        return await self._driver.perform(self._adding.add(item, score, rule))
+        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt, force=force) if nx or xx or gt or lt else None
+        return await self._driver.perform(self._adding.add(item, score, rule, force=force))
+
+    async def add_to(
+        self,
+        pipeline: Any,
+        item: T,
+        score: Moment | None = None,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+        force: bool = False,
+    ) -> None:
+        await self._driver.enqueue(
+            pipeline, self._adding.addition(item, score, nx=nx, xx=xx, gt=gt, lt=lt, force=force)
+        )
 
     async def update(
-        self, *iterables: Iterable[T] | AsyncIterable[T], score: float | Callable[[T], float] | None = None
+        self, *iterables: Iterable[T] | AsyncIterable[T], score: Moment | Callable[[T], Moment] | None = None
     ) -> int:
         return await self._follow_update(Update(self._adding, score), iterables)
 
@@ -150,51 +168,54 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
                 await self._driver.follow(update.add(source))
         return update.new
 
-    async def increment(self, item: T, by: float) -> float | None:
+    async def increment(self, item: T, by: Duration) -> float | None:
         return await self._driver.perform(self._adding.increment(item, by))
 
-    async def pop(self, wait: float | None = 0) -> T:
+    async def pop(self, wait: Duration | None = 0) -> T:
         return await self._driver.follow(self._claims.pop(wait))
 
-    async def take(self, num: int, wait: float | None = 0) -> list[T]:
+    async def take(self, num: int, wait: Duration | None = 0) -> list[T]:
         return await self._driver.follow(self._claims.take(num, wait))
 
-    async def pop_max(self, wait: float | None = 0) -> T:
+    async def pop_max(self, wait: Duration | None = 0) -> T:
         return await self._driver.follow(self._claims.pop(wait, last=True))
 
-    async def take_max(self, num: int, wait: float | None = 0) -> list[T]:
+    async def take_max(self, num: int, wait: Duration | None = 0) -> list[T]:
         return await self._driver.follow(self._claims.take(num, wait, last=True))
 
-    async def reserve(self, lease: float = 60.0, wait: float | None = 0) -> Reservation[T]:
+    async def reserve(self, lease: Duration = 60.0, wait: Duration | None = 0) -> Reservation[T]:
         return await self._driver.follow(self._claims.reserve(lease, wait))
 
-    async def reserve_many(self, num: int, lease: float = 60.0, wait: float | None = 0) -> list[Reservation[T]]:
+    async def reserve_many(self, num: int, lease: Duration = 60.0, wait: Duration | None = 0) -> list[Reservation[T]]:
         return await self._driver.follow(self._claims.reserve_many(num, lease, wait))
 
     def consume(
         self,
-        lease: float = 60.0,
+        lease: Duration = 60.0,
         batch: int = 1,
-        wait: float | None = None,
+        wait: Duration | None = None,
         stop: Stop = None,
-        max_outage: float | None = None,
+        max_outage: Duration | None = None,
     ) -> "Consumption[T]":
         return Consumption(self._driver, self._claims, self._endings, lease, batch, wait, stop, max_outage)
+
+    async def reservation(self, receipt: str) -> Reservation[T]:
+        return self._receipts.reservation(receipt)
 
     async def ack(self, reservations: Iterable[Reservation[T]]) -> list[Reservation[T]]:
         return await self._driver.follow(self._endings.ack(reservations))
 
     async def nack(
-        self, reservations: Iterable[Reservation[T]], delay: float | None = None, reason: str = ""
+        self, reservations: Iterable[Reservation[T]], delay: Duration | None = None, reason: str = ""
     ) -> list[Reservation[T]]:
         return await self._driver.follow(self._endings.nack(reservations, delay, reason))
 
     async def again(
-        self, reservations: Iterable[Reservation[T]], delay: float = 0, score: float | None = None
+        self, reservations: Iterable[Reservation[T]], delay: Duration = 0, score: Moment | None = None
     ) -> list[Reservation[T]]:
         return await self._driver.follow(self._endings.again(reservations, delay, score))
 
-    async def extend(self, reservations: Iterable[Reservation[T]], lease: float) -> list[Reservation[T]]:
+    async def extend(self, reservations: Iterable[Reservation[T]], lease: Duration) -> list[Reservation[T]]:
         return await self._driver.follow(self._endings.extend(reservations, lease))
 
     async def peek(self, position: int = 0) -> T:
@@ -225,7 +246,7 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         return await self._driver.perform(self._removing.forget(item))
 
     async def count(
-        self, *, min: float | None = None, max: float | None = None, inclusive: tuple[bool, bool] = (True, True)
+        self, *, min: Moment | None = None, max: Moment | None = None, inclusive: tuple[bool, bool] = (True, True)
     ) -> int:
         return await self._driver.perform(self._looking.count(min, max, inclusive))
 
@@ -249,8 +270,8 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
 
     def between(
         self,
-        min: float | None = None,
-        max: float | None = None,
+        min: Moment | None = None,
+        max: Moment | None = None,
         *,
         inclusive: tuple[bool, bool] = (True, True),
         limit: int | None = None,
@@ -290,8 +311,8 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
 
     async def remove_between(
         self,
-        min: float | None = None,
-        max: float | None = None,
+        min: Moment | None = None,
+        max: Moment | None = None,
         *,
         inclusive: tuple[bool, bool] = (True, True),
     ) -> int:
@@ -330,6 +351,37 @@ class TimeSortedSet(SortedSet[T]):
 class ScheduledSet(TimeSortedSet[T]):
     _kind = SCHEDULED
 
+    async def add(
+        self,
+        item: T,
+        score: Moment | None = None,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+        force: bool = False,
+        delay: Duration | None = None,
+    ) -> float | None:
+        addition = self._adding.addition(item, score, delay, nx=nx, xx=xx, gt=gt, lt=lt, force=force)
+        return await self._driver.perform(addition)
+
+    async def add_to(
+        self,
+        pipeline: Any,
+        item: T,
+        score: Moment | None = None,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+        force: bool = False,
+        delay: Duration | None = None,
+    ) -> None:
+        addition = self._adding.addition(item, score, delay, nx=nx, xx=xx, gt=gt, lt=lt, force=force)
+        await self._driver.enqueue(pipeline, addition)
+
     async def available(self) -> int:
         return await self._driver.perform(self._looking.available())
 
@@ -339,20 +391,31 @@ class PeriodicSet(BasePeriodic[AsyncDriver, Lock, Reservation[T], T], ScheduledS
     _kind = SCHEDULED
 
     async def add(  # type: ignore[override] # a periodic item has an interval, and no score of its own
-        self, item: T, interval: float | None = None, first: float | None = None
+        self, item: T, interval: Duration | None = None, first: Moment | None = None
     ) -> bool:
         return await self._driver.perform(self._scheduling.schedule(item, interval, first))
+
+    async def add_to(  # type: ignore[override] # likewise
+        self, pipeline: Any, item: T, interval: Duration | None = None, first: Moment | None = None
+    ) -> None:
+        await self._driver.enqueue(pipeline, self._scheduling.schedule(item, interval, first))
 
     async def update(  # type: ignore[override]
         self,
         *iterables: Iterable[T] | AsyncIterable[T],
-        interval: float | Callable[[T], float] | None = None,
-        first: float | Callable[[T], float] | None = None,
+        interval: Duration | Callable[[T], Duration] | None = None,
+        first: Moment | Callable[[T], Moment] | None = None,
     ) -> int:
         return await self._follow_update(ScheduleMany(self._scheduling, interval, first), iterables)
 
     async def interval(self, item: T | Key) -> float | None:
         return (await self._driver.perform(self._scheduling.planned(item))).interval
+
+    async def reschedule(self, item: T | Key, when: Moment) -> None:
+        await self._driver.perform(self._scheduling.reschedule(item, when))
+
+    async def trigger(self, item: T | Key) -> None:
+        await self._driver.perform(self._scheduling.trigger(item))
 
     async def next_due(self, item: T | Key) -> float | None:
         return (await self._driver.perform(self._scheduling.planned(item))).next_due
@@ -362,10 +425,13 @@ class PeriodicSet(BasePeriodic[AsyncDriver, Lock, Reservation[T], T], ScheduledS
 class ExpiringSet(BaseExpiring[AsyncDriver, T], SetOperators[T]):
     _driver_type = AsyncDriver
 
-    async def add(self, item: T, ttl: float | None = None) -> bool:
+    async def add(self, item: T, ttl: Duration | None = None) -> bool:
         return await self._driver.perform(self._expiring.add(item, ttl))
 
-    async def add_new(self, items: Iterable[T] | AsyncIterable[T], ttl: float | None = None) -> list[T]:
+    async def add_to(self, pipeline: Any, item: T, ttl: Duration | None = None) -> None:
+        await self._driver.enqueue(pipeline, self._expiring.add(item, ttl))
+
+    async def add_new(self, items: Iterable[T] | AsyncIterable[T], ttl: Duration | None = None) -> list[T]:
         newcomers = Newcomers(self.name, self._expiring, ttl)
         if isinstance(items, AsyncIterable):
             async for chunk in _in_chunks(items, newcomers):
@@ -374,7 +440,7 @@ class ExpiringSet(BaseExpiring[AsyncDriver, T], SetOperators[T]):
             await self._driver.follow(newcomers.add(items))
         return newcomers.new
 
-    async def touch(self, item: T | Key, ttl: float | None = None) -> bool:
+    async def touch(self, item: T | Key, ttl: Duration | None = None) -> bool:
         return await self._driver.perform(self._expiring.touch(item, ttl))
 
     async def contains(self, item: T | Key) -> bool:

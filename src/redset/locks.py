@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from redset.core.clients import check_client
 from redset.core.clients.locks import acquiring, is_not_owned, new_lock
 from redset.core.interruptions import is_interruption
+from redset.core.times import Duration, seconds
 from redset.exceptions import LockTimeout
 
 __all__ = ("AsyncLock", "Lock")
@@ -44,26 +45,29 @@ class _BaseLock:
         self,
         redis: Any,
         key: str | bytes,
-        expires: float | None = None,
-        timeout: float | None = None,
-        poll_interval: float | None = None,
+        expires: Duration | None = None,
+        timeout: Duration | None = None,
+        poll_interval: Duration | None = None,
     ) -> None:
         """Create a lock, without a round trip.
 
         :param redis: the client.
         :param key: the key of the lock on the server.
+        A duration is a number of seconds or a ``timedelta``.
+
         :param expires: seconds after which an acquired lock expires, since its holder may have crashed. Must be longer
             than the block takes. Default, and for 0: 20.
         :param timeout: seconds to wait for a lock that another holder has; 0 tries once. Default: 10.
         :param poll_interval: seconds between two tries. Default, and for 0: 0.2.
-        :raises TypeError: ``redis`` is no client of this face.
+        :raises TypeError: ``redis`` is no client of this face, or a time is no number and no timedelta.
+        :raises ValueError: a time is negative or not finite.
         """
         check_client(redis, awaits=self._awaits)
         self.redis = redis
         self.key = key
-        self.expires = expires or 20
-        self.timeout = 10 if timeout is None else timeout
-        self.poll_interval = poll_interval or 0.2
+        self.expires = seconds(expires or 0, "expires") or 20
+        self.timeout = 10 if timeout is None else seconds(timeout, "timeout")
+        self.poll_interval = seconds(poll_interval or 0, "poll_interval") or 0.2
         self._entries: list[_Entry] = []
 
     def __repr__(self) -> str:

@@ -18,7 +18,8 @@ from redset.core.letters import DeadLetter
 from redset.core.looking import Stats
 from redset.core.observing import enter_body, hooks, leave_body
 from redset.core.operations import Plan
-from redset.core.shown import described, shown
+from redset.core.shown import described
+from redset.core.times import Duration, Moment
 from redset.core.twins import told_by
 from redset.exceptions import LeaseLost
 
@@ -44,7 +45,7 @@ class _Reservation(BaseReservation[T], Generic[T, DriverT]):
         """Return whether to go on extending after ``error``: until the lease may have expired, unless it is lost."""
         if isinstance(error, LeaseLost):
             return False
-        log.warning("%s: the lease of %s could not be extended: %s", self._set_name, shown(self.item), error)
+        log.warning("%s: the lease of %s could not be extended: %s", self._set_name, self._shown_item, error)
         if time.monotonic() < self._expires_at:
             return True
         self.lost.set()
@@ -65,8 +66,11 @@ class Reservation(_Reservation[T, Driver]):
     - Ending the lease: :meth:`ack` (done), :meth:`nack` (failed: retry later), :meth:`again` (requeue, no attempt
       counted), :meth:`bury` (dead).
     - Keeping it: :meth:`extend`, :meth:`keep_alive`.
+    - Handing it to another process: :attr:`receipt`. It cannot be pickled.
     - As a context manager it returns the item. Leaving the block acks the item, or nacks it after an exception, unless
       the block ended the lease itself.
+
+    A duration is a number of seconds or a ``timedelta``; a score may be an aware ``datetime``.
 
     Each method is one round trip, atomic, and O(log n). After a connection error, call the method again: the two calls
     have the effect of one.
@@ -92,7 +96,7 @@ class Reservation(_Reservation[T, Driver]):
         """
         self._endings.check(self._driver.perform(self._endings.ack_one(self)))
 
-    def nack(self, delay: float | None = None, reason: str = "") -> None:
+    def nack(self, delay: Duration | None = None, reason: str = "") -> None:
         """Report the attempt as failed: requeue the item after a delay.
 
         After ``max_attempts`` the item becomes a dead letter instead. An item that was added again under the lease is
@@ -112,7 +116,7 @@ class Reservation(_Reservation[T, Driver]):
         """
         self._driver.follow(self._endings.one(self._endings.nack([self], delay, reason)))
 
-    def again(self, delay: float = 0, score: float | None = None) -> None:
+    def again(self, delay: Duration = 0, score: Moment | None = None) -> None:
         """Requeue the item without counting the attempt.
 
         :param delay: seconds until the item can be claimed. An addition of the item, before or after this call, ends
@@ -129,7 +133,7 @@ class Reservation(_Reservation[T, Driver]):
         """
         self._driver.follow(self._endings.one(self._endings.again([self], delay, score)))
 
-    def extend(self, lease: float) -> None:
+    def extend(self, lease: Duration) -> None:
         """Set the deadline to ``lease`` seconds from now, earlier or later than before.
 
         >>> from redset import SortedSet
@@ -183,7 +187,7 @@ class Reservation(_Reservation[T, Driver]):
         except Exception as trouble:
             if is_interruption(trouble):
                 raise
-            log.warning("%s: %s could not be nacked: %s", self._set_name, shown(self.item), trouble)
+            log.warning("%s: %s could not be nacked: %s", self._set_name, self._shown_item, trouble)
 
     @contextmanager
     def keep_alive(self) -> Iterator[None]:
@@ -217,7 +221,7 @@ class Reservation(_Reservation[T, Driver]):
             # After an interruption, at whatever step, the thread would keep the lease for ever.
             left.set()
         if self._lost_meanwhile():
-            raise LeaseLost(f"the lease of {shown(self.item)} in the set {self._set_name!r} was lost meanwhile")
+            raise LeaseLost(f"the lease of {self._shown_item} in the set {self._set_name!r} was lost meanwhile")
 
     def _keep_until(self, left: threading.Event) -> None:
         rest = self._until_extended()
@@ -237,13 +241,13 @@ class AsyncReservation(_Reservation[T, AsyncDriver]):
     async def ack(self) -> None:
         self._endings.check(await self._driver.perform(self._endings.ack_one(self)))
 
-    async def nack(self, delay: float | None = None, reason: str = "") -> None:
+    async def nack(self, delay: Duration | None = None, reason: str = "") -> None:
         await self._driver.follow(self._endings.one(self._endings.nack([self], delay, reason)))
 
-    async def again(self, delay: float = 0, score: float | None = None) -> None:
+    async def again(self, delay: Duration = 0, score: Moment | None = None) -> None:
         await self._driver.follow(self._endings.one(self._endings.again([self], delay, score)))
 
-    async def extend(self, lease: float) -> None:
+    async def extend(self, lease: Duration) -> None:
         await self._driver.follow(self._endings.one(self._endings.extend([self], lease)))
 
     async def bury(self, reason: str = "") -> None:
@@ -278,7 +282,7 @@ class AsyncReservation(_Reservation[T, AsyncDriver]):
         except Exception as trouble:
             if is_interruption(trouble):
                 raise
-            log.warning("%s: %s could not be nacked: %s", self._set_name, shown(self.item), trouble)
+            log.warning("%s: %s could not be nacked: %s", self._set_name, self._shown_item, trouble)
 
     @asynccontextmanager
     async def keep_alive(self) -> AsyncIterator[None]:
@@ -302,7 +306,7 @@ class AsyncReservation(_Reservation[T, AsyncDriver]):
             keeper.cancel()
             await asyncio.wait([keeper])
         if self._lost_meanwhile():
-            raise LeaseLost(f"the lease of {shown(self.item)} in the set {self._set_name!r} was lost meanwhile")
+            raise LeaseLost(f"the lease of {self._shown_item} in the set {self._set_name!r} was lost meanwhile")
 
     async def _keep_for(self, block: "asyncio.Task[object]") -> None:
         rest = self._until_extended()

@@ -23,6 +23,7 @@ from redset.core.inspecting import Inspection, Lease, Sample, State, Totals
 from redset.core.interruptions import is_interruption
 from redset.core.items import Key
 from redset.core.paging import Span
+from redset.core.times import Duration, Moment
 from redset.locks import Lock
 from redset.reservations import DeadLetter, Reservation, Stats
 
@@ -234,10 +235,10 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     Items are claimed lowest score first, ties in the order of their serialized bytes. Two items are the same item if
     they have the same identity: their serialized bytes, or the result of ``key``.
 
-    - Adding: :meth:`add`, :meth:`update`, :meth:`increment`.
+    - Adding: :meth:`add`, :meth:`update`, :meth:`increment`; in a pipeline of the caller's: :meth:`add_to`.
     - Claiming for good, at most once: :meth:`pop`, :meth:`take`, :meth:`pop_max`, :meth:`take_max`.
     - Claiming under a lease, at least once: :meth:`reserve`, :meth:`reserve_many`, :meth:`consume`. Ending leases in
-      bulk: :meth:`ack`, :meth:`nack`, :meth:`again`, :meth:`extend`.
+      bulk: :meth:`ack`, :meth:`nack`, :meth:`again`, :meth:`extend`. In another process: :meth:`reservation`.
     - Reading the waiting items: ``len()``, ``in``, ``[i]``, ``[a:b]``, or :meth:`count`, :meth:`contains`, :meth:`at`,
       :meth:`slice`; :meth:`contains_many`, :meth:`score`, :meth:`scores`, :meth:`index`. Those that can be claimed now:
       :meth:`peek`, :meth:`peek_score`. All states: :meth:`stats`.
@@ -248,6 +249,9 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     - Values, remembered items, dead letters: :meth:`get`, :meth:`is_done`, :meth:`forget`, :attr:`dead_letters`.
     - Holding up claims and bounding the set, for all processes: :meth:`pause`, :meth:`resume`, :meth:`limit`.
 
+    A duration is a number of seconds or a ``timedelta``. A moment is a number of seconds since the epoch or an aware
+    ``datetime``, and so is a score; a naive ``datetime`` raises ValueError. Moments are returned as numbers.
+
     Unless its description says otherwise, each method is one round trip and atomic. Costs are given for n waiting items
     and k items of the call. In addition to the errors listed with it, each method raises the client's own connection
     errors, and :exc:`~redset.exceptions.WrongTypeError`, with nothing changed, if a key of the set has another type.
@@ -255,7 +259,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     :param redis_client: a client with the interface of ``redis.Redis``: redis-py, valkey-py, a cluster client … A
         client of the other face, a pipeline, a URL or None raises TypeError.
     :param name: the key of the waiting items. The other keys of the set are derived from it.
-    :param scorer: a callable that takes the item, before serialization, and returns its score. Default: 0.
+    :param scorer: a callable that takes the item, before serialization, and returns its score, such as
+        :func:`~redset.priority_then_time` makes. Default: 0.
     :param serializer: an object with ``dumps`` and ``loads``, see :class:`~redset.interfaces.Serializer`; the module
         :mod:`json` is one. Default: items are stored as ``str(item)`` and returned as str; bytes are stored as they
         are, and returned as bytes if they are not UTF-8.
@@ -272,11 +277,17 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     :param key: a callable that takes an item and returns its identity: a str, bytes, or an object with a ``str`` of its
         own, but not None. A claim returns the newest value that was added under the identity. Default: the identity is
         the serialized item.
+    :param poll: seconds, at most an hour, after which a waiting consumer looks again if nothing wakes it. Additions by
+        redset wake it at once, whatever this is; an item that another program adds by ZADD is found this late, and so
+        is ``stop=`` of :meth:`consume`. Each look is two commands, 36,000 an hour with the default of 0.2. All
+        consumers of a set should have the same.
     :param remember: seconds for which a done item is remembered. An addition of a remembered item is left out, and so
         is that of a dead one until it is retried or forgotten. Default: done items are not remembered.
     :param digest: whether to remember a 16-byte hash of each item instead of the item.
     :param duplicates: the score that stands when a waiting item is added again: the newest (``"update"``, the default),
         the first (``"keep"``), the lowest (``"earliest"``) or the highest (``"latest"``).
+    :param while_leased: what becomes of the addition of a leased item when a claim meets it: it is parked until the
+        lease ends (``"park"``, the default), or dropped (``"drop"``).
     :param connections: ``"own"``: calls use connections of redset's own if the client is a plain one of redis-py or
         valkey-py, made with the arguments of its pool and at most as many. ``"client"``: every command passes through
         the client's ``execute_command``.
@@ -290,27 +301,32 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     def add(  # type: ignore[override] # the add of MutableSet has no score
         self,
         item: T,
-        score: float | None = None,
+        score: Moment | None = None,
         *,
         nx: bool = False,
         xx: bool = False,
         gt: bool = False,
         lt: bool = False,
+        force: bool = False,
     ) -> float | None:
         """Add ``item``, or change its score if it is waiting.
 
         The flags decide what happens to an item that is waiting; without one, the set's ``duplicates`` does. The
-        addition of a leased item is parked until its lease ends.
+        addition of a leased item is parked until its lease ends, or dropped, as the set's ``while_leased`` says.
 
-        :param score: any int or float except NaN. Default: the result of the scorer.
+        :param score: any int or float except NaN, or an aware ``datetime``. Default: the result of the scorer.
         :param nx: only add: leave a waiting item unchanged.
         :param xx: only change: do not add the item if it is not waiting.
         :param gt: only raise the score of a waiting item.
         :param lt: only lower the score of a waiting item.
+        :param force: add the item even if it is remembered, or dead on a set that remembers: forget that, and delete
+            the dead letter. The addition of a leased item is parked as without it, and an ack, which remembers the
+            item anew, drops it. No difference on a set that does not remember.
         :returns: the score of the item now; None if it is not waiting, because it was left out (remembered, or dead on
             a set that remembers) or because of ``xx``.
-        :raises TypeError: the score is no number. All errors in an item or a score are raised before anything is sent.
-        :raises ValueError: the score is NaN, or the flags contradict each other.
+        :raises TypeError: the score is no number and no ``datetime``, or ``force`` no bool. All errors in an item or a
+            score are raised before anything is sent.
+        :raises ValueError: the score is NaN or a naive ``datetime``, or the flags contradict each other.
         :raises ServerFullError: the server is at its ``maxmemory``; nothing was added.
 
         Cost: O(log n).
@@ -326,10 +342,48 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         >>> len(jobs)
         2
         """
-        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt) if nx or xx or gt or lt else None
-        return self._driver.perform(self._adding.add(item, score, rule))
+        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt, force=force) if nx or xx or gt or lt else None
+        return self._driver.perform(self._adding.add(item, score, rule, force=force))
 
-    def update(self, *iterables: Iterable[T], score: float | Callable[[T], float] | None = None) -> int:
+    def add_to(
+        self,
+        pipeline: Any,
+        item: T,
+        score: Moment | None = None,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+        force: bool = False,
+    ) -> None:
+        """Add ``item`` by a pipeline of the caller's, with the parameters of :meth:`add`.
+
+        The addition is sent and takes effect when the pipeline is executed: in a ``transaction``, at once with the
+        other commands. It wakes a waiting consumer, and needs no script that the server knows.
+
+        No reply of it is kept, so a pipeline that is sent again after a lost reply adds the item again, even if it was
+        claimed meanwhile. The result in the list of ``execute()`` is the reply of a script, and not part of the
+        interface.
+
+        :param pipeline: the ``pipeline()`` of a client of the set's server: of redis-py or valkey-py, of a cluster or
+            not. After ``watch()``, call its ``multi()`` first.
+        :raises TypeError: ``pipeline`` is none, or is one of the other face.
+        :raises ValueError: ``pipeline`` watches keys and would execute the addition at once.
+
+        No round trip of its own; O(log n).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> with client.pipeline(transaction=True) as pipeline:
+        ...     _ = pipeline.set("order:1", "paid")
+        ...     jobs.add_to(pipeline, "ship order 1")
+        ...     _ = pipeline.execute()
+        >>> jobs.pop()
+        'ship order 1'
+        """
+        self._driver.enqueue(pipeline, self._adding.addition(item, score, nx=nx, xx=xx, gt=gt, lt=lt, force=force))
+
+    def update(self, *iterables: Iterable[T], score: Moment | Callable[[T], Moment] | None = None) -> int:
         """Add all items of ``iterables``, and return how many were new; see :meth:`add`.
 
         Sends 1,000 items per round trip, each time atomically, and keeps no more of them in memory. An error of an
@@ -348,11 +402,11 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.follow(self._adding.update(iterables, score))
 
-    def increment(self, item: T, by: float) -> float | None:
+    def increment(self, item: T, by: Duration) -> float | None:
         """Add ``by`` to the score of ``item``, or add the item with that score if it is not waiting.
 
         :returns: the score of the item now; None if it was left out, see :meth:`add`.
-        :raises TypeError: ``by`` is no number.
+        :raises TypeError: ``by`` is no number and no ``timedelta``.
         :raises ValueError: the sum of two opposite infinities is no number.
 
         Cost: O(log n).
@@ -363,7 +417,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.perform(self._adding.increment(item, by))
 
-    def pop(self, wait: float | None = 0) -> T:
+    def pop(self, wait: Duration | None = 0) -> T:
         """Remove and return the item with the lowest score.
 
         At most once: the item is lost if the process dies before it has handled the item. :meth:`reserve` does not lose
@@ -372,8 +426,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         An item that cannot be loaded becomes a dead letter, and the next one is returned instead; each takes two more
         round trips.
 
-        :param wait: seconds to wait for an item if there is none; None: for ever. Waiting takes about five round trips
-            a second.
+        :param wait: seconds to wait for an item if there is none; None: for ever. Waiting takes two round trips every
+            ``poll`` seconds, 0.2 by default.
         :raises KeyError: no item can be claimed.
 
         Cost: O(log n). Every claim also requeues up to 250 expired leases and ended backoffs.
@@ -386,7 +440,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.follow(self._claims.pop(wait))
 
-    def take(self, num: int, wait: float | None = 0) -> list[T]:
+    def take(self, num: int, wait: Duration | None = 0) -> list[T]:
         """Remove and return up to ``num`` items in order, lowest score first; at most once, see :meth:`pop`.
 
         Claims 1,000 items per round trip, each time atomically. If the server fails later, it returns the items it has.
@@ -403,7 +457,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.follow(self._claims.take(num, wait))
 
-    def pop_max(self, wait: float | None = 0) -> T:
+    def pop_max(self, wait: Duration | None = 0) -> T:
         """Remove and return the item with the highest score; else like :meth:`pop`.
 
         >>> jobs = SortedSet(client, "jobs")
@@ -414,7 +468,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.follow(self._claims.pop(wait, last=True))
 
-    def take_max(self, num: int, wait: float | None = 0) -> list[T]:
+    def take_max(self, num: int, wait: Duration | None = 0) -> list[T]:
         """Remove and return up to ``num`` items, highest score first; else like :meth:`take`.
 
         >>> jobs = SortedSet(client, "jobs")
@@ -425,7 +479,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.follow(self._claims.take(num, wait, last=True))
 
-    def reserve(self, lease: float = 60.0, wait: float | None = 0) -> Reservation[T]:
+    def reserve(self, lease: Duration = 60.0, wait: Duration | None = 0) -> Reservation[T]:
         """Claim the item with the lowest score under a lease.
 
         At least once: a lease that ends without an ack requeues the item. Until then no other consumer can claim the
@@ -446,7 +500,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.follow(self._claims.reserve(lease, wait))
 
-    def reserve_many(self, num: int, lease: float = 60.0, wait: float | None = 0) -> list[Reservation[T]]:
+    def reserve_many(self, num: int, lease: Duration = 60.0, wait: Duration | None = 0) -> list[Reservation[T]]:
         """Claim up to ``num`` items, each under a lease of its own; see :meth:`reserve`.
 
         Claims 1,000 items per round trip, like :meth:`take`. An item whose last lease expired may have killed its
@@ -465,11 +519,11 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
 
     def consume(
         self,
-        lease: float = 60.0,
+        lease: Duration = 60.0,
         batch: int = 1,
-        wait: float | None = None,
+        wait: Duration | None = None,
         stop: Stop = None,
-        max_outage: float | None = None,
+        max_outage: Duration | None = None,
     ) -> "Consumption[T]":
         """Return an iterator over reservations that acks each item when the next one is asked for.
 
@@ -484,7 +538,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
             ack is counted in :attr:`Consumption.lost`.
         :param batch: the number of items per claim, 1 to 1,000.
         :param wait: seconds without an item after which the loop ends; None: never.
-        :param stop: an event, or a callable: the loop ends when it is set, or returns true.
+        :param stop: an event, or a callable: the loop ends when it is set, or returns true. While no item comes, it is
+            asked every ``poll`` seconds.
         :param max_outage: seconds of an outage after which the client's error is raised. Default: never. The first
             contact is not repeated.
         :raises RuntimeError: a second iterator is made of one loop.
@@ -499,6 +554,31 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         write
         """
         return Consumption(self._driver, self._claims, self._endings, lease, batch, wait, stop, max_outage)
+
+    def reservation(self, receipt: str) -> Reservation[T]:
+        """Return the reservation that a receipt stands for, to end or extend its lease in this process.
+
+        Sends nothing. The item is loaded from the receipt when :attr:`Reservation.item
+        <redset.reservations.Reservation.item>` is read; on a set with a ``key`` that is the value at the time of the
+        receipt. A receipt is not signed: open those of programs that may end leases, and load items, as this one may.
+
+        :param receipt: the :attr:`Reservation.receipt <redset.reservations.Reservation.receipt>` of a reservation.
+        :raises TypeError: it is no str.
+        :raises ValueError: it is no receipt, or that of another set. After :meth:`clear` it still is a receipt, but the
+            lease is lost.
+
+        No round trip; O(1).
+
+        >>> jobs = SortedSet(client, "jobs")
+        >>> jobs.add("read")
+        0.0
+        >>> receipt = jobs.reserve().receipt
+        >>> reservation = jobs.reservation(receipt)  # in any process
+        >>> reservation.item
+        'read'
+        >>> reservation.ack()
+        """
+        return self._receipts.reservation(receipt)
 
     def ack(self, reservations: Iterable[Reservation[T]]) -> list[Reservation[T]]:
         """Ack many reservations, and return those whose lease was lost.
@@ -517,7 +597,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.follow(self._endings.ack(reservations))
 
     def nack(
-        self, reservations: Iterable[Reservation[T]], delay: float | None = None, reason: str = ""
+        self, reservations: Iterable[Reservation[T]], delay: Duration | None = None, reason: str = ""
     ) -> list[Reservation[T]]:
         """Nack many reservations, and return those whose lease was lost.
 
@@ -538,7 +618,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.follow(self._endings.nack(reservations, delay, reason))
 
     def again(
-        self, reservations: Iterable[Reservation[T]], delay: float = 0, score: float | None = None
+        self, reservations: Iterable[Reservation[T]], delay: Duration = 0, score: Moment | None = None
     ) -> list[Reservation[T]]:
         """Requeue many reserved items without counting the attempt, and return the reservations whose lease was lost.
 
@@ -554,7 +634,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.follow(self._endings.again(reservations, delay, score))
 
-    def extend(self, reservations: Iterable[Reservation[T]], lease: float) -> list[Reservation[T]]:
+    def extend(self, reservations: Iterable[Reservation[T]], lease: Duration) -> list[Reservation[T]]:
         """Set the deadlines of many leases to ``lease`` seconds from now, and return those that were lost.
 
         See :meth:`Reservation.extend <redset.reservations.Reservation.extend>`; round trips like :meth:`ack`.
@@ -662,7 +742,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.perform(self._removing.forget(item))
 
     def count(
-        self, *, min: float | None = None, max: float | None = None, inclusive: tuple[bool, bool] = (True, True)
+        self, *, min: Moment | None = None, max: Moment | None = None, inclusive: tuple[bool, bool] = (True, True)
     ) -> int:
         """Return the number of waiting items, ``len(ss)``, or of those whose score is between ``min`` and ``max``.
 
@@ -761,8 +841,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
 
     def between(
         self,
-        min: float | None = None,
-        max: float | None = None,
+        min: Moment | None = None,
+        max: Moment | None = None,
         *,
         inclusive: tuple[bool, bool] = (True, True),
         limit: int | None = None,
@@ -934,8 +1014,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
 
     def remove_between(
         self,
-        min: float | None = None,
-        max: float | None = None,
+        min: Moment | None = None,
+        max: Moment | None = None,
         *,
         inclusive: tuple[bool, bool] = (True, True),
     ) -> int:
@@ -1082,6 +1162,53 @@ class ScheduledSet(TimeSortedSet[T]):
 
     _kind = SCHEDULED
 
+    def add(  # type: ignore[override] # likewise
+        self,
+        item: T,
+        score: Moment | None = None,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+        force: bool = False,
+        delay: Duration | None = None,
+    ) -> float | None:
+        """Add ``item``, or change when it falls due if it is waiting; see :meth:`SortedSet.add`.
+
+        :param delay: a duration from now until the item falls due, by the server's clock, instead of a score. The other
+            parameters are those of :meth:`SortedSet.add`.
+        :raises TypeError: ``delay`` is no duration.
+        :raises ValueError: ``delay`` is negative or not finite, or there is a ``score`` too.
+
+        Cost: O(log n).
+
+        >>> import time
+        >>> from redset import ScheduledSet
+        >>> jobs = ScheduledSet(client, "jobs")
+        >>> 29 < jobs.add("read", delay=30) - time.time() < 31
+        True
+        """
+        addition = self._adding.addition(item, score, delay, nx=nx, xx=xx, gt=gt, lt=lt, force=force)
+        return self._driver.perform(addition)
+
+    def add_to(
+        self,
+        pipeline: Any,
+        item: T,
+        score: Moment | None = None,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+        force: bool = False,
+        delay: Duration | None = None,
+    ) -> None:
+        """Add ``item`` by a pipeline of the caller's, like :meth:`add`; see :meth:`SortedSet.add_to`."""
+        addition = self._adding.addition(item, score, delay, nx=nx, xx=xx, gt=gt, lt=lt, force=force)
+        self._driver.enqueue(pipeline, addition)
+
     def available(self) -> int:
         """Return the number of due items. O(log n).
 
@@ -1123,35 +1250,48 @@ class PeriodicSet(BasePeriodic[Driver, Lock, Reservation[T], T], ScheduledSet[T]
     _kind = SCHEDULED
 
     def add(  # type: ignore[override] # a periodic item has an interval, and no score of its own
-        self, item: T, interval: float | None = None, first: float | None = None
+        self, item: T, interval: Duration | None = None, first: Moment | None = None
     ) -> bool:
         """Add ``item`` and return whether it is new: neither waiting nor leased.
 
-        An item that is not new keeps its next tick. A dead item is new.
+        An item that is not new keeps its next tick, which :meth:`reschedule` changes. A dead item is new.
 
         :param interval: seconds between its ticks, from its next tick on. Default: the interval it has, or else that of
             the set.
-        :param first: its first tick, in seconds since the epoch. Default: the result of the scorer.
-        :raises TypeError: an argument is no number. All errors in an item are raised before anything is sent.
-        :raises ValueError: the interval is not positive and finite, or ``first`` is NaN.
+        :param first: its first tick, in seconds since the epoch, if the item must be new. Default: the result of the
+            scorer.
+        :raises TypeError: ``interval`` is no duration or ``first`` no moment. All errors in an item are raised before
+            anything is sent.
+        :raises ValueError: the interval is not positive and finite, or ``first`` is NaN or a naive ``datetime``; or
+            ``first`` is given and the item is not new, and nothing was changed.
         :raises ServerFullError: the server is at its ``maxmemory``; nothing was added.
 
         Cost: O(log n).
         """
         return self._driver.perform(self._scheduling.schedule(item, interval, first))
 
+    def add_to(  # type: ignore[override] # likewise
+        self, pipeline: Any, item: T, interval: Duration | None = None, first: Moment | None = None
+    ) -> None:
+        """Add ``item`` by a pipeline of the caller's; see :meth:`SortedSet.add_to`.
+
+        :param interval: as for :meth:`add`.
+        :param first: as for :meth:`add`, but there is no error if the item is not new: it is left alone.
+        """
+        self._driver.enqueue(pipeline, self._scheduling.schedule(item, interval, first))
+
     def update(  # type: ignore[override]
         self,
         *iterables: Iterable[T],
-        interval: float | Callable[[T], float] | None = None,
-        first: float | Callable[[T], float] | None = None,
+        interval: Duration | Callable[[T], Duration] | None = None,
+        first: Moment | Callable[[T], Moment] | None = None,
     ) -> int:
         """Add all items and return how many were new; see :meth:`add`.
 
         One round trip for each 1,000 items, each time atomically; O(k log n).
 
         :param interval: seconds for all items, or a callable that takes an item.
-        :param first: the same.
+        :param first: the first tick of the items that are new, or a callable that takes an item.
 
         >>> feeds = PeriodicSet(client, "feeds", interval=3600)
         >>> feeds.update(["a", "b"], interval={"a": 60, "b": 120}.get), feeds.update(["b", "c"])
@@ -1162,6 +1302,45 @@ class PeriodicSet(BasePeriodic[Driver, Lock, Reservation[T], T], ScheduledSet[T]
     def interval(self, item: T | Key) -> float | None:
         """Return the seconds between two ticks of ``item``, or None if it is neither waiting nor leased. O(1)."""
         return self._driver.perform(self._scheduling.planned(item)).interval
+
+    def reschedule(self, item: T | Key, when: Moment) -> None:
+        """Set the next tick of ``item`` to ``when``. The ticks after it follow at its interval.
+
+        A lease of the item goes on; when it ends, by an ack or otherwise, the item waits for ``when``.
+
+        :param when: a moment, perhaps in the past; ``math.inf``: never.
+        :raises KeyError: the item is neither waiting nor leased.
+        :raises TypeError: ``when`` is no moment.
+        :raises ValueError: ``when`` is NaN or a naive ``datetime``.
+
+        Cost: O(log n).
+
+        >>> feeds = PeriodicSet(client, "feeds", interval=3600)
+        >>> feeds.add("a")
+        True
+        >>> feeds.reschedule("a", 2_000_000_000)
+        >>> feeds.next_due("a")
+        2000000000.0
+        """
+        self._driver.perform(self._scheduling.reschedule(item, when))
+
+    def trigger(self, item: T | Key) -> None:
+        """Let ``item`` fall due now, by the server's clock. The ticks after it follow at its interval.
+
+        A lease of the item goes on; when it ends, the item is due again. An item that is due keeps its place.
+
+        :raises KeyError: the item is neither waiting nor leased.
+
+        Cost: O(log n).
+
+        >>> feeds = PeriodicSet(client, "feeds", interval=3600)
+        >>> feeds.add("a"), feeds.take(10), feeds.take(10)
+        (True, ['a'], [])
+        >>> feeds.trigger("a")
+        >>> feeds.take(10)
+        ['a']
+        """
+        self._driver.perform(self._scheduling.trigger(item))
 
     def next_due(self, item: T | Key) -> float | None:
         """Return when ``item`` falls due, in seconds since the epoch, or None if it is leased or not there. O(1).
@@ -1181,12 +1360,12 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
     It answers whether an item was seen: of all calls that add an item, exactly one returns that it is new, until the
     item expires by the server's clock. Two items are the same item if they serialize to the same bytes.
 
-    - Adding: :meth:`add`, :meth:`add_new`. Changing the time to live: :meth:`touch`.
+    - Adding: :meth:`add`, :meth:`add_new`, :meth:`add_to`. Changing the time to live: :meth:`touch`.
     - Reading: ``len()``, ``in``, iteration; or :meth:`count`, :meth:`contains`, :meth:`contains_many`; :meth:`ttl`.
     - Removing: :meth:`discard`, :meth:`remove`, :meth:`pop`, :meth:`clear`.
     - Combining with other sets: the operators and comparisons of ``set``, see :meth:`union`.
 
-    Round trips, costs and errors are given as in :class:`SortedSet`.
+    Round trips, costs, durations and errors are given as in :class:`SortedSet`.
 
     It has neither a pause nor limits: nothing is claimed from it, and its items leave by themselves.
 
@@ -1224,12 +1403,13 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
 
     _driver_type = Driver
 
-    def add(self, item: T, ttl: float | None = None) -> bool:  # type: ignore[override] # that of MutableSet returns None
+    def add(self, item: T, ttl: Duration | None = None) -> bool:  # type: ignore[override] # that of MutableSet returns None
         """Add ``item`` and return whether it is new; an item that is there keeps its time to live.
 
         :param ttl: seconds that it lives. Default: the ``ttl`` of the set.
         :returns: True if the item was never added, was removed, or has expired.
-        :raises TypeError: ``ttl`` is no number. All errors in an item are raised before anything is sent.
+        :raises TypeError: ``ttl`` is no number and no ``timedelta``. All errors in an item are raised before anything
+            is sent.
         :raises ValueError: ``ttl`` is not more than 0, or not finite.
         :raises ServerFullError: the server is at its ``maxmemory``; nothing was added.
 
@@ -1237,7 +1417,11 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
         """
         return self._driver.perform(self._expiring.add(item, ttl))
 
-    def add_new(self, items: Iterable[T], ttl: float | None = None) -> list[T]:
+    def add_to(self, pipeline: Any, item: T, ttl: Duration | None = None) -> None:
+        """Add ``item`` by a pipeline of the caller's, like :meth:`add`; see :meth:`SortedSet.add_to`."""
+        self._driver.enqueue(pipeline, self._expiring.add(item, ttl))
+
+    def add_new(self, items: Iterable[T], ttl: Duration | None = None) -> list[T]:
         """Add ``items`` and return a list of those that are new: the caller's own objects, in order, each item once.
 
         Sends 1,000 items per round trip, each time atomically, and keeps no more of them in memory, in addition to the
@@ -1260,7 +1444,7 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
         self._driver.follow(newcomers.add(items))
         return newcomers.new
 
-    def touch(self, item: T | Key, ttl: float | None = None) -> bool:
+    def touch(self, item: T | Key, ttl: Duration | None = None) -> bool:
         """Let ``item`` expire ``ttl`` seconds from now, earlier or later than before; return whether it is there.
 
         :param ttl: Default: the ``ttl`` of the set.

@@ -115,7 +115,7 @@ def take_in_two_steps() -> None:
 
     gather = Claims._gather
 
-    def take(self: Any, num: int, lease: float, wait: float | None, **options: Any) -> Plan[list[Any]]:
+    def take(self: Any, num: int, lease: float, wait: Any, **options: Any) -> Plan[list[Any]]:
         if lease or self._set.kind.which != "any":
             return (yield from gather(self, num, lease, wait, **options))
         key = self._keys.waiting
@@ -188,13 +188,13 @@ def look_before_adding() -> None:
     from redset.core.expiring import Expiring
     from redset.core.operations import Plan, Sleep
 
-    def plan(expiring: Expiring[Any], item: Any, ttl: float | None) -> Plan[bool]:
+    def plan(expiring: Expiring[Any], item: Any, ttl: Any) -> Plan[bool]:
         left = yield expiring.ttl(item)
         yield Sleep(0.01)
         yield expiring.add(item, ttl)
         return left is None
 
-    def add(self: Any, item: Any, ttl: float | None = None) -> Any:
+    def add(self: Any, item: Any, ttl: Any = None) -> Any:
         return self._driver.follow(plan(self._expiring, item, ttl))
 
     sets.ExpiringSet.add = add  # type: ignore[method-assign]

@@ -21,11 +21,11 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 #: The rules of a set, and what a rule is made of. To know them is to know redset; all else is built around them.
 HEART = {
     *("keys", "items", "definition", "operations", "calls", "talking"),
-    *("adding", "claiming", "leases", "endings", "removing"),
+    *("adding", "claiming", "leases", "endings", "removing", "receipts"),
 }
 #: Helpers of the heart, which know none of the rules of a set.
 FOUNDATION = {
-    *("scores", "callables", "serializing", "scripts"),
+    *("scores", "times", "callables", "serializing", "scripts"),
     *("shown", "interruptions", "retries", "clients"),
 }
 #: The rooms around the heart, which does not know them.

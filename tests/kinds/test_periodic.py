@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -60,10 +61,92 @@ def test_add_says_whether_the_item_is_new(feeds: Any) -> None:
 @conformance
 def test_what_is_added_again_keeps_its_place(feeds: Any, started: float) -> None:
     feeds.add("a", first=started)
-    feeds.add("a", first=0)
     feeds.add("a")
+    feeds.update(["a"], first=0)
 
     assert feeds.next_due("a") == started
+
+
+@conformance
+@pytest.mark.parametrize("keyed", [False, True])
+@pytest.mark.parametrize("leased", [False, True])
+def test_a_first_tick_of_an_item_that_is_not_new_is_an_error_and_changes_nothing(
+    face: Any, raw: Any, started: float, keyed: bool, leased: bool
+) -> None:
+    feeds = face.PeriodicSet("feeds", EVERY, serializer=json, key=(lambda feed: feed[0]) if keyed else None)
+    feeds.add(["a", 1], interval=7, first=started)
+    if leased:
+        feeds.reserve()
+    before = intervals(raw), feeds.next_due(["a", 1])
+
+    with pytest.raises(ValueError, match=r"first=0, but \['a', 1\] is in the set 'feeds' already: use reschedule"):
+        feeds.add(["a", 1], interval=500, first=0)
+    assert (intervals(raw), feeds.next_due(["a", 1])) == before
+
+
+@conformance
+def test_reschedule_sets_the_next_tick_and_the_rhythm(feeds: Any, started: float) -> None:
+    feeds.update("abc", first=started)
+
+    feeds.reschedule("a", started + 1000), feeds.reschedule(Key("b"), started + 7), feeds.reschedule("c", math.inf)
+    assert [feeds.next_due(item) for item in "abc"] == [started + 1000, started + 7, math.inf]
+    assert feeds.take(5) == ["b"]
+    assert feeds.next_due("b") == started + 307
+
+
+@conformance
+def test_trigger_lets_an_item_fall_due_now(feeds: Any, raw: Any, started: float) -> None:
+    feeds.add("late", first=2**40), feeds.add("due", first=started)
+    before = server_time(raw)
+    feeds.trigger("late"), feeds.trigger(Key("due"))
+
+    assert before - 0.001 <= feeds.next_due("late") <= server_time(raw) + 0.001
+    assert feeds.next_due("due") == started, "it is due already"
+    assert feeds.take(5) == ["due", "late"]
+    assert feeds.next_due("late") >= before + EVERY - 0.001, "the rhythm begins anew"
+
+
+@conformance
+@pytest.mark.parametrize("move", ["reschedule", "trigger"])
+def test_an_item_that_is_not_there_cannot_be_moved(feeds: Any, raw: Any, move: str) -> None:
+    feeds.add("dead"), feeds.reserve().bury()
+    for item in "x", "dead", Key("x"):
+        with pytest.raises(KeyError):
+            feeds.reschedule(item, 0) if move == "reschedule" else feeds.trigger(item)
+    assert len(feeds) == 0
+
+
+@conformance
+def test_a_lease_goes_on_when_its_item_is_moved(feeds: Any, started: float) -> None:
+    feeds.update("ab", first=started)
+    one, other = feeds.reserve_many(2)
+    feeds.reschedule("a", started + 1000), feeds.trigger("b")
+
+    assert feeds.take(5) == [], "they are leased"
+    one.ack(), other.ack()
+    assert feeds.next_due("a") == started + 1000
+    assert feeds.take(5) == ["b"], "due again at once"
+
+
+@conformance
+def test_a_retry_of_an_item_that_was_moved_waits_for_the_new_tick(feeds: Any) -> None:
+    feeds.add("a"), feeds.reserve().nack(delay=0.001)
+    feeds.reschedule("a", 2**40)
+
+    assert feeds.next_due("a") == 2**40
+    time.sleep(0.01)
+    assert feeds.take(5) == []
+    assert feeds.next_due("a") == 2**40
+
+
+@conformance
+def test_trigger_wakes_who_waits(face: Any, feeds: Any) -> None:
+    feeds.add("a", first=2**40)
+    with ThreadPoolExecutor() as threads, face.another() as other:
+        waiting = threads.submit(feeds.pop, wait=PATIENCE)
+        time.sleep(0.1)
+        other.PeriodicSet("feeds", EVERY).trigger("a")
+        assert waiting.result() == "a"
 
 
 @conformance
@@ -464,7 +547,7 @@ def test_what_is_in_work_is_not_new(feeds: Any, started: float) -> None:
     feeds.add("a", first=started)
     reservation = feeds.reserve()
 
-    assert feeds.add("a", interval=500, first=0) is False
+    assert feeds.add("a", interval=500) is False
     assert len(feeds) == 0
     reservation.ack()
     assert feeds.next_due("a") == started + 500, "a new interval applies from the next tick"

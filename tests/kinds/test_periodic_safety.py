@@ -72,6 +72,36 @@ def test_add_says_true_though_its_first_reply_was_lost(
 
 
 @lost
+def test_add_with_a_first_tick_is_new_though_its_first_reply_was_lost(
+    stubborn: tuple[Face, Proxy], fault: Fault
+) -> None:
+    face, proxy = stubborn
+    feeds = face.PeriodicSet("feeds", EVERY)
+    proxy.plan(fault)
+
+    assert feeds.add("a", first=1000) is True
+    assert feeds.next_due("a") == 1000
+    assert proxy.faults == 1
+
+
+@lost
+@pytest.mark.parametrize("move", [lambda feeds: feeds.reschedule("a", 5), lambda feeds: feeds.trigger("a")])
+def test_an_item_is_moved_once_though_the_first_reply_was_lost(
+    stubborn: tuple[Face, Proxy], other: Any, move: Callable[[Any], Any], fault: Fault
+) -> None:
+    face, proxy = stubborn
+    feeds = face.PeriodicSet("feeds", EVERY)
+    other.add("a", first=2**40)
+    move(face.PeriodicSet("feeds", EVERY, connections="client"))  # from now on the server knows the script
+    other.reschedule("a", 2**40)
+    proxy.plan(fault, meanwhile=lambda: other.take(1))
+
+    move(feeds)
+    assert other.take(1) == [], "what others did meanwhile stands"
+    assert proxy.faults == 1
+
+
+@lost
 def test_update_counts_what_was_new_though_its_first_reply_was_lost(stubborn: tuple[Face, Proxy], fault: Fault) -> None:
     face, proxy = stubborn
     feeds = face.PeriodicSet("feeds", EVERY)

@@ -1,6 +1,8 @@
 """Scheduled sets: only what is due by the server's clock can be taken."""
 
+import json
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -144,3 +146,60 @@ def test_the_microsecond_decides(face: Any, raw: Any) -> None:
 
     assert jobs.take(10) == ["past"]
     assert jobs.score("future") == before + 1000.000_001
+
+
+# A delay
+
+
+def test_a_delay_is_counted_by_the_clock_of_the_server(
+    face: Any, raw: Any, here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = face.ScheduledSet("jobs")
+    before = server_time(raw)
+    with monkeypatch.context() as wrong_clock:
+        if not isinstance(here, Fake):
+            wrong_clock.setattr(time, "time", lambda: 0.0)
+        score = jobs.add("a", delay=30)
+        other = jobs.add("b", delay=timedelta(minutes=1))
+    after = server_time(raw)
+
+    assert before + 29.999 <= score <= after + 30.001
+    assert before + 59.999 <= other <= after + 60.001
+    assert jobs.scores("ab") == [score, other]
+    assert jobs.take(2) == []
+    jobs.add("a", delay=0)
+    assert jobs.take(2) == ["a"]
+
+
+@pytest.mark.parametrize("options", [{}, {"remember": 60}, {"key": len}, {"key": len, "remember": 60, "digest": True}])
+def test_a_delay_obeys_flags_and_duplicates(face: Any, options: dict[str, Any]) -> None:
+    jobs = face.ScheduledSet("jobs", duplicates="keep", **options)
+    first = jobs.add("a", delay=30)
+
+    assert jobs.add("a", delay=60) == first
+    assert jobs.add("a", delay=60, lt=True) == first
+    assert jobs.add("a", delay=60, gt=True) > first
+    assert jobs.add("aa", delay=60, xx=True) is None
+    assert jobs.add("a", delay=60, nx=True) > first
+    assert len(jobs) == 1
+
+
+def test_a_delayed_addition_of_a_remembered_item_is_left_out(face: Any) -> None:
+    jobs = face.ScheduledSet("jobs", remember=60)
+    jobs.add("a"), jobs.pop()
+
+    assert jobs.add("a", delay=0) is None
+    assert jobs.take(1) == []
+
+
+def test_a_delayed_addition_brings_its_value(face: Any) -> None:
+    jobs = face.ScheduledSet("jobs", serializer=json, key=lambda job: job["id"])
+    jobs.add({"id": 1, "n": 1}), jobs.add({"id": 1, "n": 2}, delay=0)
+
+    assert jobs.take(2) == [{"id": 1, "n": 2}]
+
+
+def test_a_delay_and_a_score_contradict_each_other(face: Any, raw: Any) -> None:
+    with pytest.raises(ValueError, match="delay=5 and score=7 contradict each other"):
+        face.ScheduledSet("jobs").add("a", score=7, delay=5)
+    assert raw.dbsize() == 0

@@ -28,8 +28,9 @@ import pytest
 import redis
 
 import redset
-from redset.core import drivers, waiting
+from redset.core import drivers
 from redset.core.calls import state_of
+from redset.core.definition import Definition
 from redset.core.keys import Keys
 from servers import Server
 
@@ -370,8 +371,8 @@ def waits(seconds: float, listen: float, lateness: float) -> Callable[[Place], C
         place.raw.flushall()
         # It ends blocking commands on time.
         place.raw.config_set("hz", 500)
-        constants: Any = waiting
-        constants.LISTEN = listen
+        constants: Any = Definition
+        constants.longest_listen = listen
         constants = drivers
         constants.LATENESS = lateness
         return lambda: suppressed(KeyError, lambda: place.jobs.pop(wait=seconds))

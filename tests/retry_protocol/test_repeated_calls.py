@@ -123,6 +123,18 @@ class TestACallWhoseReplyIsLost:
         assert jobs.add("read", 5, **flags) == 5.0
         assert state.scores("waiting") == {}
 
+    @lost
+    def test_a_delay_is_counted_once(
+        self, stubborn: Face, proxy: Proxy, other: Any, state: RawSet, fault: Fault
+    ) -> None:
+        jobs = stubborn.ScheduledSet("jobs")
+        jobs.add("x", delay=0), other.clear()  # from now on the server knows the script
+        proxy.plan(fault, meanwhile=lambda: other.add("read", 5))
+
+        assert abs(jobs.add("read", delay=60) - time.time() - 60) < 10
+        assert state.scores("waiting") == {b"read": 5.0}, "what was added meanwhile stands"
+        assert proxy.faults == 1
+
     def test_update_says_how_many_were_new_and_adds_nothing_again(
         self, jobs: Any, proxy: Proxy, other: Any, state: RawSet
     ) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Collection, MutableSet
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, assert_type
 
 import redis
@@ -55,6 +56,23 @@ def plain_sets_are_of_str(client: redis.Redis) -> None:
     assert_type(ExpiringSet(client, "n", 60), ExpiringSet[str])
     assert_type(redset.SortedSet(client, "n", len), SortedSet[str])
     assert_type(redset.SortedSet(client, "n", lock_timeout=1, lock_expires=2.5), SortedSet[str])
+
+
+def moments_and_durations_have_two_forms(client: redset.SortedSet[str], lock: Any) -> None:
+    now, minute = datetime.now(UTC), timedelta(minutes=1)
+    client.add("x", now), client.update("x", score=now), client.update("x", score=lambda item: now)
+    client.pop(minute)
+    client.reserve(lease=minute, wait=minute).extend(minute)
+    PeriodicSet(lock, "n", minute, jitter=minute).add("x", interval=minute, first=now)
+    SortedSet(lock, "n", lambda item: now, remember=minute, backoff=lambda attempt: minute, lock_expires=minute)
+    client.pop(now)  # type: ignore[arg-type]
+    client.add("x", minute)  # type: ignore[arg-type]
+
+
+def a_priority_is_an_int(client: redis.Redis) -> None:
+    assert_type(SortedSet(client, "n", redset.priority_then_time(len)), SortedSet[str])
+    SortedSet(client, "n", redset.priority_then_time(lambda task: task.depth), TaskSerializer())
+    redset.priority_then_time(str)  # type: ignore[arg-type]
 
 
 def the_serializer_says_what_a_set_is_of(client: redis.Redis) -> None:

@@ -32,6 +32,7 @@ import redset
 import redset.aio
 from faces import CLIENTS, Awaited, Blocking
 from redset.core import waiting as core_waiting
+from redset.core.definition import Definition
 from redset.core.keys import Keys
 from redset.core.operations import Listen, Plan
 from redset.exceptions import WrongTypeError
@@ -88,7 +89,7 @@ class Awake:
 @pytest.fixture
 def looks_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is not woken, or does not know when something falls due, is late by more than a busy machine is."""
-    monkeypatch.setattr(core_waiting, "LISTEN", SELDOM)
+    monkeypatch.setattr(Definition, "longest_listen", SELDOM)
 
 
 @pytest.fixture(params=WAYS)

@@ -9,7 +9,9 @@ from redset.core.callables import called, called_each
 from redset.core.definition import Definition
 from redset.core.operations import Operation, Plan, Shape, in_chunks, only
 from redset.core.scores import written_score, written_scores
+from redset.core.scripts import Script
 from redset.core.shown import shown
+from redset.core.times import Duration, Moment, difference, seconds
 from redset.exceptions import Full
 
 __all__ = ("Adding", "Rule", "Score", "Update", "flagged")
@@ -18,7 +20,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 #: One score for all items, a callable that scores each of them, or None for the set's scorer.
-Score: TypeAlias = float | Callable[[T], float] | None
+Score: TypeAlias = Moment | Callable[[T], Moment] | None
 
 
 class Rule(NamedTuple):
@@ -34,11 +36,16 @@ class Rule(NamedTuple):
 DUPLICATES = {"update": Rule(""), "keep": Rule("NX"), "earliest": Rule("LT"), "latest": Rule("GT")}
 
 
-def flagged(*, nx: bool = False, xx: bool = False, gt: bool = False, lt: bool = False) -> Rule | None:
+def flagged(
+    *, nx: bool = False, xx: bool = False, gt: bool = False, lt: bool = False, force: bool = False
+) -> Rule | None:
     """Return the rule for flags of ``add``, or None without flags.
 
+    :param force: no flag of the rule, but one that ``xx`` contradicts.
     :raises ValueError: they contradict each other.
     """
+    if force and xx:
+        raise ValueError("force and xx contradict each other: no item can be added like that")
     if not (nx or xx or gt or lt):
         return None
     given = [flag for flag, is_given in (("nx", nx), ("xx", xx), ("gt", gt), ("lt", lt)) if is_given]
@@ -62,10 +69,14 @@ class Adding(Generic[T]):
         #: How many columns a row has: score, item, and on keyed sets the value.
         self.width = 3 if definition.items.keyed else 2
 
-    def add(self, item: T, score: float | None = None, rule: Rule | None = None) -> Operation[float | None]:
+    def add(
+        self, item: T, score: Moment | None = None, rule: Rule | None = None, *, force: bool = False
+    ) -> Operation[float | None]:
         if score is None:
             score = called(self._set.scorer, item, "the scorer")
         row = self._row(item, written_score(score, item))
+        if force is not False and self._forces(force=force):
+            return self._add_specially(row, rule, "forced")
         if rule or self._duplicates.flags:
             return only(self.add_rows(row, rule))
 
@@ -75,6 +86,50 @@ class Adding(Generic[T]):
             return None if b" " in reply else float(row[0])
 
         return self._operation(row, self._duplicates, "added", read)
+
+    def addition(
+        self,
+        item: T,
+        score: Moment | None = None,
+        delay: Duration | None = None,
+        *,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+        force: bool = False,
+    ) -> Operation[float | None]:
+        """Return the addition of an item with these parameters of ``add``."""
+        rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt, force=force)
+        if delay is None:
+            return self.add(item, score, rule, force=force)
+        return self.add_later(item, delay, score, rule, force=force)
+
+    def add_later(
+        self, item: T, delay: Duration, score: Moment | None = None, rule: Rule | None = None, *, force: bool = False
+    ) -> Operation[float | None]:
+        """Like :meth:`add`, with a score of ``delay`` from now, by the server's clock.
+
+        :raises ValueError: there is a score too.
+        """
+        if score is not None:
+            raise ValueError(f"delay={delay!r} and score={score!r} contradict each other: give one of them")
+        row = self._row(item, repr(seconds(delay, "delay")))
+        return self._add_specially(row, rule, "delayed", *(["forced"] if self._forces(force=force) else []))
+
+    def _forces(self, *, force: bool) -> bool:
+        """Return whether an addition passes a memory: on a set that does not remember there is none.
+
+        :raises TypeError: ``force`` is no bool.
+        """
+        if not isinstance(force, bool):
+            raise TypeError(f"force must be True or False, not {shown(force)}")
+        return force and self._set.remember > 0
+
+    def _add_specially(self, row: Sequence[bytes | str], rule: Rule | None, *features: str) -> Operation[float | None]:
+        """Return an addition by the script that has these features in addition to those of the set."""
+        script = self._set.script("add", *features)
+        return only(self._operation(row, rule or self._duplicates, "scores", self._read_scores, script=script))
 
     def add_rows(self, rows: Sequence[bytes | str], rule: Rule | None = None) -> Operation[list[float | None]]:
         """Add rows. Returns each item's score after that; None for an item that is not waiting or was left out.
@@ -109,14 +164,14 @@ class Adding(Generic[T]):
         """Add all items, 1,000 per call, and return how many were not waiting before."""
         return Update(self, score, rule).add_all(iterables)
 
-    def increment(self, item: T, by: float) -> Operation[float | None]:
+    def increment(self, item: T, by: Duration) -> Operation[float | None]:
         """Increment a score. Not coalesced, since ZADD increments one item per call."""
-        row = self._row(item, written_score(by, item))
+        row = self._row(item, written_score(difference(by, "by"), item))
         return only(
             self._operation(row, Rule("INCR"), "scores", lambda reply: self._read_sum(reply, item, by), alone=True)
         )
 
-    def _read_sum(self, reply: bytes, item: T, by: float) -> list[float | None]:
+    def _read_sum(self, reply: bytes, item: T, by: Duration) -> list[float | None]:
         if reply == b"nan":
             raise ValueError(f"the score of {shown(item)} in the set {self._set.name!r} plus {by!r} is not a number")
         return self._read_scores(reply)
@@ -156,11 +211,18 @@ class Adding(Generic[T]):
         return [written_score(score, "all items")] * len(items)
 
     def _operation(
-        self, rows: Sequence[bytes | str], rule: Rule, want: str, read: Callable[[bytes], R], *, alone: bool = False
+        self,
+        rows: Sequence[bytes | str],
+        rule: Rule,
+        want: str,
+        read: Callable[[bytes], R],
+        *,
+        alone: bool = False,
+        script: tuple[Script, tuple[bytes, ...]] | None = None,
     ) -> Operation[R]:
         head, shape = self._heads.get((want, rule)) or self._head(want, rule)
-        script, keys = self._add
-        return Operation(script, keys, [*head, *rows], read, recorded=True, shape=None if alone else shape)
+        verb, keys = script or self._add
+        return Operation(verb, keys, [*head, *rows], read, recorded=True, shape=None if alone else shape)
 
     def _head(self, want: str, rule: Rule) -> tuple[tuple[str, ...], Shape]:
         """Return the arguments before the rows and the shape of such additions. Cached, since there are few."""

@@ -8,7 +8,7 @@ from redset.core.adding import Adding
 from redset.core.algebra import Algebra, SortedAlgebra
 from redset.core.claiming import Claims
 from redset.core.clients import check_client, longest_block
-from redset.core.definition import Definition, Kind
+from redset.core.definition import LONGEST_POLL, Definition, Kind
 from redset.core.endings import Endings
 from redset.core.expiring import Expiring, LivingAlgebra
 from redset.core.gates import Gates
@@ -28,14 +28,16 @@ from redset.core.parameters import (
     T,
     expanded,
     one_of_duplicates,
+    one_of_while_leased,
 )
 from redset.core.periodic import PeriodicItems, Scheduling
+from redset.core.receipts import Receipts
 from redset.core.registry import SetInfo, register
 from redset.core.removing import Removing
-from redset.core.scores import seconds
 from redset.core.serializing import PLAIN as PLAIN_SERIALIZER
 from redset.core.serializing import checked_serializer
 from redset.core.shown import shown
+from redset.core.times import Duration, Moment, seconds
 from redset.core.waiting import claim_within
 from redset.interfaces import Serializer
 
@@ -97,10 +99,10 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         self: "BaseSet[DriverT, LockT, Res, str]",
         redis_client: Any,
         name: str,
-        scorer: Callable[[str], float] | None = None,
+        scorer: Callable[[str], Moment] | None = None,
         serializer: None = None,
-        lock_timeout: float | None = None,
-        lock_expires: float | None = None,
+        lock_timeout: Duration | None = None,
+        lock_expires: Duration | None = None,
         **options: Unpack[SortedOptions[str]],
     ) -> None: ...
     @overload
@@ -108,10 +110,10 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         self,
         redis_client: Any,
         name: str,
-        scorer: Callable[[T], float] | None = None,
+        scorer: Callable[[T], Moment] | None = None,
         serializer: Serializer[T] | None = None,
-        lock_timeout: float | None = None,
-        lock_expires: float | None = None,
+        lock_timeout: Duration | None = None,
+        lock_expires: Duration | None = None,
         **options: Unpack[SortedOptions[T]],
     ) -> None: ...
     @expanded
@@ -119,15 +121,15 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         self,
         redis_client: Any,
         name: str,
-        scorer: Callable[[Any], float] | None = None,
+        scorer: Callable[[Any], Moment] | None = None,
         serializer: Any = None,
-        lock_timeout: float | None = None,
-        lock_expires: float | None = None,
+        lock_timeout: Duration | None = None,
+        lock_expires: Duration | None = None,
         **options: Unpack[SortedOptions[Any]],
     ) -> None:
         super().__init__(redis_client, name, serializer, options)
         remember = options["remember"]
-        self.scorer: Callable[[T], float] = scorer or self._kind.scorer
+        self.scorer: Callable[[T], Moment] = scorer or self._kind.scorer
         definition: Definition[T] = Definition(
             name=name,
             keys=self._keys,
@@ -141,8 +143,10 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             digest=options["digest"],
             interval=self._interval,
             duplicates=one_of_duplicates(options["duplicates"]),
+            while_leased=one_of_while_leased(options["while_leased"]),
             backoff=options["backoff"],
             longest_block=longest_block(redis_client),
+            poll=seconds(options["poll"], "poll", positive=True, most=LONGEST_POLL),
         )
         kind = _class_of(self)
         self._driver.register_by(  # type: ignore[attr-defined] # every driver has that
@@ -156,9 +160,9 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         self._gates = Gates(definition)
         self._endings = Endings(definition)
         self._letters = Letters(definition)
-        self._claims: Claims[T, Res] = Claims(
-            definition, self._endings, partial(self._reservation_type, self._driver, self._endings), claim_within
-        )
+        new_reservation = partial(self._reservation_type, self._driver, self._endings)
+        self._claims: Claims[T, Res] = Claims(definition, self._endings, new_reservation, claim_within)
+        self._receipts: Receipts[T, Res] = Receipts(definition, new_reservation)
         side = Side(
             name=name,
             items=definition.items,
@@ -188,8 +192,8 @@ class BasePeriodic(BaseSet[DriverT, LockT, Res, T]):
         self: "BasePeriodic[DriverT, LockT, Res, str]",
         redis_client: Any,
         name: str,
-        interval: float,
-        scorer: Callable[[str], float] | None = None,
+        interval: Duration,
+        scorer: Callable[[str], Moment] | None = None,
         serializer: None = None,
         **options: Unpack[PeriodicOptions[str]],
     ) -> None: ...
@@ -198,8 +202,8 @@ class BasePeriodic(BaseSet[DriverT, LockT, Res, T]):
         self,
         redis_client: Any,
         name: str,
-        interval: float,
-        scorer: Callable[[T], float] | None = None,
+        interval: Duration,
+        scorer: Callable[[T], Moment] | None = None,
         serializer: Serializer[T] | None = None,
         **options: Unpack[PeriodicOptions[T]],
     ) -> None: ...
@@ -208,8 +212,8 @@ class BasePeriodic(BaseSet[DriverT, LockT, Res, T]):
         self,
         redis_client: Any,
         name: str,
-        interval: float,
-        scorer: Callable[[Any], float] | None = None,
+        interval: Duration,
+        scorer: Callable[[Any], Moment] | None = None,
         serializer: Any = None,
         **options: Unpack[PeriodicOptions[Any]],
     ) -> None:
@@ -234,7 +238,7 @@ class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
         self: "BaseExpiring[DriverT, str]",
         redis_client: Any,
         name: str,
-        ttl: float,
+        ttl: Duration,
         serializer: None = None,
         **options: Unpack[ExpiringOptions],
     ) -> None: ...
@@ -243,21 +247,21 @@ class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
         self,
         redis_client: Any,
         name: str,
-        ttl: float,
+        ttl: Duration,
         serializer: Serializer[T] | None = None,
         **options: Unpack[ExpiringOptions],
     ) -> None: ...
     @expanded
     def __init__(
-        self, redis_client: Any, name: str, ttl: float, serializer: Any = None, **options: Unpack[ExpiringOptions]
+        self, redis_client: Any, name: str, ttl: Duration, serializer: Any = None, **options: Unpack[ExpiringOptions]
     ) -> None:
         super().__init__(redis_client, name, serializer, options)
         items: Items[T] = Items(name, self.serializer, None)
         digest = options["digest"]
         expiring = self._expiring = Expiring(name, self._keys, items, ttl, digest=digest)
-        about = SetInfo(name, _class_of(self), {"ttl": float(ttl), "digest": digest})
+        about = SetInfo(name, _class_of(self), {"ttl": seconds(ttl, "ttl"), "digest": digest})
         self._driver.register_by(  # type: ignore[attr-defined] # every driver has that
-            partial(register, lambda: about, self._keys, None, float(ttl))
+            partial(register, lambda: about, self._keys, None, seconds(ttl, "ttl"))
         )
         side = Side(
             name=name,

@@ -14,7 +14,7 @@ from redset.core.endings import End, Endings, log_deaths, written_reason
 from redset.core.items import Items
 from redset.core.leases import BaseReservation
 from redset.core.operations import CHUNK, RECEIVED, Listen, Operation, Plan, RollBackUnknown, Shape
-from redset.core.scores import seconds
+from redset.core.times import Duration, seconds
 from redset.exceptions import DeserializationError
 
 __all__ = ("Claimed", "Claims")
@@ -116,7 +116,7 @@ class ClaimWithin(Protocol):
     """Claims until there are items or some seconds have passed; see :mod:`redset.core.waiting`."""
 
     def __call__(
-        self, claims: "Claims[Any, Any]", limit: int, lease: float, seconds: float | None, *, last: bool
+        self, claims: "Claims[Any, Any]", limit: int, lease: float, seconds: Duration | None, *, last: bool
     ) -> Plan[Claimed]: ...
 
 
@@ -160,7 +160,7 @@ class Claims(Generic[T, Res]):
     def max_attempts(self) -> int:
         return self._set.max_attempts
 
-    def pop(self, wait: float | None, *, last: bool = False) -> Plan[T]:
+    def pop(self, wait: Duration | None, *, last: bool = False) -> Plan[T]:
         if items := (yield from self._gather(1, 0.0, wait, last=last)):
             item: T = items[0]
             return item
@@ -168,19 +168,19 @@ class Claims(Generic[T, Res]):
         yield RECEIVED
         raise KeyError(f"pop from an empty set: {self._set.name!r}")
 
-    def take(self, num: int, wait: float | None, *, last: bool = False) -> Plan[list[T]]:
+    def take(self, num: int, wait: Duration | None, *, last: bool = False) -> Plan[list[T]]:
         return self._gather(int(num), 0.0, wait, last=last)
 
-    def reserve(self, lease: float, wait: float | None) -> Plan[Res]:
+    def reserve(self, lease: Duration, wait: Duration | None) -> Plan[Res]:
         if reservations := (yield from self.reserve_many(1, lease, wait)):
             return reservations[0]
         yield RECEIVED
         raise KeyError(f"nothing to reserve in the set {self._set.name!r}")
 
-    def reserve_many(self, num: int, lease: float, wait: float | None) -> Plan[list[Res]]:
+    def reserve_many(self, num: int, lease: Duration, wait: Duration | None) -> Plan[list[Res]]:
         return self._gather(int(num), seconds(lease, "a lease", positive=True), wait)
 
-    def _gather(self, num: int, lease: float, wait: float | None, *, last: bool = False) -> Plan[list[Any]]:
+    def _gather(self, num: int, lease: float, wait: Duration | None, *, last: bool = False) -> Plan[list[Any]]:
         """Claim chunk by chunk, until there are ``num`` items or no more. Only the first claim waits."""
         if num <= 0:
             return []
@@ -285,7 +285,7 @@ class Claims(Generic[T, Res]):
 
     def wake_up(self, longest: float) -> Listen:
         """Return the step that waits for a wake-up of the set, for at most ``longest`` seconds."""
-        return Listen(self._keys.wake, longest, self._set.kind.which, self._set.longest_block)
+        return Listen(self._keys.wake, longest, self._set.kind.which, self._set.longest_listen)
 
     def roll_back(self, positions: Sequence[int] | None = None) -> Operation[bytes]:
         """Roll back a session's last claim unless it was received: all rows, or those at some positions.

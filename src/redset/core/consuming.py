@@ -15,8 +15,8 @@ from redset.core.endings import Answer, Batch, End, Endings, ack_of
 from redset.core.leases import BaseReservation
 from redset.core.observing import enter_body, hooks, leave_body
 from redset.core.operations import CHUNK, Plan, Unfinished
-from redset.core.scores import seconds
 from redset.core.shown import shown
+from redset.core.times import Duration, seconds
 from redset.core.waiting import NONE, Outage, Wait, until_next
 
 __all__ = ("BaseConsumption", "Stop")
@@ -48,11 +48,11 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         driver: DriverT,
         claims: Claims[T, Res],
         endings: Endings[T],
-        lease: float,
+        lease: Duration,
         batch: int,
-        wait: float | None,
+        wait: Duration | None,
         stop: Stop,
-        max_outage: float | None,
+        max_outage: Duration | None,
     ) -> None:
         #: The number of leases that were lost before their item was acked.
         self.lost = 0

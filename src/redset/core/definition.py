@@ -9,20 +9,30 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.scripts import Script, options_of, prepared
+from redset.core.times import Duration, Moment
 
 __all__ = (
+    "LONGEST_POLL",
     "PLAIN",
+    "POLL",
     "SCHEDULED",
     "TIMED",
     "Definition",
     "Duplicates",
     "Kind",
+    "WhileLeased",
 )
 
 T = TypeVar("T")
 
+#: Seconds between two looks of a waiting consumer by default, and at most.
+POLL = 0.2
+LONGEST_POLL = 3600.0
+
 #: The score that stands when a waiting item is added again: the newest, the first, the lowest or the highest.
 Duplicates: TypeAlias = Literal["update", "keep", "earliest", "latest"]
+#: What becomes of an addition of a leased item: it waits until the lease ends, or is dropped.
+WhileLeased: TypeAlias = Literal["park", "drop"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,7 @@ class Kind:
     """The difference between one kind of set and another."""
 
     #: The score of an item added without one to a set without a scorer.
-    scorer: Callable[[Any], float]
+    scorer: Callable[[Any], Moment]
     #: The items that can be claimed: ``"any"``, or only ``"due"`` ones.
     which: str
     #: Whether its own scorer returns times, in seconds since the epoch.
@@ -49,7 +59,7 @@ class Definition(Generic[T]):
     name: str
     keys: Keys
     items: Items[T]
-    scorer: Callable[[T], float]
+    scorer: Callable[[T], Moment]
     kind: Kind
     #: Whether scores are known to be times: a scorer of the user's may return anything.
     timed: bool
@@ -61,12 +71,20 @@ class Definition(Generic[T]):
     remember: float
     digest: bool
     duplicates: Duplicates
+    while_leased: WhileLeased
     #: Seconds between two ticks of an item without an interval of its own; 0: the set is not periodic.
     interval: float
     #: Seconds until the next attempt, by the number of the one that failed.
-    backoff: Callable[[int], float]
+    backoff: Callable[[int], Duration]
     #: The longest time in seconds for which the client lets a command block.
     longest_block: float
+    #: Seconds between two looks of a waiting consumer.
+    poll: float = POLL
+
+    @cached_property
+    def longest_listen(self) -> float:
+        """Seconds for which a waiting consumer blocks at most."""
+        return min(self.poll, self.longest_block)
 
     @cached_property
     def features(self) -> frozenset[str]:
@@ -77,12 +95,17 @@ class Definition(Generic[T]):
             "periodic": self.interval > 0,
             "done": self.remember > 0,
             "digest": self.digest,
+            "drops": self.while_leased == "drop",
+            "seldom": self.poll > POLL,
         }
         return frozenset(feature for feature, there in has.items() if there)
 
-    def script(self, name: str) -> tuple[Script, tuple[bytes, ...]]:
-        """The script of that name for this set, and its keys."""
-        return prepared(name, self.keys, self.features)
+    def script(self, name: str, *features: str) -> tuple[Script, tuple[bytes, ...]]:
+        """The script of that name for this set, and its keys.
+
+        :param features: those of the call, in addition to those of the set.
+        """
+        return prepared(name, self.keys, self.features.union(features) if features else self.features)
 
     @cached_property
     def options(self) -> str:

@@ -12,12 +12,32 @@ from typing import Any, TypeVar
 
 from redset.core import emptying
 from redset.core.calls import Call, State, state_of
-from redset.core.clients import AS_STORED, drop_idle_connections, executor, has_one_connection, is_failure
+from redset.core.clients import (
+    AS_STORED,
+    check_pipeline,
+    drop_idle_connections,
+    enqueue,
+    executor,
+    has_one_connection,
+    is_failure,
+)
 from redset.core.coalescing import Gathering, Group, Line, Part
 from redset.core.observing import hooks, is_observed, observed, once
 from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
 from redset.core.pools import AsyncLinks, Links, LoopLinks, let_go
-from redset.core.talking import EMPTY_SOON, Caller, Register, Request, Talk, ask, break_off, empty, follow, roll_back
+from redset.core.talking import (
+    EMPTY_SOON,
+    Caller,
+    Register,
+    Request,
+    Talk,
+    ask,
+    break_off,
+    empty,
+    follow,
+    roll_back,
+    unrecorded,
+)
 from redset.core.waiting import LATENESS, Listener, blocking, heard_nothing
 
 __all__ = ("AsyncDriver", "Driver")
@@ -58,6 +78,11 @@ class Driver:
         if hooks.observer is not None:
             plan = observed(plan, self._caller.name)
         return self._run(follow(plan, self._caller))
+
+    def enqueue(self, pipeline: Any, operation: Operation[Any]) -> None:
+        """Put an addition into a pipeline of the user's."""
+        check_pipeline(pipeline, awaits=self.awaits)
+        enqueue(pipeline, unrecorded(operation))
 
     def iterate(self, page: Operation[Page[T]]) -> Iterator[T]:
         """Yield the items of ``page`` and of the pages behind it. Read a page when the one before it is used up."""
@@ -196,6 +221,11 @@ class AsyncDriver:
             plan = observed(plan, self._caller.name)
         talk = follow(plan, self._caller, self._as_before)
         return self._gathering.start(self._run(talk, shielded=True))
+
+    async def enqueue(self, pipeline: Any, operation: Operation[Any]) -> None:
+        """Put an addition into a pipeline of the user's, which is a client that is awaited."""
+        check_pipeline(pipeline, awaits=self.awaits)
+        enqueue(pipeline, unrecorded(operation))
 
     async def iterate(self, page: Operation[Page[T]]) -> AsyncIterator[T]:
         behind: Operation[Page[T]] | None = page

@@ -9,8 +9,10 @@ from redset.core.callables import called
 from redset.core.definition import Definition
 from redset.core.leases import BaseReservation
 from redset.core.operations import CHUNK, Operation, Plan, Shape, Unfinished
-from redset.core.scores import seconds, written_score
+from redset.core.receipts import Receipt
+from redset.core.scores import written_score
 from redset.core.shown import shown
+from redset.core.times import Duration, Moment, seconds
 from redset.exceptions import LeaseLost
 
 __all__ = ("Batch", "End", "Endings", "ack_of", "log_deaths", "written_reason")
@@ -107,7 +109,7 @@ class Endings(Generic[T]):
 
         return self._operation(batch.ends, read, batch.calls[0][2])
 
-    def nack(self, reservations: Iterable[Res], delay: float | None, reason: str) -> Plan[list[Res]]:
+    def nack(self, reservations: Iterable[Res], delay: Duration | None, reason: str) -> Plan[list[Res]]:
         fixed = None if delay is None else seconds(delay, "a delay")
         _check_reason(reason)
 
@@ -119,18 +121,18 @@ class Endings(Generic[T]):
 
         return self._end(reservations, nack)
 
-    def again(self, reservations: Iterable[Res], delay: float, score: float | None) -> Plan[list[Res]]:
+    def again(self, reservations: Iterable[Res], delay: Duration, score: Moment | None) -> Plan[list[Res]]:
         after = seconds(delay, "a delay")
 
         def again(one: Res) -> End:
-            new_score = "" if score is None else written_score(score, one.item)
+            new_score = "" if score is None else written_score(score, one)
             return End("again", one._stored, one._delivery, after, new_score)
 
         return self._end(reservations, again)
 
-    def extend(self, reservations: Iterable[Res], lease: float) -> Plan[list[Res]]:
-        lease = seconds(lease, "a lease", positive=True)
-        return self._end(reservations, lambda one: End("extend", one._stored, one._delivery, lease))
+    def extend(self, reservations: Iterable[Res], lease: Duration) -> Plan[list[Res]]:
+        new_lease = seconds(lease, "a lease", positive=True)
+        return self._end(reservations, lambda one: End("extend", one._stored, one._delivery, new_lease))
 
     def bury(self, reservations: Iterable[Res], reason: str) -> Plan[list[Res]]:
         _check_reason(reason)
@@ -150,9 +152,14 @@ class Endings(Generic[T]):
         """
         for one in lost:
             raise LeaseLost(
-                f"the lease of {shown(one.item)} in the set {self._set.name!r} has ended: it expired, its item was "
+                f"the lease of {one._shown_item} in the set {self._set.name!r} has ended: it expired, its item was "
                 "discarded, or the reservation was ended before"
             )
+
+    def receipt(self, one: BaseReservation[T]) -> str:
+        """Return the receipt of a reservation of this set."""
+        value = self._set.items.dump(one.item) if self._set.items.keyed else None
+        return Receipt(self._set.name, one._stored, one._delivery, one.deadline, one._lease, value).written()
 
     def _end(self, reservations: Iterable[Res], how: Callable[[Res], End]) -> Plan[list[Res]]:
         mine = list(reservations)

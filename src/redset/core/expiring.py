@@ -16,8 +16,9 @@ from redset.core.operands import Held, Row, Side, only_hashes, paged
 from redset.core.operations import Operation, Page, Plan, Shape, Unfinished, in_chunks, only, then
 from redset.core.paging import Paging, Span
 from redset.core.parameters import T
-from redset.core.scores import read_score, seconds
+from redset.core.scores import read_score
 from redset.core.scripts import prepared
+from redset.core.times import Duration, seconds
 
 __all__ = ("Expiring", "LivingAlgebra", "Newcomers")
 
@@ -36,7 +37,7 @@ class Expiring(Generic[T]):
 
     __slots__ = ("_change", "_items", "_look", "_name", "_paging", "_ttl", "hashes", "held")
 
-    def __init__(self, name: str, keys: Keys, items: Items[T], ttl: float, *, digest: bool) -> None:
+    def __init__(self, name: str, keys: Keys, items: Items[T], ttl: Duration, *, digest: bool) -> None:
         self._name = name
         self._items = items
         features = frozenset({"expiring", "digest"} if digest else {"expiring"})
@@ -50,20 +51,20 @@ class Expiring(Generic[T]):
 
     # Adding
 
-    def add(self, item: T, ttl: float | None = None) -> Operation[bool]:
+    def add(self, item: T, ttl: Duration | None = None) -> Operation[bool]:
         return only(self._live("add", [self._items.dump(item)], ttl))
 
-    def add_all(self, items: Sequence[T], ttl: float | None = None) -> Operation[list[T]]:
+    def add_all(self, items: Sequence[T], ttl: Duration | None = None) -> Operation[list[T]]:
         """Add items, and return those that were new; of equal items the first."""
         return then(self._live("add", self._items.dump_all(items), ttl), lambda marks: list(compress(items, marks)))
 
     def add_identities(self, identities: Sequence[bytes]) -> Operation[Any]:
         return self._live("add", identities, None)
 
-    def touch(self, item: T | Key, ttl: float | None = None) -> Operation[bool]:
+    def touch(self, item: T | Key, ttl: Duration | None = None) -> Operation[bool]:
         return only(self._live("touch", [self._items.identity(item)], ttl))
 
-    def _live(self, verb: str, identities: Sequence[bytes], ttl: float | None) -> Operation[list[bool]]:
+    def _live(self, verb: str, identities: Sequence[bytes], ttl: Duration | None) -> Operation[list[bool]]:
         """Set the lifetime of absent items (``add``) or present ones (``touch``), and return which these are."""
         lifetime = self._ttl if ttl is None else _written_ttl(ttl)
         args: list[bytes | str] = [verb, lifetime, *self._kept(identities)]
@@ -150,7 +151,7 @@ class Newcomers(Generic[T]):
 
     __slots__ = ("_expiring", "_name", "_ttl", "new", "sent")
 
-    def __init__(self, name: str, expiring: Expiring[T], ttl: float | None) -> None:
+    def __init__(self, name: str, expiring: Expiring[T], ttl: Duration | None) -> None:
         if ttl is not None:
             _written_ttl(ttl)
         self._name = name
@@ -196,7 +197,7 @@ class LivingAlgebra(Algebra[T]):
         return self._expiring.discard_all(identities)
 
 
-def _written_ttl(ttl: float) -> str:
+def _written_ttl(ttl: Duration) -> str:
     return repr(seconds(ttl, "ttl", positive=True))
 
 

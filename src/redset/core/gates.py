@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.operations import Operation
-from redset.core.scores import seconds
+from redset.core.times import seconds
 
 __all__ = ("Gates", "Limits", "moment", "read_gates")
 

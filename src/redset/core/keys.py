@@ -88,7 +88,7 @@ class Keys:
         self.history = f"{prefix}history".encode()
         #: LIST of at most one wake-up, which wakes one waiter. Losing it loses no item.
         self.wake = f"{prefix}wake".encode()
-        #: STRING that expires after a second: the mark that a waiter exists.
+        #: STRING that expires after a second, or after the `poll` of the waiter: the mark that a waiter exists.
         self.waiters = f"{prefix}waiters".encode()
         #: STRING, while the set's lock is held. No call needs it, so it may be in another slot.
         self.lock = f"{name}__lock"

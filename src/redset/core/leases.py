@@ -1,12 +1,14 @@
 """The base of reservations: a claimed item with its lease."""
 
 import threading
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Generic, NamedTuple, NoReturn, SupportsIndex, TypeVar
 
 from redset.core import calls
 from redset.core.shown import shown
 
-__all__ = ("BaseReservation", "Lost")
+__all__ = ("BaseReservation", "Later", "Lost")
 
 T = TypeVar("T")
 
@@ -16,6 +18,12 @@ class Lost(threading.Event):
 
     def __bool__(self) -> bool:
         return self.is_set()
+
+
+class Later(NamedTuple):
+    """In place of an item: loads it when it is first read."""
+
+    load: Callable[[], Any]
 
 
 class BaseReservation(Generic[T]):
@@ -34,7 +42,7 @@ class BaseReservation(Generic[T]):
         self,
         driver: Any,
         endings: Any,
-        item: T,
+        item: T | Later,
         stored: bytes,
         delivery: bytes,
         deadline: float,
@@ -43,8 +51,10 @@ class BaseReservation(Generic[T]):
     ) -> None:
         self._driver = driver
         self._endings = endings
-        #: The item.
-        self.item = item
+        if isinstance(item, Later):
+            self._later = item
+        else:
+            self.item = item
         #: The time at which the lease expires, in seconds since the epoch by the server's clock.
         self.deadline = deadline
         self._stored = stored
@@ -59,6 +69,23 @@ class BaseReservation(Generic[T]):
     def _is_ours(self) -> bool:
         """Whether this process made the claim. A forked child leaves the lease to its parent."""
         return self._pid == calls.PID
+
+    @cached_property
+    def item(self) -> T:
+        """The item."""
+        loaded: T = self._later.load()
+        return loaded
+
+    @property
+    def receipt(self) -> str:
+        """The reservation as a text of letters, digits, ``-`` and ``_``, which ``ss.reservation()`` of another process
+        opens.
+
+        It contains the serialized item, so it is about one and a half times as long. It stays valid when the lease is
+        extended. Errors of the serializer pass through on a set with a ``key``. No round trip.
+        """
+        text: str = self._endings.receipt(self)
+        return text
 
     @property
     def token(self) -> int:
@@ -78,7 +105,18 @@ class BaseReservation(Generic[T]):
     def __repr__(self) -> str:
         if "_delivery" not in vars(self):
             return f"<{type(self).__name__}>"
-        return f"<{type(self).__name__} item={shown(self.item)} attempt={self.attempt} token={self.token}>"
+        return f"<{type(self).__name__} item={self._shown_item} attempt={self.attempt} token={self.token}>"
+
+    @property
+    def _shown_item(self) -> str:
+        """The ``repr`` of the item, or of its stored bytes if it was not loaded."""
+        return shown(vars(self).get("item", self._stored))
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError(
+            f"{self!r} cannot be pickled or copied: it belongs to a client. Send its receipt, and open that with the "
+            "reservation() of the set there"
+        )
 
     @property
     def _set_name(self) -> str:

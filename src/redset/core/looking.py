@@ -13,6 +13,7 @@ from redset.core.operations import Operation, Plan, Shape, in_chunks, only, rank
 from redset.core.scores import read_score, written_bounds
 from redset.core.scripts import script
 from redset.core.shown import shown
+from redset.core.times import Moment
 
 __all__ = ("Looking", "Stats", "which_of")
 
@@ -84,8 +85,8 @@ class Looking(Generic[T]):
 
     def count(
         self,
-        lowest: float | None = None,
-        highest: float | None = None,
+        lowest: Moment | None = None,
+        highest: Moment | None = None,
         inclusive: tuple[bool, bool] = (True, True),
     ) -> Operation[int]:
         if lowest is None and highest is None:

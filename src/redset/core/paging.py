@@ -10,6 +10,7 @@ from redset.core.keys import Keys
 from redset.core.operations import CHUNK, Operation, Page
 from redset.core.scores import written_bounds
 from redset.core.scripts import Script, prepared
+from redset.core.times import Moment
 
 __all__ = ("Paging", "Span")
 
@@ -29,8 +30,8 @@ MOST = 4 * MARKED
 class Span(NamedTuple):
     """The waiting items to read, and the direction."""
 
-    min: float | None = None
-    max: float | None = None
+    min: Moment | None = None
+    max: Moment | None = None
     inclusive: tuple[bool, bool] = (True, True)
     #: The largest number of items; None: no limit.
     limit: int | None = None

@@ -21,8 +21,9 @@ from typing import (
     get_type_hints,
 )
 
-from redset.core.definition import Duplicates
+from redset.core.definition import POLL, Duplicates, WhileLeased
 from redset.core.pools import Choice
+from redset.core.times import Duration
 
 __all__ = (
     "CallOptions",
@@ -33,6 +34,7 @@ __all__ = (
     "expanded",
     "exponential_backoff",
     "one_of_duplicates",
+    "one_of_while_leased",
 )
 
 if TYPE_CHECKING:
@@ -62,10 +64,25 @@ def one_of_duplicates(value: Any) -> Duplicates:
 
     :raises ValueError: it is no such option.
     """
-    if value not in get_args(Duplicates):
-        raise ValueError(f"duplicates must be 'update', 'keep', 'earliest' or 'latest', not {value!r}")
-    found: Duplicates = value
+    found: Duplicates = _one_of(Duplicates, value, "duplicates")
     return found
+
+
+def one_of_while_leased(value: Any) -> WhileLeased:
+    """Return ``value``, checked.
+
+    :raises ValueError: it is no such option.
+    """
+    found: WhileLeased = _one_of(WhileLeased, value, "while_leased")
+    return found
+
+
+def _one_of(literal: Any, value: Any, what: str) -> Any:
+    options = get_args(literal)
+    if value not in options:
+        *others, last = map(repr, options)
+        raise ValueError(f"{what} must be {', '.join(others)} or {last}, not {value!r}")
+    return value
 
 
 class CallOptions(TypedDict, total=False):
@@ -79,9 +96,10 @@ class ClaimOptions(TypedDict, Generic[T], total=False):
     """The handling of items that fail, and the identity of items: for sets whose items are claimed."""
 
     max_attempts: Annotated[int | None, None]
-    backoff: Annotated[Callable[[int], float], exponential_backoff]
+    backoff: Annotated[Callable[[int], Duration], exponential_backoff]
     max_dead: Annotated[int | None, None]
     key: Annotated[Callable[[T], Any] | None, None]
+    poll: Annotated[Duration, POLL]
 
 
 class DigestOption(TypedDict, total=False):
@@ -93,8 +111,9 @@ class DigestOption(TypedDict, total=False):
 class AdditionOptions(TypedDict, total=False):
     """The handling of additions of known items: for sets whose items are done at some time."""
 
-    remember: Annotated[float | None, None]
+    remember: Annotated[Duration | None, None]
     duplicates: Annotated[Duplicates, "update"]
+    while_leased: Annotated[WhileLeased, "park"]
 
 
 class SortedOptions(ClaimOptions[T], AdditionOptions, DigestOption, CallOptions, Generic[T], total=False):
@@ -104,7 +123,7 @@ class SortedOptions(ClaimOptions[T], AdditionOptions, DigestOption, CallOptions,
 class PeriodicOptions(ClaimOptions[T], CallOptions, Generic[T], total=False):
     """Those of a periodic set."""
 
-    jitter: Annotated[float, 0]
+    jitter: Annotated[Duration, 0]
 
 
 class ExpiringOptions(DigestOption, CallOptions, total=False):

@@ -9,16 +9,20 @@ from redset.core.callables import called
 from redset.core.definition import Definition
 from redset.core.items import Items, Key
 from redset.core.operations import Operation, Plan, Shape, only, then
-from redset.core.scores import read_score, seconds, written_score
+from redset.core.scores import read_score, written_score
 from redset.core.shown import shown
+from redset.core.times import Duration, Moment, moment, seconds
 
 __all__ = ("PeriodicItems", "Planned", "ScheduleMany", "Scheduling")
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Seconds for all items, or a callable that returns them for each.
-Seconds = float | Callable[[T], float] | None
+#: One duration for all items, or a callable that takes an item. For moments: `Score`.
+Durations = Duration | Callable[[T], Duration] | None
+
+#: Rows of a moment and an item.
+REPLANS = Shape("positions", 0, 2)
 
 
 class PeriodicItems(Items[T]):
@@ -55,21 +59,37 @@ class Scheduling(Adding[T]):
         self._shape = Shape("new", 1, self.width)
         self._look = definition.script("look")
 
-    def schedule(self, item: T, interval: float | None, first: float | None) -> Operation[bool]:
-        return only(self.schedule_all([item], interval, first))
+    def schedule(self, item: T, interval: Duration | None, first: Moment | None) -> Operation[bool]:
+        """Add an item, and return whether it is new. With a first tick it must be.
+
+        :raises ValueError: it has a first tick and is not new; nothing was changed.
+        """
+        if first is None:
+            return only(self.schedule_all([item], interval, None))
+
+        def read(were_new: list[bool]) -> bool:
+            if not were_new[0]:
+                raise ValueError(
+                    f"first={first!r}, but {shown(item)} is in the set {self._set.name!r} already: use reschedule()"
+                )
+            return True
+
+        return then(self.schedule_all([item], interval, first, only_new=True), read)
 
     def schedule_all(
-        self, items: Sequence[T], interval: Seconds[T], first: Seconds[T], *, bulk: bool = False
+        self, items: Sequence[T], interval: Durations[T], first: Score[T], *, bulk: bool = False, only_new: bool = False
     ) -> Operation[list[bool]]:
         """Add at most 1,000 items, and return which of them were new.
 
         :param bulk: whether to stop at the first item that the set has no room for.
+        :param only_new: whether an item that is not new is left alone, with its interval and its value.
         """
+        mark = "!" if only_new else ""
         rows: list[bytes | str] = ["bulk" if bulk else "each"]
         for item in items:
             stored = self._items.dump(item)
             identity = self._items.identity(item) if self._items.keyed else stored
-            rows += (f"{self._first(item, first)} {_own_interval(item, interval)}", identity)
+            rows += (f"{mark}{self._first(item, first)} {_own_interval(item, interval)}", identity)
             if self._items.keyed:
                 rows.append(stored)
 
@@ -79,7 +99,7 @@ class Scheduling(Adding[T]):
 
         return Operation(*self._schedule, rows, read, recorded=True, shape=None if bulk else self._shape)
 
-    def schedule_many(self, iterables: Iterable[Iterable[T]], interval: Seconds[T], first: Seconds[T]) -> Plan[int]:
+    def schedule_many(self, iterables: Iterable[Iterable[T]], interval: Durations[T], first: Score[T]) -> Plan[int]:
         """Add all items, 1,000 per call, and return how many were new."""
         return ScheduleMany(self, interval, first).add_all(iterables)
 
@@ -99,10 +119,34 @@ class Scheduling(Adding[T]):
         """Schedule items with ``score`` as the time of their first tick."""
         return then(self.schedule_all(items, None, score, bulk=True), sum)
 
-    def increment(self, item: T, by: float) -> Operation[float | None]:
+    def increment(self, item: T, by: Duration) -> Operation[float | None]:
         raise TypeError(
             f"the score of {shown(item)} cannot be incremented by {by!r}: the set {self._set.name!r} plans its ticks "
             "itself"
+        )
+
+    def reschedule(self, item: T | Key, when: Moment) -> Operation[None]:
+        return self._replan(item, repr(moment(when, "when")))
+
+    def trigger(self, item: T | Key) -> Operation[None]:
+        return self._replan(item, "now")
+
+    def _replan(self, item: T | Key, when: str) -> Operation[None]:
+        """Sets the next tick of an item.
+
+        :raises KeyError: it is neither waiting nor leased.
+        """
+
+        def read(found: bytes) -> None:
+            if not found:
+                raise KeyError(item)
+
+        return Operation(
+            *self._set.script("reschedule"),
+            (when, self._items.identity(item)),
+            read,
+            recorded=True,
+            shape=REPLANS,
         )
 
     def planned(self, item: T | Key) -> Operation[Planned]:
@@ -117,14 +161,15 @@ class Scheduling(Adding[T]):
 
         return Operation(*self._look, ("planned", self._items.identity(item), repr(self._set.interval)), read)
 
-    def _first(self, item: T, first: Seconds[T]) -> str:
+    def _first(self, item: T, first: Score[T]) -> str:
         """Return the time of an item's first tick, in seconds since the epoch; after a plus, from the server's now."""
         if first is not None:
             return written_score(called(first, item, "first") if callable(first) else first, item)
         spread = random.uniform(0, self._jitter)
         if self._set.scorer is self._set.kind.scorer:
             return f"+{spread!r}"
-        return written_score(called(self._set.scorer, item, "the scorer") + spread, item)
+        own = moment(called(self._set.scorer, item, "the scorer"), f"the first tick of {shown(item)}")
+        return written_score(own + spread, item)
 
 
 class ScheduleMany(Update[T]):
@@ -132,7 +177,7 @@ class ScheduleMany(Update[T]):
 
     __slots__ = ("_interval", "_scheduling")
 
-    def __init__(self, scheduling: Scheduling[T], interval: Seconds[T], first: Seconds[T]) -> None:
+    def __init__(self, scheduling: Scheduling[T], interval: Durations[T], first: Score[T]) -> None:
         super().__init__(scheduling, first)
         if interval is not None and not callable(interval):
             seconds(interval, "the interval of all items", positive=True)
@@ -143,7 +188,7 @@ class ScheduleMany(Update[T]):
         return then(self._scheduling.schedule_all(items, self._interval, self._score, bulk=True), sum)
 
 
-def _own_interval(item: T, interval: Seconds[T]) -> str:
+def _own_interval(item: T, interval: Durations[T]) -> str:
     if interval is None:
         return ""
     own = called(interval, item, "interval") if callable(interval) else interval

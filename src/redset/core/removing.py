@@ -7,6 +7,7 @@ from redset.core.definition import Definition
 from redset.core.items import Key
 from redset.core.operations import CHUNK, Operation, Plan, Shape, only, rank, ranks, then
 from redset.core.scores import written_bounds
+from redset.core.times import Moment
 
 __all__ = ("Removing",)
 
@@ -66,7 +67,7 @@ class Removing(Generic[T]):
         return self._remove_range("ranks", *ranks(start, stop))
 
     def remove_between(
-        self, lowest: float | None, highest: float | None, inclusive: tuple[bool, bool] = (True, True)
+        self, lowest: Moment | None, highest: Moment | None, inclusive: tuple[bool, bool] = (True, True)
     ) -> Plan[int]:
         return self._remove_range("scores", *written_bounds(lowest, highest, inclusive))
 

@@ -1,27 +1,31 @@
-"""Scores and seconds: checked, written for the server, and read back."""
+"""Scores: checked, written for the server, and read back."""
 
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from numbers import Real
 from typing import Any
 
 from redset.core.callables import called
 from redset.core.shown import shown
+from redset.core.times import Moment, timestamp
 
-__all__ = ("read_score", "seconds", "written_bounds", "written_score", "written_scores")
+__all__ = ("read_score", "written_bounds", "written_score", "written_scores")
 
 
 def written_score(score: Any, item: Any) -> str:
     """Return ``score`` as the server reads it, exact to the last bit.
 
-    :raises TypeError: it is no int or float.
-    :raises ValueError: it is NaN, or an int beyond the largest float.
+    :raises TypeError: it is no int, float or datetime.
+    :raises ValueError: it is NaN, an int beyond the largest float, or a naive datetime.
     """
     if type(score) is float and not math.isnan(score):
         return repr(score)
+    if isinstance(score, datetime):
+        return repr(timestamp(score, f"the score of {shown(item)}"))
     if not isinstance(score, (float, int, Real)):
-        raise TypeError(f"the score of {shown(item)} must be an int or a float, not {shown(score)}")
+        raise TypeError(f"the score of {shown(item)} must be an int, a float or an aware datetime, not {shown(score)}")
     try:
         number = called(float, score, "the score")
     except OverflowError:
@@ -45,7 +49,7 @@ def written_scores(scores: Sequence[Any], items: Sequence[Any]) -> list[str]:
 
 
 def written_bounds(
-    lowest: float | None, highest: float | None, inclusive: tuple[bool, bool] = (True, True)
+    lowest: Moment | None, highest: Moment | None, inclusive: tuple[bool, bool] = (True, True)
 ) -> tuple[str, str]:
     """Return bounds of scores as the server reads them.
 
@@ -61,17 +65,3 @@ def written_bounds(
 def read_score(score: Any) -> float | None:
     """Return the score in a reply: bytes or str (RESP2), a float (RESP3), or None if there is no such item."""
     return None if score is None else float(score)
-
-
-def seconds(value: Any, what: str, *, positive: bool = False) -> float:
-    """Return ``value`` as a float of seconds.
-
-    :raises TypeError: it is no int or float.
-    :raises ValueError: it is negative, NaN or infinite, or 0 where it must be positive.
-    """
-    if not isinstance(value, (float, int, Real)):
-        raise TypeError(f"{what} must be a number of seconds, not {value!r}")
-    number = float(value)
-    if not math.isfinite(number) or number < 0 or (positive and number == 0):
-        raise ValueError(f"{what} must be {'more than' if positive else 'at least'} 0 seconds, not {value!r}")
-    return number

@@ -18,7 +18,7 @@ from redset.core.clients import explained, is_failure, script_is_unknown, slot_i
 from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, RollBackUnknown, Sleep, Unfinished
 from redset.core.scripts import Script
 
-__all__ = ("EMPTY_SOON", "Caller", "Register", "Request", "Talk", "ask", "empty", "follow", "roll_back")
+__all__ = ("EMPTY_SOON", "Caller", "Register", "Request", "Talk", "ask", "empty", "follow", "roll_back", "unrecorded")
 
 R = TypeVar("R")
 
@@ -378,6 +378,12 @@ def words_of(operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequ
     if isinstance(verb, Script):
         return ("EVALSHA", verb.sha, str(len(key) + len(keys)), *key, *keys, *numbers, *args)
     return (verb, *keys, *args)
+
+
+def unrecorded(operation: Operation[Any]) -> Words:
+    """Return the words of a script that need not be known to the server and that keeps no call record."""
+    assert isinstance(operation.verb, Script)
+    return ("EVAL", operation.verb.body, *words_of(operation, operation.keys[:1], NO_CALL)[2:])
 
 
 def _exchange(operation: Operation[Any], words: Words, caller: Caller) -> Talk[Any]:

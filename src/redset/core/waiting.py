@@ -13,7 +13,7 @@ from redset.core.claiming import Claimed, Claims
 from redset.core.clients import is_outage, slot_is_moving, timed_out
 from redset.core.operations import Listen, Plan, Sleep
 from redset.core.retries import tries_once
-from redset.core.scores import seconds
+from redset.core.times import Duration, seconds
 
 __all__ = (
     "LATENESS",
@@ -30,7 +30,7 @@ __all__ = (
 
 log = logging.getLogger("redset")
 
-#: Seconds for which one command blocks at most, so that a plain ZADD of another program is noticed soon.
+#: Seconds after which a call that pauses in an outage looks whether it is told to stop.
 LISTEN = 0.2
 #: Seconds for which a command blocks at least: with 0 it would block for ever.
 SHORTEST_BLOCK = 0.002
@@ -47,7 +47,7 @@ class Wait:
 
     __slots__ = ("_ends_at",)
 
-    def __init__(self, wait: float | None) -> None:
+    def __init__(self, wait: Duration | None) -> None:
         self._ends_at = math.inf if wait is None else time.monotonic() + seconds(wait, "wait")
 
     def left(self) -> float:
@@ -138,7 +138,7 @@ class Outage:
 
 
 def claim_within(
-    claims: Claims[Any, Any], limit: int, lease: float, seconds: float | None, *, last: bool
+    claims: Claims[Any, Any], limit: int, lease: float, seconds: Duration | None, *, last: bool
 ) -> Plan[Claimed]:
     """Claim until there are items or the time has passed, and through outages after the first reply."""
     wait = Wait(seconds)
@@ -163,9 +163,9 @@ def until_next(claims: Claims[Any, Any], got: Claimed, wait: Wait) -> Listen:
     return claims.wake_up(max(0.001, min(wait.left(), got.next_due)))
 
 
-def blocking(key: bytes, longest: float = math.inf) -> tuple[bytes | str, ...]:
+def blocking(key: bytes, longest: float = LISTEN) -> tuple[bytes | str, ...]:
     """Return the command that blocks until a wake-up, for at most ``longest`` seconds."""
-    return "BLPOP", key, f"{max(SHORTEST_BLOCK, min(LISTEN, longest)):.3f}"
+    return "BLPOP", key, f"{max(SHORTEST_BLOCK, longest):.3f}"
 
 
 def heard_nothing(error: Exception) -> bool:
@@ -189,6 +189,8 @@ class Listener:
         self._execute = execute
         self._run = run
         self._key = key
+        #: Seconds for which one command blocks at most: what the waiter that came last wants.
+        self._longest = LISTEN
         self._waiting: deque[tuple[Hashable, asyncio.Future[None]]] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -198,9 +200,10 @@ class Listener:
         future: asyncio.Future[None] = loop.create_future()
         entry = listen.kind, future
         self._waiting.append(entry)
+        self._longest = listen.longest
         timer = loop.call_later(listen.seconds, _wake, future) if math.isfinite(listen.seconds) else None
         if self._task is None:
-            self._task = self._run(self._listen(listen.longest), self._ended)
+            self._task = self._run(self._listen(), self._ended)
         try:
             await future
         except BaseException:
@@ -216,11 +219,10 @@ class Listener:
             if not self._waiting and self._task is not None:
                 self._task.cancel()
 
-    async def _listen(self, longest: float) -> None:
-        command = blocking(self._key, longest)
+    async def _listen(self) -> None:
         while self._waiting:
             try:
-                await self._execute(command)
+                await self._execute(blocking(self._key, self._longest))
             except Exception as error:
                 if not heard_nothing(error):
                     self._fail(error)
@@ -248,7 +250,7 @@ class Listener:
         self._task = None
         if self._waiting:
             # Waiters that came after its last look, or whose tasks withstood the cancellation of all.
-            self._task = self._run(self._listen(LISTEN), self._ended)
+            self._task = self._run(self._listen(), self._ended)
 
 
 def _wake(future: "asyncio.Future[None]") -> None:

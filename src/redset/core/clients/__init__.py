@@ -5,11 +5,12 @@ fakeredis, or a client of one's own. A library is imported only to make a client
 the requirements for a client, and the steps to add a library.
 """
 
-from redset.core.clients.checks import check_client
+from redset.core.clients.checks import check_client, check_pipeline
 from redset.core.clients.commands import (
     AS_STORED,
     are_beside,
     drop_idle_connections,
+    enqueue,
     executor,
     has_one_connection,
     longest_block,
@@ -27,7 +28,9 @@ __all__ = (
     "AS_STORED",
     "are_beside",
     "check_client",
+    "check_pipeline",
     "drop_idle_connections",
+    "enqueue",
     "executor",
     "explained",
     "has_one_connection",

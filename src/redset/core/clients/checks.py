@@ -6,7 +6,7 @@ from typing import Any
 
 from redset.core.clients.libraries import is_of_a_library
 
-__all__ = ("check_client",)
+__all__ = ("check_client", "check_pipeline")
 
 
 def check_client(client: Any, *, awaits: bool) -> None:
@@ -45,6 +45,27 @@ def check_client(client: Any, *, awaits: bool) -> None:
         f"{wanted}, that blocks; {name} has to be awaited. Use a client that blocks, such as redis.Redis, or "
         "the classes of redset.aio"
     )
+
+
+def check_pipeline(pipeline: Any, *, awaits: bool) -> None:
+    """Raise for an object that is no pipeline of this face, or that would execute a command at once. Sends nothing.
+
+    :param awaits: whether it must be the pipeline of an asyncio client.
+    :raises TypeError: it is none.
+    :raises ValueError: it watches keys, and its transaction has not begun.
+    """
+    kinds = [kind for kind in type(pipeline).__mro__ if kind.__name__.endswith("Pipeline") and is_of_a_library(kind)]
+    if not any((".asyncio" in kind.__module__) is awaits for kind in kinds):
+        face = "an asyncio client" if awaits else "a client that blocks"
+        raise TypeError(f"pipeline must be the pipeline() of {face} of redis-py or valkey-py, not {pipeline!r}")
+    # The pipelines of clusters have a strategy that knows.
+    for holder in (pipeline, getattr(pipeline, "_execution_strategy", None)):
+        watches, has_begun = (
+            any(getattr(holder, f"{private}{name}", False) is True for private in ("", "_"))
+            for name in ("watching", "explicit_transaction")
+        )
+        if watches and not has_begun:
+            raise ValueError("pipeline watches keys and executes each command at once: call its multi() first")
 
 
 def _instead_of(made_by: type) -> str:

@@ -9,6 +9,7 @@ __all__ = (
     "AS_STORED",
     "are_beside",
     "drop_idle_connections",
+    "enqueue",
     "executor",
     "has_one_connection",
     "longest_block",
@@ -34,6 +35,11 @@ def executor(client: Any) -> Callable[..., Any]:
         return client.execute_command(verb.lower(), *words, **options)
 
     return execute_uncached if _caches(client) else execute
+
+
+def enqueue(pipeline: Any, words: tuple[bytes | str, ...]) -> None:
+    """Put a command into a pipeline."""
+    pipeline.execute_command(*words)
 
 
 def _caches(client: Any) -> bool:

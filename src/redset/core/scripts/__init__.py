@@ -32,12 +32,17 @@ from redset.core.keys import TYPES, Keys
 __all__ = ("Script", "options_of", "prepared", "script")
 
 #: The features that a set may have: `values` of identities (`keyed`) or of intervals (`periodic`), and finished
-#: items that are remembered in `done`, perhaps as hashes (`digest`).
-FEATURES = ("values", "keyed", "periodic", "expiring", "done", "digest")
+#: items that are remembered in `done`, perhaps as hashes (`digest`); whether additions of leased items are dropped
+#: (`drops`), and whether waiters look less often than by default (`seldom`). And those of a single call: scores that
+#: are seconds from now (`delayed`), and additions that pass the memory (`forced`).
+FEATURES = ("values", "keyed", "periodic", "expiring", "done", "digest", "drops", "seldom", "delayed", "forced")
+
+#: Those that a script can ask for: the loader writes true or false in their place.
+CONSTANTS = ("keyed", "periodic", "digest", "drops", "seldom", "forced")
 
 #: The numbers that a set was made with, as its :class:`redset.core.definition.Definition` names them, and the feature
 #: that they belong to.
-OPTIONS = {"max_attempts": "", "max_dead": "", "remember": "done", "interval": "periodic"}
+OPTIONS = {"max_attempts": "", "max_dead": "", "remember": "done", "interval": "periodic", "poll": "seldom"}
 
 _DECLARED = re.compile(r"^-- (KEYS|OPTIONS|TIME)(?: if (\w+))?(?:: (.*))?$", re.MULTILINE)
 _SECTION = re.compile(r"^-- WHEN NEEDED: (\w+)\n(.*?)(?=^-- WHEN NEEDED|^-- ALWAYS|\Z)", re.MULTILINE | re.DOTALL)
@@ -102,7 +107,7 @@ class Script:
         absent |= {"values", "done"}.difference(self.keys)
         names = {key: f"KEYS[{position}]" for position, key in enumerate(self.keys, 1)} | dict.fromkeys(absent, "nil")
         names.pop("call", None)
-        names |= {name: str(name in features).lower() for name in ("keyed", "periodic", "digest")}
+        names |= {name: str(name in features).lower() for name in CONSTANTS}
         names |= {"layout": f"'{layout_of(features)}'", "memory": f"'{'digests' if 'digest' in features else 'items'}'"}
         body = _filled_in(text, features)
         body = _WORD.sub(lambda word: names.get(word[0], "" if word[0].startswith("--") else word[0]), body)

@@ -1,11 +1,13 @@
 -- Adds items to `waiting`. The claim decides about those that are leased or dead. What is remembered as done is left out, and so is
--- what is dead on a set that remembers.
+-- what is dead on a set that remembers; a `forced` addition ends the memory and the death of its items instead.
 -- KEYS: call waiting wake waiters meta leased
 -- KEYS if values: values
 -- KEYS if done: done dead
+-- KEYS if forced: letters
 -- TIME if done
+-- TIME if delayed
 -- ARGV: number, seen; "want replaces flags"; as many flags of ZADD, where INCR takes one row; then rows: score, item, on keyed
---       sets score, item, value
+--       sets score, item, value; of a `delayed` addition the score is in seconds from now
 --   want: `added` or `scores`; or `bulk`: as `added`, but no row behind the first that the set has no room for is added
 --   replaces: whose value is replaced: that of `all`, of `new` items, or of those that are `known` to wait already
 -- Returns "added left ...": how many did not wait before; the positions, from 0, of those left out, and behind a slash of those
@@ -17,21 +19,26 @@
 -- include totals
 -- include expiry if done
 -- include values if keyed
+-- include delays if delayed
+-- include states if forced
 local want, replaces, flags = string.match(ARGV[3], '(%l+) (%l+) (%d)')
+local compares = flags ~= '0' or want == 'scores'
 local facts = redis.pcall('HMGET', meta, 'layout', 'registered', 'remembers', 'maxsize')
-local refusal = facts.err and (wrong_type() or facts) or stored_otherwise(facts[1], facts[3]) or find_waiters() or done and wrong_type(waiting, values, done, dead) or keyed and wrong_type(values) or facts[4] and wrong_type(waiting, leased)
-    or denied(call and 'SET', 'HINCRBY', not facts[1] and 'HSET', keyed and 'HSET', (values or done or flags ~= '0') and 'ZMSCORE', flags ~= '0' and 'ZCARD')
+local refusal = facts.err and (wrong_type() or facts) or stored_otherwise(facts[1], facts[3]) or find_waiters()
+    or done and wrong_type(waiting, values, done, dead, letters) or keyed and wrong_type(values) or facts[4] and wrong_type(waiting, leased)
+    or denied(call and 'SET', 'HINCRBY', (not facts[1] or keyed) and 'HSET', (values or done or compares) and 'ZMSCORE',
+        compares and 'ZCARD', forced and 'ZREM', forced and 'HDEL')
 if refusal then return refusal end
 
 -- A local variable is read faster than a global one, which tells when there are thousands of columns.
 local columns, first, width, items = ARGV, 4 + flags, keyed and 3 or 2, {}
 local count = (#columns - first + 1) / width
-if keyed or done or flags ~= '0' or facts[4] then
+if keyed or done or compares or facts[4] then
     for i = 1, count do items[i] = columns[first + 1 + width * (i - 1)] end
 end
 
 local is_out, left, full, left_count = (done or facts[4]) and {}, '', '', 0
-if done then
+if done and not forced then
     local dones, deaths = are_living(done, remembered_as(items)), redis.call('ZMSCORE', dead, unpack(items))
     for i = 1, count do is_out[i] = dones[i] or deaths[i] end
 end
@@ -71,7 +78,7 @@ if keyed or left ~= '' or full ~= '' then
 end
 
 local picked, added = (length - start + 1 - flags) / 2, 0
-local waited = flags ~= '0' and redis.pcall('ZCARD', waiting)
+local waited = compares and redis.pcall('ZCARD', waiting)
 if picked > 0 then
     -- The first write: refused whole on a server that is full, and where the key is no sorted set.
     added = redis.pcall('ZADD', waiting, unpack(rows, start, length))
@@ -80,6 +87,15 @@ if picked > 0 then
         return wrong_type() or added
     end
     if field_count > 0 then replace_values(fields) end
+    if forced then
+        redis.call('ZREM', done, unpack(remembered_as(items)))
+        for i = 1, count do
+            local was_dead = rare().from_dead(items[i]) and 1 or 0
+            moves().count('revived', was_dead)
+            moves().count('merged', was_dead)
+        end
+        moves().write_totals()
+    end
     if wake_one then wake_one() end
     if not facts[1] or done and not facts[3] then moves().write_form() end
 else

@@ -159,9 +159,6 @@ local is_mark = waits == '1' and #rows == 0
 local head = (meets_suspect and (#rows > 0 or waits == '2') and '2 ' or more and '1 ' or '0 ') .. (is_mark and (gate and gates().opens_in(gate) or rare().next_due()) or '-1')
     .. ' ' .. (died > 0 and died or '0') .. ' ' .. (dropped > 0 and dropped or '0') .. ' ' .. deadline .. lost
 local reply = answer_claim(kind, head, rows, found, undo)
-if is_mark then
-    redis.call('DEL', waiters)
-    redis.call('SET', waiters, '1', 'PX', '1000')
-end
+if is_mark then rare().mark_waiter() end
 if is_known and facts[4] ~= ARGV[3] then reply[#reply + 1] = 'register' end
 return reply

@@ -1,8 +1,9 @@
 -- Adds periodic items. What is there already, waiting or leased, keeps its place; its interval and value are replaced.
 -- KEYS: call waiting wake waiters leased values meta
 -- TIME
--- ARGV: number, seen; `each`, or `bulk` to leave out all items behind the first that the set has no room for; then for each item: "first interval": when it falls due first, seconds since the epoch or, behind a plus, from
---       now, and its own interval, nothing to leave that as it is; item; on keyed sets its value
+-- ARGV: number, seen; `each`, or `bulk` to leave out all items behind the first that the set has no room for; then for each item:
+--       "first interval": when it falls due first, seconds since the epoch or, behind a plus, from now, behind a '!' only if the item
+--       is new: else it is left alone; and its own interval, nothing to leave that as it is; item; on keyed sets its value
 -- Returns the positions, from 0, of those that were not there; and behind a slash of those that the set has no room for.
 -- include record
 -- include wakeups
@@ -24,19 +25,20 @@ if facts[3] then
 end
 for i, item in ipairs(items) do
     local at = 4 + width * (i - 1)
-    local first, interval = string.match(ARGV[at], '^(%S+) (.*)$')
+    local only_new, first, interval = string.match(ARGV[at], '^(!?)(%S+) (.*)$')
     local value = keyed and ARGV[at + 2] or ''
     if is_out[i] then
         refused = refused + 1
     else
-        if not (scores[i] or deadlines[i] or there[item]) then
+        local is_new = not (scores[i] or deadlines[i] or there[item])
+        if is_new then
             new[#new + 1] = i - 1
             if string.sub(first, 1, 1) == '+' then first = string.format('%.6f', time + tonumber(first)) end
             rows[#rows + 1], rows[#rows + 2] = first, item
         end
         there[item] = there[item] or before[i] or ''
         if interval == '' then interval = string.match(there[item], '^[^\n]*') end
-        if keyed or interval ~= '' then
+        if (is_new or only_new == '') and (keyed or interval ~= '') then
             there[item] = interval .. '\n' .. value
             fields[#fields + 1], fields[#fields + 2] = item, there[item]
         end

@@ -62,8 +62,12 @@ local function is_claimed(item, score, field, deadline, death, is_done)
     end
     deadline = tonumber(deadline or nil)
     if deadline and deadline > time then
-        moves.count('parked', 1)
-        moves.count('merged', 1 - redis.call('ZADD', parked, score, item))
+        if drops then
+            moves.count('dropped', 1)
+        else
+            moves.count('parked', 1)
+            moves.count('merged', 1 - redis.call('ZADD', parked, score, item))
+        end
         return false
     end
     if deadline then

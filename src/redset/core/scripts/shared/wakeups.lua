@@ -14,7 +14,19 @@ local function find_waiters()
         redis.call('RPUSH', wake, '1')
         redis.call('EXPIRE', wake, '60')
         -- Only an empty claim sets the mark. While items come one by one, each to a waiter, no claim is empty.
-        redis.call('EXPIRE', waiters, '1')
+        local life = redis.pcall('GET', waiters)
+        redis.call('EXPIRE', waiters, type(life) == 'string' and tonumber(life) or '1')
     end
     return denied('RPUSH', 'EXPIRE')
 end
+
+-- WHEN NEEDED: rare
+
+-- Marks that there is a waiter. The mark lives until its next look, at least, and says for how many seconds.
+local function mark_waiter()
+    local life = seldom and math.ceil(poll) + 1 or 1
+    redis.call('DEL', waiters)
+    redis.call('SET', waiters, life, 'EX', life)
+end
+
+-- ALWAYS

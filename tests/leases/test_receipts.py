@@ -1,0 +1,215 @@
+"""Receipts: a lease is ended by another process than the one that claimed the item."""
+
+import base64
+import copy
+import json
+import pickle
+import re
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from faces import original_of
+from redset import SortedSet
+from redset.exceptions import DeserializationError, LeaseLost
+
+conformance = pytest.mark.conformance
+
+ENDS: dict[str, Callable[[Any], Any]] = {
+    "ack": lambda reservation: reservation.ack(),
+    "nack": lambda reservation: reservation.nack(delay=100),
+    "again": lambda reservation: reservation.again(score=7),
+    "bury": lambda reservation: reservation.bury("no such page"),
+}
+STATES = {"ack": (0, 0, 0), "nack": (0, 1, 0), "again": (1, 0, 0), "bury": (0, 0, 1)}
+
+
+@pytest.fixture
+def jobs(face: Any) -> Any:
+    return face.SortedSet("jobs")
+
+
+@conformance
+@pytest.mark.parametrize("end", ENDS)
+def test_a_lease_is_ended_from_its_receipt(jobs: Any, face: Any, end: str) -> None:
+    jobs.add("read")
+    receipt = jobs.reserve().receipt
+    with face.another() as other:
+        there = other.SortedSet("jobs").reservation(receipt)
+        ENDS[end](there)
+        with pytest.raises(LeaseLost, match="b'read'"):
+            ENDS["ack"](other.SortedSet("jobs").reservation(receipt))
+
+    stats = jobs.stats()
+    assert (stats.waiting, stats.delayed, stats.dead) == STATES[end]
+    assert stats.leased == 0
+
+
+@conformance
+def test_a_receipt_has_all_of_its_reservation(jobs: Any) -> None:
+    jobs.add("réad", 1.5)
+    reservation = jobs.reserve(lease=30)
+    there = jobs.reservation(reservation.receipt)
+
+    assert re.fullmatch(r"[\w-]+", reservation.receipt, re.ASCII)
+    for name in "item", "attempt", "token", "score", "deadline", "receipt":
+        assert getattr(there, name) == getattr(reservation, name), name
+    assert not there.lost
+
+
+@conformance
+def test_a_lease_is_extended_from_its_receipt(jobs: Any) -> None:
+    jobs.add("read")
+    reservation = jobs.reserve(lease=1)
+    there = jobs.reservation(reservation.receipt)
+    there.extend(600)
+
+    assert there.deadline > reservation.deadline + 500
+    reservation.ack()
+    assert len(jobs) == jobs.stats().leased == 0
+
+
+@conformance
+def test_opening_a_receipt_and_reading_its_item_sends_nothing(
+    jobs: Any, face: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs.add("read")
+    receipt, quiet = jobs.reserve().receipt, face.SortedSet("jobs", connections="client")
+    sent: list[Any] = []
+    monkeypatch.setattr(face.client, "execute_command", lambda *words, **options: sent.append(words))
+
+    assert quiet.reservation(receipt).item == "read"
+    assert sent == []
+
+
+@conformance
+def test_a_receipt_of_a_keyed_set_has_the_value(face: Any) -> None:
+    jobs = face.SortedSet("jobs", serializer=json, key=lambda job: job["id"])
+    jobs.add({"id": 1, "n": 1})
+    reservation = jobs.reserve()
+    jobs.add({"id": 1, "n": 2})
+    there = jobs.reservation(reservation.receipt)
+
+    assert there.item == {"id": 1, "n": 1}
+    there.ack()
+    assert jobs.pop() == {"id": 1, "n": 2}
+
+
+@conformance
+def test_an_item_that_cannot_be_loaded_there_can_be_ended(face: Any, jobs: Any) -> None:
+    jobs.add("no json")
+    there = face.SortedSet("jobs", serializer=json).reservation(jobs.reserve().receipt)
+
+    assert "b'no json'" in repr(there)
+    with pytest.raises(DeserializationError):
+        _ = there.item
+    there.ack()
+    assert jobs.stats().leased == 0
+
+
+@conformance
+def test_any_bytes_pass_through_a_receipt(face: Any) -> None:
+    jobs = face.SortedSet('jobs "ü"')
+    stored = bytes(range(256))
+    jobs.add(stored)
+
+    assert jobs.reservation(jobs.reserve().receipt).item == stored
+
+
+@conformance
+def test_after_a_clear_the_lease_is_lost(jobs: Any) -> None:
+    jobs.add("read")
+    receipt = jobs.reserve().receipt
+    jobs.clear(), jobs.add("read"), jobs.reserve()
+
+    with pytest.raises(LeaseLost):
+        jobs.reservation(receipt).ack()
+    assert jobs.stats().leased == 1
+
+
+@conformance
+def test_a_receipt_of_another_set_is_refused(face: Any, jobs: Any) -> None:
+    jobs.add("read")
+    receipt = jobs.reserve().receipt
+
+    with pytest.raises(ValueError, match="the receipt is of the set 'jobs', not of 'other'"):
+        face.SortedSet("other").reservation(receipt)
+
+
+def signed(content: bytes) -> str:
+    return base64.urlsafe_b64encode(zlib.crc32(content).to_bytes(4, "big") + content).decode().rstrip("=")
+
+
+GARBAGE = [
+    *("", "x", "====", "réad", "read write", "A" * 200, signed(b""), signed(b"\2[]"), signed(b"\1[]"), signed(b"\1{}")),
+    *(
+        signed(b"\1" + json.dumps(content).encode())
+        for content in (["jobs", "x"], 5, None, ["jobs", "x", "y", 1, 1, None])
+    ),
+    signed(b"\1" + json.dumps(["jobs", "x", "1 1 0", "soon", 1, None]).encode()),
+    signed(b'\1["jobs", "x", "1 1 0", NaN, 1, null]'),
+    signed(b"\1" + json.dumps(["jobs", "\u2000", "1 1 0", 1, 1, None]).encode()),
+    signed(b"\1" + json.dumps(["jobs", 5, "1 1 0", 1, 1, None]).encode()),
+    signed(b"\1" + json.dumps(["jobs", "x", "1 1 0", 1, 1, 5]).encode()),
+]
+
+
+@pytest.mark.parametrize("text", GARBAGE)
+def test_a_text_that_is_no_receipt_is_refused(jobs: Any, raw: Any, text: str) -> None:
+    with pytest.raises(ValueError, match="is not the receipt of a reservation"):
+        jobs.reservation(text)
+    assert raw.dbsize() == 0
+
+
+def test_a_receipt_that_was_cut_or_changed_is_refused(jobs: Any) -> None:
+    jobs.add("read")
+    receipt = jobs.reserve().receipt
+    for changed in [
+        receipt[:-1],
+        receipt[1:],
+        receipt[:20] + "A" + receipt[21:] if receipt[20] != "A" else "",
+        receipt + "AAAA",
+    ]:
+        with pytest.raises(ValueError, match="is not the receipt of a reservation"):
+            jobs.reservation(changed)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"receipt", ["receipt"], object()])
+def test_what_is_no_text_is_refused(jobs: Any, wrong: Any) -> None:
+    with pytest.raises(TypeError, match="a receipt must be a str"):
+        jobs.reservation(wrong)
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_reservation_cannot_be_pickled_or_copied(jobs: Any, copied: Callable[[Any], Any]) -> None:
+    jobs.add("read")
+    with pytest.raises(TypeError, match=r"cannot be pickled or copied.* Send its receipt"):
+        copied(original_of(jobs.reserve()))
+
+
+def finish(url: str, receipt: str) -> None:
+    import redset
+
+    redset.SortedSet(redset.connect(url), "jobs").reservation(receipt).ack()
+
+
+def test_another_process_ends_the_lease(raw: Any, process: Callable[..., Any]) -> None:
+    jobs = SortedSet(raw, "jobs")
+    jobs.add("read")
+    process(finish, jobs.reserve().receipt).join()
+
+    assert jobs.stats().leased == 0
+
+
+def test_a_lease_is_kept_alive_from_its_receipt(raw: Any) -> None:
+    jobs = SortedSet(raw, "jobs")
+    jobs.add("read")
+    receipt = jobs.reserve(lease=0.3).receipt
+    there = jobs.reservation(receipt)
+    with there.keep_alive():
+        time.sleep(0.6)
+    assert there.deadline > jobs.reservation(receipt).deadline
+    there.ack()
