@@ -8,13 +8,14 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from faces import Awaited, Blocking, Face
-from proxy import Proxy, proxied
+from proxy import Proxy
 from redset import embedded
 from redset.core import calls
 from servers import FakeClock, Place, Server, Unavailable, load_scripts, place
@@ -195,15 +196,31 @@ def face_type(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def stubborn(server_itself: Server, face_type: Any) -> Iterator[tuple[Face, Proxy]]:
-    """A face whose client repeats what failed, by itself, and the proxy in front of the server."""
-    yield from proxied(server_itself, face_type, CLIENT, repeats=3)
+def stubborn_proxy(server_itself: Server) -> Iterator[Proxy]:
+    """The proxy between the server and ``stubborn``."""
+    with Proxy(server_itself, repeats=3) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def frank(server_itself: Server, face_type: Any) -> Iterator[tuple[Face, Proxy]]:
-    """The same with a client that lets every error reach the caller."""
-    yield from proxied(server_itself, face_type, CLIENT, repeats=0)
+def stubborn(stubborn_proxy: Proxy, face_type: Any) -> Iterator[Face]:
+    """A face whose client repeats what failed, by itself."""
+    with closing(face_type(stubborn_proxy, CLIENT)) as face:
+        yield face
+
+
+@pytest.fixture
+def frank_proxy(server_itself: Server) -> Iterator[Proxy]:
+    """The proxy between the server and ``frank``."""
+    with Proxy(server_itself, repeats=0) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def frank(frank_proxy: Proxy, face_type: Any) -> Iterator[Face]:
+    """A face whose client lets every error reach the caller."""
+    with closing(face_type(frank_proxy, CLIENT)) as face:
+        yield face
 
 
 def pytest_collection_finish() -> None:

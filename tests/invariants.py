@@ -88,3 +88,74 @@ class RawSet:
     def _now(self) -> float:
         seconds, microseconds = self._raw.time()
         return float(seconds + microseconds / 10**6)
+
+
+class KeyedRawSet(RawSet):
+    """The keys of a set that is keyed, or remembers, or both, as they are on the server."""
+
+    TYPES = TYPES | {"values": b"hash", "done": b"zset"}
+    #: Seconds that the record of a call lives.
+    RECORD_LIFE = 600
+
+    def __init__(self, raw: Any, name: str) -> None:
+        super().__init__(raw, name)
+        self._named = {getattr(self._keys, key): key for key in self.TYPES}
+
+    def check(self, without_value: frozenset[bytes] | None = None) -> None:
+        """:param without_value: the identities whose value nobody ever gave; None when the set is not keyed."""
+        super().check()
+        self._check_values(without_value)
+        self._check_memory()
+
+    def identities(self) -> set[bytes]:
+        """Whatever is in any state but done."""
+        return {item for key in ("waiting", "leased", "parked", "dead") for item in self.scores(key)}
+
+    def memory(self) -> int:
+        """The bytes of all keys, the records of calls too."""
+        return sum(self._raw.memory_usage(key, samples=0) for key in self._all_keys())
+
+    def _check_keys(self) -> None:
+        for key in self._all_keys():
+            name = self._named.get(key)
+            if name is None:
+                assert key.startswith(self._keys.call_prefix), f"nobody knows the key {key!r}"
+                assert 0 < self._raw.ttl(key) <= self.RECORD_LIFE, f"the record {key!r} does not end by itself"
+            else:
+                assert self._raw.type(key) == self.TYPES[name], f"{name} is a {self._raw.type(key)!r}"
+                if name == "done":
+                    assert self._raw.pttl(key) > 0, "what is remembered does not end by itself"
+                elif name not in BOOKKEEPING:
+                    assert self._raw.ttl(key) == -1, f"{name} would expire"
+
+    def _check_values(self, without_value: frozenset[bytes] | None) -> None:
+        valued = self.fields("values").keys()
+        if without_value is None:
+            assert not valued, "only keyed sets have values"
+            return
+        assert not valued - self.identities(), "no value outlives its identity"
+        assert not self.identities() - valued - without_value, "no value is missing"
+
+    def _check_memory(self) -> None:
+        now = self._now()
+        remembered = {item for item, until in self.scores("done").items() if until > now}
+        for state in "leased", "parked", "dead":
+            assert not remembered & self.scores(state).keys(), f"what is done is not {state}"
+
+
+class PeriodicRawSet(KeyedRawSet):
+    """The keys of a periodic set as they are on the server, whose clock may be set back."""
+
+    RECORD_LIFE = 10**6
+    _latest = 0.0
+
+    def _now(self) -> float:
+        self._latest = max(self._latest, super()._now())
+        return self._latest
+
+    def check(self, without_value: frozenset[bytes] | None = frozenset()) -> None:
+        """:param without_value: None when nobody ever gave an interval nor a value."""
+        if without_value is not None:
+            # An item without an interval of its own has no value.
+            without_value |= self.identities()
+        super().check(without_value)

@@ -20,7 +20,7 @@ import pytest
 from proxy import Chance, Fault, Proxy
 from redset.core.clients.connections import AsyncConnections, AsyncLink, Connections, Link, connections_of
 from redset.core.drivers import AsyncDriver, Driver
-from servers import Place, Server, client_module, free_port
+from servers import Place, Server, client_module, free_port, wait_until
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -98,13 +98,6 @@ def there(here: Place) -> Server:
 def count(raw: Any, name: str) -> int:
     """How many connections of that name the server has."""
     return sum(each["name"] == name for each in raw.client_list())
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end, "it does not come to that"
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize(

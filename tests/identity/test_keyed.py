@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from keyed_machine import KeyedRawSet
+from invariants import KeyedRawSet
 from redset import Key, SortedSet
 from redset.core.keys import Keys
 from redset.exceptions import DeserializationError, LeaseLost, ServerFullError, WrongTypeError

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from periodic_machine import PeriodicRawSet
+from invariants import PeriodicRawSet
 from redset import Key
 from redset.exceptions import LeaseLost, RedsetError
 from servers import PATIENCE, Fake, FakeClock, Place

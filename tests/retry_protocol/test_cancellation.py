@@ -22,7 +22,7 @@ import redset.aio
 from conftest import CLIENT
 from faces import CLIENTS
 from invariants import RawSet
-from proxy import Fault, Proxy
+from proxy import Fault, Interrupted, Proxy
 from redset import SortedSet
 from servers import Server, load_scripts
 
@@ -47,26 +47,6 @@ def other(raw: Any) -> "SortedSet[Any]":
     """The same set as another process sees it."""
     load_scripts(raw, "add", "end", "claim")
     return SortedSet(raw, "jobs")
-
-
-class Interrupted:
-    """A client on which Ctrl-C comes at a chosen call: before it is sent, or when the server has executed it."""
-
-    def __init__(self, client: Any) -> None:
-        self.client = client
-        #: For each of the next calls: None, "before", "after"; or "down" for a server that is out of reach.
-        self.plan: list[str | None] = []
-
-    def execute_command(self, *words: Any, **options: Any) -> Any:
-        comes = self.plan.pop(0) if self.plan else None
-        if comes == "down":
-            raise ConnectionError("the server is out of reach")
-        if comes == "before":
-            raise KeyboardInterrupt
-        reply = self.client.execute_command(*words, **options)
-        if comes == "after":
-            raise KeyboardInterrupt
-        return reply
 
 
 @pytest.fixture
@@ -235,15 +215,12 @@ class TestCtrlC:
 
 
 def test_ctrl_c_between_sending_and_reading_leaves_no_connection_with_a_reply_that_is_not_its_own(
-    here: Any, other: Any, monkeypatch: pytest.MonkeyPatch
+    frank_proxy: Proxy, other: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There the client library itself forgets that it still has a reply to read; a slow network makes it likely."""
-    if not isinstance(here, Server):
-        pytest.skip("the proxy stands in front of a single server")
     for number in range(5):
         other.add(f"{number}", number)
-    proxy = Proxy(here, repeats=0)
-    client = proxy.client(*CLIENTS[CLIENT][:1], **CLIENTS[CLIENT][1])
+    client = frank_proxy.client(*CLIENTS[CLIENT][:1], **CLIENTS[CLIENT][1])
     jobs = SortedSet[str](client, "jobs")
     client.ping()
     connection_type = type(client.connection_pool.get_connection())
@@ -257,7 +234,7 @@ def test_ctrl_c_between_sending_and_reading_leaves_no_connection_with_a_reply_th
 
     monkeypatch.setattr(connection_type, "read_response", interrupted)
     # The reply comes when the connection was used again, if it is.
-    proxy.plan(Fault.NONE, meanwhile=lambda: wait_for_another_call(proxy))
+    frank_proxy.plan(Fault.NONE, meanwhile=lambda: wait_for_another_call(frank_proxy))
     try:
         with pytest.raises(KeyboardInterrupt):
             jobs.pop()
@@ -265,7 +242,6 @@ def test_ctrl_c_between_sending_and_reading_leaves_no_connection_with_a_reply_th
         assert client.echo("mine") in {b"mine", "mine"}
     finally:
         client.close()
-        proxy.stop()
 
 
 def wait_for_another_call(proxy: Proxy) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from keyed_machine import KeyedRawSet
+from invariants import KeyedRawSet
 from redset import Key
 
 pytestmark = pytest.mark.conformance

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from conftest import CLIENT
 from faces import Awaited
-from keyed_machine import KeyedRawSet
+from invariants import KeyedRawSet
 from redset import Key, SortedSet
 from redset.core.keys import Keys
 from redset.exceptions import DeserializationError, WrongTypeError
