@@ -7,6 +7,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -27,7 +28,7 @@ CLIENT = os.environ.get("REDSET_TEST_CLIENT", "redis")
 settings.register_profile(
     "redset",
     deadline=None,
-    max_examples=50,
+    max_examples=30,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("redset")
@@ -75,6 +76,15 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             environment.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         yield
         embedded.stop()
+
+
+@pytest.fixture(autouse=True)
+def _unmeasured_children(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The processes that a test with the marker ``no_cover`` starts are not measured either."""
+    with pytest.MonkeyPatch.context() as environment:
+        if request.node.get_closest_marker("no_cover"):
+            environment.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -235,13 +245,31 @@ ABOUT_SCORES = ("adding", "compatibility", "duplicates", "faces", "flags", "stat
 WAITING_MOST = ("waiting", "chaos", "chaos_bugs", "failover", "examples", "slot_moves")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Spares us the sets that differ from others only by their scorer, of which a server sees nothing."""
+    """Spares us the sets that differ from others only by their scorer, of which a server sees nothing.
+
+    Leaves to `make soak` what a sample of the cases of a test leaves out.
+    """
     here = ABOUT_SCORES if (SERVER, CLIENT) == ("valkey-9.1", "redis") else ()
     spared = [item for item in items if "TimeSortedSet" in item.name and feature(item) not in here]
     config.hook.pytest_deselected(items=spared)
     chosen = set(items) - set(spared)
     items[:] = sorted((item for item in items if item in chosen), key=lambda item: feature(item) not in WAITING_MOST)
+    for item in beyond_the_sample(items):
+        item.add_marker(pytest.mark.soak)
+
+
+def beyond_the_sample(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """The cases of tests with the marker ``sampled`` without which each value of each parameter is tried as well."""
+    tried: set[tuple[object, ...]] = set()
+    for item in sorted(items, key=lambda item: zlib.crc32(item.nodeid.encode())):
+        if item.get_closest_marker("sampled") and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            test = item.nodeid.partition("[")[0]
+            values = {(test, name, id(value)) for name, value in item.callspec.params.items()}
+            if values <= tried:
+                yield item
+            tried |= values
 
 
 def feature(item: pytest.Item) -> str:

@@ -26,6 +26,8 @@ from redset.core.retries import tries_once
 from redset.exceptions import LeaseLost, RedsetError
 from servers import Server, load_scripts, wait_until
 
+pytestmark = pytest.mark.sampled
+
 PREFIX = Keys("jobs").call_prefix
 
 SCRIPTS = ("add", "claim", "end", "living", "release", "remove", "rollback")

@@ -22,7 +22,7 @@ from redset.core.clients.connections import AsyncConnections, AsyncLink, Connect
 from redset.core.drivers import AsyncDriver, Driver
 from servers import Place, Server, client_module, free_port, wait_until
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.sampled]
 
 
 class Library:
@@ -572,7 +572,7 @@ def test_a_time_limit_ends_a_call(there: Server, library: Library, raw: Any) -> 
         began = time.monotonic()
         with pytest.raises(library.errors.TimeoutError, match="Timeout reading from"):
             library.run(link.exchange, ("BLPOP", "list", "0"))
-        assert 0.25 < time.monotonic() - began < 5
+        assert 0.25 < time.monotonic() - began < 20
         # The reply that was not waited for goes to nobody.
         raw.rpush("list", "late")
         assert library.run(link.exchange, ("ECHO", "on time")) == b"on time"

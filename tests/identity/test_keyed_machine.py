@@ -18,9 +18,9 @@ from proxy import Proxy
 from redset.core.keys import Keys
 from servers import FakeClock
 
-HOW = thoroughly(examples=4)
+HOW = thoroughly(examples=6)
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(seconds_for(HOW))]
+pytestmark = [pytest.mark.no_cover, pytest.mark.sampled, pytest.mark.timeout(seconds_for(HOW))]
 
 #: Seconds that finished items are remembered: it is over half way between two moments of the machine.
 REMEMBER = AGE * 5 / 2

@@ -14,7 +14,7 @@ from redset.core.keys import Keys
 from redset.exceptions import LeaseLost, WrongTypeError
 from servers import FakeClock, wait_until
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
 
 
 def run_out(pages: Any, reservation: Any) -> None:

@@ -21,7 +21,7 @@ from proxy import Proxy
 from redset.exceptions import LeaseLost
 from servers import FakeClock
 
-HOW = thoroughly(examples=10)
+HOW = thoroughly(examples=6)
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(seconds_for(HOW))]
 

@@ -10,7 +10,7 @@ from redset import SortedSet
 from redset.core.definition import exponential_backoff
 from servers import FakeClock, wait_until
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
 
 
 def run_out(jobs: Any, reservation: Any) -> None:

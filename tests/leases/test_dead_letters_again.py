@@ -8,7 +8,7 @@ import pytest
 from invariants import RawSet
 from redset import DeadLetter, SortedSet
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
 
 
 @pytest.fixture

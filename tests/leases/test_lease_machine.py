@@ -11,7 +11,7 @@ from proxy import Proxy
 from redset.core.keys import Keys
 from servers import FakeClock
 
-HOW = thoroughly(examples=8)
+HOW = thoroughly(examples=6)
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(seconds_for(HOW))]
 

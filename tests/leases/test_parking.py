@@ -10,7 +10,7 @@ from redset import SortedSet
 from redset.exceptions import LeaseLost
 from servers import wait_until
 
-pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
+pytestmark = [pytest.mark.conformance, pytest.mark.no_cover, pytest.mark.sampled]
 
 
 def popped(jobs: Any) -> list[str]:

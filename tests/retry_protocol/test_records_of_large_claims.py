@@ -8,6 +8,8 @@ import pytest
 from faces import Face
 from redset import SortedSet
 
+pytestmark = pytest.mark.sampled
+
 SMALL = 1000
 
 

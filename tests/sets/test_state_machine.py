@@ -222,4 +222,4 @@ def exactly(one: Any, other: Any) -> bool:
 
 
 def test_every_set_behaves_like_the_model_of_it(face: Face, kind: str, raw: Any) -> None:
-    run_machine(SetMachine, thoroughly(examples=15), face=face, raw=raw, kind=kind)
+    run_machine(SetMachine, thoroughly(examples=10), face=face, raw=raw, kind=kind)
