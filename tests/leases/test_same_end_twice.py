@@ -16,6 +16,9 @@ from redset import SortedSet
 from redset.exceptions import LeaseLost
 from servers import PATIENCE
 
+#: A tracer among threads that change places at each bytecode has crashed the interpreter (CPython 3.11.7).
+pytestmark = pytest.mark.no_cover
+
 #: The bulk forms, and the single ones of which one end excludes another.
 BULK: dict[str, Callable[[Any, Any], Any]] = {
     "ack": lambda jobs, mine: jobs.ack(mine),
