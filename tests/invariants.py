@@ -1,8 +1,10 @@
 """What is always true of the raw keys of a set, whatever was done with it."""
 
+from collections import Counter
 from typing import Any
 
 from redset.core.keys import Keys
+from servers import server_time
 
 #: The type of each key, by its name in :class:`Keys`.
 TYPES = {
@@ -18,6 +20,11 @@ TYPES = {
 }
 #: What remembers calls, tokens and waiters, and is there whether the set is empty or not.
 BOOKKEEPING = {"token", "wake", "waiters"}
+
+
+def assert_each_once(delivered: list[str], items: list[str]) -> None:
+    assert {item: times for item, times in Counter(delivered).items() if times > 1} == {}
+    assert set(delivered) == set(items)
 
 
 class RawSet:
@@ -86,8 +93,7 @@ class RawSet:
         return list(self._raw.keys())
 
     def _now(self) -> float:
-        seconds, microseconds = self._raw.time()
-        return float(seconds + microseconds / 10**6)
+        return server_time(self._raw)
 
 
 class KeyedRawSet(RawSet):

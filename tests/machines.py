@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from invariants import RawSet
 from proxy import Fault, Interrupted, Proxy
-from servers import FakeClock
+from servers import FakeClock, server_time
 
 __all__ = ("Ageing", "Machine", "MovedClock", "RealTime", "Time", "run_machine", "thoroughly")
 
@@ -129,8 +129,7 @@ class Machine(RuleBasedStateMachine):
             assert {name: getattr(stats, name) for name in expected} == expected
 
     def server_time(self) -> float:
-        seconds, microseconds = self.raw.time()
-        return float(seconds + microseconds / 10**6)
+        return server_time(self.raw)
 
 
 def thoroughly(examples: int, steps: int = 30) -> settings:

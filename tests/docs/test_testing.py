@@ -203,7 +203,7 @@ class TestPlugin:
         pytester.makepyfile(ASYNCHRONOUS[runner])
         alone: tuple[str, ...] = ALONE
         if runner == "asyncio":
-            alone = ("-p", "pytest_asyncio", "-o", "asyncio_default_fixture_loop_scope=function")
+            alone = ("-p", "pytest_asyncio.plugin", "-o", "asyncio_default_fixture_loop_scope=function")
         elif runner == "anyio":
             alone = ("-p", "anyio.pytest_plugin")
 

@@ -16,7 +16,7 @@ from redset import SortedSet
 from redset.exceptions import LeaseLost
 from servers import PATIENCE
 
-#: A tracer among threads that change places at each bytecode has crashed the interpreter (CPython 3.11.7).
+#: Under a tracer the interpreter crashed here once, among threads that change places all the time (CPython 3.11.7).
 pytestmark = pytest.mark.no_cover
 
 #: The bulk forms, and the single ones of which one end excludes another.

@@ -10,7 +10,6 @@ import json
 import os
 import random
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -21,7 +20,7 @@ import redset
 import redset.aio
 from conftest import CLIENT
 from faces import CLIENTS
-from invariants import RawSet
+from invariants import RawSet, assert_each_once
 from proxy import Fault, Interrupted, Proxy
 from redset import SortedSet
 from servers import Server, load_scripts
@@ -330,11 +329,6 @@ async def assert_no_reply_is_left(client: Any) -> None:
 async def at_once(*work: Awaitable[Any]) -> None:
     async with asyncio.timeout(PATIENCE):
         await asyncio.gather(*work)
-
-
-def assert_each_once(delivered: list[str], items: list[str]) -> None:
-    assert {item: times for item, times in Counter(delivered).items() if times > 1} == {}
-    assert set(delivered) == set(items)
 
 
 @pytest.fixture

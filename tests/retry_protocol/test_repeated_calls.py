@@ -6,7 +6,6 @@ import os
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 
 from conftest import CLIENT, SERVER
 from faces import Blocking, Face
-from invariants import RawSet
+from invariants import RawSet, assert_each_once
 from proxy import Chance, Fault, Proxy, fails, is_of_the_network, proxied
 from redset import SortedSet
 from redset.core import consuming
@@ -896,8 +895,3 @@ def test_among_hundreds_of_faults_every_item_is_delivered_once(
         assert state.is_empty()
         assert proxy.faults > number_of_items / 50
         assert bool(traffic.errors) == (times < 10)
-
-
-def assert_each_once(delivered: list[str], items: list[str]) -> None:
-    assert {item: times for item, times in Counter(delivered).items() if times > 1} == {}
-    assert set(delivered) == set(items)

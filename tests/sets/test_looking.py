@@ -186,7 +186,7 @@ def test_a_position_where_there_is_nothing_raises_index_error(jobs: SortedSet[st
 
 
 def test_slices_are_those_of_a_list(jobs: SortedSet[str]) -> None:
-    bounds = [None, 0, 1, 2, 3, 7, -1, -2, -3, -7]
+    bounds = [None, 0, 1, 2, 3, 7, -1, -2, -3, -7, 2**70, -(2**70)]
     for start, stop in itertools.product(bounds, bounds):
         expected = ["a", "b", "c"][start:stop]
 

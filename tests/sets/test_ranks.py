@@ -37,14 +37,6 @@ def test_the_index_of_what_is_not_there_is_a_value_error_that_names_it(jobs: Any
         jobs.index("b")
 
 
-def test_slices_are_those_of_a_list(face: Any) -> None:
-    jobs = face.SortedSet("jobs")
-    jobs.update("abcde", score=ord)
-    for start, stop in itertools.product(BOUNDS, BOUNDS):
-        assert jobs[start:stop] == list("abcde")[start:stop]
-    assert (jobs[-3:-1], jobs[5:2], jobs[-100:2]) == (["c", "d"], [], ["a", "b"])
-
-
 @pytest.mark.parametrize("position", [3, -4, 2**70, -(2**70)])
 def test_where_there_is_nothing_to_look_at_is_an_index_error(jobs: Any, position: int) -> None:
     with pytest.raises(IndexError, match=f"'jobs'.*{position}"):
