@@ -18,7 +18,7 @@ from proxy import Proxy
 from redset.core.keys import Keys
 from servers import FakeClock
 
-HOW = thoroughly(examples=6)
+HOW = thoroughly(examples=4)
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.sampled, pytest.mark.timeout(seconds_for(HOW))]
 
