@@ -49,7 +49,8 @@ def work(claimed: "SimpleQueue[float]") -> None:
 
 def main() -> bool:
     options = arguments()
-    jobs, claimed = jobs_set(), multiprocessing.SimpleQueue()
+    jobs = jobs_set()
+    claimed: SimpleQueue[float] = multiprocessing.SimpleQueue()
     workers = [Process(target=work, args=(claimed,)) for _ in range(options.workers)]
     with cleared(jobs):
         jobs.limit(rate=options.rate, burst=1, maxsize=MAXSIZE)

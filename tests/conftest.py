@@ -7,14 +7,16 @@ import gc
 import multiprocessing
 import os
 import signal
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from faces import Awaited, Blocking, Face
-from proxy import Proxy, proxied
+from proxy import Proxy
 from redset import embedded
 from redset.core import calls
 from servers import FakeClock, Place, Server, Unavailable, load_scripts, place
@@ -26,7 +28,7 @@ CLIENT = os.environ.get("REDSET_TEST_CLIENT", "redis")
 settings.register_profile(
     "redset",
     deadline=None,
-    max_examples=50,
+    max_examples=30,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("redset")
@@ -74,6 +76,15 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             environment.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         yield
         embedded.stop()
+
+
+@pytest.fixture(autouse=True)
+def _unmeasured_children(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The processes that a test with the marker ``no_cover`` starts are not measured either."""
+    with pytest.MonkeyPatch.context() as environment:
+        if request.node.get_closest_marker("no_cover"):
+            environment.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -208,15 +219,31 @@ def face_type(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def stubborn(server_itself: Server, face_type: Any) -> Iterator[tuple[Face, Proxy]]:
-    """A face whose client repeats what failed, by itself, and the proxy in front of the server."""
-    yield from proxied(server_itself, face_type, CLIENT, repeats=3)
+def stubborn_proxy(server_itself: Server) -> Iterator[Proxy]:
+    """The proxy between the server and ``stubborn``."""
+    with Proxy(server_itself, repeats=3) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def frank(server_itself: Server, face_type: Any) -> Iterator[tuple[Face, Proxy]]:
-    """The same with a client that lets every error reach the caller."""
-    yield from proxied(server_itself, face_type, CLIENT, repeats=0)
+def stubborn(stubborn_proxy: Proxy, face_type: Any) -> Iterator[Face]:
+    """A face whose client repeats what failed, by itself."""
+    with closing(face_type(stubborn_proxy, CLIENT)) as face:
+        yield face
+
+
+@pytest.fixture
+def frank_proxy(server_itself: Server) -> Iterator[Proxy]:
+    """The proxy between the server and ``frank``."""
+    with Proxy(server_itself, repeats=0) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def frank(frank_proxy: Proxy, face_type: Any) -> Iterator[Face]:
+    """A face whose client lets every error reach the caller."""
+    with closing(face_type(frank_proxy, CLIENT)) as face:
+        yield face
 
 
 def pytest_collection_finish() -> None:
@@ -231,13 +258,31 @@ ABOUT_SCORES = ("adding", "compatibility", "duplicates", "faces", "flags", "stat
 WAITING_MOST = ("waiting", "chaos", "chaos_bugs", "failover", "examples", "slot_moves")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Spares us the sets that differ from others only by their scorer, of which a server sees nothing."""
+    """Spares us the sets that differ from others only by their scorer, of which a server sees nothing.
+
+    Leaves to `make soak` what a sample of the cases of a test leaves out.
+    """
     here = ABOUT_SCORES if (SERVER, CLIENT) == ("valkey-9.1", "redis") else ()
     spared = [item for item in items if "TimeSortedSet" in item.name and feature(item) not in here]
     config.hook.pytest_deselected(items=spared)
     chosen = set(items) - set(spared)
     items[:] = sorted((item for item in items if item in chosen), key=lambda item: feature(item) not in WAITING_MOST)
+    for item in beyond_the_sample(items):
+        item.add_marker(pytest.mark.soak)
+
+
+def beyond_the_sample(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """The cases of tests with the marker ``sampled`` without which each value of each parameter is tried as well."""
+    tried: set[tuple[object, ...]] = set()
+    for item in sorted(items, key=lambda item: zlib.crc32(item.nodeid.encode())):
+        if item.get_closest_marker("sampled") and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            test = item.nodeid.partition("[")[0]
+            values = {(test, name, id(value)) for name, value in item.callspec.params.items()}
+            if values <= tried:
+                yield item
+            tried |= values
 
 
 def feature(item: pytest.Item) -> str:

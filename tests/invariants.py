@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from redset.core.keys import REGISTRY, Keys
+from servers import server_time
 
 #: The type of each key, by its name in :class:`Keys`.
 TYPES = {
@@ -20,6 +21,11 @@ TYPES = {
 }
 #: What is there whether the set is empty or not: its own hash, the history of its totals, and what waiters need.
 BOOKKEEPING = {"meta", "history", "wake", "waiters"}
+
+
+def assert_each_once(delivered: list[str], items: list[str]) -> None:
+    assert {item: times for item, times in Counter(delivered).items() if times > 1} == {}
+    assert set(delivered) == set(items)
 
 
 class RawSet:
@@ -51,22 +57,31 @@ class RawSet:
         self._check_keys()
         self._check_dead_letters()
         self._check_leases()
-        self.check_totals()
+        self._check_totals_of_leases()
 
-    def check_totals(self) -> None:
-        """Check the equations of the totals; they hold for a set to which only redset adds."""
-        totals = {name.decode(): int(value) for name, value in self.fields("meta").items() if value.isdigit()}
-        of = Counter(totals)
-        leases = list(self.scores("leased").values())
-        held = sum(until > 0 for until in leases)
-        ended = ("acked", "nacked", "given_back", "buried", "expired", "leases_rolled_back", "leases_removed")
-        assert of["leased"] == sum(of[name] for name in ended) + held, totals
+    def check_totals(self, foreign: int = 0) -> None:
+        """Check the three equations of the totals.
+
+        :param foreign: how many entries other programs have added.
+        """
+        self._check_totals_of_leases()
+        of = self._totals()
         came = ("added", "takes_rolled_back", "unloadable", "rescheduled")
         went = ("taken", "acked", "removed", "merged", "dropped", "dead_removed")
-        there = len(leases) + sum(len(self.scores(key)) for key in ("waiting", "parked", "dead"))
-        assert sum(of[name] for name in came) == sum(of[name] for name in went) + there, (totals, there)
-        dead = len(self.scores("dead"))
-        assert of["died"] == of["retried"] + of["dead_removed"] + of["revived"] + dead, (totals, dead)
+        there = sum(len(self.scores(key)) for key in ("waiting", "leased", "parked", "dead"))
+        assert sum(of[name] for name in came) + foreign == sum(of[name] for name in went) + there, (of, there, foreign)
+
+    def _check_totals_of_leases(self) -> None:
+        """Check the equations that hold whoever adds."""
+        of, dead = self._totals(), len(self.scores("dead"))
+        held = sum(until > 0 for until in self.scores("leased").values())
+        ended = ("acked", "nacked", "given_back", "buried", "expired", "leases_rolled_back", "leases_removed")
+        assert of["leased"] == sum(of[name] for name in ended) + held, (of, held)
+        assert of["died"] == of["retried"] + of["dead_removed"] + of["revived"] + dead, (of, dead)
+
+    def _totals(self) -> Counter[str]:
+        fields = self.fields("meta").items()
+        return Counter({name.decode(): int(value) for name, value in fields if value.isdigit()})
 
     def _check_keys(self) -> None:
         for key in self._all_keys():
@@ -104,5 +119,75 @@ class RawSet:
         return [key for key in self._raw.scan_iter() if key not in REGISTRY]
 
     def _now(self) -> float:
-        seconds, microseconds = self._raw.time()
-        return float(seconds + microseconds / 10**6)
+        return server_time(self._raw)
+
+
+class KeyedRawSet(RawSet):
+    """The keys of a set that is keyed, or remembers, or both, as they are on the server."""
+
+    TYPES = TYPES | {"values": b"hash", "done": b"zset"}
+    #: Seconds that the record of a call lives.
+    RECORD_LIFE = 600
+
+    def __init__(self, raw: Any, name: str) -> None:
+        super().__init__(raw, name)
+        self._named = {getattr(self._keys, key): key for key in self.TYPES}
+
+    def check(self, without_value: frozenset[bytes] | None = None) -> None:
+        """:param without_value: the identities whose value nobody ever gave; None when the set is not keyed."""
+        super().check()
+        self._check_values(without_value)
+        self._check_memory()
+
+    def identities(self) -> set[bytes]:
+        """Whatever is in any state but done."""
+        return {item for key in ("waiting", "leased", "parked", "dead") for item in self.scores(key)}
+
+    def memory(self) -> int:
+        """The bytes of all keys, the records of calls too."""
+        return sum(self._raw.memory_usage(key, samples=0) for key in self._all_keys())
+
+    def _check_keys(self) -> None:
+        for key in self._all_keys():
+            name = self._named.get(key)
+            if name is None:
+                assert key.startswith(self._keys.call_prefix), f"nobody knows the key {key!r}"
+                assert 0 < self._raw.ttl(key) <= self.RECORD_LIFE, f"the record {key!r} does not end by itself"
+            else:
+                assert self._raw.type(key) == self.TYPES[name], f"{name} is a {self._raw.type(key)!r}"
+                if name == "done":
+                    assert self._raw.pttl(key) > 0, "what is remembered does not end by itself"
+                elif name not in BOOKKEEPING:
+                    assert self._raw.ttl(key) == -1, f"{name} would expire"
+
+    def _check_values(self, without_value: frozenset[bytes] | None) -> None:
+        valued = self.fields("values").keys()
+        if without_value is None:
+            assert not valued, "only keyed sets have values"
+            return
+        assert not valued - self.identities(), "no value outlives its identity"
+        assert not self.identities() - valued - without_value, "no value is missing"
+
+    def _check_memory(self) -> None:
+        now = self._now()
+        remembered = {item for item, until in self.scores("done").items() if until > now}
+        for state in "leased", "parked", "dead":
+            assert not remembered & self.scores(state).keys(), f"what is done is not {state}"
+
+
+class PeriodicRawSet(KeyedRawSet):
+    """The keys of a periodic set as they are on the server, whose clock may be set back."""
+
+    RECORD_LIFE = 10**6
+    _latest = 0.0
+
+    def _now(self) -> float:
+        self._latest = max(self._latest, super()._now())
+        return self._latest
+
+    def check(self, without_value: frozenset[bytes] | None = frozenset()) -> None:
+        """:param without_value: None when nobody ever gave an interval nor a value."""
+        if without_value is not None:
+            # An item without an interval of its own has no value.
+            without_value |= self.identities()
+        super().check(without_value)

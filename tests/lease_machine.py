@@ -5,18 +5,17 @@ Time passes in whole ages; leases, delays and scores end half way between: it ne
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
-from invariants import RawSet
+from machines import Machine
 from redset.core.keys import Keys
 from redset.exceptions import LeaseLost
-from servers import FakeClock
 
-__all__ = ("Ageing", "LeaseMachine", "MovedClock", "Time")
+__all__ = ("AGE", "MAX_ATTEMPTS", "LeaseMachine", "Model")
 
 #: Seconds; far longer than an example takes.
 AGE = 1000.0
@@ -30,41 +29,6 @@ delays = st.just(0.0) | spans
 places = st.sampled_from([-2.5, -1.5, -0.5, 0.5, 1.5, 3.5])
 numbers = st.integers(0, 10**6)
 reasons = st.sampled_from(["", "boom", "two words", "é\nand more"])
-
-
-class Time(Protocol):
-    """How time passes for a set."""
-
-    #: Whether it is the server's time that moves: what is scheduled falls due.
-    moves_the_server: bool
-
-    def pass_by(self, seconds: float) -> None: ...
-
-
-class MovedClock:
-    """The server's clock is moved."""
-
-    moves_the_server = True
-
-    def __init__(self, clock: FakeClock) -> None:
-        self._clock = clock
-
-    def pass_by(self, seconds: float) -> None:
-        self._clock.advance(seconds)
-
-
-class Ageing:
-    """Every lease and every backoff is made older instead, which can be done on any server."""
-
-    moves_the_server = False
-
-    def __init__(self, raw: Any, name: str) -> None:
-        self._raw = raw
-        self._leased = Keys(name).leased
-
-    def pass_by(self, seconds: float) -> None:
-        for item, until in self._raw.zrange(self._leased, 0, -1, withscores=True):
-            self._raw.zadd(self._leased, {item: until - seconds if until > 0 else until + seconds})
 
 
 @dataclass
@@ -186,18 +150,13 @@ class Model:
                 self.failed.pop(item, None)
 
 
-class LeaseMachine(RuleBasedStateMachine):
-    face: Any
+class LeaseMachine(Machine):
     kind: str
-    raw: Any
-    time: Time
 
     def __init__(self) -> None:
         super().__init__()
-        self.raw.flushall()
         made_by = getattr(self.face, self.kind)
         self.consumers = [made_by("jobs", max_attempts=MAX_ATTEMPTS, backoff=lambda attempt: AGE / 2) for _ in range(3)]
-        self.stored = RawSet(self.raw, "jobs")
         self.model = Model()
         #: Of all reservations that were made, those that are over too.
         self.reservations: list[Any] = []
@@ -214,7 +173,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @rule(item=items, place=places)
     def another_program_adds(self, item: str, place: float) -> None:
-        self.raw.zadd("jobs", {item: self.score(place)})
+        self.add_without_redset(item, self.score(place))
         self.model.waiting[item] = self.score(place)
 
     # Removing what waits
@@ -372,7 +331,7 @@ class LeaseMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.last_token)
     @rule()
     def the_memory_of_tokens_is_lost(self) -> None:
-        self.raw.delete(Keys("jobs").meta)
+        self.raw.hdel(Keys("jobs").meta, "last")
 
     # Dead letters
 
@@ -395,10 +354,6 @@ class LeaseMachine(RuleBasedStateMachine):
         assert self.consumers[0].dead_letters.discard(item) is was_dead
 
     # After each step
-
-    @invariant()
-    def the_raw_keys_are_as_they_should_be(self) -> None:
-        self.stored.check()
 
     @invariant()
     def every_item_is_where_the_model_has_it(self) -> None:
@@ -430,20 +385,23 @@ class LeaseMachine(RuleBasedStateMachine):
         live = [one.item for one in self.reservations if self.is_live(one)]
         assert len(live) == len(set(live))
 
-    @invariant()
-    def the_counts_are_right(self) -> None:
-        stats = self.consumers[0].stats()
+    def counted(self) -> Any:
+        return self.consumers[0].stats()
+
+    def expected_counts(self) -> dict[str, int]:
         held = [one.until > self.model.now for one in self.model.leased.values() if one.token]
-        assert (stats.waiting, stats.due) == (len(self.model.waiting), len(self.available()))
-        assert (stats.leased, stats.expired) == (held.count(True), held.count(False))
-        assert stats.delayed == len(self.model.leased) - len(held)
-        assert (stats.parked, stats.dead, stats.done) == (len(self.model.parked), len(self.model.dead), 0)
+        return {
+            "waiting": len(self.model.waiting),
+            "due": len(self.available()),
+            "leased": held.count(True),
+            "expired": held.count(False),
+            "delayed": len(self.model.leased) - len(held),
+            "parked": len(self.model.parked),
+            "dead": len(self.model.dead),
+            "done": 0,
+        }
 
     # What the steps need
-
-    def server_time(self) -> float:
-        seconds, microseconds = self.raw.time()
-        return float(seconds + microseconds / 10**6)
 
     def score(self, place: float) -> float:
         return self.began + place * AGE

@@ -10,11 +10,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
+
+import pytest
 
 from servers import Server, client_module
 
-__all__ = ("Chance", "Fault", "Proxy", "proxied")
+__all__ = ("Chance", "Fault", "Interrupted", "Proxy", "fails", "is_of_the_network", "proxied")
 
 #: What a client says on a new connection is no call.
 CALLS = (b"EVAL", b"EVALSHA")
@@ -85,6 +87,12 @@ class Proxy:
         self._open: set[socket.socket] = {self._listener}
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.stop()
+
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -100,6 +108,11 @@ class Proxy:
         planned[-1].meanwhile = meanwhile
         with self._lock:
             self._planned.extend(planned)
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether a call is still to come for which something is planned."""
+        return bool(self._planned)
 
     def deliver(self) -> int:
         """Lets all that is late reach the server, and be executed; returns how many calls that was."""
@@ -208,6 +221,39 @@ class Proxy:
                 self._open.discard(server)
 
 
+class Interrupted:
+    """A synchronous client on which Ctrl-C comes at a chosen call: before it is sent, or when it has been executed."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        #: For each of the next calls: None, "before", "after"; or "down" for a server that is out of reach.
+        self.plan: list[str | None] = []
+
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        comes = self.plan[0] if self.plan else None
+        if comes in {"before", "down"}:
+            del self.plan[0]
+            raise KeyboardInterrupt if comes == "before" else ConnectionError("the server is out of reach")
+        # A script that the server does not have makes an error here, and the call comes again.
+        reply = self.client.execute_command(*words, **options)
+        del self.plan[:1]
+        if comes == "after":
+            raise KeyboardInterrupt
+        return reply
+
+
+def fails(call: Callable[..., Any], *args: Any, **options: Any) -> Exception:
+    """Has a call fail that the proxy disturbs, with an error of whatever library the client is from."""
+    with pytest.raises(Exception) as raised:
+        call(*args, **options)
+    assert is_of_the_network(raised.value)
+    return raised.value
+
+
+def is_of_the_network(error: Exception) -> bool:
+    return any(kind.__name__ in {"ConnectionError", "TimeoutError"} for kind in type(error).__mro__)
+
+
 def options_to_repeat(times: int, library: str, *, awaited: bool) -> dict[str, Any]:
     """Of a client that repeats what failed so often, after some milliseconds, as redis-py does by default."""
     retry = importlib.import_module(f"{library}.asyncio.retry" if awaited else f"{library}.retry")
@@ -261,12 +307,10 @@ def words(command: bytes) -> list[bytes]:
     return command.split(b"\r\n", 5)[2::2]
 
 
+@contextlib.contextmanager
 def proxied(
     server: Server, face_type: Any, client: str, repeats: int, chance: Chance | None = None
 ) -> Iterator[tuple[Any, Proxy]]:
     """A face on a client that repeats what failed so often, and the proxy between it and the server."""
-    proxy = Proxy(server, repeats, chance)
-    face = face_type(proxy, client)
-    yield face, proxy
-    face.close()
-    proxy.stop()
+    with Proxy(server, repeats, chance) as proxy, contextlib.closing(face_type(proxy, client)) as face:
+        yield face, proxy

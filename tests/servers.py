@@ -35,6 +35,8 @@ __all__ = (
     "free_port",
     "is_alive",
     "place",
+    "run_out",
+    "server_time",
     "wait_until",
 )
 
@@ -575,6 +577,17 @@ def wait_until(true: Callable[[], object]) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError
         time.sleep(0.005)
+
+
+def server_time(raw: Any) -> float:
+    seconds, microseconds = raw.time()
+    return float(seconds + microseconds / 10**6)
+
+
+def run_out(jobs: Any, reservation: Any) -> None:
+    """Has a lease expire, which must be the only one of the set."""
+    reservation.extend(0.01)
+    wait_until(lambda: jobs.stats().leased == 0)
 
 
 def client_module(library: str, *, awaited: bool) -> Any:

@@ -26,6 +26,8 @@ from redset.core.retries import tries_once
 from redset.exceptions import LeaseLost, RedsetError
 from servers import Server, load_scripts, wait_until
 
+pytestmark = pytest.mark.sampled
+
 PREFIX = Keys("jobs").call_prefix
 
 SCRIPTS = ("add", "claim", "end", "living", "release", "remove", "rollback")
@@ -1002,25 +1004,22 @@ async def end(task: "asyncio.Task[Any]") -> None:
 
 
 @pytest.mark.parametrize("verb", ["pop", "reserve"])
-def test_cancellations_and_lost_replies_together_lose_nothing(here: Any, raw: Any, state: RawSet, verb: str) -> None:
-    if not isinstance(here, Server):
-        pytest.skip("the proxy stands in front of a single server")
+def test_cancellations_and_lost_replies_together_lose_nothing(
+    server_itself: Server, raw: Any, state: RawSet, verb: str
+) -> None:
     items = [f"item {number}" for number in range(1500)]
     raw.zadd("jobs", dict.fromkeys(items, 1))
     kinds = (Fault.LOST_COMMAND, Fault.LOST_REPLY, Fault.CUT_REPLY, Fault.LATE)
-    proxy = Proxy(here, repeats=1, chance=Chance(seed=12, one_in=12, kinds=kinds))
 
-    async def test() -> Crowd:
+    async def test(proxy: Proxy) -> Crowd:
         async with asyncio.timeout(50), gate_to(proxy) as gate:
             crowd = Crowd(redset.aio.SortedSet[str](gate, "jobs"), verb, len(items))
             await asyncio.gather(*(crowd.consume() for _ in range(24)))
             return crowd
 
-    try:
-        crowd = asyncio.run(test())
-    finally:
+    with Proxy(server_itself, repeats=1, chance=Chance(seed=12, one_in=12, kinds=kinds)) as proxy:
+        crowd = asyncio.run(test(proxy))
         proxy.deliver()
-        proxy.stop()
 
     assert crowd.delivered == Counter(items)
     assert state.is_empty()

@@ -212,18 +212,20 @@ def test_the_documented_rights_are_those_that_scripts_need() -> None:
     assert {right.upper() for right in RIGHTS} == used | {"EVAL", "EVALSHA", "BLPOP", "ZRANK"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("right", RIGHTS)
-def test_where_a_right_is_missing_nothing_changes(grant: Any, raw: Any, right: str) -> None:
-    for kind, watched in (("plain", True), ("keyed", False), ("remembering", False), ("periodic", True)):
-        for name, call in calls_of(kind).items():
-            if not name.startswith(CHANGES):
-                continue
+@pytest.mark.parametrize(
+    ("kind", "watched"), [("plain", True), ("keyed", False), ("remembering", False), ("periodic", True)]
+)
+def test_where_a_right_is_missing_nothing_changes(grant: Any, raw: Any, kind: str, watched: bool, right: str) -> None:
+    for name, call in calls_of(kind).items():
+        if name.startswith(CHANGES):
             prepared(raw, kind, watched=watched)
             assert_nothing_changes(raw, grant(right), f"{kind}, {name}", kind, call)
-        for name, end in ENDS.items():
-            prepared(raw, kind, watched=watched)
-            held = KINDS[kind](grant()).reserve()
-            assert_nothing_changes(raw, grant(right), f"{kind}, {name}", kind, partial(ended, end, held))
+    for name, end in ENDS.items():
+        prepared(raw, kind, watched=watched)
+        held = KINDS[kind](grant()).reserve()
+        assert_nothing_changes(raw, grant(right), f"{kind}, {name}", kind, partial(ended, end, held))
 
 
 #: States that a claim or an end meets although nothing is parked, dead or waited for.
@@ -234,6 +236,7 @@ MET: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("right", RIGHTS)
 @pytest.mark.parametrize("state", MET)
 def test_where_a_right_is_missing_nothing_changes_in_work_either(grant: Any, raw: Any, right: str, state: str) -> None:

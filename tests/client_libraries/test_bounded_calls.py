@@ -20,7 +20,7 @@ MANY = 40_000
 #: Milliseconds that are promised, times what a slower machine may take. A call that did all at once takes hundreds.
 LIMIT = 5.0 * 8
 
-pytestmark = [pytest.mark.no_cover]
+pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
 
 
 @dataclass

@@ -47,6 +47,7 @@ def test_the_client_has_thirty_lines(module: Any) -> None:
     assert lines_of(module.Client) <= 30
 
 
+@pytest.mark.soak
 @pytest.mark.no_cover
 def test_it_passes_the_main_part_of_the_conformance_tests(server: Server) -> None:
     files = [str(TESTS / f"{name}.py") for name in MAIN_PART]

@@ -22,7 +22,6 @@ from proxy import Fault, Proxy
 from redset import embedded
 from redset.connect import connect, connect_async
 from redset.exceptions import NoServerError
-from servers import Server
 
 PROCESS_ID = "from redset.connect import connect; print(connect().info('server')['process_id'], flush=True)"
 
@@ -105,37 +104,30 @@ class TestClientLibraries:
 
 
 class TestWhatIsLostOnTheWay:
-    @pytest.fixture
-    def proxy(self) -> Iterator[Proxy]:
-        with Server() as server:
-            proxy = Proxy(server, repeats=0)
-            yield proxy
-            proxy.stop()
-
     @pytest.mark.parametrize("library", ["redis", "valkey"])
-    def test_is_sent_again(self, proxy: Proxy, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_is_sent_again(self, frank_proxy: Proxy, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if library == "valkey":
             monkeypatch.setitem(sys.modules, "redis", None)
-        proxy.plan(Fault.LOST_REPLY)
-        with connect(proxy.url) as client:
+        frank_proxy.plan(Fault.LOST_REPLY)
+        with connect(frank_proxy.url) as client:
             assert client.eval("return 1", "0") == 1
 
     @pytest.mark.parametrize("library", ["redis", "valkey"])
-    def test_is_sent_again_in_asyncio(self, proxy: Proxy, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_is_sent_again_in_asyncio(self, frank_proxy: Proxy, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if library == "valkey":
             monkeypatch.setitem(sys.modules, "redis.asyncio", None)
-        proxy.plan(Fault.LOST_REPLY)
+        frank_proxy.plan(Fault.LOST_REPLY)
 
         async def evaluate() -> None:
-            client = await connect_async(proxy.url)
+            client = await connect_async(frank_proxy.url)
             assert await client.eval("return 1", "0") == 1
             await client.aclose()
 
         asyncio.run(evaluate())
 
-    def test_is_an_error_at_once_for_who_says_so(self, proxy: Proxy) -> None:
-        proxy.plan(Fault.LOST_REPLY)
-        with connect(proxy.url, retry=None) as client, pytest.raises(redis.ConnectionError):
+    def test_is_an_error_at_once_for_who_says_so(self, frank_proxy: Proxy) -> None:
+        frank_proxy.plan(Fault.LOST_REPLY)
+        with connect(frank_proxy.url, retry=None) as client, pytest.raises(redis.ConnectionError):
             client.eval("return 1", "0")
 
 

@@ -173,6 +173,7 @@ def test_a_test_with_a_clock_has_its_sets_on_the_server_of_that_clock(face: Any,
     assert polls.pop() == "x"
 
 
+@pytest.mark.no_cover
 def test_the_users_environment_changes_nothing(tmp_path: Path) -> None:
     """Tests of the command line, in a run of their own, where it would be told to print otherwise."""
     terminal = {"TERM": "dumb", "COLUMNS": "20", "LINES": "5", "NO_COLOR": "1", "FORCE_COLOR": "1"}

@@ -13,6 +13,8 @@ import redset.aio
 from redset import SortedSet
 from servers import Server
 
+pytestmark = pytest.mark.sampled
+
 
 @pytest.fixture
 def path(here: Any) -> str:

@@ -150,6 +150,7 @@ class TestDemo:
         assert run(monkeypatch, "demo", "--path", str(tmp_path)) == 1
 
 
+@pytest.mark.no_cover
 @pytest.mark.usefixtures("home")
 class TestBreakingOffTheDemo:
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -58,6 +58,7 @@ def test_a_page(
             page.run(block)
 
 
+@pytest.mark.soak
 def test_the_guides_run_twice_and_in_another_order(names: dict[str, Any], here: Server, tmp_path: Path) -> None:
     guides = [path for path in GUIDES if path not in WITH_SERVERS]
     for number, path in enumerate([*reversed(guides), *guides]):

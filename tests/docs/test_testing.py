@@ -195,17 +195,24 @@ class TestPlugin:
 
         pytester.runpytest_subprocess(*PLUGIN, *ALONE).assert_outcomes(passed=3)
 
+    @pytest.mark.usefixtures("no_other_plugins")
     @pytest.mark.parametrize("runner", ASYNCHRONOUS)
     def test_the_asyncio_client_works_in_any_event_loop(self, runner: str, pytester: pytest.Pytester) -> None:
         if runner != "plain":
             pytest.importorskip("anyio" if runner == "anyio" else "pytest_asyncio")
         pytester.makepyfile(ASYNCHRONOUS[runner])
-        alone = ("-o", "asyncio_default_fixture_loop_scope=function") if runner == "asyncio" else ALONE
+        alone: tuple[str, ...] = ALONE
+        if runner == "asyncio":
+            alone = ("-p", "pytest_asyncio.plugin", "-o", "asyncio_default_fixture_loop_scope=function")
+        elif runner == "anyio":
+            alone = ("-p", "anyio.pytest_plugin")
 
         done = pytester.runpytest_subprocess(*PLUGIN, *alone)
 
         done.assert_outcomes(passed={"plain": 5, "asyncio": 3, "anyio": 2}[runner])
 
+    @pytest.mark.no_cover
+    @pytest.mark.usefixtures("no_other_plugins")
     def test_each_worker_has_a_server_of_its_own(self, pytester: pytest.Pytester) -> None:
         pytester.makepyfile(
             """
@@ -222,11 +229,14 @@ class TestPlugin:
             """
         )
 
-        done = pytester.runpytest_subprocess(*PLUGIN, *ALONE, "-n2", "--dist=each", "--tx=2*popen")
+        done = pytester.runpytest_subprocess(
+            *PLUGIN, *ALONE, "-p", "xdist.plugin", "-n2", "--dist=each", "--tx=2*popen"
+        )
 
         done.assert_outcomes(passed=40)
         assert len(set((pytester.path / "urls").read_text().splitlines())) == 2
 
+    @pytest.mark.no_cover
     def test_it_imports_nothing_until_it_is_asked(self, pytester: pytest.Pytester) -> None:
         pytester.makepyfile(
             """
@@ -243,6 +253,7 @@ class TestPlugin:
 
         pytester.runpytest_subprocess(*alone, "-W", "error").assert_outcomes(passed=1)
 
+    @pytest.mark.no_cover
     def test_redset_may_be_imported_before_pytest_finds_the_plugin(self, pytester: pytest.Pytester) -> None:
         # What pytest does with each package that has a plugin.
         pytester.makeconftest("import pytest, redset; pytest.register_assert_rewrite('redset')")
@@ -256,6 +267,7 @@ class TestPlugin:
         ids=["server", "client"],
     )
     @pytest.mark.parametrize("fixture", ["redset_client", "redset_async_client"])
+    @pytest.mark.sampled
     @pytest.mark.usefixtures("no_other_plugins")
     def test_what_is_missing_is_named(
         self, missing: str, named: str, fixture: str, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
@@ -270,6 +282,7 @@ class TestPlugin:
         done.assert_outcomes(errors=1)
         done.stdout.fnmatch_lines([f'*{named}: pip install "redset[[]testing[]]"*'])
 
+    @pytest.mark.no_cover
     @pytest.mark.usefixtures("no_other_plugins")
     def test_a_killed_run_leaves_no_server(self, pytester: pytest.Pytester) -> None:
         pytester.makepyfile(

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from faces import Face
-from keyed_machine import KeyedRawSet
-from proxy import Fault, Proxy
+from invariants import KeyedRawSet
+from proxy import Fault
 from redset import SortedSet
 from servers import Server
 
@@ -101,9 +100,9 @@ def test_force_and_xx_contradict_each_other(face: Any, raw: Any) -> None:
 
 @pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.CUT_REPLY])
 def test_an_item_is_added_by_force_once_though_the_first_reply_was_lost(
-    stubborn: tuple[Face, Proxy], raw: Any, fault: Fault
+    stubborn: Any, stubborn_proxy: Any, raw: Any, fault: Fault
 ) -> None:
-    face, proxy = stubborn
+    face, proxy = stubborn, stubborn_proxy
     pages, other = face.SortedSet("pages", remember=1000), SortedSet(raw, "pages", remember=1000)
     other.add("a", force=True), other.pop()  # from now on the server knows the script
     proxy.plan(fault, meanwhile=other.pop)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from keyed_machine import KeyedRawSet
+from invariants import KeyedRawSet
 from redset import Key, SortedSet
 from redset.core.keys import Keys
 from redset.exceptions import DeserializationError, LeaseLost, ServerFullError, WrongTypeError
-from servers import wait_until
+from servers import run_out
 
 
 def popped(pages: Any) -> list[Any]:
@@ -35,11 +35,6 @@ def many_reserved_and_acked(pages: Any) -> list[Any]:
     made = pages.reserve_many(10)
     assert pages.ack(made) == []
     return [one.item for one in made]
-
-
-def run_out(pages: Any, reservation: Any) -> None:
-    reservation.extend(0.01)
-    wait_until(lambda: pages.stats().leased == 0)
 
 
 TAKERS: dict[str, Callable[[Any], list[Any]]] = {
@@ -74,6 +69,8 @@ ASKED: dict[str, Callable[[Any, Any], Any]] = {
     "dead letters: retry": lambda pages, item: pages.dead_letters.retry(item),
     "dead letters: discard": lambda pages, item: pages.dead_letters.discard(item),
 }
+
+pytestmark = pytest.mark.sampled
 
 each_taker = pytest.mark.parametrize("take", TAKERS.values(), ids=TAKERS.keys())
 each_end = pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())

@@ -1,23 +1,306 @@
-"""Keyed sets, sets that remember, and sets that do both, at random, by the model in keyed_machine.py.
+"""Keyed sets, sets that remember, and sets that do both, at random: the machine of lease_machine.py for them."""
 
-``REDSET_TEST_EXAMPLES`` and ``REDSET_TEST_STEPS`` make it as thorough as wanted.
-"""
-
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis import strategies as st
+from hypothesis.stateful import invariant, precondition, rule
 
-from keyed_machine import AgeingMemory, KeyedMachine
-from lease_machine import MovedClock, Time
+import redset
+from faces import Face
+from invariants import KeyedRawSet
+from lease_machine import AGE, MAX_ATTEMPTS, LeaseMachine, Model, items, numbers, places, spans
+from machines import Ageing, MovedClock, run_machine, seconds_for, thoroughly
+from proxy import Proxy
+from redset.core.keys import Keys
 from servers import FakeClock
 
-pytestmark = pytest.mark.no_cover
+HOW = thoroughly(examples=4)
 
-EXAMPLES = int(os.environ.get("REDSET_TEST_EXAMPLES", "4"))
-STEPS = int(os.environ.get("REDSET_TEST_STEPS", "30"))
+pytestmark = [pytest.mark.no_cover, pytest.mark.sampled, pytest.mark.timeout(seconds_for(HOW))]
+
+#: Seconds that finished items are remembered: it is over half way between two moments of the machine.
+REMEMBER = AGE * 5 / 2
+
+
+class Valued(str):
+    """An item that is told from others by its text alone, and has a value beside: which version of it this is."""
+
+    __slots__ = ("version",)
+    version: int
+
+
+class Versions:
+    """A serializer that makes a new version of each item it stores."""
+
+    def __init__(self) -> None:
+        self.newest = 0
+        #: Whatever was loaded, whoever asked for it, since it was looked at last.
+        self.loaded: list[tuple[str, int]] = []
+
+    def dumps(self, item: str) -> str:
+        self.newest += 1
+        return f"{item} {self.newest}"
+
+    def loads(self, stored: str) -> Valued:
+        text, version = stored.split()
+        self.loaded.append((text, int(version)))
+        made = Valued(text)
+        made.version = int(version)
+        return made
+
+
+@dataclass
+class KeyedModel(Model):
+    """What the set should hold; the values of what is not there any more are dropped after each step."""
+
+    remembers: bool = False
+    #: Until when each finished item is remembered, or was.
+    done: dict[str, float] = field(default_factory=dict)
+    values: dict[str, int] = field(default_factory=dict)
+    #: Whether what is handed out is done with.
+    for_good: bool = False
+
+    def is_empty(self) -> bool:
+        return super().is_empty() and not any(map(self.is_done, self.done))
+
+    def is_done(self, item: str) -> bool:
+        return self.done.get(item, self.now) > self.now
+
+    def leaves_out(self, item: str) -> bool:
+        return self.is_done(item) or (self.remembers and item in self.dead)
+
+    @contextmanager
+    def taking_for_good(self) -> Iterator[None]:
+        self.for_good = True
+        yield
+        self.for_good = False
+
+    def hand_out(self, available: list[str], num: int, *, lease: bool = False) -> Iterator[tuple[str, float, int]]:
+        wanted: list[tuple[str, float, int]] = []
+        for item in available:
+            if len(wanted) == num:
+                break
+            if self.leaves_out(item):
+                del self.waiting[item]
+                continue
+            suspect = lease and self.is_suspect(item)
+            if not (suspect and wanted):
+                wanted += super().hand_out([item], 1)
+            if suspect and wanted:
+                break
+        if self.for_good:
+            self.remember(*(item for item, _, _ in wanted))
+        yield from wanted
+
+    def remember(self, *finished: str) -> None:
+        if self.remembers:
+            self.done |= dict.fromkeys(finished, self.now + REMEMBER)
+
+    def ack(self, item: str) -> None:
+        super().ack(item)
+        self.remember(item)
+
+    def bury(self, item: str, reason: str) -> None:
+        if self.remembers:
+            self.waiting.pop(item, None)
+        super().bury(item, reason)
+
+    def start_afresh(self, item: str) -> bool:
+        if self.remembers:
+            self.parked.pop(item, None)
+            return False
+        return super().start_afresh(item)
+
+    def forget(self, item: str) -> bool:
+        was_done, was_dead = self.is_done(item), item in self.dead
+        self.done.pop(item, None)
+        self.dead.pop(item, None)
+        return was_done or was_dead
+
+    def drop_values(self) -> None:
+        there = [*self.waiting, *self.leased, *self.parked, *self.dead]
+        self.values = {item: value for item, value in self.values.items() if item in there}
+
+
+class KeyedMachine(LeaseMachine):
+    """Items are their own keys, so that all the rules about leases hold as they are; their values are versions."""
+
+    keyed: bool
+    remembers: bool
+    digest: bool = False
+    model: KeyedModel
+    stored: KeyedRawSet
+    raw_set = KeyedRawSet
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.versions = Versions()
+        made_by = getattr(self.face, self.kind)
+        self.consumers = [made_by("jobs", **self.options()) for _ in range(3)]
+        self.forgetful = getattr(redset, self.kind)(self.interrupted, "jobs", **self.options())
+        self.model = KeyedModel(remembers=self.remembers)
+        #: The last value that was given for each item.
+        self.newest: dict[str, int] = {}
+
+    def options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {"max_attempts": MAX_ATTEMPTS, "backoff": lambda attempt: AGE / 2}
+        if self.keyed:
+            options |= {"key": str, "serializer": self.versions}
+        if self.remembers:
+            options |= {"remember": REMEMBER, "digest": self.digest}
+        return options
+
+    # Adding
+
+    @rule(item=items, place=places, who=numbers)
+    def add(self, item: str, place: float, who: int) -> None:
+        score = self.score(place)
+        left_out = self.model.leaves_out(item)
+        assert self.one_of(self.consumers, who).add(item, score=score) == (None if left_out else score)
+        if not left_out:
+            self.model.waiting[item] = score
+            self.note_value(item, self.versions.newest)
+
+    @rule(item=items, place=places, flag=st.sampled_from(["nx", "xx", "gt", "lt"]), who=numbers)
+    def add_by_flag(self, item: str, place: float, flag: str, who: int) -> None:
+        score, old = self.score(place), self.model.waiting.get(item)
+        added = self.one_of(self.consumers, who).add(item, score=score, **{flag: True})
+        if self.model.leaves_out(item):
+            assert added is None
+            return
+        if old is None:
+            expected = None if flag == "xx" else score
+        else:
+            expected = {"nx": old, "xx": score, "gt": max(old, score), "lt": min(old, score)}[flag]
+        assert added == expected
+        if expected is not None and not (flag == "nx" and old is not None):
+            self.model.waiting[item] = expected
+            self.note_value(item, self.versions.newest)
+
+    @rule(additions=st.lists(st.tuples(items, places), max_size=5), who=numbers)
+    def update(self, additions: list[tuple[str, float]], who: int) -> None:
+        before, new = self.versions.newest, 0
+        scores = [self.score(place) for _, place in additions]
+        following = iter(scores)
+        added = self.one_of(self.consumers, who).update(
+            [item for item, _ in additions], score=lambda item: next(following)
+        )
+        for version, ((item, _), score) in enumerate(zip(additions, scores, strict=True), start=before + 1):
+            if not self.model.leaves_out(item):
+                new += item not in self.model.waiting
+                self.model.waiting[item] = score
+                self.note_value(item, version)
+        assert added == new
+
+    @rule(item=items, by=st.sampled_from([-1.5, 2.0]), who=numbers)
+    def increment(self, item: str, by: float, who: int) -> None:
+        added = self.one_of(self.consumers, who).increment(item, by)
+        if self.model.leaves_out(item):
+            assert added is None
+            return
+        self.model.waiting[item] = self.model.waiting.get(item, 0.0) + by
+        assert added == self.model.waiting[item]
+        self.note_value(item, self.versions.newest)
+
+    @precondition(lambda self: self.keyed)
+    @rule(item=items, place=places)
+    def another_program_adds_a_value(self, item: str, place: float) -> None:
+        self.raw.hset(Keys("jobs").values, item, self.versions.dumps(item))
+        self.add_without_redset(item, self.score(place))
+        self.model.waiting[item] = self.score(place)
+        self.note_value(item, self.versions.newest)
+
+    def note_value(self, item: str, version: int) -> None:
+        if self.keyed:
+            self.model.values[item] = self.newest[item] = version
+
+    # Taking for good, and doing
+
+    @rule(who=numbers)
+    def pop(self, who: int) -> None:
+        with self.model.taking_for_good():
+            super().pop(who)
+
+    @rule(num=st.integers(0, 6), who=numbers)
+    def take(self, num: int, who: int) -> None:
+        with self.model.taking_for_good():
+            super().take(num, who)
+
+    @rule(batch=st.integers(1, 3), lease=spans, who=numbers)
+    def consume_all(self, batch: int, lease: float, who: int) -> None:
+        with self.model.taking_for_good():
+            super().consume_all(batch, lease, who)
+
+    # Taking, and never seeing what
+
+    @rule(num=st.integers(1, 6))
+    def take_is_broken_off(self, num: int) -> None:
+        self.model.bring_back()
+        for item, score, _ in list(self.model.hand_out(self.available(), num)):
+            self.model.waiting[item] = score
+        self.interrupted.plan = ["after"]
+        with suppress(KeyboardInterrupt):
+            self.forgetful.take(num)
+
+    @rule(num=st.integers(1, 6))
+    def reserve_is_broken_off(self, num: int) -> None:
+        self.model.bring_back()
+        for item, score, attempt in list(self.model.hand_out(self.available(), num, lease=True)):
+            self.model.waiting[item] = score
+            if attempt > 1:
+                self.model.failed[item] = (attempt - 1, score)
+        self.interrupted.plan = ["after"]
+        with suppress(KeyboardInterrupt):
+            self.forgetful.reserve_many(num)
+
+    # Forgetting
+
+    @rule(item=items)
+    def forget_what_is_done_or_dead(self, item: str) -> None:
+        assert self.consumers[0].forget(redset.Key(item)) is self.model.forget(item)
+
+    @rule()
+    def clear(self) -> None:
+        was_something = bool(self.consumers[0].clear())
+        # A memory that is over may be there, or not.
+        assert was_something is not self.model.is_empty() or self.model.done
+        self.model = KeyedModel(now=self.model.now, remembers=self.remembers)
+
+    # After each step
+
+    def check_keys(self) -> None:
+        self.model.drop_values()
+        there = self.stored.identities()
+        nobody_gave = frozenset(there - {item.encode() for item in self.model.values})
+        self.stored.check(nobody_gave if self.keyed else None)
+
+    @invariant()
+    def each_item_has_its_newest_value(self) -> None:
+        self.model.drop_values()
+        stored = {item.decode(): int(value.split()[1]) for item, value in self.stored.fields("values").items()}
+        assert stored == self.model.values
+        for item in ["a", "é"] if self.keyed else []:
+            found = self.consumers[0].get(item)
+            assert (found and found.version) == self.model.values.get(item)
+
+    @invariant()
+    def whatever_was_handed_out_had_its_newest_value(self) -> None:
+        for item, version in self.versions.loaded:
+            assert version == self.newest[item]
+        self.versions.loaded.clear()
+
+    @invariant()
+    def what_is_done_is_remembered(self) -> None:
+        for item in "a", "b", "é":
+            assert self.consumers[0].is_done(item) is self.model.is_done(item)
+
+    def expected_counts(self) -> dict[str, int]:
+        return super().expected_counts() | {"done": sum(map(self.model.is_done, self.model.done))}
+
 
 WHICH: dict[str, dict[str, bool]] = {
     "keyed": {"keyed": True, "remembers": False},
@@ -30,28 +313,15 @@ which = pytest.mark.parametrize("which", WHICH.values(), ids=WHICH.keys())
 
 
 @pytest.mark.conformance
-@pytest.mark.timeout(60 + 2 * EXAMPLES * STEPS)
 @which
-def test_items_as_in_the_model_as_they_grow_older(face: Any, kind: str, raw: Any, which: dict[str, bool]) -> None:
-    run(face, kind, raw, AgeingMemory(raw, "jobs"), which)
+def test_items_as_in_the_model_as_they_grow_older(face: Face, kind: str, raw: Any, which: dict[str, bool]) -> None:
+    keys = Keys("jobs")
+    run_machine(KeyedMachine, HOW, face=face, raw=raw, kind=kind, time=Ageing(raw, keys.leased, keys.done), **which)
 
 
-@pytest.mark.timeout(60 + 2 * EXAMPLES * STEPS)
 @which
-def test_items_as_in_the_model_as_the_clock_of_the_server_moves(
-    face: Any, kind: str, raw: Any, clock: FakeClock, which: dict[str, bool]
+def test_items_as_in_the_model_as_the_clock_of_the_server_moves_and_calls_are_lost(
+    stubborn: Face, stubborn_proxy: Proxy, kind: str, raw: Any, clock: FakeClock, which: dict[str, bool]
 ) -> None:
-    run(face, kind, raw, MovedClock(clock), which)
-
-
-def run(face: Any, kind: str, raw: Any, time: Time, which: dict[str, bool]) -> None:
-    members = {"face": face, "kind": kind, "raw": raw, "time": time, **which}
-    run_state_machine_as_test(
-        type("KeyedMachine", (KeyedMachine,), members),
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    members = {"face": stubborn, "proxy": stubborn_proxy, "raw": raw, "time": MovedClock(clock)}
+    run_machine(KeyedMachine, HOW, kind=kind, **members, **which)

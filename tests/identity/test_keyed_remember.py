@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 
 import redset
-from conftest import CLIENT
 from faces import Face
-from keyed_machine import BrokenOff, KeyedRawSet
-from proxy import Fault, Proxy
+from invariants import KeyedRawSet
+from proxy import Fault, Interrupted, Proxy, fails
 from redset import Key, SortedSet
 from redset.core.keys import Keys
-from servers import Server, wait_until
+from servers import wait_until
 
 #: Seconds.
 REMEMBER = 1000
@@ -177,123 +176,94 @@ def test_without_remember_a_key_comes_again_and_again(face: Any, kind: str, stor
 
 
 @pytest.fixture
-def proxy(server_itself: Server) -> Iterator[Proxy]:
-    """In front of the server, for clients that repeat what failed."""
-    made = Proxy(server_itself, repeats=3)
-    yield made
-    made.stop()
+def stubborn_pages(stubborn: Face) -> Any:
+    return stubborn.SortedSet("pages", **OPTIONS)
 
 
 @pytest.fixture
-def frank_proxy(server_itself: Server) -> Iterator[Proxy]:
-    """In front of the server, for clients that repeat nothing."""
-    made = Proxy(server_itself, repeats=0)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def stubborn_face(proxy: Proxy, face_type: Any) -> Iterator[Face]:
-    """A face whose client repeats what failed, by itself."""
-    made = face_type(proxy, CLIENT)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def frank_face(frank_proxy: Proxy, face_type: Any) -> Iterator[Face]:
-    """A face whose client lets every error reach the caller."""
-    made = face_type(frank_proxy, CLIENT)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def stubborn(stubborn_face: Face) -> Any:
-    return stubborn_face.SortedSet("pages", **OPTIONS)
-
-
-@pytest.fixture
-def frank(frank_face: Face) -> Any:
-    return frank_face.SortedSet("pages", **OPTIONS)
-
-
-def fails(call: Callable[..., Any], *args: Any) -> None:
-    """Has a call fail that the proxy disturbs, with an error of whatever library the client is from."""
-    with pytest.raises(Exception) as raised:
-        call(*args)
-    assert any(kind.__name__ in {"ConnectionError", "TimeoutError"} for kind in type(raised.value).__mro__)
+def frank_pages(frank: Face) -> Any:
+    return frank.SortedSet("pages", **OPTIONS)
 
 
 class TestACallThatIsRepeated:
-    def test_an_update_does_not_overwrite_a_newer_one(self, stubborn: Any, proxy: Proxy, other: Any) -> None:
-        proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.add(page("/a", 2), score=2))
+    def test_an_update_does_not_overwrite_a_newer_one(
+        self, stubborn_pages: Any, stubborn_proxy: Proxy, other: Any
+    ) -> None:
+        stubborn_proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.add(page("/a", 2), score=2))
 
-        assert stubborn.add(page("/a", 1), score=1) == 1.0
+        assert stubborn_pages.add(page("/a", 1), score=1) == 1.0
 
         assert other.get(Key("/a")) == page("/a", 2)
         assert other.score(Key("/a")) == 2.0
 
-    def test_what_was_done_meanwhile_was_not_left_out(self, stubborn: Any, proxy: Proxy, other: Any) -> None:
-        proxy.plan(Fault.LOST_REPLY, meanwhile=other.pop)
+    def test_what_was_done_meanwhile_was_not_left_out(
+        self, stubborn_pages: Any, stubborn_proxy: Proxy, other: Any
+    ) -> None:
+        stubborn_proxy.plan(Fault.LOST_REPLY, meanwhile=other.pop)
 
-        assert stubborn.add(page("/a"), score=1) == 1.0
+        assert stubborn_pages.add(page("/a"), score=1) == 1.0
 
-        assert stubborn.is_done(Key("/a"))
+        assert stubborn_pages.is_done(Key("/a"))
 
-    def test_what_was_left_out_is_left_out(self, stubborn: Any, proxy: Proxy, other: Any, stored: KeyedRawSet) -> None:
+    def test_what_was_left_out_is_left_out(
+        self, stubborn_pages: Any, stubborn_proxy: Proxy, other: Any, stored: KeyedRawSet
+    ) -> None:
         other.add(page("/a"), score=1), other.pop()
-        proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.forget(Key("/a")))
+        stubborn_proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.forget(Key("/a")))
 
-        assert stubborn.add(page("/a"), score=1) is None
+        assert stubborn_pages.add(page("/a"), score=1) is None
 
         assert holds_nothing(stored)
 
     @pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.CUT_REPLY])
     def test_pop_returns_the_value_that_was_removed(
-        self, stubborn: Any, proxy: Proxy, other: Any, fault: Fault
+        self, stubborn_pages: Any, stubborn_proxy: Proxy, other: Any, fault: Fault
     ) -> None:
         other.add(page("/a", 1), score=1), other.add(page("/b", 1), score=2)
-        proxy.plan(fault)
+        stubborn_proxy.plan(fault)
 
-        assert stubborn.pop() == page("/a", 1)
+        assert stubborn_pages.pop() == page("/a", 1)
 
         assert other[:] == [page("/b", 1)]
         assert other.is_done(Key("/a"))
 
-    def test_reserve_returns_the_lease_that_was_given(self, stubborn: Any, proxy: Proxy, other: Any) -> None:
+    def test_reserve_returns_the_lease_that_was_given(
+        self, stubborn_pages: Any, stubborn_proxy: Proxy, other: Any
+    ) -> None:
         other.add(page("/a", 1), score=1)
-        proxy.plan(Fault.LOST_REPLY)
+        stubborn_proxy.plan(Fault.LOST_REPLY)
 
-        reservation = stubborn.reserve()
+        reservation = stubborn_pages.reserve()
 
         assert (reservation.item, reservation.attempt) == (page("/a", 1), 1)
         reservation.ack()
         assert other.is_done(Key("/a"))
 
-    def test_reserve_returns_a_value_that_is_newer_by_then(self, stubborn: Any, proxy: Proxy, other: Any) -> None:
+    def test_reserve_returns_a_value_that_is_newer_by_then(
+        self, stubborn_pages: Any, stubborn_proxy: Proxy, other: Any
+    ) -> None:
         """A value that stayed in the set is in no record; what was added meanwhile comes once more."""
         other.add(page("/a", 1), score=1)
-        proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.add(page("/a", 2), score=1))
+        stubborn_proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.add(page("/a", 2), score=1))
 
-        reservation = stubborn.reserve()
+        reservation = stubborn_pages.reserve()
 
         assert reservation.item in (page("/a", 1), page("/a", 2))
         reservation.again()
         assert other.pop() == page("/a", 2)
 
-    def test_forget_says_that_it_was_done(self, stubborn: Any, proxy: Proxy, other: Any) -> None:
+    def test_forget_says_that_it_was_done(self, stubborn_pages: Any, stubborn_proxy: Proxy, other: Any) -> None:
         other.add(page("/a"), score=1), other.pop()
-        proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: (other.add(page("/a"), score=1), other.pop()))
+        stubborn_proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: (other.add(page("/a"), score=1), other.pop()))
 
-        assert stubborn.forget(Key("/a")) is True
+        assert stubborn_pages.forget(Key("/a")) is True
 
         assert other.is_done(Key("/a")), "what was done since is not forgotten"
 
-    def test_an_ack_is_no_lost_lease(self, stubborn: Any, proxy: Proxy, other: Any) -> None:
+    def test_an_ack_is_no_lost_lease(self, stubborn_pages: Any, stubborn_proxy: Proxy, other: Any) -> None:
         other.add(page("/a"), score=1)
-        reservation = stubborn.reserve()
-        proxy.plan(Fault.LOST_REPLY)
+        reservation = stubborn_pages.reserve()
+        stubborn_proxy.plan(Fault.LOST_REPLY)
 
         reservation.ack()
 
@@ -304,95 +274,95 @@ class TestWhatNobodyHasSeen:
     """The next hand-out puts it back."""
 
     def test_what_was_taken_is_back_with_its_value_and_not_done(
-        self, frank: Any, frank_proxy: Proxy, other: Any, stored: KeyedRawSet
+        self, frank_pages: Any, frank_proxy: Proxy, other: Any, stored: KeyedRawSet
     ) -> None:
         other.add(page("/a", 1), score=1)
         frank_proxy.plan(Fault.LOST_REPLY)
-        fails(frank.pop)
+        fails(frank_pages.pop)
         assert holds_nothing(stored)
 
-        assert frank.take(0) == []
-        assert frank.pop() == page("/a", 1)
+        assert frank_pages.take(0) == []
+        assert frank_pages.pop() == page("/a", 1)
 
         assert other.is_done(Key("/a"))
 
-    def test_what_was_leased_is_back_with_its_value(self, frank: Any, frank_proxy: Proxy, other: Any) -> None:
+    def test_what_was_leased_is_back_with_its_value(self, frank_pages: Any, frank_proxy: Proxy, other: Any) -> None:
         other.add(page("/a", 1), score=1)
         frank_proxy.plan(Fault.LOST_REPLY)
-        fails(frank.reserve)
+        fails(frank_pages.reserve)
 
-        reservation = frank.reserve()
+        reservation = frank_pages.reserve()
 
         assert (reservation.item, reservation.attempt) == (page("/a", 1), 1)
         assert not other.is_done(Key("/a"))
 
-    def test_a_newer_value_stands(self, frank_face: Face, frank_proxy: Proxy, raw: Any, stored: KeyedRawSet) -> None:
+    def test_a_newer_value_stands(self, frank: Face, frank_proxy: Proxy, raw: Any, stored: KeyedRawSet) -> None:
         """On a set that does not remember, where it can be added meanwhile."""
         other = SortedSet[Any](raw, "pages", **FORGETFUL)
         other.add(page("/a", 1), score=1)
-        frank = frank_face.SortedSet("pages", **FORGETFUL)
+        frank_pages = frank.SortedSet("pages", **FORGETFUL)
         frank_proxy.plan(Fault.LOST_REPLY)
-        fails(frank.pop)
+        fails(frank_pages.pop)
         other.add(page("/a", 2), score=2)
 
-        assert frank.take(10) == [page("/a", 2)]
+        assert frank_pages.take(10) == [page("/a", 2)]
 
         assert stored.is_empty()
 
     def test_what_was_parked_meanwhile_comes_with_its_newest_value(
-        self, frank: Any, frank_proxy: Proxy, other: Any
+        self, frank_pages: Any, frank_proxy: Proxy, other: Any
     ) -> None:
         other.add(page("/a", 1), score=1)
         frank_proxy.plan(Fault.LOST_REPLY)
-        fails(frank.reserve)
+        fails(frank_pages.reserve)
         other.add(page("/a", 2), score=2)
         assert other.take(1) == []
 
-        reservation = frank.reserve()
+        reservation = frank_pages.reserve()
 
         assert (reservation.item, reservation.score) == (page("/a", 2), 2.0)
 
     def test_what_was_cleared_since_stays_away(
-        self, frank: Any, frank_proxy: Proxy, other: Any, stored: KeyedRawSet
+        self, frank_pages: Any, frank_proxy: Proxy, other: Any, stored: KeyedRawSet
     ) -> None:
         other.add(page("/a", 1), score=1)
         frank_proxy.plan(Fault.LOST_REPLY)
-        fails(frank.pop)
+        fails(frank_pages.pop)
         other.clear()
 
-        assert frank.take(10) == []
+        assert frank_pages.take(10) == []
 
         assert holds_nothing(stored)
 
     def test_an_identity_without_a_value_is_back_without_one(
-        self, frank: Any, frank_proxy: Proxy, raw: Any, stored: KeyedRawSet
+        self, frank_pages: Any, frank_proxy: Proxy, raw: Any, stored: KeyedRawSet
     ) -> None:
         raw.zadd("pages", {"/alone": 1})
         frank_proxy.plan(Fault.LOST_REPLY)
-        fails(frank.pop)
+        fails(frank_pages.pop)
 
-        reservation = frank.reserve()
+        reservation = frank_pages.reserve()
 
         assert reservation.item == "/alone"
         assert stored.fields("values") == {}
 
     @pytest.mark.parametrize("verb", ["pop", "reserve"])
     def test_what_another_has_met_meanwhile_is_not_disturbed(
-        self, frank: Any, frank_proxy: Proxy, other: Any, verb: str
+        self, frank_pages: Any, frank_proxy: Proxy, other: Any, verb: str
     ) -> None:
         """Its reply was lost, but before anything is put back somebody forgot it, added it and works on it."""
         other.add(page("/a", 1), score=1)
         frank_proxy.plan(Fault.LOST_REPLY)
-        fails(getattr(frank, verb))
+        fails(getattr(frank_pages, verb))
         other.discard(Key("/a")), other.forget(Key("/a"))
         other.add(page("/a", 2), score=1)
         held = other.reserve()
 
-        assert frank.take(10) == [], "never side by side"
+        assert frank_pages.take(10) == [], "never side by side"
 
         assert held.item == other.get(Key("/a")) == page("/a", 2)
         held.ack()
-        assert frank.take(10) == []
+        assert frank_pages.take(10) == []
 
 
 class TestWhatCannotBeLoaded:
@@ -400,9 +370,9 @@ class TestWhatCannotBeLoaded:
 
     @pytest.mark.parametrize("ends", ["waits", "is held", "is done"])
     def test_a_better_value_that_comes_meanwhile_is_worked_on_as_ever(
-        self, stubborn_face: Face, proxy: Proxy, raw: Any, stored: KeyedRawSet, ends: str
+        self, stubborn: Face, stubborn_proxy: Proxy, raw: Any, stored: KeyedRawSet, ends: str
     ) -> None:
-        pages, other = stubborn_face.SortedSet("pages", **FORGETFUL), SortedSet[Any](raw, "pages", **FORGETFUL)
+        pages, other = stubborn.SortedSet("pages", **FORGETFUL), SortedSet[Any](raw, "pages", **FORGETFUL)
         held: list[Any] = []
 
         def meanwhile() -> None:
@@ -414,7 +384,7 @@ class TestWhatCannotBeLoaded:
 
         raw.hset(Keys("pages").values, "/a", "{broken")
         raw.zadd("pages", {"/a": 1})
-        proxy.plan(Fault.NONE, meanwhile=meanwhile)
+        stubborn_proxy.plan(Fault.NONE, meanwhile=meanwhile)
 
         assert pages.take(1) == ([page("/a", 2)] if ends == "waits" else [])
 
@@ -428,17 +398,17 @@ class TestWhatCannotBeLoaded:
 
 
 @pytest.fixture
-def client(raw: Any) -> BrokenOff:
-    return BrokenOff(raw)
+def client(raw: Any) -> Interrupted:
+    return Interrupted(raw)
 
 
 @pytest.fixture
-def interrupted(client: BrokenOff) -> "SortedSet[Any]":
+def interrupted(client: Interrupted) -> "SortedSet[Any]":
     return SortedSet(client, "pages", **OPTIONS)
 
 
-def break_off(client: BrokenOff, call: Callable[..., Any], *args: Any, after: int = 1) -> None:
-    client.after = after
+def break_off(client: Interrupted, call: Callable[..., Any], *args: Any, after: int = 1) -> None:
+    client.plan = [*[None] * (after - 1), "after"]
     with pytest.raises(KeyboardInterrupt):
         call(*args)
 
@@ -446,7 +416,7 @@ def break_off(client: BrokenOff, call: Callable[..., Any], *args: Any, after: in
 @pytest.mark.conformance
 @pytest.mark.parametrize("verb", ["pop", "reserve"])
 def test_what_was_handed_out_is_back_at_once_with_its_value_and_not_done(
-    interrupted: Any, client: BrokenOff, stored: KeyedRawSet, verb: str
+    interrupted: Any, client: Interrupted, stored: KeyedRawSet, verb: str
 ) -> None:
     interrupted.add(page("/a", 7), score=5)
 
@@ -463,7 +433,7 @@ def test_what_was_handed_out_is_back_at_once_with_its_value_and_not_done(
 @pytest.mark.parametrize("after", [1, 2, 3])
 @pytest.mark.parametrize("verb", ["take", "reserve_many"])
 def test_many_are_back_whatever_chunk_it_hits(
-    client: BrokenOff, raw: Any, stored: KeyedRawSet, verb: str, after: int, *, keyed: bool
+    client: Interrupted, raw: Any, stored: KeyedRawSet, verb: str, after: int, *, keyed: bool
 ) -> None:
     options = OPTIONS if keyed else {"remember": REMEMBER}
     pages = redset.SortedSet[Any](client, "pages", **options)
@@ -483,7 +453,7 @@ def test_many_are_back_whatever_chunk_it_hits(
 
 @pytest.mark.parametrize("after", [1, 2])
 def test_identities_without_a_value_are_back_without_one(
-    client: BrokenOff, raw: Any, stored: KeyedRawSet, after: int
+    client: Interrupted, raw: Any, stored: KeyedRawSet, after: int
 ) -> None:
     pages = SortedSet[Any](client, "pages", **FORGETFUL)
     raw.zadd("pages", {f"/{number:04}": 2 for number in range(1500)})

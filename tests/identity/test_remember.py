@@ -8,18 +8,13 @@ from typing import Any
 
 import pytest
 
-from keyed_machine import KeyedRawSet
+from invariants import KeyedRawSet
 from redset import Key, SortedSet
 from redset.core.keys import Keys
 from redset.exceptions import LeaseLost, WrongTypeError
-from servers import FakeClock, wait_until
+from servers import FakeClock, run_out, wait_until
 
-pytestmark = pytest.mark.no_cover
-
-
-def run_out(pages: Any, reservation: Any) -> None:
-    reservation.extend(0.01)
-    wait_until(lambda: pages.stats().leased == 0)
+pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
 
 
 #: Seconds.

@@ -1,25 +1,21 @@
-"""An expiring set on each face against a model of it in memory, with a look at the raw key after each step.
-
-``REDSET_TEST_EXAMPLES`` and ``REDSET_TEST_STEPS`` make it as thorough as wanted.
-"""
+"""An expiring set on each face against a model of it in memory, with a look at the raw key after each step."""
 
 import json
-import os
-import time
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, rule
 
+from faces import Face
+from machines import Ageing, Machine, MovedClock, run_machine, seconds_for, thoroughly
+from proxy import Proxy
 from redset.core.keys import Keys
 from servers import FakeClock
 
-pytestmark = pytest.mark.no_cover
+HOW = thoroughly(examples=8)
 
-EXAMPLES = int(os.environ.get("REDSET_TEST_EXAMPLES", "10"))
-STEPS = int(os.environ.get("REDSET_TEST_STEPS", "30"))
+pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(seconds_for(HOW))]
 
 #: Few enough that the same item comes again, and false ones among them.
 items: st.SearchStrategy[Any] = st.sampled_from([0, 1, 2, "", "a", "é", [], {}, None, False, [1, "b"]])
@@ -32,38 +28,16 @@ def stored(item: Any) -> str:
     return json.dumps(item)
 
 
-class Clock:
-    """The server's time as the set sees it: the clock is moved, or where that cannot be done, the set grows older."""
+class ExpiringMachine(Machine):
+    has_totals = False
 
-    def __init__(self, raw: Any, clock: FakeClock | None) -> None:
-        self._raw = raw
-        self._clock = clock
-        #: Whether keys feel it.
-        self.is_the_servers = clock is not None
-
-    def now(self) -> float:
-        return self._clock.now() if self._clock else time.time()
-
-    def move(self, seconds: float) -> None:
-        if self._clock:
-            self._clock.advance(seconds)
-        else:
-            self._raw.persist("seen")
-            for item, until in self._raw.zrange("seen", 0, -1, withscores=True):
-                self._raw.zadd("seen", {item: until - seconds})
-
-
-class ExpiringMachine(RuleBasedStateMachine):
     """``living`` is the model: the stored text of each item, and how many seconds it had at ``now`` nil."""
 
-    face: Any
-    raw: Any
-    clock: Clock
+    name = "seen"
     digest: bool
 
     def __init__(self) -> None:
         super().__init__()
-        self.raw.flushall()
         self.seen = self.face.ExpiringSet("seen", 1000, json, digest=self.digest)
         #: How far time was moved, and until when items live, counted like that.
         self.now = 0.0
@@ -105,7 +79,7 @@ class ExpiringMachine(RuleBasedStateMachine):
     @rule(item=items, ttl=ttls)
     def another_program_adds(self, item: Any, ttl: float) -> None:
         if not self.digest:
-            self.raw.zadd("seen", {stored(item): self.clock.now() + ttl})
+            self.raw.zadd("seen", {stored(item): self.server_time() + ttl})
             self.raw.persist("seen")
             self.until[stored(item)] = self.now + ttl
             self.ends = False
@@ -137,11 +111,11 @@ class ExpiringMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         if seconds < 0:
             # What is over may have left already, or live again.
-            self.raw.zremrangebyscore("seen", "-inf", self.clock.now())
+            self.raw.zremrangebyscore("seen", "-inf", self.server_time())
             self.until = {item: until for item, until in self.until.items() if until > self.now}
-        self.clock.move(seconds)
+        self.time.pass_by(seconds)
         self.now += seconds
-        self.ends = self.ends and self.clock.is_the_servers
+        self.ends = self.ends and self.time.moves_the_server
 
     @rule(item=items)
     def look_at_one(self, item: Any) -> None:
@@ -161,36 +135,24 @@ class ExpiringMachine(RuleBasedStateMachine):
             tens = [round((self.until[item] - self.now) / 100) for item in found]
             assert tens == sorted(tens), "what ends first comes first"
 
-    @invariant()
-    def its_key_ends_with_its_last_item(self) -> None:
+    def check_keys(self) -> None:
+        """Its key ends with its last item."""
         for key in self.raw.keys():  # noqa: SIM118 # a client is no dict
             assert key == b"seen" or key.startswith(Keys("seen").call_prefix)
         if self.ends and self.raw.exists("seen"):
             last = max(score for _, score in self.raw.zrange("seen", 0, -1, withscores=True))
-            assert -60 < self.raw.ttl("seen") - max(0, last - self.clock.now()) < 60
+            assert -60 < self.raw.ttl("seen") - max(0, last - self.server_time()) < 60
 
 
 @pytest.mark.conformance
-@pytest.mark.timeout(60 + EXAMPLES * STEPS)
 @pytest.mark.parametrize("digest", [False, True], ids=["items", "digests"])
-def test_as_the_model_as_items_grow_older(face: Any, raw: Any, digest: bool) -> None:
-    run(face, raw, Clock(raw, None), digest)
+def test_as_the_model_as_items_grow_older(face: Face, raw: Any, digest: bool) -> None:
+    run_machine(ExpiringMachine, HOW, face=face, raw=raw, time=Ageing(raw, "seen"), digest=digest)
 
 
-@pytest.mark.timeout(60 + EXAMPLES * STEPS)
 @pytest.mark.parametrize("digest", [False, True], ids=["items", "digests"])
-def test_as_the_model_as_the_clock_of_the_server_moves(face: Any, raw: Any, clock: FakeClock, digest: bool) -> None:
-    run(face, raw, Clock(raw, clock), digest)
-
-
-def run(face: Any, raw: Any, clock: Clock, digest: bool) -> None:
-    members = {"face": face, "raw": raw, "clock": clock, "digest": digest}
-    run_state_machine_as_test(
-        type("ExpiringMachine", (ExpiringMachine,), members),
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+def test_as_the_model_as_the_clock_of_the_server_moves_and_calls_are_lost(
+    stubborn: Face, stubborn_proxy: Proxy, raw: Any, clock: FakeClock, digest: bool
+) -> None:
+    members = {"face": stubborn, "proxy": stubborn_proxy, "raw": raw, "time": MovedClock(clock)}
+    run_machine(ExpiringMachine, HOW, digest=digest, **members)

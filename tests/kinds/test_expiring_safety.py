@@ -18,7 +18,7 @@ import redset
 import redset.aio
 from conftest import CLIENT
 from faces import Face
-from proxy import Chance, Fault, Proxy, proxied
+from proxy import Chance, Fault, Proxy, fails, proxied
 from redset.core.keys import Keys
 from redset.exceptions import ServerFullError, WrongTypeError
 from servers import Server
@@ -37,46 +37,35 @@ def other(raw: Any) -> Any:
     return redset.ExpiringSet(raw, "seen", TTL)
 
 
-def fails(call: Callable[..., Any], *args: Any) -> Exception:
-    """Has a call fail that the proxy disturbs, with an error of whatever library the client is from."""
-    with pytest.raises(Exception) as raised:
-        call(*args)
-    assert any(kind.__name__ in {"ConnectionError", "TimeoutError"} for kind in type(raised.value).__mro__)
-    return raised.value
-
-
 class TestACallWhoseReplyIsLost:
     """The client sends it again: the server gives the reply it gave before."""
 
     @lost
     @pytest.mark.parametrize("digest", [False, True], ids=["items", "digests"])
-    def test_add_says_true(self, stubborn: tuple[Face, Proxy], raw: Any, fault: Fault, digest: bool) -> None:
-        face, proxy = stubborn
-        seen = face.ExpiringSet("seen", TTL, digest=digest)
-        proxy.plan(fault)
+    def test_add_says_true(self, stubborn: Face, stubborn_proxy: Proxy, raw: Any, fault: Fault, digest: bool) -> None:
+        seen = stubborn.ExpiringSet("seen", TTL, digest=digest)
+        stubborn_proxy.plan(fault)
 
         assert seen.add("a") is True
         assert seen.add("a") is False
-        assert (proxy.faults, raw.zcard("seen")) == (1, 1)
+        assert (stubborn_proxy.faults, raw.zcard("seen")) == (1, 1)
 
     @lost
-    def test_add_new_names_what_was_new(self, stubborn: tuple[Face, Proxy], other: Any, fault: Fault) -> None:
-        face, proxy = stubborn
+    def test_add_new_names_what_was_new(self, stubborn: Face, stubborn_proxy: Proxy, other: Any, fault: Fault) -> None:
         other.add_new(["00003", "01003"])
-        proxy.plan(fault, Fault.NONE, fault)
+        stubborn_proxy.plan(fault, Fault.NONE, fault)
 
-        new = face.ExpiringSet("seen", TTL).add_new(f"{number:05}" for number in range(2500))
+        new = stubborn.ExpiringSet("seen", TTL).add_new(f"{number:05}" for number in range(2500))
 
         assert new == [f"{number:05}" for number in range(2500) if number not in (3, 1003)]
-        assert proxy.faults == 2
+        assert stubborn_proxy.faults == 2
 
     def test_an_item_that_was_discarded_meanwhile_is_not_added_again(
-        self, stubborn: tuple[Face, Proxy], other: Any, raw: Any
+        self, stubborn: Face, stubborn_proxy: Proxy, other: Any, raw: Any
     ) -> None:
-        face, proxy = stubborn
-        proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.discard("a"))
+        stubborn_proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.discard("a"))
 
-        assert face.ExpiringSet("seen", TTL).add("a") is True
+        assert stubborn.ExpiringSet("seen", TTL).add("a") is True
         assert raw.exists("seen") == 0
 
     @pytest.mark.parametrize(
@@ -90,32 +79,31 @@ class TestACallWhoseReplyIsLost:
         ids=["discard", "remove", "clear", "touch"],
     )
     def test_it_is_done_once_and_says_what_it_did(
-        self, stubborn: tuple[Face, Proxy], other: Any, call: Any, says: Any, meanwhile: Any
+        self, stubborn: Face, stubborn_proxy: Proxy, other: Any, call: Any, says: Any, meanwhile: Any
     ) -> None:
-        face, proxy = stubborn
         other.add("a")
-        proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: meanwhile(other))
+        stubborn_proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: meanwhile(other))
 
-        assert call(face.ExpiringSet("seen", TTL)) is says
+        assert call(stubborn.ExpiringSet("seen", TTL)) is says
         assert "a" in other
         assert other.ttl("a") > 100
 
-    def test_an_addition_that_comes_late_adds_nothing(self, frank: tuple[Face, Proxy], other: Any, raw: Any) -> None:
-        face, proxy = frank
-        seen = face.ExpiringSet("seen", TTL)
-        proxy.plan(Fault.LATE)
+    def test_an_addition_that_comes_late_adds_nothing(
+        self, frank: Face, frank_proxy: Proxy, other: Any, raw: Any
+    ) -> None:
+        seen = frank.ExpiringSet("seen", TTL)
+        frank_proxy.plan(Fault.LATE)
 
         fails(seen.add, "a")
         assert seen.add("b") is True
-        assert proxy.deliver() == 1
+        assert frank_proxy.deliver() == 1
         assert list(other) == ["b"]
 
 
-def test_what_was_new_before_a_connection_is_lost_is_in_the_error(frank: tuple[Face, Proxy], raw: Any) -> None:
-    face, proxy = frank
-    proxy.plan(Fault.NONE, Fault.LOST_COMMAND)
+def test_what_was_new_before_a_connection_is_lost_is_in_the_error(frank: Face, frank_proxy: Proxy, raw: Any) -> None:
+    frank_proxy.plan(Fault.NONE, Fault.LOST_COMMAND)
 
-    error: Any = fails(face.ExpiringSet("seen", TTL).add_new, [f"{number:05}" for number in range(2500)])
+    error: Any = fails(frank.ExpiringSet("seen", TTL).add_new, [f"{number:05}" for number in range(2500)])
 
     assert error.new_items == [f"{number:05}" for number in range(1000)]
     assert error.__notes__[0].startswith("1000 items had been added to the set 'seen' before")
@@ -126,7 +114,7 @@ def test_each_item_is_new_once_however_bad_the_network(server_itself: Server, fa
     chance = Chance(seed=1, one_in=8, kinds=(Fault.LOST_COMMAND, Fault.LOST_REPLY, Fault.CUT_REPLY))
     items = [f"item {number}" for number in range(400)]
     found: list[str] = []
-    for face, proxy in proxied(server_itself, face_type, CLIENT, 20, chance):
+    with proxied(server_itself, face_type, CLIENT, 20, chance) as (face, proxy):
         seen = face.ExpiringSet("seen", TTL)
         for start in range(0, 400, 40):
             found += [item for item in items[start : start + 20] if seen.add(item)]

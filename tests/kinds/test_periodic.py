@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from periodic_machine import PeriodicRawSet
+from invariants import PeriodicRawSet
 from redset import Key
 from redset.exceptions import LeaseLost, RedsetError
-from servers import PATIENCE, Fake, FakeClock, Place
+from servers import PATIENCE, Fake, FakeClock, Place, server_time
+
+pytestmark = pytest.mark.sampled
 
 EVERY = 100.0
 """The interval of the sets here: no test takes so long."""
@@ -33,11 +35,6 @@ def started(raw: Any) -> float:
 @pytest.fixture
 def state(raw: Any) -> PeriodicRawSet:
     return PeriodicRawSet(raw, "feeds")
-
-
-def server_time(raw: Any) -> float:
-    seconds, microseconds = raw.time()
-    return float(seconds + microseconds / 10**6)
 
 
 def intervals(raw: Any) -> dict[bytes, bytes]:

@@ -15,14 +15,13 @@ import redis.asyncio
 import redset
 import redset.aio
 from faces import Face
-from invariants import TYPES
-from periodic_machine import PeriodicRawSet
-from proxy import Fault, Proxy
+from invariants import TYPES, PeriodicRawSet
+from proxy import Fault, Proxy, fails
 from redset.core.keys import Keys
 from redset.exceptions import ServerFullError, WrongTypeError
 from servers import PATIENCE, Server, wait_until
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
 
 EVERY = 100.0
 POLLERS = 8
@@ -47,105 +46,94 @@ def state(raw: Any) -> PeriodicRawSet:
     return PeriodicRawSet(raw, "feeds")
 
 
-def fails(call: Callable[..., Any], *args: Any) -> None:
-    with pytest.raises(Exception) as raised:
-        call(*args)
-    assert any(kind.__name__ in {"ConnectionError", "TimeoutError"} for kind in type(raised.value).__mro__)
-
-
 # Replies that are lost
 
 
 @lost
 def test_add_says_true_though_its_first_reply_was_lost(
-    stubborn: tuple[Face, Proxy], state: PeriodicRawSet, raw: Any, fault: Fault
+    stubborn: Face, stubborn_proxy: Proxy, state: PeriodicRawSet, raw: Any, fault: Fault
 ) -> None:
-    face, proxy = stubborn
-    feeds, scores = face.PeriodicSet("feeds", EVERY, jitter=50), []
-    proxy.plan(fault, meanwhile=lambda: scores.append(raw.zscore("feeds", "a")))
+    feeds, scores = stubborn.PeriodicSet("feeds", EVERY, jitter=50), []
+    stubborn_proxy.plan(fault, meanwhile=lambda: scores.append(raw.zscore("feeds", "a")))
 
     assert feeds.add("a", interval=7) is True
     assert feeds.next_due("a") == scores[0], "its jitter was drawn once"
-    assert proxy.faults == 1
-    proxy.plan(fault)
+    assert stubborn_proxy.faults == 1
+    stubborn_proxy.plan(fault)
     assert feeds.add("a") is False
 
 
 @lost
 def test_add_with_a_first_tick_is_new_though_its_first_reply_was_lost(
-    stubborn: tuple[Face, Proxy], fault: Fault
+    stubborn: Face, stubborn_proxy: Proxy, fault: Fault
 ) -> None:
-    face, proxy = stubborn
-    feeds = face.PeriodicSet("feeds", EVERY)
-    proxy.plan(fault)
+    feeds = stubborn.PeriodicSet("feeds", EVERY)
+    stubborn_proxy.plan(fault)
 
     assert feeds.add("a", first=1000) is True
     assert feeds.next_due("a") == 1000
-    assert proxy.faults == 1
+    assert stubborn_proxy.faults == 1
 
 
 @lost
 @pytest.mark.parametrize("move", [lambda feeds: feeds.reschedule("a", 5), lambda feeds: feeds.trigger("a")])
 def test_an_item_is_moved_once_though_the_first_reply_was_lost(
-    stubborn: tuple[Face, Proxy], other: Any, move: Callable[[Any], Any], fault: Fault
+    stubborn: Face, stubborn_proxy: Proxy, other: Any, move: Callable[[Any], Any], fault: Fault
 ) -> None:
-    face, proxy = stubborn
-    feeds = face.PeriodicSet("feeds", EVERY)
+    feeds = stubborn.PeriodicSet("feeds", EVERY)
     other.add("a", first=2**40)
-    move(face.PeriodicSet("feeds", EVERY, connections="client"))  # from now on the server knows the script
+    move(stubborn.PeriodicSet("feeds", EVERY, connections="client"))  # from now on the server knows the script
     other.reschedule("a", 2**40)
-    proxy.plan(fault, meanwhile=lambda: other.take(1))
+    stubborn_proxy.plan(fault, meanwhile=lambda: other.take(1))
 
     move(feeds)
     assert other.take(1) == [], "what others did meanwhile stands"
-    assert proxy.faults == 1
+    assert stubborn_proxy.faults == 1
 
 
 @lost
-def test_update_counts_what_was_new_though_its_first_reply_was_lost(stubborn: tuple[Face, Proxy], fault: Fault) -> None:
-    face, proxy = stubborn
-    feeds = face.PeriodicSet("feeds", EVERY)
+def test_update_counts_what_was_new_though_its_first_reply_was_lost(
+    stubborn: Face, stubborn_proxy: Proxy, fault: Fault
+) -> None:
+    feeds = stubborn.PeriodicSet("feeds", EVERY)
     feeds.add("7")
-    proxy.plan(fault)
+    stubborn_proxy.plan(fault)
 
     assert feeds.update(map(str, range(10))) == 9
 
 
 @lost
 def test_what_was_added_and_discarded_meanwhile_is_not_added_again(
-    stubborn: tuple[Face, Proxy], other: Any, state: PeriodicRawSet, fault: Fault
+    stubborn: Face, stubborn_proxy: Proxy, other: Any, state: PeriodicRawSet, fault: Fault
 ) -> None:
-    face, proxy = stubborn
-    proxy.plan(fault, meanwhile=lambda: other.discard("a"))
+    stubborn_proxy.plan(fault, meanwhile=lambda: other.discard("a"))
 
-    assert face.PeriodicSet("feeds", EVERY).add("a", interval=7) is True
+    assert stubborn.PeriodicSet("feeds", EVERY).add("a", interval=7) is True
     assert state.is_empty()
 
 
 @lost
 @pytest.mark.parametrize("keyed", [False, True])
 def test_take_returns_what_was_taken_though_its_first_reply_was_lost(
-    stubborn: tuple[Face, Proxy], raw: Any, started: float, fault: Fault, keyed: bool
+    stubborn: Face, stubborn_proxy: Proxy, raw: Any, started: float, fault: Fault, keyed: bool
 ) -> None:
-    face, proxy = stubborn
-    feeds = face.PeriodicSet("feeds", EVERY, key=(lambda item: item[:1]) if keyed else None)
+    feeds = stubborn.PeriodicSet("feeds", EVERY, key=(lambda item: item[:1]) if keyed else None)
     feeds.update(["a1", "b1"], interval=500, first=started)
-    proxy.plan(fault)
+    stubborn_proxy.plan(fault)
 
     assert feeds.take(5) == ["a1", "b1"]
     assert feeds.take(5) == []
     assert feeds.next_due("a1") == started + 500
-    assert proxy.faults == 1
+    assert stubborn_proxy.faults == 1
 
 
 @lost
 def test_a_tick_that_nobody_saw_is_handed_out_again_once(
-    frank: tuple[Face, Proxy], other: Any, state: PeriodicRawSet, started: float, fault: Fault
+    frank: Face, frank_proxy: Proxy, other: Any, state: PeriodicRawSet, started: float, fault: Fault
 ) -> None:
-    face, proxy = frank
-    feeds = face.PeriodicSet("feeds", EVERY)
+    feeds = frank.PeriodicSet("feeds", EVERY)
     other.add("a", first=started), other.add("b", first=started + 1, interval=7777)
-    proxy.plan(fault)
+    frank_proxy.plan(fault)
     fails(feeds.take, 2)
     assert state.scores("waiting") == {b"a": started + 3 * EVERY, b"b": started + 7778}
     assert other.take(5) == []
@@ -159,12 +147,11 @@ def test_a_tick_that_nobody_saw_is_handed_out_again_once(
 
 @pytest.mark.parametrize("meanwhile", ["taken again", "discarded", "cleared", "planned anew", "reserved", "buried"])
 def test_what_became_of_an_item_since_a_tick_that_nobody_saw_stands(
-    frank: tuple[Face, Proxy], other: Any, raw: Any, state: PeriodicRawSet, started: float, meanwhile: str
+    frank: Face, frank_proxy: Proxy, other: Any, raw: Any, state: PeriodicRawSet, started: float, meanwhile: str
 ) -> None:
-    face, proxy = frank
-    feeds = face.PeriodicSet("feeds", EVERY)
+    feeds = frank.PeriodicSet("feeds", EVERY)
     other.add("a", first=started, interval=500)
-    proxy.plan(Fault.LOST_REPLY)
+    frank_proxy.plan(Fault.LOST_REPLY)
     fails(feeds.pop)
     if meanwhile in {"taken again", "reserved", "buried"}:
         # The next tick has come.
@@ -186,12 +173,11 @@ def test_what_became_of_an_item_since_a_tick_that_nobody_saw_stands(
 
 
 def test_a_new_interval_meanwhile_does_not_lose_the_tick_that_nobody_saw(
-    frank: tuple[Face, Proxy], other: Any, started: float
+    frank: Face, frank_proxy: Proxy, other: Any, started: float
 ) -> None:
-    face, proxy = frank
-    feeds = face.PeriodicSet("feeds", EVERY)
+    feeds = frank.PeriodicSet("feeds", EVERY)
     other.add("a", first=started)
-    proxy.plan(Fault.LOST_REPLY)
+    frank_proxy.plan(Fault.LOST_REPLY)
     fails(feeds.pop)
     other.add("a", interval=7777)
 
@@ -201,17 +187,16 @@ def test_a_new_interval_meanwhile_does_not_lose_the_tick_that_nobody_saw(
 
 @lost
 def test_a_lease_that_nobody_saw_is_no_attempt_and_keeps_the_rhythm(
-    frank: tuple[Face, Proxy], other: Any, started: float, fault: Fault
+    frank: Face, frank_proxy: Proxy, other: Any, started: float, fault: Fault
 ) -> None:
-    face, proxy = frank
-    feeds = face.PeriodicSet("feeds", EVERY)
+    feeds = frank.PeriodicSet("feeds", EVERY)
     other.add("a", first=started)
-    proxy.plan(fault)
+    frank_proxy.plan(fault)
     fails(feeds.reserve)
 
     reservation = feeds.reserve()
     assert (reservation.attempt, reservation.score) == (1, started)
-    proxy.plan(fault)
+    frank_proxy.plan(fault)
     fails(reservation.ack)
     due = other.next_due("a")
     reservation.ack()
@@ -220,28 +205,26 @@ def test_a_lease_that_nobody_saw_is_no_attempt_and_keeps_the_rhythm(
 
 @lost
 def test_an_ack_whose_reply_was_lost_is_one(
-    stubborn: tuple[Face, Proxy], other: Any, started: float, fault: Fault
+    stubborn: Face, stubborn_proxy: Proxy, other: Any, started: float, fault: Fault
 ) -> None:
-    face, proxy = stubborn
-    feeds = face.PeriodicSet("feeds", EVERY)
+    feeds = stubborn.PeriodicSet("feeds", EVERY)
     other.add("a", first=started)
     reservation = feeds.reserve()
-    proxy.plan(fault, meanwhile=lambda: other.discard("a"))
+    stubborn_proxy.plan(fault, meanwhile=lambda: other.discard("a"))
     reservation.ack()
 
     assert len(other) == 0
 
 
 def test_an_old_addition_that_arrives_late_does_nothing(
-    frank: tuple[Face, Proxy], other: Any, state: PeriodicRawSet
+    frank: Face, frank_proxy: Proxy, other: Any, state: PeriodicRawSet
 ) -> None:
-    face, proxy = frank
-    feeds = face.PeriodicSet("feeds", EVERY)
-    proxy.plan(Fault.LATE)
+    feeds = frank.PeriodicSet("feeds", EVERY)
+    frank_proxy.plan(Fault.LATE)
     fails(feeds.add, "a")
     assert feeds.add("b") is True
 
-    assert proxy.deliver() == 1
+    assert frank_proxy.deliver() == 1
     assert state.scores("waiting").keys() == {b"b"}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from redset import ScheduledSet
-from servers import Fake, Place
+from servers import Fake, Place, server_time
 
 pytestmark = pytest.mark.conformance
 
@@ -24,11 +24,6 @@ def jobs(face: Any) -> Any:
     jobs.add("second", score=2)
     jobs.add("first", score=1)
     return jobs
-
-
-def server_time(raw: Any) -> float:
-    seconds, microseconds = raw.time()
-    return float(seconds + microseconds / 10**6)
 
 
 def test_only_what_is_due_is_taken(jobs: ScheduledSet[str]) -> None:

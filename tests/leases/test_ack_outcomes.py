@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from invariants import RawSet
 from proxy import Fault, Proxy
 from redset.core import consuming
 from redset.core.calls import state_of
-from servers import Server
 
 CONNECTION_ERRORS = (redis.ConnectionError, valkey.ConnectionError)
 
@@ -25,25 +23,17 @@ LEASE = 60.0
 PATIENCE = 20.0
 
 
-@pytest.fixture
-def proxy(server_itself: Server) -> Iterator[Proxy]:
-    """In front of the server, for clients that repeat nothing."""
-    made = Proxy(server_itself, repeats=0)
-    yield made
-    made.stop()
-
-
 def test_acks_of_a_claim_that_was_lost_are_sent_again_for_each_of_the_tasks_that_shared_it(
-    proxy: Proxy, raw: Any
+    frank_proxy: Proxy, raw: Any
 ) -> None:
     async def consume() -> None:
-        async with proxy.client(awaited=True) as client:
+        async with frank_proxy.client(awaited=True) as client:
             jobs = redset.aio.SortedSet(client, "jobs")
             await jobs.update("abcd")
             loops = [jobs.consume(lease=LEASE, wait=1) for _ in range(4)]
             await asyncio.gather(*map(anext, loops))
             # One leaves by itself, and the others together.
-            proxy.plan(Fault.NONE, Fault.LOST_COMMAND)
+            frank_proxy.plan(Fault.NONE, Fault.LOST_COMMAND)
             async with asyncio.timeout(PATIENCE):
                 ends = await asyncio.gather(*map(anext, loops), return_exceptions=True)
             assert list(map(type, ends)) == [StopAsyncIteration] * 4
@@ -55,17 +45,17 @@ def test_acks_of_a_claim_that_was_lost_are_sent_again_for_each_of_the_tasks_that
 
 
 def test_acks_that_went_alone_together_are_done_when_the_loops_fail_and_close(
-    proxy: Proxy, raw: Any, monkeypatch: pytest.MonkeyPatch
+    frank_proxy: Proxy, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consuming, "OLDEST_ACK", 0.0)
 
     async def consume() -> None:
-        async with proxy.client(awaited=True) as client:
+        async with frank_proxy.client(awaited=True) as client:
             jobs = redset.aio.SortedSet(client, "jobs")
             await jobs.update("abcdefgh")
             loops = [jobs.consume(lease=LEASE, batch=2, max_outage=0) for _ in range(4)]
             await asyncio.gather(*map(anext, loops))
-            proxy.plan(Fault.NONE, Fault.LOST_REPLY)
+            frank_proxy.plan(Fault.NONE, Fault.LOST_REPLY)
             async with asyncio.timeout(PATIENCE):
                 ends = await asyncio.gather(*map(anext, loops), return_exceptions=True)
                 await asyncio.gather(*(loop.close() for loop in loops))
@@ -79,27 +69,28 @@ def test_acks_that_went_alone_together_are_done_when_the_loops_fail_and_close(
 
 
 def test_an_ack_whose_claim_was_never_executed_is_not_taken_for_done_after_an_earlier_claim_was(
-    frank: tuple[Face, Proxy], raw: Any
+    frank: Face, frank_proxy: Proxy, raw: Any
 ) -> None:
     """Nobody has read the reply of either, and one roll-back would answer for both."""
-    face, proxy = frank
-    jobs = face.SortedSet("jobs")
+    jobs = frank.SortedSet("jobs")
     jobs.update({"a": 1, "b": 2, "c": 3})
     loop = jobs.consume(lease=LEASE, wait=1)
     assert next(loop).item == "a"
-    proxy.plan(Fault.LOST_REPLY)
+    frank_proxy.plan(Fault.LOST_REPLY)
     with pytest.raises(CONNECTION_ERRORS):
         jobs.take(1)
 
-    proxy.plan(Fault.LOST_COMMAND)
+    frank_proxy.plan(Fault.LOST_COMMAND)
     assert [one.item for one in loop] == ["b", "c"]
 
     assert RawSet(raw, "jobs").is_empty()
     assert loop.lost == 0
 
 
-def test_a_loop_knows_what_became_of_its_ack_when_another_thread_rolls_its_claim_back(proxy: Proxy, raw: Any) -> None:
-    client = proxy.client()
+def test_a_loop_knows_what_became_of_its_ack_when_another_thread_rolls_its_claim_back(
+    frank_proxy: Proxy, raw: Any
+) -> None:
+    client = frank_proxy.client()
     jobs = redset.SortedSet(client, "jobs")
     jobs.add("a")
     reached, popped = threading.Event(), threading.Event()
@@ -114,14 +105,14 @@ def test_a_loop_knows_what_became_of_its_ack_when_another_thread_rolls_its_claim
     def stop() -> bool:
         # It is asked first when the claim has failed, before the loop rolls it back.
         if state_of(client).debts and popper.ident is None:
-            proxy.plan(Fault.NONE, meanwhile=hold)
+            frank_proxy.plan(Fault.NONE, meanwhile=hold)
             popper.start()
             assert reached.wait(PATIENCE)
         return False
 
     loop = jobs.consume(lease=LEASE, wait=1, stop=stop)
     reservation = next(loop)
-    proxy.plan(Fault.LOST_REPLY)
+    frank_proxy.plan(Fault.LOST_REPLY)
     assert [*loop] == []
     popped.set()
     popper.join()
@@ -133,15 +124,14 @@ def test_a_loop_knows_what_became_of_its_ack_when_another_thread_rolls_its_claim
 
 
 def test_an_ack_that_has_arrived_is_not_lost_when_the_loop_fails_and_closes(
-    frank: tuple[Face, Proxy], raw: Any
+    frank: Face, frank_proxy: Proxy, raw: Any
 ) -> None:
-    face, proxy = frank
-    jobs = face.SortedSet("jobs")
+    jobs = frank.SortedSet("jobs")
     jobs.update("abc", score=0)
     loop = jobs.consume(lease=LEASE, max_outage=0)
     reservation = next(loop)
     # The claim that carries the ack, and the roll-back of that claim when the loop is closed.
-    proxy.plan(Fault.LOST_REPLY, Fault.LOST_COMMAND)
+    frank_proxy.plan(Fault.LOST_REPLY, Fault.LOST_COMMAND)
     with pytest.raises(CONNECTION_ERRORS):
         next(loop)
 
@@ -151,15 +141,14 @@ def test_an_ack_that_has_arrived_is_not_lost_when_the_loop_fails_and_closes(
 
 @pytest.mark.parametrize("ends_first", [False, True])
 def test_an_ack_that_came_too_late_is_lost_when_the_loop_fails_and_closes(
-    frank: tuple[Face, Proxy], raw: Any, ends_first: bool
+    frank: Face, frank_proxy: Proxy, raw: Any, ends_first: bool
 ) -> None:
-    face, proxy = frank
-    jobs = face.SortedSet("jobs")
+    jobs = frank.SortedSet("jobs")
     jobs.add("a")
     loop = jobs.consume(lease=LEASE, max_outage=0)
     reservation = next(loop)
     raw.zrem("{jobs}:leased", "a")
-    proxy.plan(*[Fault.LOST_REPLY, Fault.LOST_COMMAND][ends_first:])
+    frank_proxy.plan(*[Fault.LOST_REPLY, Fault.LOST_COMMAND][ends_first:])
     with pytest.raises(CONNECTION_ERRORS):
         next(loop)
 
@@ -168,15 +157,14 @@ def test_an_ack_that_came_too_late_is_lost_when_the_loop_fails_and_closes(
 
 @pytest.mark.parametrize("fault", [Fault.LOST_COMMAND, Fault.LOST_REPLY])
 def test_acks_that_go_alone_are_done_and_not_lost_when_the_loop_fails_and_closes(
-    frank: tuple[Face, Proxy], monkeypatch: pytest.MonkeyPatch, fault: Fault
+    frank: Face, frank_proxy: Proxy, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
     monkeypatch.setattr(consuming, "OLDEST_ACK", 0.0)
-    face, proxy = frank
-    jobs = face.SortedSet("jobs")
+    jobs = frank.SortedSet("jobs")
     jobs.update("abc", score=0)
     loop = jobs.consume(lease=LEASE, batch=2, max_outage=0)
     reservation = next(loop)
-    proxy.plan(fault)
+    frank_proxy.plan(fault)
     with pytest.raises(CONNECTION_ERRORS):
         next(loop)
 
@@ -186,15 +174,14 @@ def test_acks_that_go_alone_are_done_and_not_lost_when_the_loop_fails_and_closes
 
 @pytest.mark.parametrize("fault", [Fault.LOST_COMMAND, Fault.LOST_REPLY])
 def test_what_is_given_back_for_want_of_time_is_not_kept_when_the_loop_fails_and_closes(
-    frank: tuple[Face, Proxy], fault: Fault
+    frank: Face, frank_proxy: Proxy, fault: Fault
 ) -> None:
-    face, proxy = frank
-    jobs = face.SortedSet("jobs")
+    jobs = frank.SortedSet("jobs")
     jobs.update("abc", score=0)
     loop = jobs.consume(lease=LEASE, batch=2, max_outage=0)
     next(loop)
     original_of(loop)._ready[0]._expires_at -= LEASE * 3 / 4
-    proxy.plan(fault)
+    frank_proxy.plan(fault)
     with pytest.raises(CONNECTION_ERRORS):
         next(loop)
 
@@ -202,15 +189,14 @@ def test_what_is_given_back_for_want_of_time_is_not_kept_when_the_loop_fails_and
     assert {one.item: one.attempt for one in jobs.reserve_many(10)} == {"b": 1, "c": 1}
 
 
-def test_what_a_loop_gave_back_is_not_lost_when_it_is_closed_twice(frank: tuple[Face, Proxy]) -> None:
-    face, proxy = frank
-    jobs = face.SortedSet("jobs")
+def test_what_a_loop_gave_back_is_not_lost_when_it_is_closed_twice(frank: Face, frank_proxy: Proxy) -> None:
+    jobs = frank.SortedSet("jobs")
     jobs.update("abc", score=0)
     stop = threading.Event()
     loop = jobs.consume(lease=LEASE, batch=2, stop=stop)
     reservation = next(loop)
     stop.set()
-    proxy.plan(Fault.LOST_REPLY)
+    frank_proxy.plan(Fault.LOST_REPLY)
     with pytest.raises(CONNECTION_ERRORS):
         next(loop)
     loop.close()

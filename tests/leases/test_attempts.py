@@ -8,14 +8,9 @@ import pytest
 from invariants import RawSet
 from redset import SortedSet
 from redset.core.parameters import exponential_backoff
-from servers import FakeClock, wait_until
+from servers import FakeClock, run_out, wait_until
 
-pytestmark = pytest.mark.no_cover
-
-
-def run_out(jobs: Any, reservation: Any) -> None:
-    reservation.extend(0.01)
-    wait_until(lambda: jobs.stats().leased == 0)
+pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
 
 
 #: The two ways to fail.

@@ -7,8 +7,9 @@ import pytest
 
 from invariants import RawSet
 from redset import DeadLetter, SortedSet
+from servers import server_time
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
 
 
 @pytest.fixture
@@ -28,11 +29,6 @@ def die(jobs: SortedSet[Any], *items: str, score: float = 1) -> None:
     for item in items:
         jobs.add(item, score=score)
         jobs.reserve().bury(f"{item} is no good")
-
-
-def server_time(raw: Any) -> float:
-    seconds, microseconds = raw.time()
-    return float(seconds + microseconds / 10**6)
 
 
 # Looking

@@ -11,7 +11,7 @@ import pytest
 import redset.aio
 from redset import SortedSet
 from redset.exceptions import LeaseLost
-from servers import Place, asks_to, wait_until
+from servers import Place, asks_to, server_time, wait_until
 
 #: Seconds. Long enough for a machine that is busy, since an extension that comes too late fails a test.
 LEASE = 6.0
@@ -64,11 +64,6 @@ def test_a_lease_that_is_almost_over_is_extended_at_once(raw: Any) -> None:
     with reservation, reservation.keep_alive():
         wait_until(lambda: reservation.deadline > first)
         assert server_time(raw) < first
-
-
-def server_time(raw: Any) -> float:
-    seconds, microseconds = raw.time()
-    return float(seconds + microseconds / 10**6)
 
 
 def test_nothing_goes_on_after_the_block(jobs: SortedSet[str]) -> None:

@@ -8,9 +8,9 @@ import pytest
 from invariants import RawSet
 from redset import SortedSet
 from redset.exceptions import LeaseLost
-from servers import wait_until
+from servers import run_out
 
-pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
+pytestmark = [pytest.mark.conformance, pytest.mark.no_cover, pytest.mark.sampled]
 
 
 def popped(jobs: Any) -> list[str]:
@@ -20,11 +20,6 @@ def popped(jobs: Any) -> list[str]:
             items.append(jobs.pop())
     except KeyError:
         return items
-
-
-def run_out(jobs: Any, reservation: Any) -> None:
-    reservation.extend(0.01)
-    wait_until(lambda: jobs.stats().leased == 0)
 
 
 TAKERS: dict[str, Callable[[Any], list[str]]] = {

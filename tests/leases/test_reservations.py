@@ -11,9 +11,9 @@ from invariants import RawSet
 from redset import SortedSet
 from redset.core.keys import Keys
 from redset.exceptions import LeaseLost
-from servers import FakeClock, asks_to, wait_until
+from servers import FakeClock, asks_to, server_time, wait_until
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
 
 #: Each way of ending a lease, or of changing its end.
 ENDS: dict[str, Callable[[Any], None]] = {
@@ -43,11 +43,6 @@ def jobs(face: Any, kind: str) -> Any:
 def let_leases_run_out(jobs: SortedSet[Any]) -> None:
     """Waits for it; what has run out comes back at the next hand-out, not before."""
     wait_until(lambda: jobs.stats().leased == 0)
-
-
-def server_time(raw: Any) -> float:
-    seconds, microseconds = raw.time()
-    return float(seconds + microseconds / 10**6)
 
 
 # Taking under a lease

@@ -14,6 +14,10 @@ from conftest import CLIENT
 from faces import CLIENTS
 from redset import SortedSet
 from redset.exceptions import LeaseLost
+from servers import PATIENCE
+
+#: Under a tracer the interpreter crashed here once, among threads that change places all the time (CPython 3.11.7).
+pytestmark = pytest.mark.no_cover
 
 #: The bulk forms, and the single ones of which one end excludes another.
 BULK: dict[str, Callable[[Any, Any], Any]] = {
@@ -55,7 +59,7 @@ def in_threads(calls: list[Callable[[], Any]]) -> list[Any]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     return results
 
@@ -71,10 +75,11 @@ def test_threads_that_end_the_same_at_once_all_succeed(raw: Any, verb: str, coun
         mine = jobs.reserve_many(count)
         results = in_threads([partial(BULK[verb], jobs, mine)] * 3)
 
-        # One that begins when another one has ended finds all leases over.
-        assert results[0] in ([], mine)
-        assert all(result in ([], mine) for result in results)
-        assert [] in results
+        # A call that begins when another one has ended some of the leases, a thousand at a time, finds these over.
+        for part in (mine[:1000], mine[1000:]):
+            over = [[one for one in part if one in result] for result in results]
+            assert all(lost in ([], part) for lost in over)
+            assert [] in over
         assert jobs.stats().leased == (count if verb == "extend" else 0)
 
 
@@ -113,7 +118,7 @@ def test_tasks_that_end_the_same_at_once(here: Any, verb: str, cancelled: int | 
         await asyncio.sleep(0)
         if cancelled is not None:
             tasks[cancelled].cancel()
-        _, pending = await asyncio.wait(tasks, timeout=20)
+        _, pending = await asyncio.wait(tasks, timeout=PATIENCE)
 
         assert not pending
         for number, task in enumerate(tasks):
@@ -138,7 +143,7 @@ def test_a_task_that_asks_for_the_same_again_holds_nobody_up(here: Any, verb: st
         await asyncio.sleep(0)
         tasks.append(asyncio.create_task(SINGLE[verb](mine)))
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert await asyncio.gather(*tasks) == [None] * 4
         await client.aclose()
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from invariants import RawSet
-from keyed_machine import KeyedRawSet
+from invariants import KeyedRawSet, RawSet
 
 pytestmark = pytest.mark.conformance
 

@@ -24,7 +24,7 @@ from faces import CLIENTS, Awaited, Blocking
 from redset.exceptions import LeaseLost
 from servers import PATIENCE, Place, Server, wait_until
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
 
 #: Clients that try again for as long as a server may take to come back.
 for face, retry in (("sync", Retry), ("aio", redis.asyncio.retry.Retry)):

@@ -23,6 +23,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture
+def jobs(server_itself: Server) -> Iterator[SortedSet[str]]:
+    with redset.connect(server_itself.url) as client:
+        yield SortedSet(client, "jobs")
+
+
 def in_child(do: Callable[[], Any]) -> None:
     """Run this in a forked child, whose stack is unwound as by ``sys.exit``."""
     if (child := os.fork()) == 0:
@@ -86,10 +92,7 @@ seen: list[int] = []
 
 @pytest.mark.parametrize("where", [in_a_loop, in_a_loop_in_a_block, in_blocks, while_kept_alive])
 @pytest.mark.parametrize("acks", [False, True])
-def test_a_child_that_exits_ends_nothing_but_what_it_acks(here: Any, where: Any, acks: bool) -> None:
-    if not isinstance(here, Server):
-        pytest.skip("a client of a single server")
-    jobs = SortedSet[str](redset.connect(here.url), "jobs")
+def test_a_child_that_exits_ends_nothing_but_what_it_acks(jobs: SortedSet[str], where: Any, acks: bool) -> None:
     jobs.update("abc")
     seen.clear()
     # In the parent the lease that its child has acked is over.
@@ -99,10 +102,7 @@ def test_a_child_that_exits_ends_nothing_but_what_it_acks(here: Any, where: Any,
     assert seen == [2 if acks else 3]
 
 
-def test_calls_of_a_child_are_its_own(here: Any) -> None:
-    if not isinstance(here, Server):
-        pytest.skip("a client of a single server")
-    jobs = SortedSet[str](redset.connect(here.url), "jobs")
+def test_calls_of_a_child_are_its_own(jobs: SortedSet[str]) -> None:
     jobs.update("abcdef")
     one = jobs.reserve()
 
@@ -118,21 +118,18 @@ def test_calls_of_a_child_are_its_own(here: Any) -> None:
     assert jobs.take(9) == ["d", "e", "f", "z"]
 
 
-def test_a_child_of_a_program_with_asyncio_ends_nothing(here: Any) -> None:
-    if not isinstance(here, Server):
-        pytest.skip("a client of a single server")
-
+def test_a_child_of_a_program_with_asyncio_ends_nothing(server_itself: Server) -> None:
     async def main() -> int:
-        client = await redset.aio.connect(here.url)
+        client = await redset.aio.connect(server_itself.url)
         jobs = redset.aio.SortedSet[str](client, "jobs")
         await jobs.update("abc")
-        async for _ in jobs.consume(lease=60, batch=3, wait=0):
+        async with jobs.consume(lease=60, batch=3, wait=0) as loop:
+            await anext(loop)
             if (child := os.fork()) == 0:
                 # What a child does that lets go of everything, but for the event loop, which is its parent's.
                 os._exit(0)
             os.waitpid(child, 0)  # noqa: ASYNC222 # nothing else runs here
             leased = (await jobs.stats()).leased
-            break
         await client.aclose()
         return leased
 

@@ -220,7 +220,7 @@ def test_a_time_limit_while_a_key_is_made_is_no_answer(raw: Any, handling: Any) 
 def test_it_takes_little_time(handling: Any) -> None:
     handling(ring)
     error = caught(lambda: int("x"))
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(100):
         is_interruption(error)
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1

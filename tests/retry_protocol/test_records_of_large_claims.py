@@ -7,6 +7,10 @@ import pytest
 
 from faces import Face
 from redset import SortedSet
+from redset.core.emptying import IDLE
+from servers import wait_until
+
+pytestmark = pytest.mark.sampled
 
 SMALL = 1000
 
@@ -21,15 +25,14 @@ def test_a_process_that_claimed_much_and_idles_leaves_no_large_records(
     face: Face, raw: Any, connections: str, lease: float | None
 ) -> None:
     for name in "jobs", "others":
+        began = time.monotonic()
         jobs = face.SortedSet(name, connections=connections)
         jobs.update(f"{number:04}" + "x" * 100 for number in range(3000))
         assert len(jobs.reserve_many(3000, lease) if lease else jobs.take(3000)) == 3000
-    assert largest_record(raw) > 16_384
+    # A busy machine may look when it has been emptied already.
+    assert largest_record(raw) > 16_384 or time.monotonic() - began > IDLE
 
-    until = time.monotonic() + 30
-    while largest_record(raw) > SMALL and time.monotonic() < until:
-        time.sleep(0.05)
-    assert largest_record(raw) <= SMALL
+    wait_until(lambda: largest_record(raw) <= SMALL)
     assert len(raw.keys("*:call:*")) > 0
 
 

@@ -6,8 +6,7 @@ import os
 import random
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
@@ -15,8 +14,8 @@ import pytest
 
 from conftest import CLIENT, SERVER
 from faces import Blocking, Face
-from invariants import RawSet
-from proxy import Chance, Fault, Proxy
+from invariants import RawSet, assert_each_once
+from proxy import Chance, Fault, Proxy, fails, is_of_the_network, proxied
 from redset import SortedSet
 from redset.core import consuming
 from redset.core.keys import Keys
@@ -30,38 +29,14 @@ lost = pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.CUT_REPLY])
 
 
 @pytest.fixture
-def proxy(server_itself: Server) -> Iterator[Proxy]:
-    """In front of the server, for clients that repeat what failed."""
-    yield from running(Proxy(server_itself, repeats=3))
-
-
-@pytest.fixture
-def stubborn(proxy: Proxy, face_type: Any) -> Iterator[Face]:
-    """A face whose client repeats what failed, by itself."""
-    yield from closing(face_type(proxy, CLIENT))
-
-
-@pytest.fixture
 def jobs(stubborn: Face) -> Any:
     return stubborn.SortedSet("jobs")
 
 
 @pytest.fixture
-def plain_proxy(server_itself: Server) -> Iterator[Proxy]:
-    """In front of the server, for clients that repeat nothing."""
-    yield from running(Proxy(server_itself, repeats=0))
-
-
-@pytest.fixture
-def plain(plain_proxy: Proxy, face_type: Any) -> Iterator[Face]:
-    """A face whose client lets every error reach the caller."""
-    yield from closing(face_type(plain_proxy, CLIENT))
-
-
-@pytest.fixture
-def frank(plain: Face) -> Any:
+def frank_jobs(frank: Face) -> Any:
     """A set whose errors reach the caller."""
-    return plain.SortedSet("jobs")
+    return frank.SortedSet("jobs")
 
 
 @pytest.fixture
@@ -75,27 +50,6 @@ def state(raw: Any) -> RawSet:
     return RawSet(raw, "jobs")
 
 
-def running(proxy: Proxy) -> Iterator[Proxy]:
-    yield proxy
-    proxy.stop()
-
-
-def closing(face: Face) -> Iterator[Face]:
-    yield face
-    face.close()
-
-
-def fails(call: Callable[..., Any], *args: Any, **options: Any) -> None:
-    """Has a call fail that the proxy disturbs, with an error of whatever library the client is from."""
-    with pytest.raises(Exception) as raised:
-        call(*args, **options)
-    assert is_of_the_network(raised.value)
-
-
-def is_of_the_network(error: Exception) -> bool:
-    return any(kind.__name__ in {"ConnectionError", "TimeoutError"} for kind in type(error).__mro__)
-
-
 def expire(raw: Any, *items: bytes) -> None:
     """Makes leases run out."""
     raw.zadd(Keys("jobs").leased, dict.fromkeys(items, 1.0), xx=True)
@@ -106,19 +60,19 @@ class TestACallWhoseReplyIsLost:
 
     @lost
     def test_an_item_that_was_handed_out_meanwhile_is_not_added_again(
-        self, jobs: Any, proxy: Proxy, other: Any, state: RawSet, fault: Fault
+        self, jobs: Any, stubborn_proxy: Proxy, other: Any, state: RawSet, fault: Fault
     ) -> None:
-        proxy.plan(fault, meanwhile=other.pop)
+        stubborn_proxy.plan(fault, meanwhile=other.pop)
 
         assert jobs.add("read", 5) == 5.0
         assert state.scores("waiting") == {}
-        assert proxy.faults == 1
+        assert stubborn_proxy.faults == 1
 
     @pytest.mark.parametrize("flags", [{"nx": True}, {"gt": True}], ids=str)
     def test_nor_when_it_was_added_by_flags(
-        self, jobs: Any, proxy: Proxy, other: Any, state: RawSet, flags: dict[str, bool]
+        self, jobs: Any, stubborn_proxy: Proxy, other: Any, state: RawSet, flags: dict[str, bool]
     ) -> None:
-        proxy.plan(Fault.LOST_REPLY, meanwhile=other.pop)
+        stubborn_proxy.plan(Fault.LOST_REPLY, meanwhile=other.pop)
 
         assert jobs.add("read", 5, **flags) == 5.0
         assert state.scores("waiting") == {}
@@ -136,22 +90,24 @@ class TestACallWhoseReplyIsLost:
         assert proxy.faults == 1
 
     def test_update_says_how_many_were_new_and_adds_nothing_again(
-        self, jobs: Any, proxy: Proxy, other: Any, state: RawSet
+        self, jobs: Any, stubborn_proxy: Proxy, other: Any, state: RawSet
     ) -> None:
-        proxy.plan(Fault.NONE, Fault.LOST_REPLY, Fault.CUT_REPLY, meanwhile=lambda: other.take(5000))
+        stubborn_proxy.plan(Fault.NONE, Fault.LOST_REPLY, Fault.CUT_REPLY, meanwhile=lambda: other.take(5000))
 
         assert jobs.update(map(str, range(2500)), score=1) == 2500
         assert len(state.scores("waiting")) == 500
-        assert proxy.faults == 2
+        assert stubborn_proxy.faults == 2
 
     @lost
-    def test_increment_adds_once(self, jobs: Any, proxy: Proxy, other: Any, state: RawSet, fault: Fault) -> None:
+    def test_increment_adds_once(
+        self, jobs: Any, stubborn_proxy: Proxy, other: Any, state: RawSet, fault: Fault
+    ) -> None:
         other.add("x", 1)
-        proxy.plan(fault, fault)
+        stubborn_proxy.plan(fault, fault)
 
         assert jobs.increment("x", 2) == 3.0
         assert jobs.increment("x", 2) == 5.0
-        assert proxy.faults == 2
+        assert stubborn_proxy.faults == 2
 
     @pytest.mark.parametrize(
         ("remove", "says"),
@@ -164,42 +120,42 @@ class TestACallWhoseReplyIsLost:
         ids=["remove", "remove_at", "remove_slice", "remove_between"],
     )
     def test_an_item_is_removed_once(
-        self, jobs: Any, proxy: Proxy, other: Any, state: RawSet, remove: Any, says: object
+        self, jobs: Any, stubborn_proxy: Proxy, other: Any, state: RawSet, remove: Any, says: object
     ) -> None:
         other.add("a", 1), other.add("b", 2)
-        proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.add("a", 0))
+        stubborn_proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.add("a", 0))
 
         assert remove(jobs) == says
         assert state.scores("waiting") == {b"a": 0.0, b"b": 2.0}
 
     @lost
     def test_pop_returns_the_item_that_was_removed(
-        self, jobs: Any, proxy: Proxy, other: Any, state: RawSet, fault: Fault
+        self, jobs: Any, stubborn_proxy: Proxy, other: Any, state: RawSet, fault: Fault
     ) -> None:
         other.add("first", 1), other.add("second", 2)
-        proxy.plan(fault)
+        stubborn_proxy.plan(fault)
 
         assert jobs.pop() == "first"
         assert state.scores("waiting") == {b"second": 2.0}
-        assert proxy.faults == 1
+        assert stubborn_proxy.faults == 1
 
     @lost
     def test_take_returns_the_items_that_were_removed(
-        self, jobs: Any, proxy: Proxy, raw: Any, state: RawSet, fault: Fault
+        self, jobs: Any, stubborn_proxy: Proxy, raw: Any, state: RawSet, fault: Fault
     ) -> None:
         raw.zadd("jobs", {f"{number:04}": number for number in range(1500)})
-        proxy.plan(fault, fault)
+        stubborn_proxy.plan(fault, fault)
 
         assert jobs.take(1400) == [f"{number:04}" for number in range(1400)]
         assert len(state.scores("waiting")) == 100
-        assert proxy.faults == 2
+        assert stubborn_proxy.faults == 2
 
     @lost
     def test_reserve_returns_the_lease_that_was_given(
-        self, jobs: Any, proxy: Proxy, other: Any, state: RawSet, fault: Fault
+        self, jobs: Any, stubborn_proxy: Proxy, other: Any, state: RawSet, fault: Fault
     ) -> None:
         other.add("first", 1), other.add("second", 2)
-        proxy.plan(fault)
+        stubborn_proxy.plan(fault)
 
         reservation = jobs.reserve()
 
@@ -213,7 +169,7 @@ class TestACallWhoseReplyIsLost:
         "options", [{}, {"serializer": json, "key": lambda row: row["id"]}], ids=["plain", "keyed"]
     )
     def test_reserve_returns_no_lease_that_is_over_by_then(
-        self, stubborn: Face, proxy: Proxy, raw: Any, options: dict[str, Any]
+        self, stubborn: Face, stubborn_proxy: Proxy, raw: Any, options: dict[str, Any]
     ) -> None:
         """On a keyed set somebody else may be done with the item, and its value is gone."""
         jobs, other = stubborn.SortedSet("jobs", **options), SortedSet(raw, "jobs", **options)
@@ -225,7 +181,7 @@ class TestACallWhoseReplyIsLost:
             time.sleep(0.1)
             assert other.pop() == first
 
-        proxy.plan(Fault.LOST_REPLY, meanwhile=be_done_with_it)
+        stubborn_proxy.plan(Fault.LOST_REPLY, meanwhile=be_done_with_it)
 
         assert jobs.reserve(lease=0.05).item == second
 
@@ -233,13 +189,13 @@ class TestACallWhoseReplyIsLost:
         "options", [{}, {"serializer": json, "key": lambda row: row["id"]}], ids=["plain", "keyed"]
     )
     def test_reserve_returns_the_leases_that_are_live_by_then(
-        self, stubborn: Face, proxy: Proxy, raw: Any, state: RawSet, options: dict[str, Any]
+        self, stubborn: Face, stubborn_proxy: Proxy, raw: Any, state: RawSet, options: dict[str, Any]
     ) -> None:
         """On a keyed set the value of an item that was removed is gone."""
         jobs, other = stubborn.SortedSet("jobs", **options), SortedSet(raw, "jobs", **options)
         first, second = [{"id": "first"}, {"id": "second"}] if options else ["first", "second"]
         other.add(first, 1), other.add(second, 2)
-        proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.discard(first))
+        stubborn_proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.discard(first))
 
         (reservation,) = jobs.reserve_many(5)
 
@@ -248,60 +204,62 @@ class TestACallWhoseReplyIsLost:
         assert state.is_empty()
 
     def test_a_lease_that_is_over_by_then_is_no_attempt(
-        self, jobs: Any, proxy: Proxy, raw: Any, other: Any, state: RawSet
+        self, jobs: Any, stubborn_proxy: Proxy, raw: Any, other: Any, state: RawSet
     ) -> None:
         other.add("item", 1)
-        proxy.plan(Fault.LOST_REPLY, Fault.LOST_REPLY, meanwhile=lambda: time.sleep(0.1))
+        stubborn_proxy.plan(Fault.LOST_REPLY, Fault.LOST_REPLY, meanwhile=lambda: time.sleep(0.1))
 
         reservation = jobs.reserve(lease=0.05)
 
         assert (reservation.item, reservation.attempt) == ("item", 1)
         assert state.fields("deliveries") == {b"item": b"%d 1 1" % reservation.token}
 
-    def test_a_reply_may_be_lost_again_and_again(self, jobs: Any, proxy: Proxy, other: Any, state: RawSet) -> None:
+    def test_a_reply_may_be_lost_again_and_again(
+        self, jobs: Any, stubborn_proxy: Proxy, other: Any, state: RawSet
+    ) -> None:
         other.add("first", 1), other.add("second", 2)
-        proxy.plan(Fault.LOST_REPLY, Fault.CUT_REPLY, Fault.LOST_REPLY)
+        stubborn_proxy.plan(Fault.LOST_REPLY, Fault.CUT_REPLY, Fault.LOST_REPLY)
 
         assert jobs.pop() == "first"
         assert state.scores("waiting") == {b"second": 2.0}
 
-    def test_items_of_any_bytes_come_back_as_they_were(self, jobs: Any, proxy: Proxy, raw: Any) -> None:
+    def test_items_of_any_bytes_come_back_as_they_were(self, jobs: Any, stubborn_proxy: Proxy, raw: Any) -> None:
         items = [b"", b"\0", b"\xff\n0 1\r\n", bytes(range(256)), "é".encode()]
         raw.zadd("jobs", dict.fromkeys(items, 0.1))
-        proxy.plan(Fault.LOST_REPLY)
+        stubborn_proxy.plan(Fault.LOST_REPLY)
 
         assert sorted(item if isinstance(item, bytes) else item.encode() for item in jobs.take(9)) == sorted(items)
 
     def test_an_empty_reply_is_given_again_though_there_is_something_by_now(
-        self, jobs: Any, proxy: Proxy, other: Any, state: RawSet
+        self, jobs: Any, stubborn_proxy: Proxy, other: Any, state: RawSet
     ) -> None:
-        proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.add("late", 1))
+        stubborn_proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.add("late", 1))
 
         with pytest.raises(KeyError):
             jobs.pop()
         assert state.scores("waiting") == {b"late": 1.0}
 
-    def test_discard_says_that_it_was_there(self, jobs: Any, proxy: Proxy, other: Any) -> None:
+    def test_discard_says_that_it_was_there(self, jobs: Any, stubborn_proxy: Proxy, other: Any) -> None:
         other.add("x")
-        proxy.plan(Fault.LOST_REPLY)
+        stubborn_proxy.plan(Fault.LOST_REPLY)
 
         assert jobs.discard("x") is True
         assert jobs.discard("x") is False
 
     def test_discard_does_not_remove_what_was_added_since(
-        self, jobs: Any, proxy: Proxy, other: Any, state: RawSet
+        self, jobs: Any, stubborn_proxy: Proxy, other: Any, state: RawSet
     ) -> None:
         other.add("x", 1)
-        proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.add("x", 2))
+        stubborn_proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.add("x", 2))
 
         assert jobs.discard("x") is True
         assert state.scores("waiting") == {b"x": 2.0}
 
     def test_clear_says_that_there_was_something_and_spares_what_came_since(
-        self, jobs: Any, proxy: Proxy, other: Any, state: RawSet
+        self, jobs: Any, stubborn_proxy: Proxy, other: Any, state: RawSet
     ) -> None:
         other.add("x")
-        proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.add("new", 3))
+        stubborn_proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.add("new", 3))
 
         assert jobs.clear()
         assert state.scores("waiting") == {b"new": 3.0}
@@ -312,41 +270,45 @@ class TestACallWhoseReplyIsLost:
         ids=str,
     )
     def test_a_dead_letter_is_ended_once(
-        self, jobs: Any, proxy: Proxy, other: Any, state: RawSet, verb: str, says: object
+        self, jobs: Any, stubborn_proxy: Proxy, other: Any, state: RawSet, verb: str, says: object
     ) -> None:
         other.add("x", 1)
         other.reserve().bury("no good")
         # Handed out, or added and handed out, before the call is repeated.
-        proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.take(1))
+        stubborn_proxy.plan(Fault.LOST_REPLY, meanwhile=lambda: other.take(1))
         one = ["x"] if verb in {"retry", "discard"} else []
 
         assert getattr(jobs.dead_letters, verb)(*one) == says
         assert state.is_empty()
 
     @pytest.mark.parametrize("verb", ["ack", "nack", "again", "extend", "bury"])
-    def test_an_end_is_no_lost_lease(self, jobs: Any, proxy: Proxy, other: Any, state: RawSet, verb: str) -> None:
+    def test_an_end_is_no_lost_lease(
+        self, jobs: Any, stubborn_proxy: Proxy, other: Any, state: RawSet, verb: str
+    ) -> None:
         other.add("x", 1)
         reservation = jobs.reserve()
-        proxy.plan(Fault.LOST_REPLY)
+        stubborn_proxy.plan(Fault.LOST_REPLY)
 
         end(reservation, verb)
 
         assert_ended(state, verb)
         assert not reservation.lost
 
-    def test_what_cannot_be_loaded_is_buried_once(self, stubborn: Face, proxy: Proxy, raw: Any, state: RawSet) -> None:
+    def test_what_cannot_be_loaded_is_buried_once(
+        self, stubborn: Face, stubborn_proxy: Proxy, raw: Any, state: RawSet
+    ) -> None:
         raw.zadd("jobs", {b"{broken": 1, b'"fine"': 2})
         jobs = stubborn.SortedSet("jobs", serializer=json)
-        proxy.plan(Fault.NONE, Fault.LOST_REPLY, meanwhile=lambda: jobs_cleared(raw))
+        stubborn_proxy.plan(Fault.NONE, Fault.LOST_REPLY, meanwhile=lambda: jobs_cleared(raw))
 
         assert jobs.take(2) == ["fine"]
         assert state.scores("dead") == {}
 
     def test_the_scripts_may_be_gone_by_then(
-        self, jobs: Any, proxy: Proxy, other: Any, raw: Any, state: RawSet
+        self, jobs: Any, stubborn_proxy: Proxy, other: Any, raw: Any, state: RawSet
     ) -> None:
         other.add("first", 1), other.add("second", 2)
-        proxy.plan(Fault.LOST_REPLY, meanwhile=raw.script_flush)
+        stubborn_proxy.plan(Fault.LOST_REPLY, meanwhile=raw.script_flush)
 
         assert jobs.pop() == "first"
         assert state.scores("waiting") == {b"second": 2.0}
@@ -414,11 +376,11 @@ class TestACallThatArrivesLate:
     )
     @pytest.mark.parametrize("went_on", [False, True], ids=["right after", "after a newer call"])
     def test_it_does_nothing(
-        self, jobs: Any, proxy: Proxy, other: Any, raw: Any, state: RawSet, call: Any, went_on: object
+        self, jobs: Any, stubborn_proxy: Proxy, other: Any, raw: Any, state: RawSet, call: Any, went_on: object
     ) -> None:
         raw.zadd("jobs", dict(zip("abcdefgh", range(8), strict=True)))
         bury(other, "dead")
-        proxy.plan(Fault.LATE)
+        stubborn_proxy.plan(Fault.LATE)
         call(jobs)
         other.add("c", 3)
         raw.zrem("jobs", "new")
@@ -426,39 +388,39 @@ class TestACallThatArrivesLate:
             jobs.add("c", 4)
         before = everything(state)
 
-        assert proxy.deliver() == 1
+        assert stubborn_proxy.deliver() == 1
         assert everything(state) == before
         assert sorted(jobs.take(9)) == sorted(item.decode() for item in before["waiting"])
 
     def test_who_reserved_several_keeps_the_others_when_one_was_ended_meanwhile(
-        self, jobs: Any, proxy: Proxy, other: Any, state: RawSet
+        self, jobs: Any, stubborn_proxy: Proxy, other: Any, state: RawSet
     ) -> None:
         """The old command finds that one of them is gone by now."""
         other.add("a"), other.add("b")
-        proxy.plan(Fault.LATE)
+        stubborn_proxy.plan(Fault.LATE)
         _, second = jobs.reserve_many(2)
         other.discard("a")
 
-        assert proxy.deliver() == 1
+        assert stubborn_proxy.deliver() == 1
 
         assert other.take(2) == []
         second.ack()
         assert state.is_empty()
 
     def test_an_old_addition_does_nothing_once_the_caller_was_told_that_it_failed_and_tried_again(
-        self, frank: Any, plain_proxy: Proxy, other: Any, state: RawSet
+        self, frank_jobs: Any, frank_proxy: Proxy, other: Any, state: RawSet
     ) -> None:
-        plain_proxy.plan(Fault.LATE)
-        fails(frank.add, "x")
-        frank.add("x")
+        frank_proxy.plan(Fault.LATE)
+        fails(frank_jobs.add, "x")
+        frank_jobs.add("x")
         assert other.pop() == "x"
 
-        plain_proxy.deliver()
+        frank_proxy.deliver()
 
         assert state.scores("waiting") == {}
 
     def test_nor_when_another_call_was_under_way(
-        self, frank: Any, plain_proxy: Proxy, other: Any, state: RawSet
+        self, frank_jobs: Any, frank_proxy: Proxy, other: Any, state: RawSet
     ) -> None:
         """The caller that failed must not be passed over for one that has come back since."""
         under_way, failed = threading.Event(), threading.Event()
@@ -467,18 +429,18 @@ class TestACallThatArrivesLate:
             under_way.set()
             assert failed.wait(10)
 
-        plain_proxy.plan(Fault.NONE, meanwhile=wait_for_failure)
+        frank_proxy.plan(Fault.NONE, meanwhile=wait_for_failure)
         with ThreadPoolExecutor(1) as thread:
-            neighbour = thread.submit(frank.discard, "nothing")
+            neighbour = thread.submit(frank_jobs.discard, "nothing")
             assert under_way.wait(10)
-            plain_proxy.plan(Fault.LATE)
-            fails(frank.add, "x")
+            frank_proxy.plan(Fault.LATE)
+            fails(frank_jobs.add, "x")
             failed.set()
             neighbour.result()
-        frank.add("x")
+        frank_jobs.add("x")
         assert other.pop() == "x"
 
-        plain_proxy.deliver()
+        frank_proxy.deliver()
 
         assert state.scores("waiting") == {}
 
@@ -498,170 +460,172 @@ class TestAnItemThatNobodySaw:
 
     @lost
     def test_it_comes_back_with_its_score(
-        self, frank: Any, plain_proxy: Proxy, other: Any, state: RawSet, fault: Fault
+        self, frank_jobs: Any, frank_proxy: Proxy, other: Any, state: RawSet, fault: Fault
     ) -> None:
         other.add("x", 2), other.add("y", 3)
-        plain_proxy.plan(fault)
+        frank_proxy.plan(fault)
 
-        fails(frank.pop)
+        fails(frank_jobs.pop)
 
         assert state.scores("waiting") == {b"y": 3.0}
-        assert frank.peek() == "y", "looking puts nothing back"
-        assert frank.take(0) == []
-        assert frank.take(5) == ["x", "y"]
+        assert frank_jobs.peek() == "y", "looking puts nothing back"
+        assert frank_jobs.take(0) == []
+        assert frank_jobs.take(5) == ["x", "y"]
 
-    def test_it_comes_back_in_its_place(self, frank: Any, plain_proxy: Proxy, other: Any, state: RawSet) -> None:
+    def test_it_comes_back_in_its_place(self, frank_jobs: Any, frank_proxy: Proxy, other: Any, state: RawSet) -> None:
         other.add("x", 2), other.add("y", 3)
-        plain_proxy.plan(Fault.LOST_REPLY)
-        fails(frank.pop)
+        frank_proxy.plan(Fault.LOST_REPLY)
+        fails(frank_jobs.pop)
         other.add("w", 1)
 
-        assert frank.pop() == "w"
+        assert frank_jobs.pop() == "w"
         assert state.scores("waiting") == {b"x": 2.0, b"y": 3.0}
 
     def test_nothing_comes_back_of_a_call_that_never_arrived(
-        self, frank: Any, plain_proxy: Proxy, other: Any, state: RawSet
+        self, frank_jobs: Any, frank_proxy: Proxy, other: Any, state: RawSet
     ) -> None:
         other.add("x", 2), other.add("y", 3)
-        plain_proxy.plan(Fault.LOST_COMMAND)
+        frank_proxy.plan(Fault.LOST_COMMAND)
 
-        fails(frank.pop)
+        fails(frank_jobs.pop)
 
-        assert (frank.pop(), frank.pop()) == ("x", "y")
+        assert (frank_jobs.pop(), frank_jobs.pop()) == ("x", "y")
         assert state.is_empty()
 
     def test_the_newest_score_stands_when_it_was_added_again(
-        self, frank: Any, plain_proxy: Proxy, other: Any, state: RawSet
+        self, frank_jobs: Any, frank_proxy: Proxy, other: Any, state: RawSet
     ) -> None:
         other.add("x", 2)
-        plain_proxy.plan(Fault.LOST_REPLY)
-        fails(frank.pop)
+        frank_proxy.plan(Fault.LOST_REPLY)
+        fails(frank_jobs.pop)
         other.add("x", 7), other.add("first", 1)
 
-        assert frank.pop() == "first"
+        assert frank_jobs.pop() == "first"
         assert state.scores("waiting") == {b"x": 7.0}
 
     def test_it_stays_away_when_the_set_was_cleared(
-        self, frank: Any, plain_proxy: Proxy, other: Any, state: RawSet
+        self, frank_jobs: Any, frank_proxy: Proxy, other: Any, state: RawSet
     ) -> None:
         other.add("x", 2)
-        plain_proxy.plan(Fault.LOST_REPLY)
-        fails(frank.pop)
+        frank_proxy.plan(Fault.LOST_REPLY)
+        fails(frank_jobs.pop)
         other.clear()
 
         with pytest.raises(KeyError):
-            frank.pop()
+            frank_jobs.pop()
         assert state.is_empty()
 
     def test_what_was_taken_after_the_set_was_cleared_comes_back(
-        self, frank: Any, plain_proxy: Proxy, other: Any
+        self, frank_jobs: Any, frank_proxy: Proxy, other: Any
     ) -> None:
         other.clear()
         other.add("x", 2)
-        plain_proxy.plan(Fault.LOST_REPLY)
-        fails(frank.pop)
+        frank_proxy.plan(Fault.LOST_REPLY)
+        fails(frank_jobs.pop)
 
-        assert frank.pop() == "x"
+        assert frank_jobs.pop() == "x"
 
-    def test_failing_again_puts_back_each_time(self, frank: Any, plain_proxy: Proxy, other: Any, state: RawSet) -> None:
+    def test_failing_again_puts_back_each_time(
+        self, frank_jobs: Any, frank_proxy: Proxy, other: Any, state: RawSet
+    ) -> None:
         raw_items = [f"{number}" for number in range(5)]
         for number, item in enumerate(raw_items):
             other.add(item, number)
-        plain_proxy.plan(*5 * (Fault.LOST_REPLY,))
+        frank_proxy.plan(*5 * (Fault.LOST_REPLY,))
         for count in 1, 3, 2, 5, 1:
-            fails(frank.take, count)
+            fails(frank_jobs.take, count)
 
-        assert frank.take(9) == raw_items
+        assert frank_jobs.take(9) == raw_items
         assert state.is_empty()
 
-    def test_other_calls_do_not_take_its_place(self, frank: Any, plain_proxy: Proxy, other: Any) -> None:
+    def test_other_calls_do_not_take_its_place(self, frank_jobs: Any, frank_proxy: Proxy, other: Any) -> None:
         other.add("x", 2)
-        plain_proxy.plan(Fault.LOST_REPLY)
-        fails(frank.pop)
-        frank.add("y", 3)
-        frank.discard("z")
+        frank_proxy.plan(Fault.LOST_REPLY)
+        fails(frank_jobs.pop)
+        frank_jobs.add("y", 3)
+        frank_jobs.discard("z")
 
-        assert frank.take(2) == ["x", "y"]
+        assert frank_jobs.take(2) == ["x", "y"]
 
-    def test_a_set_object_made_later_puts_it_back(self, plain: Face, plain_proxy: Proxy, other: Any) -> None:
+    def test_a_set_object_made_later_puts_it_back(self, frank: Face, frank_proxy: Proxy, other: Any) -> None:
         other.add("x", 2)
-        plain_proxy.plan(Fault.LOST_REPLY)
-        fails(plain.SortedSet("jobs").pop)
+        frank_proxy.plan(Fault.LOST_REPLY)
+        fails(frank.SortedSet("jobs").pop)
 
-        assert plain.SortedSet("jobs").pop() == "x"
+        assert frank.SortedSet("jobs").pop() == "x"
 
     def test_a_lease_that_nobody_saw_is_no_attempt(
-        self, frank: Any, plain_proxy: Proxy, other: Any, state: RawSet
+        self, frank_jobs: Any, frank_proxy: Proxy, other: Any, state: RawSet
     ) -> None:
         other.add("x", 2)
-        plain_proxy.plan(Fault.LOST_REPLY)
-        fails(frank.reserve)
+        frank_proxy.plan(Fault.LOST_REPLY)
+        fails(frank_jobs.reserve)
         assert state.scores("leased").keys() == {b"x"}
 
-        reservation = frank.reserve()
+        reservation = frank_jobs.reserve()
 
         assert (reservation.item, reservation.score, reservation.attempt) == ("x", 2.0, 1)
         reservation.ack()
         assert state.is_empty()
 
     def test_a_lease_that_somebody_else_has_by_now_is_left_alone(
-        self, frank: Any, plain_proxy: Proxy, other: Any, raw: Any, state: RawSet
+        self, frank_jobs: Any, frank_proxy: Proxy, other: Any, raw: Any, state: RawSet
     ) -> None:
         other.add("x", 2)
-        plain_proxy.plan(Fault.LOST_REPLY)
-        fails(frank.reserve)
+        frank_proxy.plan(Fault.LOST_REPLY)
+        fails(frank_jobs.reserve)
         expire(raw, b"x")
         theirs = other.reserve()
 
         with pytest.raises(KeyError):
-            frank.reserve()
+            frank_jobs.reserve()
 
         theirs.ack()
         assert state.is_empty()
 
     def test_what_was_added_during_a_lease_that_nobody_saw_comes_back_with_its_newer_score(
-        self, frank: Any, plain_proxy: Proxy, other: Any
+        self, frank_jobs: Any, frank_proxy: Proxy, other: Any
     ) -> None:
         other.add("x", 2)
-        plain_proxy.plan(Fault.LOST_REPLY)
-        fails(frank.reserve)
+        frank_proxy.plan(Fault.LOST_REPLY)
+        fails(frank_jobs.reserve)
         other.add("x", 9)
         with pytest.raises(KeyError):
             other.pop()
 
-        reservation = frank.reserve()
+        reservation = frank_jobs.reserve()
 
         assert (reservation.score, reservation.attempt) == (9.0, 1)
 
     def test_a_lease_that_nobody_saw_is_no_attempt_though_it_ran_out(
-        self, frank: Any, plain: Face, plain_proxy: Proxy, other: Any, raw: Any
+        self, frank_jobs: Any, frank: Face, frank_proxy: Proxy, other: Any, raw: Any
     ) -> None:
-        frank = plain.SortedSet("jobs", max_attempts=1)
+        frank_jobs = frank.SortedSet("jobs", max_attempts=1)
         other.add("x", 2)
-        plain_proxy.plan(Fault.LOST_REPLY)
-        fails(frank.reserve)
+        frank_proxy.plan(Fault.LOST_REPLY)
+        fails(frank_jobs.reserve)
         expire(raw, b"x")
 
-        assert frank.reserve().attempt == 1
+        assert frank_jobs.reserve().attempt == 1
 
     def test_take_returns_what_it_has_when_a_later_call_fails(
-        self, frank: Any, plain_proxy: Proxy, raw: Any, caplog: pytest.LogCaptureFixture
+        self, frank_jobs: Any, frank_proxy: Proxy, raw: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         items = [f"{number:04}" for number in range(2500)]
         raw.zadd("jobs", {item: number for number, item in enumerate(items)})
-        plain_proxy.plan(Fault.NONE, Fault.NONE, Fault.LOST_REPLY)
+        frank_proxy.plan(Fault.NONE, Fault.NONE, Fault.LOST_REPLY)
 
         with caplog.at_level(logging.CRITICAL, "redset"):
-            assert frank.take(2500) == items[:2000]
-        assert frank.take(2500) == items[2000:]
+            assert frank_jobs.take(2500) == items[:2000]
+        assert frank_jobs.take(2500) == items[2000:]
 
     def test_what_cannot_be_loaded_and_not_be_buried_holds_nothing_up(
-        self, plain: Face, plain_proxy: Proxy, raw: Any, caplog: pytest.LogCaptureFixture
+        self, frank: Face, frank_proxy: Proxy, raw: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         raw.zadd("jobs", {b"{broken": 1, b'"fine"': 2})
-        plain_proxy.plan(Fault.NONE, Fault.LOST_COMMAND)
+        frank_proxy.plan(Fault.NONE, Fault.LOST_COMMAND)
 
-        assert plain.SortedSet("jobs", serializer=json).take(2) == ["fine"]
+        assert frank.SortedSet("jobs", serializer=json).take(2) == ["fine"]
         assert "{broken" in caplog.text
 
 
@@ -671,24 +635,24 @@ class TestAnEndThatTheUserRepeats:
     @pytest.mark.parametrize("verb", ["ack", "nack", "again", "extend", "bury"])
     @pytest.mark.parametrize("fault", [Fault.LOST_COMMAND, Fault.LOST_REPLY, Fault.CUT_REPLY, Fault.LATE])
     def test_it_succeeds(
-        self, frank: Any, plain_proxy: Proxy, other: Any, state: RawSet, verb: str, fault: Fault
+        self, frank_jobs: Any, frank_proxy: Proxy, other: Any, state: RawSet, verb: str, fault: Fault
     ) -> None:
         other.add("x", 1)
-        reservation = frank.reserve()
-        plain_proxy.plan(fault)
+        reservation = frank_jobs.reserve()
+        frank_proxy.plan(fault)
         fails(end, reservation, verb)
 
         end(reservation, verb)
 
-        plain_proxy.deliver()
+        frank_proxy.deliver()
         assert_ended(state, verb)
         assert not reservation.lost
 
     @pytest.mark.parametrize("verb", ["ack", "nack", "again", "bury"])
-    def test_a_third_time_the_lease_is_over(self, frank: Any, plain_proxy: Proxy, other: Any, verb: str) -> None:
+    def test_a_third_time_the_lease_is_over(self, frank_jobs: Any, frank_proxy: Proxy, other: Any, verb: str) -> None:
         other.add("x", 1)
-        reservation = frank.reserve()
-        plain_proxy.plan(Fault.LOST_REPLY)
+        reservation = frank_jobs.reserve()
+        frank_proxy.plan(Fault.LOST_REPLY)
         fails(end, reservation, verb)
         end(reservation, verb)
 
@@ -696,12 +660,12 @@ class TestAnEndThatTheUserRepeats:
             end(reservation, verb)
 
     def test_an_extension_counts_from_when_it_is_repeated(
-        self, frank: Any, plain_proxy: Proxy, other: Any, raw: Any, state: RawSet
+        self, frank_jobs: Any, frank_proxy: Proxy, other: Any, raw: Any, state: RawSet
     ) -> None:
         """Somebody who extends every now and then repeats it much later, and needs the time from then on."""
         other.add("x", 1)
-        reservation = frank.reserve(lease=100)
-        plain_proxy.plan(Fault.LOST_REPLY)
+        reservation = frank_jobs.reserve(lease=100)
+        frank_proxy.plan(Fault.LOST_REPLY)
         fails(reservation.extend, 100)
         raw.zadd(Keys("jobs").leased, {"x": float(raw.time()[0] + 10)}, xx=True)
 
@@ -710,21 +674,21 @@ class TestAnEndThatTheUserRepeats:
         assert state.scores("leased")[b"x"] > raw.time()[0] + 90
 
     def test_another_length_is_another_extension(
-        self, frank: Any, plain_proxy: Proxy, other: Any, raw: Any, state: RawSet
+        self, frank_jobs: Any, frank_proxy: Proxy, other: Any, raw: Any, state: RawSet
     ) -> None:
         other.add("x", 1)
-        reservation = frank.reserve(lease=100)
-        plain_proxy.plan(Fault.LOST_REPLY)
+        reservation = frank_jobs.reserve(lease=100)
+        frank_proxy.plan(Fault.LOST_REPLY)
         fails(reservation.extend, 100)
 
         reservation.extend(1000)
 
         assert state.scores("leased")[b"x"] > raw.time()[0] + 900
 
-    def test_another_end_is_another_call(self, frank: Any, plain_proxy: Proxy, other: Any, state: RawSet) -> None:
+    def test_another_end_is_another_call(self, frank_jobs: Any, frank_proxy: Proxy, other: Any, state: RawSet) -> None:
         other.add("x", 1)
-        reservation = frank.reserve()
-        plain_proxy.plan(Fault.LOST_COMMAND)
+        reservation = frank_jobs.reserve()
+        frank_proxy.plan(Fault.LOST_COMMAND)
         fails(reservation.ack)
 
         reservation.nack(0)
@@ -732,41 +696,43 @@ class TestAnEndThatTheUserRepeats:
         assert_ended(state, "nack")
 
     def test_an_end_that_goes_another_way_is_not_undone(
-        self, frank: Any, plain_proxy: Proxy, other: Any, state: RawSet
+        self, frank_jobs: Any, frank_proxy: Proxy, other: Any, state: RawSet
     ) -> None:
         other.add("x", 1)
-        reservation = frank.reserve()
-        plain_proxy.plan(Fault.LATE)
+        reservation = frank_jobs.reserve()
+        frank_proxy.plan(Fault.LATE)
         fails(reservation.ack)
         reservation.nack(0)
 
-        plain_proxy.deliver()
+        frank_proxy.deliver()
 
         assert_ended(state, "nack")
 
-    def test_a_batch_goes_on_where_it_stopped(self, frank: Any, plain_proxy: Proxy, raw: Any, state: RawSet) -> None:
+    def test_a_batch_goes_on_where_it_stopped(
+        self, frank_jobs: Any, frank_proxy: Proxy, raw: Any, state: RawSet
+    ) -> None:
         raw.zadd("jobs", {f"{number:04}": number for number in range(2500)})
-        reservations = frank.reserve_many(2500)
+        reservations = frank_jobs.reserve_many(2500)
         over = [reservations[number] for number in (5, 1500, 2400)]
-        frank.discard(over[0].item), frank.discard(over[1].item), frank.discard(over[2].item)
-        plain_proxy.plan(Fault.NONE, Fault.LOST_REPLY)
-        fails(frank.ack, reservations)
+        frank_jobs.discard(over[0].item), frank_jobs.discard(over[1].item), frank_jobs.discard(over[2].item)
+        frank_proxy.plan(Fault.NONE, Fault.LOST_REPLY)
+        fails(frank_jobs.ack, reservations)
         assert len(state.scores("leased")) == 499
 
-        plain_proxy.plan(Fault.NONE, Fault.LOST_COMMAND)
-        fails(frank.ack, reservations)
+        frank_proxy.plan(Fault.NONE, Fault.LOST_COMMAND)
+        fails(frank_jobs.ack, reservations)
 
-        assert frank.ack(reservations) == over
+        assert frank_jobs.ack(reservations) == over
         assert state.is_empty()
         assert [reservation for reservation in reservations if reservation.lost] == over
 
     def test_a_lease_is_left_as_a_context_though_the_first_ack_failed(
-        self, frank: Any, plain_proxy: Proxy, other: Any, state: RawSet
+        self, frank_jobs: Any, frank_proxy: Proxy, other: Any, state: RawSet
     ) -> None:
         other.add("x", 1)
-        with frank.reserve() as item:
+        with frank_jobs.reserve() as item:
             assert item == "x"
-            plain_proxy.plan(Fault.NONE)
+            frank_proxy.plan(Fault.NONE)
 
         assert state.is_empty()
 
@@ -777,8 +743,8 @@ class TestAnEndThatTheUserRepeats:
     )
     def test_leaving_a_loop_repeats_an_ack_that_failed(
         self,
-        frank: Any,
-        plain_proxy: Proxy,
+        frank_jobs: Any,
+        frank_proxy: Proxy,
         raw: Any,
         state: RawSet,
         monkeypatch: pytest.MonkeyPatch,
@@ -787,9 +753,9 @@ class TestAnEndThatTheUserRepeats:
     ) -> None:
         monkeypatch.setattr(consuming, "OLDEST_ACK", 0.0)
         raw.zadd("jobs", {"done": 1, "next": 2})
-        loop = frank.consume(batch=batch, wait=0)
+        loop = frank_jobs.consume(batch=batch, wait=0)
         assert next(loop).item == "done"
-        plain_proxy.plan(fault)
+        frank_proxy.plan(fault)
 
         fails(next, loop)
 
@@ -808,9 +774,11 @@ class TestWithoutRetrySafety:
 
         assert raw.keys(b"*call*") == []
 
-    def test_a_repeated_pop_loses_an_item(self, stubborn: Face, proxy: Proxy, other: Any, state: RawSet) -> None:
+    def test_a_repeated_pop_loses_an_item(
+        self, stubborn: Face, stubborn_proxy: Proxy, other: Any, state: RawSet
+    ) -> None:
         other.add("first", 1), other.add("second", 2)
-        proxy.plan(Fault.LOST_REPLY)
+        stubborn_proxy.plan(Fault.LOST_REPLY)
 
         assert stubborn.SortedSet("jobs", retry_safe=False).pop() == "second"
         assert state.is_empty()
@@ -823,10 +791,8 @@ def test_a_call_that_is_repeated_after_the_server_was_started_again_gets_its_rep
     """The record is as durable as the items are."""
     if SERVER in {"cluster", "fakeredis"}:
         pytest.skip("it is not started again")
-    server = Server(SERVER, appendonly="yes", appendfsync="always")
-    proxy = Proxy(server, repeats=3)
-    face = face_type(proxy, CLIENT)
-    try:
+    durable = Server(SERVER, appendonly="yes", appendfsync="always")
+    with durable as server, proxied(server, face_type, CLIENT, repeats=3) as (face, proxy):
         jobs = face.SortedSet("jobs")
         jobs.add("first", 1), jobs.add("second", 2), jobs.add("third", 3)
 
@@ -843,10 +809,6 @@ def test_a_call_that_is_repeated_after_the_server_was_started_again_gets_its_rep
         assert [jobs.pop()] == ["third"]
         with server.client() as raw:
             assert RawSet(raw, "jobs").is_empty()
-    finally:
-        face.close()
-        proxy.stop()
-        server.stop()
 
 
 # Thousands of items, hundreds of faults.
@@ -924,12 +886,11 @@ def test_among_hundreds_of_faults_every_item_is_delivered_once(
     """Where errors reach the caller, all is added before it is taken: an addition that is made again is a new one."""
     # The client's only repetition comes after redset's own attempt: three in a row must fail.
     chance = Chance(seed=times, one_in=7 if times == 1 else 25)
-    proxy = Proxy(server_itself, times, chance)
-    face = face_type(proxy, CLIENT)
     # Leases, calls from the threads to an event loop and back, and errors that are met by hand take longer.
     number_of_items = ITEMS if (face_type, times, how) == (Blocking, 10, "take") else ITEMS // 4
-    traffic = Traffic(face.SortedSet("jobs"), [f"item {number}" for number in range(number_of_items)], seed=times)
-    try:
+    items = [f"item {number}" for number in range(number_of_items)]
+    with proxied(server_itself, face_type, CLIENT, times, chance) as (face, proxy):
+        traffic = Traffic(face.SortedSet("jobs"), items, seed=times)
         with ThreadPoolExecutor(PRODUCERS + CONSUMERS) as threads:
             producing = [threads.submit(traffic.add, share) for share in range(PRODUCERS)]
             if times < 10:
@@ -940,17 +901,9 @@ def test_among_hundreds_of_faults_every_item_is_delivered_once(
         chance.kinds = (Fault.NONE,)
         traffic.delivered += getattr(traffic, how)()
         proxy.deliver()
-        assert_each_once(traffic.delivered, traffic.items)
+        assert_each_once(traffic.delivered, items)
         state = RawSet(raw, "jobs")
         state.check()
         assert state.is_empty()
         assert proxy.faults > number_of_items / 50
         assert bool(traffic.errors) == (times < 10)
-    finally:
-        face.close()
-        proxy.stop()
-
-
-def assert_each_once(delivered: list[str], items: list[str]) -> None:
-    assert {item: times for item, times in Counter(delivered).items() if times > 1} == {}
-    assert set(delivered) == set(items)

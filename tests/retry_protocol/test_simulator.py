@@ -32,8 +32,18 @@ MORE = int(os.environ.get("REDSET_TEST_MORE", "0"))
 FOUND = (AssertionError, AttributeError, ResponseError)
 
 #: How many random runs are made, in so many tests.
-RUNS = 60 * (1 + 20 * MORE)
+RUNS = 40 * (1 + 20 * MORE)
 TESTS = 4
+
+#: Scenarios with so many runs that only `make soak` tries them.
+LARGE = {
+    *("two consumers in an outage", "the same ack, and more"),
+    *("acks that fail", "the same ack in a group", "pops of two", "pops that fail and are cancelled", "consumers"),
+}
+
+
+def each(scenarios: dict[str, Any]) -> list[Any]:
+    return [pytest.param(name, marks=[pytest.mark.soak] if name in LARGE else []) for name in scenarios]
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +59,7 @@ def run_all(scenario: Scenario) -> None:
 
 
 @pytest.mark.timeout(180 + 3600 * MORE)
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", each(SCENARIOS))
 def test_nothing_is_lost_or_received_twice_whatever_goes_wrong(name: str) -> None:
     scenario = SCENARIOS[name]
     scenario.faults += MORE
@@ -72,7 +82,7 @@ def run_tasks(scenario: Tasks) -> None:
 
 
 @pytest.mark.timeout(180 + 3600 * MORE)
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", each(TASKS))
 def test_nothing_is_lost_whenever_tasks_are_cancelled(name: str) -> None:
     scenario = TASKS[name]
     scenario.cancels += MORE

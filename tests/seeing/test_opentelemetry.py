@@ -16,8 +16,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import redset
 import redset.aio
-from faces import Face
-from proxy import Proxy
 from redset.core.observing import hooks
 from redset.metrics import instrument
 from servers import Place, Server, wait_until
@@ -160,8 +158,8 @@ def test_a_claim_that_waits_has_the_duration_of_its_calls(jobs: Any, seen: Seen)
     assert point.max < 0.4
 
 
-def test_a_failed_call_has_the_type_of_its_error(frank: tuple[Face, Proxy], seen: Seen) -> None:
-    face, proxy = frank
+def test_a_failed_call_has_the_type_of_its_error(frank: Any, frank_proxy: Any, seen: Seen) -> None:
+    face, proxy = frank, frank_proxy
     jobs = face.SortedSet("jobs")
     jobs.add("a")
     proxy.stop()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from redset import Key, SortedSet
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_the_scorer_is_not_asked_when_there_is_a_score(face: Any, kind: str) -> 
     assert getattr(face, kind)("jobs", scorer=fails).add("write", score=1) == 1
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     score=st.floats(allow_nan=False)
     | st.integers(min_value=-(2**63), max_value=2**63)
@@ -140,7 +140,7 @@ def test_a_score_comes_back_equal_through_every_path(face: Any, kind: str, score
         assert jobs.peek_score() == expected
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(times=st.lists(st.integers(min_value=0, max_value=2**30 * 10**6), min_size=2, max_size=5, unique=True))
 def test_times_that_differ_by_microseconds_keep_their_order(face: Any, kind: str, times: list[int]) -> None:
     jobs = getattr(face, kind)("jobs")
@@ -225,7 +225,7 @@ def test_bytes_that_are_text_are_the_same_item_as_the_text(jobs: SortedSet[Any])
     assert jobs.pop() == "write"
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(item=st.binary(max_size=50))
 @example(b"")
 @example(b"\r\n")
@@ -240,7 +240,7 @@ def test_any_bytes_survive(face: Any, kind: str, item: bytes) -> None:
     assert jobs.pop() == item
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(item=st.text(st.characters(exclude_categories=["Cs"]), max_size=50))
 def test_any_text_survives(face: Any, kind: str, item: str) -> None:
     jobs = getattr(face, kind)("jobs")

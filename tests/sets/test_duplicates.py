@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyed_machine import KeyedRawSet
+from invariants import KeyedRawSet
 from redset import Key, SortedSet
 from redset.core.keys import Keys
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from keyed_machine import KeyedRawSet
+from invariants import KeyedRawSet
 from redset import Key
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
 
 #: For each rule the score afterwards of an item that does not wait and is added with 4, and of one that waits with 5
 #: and is added with 4, 5 and 6.

@@ -9,7 +9,7 @@ import pytest
 from redset import Key, SortedSet
 from redset.exceptions import DeserializationError, RedsetError
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_a_position_where_there_is_nothing_raises_index_error(jobs: SortedSet[st
 
 
 def test_slices_are_those_of_a_list(jobs: SortedSet[str]) -> None:
-    bounds = [None, 0, 1, 2, 3, 7, -1, -2, -3, -7]
+    bounds = [None, 0, 1, 2, 3, 7, -1, -2, -3, -7, 2**70, -(2**70)]
     for start, stop in itertools.product(bounds, bounds):
         expected = ["a", "b", "c"][start:stop]
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from conftest import CLIENT
 from faces import Awaited
-from keyed_machine import KeyedRawSet
+from invariants import KeyedRawSet
 from redset import Key, SortedSet
 from redset.core.keys import Keys
 from redset.exceptions import DeserializationError, WrongTypeError
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
 
 #: More than two pages.
 MANY = 2345

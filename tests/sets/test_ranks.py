@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyed_machine import KeyedRawSet
+from invariants import KeyedRawSet
 from redset import Key, SortedSet
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
 
 MANY = 2345
 BOUNDS = [None, 0, 1, 2, 3, 7, -1, -2, -3, -7, 100, -100, 2**70, -(2**70)]
@@ -35,14 +35,6 @@ def test_the_index_of_what_is_not_there_is_a_value_error_that_names_it(jobs: Any
 
     with pytest.raises(ValueError, match=r"'b'.*'jobs'"):
         jobs.index("b")
-
-
-def test_slices_are_those_of_a_list(face: Any) -> None:
-    jobs = face.SortedSet("jobs")
-    jobs.update("abcde", score=ord)
-    for start, stop in itertools.product(BOUNDS, BOUNDS):
-        assert jobs[start:stop] == list("abcde")[start:stop]
-    assert (jobs[-3:-1], jobs[5:2], jobs[-100:2]) == (["c", "d"], [], ["a", "b"])
 
 
 @pytest.mark.parametrize("position", [3, -4, 2**70, -(2**70)])

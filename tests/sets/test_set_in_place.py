@@ -14,7 +14,7 @@ from test_set_operators import OTHERS, JSONTuples, delete, filled, words
 from redset import Key, SortedSet
 from redset.exceptions import LeaseLost
 
-pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
+pytestmark = [pytest.mark.conformance, pytest.mark.no_cover, pytest.mark.sampled]
 
 FORMS: dict[str, Callable[[set[str], set[str]], set[str]]] = {
     "union_update": operator.or_,
@@ -45,7 +45,7 @@ def test_named_forms_are_those_of_a_set(face: Any, form: str, make_other: Callab
         assert raw.zrange("jobs", 0, -1, withscores=True) == [(word.encode(), 4) for word in sorted(expected)]
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(
     ours=st.dictionaries(st.integers(0, 9), st.integers(1, 3)),
     others=st.lists(st.lists(st.integers(0, 9), max_size=8), max_size=3),

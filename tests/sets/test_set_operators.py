@@ -16,7 +16,7 @@ from redset import Key, SortedSet
 from redset.exceptions import DeserializationError
 from redset.serializers import JSONSerializer
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
 
 FORMS: dict[str, Callable[..., set[str]]] = {
     "union": set.union,
@@ -87,7 +87,7 @@ def test_named_forms_are_those_of_a_set(face: Any, form: str, make_other: Callab
         assert type(made) is set
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     ours=st.sets(st.integers(0, 9)),
     others=st.lists(st.lists(st.integers(0, 9), max_size=8), max_size=3),

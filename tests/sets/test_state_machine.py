@@ -5,11 +5,11 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, precondition, rule
 
-from invariants import RawSet
+from faces import Face
+from machines import Machine, RealTime, run_machine, thoroughly
 from redset.exceptions import DeserializationError
 
 pytestmark = pytest.mark.no_cover
@@ -26,19 +26,16 @@ positions = st.integers(-6, 6)
 bounds = st.none() | scores
 
 
-class SetAgainstModel(RuleBasedStateMachine):
+class SetMachine(Machine):
     """``waiting`` and ``dead`` are the model: stored bytes to score, and the stored bytes that were put aside."""
 
-    face: Any
     kind: str
-    raw: Any
+    time = RealTime()
 
     def __init__(self) -> None:
         super().__init__()
-        self.raw.flushall()
         self.jobs = getattr(self.face, self.kind)("jobs", serializer=json)
         self.as_stored = getattr(self.face, self.kind)("jobs")
-        self.stored = RawSet(self.raw, "jobs")
         self.waiting: dict[bytes, float] = {}
         self.dead: set[bytes] = set()
 
@@ -82,7 +79,7 @@ class SetAgainstModel(RuleBasedStateMachine):
 
     @rule(item=items.map(json.dumps).map(str.encode) | broken, score=scores)
     def another_program_adds(self, item: bytes, score: float) -> None:
-        self.raw.zadd("jobs", {item: score})
+        self.add_without_redset(item, score)
         self.waiting[item] = score
 
     # Taking
@@ -185,9 +182,8 @@ class SetAgainstModel(RuleBasedStateMachine):
 
     # After each step
 
-    @invariant()
-    def the_raw_keys_are_as_they_should_be(self) -> None:
-        self.stored.check()
+    def check_keys(self) -> None:
+        super().check_keys()
         assert self.stored.scores("waiting") == self.waiting
         assert self.stored.scores("dead").keys() == self.dead
 
@@ -196,6 +192,12 @@ class SetAgainstModel(RuleBasedStateMachine):
         assert len(self.jobs) == len(self.waiting)
         assert len(self.jobs.dead_letters) == len(self.dead)
         assert {letter.raw for letter in self.jobs.dead_letters} == self.dead
+
+    def counted(self) -> Any:
+        return self.jobs.stats()
+
+    def expected_counts(self) -> dict[str, int]:
+        return {"waiting": len(self.waiting), "due": len(self.available()), "leased": 0, "dead": len(self.dead)}
 
 
 def stored(item: Any) -> bytes:
@@ -219,7 +221,5 @@ def exactly(one: Any, other: Any) -> bool:
     return json.dumps(one) == json.dumps(other)
 
 
-def test_every_set_behaves_like_the_model_of_it(face: Any, kind: str, raw: Any) -> None:
-    machine = type("Machine", (SetAgainstModel,), {"face": face, "kind": kind, "raw": raw})
-
-    run_state_machine_as_test(machine, settings=settings(max_examples=15, stateful_step_count=30))
+def test_every_set_behaves_like_the_model_of_it(face: Face, kind: str, raw: Any) -> None:
+    run_machine(SetMachine, thoroughly(examples=10), face=face, raw=raw, kind=kind)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from redset import SortedSet, Stats
-from servers import FakeClock, wait_until
+from servers import FakeClock, server_time, wait_until
 
 LATER = 2**40
 
@@ -14,11 +14,6 @@ LATER = 2**40
 @pytest.fixture
 def jobs(face: Any, kind: str) -> Any:
     return getattr(face, kind)("jobs")
-
-
-def server_time(raw: Any) -> float:
-    seconds, microseconds = raw.time()
-    return float(seconds + microseconds / 10**6)
 
 
 @pytest.mark.conformance

@@ -92,9 +92,9 @@ def assert_no_window_has_more(looks: list[Look], rate: float, burst: int) -> Non
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_random_walk_exceeds_no_limit(frank: Any, raw: Any, seed: int) -> None:
+def test_a_random_walk_exceeds_no_limit(frank: Any, frank_proxy: Any, raw: Any, seed: int) -> None:
     """After each call the limits hold, and the totals add up."""
-    face, proxy = frank
+    face, proxy = frank, frank_proxy
     choose = random.Random(seed)
     jobs = face.SortedSet("jobs", max_attempts=choose.choice([None, 3]))
     jobs.limit(rate=RATE, burst=BURST, leases=LEASES, maxsize=MAXSIZE)

@@ -323,8 +323,10 @@ class TestRetries:
     """A call that is sent twice takes one permit, and says the same; one that is rolled back gives none back."""
 
     @pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.CUT_REPLY, Fault.LOST_COMMAND])
-    def test_a_repeated_claim_takes_one_permit(self, stubborn: Any, fault: Fault, raw: Any) -> None:
-        face, proxy = stubborn
+    def test_a_repeated_claim_takes_one_permit(
+        self, stubborn: Any, stubborn_proxy: Any, fault: Fault, raw: Any
+    ) -> None:
+        face, proxy = stubborn, stubborn_proxy
         jobs = face.SortedSet("jobs")
         jobs.update("abc")
         jobs.limit(rate=1, per=1000, burst=2, leases=2)
@@ -334,8 +336,8 @@ class TestRetries:
         assert jobs.reserve_many(1) == []
         RawSet(raw, "jobs").check()
 
-    def test_a_claim_that_is_rolled_back_returns_none(self, frank: Any, raw: Any) -> None:
-        face, proxy = frank
+    def test_a_claim_that_is_rolled_back_returns_none(self, frank: Any, frank_proxy: Any, raw: Any) -> None:
+        face, proxy = frank, frank_proxy
         jobs = face.SortedSet("jobs")
         jobs.update("abc")
         jobs.limit(rate=1, per=1000, burst=2)
@@ -347,8 +349,8 @@ class TestRetries:
         assert list(jobs) == ["b", "c"]
         RawSet(raw, "jobs").check()
 
-    def test_a_closed_gate_still_rolls_back(self, frank: Any, raw: Any) -> None:
-        face, proxy = frank
+    def test_a_closed_gate_still_rolls_back(self, frank: Any, frank_proxy: Any, raw: Any) -> None:
+        face, proxy = frank, frank_proxy
         jobs = face.SortedSet("jobs")
         jobs.update("abc")
         proxy.plan(Fault.LOST_REPLY)
@@ -361,15 +363,15 @@ class TestRetries:
         RawSet(raw, "jobs").check()
 
     @pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.LOST_COMMAND])
-    def test_a_repeated_pause_is_one(self, stubborn: Any, fault: Fault) -> None:
-        face, proxy = stubborn
+    def test_a_repeated_pause_is_one(self, stubborn: Any, stubborn_proxy: Any, fault: Fault) -> None:
+        face, proxy = stubborn, stubborn_proxy
         jobs = face.SortedSet("jobs")
         proxy.plan(fault)
         jobs.pause()
         assert jobs.stats().paused_until == math.inf
 
-    def test_a_late_copy_of_a_pause_pauses_nothing(self, stubborn: Any) -> None:
-        face, proxy = stubborn
+    def test_a_late_copy_of_a_pause_pauses_nothing(self, stubborn: Any, stubborn_proxy: Any) -> None:
+        face, proxy = stubborn, stubborn_proxy
         jobs = face.SortedSet("jobs")
         jobs.add("a")
         proxy.plan(Fault.LATE)

@@ -142,8 +142,8 @@ class TestRoom:
         jobs.limit()
         assert jobs.update("efg") == 3
 
-    def test_roll_backs_and_foreign_additions_may_exceed_it(self, frank: Any, raw: Any) -> None:
-        face, proxy = frank
+    def test_roll_backs_and_foreign_additions_may_exceed_it(self, frank: Any, frank_proxy: Any, raw: Any) -> None:
+        face, proxy = frank, frank_proxy
         jobs = face.SortedSet("jobs")
         jobs.limit(maxsize=1)
         jobs.add("a")
@@ -247,8 +247,10 @@ class TestPeriodic:
 class TestRetries:
     @pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.CUT_REPLY])
     @pytest.mark.parametrize("way", WAYS)
-    def test_a_repeated_call_has_the_same_answer(self, stubborn: Any, raw: Any, way: str, fault: Fault) -> None:
-        face, proxy = stubborn
+    def test_a_repeated_call_has_the_same_answer(
+        self, stubborn: Any, stubborn_proxy: Any, raw: Any, way: str, fault: Fault
+    ) -> None:
+        face, proxy = stubborn, stubborn_proxy
         jobs = face.SortedSet("jobs")
         jobs.limit(maxsize=1)
         WAYS[way](jobs, "a")
@@ -260,8 +262,8 @@ class TestRetries:
             WAYS[way](jobs, "b")
         assert list(jobs) == []
 
-    def test_the_number_of_a_bulk_is_that_of_the_first_copy(self, stubborn: Any) -> None:
-        face, proxy = stubborn
+    def test_the_number_of_a_bulk_is_that_of_the_first_copy(self, stubborn: Any, stubborn_proxy: Any) -> None:
+        face, proxy = stubborn, stubborn_proxy
         jobs = face.SortedSet("jobs")
         jobs.limit(maxsize=2)
         proxy.plan(Fault.LOST_REPLY)

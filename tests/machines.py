@@ -1,0 +1,164 @@
+"""What the state machines have in common: a set on a face and a server, faults on the way, time, and the invariants.
+
+A machine adds its rules and its model. After each step the base looks at the raw keys, and compares what the set counts
+with what the model counts.
+"""
+
+import os
+from typing import Any, Protocol
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from invariants import RawSet
+from proxy import Fault, Interrupted, Proxy
+from servers import FakeClock, server_time
+
+__all__ = ("Ageing", "Machine", "MovedClock", "RealTime", "Time", "run_machine", "thoroughly")
+
+#: Seconds for each step of each example, on the busiest machine.
+PATIENCE = 2
+
+
+class Time(Protocol):
+    """How time passes for a set."""
+
+    #: Whether the server's clock moves: scheduled items fall due, and keys expire.
+    moves_the_server: bool
+
+    def begin(self) -> None: ...
+
+    def pass_by(self, seconds: float) -> None: ...
+
+
+class RealTime:
+    """Time passes by itself, and too little of it to matter."""
+
+    moves_the_server = False
+
+    def begin(self) -> None: ...
+
+    def pass_by(self, seconds: float) -> None:
+        raise NotImplementedError
+
+
+class MovedClock(RealTime):
+    """The server's clock is moved."""
+
+    moves_the_server = True
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+
+    def begin(self) -> None:
+        self._clock.reset()
+
+    def pass_by(self, seconds: float) -> None:
+        self._clock.advance(seconds)
+
+
+class Ageing(RealTime):
+    """All moments in some sorted sets are made older instead, which can be done on any server.
+
+    A backoff is stored as a negative moment.
+    """
+
+    def __init__(self, raw: Any, *keys: str | bytes) -> None:
+        self._raw = raw
+        self._keys = keys
+
+    def pass_by(self, seconds: float) -> None:
+        for key in self._keys:
+            moments = self._raw.zrange(key, 0, -1, withscores=True)
+            if moments:
+                self._raw.zadd(key, {item: at - seconds if at > 0 else at + seconds for item, at in moments})
+
+
+class Machine(RuleBasedStateMachine):
+    """The base of a machine. :func:`run_machine` sets its members."""
+
+    face: Any
+    raw: Any
+    time: Time
+    #: The proxy between the face and the server, where there is one.
+    proxy: Proxy | None = None
+
+    #: The name of the set, and what looks at its keys.
+    name = "jobs"
+    raw_set: type[RawSet] = RawSet
+    #: Whether it counts what happens.
+    has_totals = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raw.flushall()
+        self.time.begin()
+        self.stored = self.raw_set(self.raw, self.name)
+        #: How many entries were added without redset.
+        self.foreign = 0
+        #: A client on which Ctrl-C comes when the server has executed a call and nobody has read the reply.
+        self.interrupted = Interrupted(self.raw)
+
+    @precondition(lambda self: self.proxy and not self.proxy.is_planned)
+    @rule(fault=st.sampled_from([Fault.LOST_COMMAND, Fault.LOST_REPLY, Fault.CUT_REPLY]))
+    def the_next_call_is_disturbed(self, fault: Fault) -> None:
+        """The client repeats it, and the model learns nothing of that."""
+        assert self.proxy
+        self.proxy.plan(fault)
+
+    # What a machine says of its model
+
+    def check_keys(self) -> None:
+        """Raises an AssertionError unless the raw keys are as they should be."""
+        self.stored.check()
+
+    def counted(self) -> Any:
+        """The ``stats()`` of the set, or None when it has none."""
+
+    def expected_counts(self) -> dict[str, int]:
+        """Fields of the ``stats()`` as the model has them."""
+        return {}
+
+    # After each step
+
+    @invariant()
+    def the_raw_keys_are_as_they_should_be(self) -> None:
+        self.check_keys()
+
+    @invariant()
+    def the_counts_are_right(self) -> None:
+        if expected := self.expected_counts():
+            stats = self.counted()
+            assert {name: getattr(stats, name) for name in expected} == expected
+
+    @invariant()
+    def the_totals_add_up(self) -> None:
+        if self.has_totals:
+            self.stored.check_totals(self.foreign)
+
+    def add_without_redset(self, item: str | bytes, score: float) -> None:
+        self.foreign += self.raw.zadd(self.name, {item: score})
+
+    def server_time(self) -> float:
+        return server_time(self.raw)
+
+
+def thoroughly(examples: int, steps: int = 30) -> settings:
+    """So many examples of so many steps, or as ``REDSET_TEST_EXAMPLES`` and ``REDSET_TEST_STEPS`` say."""
+    return settings(
+        max_examples=int(os.environ.get("REDSET_TEST_EXAMPLES", examples)),
+        stateful_step_count=int(os.environ.get("REDSET_TEST_STEPS", steps)),
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def seconds_for(how: settings) -> int:
+    """The time limit of a test that runs a machine."""
+    return 60 + PATIENCE * how.max_examples * how.stateful_step_count
+
+
+def run_machine(machine: type[Machine], how: settings, **members: Any) -> None:
+    """Runs a machine with these members: its face, its raw client, its time and whatever else it needs."""
+    run_state_machine_as_test(type(machine.__name__, (machine,), members), settings=how)
