@@ -19,6 +19,7 @@ from faces import Awaited, Blocking, Face
 from proxy import Proxy
 from redset import embedded
 from redset.core import calls
+from redset.core.keys import Keys
 from servers import FakeClock, Place, Server, Unavailable, load_scripts, place
 
 SERVER = os.environ.get("REDSET_TEST_SERVER", "valkey-9.1")
@@ -133,6 +134,12 @@ def raw(here: Place) -> Iterator[Any]:
     client = here.client()
     yield client
     client.close()
+
+
+@pytest.fixture
+def registered(raw: Any) -> None:
+    """Has the set "jobs" be registered, as after its first call, so that its next call is one command."""
+    raw.hset(Keys("jobs").meta, mapping={"layout": "sorted", "registered": "0 0"})
 
 
 @pytest.fixture(params=["sync", "aio"])

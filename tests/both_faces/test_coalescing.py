@@ -26,7 +26,7 @@ from redset.core.retries import tries_once
 from redset.exceptions import LeaseLost, RedsetError
 from servers import Server, load_scripts, wait_until
 
-pytestmark = pytest.mark.sampled
+pytestmark = [pytest.mark.sampled, pytest.mark.usefixtures("registered")]
 
 PREFIX = Keys("jobs").call_prefix
 

@@ -422,6 +422,18 @@ BUGS: dict[str, Bug] = {
         ("leased", "consumed"),
         (Override("shared/waiting", "read_expired", "function() return {} end"),),
     ),
+    "acks-twice-counted": Bug(
+        "An ack counts twice.",
+        "totals_add_up",
+        ("leased", "consumed"),
+        (
+            Override(
+                "shared/totals",
+                "count",
+                "function(total, number) return original(total, total == 'acked' and 2 * number or number) end",
+            ),
+        ),
+    ),
     "bury-deletes": Bug(
         "A bury deletes the item.",
         "nothing_lost",

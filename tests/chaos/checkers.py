@@ -181,6 +181,33 @@ def nothing_stuck(story: Story) -> Judgements:
                 yield HOLDS
 
 
+def totals_add_up(story: Story) -> Judgements:
+    """The three equations of the totals hold in the end: each thing was counted once, though calls were repeated or
+    rolled back, or replies lost. Other programs' additions are not counted.
+    """
+    left = story.left
+    if left is None or story.promises.ttl is not None:
+        return
+    of = Counter(left.totals)
+    ended = ("acked", "nacked", "given_back", "buried", "expired", "leases_rolled_back", "leases_removed")
+    came = ("added", "takes_rolled_back", "unloadable", "rescheduled")
+    went = ("taken", "acked", "removed", "merged", "dropped", "dead_removed")
+    there = len(left.waiting) + len(left.leased) + len(left.parked) + len(left.dead)
+    uncounted = sum(of[name] for name in went) + there - sum(of[name] for name in came)
+    foreign = sum(len(call.items) for call in story.calls if call.name == "zadd")
+    equations = {
+        "leases that began are those that ended and are held": of["leased"]
+        == sum(of[name] for name in ended) + left.held,
+        "what came is what went and is there": 0 <= uncounted <= foreign,
+        "deaths are those that ended and last": of["died"]
+        == of["retried"] + of["dead_removed"] + of["revived"] + len(left.dead),
+    }
+    for equation, holds in equations.items():
+        yield (
+            HOLDS if holds else Wrong(f"it is not so that {equation}: {dict(of)}, {there} there, {left.held} held", ())
+        )
+
+
 def _may_be_dead(story: Story, item: str, added: float) -> bool:
     limit = story.promises.max_attempts
     deliveries = story.deliveries.get(item, ())
@@ -716,6 +743,7 @@ RULES: dict[str, Rule] = {
     for rule in (
         nothing_lost,
         nothing_stuck,
+        totals_add_up,
         nothing_invented,
         handed_out_once,
         one_lease_at_a_time,

@@ -87,6 +87,9 @@ class Left:
     dead: list[str] = field(default_factory=list)
     #: Whether consumers had all the time they needed to take what was there, so that nothing should be but the dead.
     drained: bool = False
+    #: The totals of the set, and how many of the leased items were not delayed.
+    totals: dict[str, int] = field(default_factory=dict)
+    held: int = 0
 
 
 class Recorder:

@@ -14,6 +14,7 @@ from chaos.history import Fault, History, Left, Recorder
 from chaos.places import Place
 from chaos.promises import Promises
 from chaos.workloads import PROMISES
+from redset.core.inspecting import NAMES as TOTALS
 from redset.core.keys import Keys
 
 __all__ = ("run",)
@@ -119,4 +120,6 @@ def left(raw: Any, set: str, promises: Promises) -> Left:
     if promises.ttl is not None:
         return Left(set, members(keys.living))
     waiting, leased, parked, dead = map(members, (keys.waiting, keys.leased, keys.parked, keys.dead))
-    return Left(set, waiting, leased, parked, dead, drained=promises.ends)
+    held = raw.zcount(keys.leased, "(0", "+inf")
+    totals = {name.decode(): int(value) for name, value in raw.hgetall(keys.meta).items() if name.decode() in TOTALS}
+    return Left(set, waiting, leased, parked, dead, promises.ends, totals, held)

@@ -10,7 +10,7 @@ from hypothesis.stateful import invariant, rule
 from faces import Face
 from machines import Ageing, Machine, MovedClock, run_machine, seconds_for, thoroughly
 from proxy import Proxy
-from redset.core.keys import Keys
+from redset.core.keys import REGISTRY, Keys
 from servers import FakeClock
 
 HOW = thoroughly(examples=8)
@@ -136,9 +136,12 @@ class ExpiringMachine(Machine):
             assert tens == sorted(tens), "what ends first comes first"
 
     def check_keys(self) -> None:
-        """Its key ends with its last item."""
+        """Its keys end with its last item."""
+        keys = Keys("seen")
         for key in self.raw.keys():  # noqa: SIM118 # a client is no dict
-            assert key == b"seen" or key.startswith(Keys("seen").call_prefix)
+            assert key in (keys.living, keys.meta, *REGISTRY) or key.startswith(keys.call_prefix)
+        if self.ends:
+            assert self.raw.exists(keys.meta) <= self.raw.exists(keys.living), "nothing outlives the items"
         if self.ends and self.raw.exists("seen"):
             last = max(score for _, score in self.raw.zrange("seen", 0, -1, withscores=True))
             assert -60 < self.raw.ttl("seen") - max(0, last - self.server_time()) < 60

@@ -96,11 +96,16 @@ def judge(
     parked: Iterable[str] = (),
     dead: Iterable[str] = (),
     drained: bool = False,
+    totals: dict[str, int] | None = None,
 ) -> Verdict:
+    if totals is None:
+        # Such that all equations hold.
+        there = sum(len(list(items)) for items in (waiting, left, parked, dead))
+        totals = {"added": there, "leased": len(list(left)), "died": len(list(dead))}
     history = History(
         calls=sorted((event for event in events if isinstance(event, Call)), key=lambda call: call.invoked),
         faults=[event for event in events if isinstance(event, Fault)],
-        left=[Left("jobs", list(waiting), list(left), list(parked), list(dead), drained)],
+        left=[Left("jobs", list(waiting), list(left), list(parked), list(dead), drained, totals, held=len(list(left)))],
     )
     return check(history, {"jobs": promises})
 
@@ -665,3 +670,15 @@ def test_long_histories_are_judged_quickly() -> None:
     assert min(verdict.looked_at[rule] for rule in ("nothing_lost", "tokens_grow", "in_order")) > 5_000
     # Measured are 1.5 s, several times that under coverage.
     assert time.process_time() - began < 30
+
+
+# The totals
+
+
+def test_totals_that_do_not_add_up() -> None:
+    added = add(1, "a"), reserve(2, "a", 1), ack(3, "a", 1)
+    right = {"added": 1, "leased": 1, "acked": 1}
+    assert judge(LEASES, *added, totals=right).ok
+    for name in right:
+        assert caught_by(judge(LEASES, *added, totals=right | {name: 2})) == {"totals_add_up"}
+    assert caught_by(judge(LEASES, *added, totals=right | {"died": 1})) == {"totals_add_up"}

@@ -20,10 +20,9 @@ local removed = redis.call('UNLINK', waiting, leased, deliveries, parked, dead, 
 local micros = moment[1] * 1000000 + moment[2]
 local before = tonumber(redis.call('HMGET', meta, 'cleared')[1] or 0)
 redis.call('HSET', meta, 'cleared', string.format('%.0f', math.max(before + 1, micros)))
-if known then
-    moves().write_totals()
-else
-    -- No call record outlives that, and nothing else needs the key of a set that was never used.
+moves().write_totals()
+if not known and removed == 0 then
+    -- No call record outlives that, and nothing else needs the key of a set that never had an item.
     redis.call('EXPIRE', meta, RECORD_LIFE)
 end
 return answer(tostring(removed))
