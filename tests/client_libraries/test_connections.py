@@ -608,7 +608,7 @@ def test_a_time_limit_leaves_no_cancellation_behind(there: Server) -> None:
     library = Library("redis", awaited=True)
 
     async def body() -> None:
-        client = library.client_class.from_url(there.url, socket_timeout=1.0, retry=library.retry(0))
+        client = library.client_class.from_url(there.url, socket_timeout=4.0, retry=library.retry(0))
         link = connections_of(client, awaits=True).link()  # type: ignore[union-attr]
         with pytest.raises(library.errors.TimeoutError):
             await link.exchange(("BLPOP", "nothing", "0"))

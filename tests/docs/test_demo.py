@@ -88,6 +88,7 @@ class TestTheWholeDemo:
         assert ("\x1b" in shown) is terminal
         assert lasting_keys(connect()) == []
 
+    @pytest.mark.no_cover
     def test_it_fits_a_small_terminal(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """Instead of a bar, which takes one line, there is one line."""
         monkeypatch.setattr(demo, "_show_bar", demo._show_lines)
@@ -115,6 +116,7 @@ class TestTheWholeDemo:
         assert row(shown, "claimed again").startswith("0 ")
         assert row(shown, "most repeated line") == "3 x b"
 
+    @pytest.mark.no_cover
     def test_the_files_of_this_python(self) -> None:
         command = python("-m", "redset", "demo", stdin=subprocess.DEVNULL)
         shown, err = command.communicate()

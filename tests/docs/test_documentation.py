@@ -44,6 +44,8 @@ def names(here: Place, raw: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
     if not isinstance(here, Server):
         pytest.skip("the examples are run on a single server")
     monkeypatch.setenv("REDSET_URL", here.url)
+    # The programs that a page starts are not measured.
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     return {"client": raw}
 
 
