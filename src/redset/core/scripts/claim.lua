@@ -13,8 +13,7 @@
 --   rows: item, score; under a lease item, delivery, or '' in a repeated reply when the lease has ended
 --   more: 1 if it stopped early and may find more at once; 2 if it stopped before a suspect item, or claimed one
 --   next: seconds until an item falls due, or until the pause or limit ends that kept the claim from items; -1: not known
---   died, dropped: dead letters made and dropped
---   deadline: of the leases                                    lost: the positions, from 0, of the acks that came too late
+--   died, dropped: dead letters made and dropped       lost: the positions, from 0, of the acks that came too late
 -- An item is suspect when its last lease expired, since it may have killed its process. A claim under a lease returns the items
 -- before the first suspect one, or a suspect one alone; where `waits` is 2 it returns nothing instead.
 local limit, which, lease, waits = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), ARGV[7]
@@ -154,11 +153,10 @@ if is_known and tonumber(facts[5] or 0) ~= minute then rare().write_sample(minut
 -- What is left behind is for another waiter, unless that had to wait for a lease to end.
 if wake_one and (#rows > 0 or requeued or gate and #acks > 0) and not (gate and gate.is_full) and #next_rows(1) > 0 then wake_one() end
 
-local is_mark = waits == '1' and #rows == 0
--- Put together piece by piece, which is much faster here than a format.
-local head = (meets_suspect and (#rows > 0 or waits == '2') and '2 ' or more and '1 ' or '0 ') .. (is_mark and (gate and gates().opens_in(gate) or rare().next_due()) or '-1')
-    .. ' ' .. (died > 0 and died or '0') .. ' ' .. (dropped > 0 and dropped or '0') .. ' ' .. deadline .. lost
-local reply = answer_claim(kind, head, rows, found, undo)
-if is_mark then rare().mark_waiter() end
+-- When to look again, for a caller that waits and got nothing.
+local next_look = waits == '1' and #rows == 0 and (gate and gates().opens_in(gate) or rare().next_due())
+local stops = meets_suspect and (#rows > 0 or waits == '2') and '2 ' or more and '1 ' or '0 '
+local reply = answer_claim(kind, stops .. (next_look or '-1'), deadline .. lost, rows, found, undo)
+if next_look then rare().mark_waiter() end
 if is_known and facts[4] ~= ARGV[3] then reply[#reply + 1] = 'register' end
 return reply

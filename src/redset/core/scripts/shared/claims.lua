@@ -109,9 +109,12 @@ end
 
 -- ALWAYS
 
--- Records a claim and returns its reply. `found` are the values of keyed items, `undo` what a roll-back needs besides the rows:
--- values of items claimed for good, ticks of periodic ones, words of leased ones.
-local function answer_claim(kind, head, rows, found, undo)
+-- Records a claim and returns its reply. `beginning` and `rest` are the words of its head around the deaths. `found` are the values
+-- of keyed items, `undo` what a roll-back needs besides the rows: values of items claimed for good, ticks of periodic ones, words of
+-- leased ones.
+local function answer_claim(kind, beginning, rest, rows, found, undo)
+    -- Put together piece by piece, which is much faster here than a format.
+    local head = beginning .. ' ' .. (died > 0 and died or '0') .. ' ' .. (dropped > 0 and dropped or '0') .. ' ' .. rest
     if call then
         if #rows == 0 then redis.call('DEL', call) end
         local made = number .. ' ' .. kind .. ' ' .. cleared .. ' ' .. head .. '\n'

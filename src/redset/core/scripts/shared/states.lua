@@ -1,6 +1,5 @@
--- Every move of an item from one state to another. Needs the clock, the keys of the states, `max_attempts` and `max_dead` (0: no
--- limit), and what sets have that are keyed, periodic or remember.
--- The first write of each script that moves items frees memory, so the others pass on a full server.
+-- Every move of an item from one state to another, which counts itself. Needs the clock, the keys of the states, `max_attempts` and
+-- `max_dead` (0: no limit). The first write of each script that moves items frees memory, so the others pass on a full server.
 -- include totals
 -- include values if values
 -- include expiry if done
@@ -139,11 +138,7 @@ local function leased_to_dead(item, attempts, score, reason, parked_score)
         if parked_score then moves.count('merged', 1) end
         parked_score = newest_score(item, parked_score)
     end
-    if parked_score then
-        to_waiting(item, parked_score)
-    else
-        to_dead(item, attempts, score, reason)
-    end
+    if parked_score then to_waiting(item, parked_score) else to_dead(item, attempts, score, reason) end
 end
 
 -- Ends the death of an item. Returns whether it was dead.
