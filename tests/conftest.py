@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from faces import Awaited, Blocking, Face
 from proxy import Proxy
 from redset import embedded
-from redset.core import calls
+from redset.core import base, calls
 from redset.core.keys import Keys
 from servers import FakeClock, Place, Server, Unavailable, load_scripts, place
 
@@ -140,6 +140,16 @@ def raw(here: Place) -> Iterator[Any]:
 def registered(raw: Any) -> None:
     """Has the set "jobs" be registered, as after its first call, so that its next call is one command."""
     raw.hset(Keys("jobs").meta, mapping={"layout": "sorted", "registered": "0 0"})
+
+
+@pytest.fixture
+def without_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has no call register its set, so that each is as many commands as later ones."""
+
+    def register(*_: Any) -> Iterator[None]:
+        yield from ()
+
+    monkeypatch.setattr(base, "register", register)
 
 
 @pytest.fixture(params=["sync", "aio"])

@@ -275,7 +275,7 @@ class TestStatusAndStop:
     @pytest.mark.usefixtures("home")
     def test_one_that_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pid = process_id(connect())
-        monkeypatch.setattr(embedded, "_PATIENCE", 0.2)
+        monkeypatch.setattr(embedded, "_TIMEOUT", 0.2)
         monkeypatch.setattr(embedded, "_REPLY_TIMEOUT", 0.05)
         os.kill(pid, signal.SIGSTOP)
         for call in (embedded.start, embedded.status, embedded.stop):
@@ -317,7 +317,7 @@ class TestStatusAndStop:
         client = connect()
         (home / "dump.rdb").mkdir()
         client.config_set("save", "3600 1000000")
-        monkeypatch.setattr(embedded, "_PATIENCE", 0.2)
+        monkeypatch.setattr(embedded, "_TIMEOUT", 0.2)
         with pytest.raises(NoServerError, match=r"(?s)has not ended for .*can't exit"):
             embedded.stop()
         client.config_set("save", "")

@@ -78,7 +78,7 @@ class TestServer:
         wait_until(lambda: not is_alive(pid))
 
     def test_one_that_does_not_start_says_why(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(testing, "PATIENCE", 0.5)
+        monkeypatch.setattr(testing, "TIMEOUT", 0.5)
         with pytest.raises(NoServerError, match="no-such-setting"):
             Server(no_such_setting="1")
 

@@ -34,6 +34,7 @@ EXAMPLES = [
         "--seconds 1000",
     ),
     example("polling", "--seconds 5", "--seconds 1000"),
+    example("operating", "--items 30", "--items 100000"),
     example(
         "foreign_producer",
         "--latest 10",  # which is for a busy machine

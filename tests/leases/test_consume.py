@@ -215,7 +215,7 @@ def sent(face: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.conformance
-@pytest.mark.usefixtures("registered")
+@pytest.mark.usefixtures("without_registry")
 @pytest.mark.parametrize(("batch", "round_trips"), [(1, 31), (10, 4), (100, 2)])
 def test_acks_travel_with_the_next_hand_out(
     sent: list[Any], face: Any, kind: str, raw: Any, batch: int, round_trips: int

@@ -22,7 +22,7 @@ from redset.core.keys import Keys
 from redset.exceptions import LeaseLost
 from servers import Server
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("without_registry")]
 
 #: The reply does not arrive, or half of it.
 lost = pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.CUT_REPLY])
@@ -79,15 +79,15 @@ class TestACallWhoseReplyIsLost:
 
     @lost
     def test_a_delay_is_counted_once(
-        self, stubborn: Face, proxy: Proxy, other: Any, state: RawSet, fault: Fault
+        self, stubborn: Face, stubborn_proxy: Proxy, other: Any, state: RawSet, fault: Fault
     ) -> None:
         jobs = stubborn.ScheduledSet("jobs")
         jobs.add("x", delay=0), other.clear()  # from now on the server knows the script
-        proxy.plan(fault, meanwhile=lambda: other.add("read", 5))
+        stubborn_proxy.plan(fault, meanwhile=lambda: other.add("read", 5))
 
         assert abs(jobs.add("read", delay=60) - time.time() - 60) < 10
         assert state.scores("waiting") == {b"read": 5.0}, "what was added meanwhile stands"
-        assert proxy.faults == 1
+        assert stubborn_proxy.faults == 1
 
     def test_update_says_how_many_were_new_and_adds_nothing_again(
         self, jobs: Any, stubborn_proxy: Proxy, other: Any, state: RawSet

@@ -9,7 +9,7 @@ from invariants import RawSet
 from redset.core.keys import Keys
 from redset.core.scripts import Script, prepared
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.usefixtures("registered")]
 
 KEYS = Keys("jobs")
 CALL = KEYS.call_prefix + b"session"
@@ -38,7 +38,7 @@ def roll_back(raw: Any, number: int, seen: int, *positions: int) -> bytes:
 
 
 def add(raw: Any, number: int, seen: int, score: float, item: str) -> None:
-    call(raw, "add", (CALL, KEYS.waiting, KEYS.wake, KEYS.waiters), number, seen, "added all 0", score, item)
+    call(raw, "add", (CALL, *prepared("add", KEYS)[1]), number, seen, "added all 0", score, item)
 
 
 def expire(raw: Any, *items: bytes) -> None:

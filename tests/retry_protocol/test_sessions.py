@@ -206,6 +206,7 @@ class TestMemory:
         assert not state.large
         assert dict(state.in_loops) == {}
 
+    @pytest.mark.usefixtures("without_registry")
     def test_a_session_that_is_under_way_is_not_idle(self, raw: Any) -> None:
         idle: list[int] = []
 

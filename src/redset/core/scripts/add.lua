@@ -110,9 +110,9 @@ if waited then
         if scores[i] and not (is_out and is_out[i]) then there = there + 1 else scores[i] = is_out and is_out[i] == 'full' and '!' or '-' end
     end
 end
-if added > 0 then redis.call('HINCRBY', meta, 'added', added) end
-if there > added then redis.call('HINCRBY', meta, 'duplicates', there - added) end
-if left_count > 0 then redis.call('HINCRBY', meta, 'left_out', left_count) end
+if added > 0 then redis.pcall('HINCRBY', meta, 'added', added) end
+if there > added then redis.pcall('HINCRBY', meta, 'duplicates', there - added) end
+if left_count > 0 then redis.pcall('HINCRBY', meta, 'left_out', left_count) end
 
 local reply = answer(want ~= 'scores' and added .. left .. full or table.concat(scores, ' '))
 return facts[2] and reply or {reply, 'register'}

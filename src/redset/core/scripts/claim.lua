@@ -53,7 +53,7 @@ else
         or (in_work or done) and denied('DEL', 'ZADD', 'ZREM', 'ZCARD')
     parking = false
 end
-refusal = refusal or denied((call or waits == '1') and 'SET', lease > 0 and 'ZADD', 'HSET', is_first and 'PERSIST',
+refusal = refusal or denied((call or waits == '1') and 'SET', lease > 0 and 'ZADD', 'HSET',
     #acks > 0 and 'ZREMRANGEBYRANK')
 if refusal then return refusal end
 

@@ -6,7 +6,7 @@
 -- include record
 -- include totals
 local known = redis.call('EXISTS', meta) == 1
-local refusal = wrong_type() or denied(call and 'SET', 'HSET', 'HMGET', 'HINCRBY', not known and 'EXPIRE')
+local refusal = wrong_type() or denied(call and 'SET', 'HSET', 'HMGET', 'HINCRBY')
 if refusal then return refusal end
 
 local function count_all(key)
@@ -17,12 +17,13 @@ moves().count('leases_removed', redis.call('ZCOUNT', leased, '(0', '+inf'))
 moves().count('dead_removed', count_all(dead))
 
 local removed = redis.call('UNLINK', waiting, leased, deliveries, parked, dead, letters, values, done)
-local micros = moment[1] * 1000000 + moment[2]
-local before = tonumber(redis.call('HMGET', meta, 'cleared')[1] or 0)
-redis.call('HSET', meta, 'cleared', string.format('%.0f', math.max(before + 1, micros)))
-moves().write_totals()
-if not known and removed == 0 then
-    -- No call record outlives that, and nothing else needs the key of a set that never had an item.
-    redis.call('EXPIRE', meta, RECORD_LIFE)
+if known or removed > 0 then
+    local micros = moment[1] * 1000000 + moment[2]
+    local before = tonumber(redis.call('HMGET', meta, 'cleared')[1] or 0)
+    redis.call('HSET', meta, 'cleared', string.format('%.0f', math.max(before + 1, micros)))
+    moves().write_totals()
+else
+    -- Nothing has ever happened to the set, so no claim from before can be rolled back.
+    free_record()
 end
 return answer(tostring(removed))

@@ -8,7 +8,7 @@
 -- include wakeups
 -- include gates
 local verb = ARGV[3]
-local refusal = wrong_type() or find_waiters() or denied(call and 'SET', 'HSET', 'PERSIST')
+local refusal = wrong_type() or find_waiters() or denied(call and 'SET', 'HSET')
 if refusal then return refusal end
 
 -- The bucket keeps the claims that it holds, so that no change of the rate lets more through than the greater burst.
@@ -28,6 +28,5 @@ if pause ~= '0' or limits ~= NO_LIMITS then
     redis.call('HSET', meta, 'gate', string.format('%.17g %s %s %s', level, clock, pause, limits))
 end
 if verb == 'limit' and ARGV[8] ~= '0' then redis.call('HSET', meta, 'maxsize', ARGV[8]) end
-redis.call('PERSIST', meta)
 if verb ~= 'pause' and wake_one then wake_one() end
 return answer('')

@@ -57,6 +57,6 @@ if removed > 0 then
     end
     if #delivered > 0 then redis.call('HDEL', deliveries, unpack(delivered)) end
     if values then drop_values(items, leased, dead) end
-    redis.call('HINCRBY', meta, 'removed', removed)
+    redis.pcall('HINCRBY', meta, 'removed', removed)
 end
 return answer(removed .. ' ' .. found .. ' ' .. first)

@@ -24,6 +24,6 @@ for i, item in ipairs(items) do
         found[#found + 1] = i - 1
     end
 end
-if planned > 0 then redis.call('HINCRBY', meta, 'rescheduled', planned) end
+if planned > 0 then redis.pcall('HINCRBY', meta, 'rescheduled', planned) end
 if #found == 0 then free_record() elseif wake_one then wake_one() end
 return answer(table.concat(found, ' '))

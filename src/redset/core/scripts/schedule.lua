@@ -52,7 +52,7 @@ if #rows > 0 then
     if type(added) == 'table' then return added end
     if wake_one then wake_one() end
     if not facts[1] then moves().write_form() end
-    redis.call('HINCRBY', meta, 'added', #new)
+    redis.pcall('HINCRBY', meta, 'added', #new)
 end
 if #fields > 0 then
     local set = redis.pcall('HSET', values, unpack(fields))
@@ -61,7 +61,7 @@ elseif #rows == 0 then
     free_record()
 end
 local known = #items - #new - refused
-if known > 0 then redis.call('HINCRBY', meta, 'duplicates', known) end
+if known > 0 then redis.pcall('HINCRBY', meta, 'duplicates', known) end
 
 local reply = answer(table.concat(new, ' ') .. full)
 return facts[2] and reply or {reply, 'register'}

@@ -16,17 +16,17 @@ end
 local function write_form()
     redis.call('HSET', meta, 'layout', layout)
     if done then redis.call('HSET', meta, 'remembers', memory) end
-    redis.call('PERSIST', meta)
 end
 
 local function count(total, number)
     counts[total] = (counts[total] or 0) + number
 end
 
--- Writes what was counted. A full server takes it in behind the first write, which frees memory.
+-- Writes what was counted. A full server takes it in behind the first write, which frees memory. What another program wrote into
+-- `meta` fails no call that has changed something by now.
 local function write_totals()
     for total, number in pairs(counts) do
-        if number > 0 then redis.call('HINCRBY', meta, total, number) end
+        if number > 0 then redis.pcall('HINCRBY', meta, total, number) end
     end
 end
 
