@@ -127,6 +127,7 @@ def test_what_is_remembered_is_remembered_in_one_form(face: Face) -> None:
 
 
 def test_other_differences_are_logged_and_the_newer_options_stand(face: Face, caplog: Any) -> None:
+    caplog.set_level("INFO")
     face.SortedSet("jobs", max_attempts=3).add("a")
     jobs = face.SortedSet("jobs", max_attempts=5)
     jobs.add("b")

@@ -403,7 +403,7 @@ class TestServer:
         assert before[b"maxsize"] == b"7"
         assert jobs.stats().limits == redset.Limits(5.0, 1.0, 1, 3, 7)
 
-    @pytest.mark.parametrize("denied", ["hset", "persist", "hdel"])
+    @pytest.mark.parametrize("denied", ["hset", "hdel"])
     def test_without_the_rights_nothing_changes(self, here: Place, face_type: Any, raw: Any, denied: str) -> None:
         if not isinstance(here, Server):
             pytest.skip("a single server has users")

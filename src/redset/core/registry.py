@@ -50,7 +50,7 @@ def register(about: Callable[[], SetInfo], keys: Keys, mark: str | None, ttl: fl
     try:
         before = yield from ask(entry, caller, [])
         if before is not None and before != record.encode() and mark is not None:
-            log.warning("%s: registered as %s before, and now as %s", info.name, before.decode(), record)
+            log.info("%s: registered as %s before, and now as %s", info.name, before.decode(), record)
     except Exception as error:
         if not is_failure(error):
             raise
