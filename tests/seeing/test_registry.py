@@ -9,7 +9,7 @@ from faces import Face
 from redset import Key, LayoutError
 from redset.core.keys import REGISTRY, Keys
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
 
 #: Sets of each form in which items are stored.
 FORMS: dict[str, Callable[[Face], Any]] = {

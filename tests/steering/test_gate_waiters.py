@@ -14,7 +14,7 @@ import pytest
 from redset.core import waiting as core_waiting
 from servers import wait_until
 
-pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
+pytestmark = [pytest.mark.conformance, pytest.mark.no_cover, pytest.mark.sampled]
 
 #: Seconds that a test waits for what must come.
 PATIENCE = 20.0
