@@ -64,6 +64,7 @@ def _identity(item: Item) -> str:
 def _measure(client: Any, fill: Callable[[Any, list[Item]], Any], items: list[Item]) -> tuple[float, float]:
     """The bytes per item of all keys, and of the server's growth."""
     # On a server that knows the scripts, and has no data. At once: what is freed later would be taken off the growth.
+    client.flushdb()
     fill(client, items[:10])
     client.execute_command("FLUSHDB", "SYNC")
     before = client.info("memory")["used_memory"]
