@@ -4,6 +4,7 @@
 """
 
 from redset.connect import connect
+from redset.core.inspecting import Inspection, Lease, Sample, Totals
 from redset.core.items import Key
 from redset.exceptions import Full, LayoutError, LeaseLost, LockTimeout, RedsetError
 from redset.registry import SetInfo, forget_set, list_sets, open_set
@@ -17,19 +18,23 @@ __all__ = (
     "DeadLetter",
     "ExpiringSet",
     "Full",
+    "Inspection",
     "Key",
     "LayoutError",
+    "Lease",
     "LeaseLost",
     "Limits",
     "LockTimeout",
     "PeriodicSet",
     "RedsetError",
     "Reservation",
+    "Sample",
     "ScheduledSet",
     "SetInfo",
     "SortedSet",
     "Stats",
     "TimeSortedSet",
+    "Totals",
     "connect",
     "forget_set",
     "list_sets",
