@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+import math
 import pickle
 import re
 import time
@@ -14,7 +15,7 @@ import pytest
 
 from faces import original_of
 from redset import SortedSet
-from redset.exceptions import DeserializationError, LeaseLost
+from redset.exceptions import DeserializationError, LayoutError, LeaseLost
 
 conformance = pytest.mark.conformance
 
@@ -139,21 +140,54 @@ def test_a_receipt_of_another_set_is_refused(face: Any, jobs: Any) -> None:
         face.SortedSet("other").reservation(receipt)
 
 
+@conformance
+def test_a_receipt_of_another_kind_of_set_is_refused(face: Any) -> None:
+    feeds = face.PeriodicSet("feeds", 3600)
+    feeds.add("/news")
+    receipt = feeds.reserve().receipt
+    with pytest.raises(
+        LayoutError, match="a set 'feeds' that is periodic, and this object is sorted: use the same class"
+    ):
+        face.SortedSet("feeds").reservation(receipt)
+    feeds.reservation(receipt).ack()
+    assert feeds.next_due("/news") is not None
+
+    keyed, plain = face.SortedSet("keyed", key=str), face.SortedSet("plain")
+    keyed.add("read"), plain.add("read")
+    with pytest.raises(LayoutError, match="'keyed' that is sorted keyed, and this object is sorted: use the same"):
+        face.SortedSet("keyed").reservation(keyed.reserve().receipt)
+    with pytest.raises(LayoutError, match="'plain' that is sorted, and this object is sorted keyed: use the same"):
+        face.SortedSet("plain", key=str).reservation(plain.reserve().receipt)
+
+
+@conformance
+def test_space_around_a_receipt_is_ignored(jobs: Any) -> None:
+    jobs.add("read")
+    jobs.reservation(f" {jobs.reserve().receipt}\r\n").ack()
+    assert jobs.stats().leased == 0
+
+
 def signed(content: bytes) -> str:
     return base64.urlsafe_b64encode(zlib.crc32(content).to_bytes(4, "big") + content).decode().rstrip("=")
 
 
+def forged(**changed: Any) -> str:
+    """A receipt with some of its columns changed."""
+    columns = {"name": "jobs", "layout": "sorted", "stored": "x", "delivery": "1 1 0", "deadline": 1, "lease": 1}
+    return signed(b"\1" + json.dumps(list({**columns, "value": None, **changed}.values())).encode())
+
+
 GARBAGE = [
     *("", "x", "====", "réad", "read write", "A" * 200, signed(b""), signed(b"\2[]"), signed(b"\1[]"), signed(b"\1{}")),
+    *(signed(b"\1" + json.dumps(content).encode()) for content in (["jobs", "x"], 5, None)),
+    signed(b"\1" + b"[" * 100_000),
     *(
-        signed(b"\1" + json.dumps(content).encode())
-        for content in (["jobs", "x"], 5, None, ["jobs", "x", "y", 1, 1, None])
+        forged(delivery=delivery)
+        for delivery in ("y", 5, "\u0661 1 0", "9" * 5000 + " 1 0", "1 1 abc", "1 1 nan", "1 1 0 0")
     ),
-    signed(b"\1" + json.dumps(["jobs", "x", "1 1 0", "soon", 1, None]).encode()),
-    signed(b'\1["jobs", "x", "1 1 0", NaN, 1, null]'),
-    signed(b"\1" + json.dumps(["jobs", "\u2000", "1 1 0", 1, 1, None]).encode()),
-    signed(b"\1" + json.dumps(["jobs", 5, "1 1 0", 1, 1, None]).encode()),
-    signed(b"\1" + json.dumps(["jobs", "x", "1 1 0", 1, 1, 5]).encode()),
+    *(forged(deadline=deadline) for deadline in ("soon", None, math.nan, 10**400)),
+    *(forged(stored=stored) for stored in ("\u2000", 5)),
+    forged(value=5),
 ]
 
 
