@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from redset.core.callables import called
@@ -56,8 +56,9 @@ def priority_then_time(priority: Callable[[Any], int]) -> Callable[[object], flo
 def _checked(number: Any, item: Any) -> int:
     if not isinstance(number, (int, float, Real)):
         raise TypeError(f"the priority of {shown(item)} must be an int from 0 to {PRIORITIES - 1}, not {shown(number)}")
-    if not isinstance(number, int) or not 0 <= number < PRIORITIES:
+    if not isinstance(number, Integral) or not 0 <= int(number) < PRIORITIES:
         raise ValueError(
             f"the priority of {shown(item)} must be an int from 0 to {PRIORITIES - 1}, not {shown(number)}"
         )
-    return number
+    # An int of numpy may be too narrow for a score.
+    return int(number)
