@@ -144,7 +144,9 @@ def test_durations_and_moments_are_read_in_one_place() -> None:
     all_refuse(
         seconds, ["1", None, NEW_YEAR, NAIVE, 1j], TypeError, "x must be a number of seconds or a timedelta, not"
     )
-    all_refuse(seconds, [-1, math.nan, math.inf, 10**400, -HOUR], ValueError, "x must be at least 0 seconds, not")
+    all_refuse(
+        seconds, [-1, math.nan, math.inf, 10**400, -HOUR], ValueError, "x must be at least 0 seconds and finite, not"
+    )
     all_refuse(moment, ["1", None, HOUR, 1j], TypeError, "x must be a number of seconds since the epoch or an aware")
     all_refuse(moment, [math.nan, 10**400], ValueError, "x must be a number of seconds since the epoch, not")
 

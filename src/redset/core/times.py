@@ -24,8 +24,9 @@ def seconds(value: Any, what: str, *, positive: bool = False, most: float = math
     """
     number = _as_float(difference(value, what))
     if not math.isfinite(number) or number < 0 or (positive and number == 0) or number > most:
-        limit = "" if most == math.inf else f" and at most {most:g}"
-        raise ValueError(f"{what} must be {'more than' if positive else 'at least'} 0{limit} seconds, not {value!r}")
+        least = "more than" if positive else "at least"
+        span = "0 seconds and finite" if most == math.inf else f"0 and at most {most:g} seconds"
+        raise ValueError(f"{what} must be {least} {span}, not {value!r}")
     return number
 
 
