@@ -44,17 +44,18 @@ class Receipt(NamedTuple):
 
     def written(self) -> str:
         """Return the receipt as a text of letters, digits, ``-`` and ``_``."""
-        value = None if self.value is None else self.value.decode("latin-1")
         columns = [
             self.set_name,
             self.layout,
-            self.stored.decode("latin-1"),
             self.delivery.decode(),
             self.deadline,
             self.lease,
-            value,
+            len(self.stored),
+            self.value is not None,
         ]
-        content = VERSION + json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode()
+        head = json.dumps(columns, separators=(",", ":")).encode()
+        # The bytes as they are: JSON would make several of one.
+        content = VERSION + head + b"\n" + self.stored + (self.value or b"")
         signed = zlib.crc32(content).to_bytes(4, "big") + content
         return base64.urlsafe_b64encode(signed).rstrip(b"=").decode()
 
@@ -83,12 +84,15 @@ def _read(text: str) -> Receipt | None:
     content = signed[4:]
     if signed[:4] != zlib.crc32(content).to_bytes(4, "big") or content[:1] != VERSION:
         return None
-    name, layout, stored, delivery, deadline, lease, value = json.loads(content[1:])
+    head, _, body = content[1:].partition(b"\n")
+    name, layout, delivery, deadline, lease, length, has_value = json.loads(head)
     matched = DELIVERY.fullmatch(delivery)
     if matched is None or math.isnan(float(matched[1])) or not (math.isfinite(deadline) and math.isfinite(lease)):
         return None
-    stored, delivery = stored.encode("latin-1"), delivery.encode()
-    return Receipt(name, layout, stored, delivery, deadline, lease, None if value is None else value.encode("latin-1"))
+    if not 0 <= length <= len(body) or not (has_value or length == len(body)):
+        return None
+    value = body[length:] if has_value else None
+    return Receipt(name, layout, body[:length], delivery.encode(), deadline, lease, value)
 
 
 class Receipts(Generic[T, Res]):
