@@ -3,12 +3,12 @@
 import math
 from dataclasses import dataclass
 from datetime import datetime
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.operations import Operation
-from redset.core.times import Duration, Moment, seconds, timestamp
+from redset.core.times import Duration, Moment, is_number, seconds, timestamp
 
 __all__ = ("Gates", "Limits", "moment", "read_gates")
 
@@ -118,7 +118,7 @@ def _count(value: Any, what: str) -> int:
     """Return a limit as the scripts take it: 0 for none."""
     if value is None:
         return 0
-    if not isinstance(_no_bool(value, what, "an int or None"), Integral):
+    if not isinstance(_no_bool(value, what, "an int or None"), Integral) or not is_number(value):
         raise TypeError(f"{what} must be an int or None, not {value!r}")
     if not 1 <= value <= LARGEST:
         raise ValueError(f"{what} must be at least 1 and at most 2**53, or None for no limit, not {value!r}")
@@ -126,7 +126,7 @@ def _count(value: Any, what: str) -> int:
 
 
 def _as_float(value: Any, what: str, allowed: str) -> float:
-    if not isinstance(_no_bool(value, what, allowed), Real):
+    if not is_number(_no_bool(value, what, allowed)):
         raise TypeError(f"{what} must be {allowed}, not {value!r}")
     try:
         return float(value)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from numbers import Real
 from typing import Any, TypeAlias
 
-__all__ = ("Duration", "Moment", "difference", "moment", "seconds", "timestamp")
+__all__ = ("Duration", "Moment", "difference", "is_number", "moment", "seconds", "timestamp")
 
 #: A number of seconds, or a timedelta.
 Duration: TypeAlias = float | timedelta
@@ -37,7 +37,7 @@ def difference(value: Any, what: str) -> Any:
     """
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if not isinstance(value, (float, int, Real)):
+    if not is_number(value):
         raise TypeError(f"{what} must be a number of seconds or a timedelta, not {value!r}")
     return value
 
@@ -52,7 +52,7 @@ def moment(value: Any, what: str) -> float:
     """
     if isinstance(value, datetime):
         return timestamp(value, what)
-    if not isinstance(value, (float, int, Real)):
+    if not is_number(value):
         raise TypeError(f"{what} must be a number of seconds since the epoch or an aware datetime, not {value!r}")
     number = _as_float(value)
     if math.isnan(number):
@@ -70,6 +70,14 @@ def timestamp(value: datetime, what: str) -> float:
             f"{what} must be an aware datetime, such as datetime.now(timezone.utc), not the naive {value!r}"
         )
     return value.timestamp()
+
+
+def is_number(value: Any) -> bool:
+    """Return whether ``value`` is a real number."""
+    if isinstance(value, (float, int)):
+        return True
+    # numpy registers its durations as integers, whatever their unit is.
+    return isinstance(value, Real) and getattr(getattr(value, "dtype", None), "kind", "") != "m"
 
 
 def _as_float(number: Any) -> float:
