@@ -321,7 +321,7 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
     async def clear(self) -> bool:
         return await self._driver.perform(self._removing.clear())
 
-    async def pause(self, until: float | None = None) -> None:
+    async def pause(self, until: Moment | None = None) -> None:
         await self._driver.perform(self._gates.pause(until))
 
     async def resume(self) -> None:
@@ -330,7 +330,7 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
     async def limit(
         self,
         rate: float | None = None,
-        per: float = 1.0,
+        per: Duration = 1.0,
         burst: int | None = None,
         leases: int | None = None,
         maxsize: int | None = None,

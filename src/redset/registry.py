@@ -20,7 +20,8 @@ KINDS = {kind.__name__: kind for kind in (SortedSet, TimeSortedSet, ScheduledSet
 def list_sets(client: Any) -> list[SetInfo]:
     """Return the sets on the server that have items in any state, in the order of their names.
 
-    A set is registered by its first addition or claim. An expiring set is listed while items live in it.
+    A set is registered by its first claim, or its first addition outside of a pipeline. An expiring set is listed
+    while items live in it.
 
     Round trips: one for 1,000 registered sets, and one for each of them.
 

@@ -159,9 +159,11 @@ class Reservation(_Reservation[T, Driver]):
         self._driver.follow(self._endings.one(self._endings.bury([self], reason)))
 
     def __enter__(self) -> T:
+        # That of a receipt is loaded here. If that raises, the block is not entered, and no body begins.
+        item = self.item
         if hooks.observer is not None:
             enter_body(self, in_loop=False)
-        return self.item
+        return item
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -254,9 +256,10 @@ class AsyncReservation(_Reservation[T, AsyncDriver]):
         await self._driver.follow(self._endings.one(self._endings.bury([self], reason)))
 
     async def __aenter__(self) -> T:
+        item = self.item
         if hooks.observer is not None:
             enter_body(self, in_loop=False)
-        return self.item
+        return item
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

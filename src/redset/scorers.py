@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
-from numbers import Real
+from numbers import Integral
 from typing import Any
 
 from redset.core.callables import called
 from redset.core.shown import shown
+from redset.core.times import is_number
 
 __all__ = ("priority_then_time",)
 
@@ -54,10 +55,11 @@ def priority_then_time(priority: Callable[[Any], int]) -> Callable[[object], flo
 
 
 def _checked(number: Any, item: Any) -> int:
-    if not isinstance(number, (int, float, Real)):
+    if not is_number(number):
         raise TypeError(f"the priority of {shown(item)} must be an int from 0 to {PRIORITIES - 1}, not {shown(number)}")
-    if not isinstance(number, int) or not 0 <= number < PRIORITIES:
+    if not isinstance(number, Integral) or not 0 <= int(number) < PRIORITIES:
         raise ValueError(
             f"the priority of {shown(item)} must be an int from 0 to {PRIORITIES - 1}, not {shown(number)}"
         )
-    return number
+    # An int of numpy may be too narrow for a score.
+    return int(number)

@@ -364,7 +364,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
 
         No reply of it is kept, so a pipeline that is sent again after a lost reply adds the item again, even if it was
         claimed meanwhile. The result in the list of ``execute()`` is the reply of a script, and not part of the
-        interface.
+        interface. A new set is not registered by it, so :func:`~redset.list_sets` does not know it before its first
+        claim or other addition.
 
         :param pipeline: the ``pipeline()`` of a client of the set's server: of redis-py or valkey-py, of a cluster or
             not. After ``watch()``, call its ``multi()`` first.
@@ -564,6 +565,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
 
         :param receipt: the :attr:`Reservation.receipt <redset.reservations.Reservation.receipt>` of a reservation.
         :raises TypeError: it is no str.
+        :raises LayoutError: it is of a set of another class, or only one of the two has a ``key``.
         :raises ValueError: it is no receipt, or that of another set. After :meth:`clear` it still is a receipt, but the
             lease is lost.
 
@@ -1048,16 +1050,16 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         """
         return self._driver.perform(self._removing.clear())
 
-    def pause(self, until: float | None = None) -> None:
+    def pause(self, until: Moment | None = None) -> None:
         """Let no process claim items from this set, until a moment or until :meth:`resume`.
 
         A claim then finds nothing, as in an empty set, and one that waits goes on waiting. Everything else works:
         additions, acks and all other ends of leases. The server keeps the pause, and ``clear()`` does not end it.
 
-        :param until: seconds since the epoch, by the server's clock; a moment in the past ends the pause. Default:
+        :param until: a moment, by the server's clock; a moment in the past ends the pause. Default:
             no end.
-        :raises TypeError: ``until`` is no number.
-        :raises ValueError: ``until`` is NaN or infinite.
+        :raises TypeError: ``until`` is no moment.
+        :raises ValueError: ``until`` is NaN, infinite or a naive ``datetime``.
 
         >>> jobs = SortedSet(client, "jobs")
         >>> jobs.add("read")
@@ -1078,7 +1080,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     def limit(
         self,
         rate: float | None = None,
-        per: float = 1.0,
+        per: Duration = 1.0,
         burst: int | None = None,
         leases: int | None = None,
         maxsize: int | None = None,

@@ -1,11 +1,14 @@
 """``add(item, force=True)`` on a set that remembers: past the memory, and past a dead letter."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+import redset
+import redset.aio
 from invariants import KeyedRawSet
 from proxy import Fault
 from redset import SortedSet
@@ -90,6 +93,27 @@ def test_a_delayed_addition_may_be_forced(face: Any) -> None:
 
     assert pages.add("a", delay=1000, force=True) > 1000
     assert (len(pages), pages.available(), pages.is_done("a")) == (1, 0, False)
+
+
+@pytest.mark.parametrize("end", KEEPS.values(), ids=KEEPS)
+def test_items_without_room_stay_remembered_or_dead(here: Any, raw: Any, end: Any) -> None:
+    pages = SortedSet(raw, "pages", remember=1000)
+    for item in "abcd":
+        pages.add(item), end(pages)
+    before = [pages.state(item) for item in "abcd"]
+    pages.limit(maxsize=2)
+
+    async def add_all() -> list[Any]:
+        client = here.client("redis", awaited=True)
+        mine = redset.aio.SortedSet(client, "pages", remember=1000)
+        # The second one and those behind it are one call.
+        added = await asyncio.gather(*(mine.add(item, force=True) for item in "abcd"), return_exceptions=True)
+        await client.aclose()
+        return added
+
+    assert [isinstance(result, redset.Full) for result in asyncio.run(add_all())] == [False, False, True, True]
+    assert [pages.state(item) for item in "abcd"] == ["waiting", "waiting", *before[2:]]
+    assert pages.totals().revived == before[:2].count("dead")
 
 
 def test_force_and_xx_contradict_each_other(face: Any, raw: Any) -> None:

@@ -4,6 +4,8 @@ import math
 import time
 from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
+from numbers import Integral
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -144,9 +146,50 @@ def test_durations_and_moments_are_read_in_one_place() -> None:
     all_refuse(
         seconds, ["1", None, NEW_YEAR, NAIVE, 1j], TypeError, "x must be a number of seconds or a timedelta, not"
     )
-    all_refuse(seconds, [-1, math.nan, math.inf, 10**400, -HOUR], ValueError, "x must be at least 0 seconds, not")
+    all_refuse(
+        seconds, [-1, math.nan, math.inf, 10**400, -HOUR], ValueError, "x must be at least 0 seconds and finite, not"
+    )
     all_refuse(moment, ["1", None, HOUR, 1j], TypeError, "x must be a number of seconds since the epoch or an aware")
     all_refuse(moment, [math.nan, 10**400], ValueError, "x must be a number of seconds since the epoch, not")
+
+
+class DurationOfNumpy:
+    """Like ``numpy.timedelta64``, which is registered as an integer, and as a float is a number of any unit."""
+
+    dtype = SimpleNamespace(kind="m")
+
+    def __float__(self) -> float:
+        return 5.0
+
+
+Integral.register(DurationOfNumpy)
+
+
+def test_a_duration_of_numpy_is_no_number_of_seconds(face: Any, raw: Any) -> None:
+    wrong: Any = DurationOfNumpy()
+    all_refuse(seconds, [wrong], TypeError, "x must be a number of seconds or a timedelta, not <")
+    all_refuse(moment, [wrong], TypeError, "x must be a number of seconds since the epoch or an aware datetime, not <")
+    calls: tuple[Callable[[Any], Any], ...] = (
+        lambda jobs: jobs.add("x", wrong),
+        lambda jobs: jobs.add("x", delay=wrong),
+        lambda jobs: jobs.increment("x", wrong),
+        lambda jobs: jobs.pause(wrong),
+        lambda jobs: jobs.limit(maxsize=wrong),
+    )
+    for call in calls:
+        with pytest.raises(TypeError, match=r" must be .*, not <"):
+            call(face.ScheduledSet("jobs"))
+    assert raw.dbsize() == 0
+
+
+def test_a_bound_that_is_no_score_is_named(face: Any) -> None:
+    for name in "min", "max":
+        with pytest.raises(ValueError, match=f"^{name} must be an aware datetime"):
+            face.SortedSet("jobs").count(**{name: NAIVE})
+        with pytest.raises(ValueError, match=f"^{name} is not a number: nan"):
+            face.SortedSet("jobs").count(**{name: math.nan})
+    with pytest.raises(TypeError, match=r"^the score of all items must be"):
+        face.SortedSet("jobs").update("x", score="1")
 
 
 def all_refuse(read: Callable[..., float], values: list[Any], error: type[Exception], message: str) -> None:

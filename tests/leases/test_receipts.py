@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+import math
 import pickle
 import re
 import time
@@ -14,7 +15,7 @@ import pytest
 
 from faces import original_of
 from redset import SortedSet
-from redset.exceptions import DeserializationError, LeaseLost
+from redset.exceptions import DeserializationError, LayoutError, LeaseLost
 
 conformance = pytest.mark.conformance
 
@@ -122,6 +123,18 @@ def test_any_bytes_pass_through_a_receipt(face: Any) -> None:
 
 
 @conformance
+@pytest.mark.parametrize("keyed", [False, True])
+@pytest.mark.parametrize("byte", [b"\0", b"\n", b"a", b"\xff"])
+def test_a_receipt_is_a_third_longer_than_its_item(face: Any, byte: bytes, keyed: bool) -> None:
+    jobs = face.SortedSet("jobs", **({"key": lambda item: "\n"} if keyed else {}))
+    jobs.add(byte * 3000)
+    reservation = jobs.reserve()
+
+    assert jobs.reservation(reservation.receipt).item == reservation.item
+    assert 4000 < len(reservation.receipt) < 4200
+
+
+@conformance
 def test_after_a_clear_the_lease_is_lost(jobs: Any) -> None:
     jobs.add("read")
     receipt = jobs.reserve().receipt
@@ -141,21 +154,54 @@ def test_a_receipt_of_another_set_is_refused(face: Any, jobs: Any) -> None:
         face.SortedSet("other").reservation(receipt)
 
 
+@conformance
+def test_a_receipt_of_another_kind_of_set_is_refused(face: Any) -> None:
+    feeds = face.PeriodicSet("feeds", 3600)
+    feeds.add("/news")
+    receipt = feeds.reserve().receipt
+    with pytest.raises(
+        LayoutError, match="a set 'feeds' that is periodic, and this object is sorted: use the same class"
+    ):
+        face.SortedSet("feeds").reservation(receipt)
+    feeds.reservation(receipt).ack()
+    assert feeds.next_due("/news") is not None
+
+    keyed, plain = face.SortedSet("keyed", key=str), face.SortedSet("plain")
+    keyed.add("read"), plain.add("read")
+    with pytest.raises(LayoutError, match="'keyed' that is sorted keyed, and this object is sorted: use the same"):
+        face.SortedSet("keyed").reservation(keyed.reserve().receipt)
+    with pytest.raises(LayoutError, match="'plain' that is sorted, and this object is sorted keyed: use the same"):
+        face.SortedSet("plain", key=str).reservation(plain.reserve().receipt)
+
+
+@conformance
+def test_space_around_a_receipt_is_ignored(jobs: Any) -> None:
+    jobs.add("read")
+    jobs.reservation(f" {jobs.reserve().receipt}\r\n").ack()
+    assert jobs.stats().leased == 0
+
+
 def signed(content: bytes) -> str:
     return base64.urlsafe_b64encode(zlib.crc32(content).to_bytes(4, "big") + content).decode().rstrip("=")
 
 
+def forged(body: bytes = b"x", **changed: Any) -> str:
+    """A receipt with some of its columns changed."""
+    columns = {"name": "jobs", "layout": "sorted", "delivery": "1 1 0", "deadline": 1, "lease": 1, "length": 1}
+    head = json.dumps(list({**columns, "has_value": False, **changed}.values())).encode()
+    return signed(b"\1" + head + b"\n" + body)
+
+
+DELIVERIES = ("y", 5, "\u0661 1 0", "9" * 5000 + " 1 0", "1 1 abc", "1 1 nan", "1 1 0 0", None)
 GARBAGE = [
     *("", "x", "====", "réad", "read write", "A" * 200, signed(b""), signed(b"\2[]"), signed(b"\1[]"), signed(b"\1{}")),
-    *(
-        signed(b"\1" + json.dumps(content).encode())
-        for content in (["jobs", "x"], 5, None, ["jobs", "x", "y", 1, 1, None])
-    ),
-    signed(b"\1" + json.dumps(["jobs", "x", "1 1 0", "soon", 1, None]).encode()),
-    signed(b'\1["jobs", "x", "1 1 0", NaN, 1, null]'),
-    signed(b"\1" + json.dumps(["jobs", "\u2000", "1 1 0", 1, 1, None]).encode()),
-    signed(b"\1" + json.dumps(["jobs", 5, "1 1 0", 1, 1, None]).encode()),
-    signed(b"\1" + json.dumps(["jobs", "x", "1 1 0", 1, 1, 5]).encode()),
+    *(signed(b"\1" + json.dumps(content).encode()) for content in (["jobs", "x"], 5, None)),
+    signed(b"\1" + b"[" * 100_000),
+    *(forged(delivery=delivery) for delivery in DELIVERIES),
+    *(forged(deadline=deadline) for deadline in ("soon", None, math.nan, 10**400)),
+    *(forged(length=length) for length in (-1, 0, 2, "1", None, 0.5, 1.0)),
+    forged(b"xyz"),
+    forged(b""),
 ]
 
 
@@ -164,6 +210,10 @@ def test_a_text_that_is_no_receipt_is_refused(jobs: Any, raw: Any, text: str) ->
     with pytest.raises(ValueError, match="is not the receipt of a reservation"):
         jobs.reservation(text)
     assert raw.dbsize() == 0
+
+
+def test_a_receipt_that_is_made_like_one_is_none_by_its_columns_only(jobs: Any) -> None:
+    assert jobs.reservation(forged()).item == "x"
 
 
 def test_a_receipt_that_was_cut_or_changed_is_refused(jobs: Any) -> None:

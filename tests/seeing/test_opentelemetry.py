@@ -1,6 +1,7 @@
 """What OpenTelemetry is told of calls and of the processing of items, on both faces."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import redset
 import redset.aio
 from redset.core.observing import hooks
+from redset.exceptions import DeserializationError
 from redset.metrics import instrument
 from servers import Place, Server, wait_until
 
@@ -283,6 +285,31 @@ def test_spans_of_a_body_are_children_of_its_span(here: Place, raw: Any, seen: S
     assert first.parent.span_id == process.context.span_id
     assert second.parent.span_id == other.context.span_id
     assert process.parent.span_id == other.parent.span_id == program.get_span_context().span_id
+
+
+def test_loops_that_take_turns_leave_no_span_behind(raw: Any, seen: Seen) -> None:
+    one, other = redset.SortedSet(raw, "one"), redset.SortedSet(raw, "other")
+    one.update("abc"), other.update("abc")
+
+    with seen.tracer.start_as_current_span("program") as program:
+        assert len(list(zip(one.consume(wait=0), other.consume(wait=0), strict=True))) == 3
+        assert trace.get_current_span() is program
+        one.add("d")
+        with one.reserve():
+            pass
+
+    assert seen.spans[-2].parent.span_id == program.get_span_context().span_id
+    assert {span.name for span in seen.spans[:-2]} == {"process one", "process other"}
+
+
+def test_a_receipt_whose_item_cannot_be_loaded_begins_no_body(face: Any, jobs: Any, seen: Seen) -> None:
+    jobs.add("no json")
+    there = face.SortedSet("jobs", serializer=json).reservation(jobs.reserve().receipt)
+    with pytest.raises(DeserializationError), there:
+        raise AssertionError("the block is not entered")
+
+    assert trace.get_current_span() is trace.INVALID_SPAN
+    assert seen.spans == ()
 
 
 def test_spans_of_an_async_body_are_children_of_its_span(here: Place, seen: Seen, caplog: Any) -> None:

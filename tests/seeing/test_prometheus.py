@@ -173,6 +173,21 @@ def test_a_set_that_another_program_has_overwritten_hides_no_other(raw: Any, cap
     assert [record.message for record in caplog.records if record.message.startswith("b: ")]
 
 
+def test_a_set_that_cannot_be_read_is_logged_once(raw: Any, caplog: Any) -> None:
+    redset.SortedSet(raw, "b").add("read")
+    collector = Collector(raw, ["b", "\ud800"])
+    list(collector.collect())
+    for _ in range(2):
+        raw.delete("b")
+        raw.set("b", "mine")
+        for _ in range(3):
+            list(collector.collect())
+        raw.delete("b")
+        list(collector.collect())
+
+    assert [record.message.partition(":")[0] for record in caplog.records] == [r"\U0000d800", "b", "b"]
+
+
 NAMES = [
     'quo"te',
     "new\nline",
@@ -207,7 +222,7 @@ def test_odd_names_are_shown_as_different_labels(raw: Any) -> None:
 
 
 def test_no_two_names_have_one_label() -> None:
-    pieces = ["\\", "x", "0", "a", "\n", "\x0a0", "\udcff", "\xff", "f", "\x85"]
+    pieces = ["\\", "x", "0", "a", "\n", "\x0a0", "\udcff", "\ud800", "\xff", "f", "\x85"]
     names = {"".join(chosen) for length in range(4) for chosen in itertools.product(pieces, repeat=length)}
 
     assert len({label_of(name) for name in names}) == len(names)

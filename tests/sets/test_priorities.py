@@ -5,6 +5,7 @@ import math
 import time
 from fractions import Fraction
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import pytest
@@ -71,6 +72,27 @@ def test_another_priority_is_refused_by_name(face: Any, raw: Any, wrong: Any) ->
             add("read")
         assert str(caught.value) == f"the priority of 'read' must be an int from 0 to 499, not {wrong!r}"
     assert raw.dbsize() == 0
+
+
+class Narrow:
+    """An int of another library, such as numpy's, that wraps around."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __int__(self) -> int:
+        return self.number
+
+    def __mul__(self, other: int) -> "Narrow":
+        return Narrow(self.number * other % 256)
+
+
+Integral.register(Narrow)
+
+
+def test_the_ints_of_other_libraries_are_priorities(clock_of_client: Any) -> None:
+    clock_of_client(MOMENTS[0])
+    assert priority_then_time(lambda job: Narrow(7))("x") == 7 * SPAN + MOMENTS[0]  # type: ignore[arg-type, return-value]
 
 
 @pytest.mark.parametrize("wrong", [None, "1", b"1", [1], 1j])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -470,6 +471,18 @@ class TestArguments:
         assert "seconds since the epoch" in said
         assert said.endswith(f"not {value!r}")
         assert not raw.exists("{jobs}:meta")
+
+    def test_moments_and_durations_may_be_those_of_datetime(self, face: Any) -> None:
+        jobs = face.SortedSet("jobs")
+        end = datetime.now(UTC) + timedelta(hours=1)
+        jobs.pause(end), jobs.limit(rate=5, per=timedelta(minutes=2))
+
+        stats = jobs.stats()
+        assert (stats.paused_until, stats.limits.per) == (pytest.approx(end.timestamp()), 120.0)
+        with pytest.raises(ValueError, match="until must be an aware datetime"):
+            jobs.pause(end.replace(tzinfo=None))
+        jobs.pause(datetime(1900, 1, 1, tzinfo=UTC))
+        assert jobs.stats().paused_until is None
 
     @pytest.mark.parametrize(
         "wrong", [{"burst": 5}, {"per": 5}, {"burst": 5, "leases": 3}, {"rate": 1e300, "per": 1e-300}]

@@ -208,7 +208,7 @@ class Adding(Generic[T]):
     def written_scores(self, items: Sequence[T], score: Score[T] = None) -> list[str]:
         if score is None or callable(score):
             return written_scores(called_each(score or self._set.scorer, items, "the scorer"), items)
-        return [written_score(score, "all items")] * len(items)
+        return [written_score(score, None, "the score of all items")] * len(items)
 
     def _operation(
         self,
@@ -239,7 +239,7 @@ class Update(Generic[T]):
 
     def __init__(self, adding: Adding[T], score: Score[T] = None, rule: Rule | None = None) -> None:
         if score is not None and not callable(score):
-            written_score(score, "all items")
+            written_score(score, None, "the score of all items")
         self._adding = adding
         self._score = score
         self._rule = rule

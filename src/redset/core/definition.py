@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from redset.core.items import Items
 from redset.core.keys import Keys
-from redset.core.scripts import Script, options_of, prepared
+from redset.core.scripts import Script, layout_of, options_of, prepared
 from redset.core.times import Duration, Moment
 
 __all__ = (
@@ -99,6 +99,11 @@ class Definition(Generic[T]):
             "seldom": self.poll > POLL,
         }
         return frozenset(feature for feature, there in has.items() if there)
+
+    @cached_property
+    def layout(self) -> str:
+        """The form in which the set stores its items."""
+        return layout_of(self.features)
 
     def script(self, name: str, *features: str) -> tuple[Script, tuple[bytes, ...]]:
         """The script of that name for this set, and its keys.

@@ -159,7 +159,9 @@ class Endings(Generic[T]):
     def receipt(self, one: BaseReservation[T]) -> str:
         """Return the receipt of a reservation of this set."""
         value = self._set.items.dump(one.item) if self._set.items.keyed else None
-        return Receipt(self._set.name, one._stored, one._delivery, one.deadline, one._lease, value).written()
+        return Receipt(
+            self._set.name, self._set.layout, one._stored, one._delivery, one.deadline, one._lease, value
+        ).written()
 
     def _end(self, reservations: Iterable[Res], how: Callable[[Res], End]) -> Plan[list[Res]]:
         mine = list(reservations)

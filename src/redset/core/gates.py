@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from numbers import Integral, Real
+from datetime import datetime
+from numbers import Integral
 from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.operations import Operation
-from redset.core.times import seconds
+from redset.core.times import Duration, Moment, is_number, seconds, timestamp
 
 __all__ = ("Gates", "Limits", "moment", "read_gates")
 
@@ -42,7 +43,7 @@ class Gates(Generic[T]):
     def __init__(self, definition: Definition[T]) -> None:
         self._limit = definition.script("limit")
 
-    def pause(self, until: float | None) -> Operation[None]:
+    def pause(self, until: Moment | None) -> Operation[None]:
         # A pause that ended in 1969 is as good as one that ended in 1970, and -1 stands for no end.
         ends_at = NO_END if until is None else repr(max(0.0, moment(until, "until")))
         return self._operation("pause", ends_at)
@@ -51,11 +52,11 @@ class Gates(Generic[T]):
         return self._operation("resume")
 
     def limit(
-        self, rate: float | None, per: float, burst: int | None, leases: int | None, maxsize: int | None
+        self, rate: float | None, per: Duration, burst: int | None, leases: int | None, maxsize: int | None
     ) -> Operation[None]:
         """Replace all limits."""
         number = None if rate is None else _rate(rate)
-        span = seconds(_no_bool(per, "per", "a number of seconds"), "per", positive=True)
+        span = seconds(_no_bool(per, "per", "a number of seconds or a timedelta"), "per", positive=True)
         if number is None and burst is not None:
             raise ValueError(f"burst must come with a rate, and burst={burst!r} was given without one")
         if number is None and span != 1.0:
@@ -77,12 +78,14 @@ class Gates(Generic[T]):
 
 
 def moment(value: Any, what: str) -> float:
-    """Return ``value`` as a float of seconds since the epoch.
+    """Return a moment as a float of seconds since the epoch.
 
-    :raises TypeError: it is no int or float.
-    :raises ValueError: it is NaN or infinite.
+    :raises TypeError: it is no int, float or datetime.
+    :raises ValueError: it is NaN or infinite, or a naive datetime.
     """
-    number = _as_float(value, what, "a number of seconds since the epoch")
+    if isinstance(value, datetime):
+        return timestamp(value, what)
+    number = _as_float(value, what, "a number of seconds since the epoch or an aware datetime")
     if not math.isfinite(number):
         raise ValueError(f"{what} must be a finite number of seconds since the epoch, not {value!r}")
     return number
@@ -115,7 +118,7 @@ def _count(value: Any, what: str) -> int:
     """Return a limit as the scripts take it: 0 for none."""
     if value is None:
         return 0
-    if not isinstance(_no_bool(value, what, "an int or None"), Integral):
+    if not isinstance(_no_bool(value, what, "an int or None"), Integral) or not is_number(value):
         raise TypeError(f"{what} must be an int or None, not {value!r}")
     if not 1 <= value <= LARGEST:
         raise ValueError(f"{what} must be at least 1 and at most 2**53, or None for no limit, not {value!r}")
@@ -123,7 +126,7 @@ def _count(value: Any, what: str) -> int:
 
 
 def _as_float(value: Any, what: str, allowed: str) -> float:
-    if not isinstance(_no_bool(value, what, allowed), Real):
+    if not is_number(_no_bool(value, what, allowed)):
         raise TypeError(f"{what} must be {allowed}, not {value!r}")
     try:
         return float(value)

@@ -81,7 +81,7 @@ class BaseReservation(Generic[T]):
         """The reservation as a text of letters, digits, ``-`` and ``_``, which ``ss.reservation()`` of another process
         opens.
 
-        It contains the serialized item, so it is about one and a half times as long. It stays valid when the lease is
+        It contains the serialized item, so it is about one and a third times as long. It stays valid when the lease is
         extended. Errors of the serializer pass through on a set with a ``key``. No round trip.
         """
         text: str = self._endings.receipt(self)

@@ -13,6 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from redset.core.definition import Definition
 from redset.core.leases import Later
 from redset.core.shown import shown
+from redset.exceptions import LayoutError
 
 __all__ = ("Receipt", "Receipts")
 
@@ -24,13 +25,15 @@ VERSION = b"\1"
 #: How much of a text that is no receipt an error shows.
 SHOWN = 60
 #: What the server keeps of a leased item: token, attempt, score.
-DELIVERY = re.compile(r"\d+ \d+ \S+")
+DELIVERY = re.compile(r"[0-9]{1,20} [0-9]{1,20} ([-+.0-9a-z]{1,40})")
 
 
 class Receipt(NamedTuple):
     """The content of a receipt."""
 
     set_name: str
+    #: The form in which the set stores its items; see `redset.core.scripts.layout_of`.
+    layout: str
     stored: bytes
     delivery: bytes
     #: When the lease expires, by the clock of the server, as far as it is known; and its length in seconds.
@@ -41,16 +44,18 @@ class Receipt(NamedTuple):
 
     def written(self) -> str:
         """Return the receipt as a text of letters, digits, ``-`` and ``_``."""
-        value = None if self.value is None else self.value.decode("latin-1")
         columns = [
             self.set_name,
-            self.stored.decode("latin-1"),
+            self.layout,
             self.delivery.decode(),
             self.deadline,
             self.lease,
-            value,
+            len(self.stored),
+            self.value is not None,
         ]
-        content = VERSION + json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode()
+        head = json.dumps(columns, separators=(",", ":")).encode()
+        # The bytes as they are: JSON would make several of one.
+        content = VERSION + head + b"\n" + self.stored + (self.value or b"")
         signed = zlib.crc32(content).to_bytes(4, "big") + content
         return base64.urlsafe_b64encode(signed).rstrip(b"=").decode()
 
@@ -64,12 +69,13 @@ def read(text: Any) -> Receipt:
     if not isinstance(text, str):
         raise TypeError(f"a receipt must be a str, the receipt of a reservation, not {shown(text)}")
     try:
-        receipt = _read(text)
+        # A text that was read from a file, or printed, may end with a newline.
+        receipt = _read(text.strip())
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         receipt = None
     if receipt is None:
         beginning = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-        raise ValueError(f"{beginning!r} is not the receipt of a reservation")
+        raise ValueError(f"{beginning!r} is not the receipt of a reservation, or was cut or changed")
     return receipt
 
 
@@ -78,11 +84,15 @@ def _read(text: str) -> Receipt | None:
     content = signed[4:]
     if signed[:4] != zlib.crc32(content).to_bytes(4, "big") or content[:1] != VERSION:
         return None
-    name, stored, delivery, deadline, lease, value = json.loads(content[1:])
-    if not (DELIVERY.fullmatch(delivery) and math.isfinite(deadline) and math.isfinite(lease)):
+    head, _, body = content[1:].partition(b"\n")
+    name, layout, delivery, deadline, lease, length, has_value = json.loads(head)
+    matched = DELIVERY.fullmatch(delivery)
+    if matched is None or math.isnan(float(matched[1])) or not (math.isfinite(deadline) and math.isfinite(lease)):
         return None
-    stored, delivery = stored.encode("latin-1"), delivery.encode()
-    return Receipt(name, stored, delivery, deadline, lease, None if value is None else value.encode("latin-1"))
+    if not 0 <= length <= len(body) or not (has_value or length == len(body)):
+        return None
+    value = body[length:] if has_value else None
+    return Receipt(name, layout, body[:length], delivery.encode(), deadline, lease, value)
 
 
 class Receipts(Generic[T, Res]):
@@ -99,10 +109,17 @@ class Receipts(Generic[T, Res]):
 
         :raises TypeError: it is no str.
         :raises ValueError: it is no receipt, or that of another set.
+        :raises LayoutError: it is of a set of this name that stores its items in another form.
         """
         receipt = read(text)
         if receipt.set_name != self._set.name:
             raise ValueError(f"the receipt is of the set {receipt.set_name!r}, not of {self._set.name!r}")
+        if receipt.layout != self._set.layout:
+            # The end of a lease checks no layout. Ended as another kind, a periodic item would have no further ticks.
+            raise LayoutError(
+                f"the receipt is of a set {self._set.name!r} that is {receipt.layout}, and this object is "
+                f"{self._set.layout}: use the same class and key="
+            )
         # This process has seen no claim, so the clocks of both machines say how long the lease still lasts.
         left = max(0.0, min(receipt.lease, receipt.deadline - time.time()))
         return self._new_reservation(

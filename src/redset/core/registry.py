@@ -141,7 +141,10 @@ def opened(client: Any, name: str, about: SetInfo | None, kinds: Mapping[str, Ca
     :raises KeyError: the registry does not know it, or not its kind.
     """
     if about is None or about.kind not in kinds:
-        raise KeyError(f"the registry of the server knows no set {name!r}; a set is registered by its first addition")
+        raise KeyError(
+            f"the registry of the server knows no set {name!r}; a set is registered by its first claim, or its first "
+            "addition outside of a pipeline"
+        )
     options = dict(about.options)
     if options.pop("keyed", False):
         options["key"] = _cannot_tell

@@ -4,34 +4,37 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
-from numbers import Real
 from typing import Any
 
 from redset.core.callables import called
 from redset.core.shown import shown
-from redset.core.times import Moment, timestamp
+from redset.core.times import Moment, is_number, timestamp
 
 __all__ = ("read_score", "written_bounds", "written_score", "written_scores")
 
 
-def written_score(score: Any, item: Any) -> str:
+def written_score(score: Any, item: Any, what: str = "") -> str:
     """Return ``score`` as the server reads it, exact to the last bit.
 
+    :param what: what it is, for errors. Default: the score of the item.
     :raises TypeError: it is no int, float or datetime.
     :raises ValueError: it is NaN, an int beyond the largest float, or a naive datetime.
     """
     if type(score) is float and not math.isnan(score):
         return repr(score)
     if isinstance(score, datetime):
-        return repr(timestamp(score, f"the score of {shown(item)}"))
-    if not isinstance(score, (float, int, Real)):
-        raise TypeError(f"the score of {shown(item)} must be an int, a float or an aware datetime, not {shown(score)}")
+        return repr(timestamp(score, what or f"the score of {shown(item)}"))
+    if not is_number(score):
+        what = what or f"the score of {shown(item)}"
+        raise TypeError(f"{what} must be an int, a float or an aware datetime, not {shown(score)}")
     try:
         number = called(float, score, "the score")
     except OverflowError:
-        raise ValueError(f"the score of {shown(item)} is too large for a float: {shown(score)}") from None
+        what = what or f"the score of {shown(item)}"
+        raise ValueError(f"{what} is too large for a float: {shown(score)}") from None
     if math.isnan(number):
-        raise ValueError(f"the score of {shown(item)} is not a number: {shown(score)}")
+        what = what or f"the score of {shown(item)}"
+        raise ValueError(f"{what} is not a number: {shown(score)}")
     return repr(number)
 
 
@@ -57,8 +60,8 @@ def written_bounds(
     :raises ValueError: one is NaN.
     """
     includes_lowest, includes_highest = inclusive
-    low = "-inf" if lowest is None else ("" if includes_lowest else "(") + written_score(lowest, "min")
-    high = "inf" if highest is None else ("" if includes_highest else "(") + written_score(highest, "max")
+    low = "-inf" if lowest is None else ("" if includes_lowest else "(") + written_score(lowest, None, "min")
+    high = "inf" if highest is None else ("" if includes_highest else "(") + written_score(highest, None, "max")
     return low, high
 
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from numbers import Real
 from typing import Any, TypeAlias
 
-__all__ = ("Duration", "Moment", "difference", "moment", "seconds", "timestamp")
+__all__ = ("Duration", "Moment", "difference", "is_number", "moment", "seconds", "timestamp")
 
 #: A number of seconds, or a timedelta.
 Duration: TypeAlias = float | timedelta
@@ -24,8 +24,9 @@ def seconds(value: Any, what: str, *, positive: bool = False, most: float = math
     """
     number = _as_float(difference(value, what))
     if not math.isfinite(number) or number < 0 or (positive and number == 0) or number > most:
-        limit = "" if most == math.inf else f" and at most {most:g}"
-        raise ValueError(f"{what} must be {'more than' if positive else 'at least'} 0{limit} seconds, not {value!r}")
+        least = "more than" if positive else "at least"
+        span = "0 seconds and finite" if most == math.inf else f"0 and at most {most:g} seconds"
+        raise ValueError(f"{what} must be {least} {span}, not {value!r}")
     return number
 
 
@@ -36,7 +37,7 @@ def difference(value: Any, what: str) -> Any:
     """
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if not isinstance(value, (float, int, Real)):
+    if not is_number(value):
         raise TypeError(f"{what} must be a number of seconds or a timedelta, not {value!r}")
     return value
 
@@ -51,7 +52,7 @@ def moment(value: Any, what: str) -> float:
     """
     if isinstance(value, datetime):
         return timestamp(value, what)
-    if not isinstance(value, (float, int, Real)):
+    if not is_number(value):
         raise TypeError(f"{what} must be a number of seconds since the epoch or an aware datetime, not {value!r}")
     number = _as_float(value)
     if math.isnan(number):
@@ -69,6 +70,14 @@ def timestamp(value: datetime, what: str) -> float:
             f"{what} must be an aware datetime, such as datetime.now(timezone.utc), not the naive {value!r}"
         )
     return value.timestamp()
+
+
+def is_number(value: Any) -> bool:
+    """Return whether ``value`` is a real number."""
+    if isinstance(value, (float, int)):
+        return True
+    # numpy registers its durations as integers, whatever their unit is.
+    return isinstance(value, Real) and getattr(getattr(value, "dtype", None), "kind", "") != "m"
 
 
 def _as_float(number: Any) -> float:

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from redset.core.clients import is_failure
 from redset.core.observing import Call, hooks
@@ -13,6 +14,8 @@ __all__ = ("Instrumentation", "instrument")
 
 SYSTEM = {"messaging.system": "redset"}
 DESTINATION = "messaging.destination.name"
+#: The key of the body in a context.
+BODY = "redset-body"
 #: The bounds in seconds that the conventions recommend for durations.
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
@@ -80,8 +83,9 @@ class Instrumentation:
         self.uninstrument()
 
 
-class _Entry(NamedTuple):
-    """A running body."""
+@dataclass(eq=False, slots=True)
+class _Entry:
+    """A body."""
 
     #: The label of its set.
     name: str
@@ -89,6 +93,7 @@ class _Entry(NamedTuple):
     #: The context to return to.
     before: Any
     began: float
+    has_ended: bool = False
 
 
 class _Observer:
@@ -143,23 +148,27 @@ class _Observer:
 
     def entered(self, set_name: str, attempt: int) -> _Entry:
         name = label_of(set_name)
+        before = self._living()
         span = self._tracer.start_span(
             f"process {name}",
+            before,
             kind=self._trace.SpanKind.CONSUMER,
             attributes={**_about_process(name), "redset.attempt": attempt},
         )
-        before = self._context.get_current()
-        self._context.attach(self._trace.set_span_in_context(span))
-        return _Entry(name, span, before, time.perf_counter())
+        entry = _Entry(name, span, before, time.perf_counter())
+        inside = self._trace.set_span_in_context(span, before)
+        self._context.attach(self._context.set_value(BODY, entry, inside))
+        return entry
 
     def left(self, entry: _Entry, error: BaseException | None) -> None:
         attributes = _about_process(entry.name)
         span = entry.span
+        entry.has_ended = True
         try:
             # A loop may be closed in another task, which has a context of its own. So the token of `attach` may not
             # fit, and where the span is not the current one there is nothing to restore.
             if self._trace.get_current_span() is span:
-                self._context.attach(entry.before)
+                self._context.attach(self._living())
             if error is not None:
                 attributes["error.type"] = _name_of(error)
                 span.set_attribute("error.type", attributes["error.type"])
@@ -168,6 +177,18 @@ class _Observer:
         finally:
             span.end()
             self._process_duration.record(time.perf_counter() - entry.began, attributes)
+
+    def _living(self) -> Any:
+        """Return the present context, or if its body has ended, the one around that.
+
+        The bodies of two loops that take turns do not end in the reverse order of their beginnings.
+        """
+        here = self._context.get_current()
+        while True:
+            entry: Any = self._context.get_value(BODY, here)
+            if entry is None or not entry.has_ended or self._trace.get_current_span(here) is not entry.span:
+                return here
+            here = entry.before
 
 
 def _about_process(name: str) -> dict[str, Any]:

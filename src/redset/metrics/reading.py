@@ -66,12 +66,14 @@ class Reader:
         for name in self._names or ():
             if not isinstance(name, str):
                 raise TypeError(f"sets must be an iterable of names, not of {name!r}")
+        #: The sets that could not be read when they were last tried.
+        self._unread: set[str] = set()
         self._driver = Driver(client, *registry.PLACE, recording=False, connections="own")
 
     def read(self) -> list[Figures]:
         """Return the figures of all sets, those without items included.
 
-        Leaves out a set that cannot be read, with a warning.
+        Leaves out a set that cannot be read, with a warning the first time.
 
         Round trips: one for 1,000 registered sets, or one for each name; and two for each set.
 
@@ -99,17 +101,29 @@ class Reader:
             yield from self._driver.follow(registry.infos(empty=True))
             return
         for name in self._names:
-            info = self._driver.perform(registry.info(name))
+            try:
+                info = self._driver.perform(registry.info(name))
+            except UnicodeEncodeError as error:
+                self._note_unread(name, error)
+                continue
             if info is not None:
                 yield info
 
     def _figures(self, info: SetInfo) -> Figures | None:
         try:
-            return self._read(info)
+            figures = self._read(info)
         except (RedsetError, KeyError, TypeError, ValueError) as error:
             # Another program has written there, or the user has no right to it; the other sets are fine.
-            log.warning("%s: the set cannot be read for metrics: %s", label_of(info.name), error)
+            self._note_unread(info.name, error)
             return None
+        self._unread.discard(info.name)
+        return figures
+
+    def _note_unread(self, name: str, error: Exception) -> None:
+        """Log that a set cannot be read: once, and not at each scrape."""
+        if name not in self._unread:
+            self._unread.add(name)
+            log.warning("%s: the set cannot be read for metrics: %s", label_of(name), error)
 
     def _read(self, info: SetInfo) -> Figures:
         label = label_of(info.name)
@@ -168,8 +182,8 @@ def _shown(character: str) -> str:
     if character.isprintable():
         return character
     # Names are decoded so that a byte that is not UTF-8 becomes a surrogate.
-    stored = character.encode(errors="surrogateescape")
-    return rf"\x{stored[0]:02x}" if len(stored) == 1 else rf"\U{ord(character):08x}"
+    is_byte = character < "\x80" or "\udc80" <= character <= "\udcff"
+    return rf"\x{ord(character) & 0xFF:02x}" if is_byte else rf"\U{ord(character):08x}"
 
 
 def missing_extra(what: str, package: str, extra: str) -> ImportError:

@@ -29,7 +29,7 @@ from typing import Any
 
 from redset.core.keys import TYPES, Keys
 
-__all__ = ("Script", "options_of", "prepared", "script")
+__all__ = ("Script", "layout_of", "options_of", "prepared", "script")
 
 #: The features that a set may have: `values` of identities (`keyed`) or of intervals (`periodic`), and finished
 #: items that are remembered in `done`, perhaps as hashes (`digest`); whether additions of leased items are dropped

@@ -88,9 +88,14 @@ if picked > 0 then
     end
     if field_count > 0 then replace_values(fields) end
     if forced then
-        redis.call('ZREM', done, unpack(remembered_as(items)))
+        -- What the set has no room for stays remembered, or dead.
+        local admitted = {}
         for i = 1, count do
-            local was_dead = rare().from_dead(items[i]) and 1 or 0
+            if not is_out[i] then admitted[#admitted + 1] = items[i] end
+        end
+        redis.call('ZREM', done, unpack(remembered_as(admitted)))
+        for _, item in ipairs(admitted) do
+            local was_dead = rare().from_dead(item) and 1 or 0
             moves().count('revived', was_dead)
             moves().count('merged', was_dead)
         end
