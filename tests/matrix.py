@@ -18,7 +18,7 @@ from servers import PROGRAMS, Unavailable
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "build" / "matrix"
-PYTEST = [sys.executable, "-m", "pytest", "-m", "conformance", "--numprocesses=4", "--dist=worksteal"]
+PYTEST = [sys.executable, "-m", "pytest", "-m", "conformance and not soak", "--numprocesses=4", "--dist=worksteal"]
 NOX = [sys.executable, "-m", "nox", "--session"]
 #: Every server and every kind of client, in as few pairs as that takes.
 PAIRS = (
