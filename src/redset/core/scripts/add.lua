@@ -88,9 +88,11 @@ if picked > 0 then
     end
     if field_count > 0 then replace_values(fields) end
     if forced then
-        redis.call('ZREM', done, unpack(remembered_as(items)))
         for i = 1, count do
-            local was_dead = rare().from_dead(items[i]) and 1 or 0
+            -- One that there was no room for stays dead, or remembered.
+            local is_in = not (is_out and is_out[i])
+            if is_in then redis.call('ZREM', done, unpack(remembered_as({items[i]}))) end
+            local was_dead = is_in and rare().from_dead(items[i]) and 1 or 0
             moves().count('revived', was_dead)
             moves().count('merged', was_dead)
         end
