@@ -364,7 +364,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
 
         No reply of it is kept, so a pipeline that is sent again after a lost reply adds the item again, even if it was
         claimed meanwhile. The result in the list of ``execute()`` is the reply of a script, and not part of the
-        interface.
+        interface. An item that the set has no room for, by its ``maxsize``, is left out, and nothing is raised.
 
         :param pipeline: the ``pipeline()`` of a client of the set's server: of redis-py or valkey-py, of a cluster or
             not. After ``watch()``, call its ``multi()`` first.
