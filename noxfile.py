@@ -28,4 +28,6 @@ def oldest(session: nox.Session) -> None:
     session.install("--editable", ".[dev]", OLDEST_REDIS)
     # With hiredis its asyncio client decodes what it was told to leave as bytes.
     session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", "hiredis")
-    session.run("python", "-m", "pytest", "-m", "conformance and not soak", "--numprocesses=4", *ITS_WARNINGS, *session.posargs)
+    session.run(
+        "python", "-m", "pytest", "-m", "conformance and not soak", "--numprocesses=4", *ITS_WARNINGS, *session.posargs
+    )

@@ -364,8 +364,9 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
 
         No reply of it is kept, so a pipeline that is sent again after a lost reply adds the item again, even if it was
         claimed meanwhile. The result in the list of ``execute()`` is the reply of a script, and not part of the
-        interface. A new set is not registered by it, so :func:`~redset.list_sets` does not know it before its first
-        claim or other addition.
+        interface. An item that the set has no room for, by its ``maxsize``, is left out, and nothing is raised.
+        A new set is not registered by it, so :func:`~redset.list_sets` does not know it before its first claim or other
+        addition.
 
         :param pipeline: the ``pipeline()`` of a client of the set's server: of redis-py or valkey-py, of a cluster or
             not. After ``watch()``, call its ``multi()`` first.

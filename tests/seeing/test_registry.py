@@ -8,6 +8,8 @@ import pytest
 from faces import Face
 from redset import Key, LayoutError
 from redset.core.keys import REGISTRY, Keys
+from redset.core.operations import Operation
+from redset.core.registry import forget
 
 pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
 
@@ -237,3 +239,58 @@ def test_an_expiring_set_that_lives_on_stays_registered(face: Face, raw: Any, cl
         face.ExpiringSet("other", 50).add(str(step))
         assert ("seen", "ExpiringSet") in names(face)
         clock.advance(30)
+
+
+# Registering again
+
+
+def test_two_processes_with_different_options_register_once_each(face: Face, raw: Any) -> None:
+    one, other = face.SortedSet("jobs", max_attempts=3), face.SortedSet("jobs", max_attempts=5)
+    one.update(map(str, range(20)), score=1)
+    for jobs in (one, other, one, other):
+        jobs.pop()
+    records = set()
+    for jobs in (one, other) * 4:
+        jobs.pop()
+        records.add(raw.hget(REGISTRY[0], "jobs"))
+    assert len(records) == 1
+
+
+def test_a_forgotten_set_is_registered_again_by_objects_that_differed(face: Face) -> None:
+    one, other = face.SortedSet("jobs", max_attempts=3), face.SortedSet("jobs", max_attempts=5)
+    one.update(map(str, range(4)), score=1)
+    for jobs in (one, other, one):
+        jobs.pop()
+    face.forget_set("jobs")
+    one.add("a")
+    assert names(face) == [("jobs", "SortedSet")]
+
+
+def test_a_set_that_takes_the_name_of_an_expiring_one_stays_registered(face: Face, clock: Any) -> None:
+    expiring = face.ExpiringSet("jobs", 10)
+    expiring.add("a")
+    expiring.discard("a")
+    face.SortedSet("jobs").add("a")
+    clock.advance(30)
+    face.SortedSet("others").add("a")
+    assert names(face) == [("jobs", "SortedSet"), ("others", "SortedSet")]
+
+
+def test_a_set_that_begins_while_its_name_is_forgotten_is_registered(face: Face, raw: Any) -> None:
+    """As when the new set is registered between the steps of forget_set."""
+    jobs = face.SortedSet("jobs")
+    jobs.add("a")
+    plan = forget("jobs")
+    step, replies = next(plan), 0
+    try:
+        while True:
+            assert isinstance(step, Operation)
+            found = raw.execute_command(step.verb, *step.keys, *step.args)
+            replies += 1
+            if replies == 1:
+                jobs.add("b")
+            step = plan.send(step.read(found))
+    except StopIteration:
+        pass
+    jobs.add("c")
+    assert names(face) == [("jobs", "SortedSet")]

@@ -127,7 +127,7 @@ def test_the_moment_of_the_next_permit_is_known(face: Any, way: str, waiting: An
 
 
 @pytest.mark.parametrize("way", ["reserve", "reserve_many", "consume"])
-@pytest.mark.parametrize("end", ["ack", "nack", "again", "bury"])
+@pytest.mark.parametrize("end", ["ack", "nack", "again", "bury", "discard"])
 def test_the_end_of_a_lease_wakes_a_consumer(face: Any, way: str, end: str, waiting: Any) -> None:
     jobs = face.SortedSet("jobs")
     jobs.limit(leases=1)
@@ -138,7 +138,10 @@ def test_the_end_of_a_lease_wakes_a_consumer(face: Any, way: str, end: str, wait
         future = waiting(lambda: WAYS[way](jobs))
         assert not future.done()
         opened_at = time.time()
-        getattr(held, end)()
+        if end == "discard":
+            jobs.discard(held.item)
+        else:
+            getattr(held, end)()
         late = lateness(opened_at, future)
         jobs.clear()
         return late

@@ -301,6 +301,29 @@ class TestTasks:
         finally:
             face.close()
 
+    def test_a_forced_addition_without_room_leaves_its_item_dead_or_remembered(self, here: Any, raw: Any) -> None:
+        face = Awaited(here, "redis")
+        try:
+            jobs = face.SortedSet("jobs", remember=60)
+            jobs.update(["dead", "done"])
+            jobs.reserve().bury()
+            jobs.pop()
+            jobs.limit(maxsize=2)
+
+            async def all_at_once() -> list[Any]:
+                items = ["alone", "first of its call", "dead", "done"]
+                additions = [jobs._original.add(item, 2, force=True) for item in items]
+                return await asyncio.gather(*additions, return_exceptions=True)
+
+            outcomes = face.run(all_at_once())
+            assert outcomes[:2] == [2, 2]
+            assert all(isinstance(outcome, Full) for outcome in outcomes[2:])
+            assert (jobs.state("dead"), jobs.state("done")) == ("dead", "done")
+            assert jobs.totals().revived == 0
+            RawSet(raw, "jobs").check_totals()
+        finally:
+            face.close()
+
     def test_periodic_ones_too(self, here: Any) -> None:
         face = Awaited(here, "redis")
         try:

@@ -93,17 +93,21 @@ def moment(value: Any, what: str) -> float:
 
 def read_gates(gate: bytes, maxsize: bytes, now: float) -> tuple[float | None, Limits | None]:
     """Return the end of the pause, and the limits, from the fields of these names; empty if there is none."""
-    words = gate.split() or [b"0"] * 7
-    paused_until, rate, per, burst, leases = map(float, words[2:])
+    try:
+        _, _, paused_until, rate, per, burst, leases = map(float, gate.split())
+    except ValueError:
+        # Without a gate; or another program has written something else there, which holds up no claim.
+        paused_until, rate, per, burst, leases = (0.0, 0.0, 1.0, 0.0, 0.0)
+    size = int(maxsize) if maxsize.isdigit() else None
     end = math.inf if paused_until < 0 else paused_until if paused_until > now else None
-    if not (rate or leases or maxsize):
+    if not (rate or leases or size):
         return end, None
     return end, Limits(
         rate=rate or None,
         per=per if rate else 1.0,
         burst=int(burst) if rate else None,
         leases=int(leases) or None,
-        maxsize=int(maxsize) if maxsize else None,
+        maxsize=size,
     )
 
 

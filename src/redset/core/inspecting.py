@@ -1,11 +1,13 @@
 """What operators ask of a set: its totals and their history, the state of one item, and who holds leases."""
 
+import re
 from dataclasses import dataclass, fields
 from heapq import nsmallest
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import Key
+from redset.core.letters import NO_LETTER
 from redset.core.operations import CHUNK, Operation, Plan
 
 __all__ = ("Inspecting", "Inspection", "Lease", "Sample", "State", "Totals")
@@ -128,7 +130,7 @@ class Inspecting(Generic[T]):
         self._inspect = definition.script("inspect")
 
     def totals(self) -> Operation[Totals]:
-        return Operation("HMGET", (self._keys.meta,), NAMES, lambda found: Totals(*(int(one or 0) for one in found)))
+        return Operation("HMGET", (self._keys.meta,), NAMES, lambda found: Totals(*map(_total, found)))
 
     def history(self) -> Operation[list[Sample]]:
         return Operation("LRANGE", (self._keys.history,), ("0", "-1"), _read_samples)
@@ -151,10 +153,11 @@ class Inspecting(Generic[T]):
         word, attempts, score = (delivery or b"0 0 0").split()
         reason = None
         if state == "dead":
-            attempts, score, reason = letter.split(b" ", 2)
+            attempts, score, reason = (letter or NO_LETTER).split(b" ", 2)
         deadline, since, token = None, None, None
         if state in ("leased", "parked"):
-            deadline, token = float(leased), int(word)
+            # Another program may have taken the lease away from what is parked.
+            deadline, token = None if leased is None else float(leased), int(word) if word.isdigit() else 0
             since = token / 1e6
         elif state == "delayed":
             deadline = -float(leased)
@@ -229,7 +232,14 @@ def _state(reply: list[Any]) -> State | None:
 def _read_samples(reply: list[bytes]) -> list[Sample]:
     samples = []
     for text in reversed(reply):
-        at, *words = text.decode().split()
-        known = dict(zip(words[::2], map(int, words[1::2]), strict=True))
-        samples.append(Sample(float(at), Totals(*(known.get(name, 0) for name in NAMES))))
+        # Any program may write there.
+        words = text.split() if re.match(rb"\d+\.\d+( |$)", text) else []
+        known = dict(zip(words[1::2], words[2::2], strict=False))
+        if words:
+            samples.append(Sample(float(words[0]), Totals(*(_total(known.get(name.encode())) for name in NAMES))))
     return samples
+
+
+def _total(field: bytes | None) -> int:
+    """Return a total. If another program has written something else there, it counts as none."""
+    return int(field) if field is not None and field.isdigit() else 0

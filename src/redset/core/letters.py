@@ -15,6 +15,9 @@ __all__ = ("DeadLetter", "Letters")
 T = TypeVar("T")
 R = TypeVar("R")
 
+#: Stands for the letter of a dead item that has lost it: attempts, score, reason.
+NO_LETTER = b"0 0 "
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter(Generic[T]):
@@ -116,8 +119,9 @@ class Letters(Generic[T]):
         values = self._items.values_behind(reply) or [None] * (len(reply) // 3)
         return [self._letter(*row) for row in zip(reply[::3], reply[1::3], reply[2::3], values, strict=True)]
 
-    def _letter(self, stored: bytes, died_at: bytes, known: bytes, value: bytes | None) -> DeadLetter[T]:
-        attempts, score, reason = known.split(b" ", 2)
+    def _letter(self, stored: bytes, died_at: bytes, known: bytes | None, value: bytes | None) -> DeadLetter[T]:
+        # If somebody has deleted the letter of a dead item, the item can still be retried.
+        attempts, score, reason = (known or NO_LETTER).split(b" ", 2)
         try:
             item = self._items.load(stored, value)
         except DeserializationError:

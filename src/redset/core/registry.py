@@ -16,6 +16,7 @@ from redset.core.operations import Operation, Plan
 from redset.core.scripts import script
 from redset.core.shown import shown
 from redset.core.talking import Caller, Talk, ask
+from redset.exceptions import AccessDeniedError, WrongTypeError
 
 __all__ = ("PLACE", "SetInfo", "forget", "info", "infos", "opened", "register")
 
@@ -54,9 +55,9 @@ def register(about: Callable[[], SetInfo], keys: Keys, mark: str | None, ttl: fl
     except Exception as error:
         if not is_failure(error):
             raise
-        # Without the right to write there, the set is not asked again.
+        # Without the right to write there, or where the key is another program's, the set is not asked again.
         log.debug("%s: could not be registered: %s", info.name, error)
-        if "NOPERM" not in str(error) and "permissions" not in str(error):
+        if not isinstance(error, AccessDeniedError | WrongTypeError):
             return
     if mark is not None:
         try:
@@ -73,6 +74,7 @@ def _bytes_or_none(reply: Any) -> bytes | None:
 
 def info(name: str) -> Operation[SetInfo | None]:
     """Return what the registry says of one set; None if it does not know it."""
+    _check_name(name)
     return Operation("HMGET", REGISTRY[:1], (name,), lambda reply: _read(name.encode(), reply[0]))
 
 
@@ -106,16 +108,21 @@ def _read(name: bytes, record: bytes | None) -> SetInfo | None:
         return None
     try:
         options = json.loads(record)
-        kind = options.pop("kind")
-    except (ValueError, KeyError, AttributeError):
-        # Any program may write there.
+        return SetInfo(name.decode(), str(options.pop("kind")), options)
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        # Any program may write there. The name of a set is text, so other bytes are none.
         return None
-    return SetInfo(name.decode(errors="surrogateescape"), kind, options)
 
 
 def _has_items(about: SetInfo) -> Operation[bool]:
     keys = Keys(about.name)
     return Operation("EXISTS", (keys.waiting, keys.leased, keys.parked, keys.dead), (), bool)
+
+
+def _check_name(name: Any) -> None:
+    """Raise a TypeError for a name that no set can have."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a set must be a str, not {shown(name)}")
 
 
 class _Raw:
@@ -148,13 +155,21 @@ def opened(client: Any, name: str, about: SetInfo | None, kinds: Mapping[str, Ca
     options = dict(about.options)
     if options.pop("keyed", False):
         options["key"] = _cannot_tell
-    return kinds[about.kind](client, name, serializer=_Raw(), **options)
+    try:
+        return kinds[about.kind](client, name, serializer=_Raw(), **options)
+    except (TypeError, ValueError) as error:
+        raise KeyError(
+            f"the registry of the server describes the set {name!r} by options that it cannot have"
+        ) from error
 
 
 def forget(name: str) -> Plan[bool]:
     """Delete every key of a set, and its entry in the registry. Return whether there was anything."""
+    _check_name(name)
     keys = Keys(name)
     there = yield Operation("UNLINK", keys.all(), (), bool)
     known = yield Operation("HDEL", REGISTRY[:1], (name,), bool)
     yield Operation("ZREM", REGISTRY[1:], (name,), bool)
+    # A program that has begun a new set meanwhile may have registered it too early.
+    yield Operation("HDEL", (keys.meta,), ("registered",), bool)
     return bool(there or known)

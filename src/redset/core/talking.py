@@ -39,8 +39,9 @@ Talk: TypeAlias = Generator[Request, Any, R]
 #: Returns the talk of an operation that joins a coalesced call, or None if it is sent by itself.
 Coalesce: TypeAlias = Callable[[Operation[Any], list[Any]], Talk[Any] | None]
 
-#: The end of a reply that requests that the set be registered.
+#: The end of a reply that requests that the set be registered: it is not, or it is with other options.
 REGISTER = b"register"
+DIFFERS = b"differs"
 #: Seconds for which a call waits for keys that are moving from one node of a cluster to another.
 MOVING = 10.0
 #: Seconds between two tries meanwhile.
@@ -56,7 +57,7 @@ Register: TypeAlias = "Callable[[Caller], Talk[None]]"
 class Caller:
     """The caller of operations: a set object, with its name and the state of its client."""
 
-    __slots__ = ("client", "name", "prefix", "recording", "register", "state")
+    __slots__ = ("client", "has_differed", "name", "prefix", "recording", "register", "state")
 
     def __init__(self, client: Any, state: ClientState, name: str, prefix: bytes, *, recording: bool) -> None:
         self.client = client
@@ -67,6 +68,9 @@ class Caller:
         self.recording = recording
         #: Registers the set, when a reply requests that.
         self.register: Register | None = None
+        #: Whether it has registered the set in place of other options. It does so once, or two processes with different
+        #: options would replace each other's with each claim.
+        self.has_differed = False
 
 
 def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
@@ -100,9 +104,11 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
     except BaseException as error:
         _lose(call, operation, state, claims, error)
         raise
-    is_asked = type(reply) is list and reply[-1] == REGISTER
+    request = reply[-1] if type(reply) is list else None
+    is_asked = request in (REGISTER, DIFFERS)
     if is_asked:
         reply = _without_request(reply, operation)
+        is_asked = _is_granted(request, caller)
     result = _answered(call, operation, state, claims, reply)
     if is_asked or call.is_large:
         # Before a claim is received: after that, no step may be interrupted.
@@ -121,12 +127,21 @@ def _afterwards(call: Call, caller: Caller, *, registers: bool) -> Talk[None]:
 def _ask_unrecorded(operation: Operation[R], caller: Caller) -> Talk[R]:
     words = words_of(operation, operation.keys[:1], NO_CALL) if operation.recorded else words_of(operation)
     reply = yield from _exchange(operation, words, caller)
-    if not operation.recorded or type(reply) is not list or reply[-1] != REGISTER:
+    request = reply[-1] if operation.recorded and type(reply) is list else None
+    if request not in (REGISTER, DIFFERS):
         return operation.read(reply)
     result = operation.read(_without_request(reply, operation))
-    if caller.register is not None:
+    if _is_granted(request, caller) and caller.register is not None:
         yield from caller.register(caller)
     return result
+
+
+def _is_granted(request: Any, caller: Caller) -> bool:
+    """Return whether to register the set when a reply requests it."""
+    if request == REGISTER:
+        return True
+    is_first, caller.has_differed = not caller.has_differed, True
+    return is_first
 
 
 def _without_request(reply: list[Any], operation: Operation[Any]) -> Any:

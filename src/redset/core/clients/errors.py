@@ -132,14 +132,17 @@ _CLASSES = {
 
 def _layout(said: str, name: str) -> str:
     """Return the message for a set that the server has in another form."""
-    stored, own = (form.split(", ") for form in said.partition("LAYOUT ")[2].split("; "))
-    if stored[0] == own[0]:
+    # Any program may write what the server says first.
+    (stored, _, memory), (own, _, own_memory) = (
+        form.rpartition(", ") for form in said.partition("LAYOUT ")[2].rpartition("; ")[::2]
+    )
+    if stored == own:
         kept = {"items": "the items themselves", "digests": "digests"}
         return (
-            f"the set {name!r} remembers {kept[stored[1]]}, and this object would remember {kept[own[1]]}: "
-            "make both with the same digest="
+            f"the set {name!r} remembers {kept.get(memory, repr(memory))}, and this object would remember "
+            f"{kept[own_memory]}: make both with the same digest="
         )
-    there, here = (_described(form[0]) for form in (stored, own))
+    there, here = _described(stored), _described(own)
     return (
         f"the set {name!r} on the server is a {there}, and this object a {here}: use the same class and key=, "
         "another name, or forget_set()"
@@ -147,8 +150,10 @@ def _layout(said: str, name: str) -> str:
 
 
 def _described(form: str) -> str:
-    kind, *words = form.split()
+    kind, *words = form.split() or [""]
     also = {"keyed": " with a key", "digests": " that keeps digests"}
+    if kind not in _CLASSES or not also.keys() >= set(words):
+        return f"set of a kind that this version does not know, {form!r}"
     return _CLASSES[kind] + "".join(also[word] for word in words)
 
 
@@ -178,4 +183,4 @@ def _wrong_type(said: str, keys: "tuple[bytes, ...]") -> str:
     """Return the message. Scripts name the key; a plain command has only one."""
     _, _, named = said.partition("WRONGTYPE the key ")
     key = keys[0].decode()
-    return f"the key {named}" if named else f"the key {key!r} holds something else than the sorted set it should be"
+    return f"the key {named}" if named else f"the key {key!r} holds something else than redset keeps there"

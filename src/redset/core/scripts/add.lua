@@ -88,14 +88,11 @@ if picked > 0 then
     end
     if field_count > 0 then replace_values(fields) end
     if forced then
-        -- What the set has no room for stays remembered, or dead.
-        local admitted = {}
         for i = 1, count do
-            if not is_out[i] then admitted[#admitted + 1] = items[i] end
-        end
-        redis.call('ZREM', done, unpack(remembered_as(admitted)))
-        for _, item in ipairs(admitted) do
-            local was_dead = rare().from_dead(item) and 1 or 0
+            -- One that there was no room for stays dead, or remembered.
+            local is_in = not (is_out and is_out[i])
+            if is_in then redis.call('ZREM', done, unpack(remembered_as({items[i]}))) end
+            local was_dead = is_in and rare().from_dead(items[i]) and 1 or 0
             moves().count('revived', was_dead)
             moves().count('merged', was_dead)
         end

@@ -9,7 +9,7 @@
 --       for the last of them first; seconds of the lease, 0 to claim for good; `waits`: 1 if the caller waits, 2 if it has claimed
 --       others for the same list; then what to ack before: item, delivery, item, delivery, ...
 -- Returns rows; on keyed sets behind them a list of the value of each, or nil; behind these
--- "more next died dropped deadline lost ..."; and behind that `register` if the set is not registered with these options.
+-- "more next died dropped deadline lost ..."; and behind that `register` if the set is not registered, `differs` if it is with other options.
 --   rows: item, score; under a lease item, delivery, or '' in a repeated reply when the lease has ended
 --   more: 1 if it stopped early and may find more at once; 2 if it stopped before a suspect item, or claimed one
 --   next: seconds until an item falls due, or until the pause or limit ends that kept the claim from items; -1: not known
@@ -142,7 +142,7 @@ local kind, deadline, undo, found = 'taken', '0', nil, values and values_of(rows
 if lease > 0 and #rows > 0 then
     kind, deadline, undo = 'leased', moves().waiting_to_leased(rows, claimed, lease, last_token, facts[7]), {is_suspect and 'expired' or nil}
 elseif #rows > 0 then
-    redis.call('HSET', meta, 'taken', (facts[6] or 0) + #rows / 2)
+    redis.call('HSET', meta, 'taken', (tonumber(facts[6]) or 0) + #rows / 2)
     if delivered or values or done then undo = moves().waiting_to_done(rows, found, delivered) end
 end
 if gate and #rows > 0 then gates().pass_gate(gate, #rows / 2) end
@@ -158,5 +158,5 @@ local next_look = waits == '1' and #rows == 0 and (gate and gates().opens_in(gat
 local stops = meets_suspect and (#rows > 0 or waits == '2') and '2 ' or more and '1 ' or '0 '
 local reply = answer_claim(kind, stops .. (next_look or '-1'), deadline .. lost, rows, found, undo)
 if next_look then rare().mark_waiter() end
-if is_known and facts[4] ~= ARGV[3] then reply[#reply + 1] = 'register' end
+if is_known and facts[4] ~= ARGV[3] then reply[#reply + 1] = facts[4] and 'differs' or 'register' end
 return reply

@@ -6,7 +6,8 @@
 -- include record
 -- include totals
 local known = redis.call('EXISTS', meta) == 1
-local refusal = wrong_type() or denied(call and 'SET', 'HSET', 'HMGET', 'HINCRBY')
+local refusal = wrong_type() or stored_otherwise(redis.call('HMGET', meta, 'layout')[1])
+    or denied(call and 'SET', 'HSET', 'HMGET', 'HINCRBY')
 if refusal then return refusal end
 
 local function count_all(key)
@@ -19,7 +20,7 @@ moves().count('dead_removed', count_all(dead))
 local removed = redis.call('UNLINK', waiting, leased, deliveries, parked, dead, letters, values, done)
 if known or removed > 0 then
     local micros = moment[1] * 1000000 + moment[2]
-    local before = tonumber(redis.call('HMGET', meta, 'cleared')[1] or 0)
+    local before = tonumber(redis.call('HMGET', meta, 'cleared')[1]) or 0
     redis.call('HSET', meta, 'cleared', string.format('%.0f', math.max(before + 1, micros)))
     moves().write_totals()
 else

@@ -48,7 +48,7 @@ if type(added) == 'table' then return added end
 
 -- `meta` expires with the last item, and is registered again before the registry may forget the set.
 local left = redis.call('TTL', living)
-local until_then = verb == 'add' and left > 0 and tonumber(facts[2] or 0) < time + left and moment_in(2 * left)
+local until_then = verb == 'add' and left > 0 and (tonumber(facts[2]) or 0) < time + left and moment_in(2 * left)
 if until_then then redis.call('HSET', meta, 'layout', layout, 'registered', until_then) end
 redis.call('EXPIRE', meta, math.max(left, 0))
 

@@ -15,8 +15,9 @@ if refusal then return refusal end
 local NO_LIMITS = '0 1 0 0'
 local level, pause, limits = 0, '0', NO_LIMITS
 local field = redis.call('HMGET', meta, 'gate')[1]
-if field then
-    level = gates().read_gate(field, 0, 0).level
+local gate = field and gates().read_gate(field, 0, 0)
+if gate then
+    level = gate.level
     pause, limits = string.match(field, '^%S+ %S+ (%S+) (.*)$')
 end
 if verb == 'limit' then limits = table.concat(ARGV, ' ', 4, 7) else pause = ARGV[4] or '0' end

@@ -9,7 +9,12 @@ local name, record, seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
 local before = redis.call('HGET', sets, name)
 if before ~= record then redis.call('HSET', sets, name, record) end
-if seconds > 0 then redis.call('ZADD', until, string.format('%.6f', time + seconds), name) end
+if seconds > 0 then
+    redis.call('ZADD', until, string.format('%.6f', time + seconds), name)
+else
+    -- An expiring set of this name may have been there before.
+    redis.call('ZREM', until, name)
+end
 -- Expiring sets are made for each user, so the registry forgets old ones as fast as it gets to know new ones, and faster.
 for _, old in ipairs(redis.call('ZRANGE', until, '-inf', clock, 'BYSCORE', 'LIMIT', '0', '10')) do
     redis.call('ZREM', until, old)

@@ -9,7 +9,7 @@
 -- include values
 -- include expiry
 local verb, oldest = ARGV[3], tonumber(ARGV[4])
-local refusal = wrong_type() or find_waiters()
+local refusal = wrong_type() or stored_otherwise(unpack(redis.call('HMGET', meta, 'layout', 'remembers'))) or find_waiters()
     or denied(call and 'SET', verb == 'retry' and 'ZADD', 'HDEL', 'HMGET', 'ZMSCORE', 'ZREM', 'HINCRBY')
 if refusal then return refusal end
 
@@ -29,7 +29,8 @@ for i, item in ipairs(items) do
         moves().count(verb == 'retry' and 'retried' or 'dead_removed', 1)
         -- It starts afresh, with the score it had. If it was added again since, that is the newer one.
         if verb == 'retry' then
-            rare().to_waiting(item, string.match(known, '^%S+ (%S+)'))
+            -- Without its letter it has lost its score.
+            rare().to_waiting(item, string.match(known or '', '^%S+ (%S+)') or clock)
         else
             drop_values({item}, waiting, leased)
         end

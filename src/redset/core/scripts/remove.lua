@@ -1,16 +1,17 @@
 -- Removes items by name, whether they wait or are leased: who holds a lease of one finds it lost. Or removes a stretch of what waits,
 -- by position or by score: a lease of the same item stays.
--- KEYS: call waiting leased deliveries parked dead meta
+-- KEYS: call waiting leased deliveries parked dead meta wake waiters
 -- KEYS if values: values
 -- ARGV: number, seen; then `items` and item, item, ...; or how many at most, `ranks` and the first and the last one, or `scores` and the
 --       lowest and the highest, as ZRANGE takes them
 -- Returns the positions, from 0, of the items that were there; or "removed found first": how many of how many there were to remove,
 -- and the position of the first.
 -- include record
+-- include wakeups
 -- include states
 -- include places
 local by_name = ARGV[3] == 'items'
-local refusal = wrong_type() or stored_otherwise(redis.call('HMGET', meta, 'layout')[1])
+local refusal = wrong_type() or stored_otherwise(redis.call('HMGET', meta, 'layout')[1]) or by_name and find_waiters()
     or denied(call and 'SET', 'ZRANGE', 'ZMSCORE', 'HDEL', 'ZREMRANGEBYRANK', 'HINCRBY')
 if refusal then return refusal end
 
@@ -30,6 +31,8 @@ if by_name then
     moves().count('merged', entries - #removed)
     moves().count('leases_removed', leases)
     moves().write_totals()
+    -- A waiter may wait for a lease to end, if the set limits how many there are.
+    if leases > 0 and wake_one then wake_one() end
     return answer(table.concat(removed, ' '))
 end
 

@@ -4,7 +4,8 @@
 local facts = redis.pcall('HMGET', meta, 'cleared', 'last', 'layout', 'registered', 'minute', 'taken', 'leased', 'remembers', 'gate')
 if facts.err then return wrong_type() or facts end
 -- A record says which clear() it came after: what is rolled back must not come back from before one.
-local cleared, last_token = facts[1] or '0', facts[2]
+-- Any program may write into `meta`: what is no number counts as none, so that it fails no call behind its first write.
+local cleared, last_token = facts[1] and string.match(facts[1], '^%d+$') or '0', facts[2]
 
 -- A server packs in C; a fake one may not.
 local cmsgpack_there = rawget(_G, 'cmsgpack')

@@ -8,18 +8,24 @@
 
 -- WHEN NEEDED: gates
 
--- Reads the field for a claim of `wanted` items, of which `permits` is what the pause and the rate let it have.
+-- Reads the field for a claim of `wanted` items, of which `permits` is what the pause and the rate let it have. Returns nil if another
+-- program has written something else there.
 local function read_gate(field, wanted, lease)
-    local level, at, rest, pause, rate, per, burst, leases =
-        string.match(field, '^(%S+) (%S+) ((%S+) (%S+) (%S+) (%S+) (%S+))$')
+    local numbers, words, rest = {}, {string.match(field, '^(%S+) (%S+) ((%S+) (%S+) (%S+) (%S+) (%S+))$')}, nil
+    rest = table.remove(words, 3)
+    for i = 1, 7 do
+        numbers[i] = tonumber(words[i])
+        if not numbers[i] then return nil end
+    end
+    local level, at, pause, rate, per, burst, leases = unpack(numbers)
     local gate = {
-        rest = rest, permits = wanted, pause = tonumber(pause), rate = tonumber(rate) / tonumber(per), burst = tonumber(burst),
+        rest = rest, permits = wanted, pause = pause, rate = rate / per, burst = burst,
         -- Nothing is leased to a claim for good.
-        leases = lease > 0 and tonumber(leases) or 0,
+        leases = lease > 0 and leases or 0,
     }
     -- After the clock was set back, nothing leaks until it is `at` again.
-    gate.behind = math.max(0, tonumber(at) - time)
-    gate.level = math.max(0, tonumber(level) - math.max(0, time - tonumber(at)) * gate.rate)
+    gate.behind = math.max(0, at - time)
+    gate.level = math.max(0, level - math.max(0, time - at) * gate.rate)
     if gate.pause < 0 or gate.pause > time then
         gate.permits = 0
     elseif gate.rate > 0 then

@@ -2,7 +2,7 @@
 -- Marks with 'full' each of `items` that it has no room for, in `is_out`, which has those that are left out anyway, and adds their
 -- positions, from 0, to `full`, behind a slash. A known item, which waits, is leased or delayed, needs no room. Where it `stops`,
 -- all behind the first without room are marked too.
-local room = tonumber(maxsize) - redis.call('ZCARD', waiting) - redis.call('ZCARD', leased)
+local room = (tonumber(maxsize) or math.huge) - redis.call('ZCARD', waiting) - redis.call('ZCARD', leased)
 if #items > room then
     local scores, deadlines = redis.call('ZMSCORE', waiting, unpack(items)), redis.call('ZMSCORE', leased, unpack(items))
     local positions, met, has_stopped = {}, {}, false

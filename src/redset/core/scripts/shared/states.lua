@@ -34,7 +34,9 @@ end
 
 -- The token before the first of a claim: tokens only grow, although `meta` may be lost, and the clock set back.
 local function token_before(last_token)
-    return math.max(tonumber(last_token or 0), moment[1] * 1000000 + moment[2] - 1)
+    local last = tonumber(last_token) or 0
+    -- Another program may have written a number there that is none of the exact ones.
+    return math.max(last < 2 ^ 53 and last or 0, moment[1] * 1000000 + moment[2] - 1)
 end
 
 -- Leases the items of `rows` under tokens that count up, and puts their deliveries in the place of their scores. `fields` has what
@@ -52,7 +54,7 @@ local function waiting_to_leased(rows, fields, lease, last_token, leases_before)
     end
     redis.call('ZADD', leased, unpack(leases))
     redis.call('HSET', deliveries, unpack(rows))
-    redis.call('HSET', meta, 'last', string.format('%d', last + count), 'leased', (leases_before or 0) + count)
+    redis.call('HSET', meta, 'last', string.format('%d', last + count), 'leased', (tonumber(leases_before) or 0) + count)
     return deadline
 end
 

@@ -40,7 +40,8 @@ for _, name in ipairs({'last', 'cleared', 'layout', 'remembers', 'registered', '
 local function write_sample(minute)
     local fields, sample = redis.pcall('HGETALL', meta), {clock}
     for i = 1, #fields, 2 do
-        if not OTHERS[fields[i]] then sample[#sample + 1] = fields[i] .. ' ' .. fields[i + 1] end
+        local is_total = not OTHERS[fields[i]] and string.find(fields[i], '^[%l_]+$') and string.find(fields[i + 1], '^%d+$')
+        if is_total then sample[#sample + 1] = fields[i] .. ' ' .. fields[i + 1] end
     end
     redis.pcall('HSET', meta, 'minute', minute)
     redis.pcall('LPUSH', history, table.concat(sample, ' '))
