@@ -2,15 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from datetime import datetime
 from numbers import Integral
 from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.operations import Operation
-from redset.core.times import Duration, Moment, is_number, seconds, timestamp
+from redset.core.times import Duration, Moment, is_number, moment, seconds
 
-__all__ = ("Gates", "Limits", "moment", "read_gates")
+__all__ = ("Gates", "Limits", "read_gates")
 
 T = TypeVar("T")
 
@@ -45,7 +44,7 @@ class Gates(Generic[T]):
 
     def pause(self, until: Moment | None) -> Operation[None]:
         # A pause that ended in 1969 is as good as one that ended in 1970, and -1 stands for no end.
-        ends_at = NO_END if until is None else repr(max(0.0, moment(until, "until")))
+        ends_at = NO_END if until is None else repr(max(0.0, _end_of_pause(until)))
         return self._operation("pause", ends_at)
 
     def resume(self) -> Operation[None]:
@@ -77,17 +76,15 @@ class Gates(Generic[T]):
         return Operation(*self._limit, args, lambda reply: None, recorded=True)
 
 
-def moment(value: Any, what: str) -> float:
-    """Return a moment as a float of seconds since the epoch.
+def _end_of_pause(until: Moment) -> float:
+    """Return the end of a pause as a float of seconds since the epoch.
 
-    :raises TypeError: it is no int, float or datetime.
+    :raises TypeError: ``until`` is no int, float or datetime.
     :raises ValueError: it is NaN or infinite, or a naive datetime.
     """
-    if isinstance(value, datetime):
-        return timestamp(value, what)
-    number = _as_float(value, what, "a number of seconds since the epoch or an aware datetime")
+    number = moment(_no_bool(until, "until", "a number of seconds since the epoch or an aware datetime"), "until")
     if not math.isfinite(number):
-        raise ValueError(f"{what} must be a finite number of seconds since the epoch, not {value!r}")
+        raise ValueError(f"until must be a finite number of seconds since the epoch, not {until!r}")
     return number
 
 
@@ -112,7 +109,12 @@ def read_gates(gate: bytes, maxsize: bytes, now: float) -> tuple[float | None, L
 
 
 def _rate(value: Any) -> float:
-    number = _as_float(value, "rate", "a number of items")
+    if not is_number(_no_bool(value, "rate", "a number of items")):
+        raise TypeError(f"rate must be a number of items, not {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not 0 < number < math.inf:
         raise ValueError(f"rate must be a finite number above 0, not {value!r}")
     return number
@@ -127,15 +129,6 @@ def _count(value: Any, what: str) -> int:
     if not 1 <= value <= LARGEST:
         raise ValueError(f"{what} must be at least 1 and at most 2**53, or None for no limit, not {value!r}")
     return int(value)
-
-
-def _as_float(value: Any, what: str, allowed: str) -> float:
-    if not is_number(_no_bool(value, what, allowed)):
-        raise TypeError(f"{what} must be {allowed}, not {value!r}")
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
 
 
 def _no_bool(value: Any, what: str, allowed: str) -> Any:
