@@ -118,7 +118,7 @@ def _about(operation: Operation[Any]) -> _About | None:
         flags = int(str(args[0]).rpartition(" ")[2])
         return _About("add", "send", (len(args) - 1 - flags) // width)
     if verb.name == "schedule":
-        return _About("add", "send", len(args) // width)
+        return _About("add", "send", (len(args) - 1) // width)
     return _about_ends(args) if verb.name == "end" else None
 
 
