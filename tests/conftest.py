@@ -235,13 +235,17 @@ def face_type(request: pytest.FixtureRequest) -> Any:
     return Blocking if request.param == "sync" else Awaited
 
 
+def proxy_to(server: Server, repeats: int) -> Iterator[Proxy]:
+    if CLIENT == "thirty-lines":
+        pytest.skip("this client has no retries to be set")
+    with Proxy(server, repeats) as proxy:
+        yield proxy
+
+
 @pytest.fixture
 def stubborn_proxy(server_itself: Server) -> Iterator[Proxy]:
     """The proxy between the server and ``stubborn``."""
-    if CLIENT == "thirty-lines":
-        pytest.skip("this client has no retries to be set")
-    with Proxy(server_itself, repeats=3) as proxy:
-        yield proxy
+    yield from proxy_to(server_itself, repeats=3)
 
 
 @pytest.fixture
@@ -254,10 +258,7 @@ def stubborn(stubborn_proxy: Proxy, face_type: Any) -> Iterator[Face]:
 @pytest.fixture
 def frank_proxy(server_itself: Server) -> Iterator[Proxy]:
     """The proxy between the server and ``frank``."""
-    if CLIENT == "thirty-lines":
-        pytest.skip("this client has no retries to be set")
-    with Proxy(server_itself, repeats=0) as proxy:
-        yield proxy
+    yield from proxy_to(server_itself, repeats=0)
 
 
 @pytest.fixture

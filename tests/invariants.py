@@ -28,6 +28,23 @@ def assert_each_once(delivered: list[str], items: list[str]) -> None:
     assert set(delivered) == set(items)
 
 
+def leases_add_up(of: Counter[str], held: int) -> bool:
+    """Whether the leases that began are those that ended, and those that are held."""
+    ended = ("acked", "nacked", "given_back", "buried", "expired", "leases_rolled_back", "leases_removed")
+    return of["leased"] == sum(of[name] for name in ended) + held
+
+
+def deaths_add_up(of: Counter[str], dead: int) -> bool:
+    return of["died"] == of["retried"] + of["dead_removed"] + of["revived"] + dead
+
+
+def uncounted(of: Counter[str], there: int) -> int:
+    """The number of entries that went or are there, beyond those that the totals say came: added by other programs."""
+    came = ("added", "takes_rolled_back", "unloadable", "rescheduled")
+    went = ("taken", "acked", "removed", "merged", "dropped", "dead_removed")
+    return sum(of[name] for name in went) + there - sum(of[name] for name in came)
+
+
 class RawSet:
     """The keys of one set as they are on the server."""
 
@@ -64,20 +81,17 @@ class RawSet:
 
         :param foreign: how many entries other programs have added.
         """
-        self._check_totals_of_leases()
         of = self._totals()
-        came = ("added", "takes_rolled_back", "unloadable", "rescheduled")
-        went = ("taken", "acked", "removed", "merged", "dropped", "dead_removed")
         there = sum(len(self.scores(key)) for key in ("waiting", "leased", "parked", "dead"))
-        assert sum(of[name] for name in came) + foreign == sum(of[name] for name in went) + there, (of, there, foreign)
+        self._check_totals_of_leases()
+        assert uncounted(of, there) == foreign, (of, there, foreign)
 
     def _check_totals_of_leases(self) -> None:
         """Check the equations that hold whoever adds."""
         of, dead = self._totals(), len(self.scores("dead"))
         held = sum(until > 0 for until in self.scores("leased").values())
-        ended = ("acked", "nacked", "given_back", "buried", "expired", "leases_rolled_back", "leases_removed")
-        assert of["leased"] == sum(of[name] for name in ended) + held, (of, held)
-        assert of["died"] == of["retried"] + of["dead_removed"] + of["revived"] + dead, (of, dead)
+        assert leases_add_up(of, held), (of, held)
+        assert deaths_add_up(of, dead), (of, dead)
 
     def _totals(self) -> Counter[str]:
         fields = self.fields("meta").items()

@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from chaos.history import Call, History
 from chaos.promises import Promises
 from chaos.stories import ADDITIONS, FOR_GOOD, Addition, Delivery, Return, Story, over_by, stories
+from invariants import deaths_add_up, leases_add_up, uncounted
 
 __all__ = ("RULES", "Verdict", "Violation", "check")
 
@@ -189,18 +190,12 @@ def totals_add_up(story: Story) -> Judgements:
     if left is None or story.promises.ttl is not None:
         return
     of = Counter(left.totals)
-    ended = ("acked", "nacked", "given_back", "buried", "expired", "leases_rolled_back", "leases_removed")
-    came = ("added", "takes_rolled_back", "unloadable", "rescheduled")
-    went = ("taken", "acked", "removed", "merged", "dropped", "dead_removed")
     there = len(left.waiting) + len(left.leased) + len(left.parked) + len(left.dead)
-    uncounted = sum(of[name] for name in went) + there - sum(of[name] for name in came)
     foreign = sum(len(call.items) for call in story.calls if call.name == "zadd")
     equations = {
-        "leases that began are those that ended and are held": of["leased"]
-        == sum(of[name] for name in ended) + left.held,
-        "what came is what went and is there": 0 <= uncounted <= foreign,
-        "deaths are those that ended and last": of["died"]
-        == of["retried"] + of["dead_removed"] + of["revived"] + len(left.dead),
+        "leases that began are those that ended and are held": leases_add_up(of, left.held),
+        "entries that came are those that went and are there": 0 <= uncounted(of, there) <= foreign,
+        "deaths are those that ended and last": deaths_add_up(of, len(left.dead)),
     }
     for equation, holds in equations.items():
         yield (
