@@ -31,7 +31,7 @@ LONGEST_POLL = 3600.0
 
 #: The score that stands when a waiting item is added again: the newest, the first, the lowest or the highest.
 Duplicates: TypeAlias = Literal["update", "keep", "earliest", "latest"]
-#: What becomes of an addition of a leased item: it waits until the lease ends, or is dropped.
+#: The effect of an addition of a leased item: the claim that meets it parks it until the lease ends, or drops it.
 WhileLeased: TypeAlias = Literal["park", "drop"]
 
 

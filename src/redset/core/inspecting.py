@@ -1,4 +1,4 @@
-"""What operators ask of a set: its totals and their history, the state of one item, and who holds leases."""
+"""Reads for operators: the totals of a set and their history, the state of one item, and the leases."""
 
 import re
 from dataclasses import dataclass, fields

@@ -34,7 +34,7 @@ class BaseReservation(Generic[T]):
     _end_known = False
     _batch: Any = None
     _lost: Lost | None = None
-    # What an observer is told when the body of a loop or `with` ends; see redset.core.observing.
+    # The body of a loop or `with` that an observer has been told of; see redset.core.observing.
     _body: Any = None
     _not_an_item = "add the item of the reservation, its .item"
 

@@ -24,7 +24,7 @@ Res = TypeVar("Res")
 VERSION = b"\1"
 #: How much of a text that is no receipt an error shows.
 SHOWN = 60
-#: What the server keeps of a leased item: token, attempt, score.
+#: The delivery of a leased item, as the server keeps it: token, attempt, score.
 DELIVERY = re.compile(r"[0-9]{1,20} [0-9]{1,20} ([-+.0-9a-z]{1,40})")
 
 

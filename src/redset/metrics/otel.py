@@ -64,7 +64,7 @@ def instrument(client: Any = None, *, meter_provider: Any = None, tracer_provide
 
 
 class Instrumentation:
-    """What :func:`instrument` returns: a context manager that stops measuring when its block is left."""
+    """The result of :func:`instrument`: a context manager that stops measuring when its block is left."""
 
     def __init__(self, reader: Reader | None, meter_provider: Any, tracer_provider: Any) -> None:
         self._observer = _Observer(reader, meter_provider, tracer_provider)

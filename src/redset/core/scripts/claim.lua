@@ -28,7 +28,7 @@ if repeated then
     if #ended.items == 0 then return repeated_reply end
 end
 
--- What the set allows may be less than what is wanted.
+-- The gate of the set may permit fewer items than the caller wants.
 local gate = facts[9] and gates().read_gate(facts[9], limit, lease)
 if gate then limit = gate.permits end
 
@@ -150,7 +150,7 @@ if is_first and #rows > 0 then moves().write_form() end
 if next(counts) then moves().write_totals() end
 local minute, is_known = math.floor(moment[1] / 60), facts[3] or #rows > 0
 if is_known and tonumber(facts[5] or 0) ~= minute then rare().write_sample(minute) end
--- What is left behind is for another waiter, unless that had to wait for a lease to end.
+-- Items that stay behind wake another waiter, unless a full limit of leases would stop its claim.
 if wake_one and (#rows > 0 or requeued or gate and #acks > 0) and not (gate and gate.is_full) and #next_rows(1) > 0 then wake_one() end
 
 -- When to look again, for a caller that waits and got nothing.

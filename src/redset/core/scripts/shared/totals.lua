@@ -1,6 +1,6 @@
 -- The set's own hash `meta`: the form in which its items are stored, and the totals of what happened to them.
 
--- What this call adds to each total, until `write_totals`.
+-- Total -> number by which this call increments it. `write_totals` writes them.
 local counts = {}
 
 -- An error reply if the set is stored in another form, or nil. `form` and `remembers` are the fields of these names in `meta`.
