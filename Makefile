@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer and make; everything else comes from the package registry into .venv.
 #
 #   make demo     the main job on an embedded server and the files of this Python installation
-#   make test     the suite, with coverage
+#   make test     the suite; with COVERAGE=yes it measures that too
 #   make soak     the tests that go on for long: long runs with faults, and interruptions at each bytecode
 #   make lint     formatting, lint, types
 #   make matrix   the conformance tests on every server and client that can be had
@@ -27,7 +27,7 @@ demo: .venv/for-demo
 
 # Many tests wait for a server's clock, so there are more processes than cores.
 test: .venv/for-development
-	@$(BIN)/python -m pytest -m "not soak" --numprocesses=4 --dist=worksteal --durations=10 --cov --cov-report=term
+	@$(BIN)/python -m pytest -m "not soak" --numprocesses=4 --dist=worksteal --durations=10 $(if $(COVERAGE),--cov --cov-report=term)
 
 soak: .venv/for-development
 	@$(BIN)/python -m pytest -m soak --numprocesses=4 --dist=worksteal --durations=10
