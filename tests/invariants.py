@@ -17,10 +17,10 @@ TYPES = {
     "meta": b"hash",
     "history": b"list",
     "wake": b"list",
-    "waiters": b"string",
+    "looks": b"zset",
 }
 #: What is there whether the set is empty or not: its own hash, the history of its totals, and what waiters need.
-BOOKKEEPING = {"meta", "history", "wake", "waiters"}
+BOOKKEEPING = {"meta", "history", "wake", "looks"}
 
 
 def assert_each_once(delivered: list[str], items: list[str]) -> None:

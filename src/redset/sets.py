@@ -277,9 +277,9 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     :param key: a callable that takes an item and returns its identity: a str, bytes, or an object with a ``str`` of its
         own, but not None. A claim returns the newest value that was added under the identity. Default: the identity is
         the serialized item.
-    :param poll: seconds, at most an hour, after which a waiting consumer looks again if nothing wakes it. Additions by
-        redset wake it at once, whatever this is; an item that another program adds by ZADD is found this late, and so
-        is ``stop=`` of :meth:`consume`. Each look is two commands, 36,000 an hour with the default of 0.2. All
+    :param poll: seconds, at most an hour, between two looks of waiting consumers if nothing wakes them: however many
+        wait, one of them looks. Additions by redset wake one at once, whatever this is; an item that another program
+        adds by ZADD is found this late. Each look is two commands, 36,000 an hour with the default of 0.2. All
         consumers of a set should have the same.
     :param remember: seconds for which a done item is remembered. An addition of a remembered item is left out, and so
         is that of a dead one until it is retried or forgotten. Default: done items are not remembered.
@@ -428,8 +428,8 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         An item that cannot be loaded becomes a dead letter, and the next one is returned instead; each takes two more
         round trips.
 
-        :param wait: seconds to wait for an item if there is none; None: for ever. Waiting takes two round trips every
-            ``poll`` seconds, 0.2 by default.
+        :param wait: seconds to wait for an item if there is none; None: for ever. All who wait take two round trips
+            every ``poll`` seconds, 0.2 by default.
         :raises KeyError: no item can be claimed.
 
         Cost: O(log n). Every claim also requeues up to 250 expired leases and ended backoffs.
@@ -541,7 +541,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         :param batch: the number of items per claim, 1 to 1,000.
         :param wait: seconds without an item after which the loop ends; None: never.
         :param stop: an event, or a callable: the loop ends when it is set, or returns true. While no item comes, it is
-            asked every ``poll`` seconds.
+            asked every 0.2 seconds.
         :param max_outage: seconds of an outage after which the client's error is raised. Default: never. The first
             contact is not repeated.
         :raises RuntimeError: a second iterator is made of one loop.

@@ -913,7 +913,7 @@ def test_who_waits_and_gets_none_of_what_others_got_is_told_of_the_next(run: Any
         )
         hold.release.set()
         assert (await leader, await tasks[0]) == ("a", "b")
-        await asyncio.to_thread(wait_until, lambda: raw.exists(Keys("jobs").waiters))
+        await asyncio.to_thread(wait_until, lambda: raw.exists(Keys("jobs").looks))
         assert not tasks[1].done()
         await jobs.add("c")
         assert await tasks[1] == "c"

@@ -144,7 +144,7 @@ def wait_by_popping() -> None:
     def wait(self: Any, *args: Any, **options: Any) -> Plan[Any]:
         def carry(step: Any) -> Plan[Any]:
             if isinstance(step, Listen):
-                return (yield from pop_and_add_again(self, step.seconds))
+                return (yield from pop_and_add_again(self, min(step.look, step.left)))
             return (yield step)
 
         return through(gather(self, *args, **options), carry)

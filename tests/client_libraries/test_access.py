@@ -152,7 +152,7 @@ def grant(here: Place, raw: Any) -> Iterator[Callable[..., Any]]:
 
 def contents(raw: Any) -> dict[bytes, Any]:
     """All keys but the records of calls and the note that somebody waits, which change nothing for anybody."""
-    keys = [key for key in raw.scan_iter() if not key.startswith((Keys("jobs").call_prefix, Keys("jobs").waiters))]
+    keys = [key for key in raw.scan_iter() if not key.startswith((Keys("jobs").call_prefix, Keys("jobs").looks))]
     return {key: (raw.dump(key), raw.ttl(key) > 0) for key in keys}
 
 
@@ -175,7 +175,7 @@ def prepared(raw: Any, kind: str, *, watched: bool) -> Any:
     for item in "abc":
         raw.zadd("jobs", {item: 5})
     if watched:
-        raw.set(Keys("jobs").waiters, "1")
+        raw.zadd(Keys("jobs").looks, {"another": -1e10})
     return jobs
 
 

@@ -141,7 +141,8 @@ class ExpiringMachine(Machine):
         for key in self.raw.keys():  # noqa: SIM118 # a client is no dict
             assert key in (keys.living, keys.meta, *REGISTRY) or key.startswith(keys.call_prefix)
         if self.ends:
-            assert self.raw.exists(keys.meta) <= self.raw.exists(keys.living), "nothing outlives the items"
+            has_items = self.raw.exists(keys.living)
+            assert self.raw.exists(keys.meta) <= has_items, "nothing outlives the items"
         if self.ends and self.raw.exists("seen"):
             last = max(score for _, score in self.raw.zrange("seen", 0, -1, withscores=True))
             assert -60 < self.raw.ttl("seen") - max(0, last - self.server_time()) < 60

@@ -943,7 +943,7 @@ def test_who_waits_is_given_an_item_at_its_tick(face: Any, raw: Any) -> None:
 @conformance
 def test_who_waits_is_woken_by_what_is_added(face: Any, raw: Any) -> None:
     feeds = face.PeriodicSet("feeds", EVERY)
-    raw.set("{feeds}:waiters", "1")
+    raw.zadd("{feeds}:looks", {"another": time.time() + 60})
     feeds.add("a")
 
     assert raw.llen("{feeds}:wake") == 1

@@ -474,7 +474,7 @@ def test_a_consumer_that_waits_for_ever_is_stopped(
 
 def is_awaited(raw: Any) -> bool:
     """Whether somebody waits for the set."""
-    return bool(raw.exists(Keys("jobs").waiters))
+    return bool(raw.exists(Keys("jobs").looks))
 
 
 def test_a_consumer_that_is_not_to_wait_ends_when_there_is_nothing(jobs: SortedSet[str]) -> None:

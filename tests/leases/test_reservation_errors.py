@@ -83,7 +83,7 @@ def refusal(operate: Callable[[Any, Any], Any], jobs: Any, held: Any) -> WrongTy
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize("wrong", ["leased", "deliveries", "parked", "dead", "letters", "meta", "wake", "waiters"])
+@pytest.mark.parametrize("wrong", ["leased", "deliveries", "parked", "dead", "letters", "meta", "wake", "looks"])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_an_operation_that_needs_a_key_of_another_type_names_it_and_changes_nothing(
     jobs: SortedSet[str], raw: Any, held: Any, operation: str, wrong: str

@@ -114,7 +114,7 @@ def reserve_and_never_return(url: str, max_attempts: int | None) -> None:
 def test_a_consumer_that_is_killed_while_it_waits_leaves_nothing_behind(face: Any, process: Any, raw: Any) -> None:
     jobs = face.SortedSet("jobs")
     consumer = process(consume_slowly)
-    wait_until(lambda: bool(raw.exists("{jobs}:waiters")))
+    wait_until(lambda: bool(raw.exists("{jobs}:looks")))
     consumer.kill()
     consumer.join()
 

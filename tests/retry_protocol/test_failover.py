@@ -117,7 +117,7 @@ def test_whoever_waits_has_what_is_added_to_the_next_master(
 ) -> None:
     jobs = face.SortedSet("jobs")
     waiting = in_background(WAYS[way], jobs)
-    wait_until(lambda: servers.master.asked("EXISTS {jobs}:waiters") == ":1")
+    wait_until(lambda: servers.master.asked("EXISTS {jobs}:looks") == ":1")
     with servers.failover():
         jobs.add("item", score=1)
 

@@ -28,7 +28,7 @@ def call(raw: Any, script: str, keys: Sequence[bytes], number: int, seen: int, *
 
 
 def claim(raw: Any, number: int, seen: int, limit: int, lease: float = 0, *acks: bytes) -> list[bytes]:
-    rows: list[bytes] = call(raw, "claim", ALL_KEYS, number, seen, OPTIONS, limit, "any", lease, 0, *acks)
+    rows: list[bytes] = call(raw, "claim", ALL_KEYS, number, seen, OPTIONS, limit, "any", lease, "-", *acks)
     return rows
 
 
@@ -205,7 +205,7 @@ def test_a_waiter_is_woken_when_a_claim_stops_before_a_suspect_item(raw: Any, st
     expire(raw, b"0001")
     claim(raw, 2, 1, 0, 60)
     raw.zadd("jobs", {"first": -1})
-    raw.set(KEYS.waiters, "1")
+    raw.zadd(KEYS.looks, {"another": -1e10})
 
     first, _, head = claim(raw, 3, 2, 10, 60)
 

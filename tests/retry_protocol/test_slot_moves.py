@@ -193,7 +193,7 @@ def test_who_cannot_listen_since_the_slot_moves_looks_again(
 
 def has_waiters(cluster: Cluster, slot: int) -> bool:
     """Whether the node that has the slot knows of somebody who waits."""
-    return cluster.nodes[cluster.owner(slot)].asked("EXISTS {jobs}:waiters") == ":1"
+    return cluster.nodes[cluster.owner(slot)].asked("EXISTS {jobs}:looks") == ":1"
 
 
 def test_a_set_in_use_loses_nothing_and_gives_nothing_twice(

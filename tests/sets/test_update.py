@@ -229,7 +229,7 @@ def test_whoever_waits_is_woken_by_whatever_adds(face: Any, raw: Any, options: d
         lambda: jobs.increment("d", 1),
     ]
     for add in adders:
-        raw.set(keys.waiters, "1")
+        raw.zadd(keys.looks, {"another": -1e10})
         raw.delete(keys.wake)
         add()
         assert raw.llen(keys.wake) == 1

@@ -172,15 +172,17 @@ class ModelServer:
         return self._answer(b"%d 0 %.6f" % (self._died, self.now) + lost)
 
     def _claim(self, here: ModelSet, args: list[bytes]) -> list[bytes]:
-        options, limit, which, lease, waits, *acks = args
+        options, limit, which, lease, caller, *acks = args
         assert which == b"any"
         max_attempts = int(options.split()[0])
         if self._unseen is not None and self._unseen.kind != "done":
             self._roll_back_unseen(here)
         lost = self._end_all(here, [(item, known, "ack", 0.0, b"") for item, known in _pairs(acks)], max_attempts)
         self._bring_back_due(here, max_attempts)
-        taken, met_suspect, is_suspect = self._take(here, int(limit), is_lease=float(lease) > 0, alone=waits != b"2")
-        must_stop = met_suspect and (bool(taken) or waits == b"2")
+        taken, met_suspect, is_suspect = self._take(
+            here, int(limit), is_lease=float(lease) > 0, alone=caller != b"follows"
+        )
+        must_stop = met_suspect and (bool(taken) or caller == b"follows")
         if float(lease):
             rows, deadline = self._lease_out(here, taken, float(lease)) if taken else ([], b"0")
         else:
@@ -189,7 +191,7 @@ class ModelServer:
                 here.deliveries.pop(item, None)
         for item, _ in rows:
             self.claimed_by[item] = self._call[0]
-        head = b"%d -1 %d 0 %b" % (2 if must_stop else 0, self._died, deadline) + lost
+        head = b"%d 0 %d 0 %b" % (2 if must_stop else 0, self._died, deadline) + lost
         self._record("leased" if float(lease) and rows else "taken", head, rows, was_suspect=is_suspect)
         return [*_flat(rows), head]
 

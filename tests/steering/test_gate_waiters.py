@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from redset.core import waiting as core_waiting
+from redset.core.definition import Definition
 from servers import wait_until
 
 pytestmark = [pytest.mark.conformance, pytest.mark.no_cover, pytest.mark.sampled]
@@ -36,7 +36,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 @pytest.fixture(autouse=True)
 def _looks_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """A waiter that nobody wakes, and that does not know the moment, is late by more than a busy machine is."""
-    monkeypatch.setattr(core_waiting, "LISTEN", SELDOM)
+    monkeypatch.setattr(Definition, "poll", property(lambda definition: SELDOM, lambda definition, value: None))
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def waiting(in_background: Any, raw: Any) -> Callable[..., "Future[float]"]:
     """Makes a call in the background, and returns when it waits."""
 
     def start(call: Callable[[], Any]) -> "Future[float]":
-        raw.delete("{jobs}:waiters")
+        raw.delete("{jobs}:looks")
         future: Future[float] = in_background(call)
-        wait_until(lambda: raw.exists("{jobs}:waiters") or future.done())
+        wait_until(lambda: raw.exists("{jobs}:looks") or future.done())
         time.sleep(0.01)
         return future
 

@@ -51,7 +51,7 @@ PUNCTUAL = 0.25
 #: Promised are 0.3 s until somebody who waits sees what another program added.
 NOTICED = 5.0
 
-WAKE, WAITERS = "{jobs}:wake", "{jobs}:waiters"
+WAKE, LOOKS = "{jobs}:wake", "{jobs}:looks"
 
 #: Every way to wait for one item, for so many seconds; each returns the item, or raises a KeyError or a StopIteration.
 WAYS: dict[str, Callable[[Any, float | None], Any]] = {
@@ -88,7 +88,7 @@ class Awake:
 @pytest.fixture
 def looks_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is not woken, or does not know when something falls due, is late by more than a busy machine is."""
-    monkeypatch.setattr(Definition, "longest_listen", SELDOM)
+    monkeypatch.setattr(Definition, "poll", property(lambda definition: SELDOM, lambda definition, value: None))
 
 
 @pytest.fixture(params=WAYS)
@@ -117,9 +117,9 @@ def waiting(in_background: Any, raw: Any) -> Callable[..., "Future[Awake]"]:
     """Makes a call in the background, and returns when it waits."""
 
     def start(call: Callable[[], Any]) -> "Future[Awake]":
-        raw.delete(WAITERS)
+        raw.delete(LOOKS)
         future: Future[Awake] = in_background(call)
-        wait_until(lambda: raw.exists(WAITERS) or future.done())
+        wait_until(lambda: raw.exists(LOOKS) or future.done())
         time.sleep(0.01)
         return future
 
@@ -142,7 +142,7 @@ def test_who_does_not_wait_is_told_at_once_that_there_is_nothing(face: Any, way:
             way(jobs, 0)
 
     assert time.monotonic() - started < PATIENCE / 4
-    assert not raw.exists(WAITERS)
+    assert not raw.exists(LOOKS)
 
 
 @pytest.mark.conformance
@@ -166,7 +166,15 @@ def test_waiting_ends_when_the_server_blocks_for_less_than_a_millisecond(
     jobs = redset.SortedSet(here.client(socket_timeout=None), "jobs", connections=connections)
 
     def listen() -> Plan[None]:
-        yield Listen(WAKE.encode(), core_waiting.LATENESS + beyond, "any", math.inf)
+        yield Listen(
+            WAKE.encode(),
+            "any",
+            core_waiting.LATENESS + beyond,
+            precise=True,
+            left=math.inf,
+            longest=math.inf,
+            should_stop=None,
+        )
 
     future = in_background(lambda: jobs._driver.follow(listen()))
     try:
@@ -550,7 +558,7 @@ def test_one_who_waits_can_be_told_to_stop_and_sends_few_commands(
 ) -> None:
     stop = threading.Event()
     future = in_background(lambda: list(face.SortedSet("jobs").consume(stop=stop)))
-    wait_until(lambda: bool(raw.exists(WAITERS)))
+    wait_until(lambda: bool(raw.exists(LOOKS)))
 
     assert_quiet(raw)
 
@@ -634,7 +642,7 @@ def test_wake_ups_are_passed_on_for_as_long_as_somebody_follows_them(face: Any, 
     """Each claim finds something, so that none notes anew that somebody waits."""
     keys = Keys("jobs")
     jobs = face.SortedSet("jobs")
-    raw.set(keys.waiters, "1", px=1000)
+    raw.zadd(keys.looks, {"another": -time.time() - 60})
     jobs.update([f"{number}" for number in range(10)])
     for number in range(6):
         assert raw.lpop(keys.wake), f"after {number} claims"
@@ -646,9 +654,9 @@ def test_wake_ups_are_passed_on_for_as_long_as_somebody_follows_them(face: Any, 
 def test_a_wake_up_that_nobody_follows_is_the_last_one(face: Any, raw: Any) -> None:
     keys = Keys("jobs")
     jobs = face.SortedSet("jobs")
-    raw.set(keys.waiters, "1", px=1000)
+    raw.zadd(keys.looks, {"another": -time.time() - 60})
     jobs.update([f"{number}" for number in range(10)])
-    wait_until(lambda: jobs.add("x", score=1) and not raw.exists(keys.waiters))
+    jobs.add("x", score=1)
     assert raw.llen(keys.wake) == 1
 
 
@@ -702,8 +710,8 @@ def test_wake_ups_do_not_pile_up(face: Any, waiting: Any, raw: Any) -> None:
 
     assert raw.llen(WAKE) <= 1
     assert raw.ttl(WAKE) <= 60
-    assert raw.ttl(WAITERS) <= 1
-    assert -1 not in (raw.ttl(WAKE), raw.ttl(WAITERS))
+    assert raw.ttl(LOOKS) <= 3
+    assert -1 not in (raw.ttl(WAKE), raw.ttl(LOOKS))
 
 
 # Breaking off
@@ -779,7 +787,7 @@ def test_when_the_one_who_listens_is_cancelled_another_one_listens(here: Place) 
 def test_ctrl_c_ends_waiting_at_once_and_loses_nothing(face: Any, way: str, process: Any, raw: Any) -> None:
     jobs = face.SortedSet("jobs")
     child = process(wait_until_interrupted, way)
-    wait_until(lambda: bool(raw.exists(WAITERS)))
+    wait_until(lambda: bool(raw.exists(LOOKS)))
     time.sleep(0.05)
 
     os.kill(child.pid, signal.SIGINT)
@@ -795,7 +803,7 @@ def test_ctrl_c_at_any_moment_loses_nothing(face: Any, way: str, process: Any, r
     rounds = 200
     jobs = face.SortedSet("jobs")
     child = process(take_among_interruptions, way)
-    wait_until(lambda: bool(raw.exists(WAITERS)))
+    wait_until(lambda: bool(raw.exists(LOOKS)))
     for number in range(rounds):
         jobs.add(str(number))
         time.sleep(random.uniform(0, 0.002))
@@ -845,15 +853,15 @@ def take_among_interruptions(url: str, way: str) -> None:
 
 
 @pytest.mark.conformance
-@pytest.mark.parametrize("key", [WAKE, WAITERS])
+@pytest.mark.parametrize("key", [WAKE, LOOKS])
 def test_a_key_for_waiting_that_holds_something_else_is_named(face: Any, raw: Any, way: Any, key: str) -> None:
-    raw.zadd(key, {"what": 1})
+    raw.hset(key, "what", "1")
     jobs = face.SortedSet("jobs")
 
     with pytest.raises(WrongTypeError, match=key):
         way(jobs, 1)
 
-    assert raw.type(key) == b"zset"
+    assert raw.type(key) == b"hash"
 
 
 @pytest.mark.conformance

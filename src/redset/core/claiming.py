@@ -1,7 +1,6 @@
 """Claiming: what pop, take, reserve and consume send, and how the reply is read. One script does them all."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -28,7 +27,7 @@ log = logging.getLogger("redset")
 COLUMNS = 2
 #: The position of the limit among the arguments.
 LIMIT = 1
-#: Before the acks: options, limit, which, lease, waits. Of each ack: item, delivery.
+#: Before the acks: options, limit, which, lease, caller. Of each ack: item, delivery.
 CLAIMS = Shape("claims", 5, 2)
 KEYED_CLAIMS = Shape("keyed claims", 5, 2)
 NO_DEATHS = [b"0", b"0"]
@@ -92,9 +91,14 @@ class Claimed:
         return not self.more and len(self.rows) < self.limit * COLUMNS
 
     @property
-    def next_due(self) -> float:
-        """Seconds until the next item falls due; inf if none will."""
-        return math.inf if self._words[1] == b"-1" else float(self._words[1])
+    def next_look(self) -> float:
+        """Seconds until a caller that waits looks again, unless it is woken."""
+        return float(self._words[1].removeprefix(b"="))
+
+    @property
+    def is_precise(self) -> bool:
+        """Whether it looks at just that moment: something falls due then."""
+        return self._words[1].startswith(b"=")
 
     @property
     def deaths(self) -> list[bytes]:
@@ -206,14 +210,14 @@ class Claims(Generic[T, Res]):
         acks: Sequence[BaseReservation[T]] = (),
         on_roll_back: Callable[[bytes], None] | None = None,
         *,
-        waits: bool = False,
+        waiter: str = "",
         last: bool = False,
         follows: bool = False,
     ) -> Operation[Claimed]:
         """Claim at most ``limit`` items, under a lease unless that is 0, after ``acks`` were acked.
 
         :param on_roll_back: called with the head of the reply when the claim is rolled back.
-        :param waits: whether the caller waits if there is no item.
+        :param waiter: a caller that waits, as its :class:`redset.core.waiting.Waiter` says.
         :param follows: whether the caller has claimed other items for the same list.
         """
         which = self._set.kind.which
@@ -222,7 +226,7 @@ class Claims(Generic[T, Res]):
             str(limit),
             f"{which} last" if last else which,
             repr(lease) if lease else "0",
-            "2" if follows else "1" if waits else "0",
+            waiter or ("follows" if follows else "-"),
         ]
         for ack in acks:
             args += (ack._stored, ack._delivery)
@@ -283,9 +287,19 @@ class Claims(Generic[T, Res]):
         value = got.values[position] if got.values else None
         return stored, score, written_reason(error.reason), value or b""
 
-    def wake_up(self, longest: float) -> Listen:
-        """Return the step that waits for a wake-up of the set, for at most ``longest`` seconds."""
-        return Listen(self._keys.wake, longest, self._set.kind.which, self._set.longest_listen)
+    def listen(self, got: Claimed, left: float, should_stop: Callable[[], bool] | None = None) -> Listen:
+        """Return the step that waits after an empty claim; see :class:`~redset.core.operations.Listen`."""
+        longest = self._set.longest_block
+        return Listen(*self.place, got.next_look, got.is_precise, left, longest, should_stop)
+
+    @property
+    def poll(self) -> float:
+        return self._set.poll
+
+    @property
+    def place(self) -> tuple[bytes, str]:
+        """What waiters wait for: the set, and which of its items."""
+        return self._keys.wake, self._set.kind.which
 
     def roll_back(self, positions: Sequence[int] | None = None) -> Operation[bytes]:
         """Roll back a session's last claim unless it was received: all rows, or those at some positions.

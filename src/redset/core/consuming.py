@@ -17,7 +17,7 @@ from redset.core.observing import enter_body, hooks, leave_body
 from redset.core.operations import CHUNK, Plan, Unfinished
 from redset.core.shown import shown
 from redset.core.times import Duration, seconds
-from redset.core.waiting import NONE, Outage, Wait, until_next
+from redset.core.waiting import NONE, Outage, Wait, Waiter
 
 __all__ = ("BaseConsumption", "Stop")
 
@@ -72,6 +72,9 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             seconds(wait, "wait")
         self._wait = wait
         self._should_stop: Callable[[], bool] = _as_callable(stop)
+        self._waiter = Waiter(claims)
+        #: What to ask while it waits.
+        self._stop = None if stop is None else self._should_stop
         longest = None if max_outage is None else seconds(max_outage, "max_outage")
         self._outage = Outage(claims.set_name, NONE, longest, self._should_stop)
         self._current: Res | None = None
@@ -117,19 +120,23 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         """Return the next reservation if none is at hand, or None at the end of the loop."""
         wait = Wait(self._wait)
         self._outage.wait = wait
-        # A serializer may fork: the child leaves the claim to its parent.
-        while self._is_ours and not (self._closed or self._should_stop()):
-            if self._ready and self._is_late():
-                yield from self._send_late()
-            if (reservation := self._next_ready()) is not None:
-                return reservation
-            got = yield from self._claim(wait)
-            if got is None:
-                break
-            if not (got.rows or got.more or self._should_stop()):
-                if wait.left() <= 0:
+        try:
+            # A serializer may fork: the child leaves the claim to its parent.
+            while self._is_ours and not (self._closed or self._should_stop()):
+                if self._ready and self._is_late():
+                    yield from self._send_late()
+                if (reservation := self._next_ready()) is not None:
+                    return reservation
+                got = yield from self._claim(wait)
+                if got is None:
                     break
-                yield from self._outage.once(until_next(self._claims, got, wait))
+                if not (got.rows or got.more or self._should_stop()):
+                    if wait.left() <= 0:
+                        break
+                    self._waiter.enter()
+                    yield from self._outage.once(self._claims.listen(got, wait.left(), self._stop))
+        finally:
+            self._waiter.leave()
         return None
 
     def _is_late(self) -> bool:
@@ -174,7 +181,7 @@ class BaseConsumption(Generic[T, DriverT, Res]):
             acks = self._to_ack[:]
             on_roll_back = partial(self._note_roll_back, acks) if acks else None
             try:
-                claim = self._claims.claim(self._batch, self._lease, acks, on_roll_back, waits=wait.left() > 0)
+                claim = self._claims.claim(self._batch, self._lease, acks, on_roll_back, waiter=self._waiter.word(wait))
                 got: Claimed = yield from self._outage.once(claim)
             except Exception as error:
                 if (yield from self._outage.pause(error)) and (yield from self._roll_back_unknown()):

@@ -82,11 +82,6 @@ class Definition(Generic[T]):
     poll: float = POLL
 
     @cached_property
-    def longest_listen(self) -> float:
-        """Seconds for which a waiting consumer blocks at most."""
-        return min(self.poll, self.longest_block)
-
-    @cached_property
     def features(self) -> frozenset[str]:
         """The features of the set; see :data:`redset.core.scripts.FEATURES`."""
         has = {
@@ -96,7 +91,6 @@ class Definition(Generic[T]):
             "done": self.remember > 0,
             "digest": self.digest,
             "drops": self.while_leased == "drop",
-            "seldom": self.poll > POLL,
         }
         return frozenset(feature for feature, there in has.items() if there)
 

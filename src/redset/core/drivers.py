@@ -38,7 +38,7 @@ from redset.core.talking import (
     roll_back,
     unrecorded,
 )
-from redset.core.waiting import LATENESS, Listener, blocking, heard_nothing
+from redset.core.waiting import LATENESS, LISTEN, LONGEST_BLOCK, SOON, Listener, blocking, heard_nothing
 
 __all__ = ("AsyncDriver", "Driver")
 
@@ -152,25 +152,38 @@ class Driver:
             raise
 
     def _listen(self, listen: Listen) -> None:
-        """Wait for a wake-up: by a blocking command, and for the last 0.1 s on the socket."""
-        seconds, links = listen.seconds, self._links
-        own = links is not None and links.usable()
-        if seconds <= LATENESS and not own:
-            time.sleep(seconds)
-            return
+        """Wait for a wake-up by blocking commands, until it is time to look or to end."""
+        ends_at = time.monotonic() + max(SOON, min(listen.look, listen.left))
+        should_stop = listen.should_stop or bool
         try:
-            if seconds > LATENESS:
-                self._carry_out(blocking(listen.key, min(listen.longest, seconds - LATENESS)))
-                return
-            assert links is not None
-            link = links.take()
-            try:
-                link.listen(blocking(listen.key), seconds)
-            finally:
-                links.put(link)
+            while (left := ends_at - time.monotonic()) > 0 and not should_stop():
+                if self._hears(listen, left):
+                    return
         except Exception as error:
             if not heard_nothing(error):
                 raise
+
+    def _hears(self, listen: Listen, left: float) -> bool:
+        """Send one blocking command, or sleep, and return whether there was a wake-up."""
+        links = self._links
+        own = links is not None and links.usable()
+        precise = listen.precise or listen.left < listen.look + 2 * LATENESS
+        # An idle server ends a blocking command late, so this process times the last seconds itself.
+        is_last = precise and left <= 2 * LATENESS
+        block = left - LATENESS if precise and not is_last else left
+        if not own:
+            if is_last:
+                time.sleep(left)
+                return False
+            block = min(block, listen.longest, LISTEN if listen.should_stop else block)
+            return self._execute(*blocking(listen.key, block)) is not None
+        assert links is not None
+        words, patience = (blocking(listen.key, left + 1), left) if is_last else (blocking(listen.key, block), None)
+        link = links.take()
+        try:
+            return link.listen(words, patience or min(block, LONGEST_BLOCK) + 1, listen.should_stop)
+        finally:
+            links.put(link)
 
 
 class AsyncDriver:

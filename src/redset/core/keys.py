@@ -15,7 +15,7 @@ TYPES = {
     "done": "zset",
     "meta": "hash",
     "wake": "list",
-    "waiters": "string",
+    "looks": "zset",
     "call": "string",
     "history": "list",
     "sets": "hash",
@@ -44,12 +44,12 @@ class Keys:
         "letters",
         "living",
         "lock",
+        "looks",
         "meta",
         "one_slot",
         "parked",
         "prefix",
         "values",
-        "waiters",
         "waiting",
         "wake",
     )
@@ -88,8 +88,9 @@ class Keys:
         self.history = f"{prefix}history".encode()
         #: LIST of at most one wake-up, which wakes one waiter. Losing it loses no item.
         self.wake = f"{prefix}wake".encode()
-        #: STRING that expires after a second, or after the `poll` of the waiter: the mark that a waiter exists.
-        self.waiters = f"{prefix}waiters".encode()
+        #: ZSET, waiter -> time of its next look, negative if it can claim any item and not only due ones. Only empty
+        #: claims add to it; it expires with the last look. Losing it delays waiters.
+        self.looks = f"{prefix}looks".encode()
         #: STRING, while the set's lock is held. No call needs it, so it may be in another slot.
         self.lock = f"{name}__lock"
         #: STRING per session, for ten minutes: the call record, with its last number and reply.

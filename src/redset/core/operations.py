@@ -119,14 +119,21 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """A step of a plan: wait for a wake-up of the set, for at most some seconds."""
+    """A step of a plan: wait for a wake-up of the set, or until it is time to look, or to end."""
 
     key: bytes
-    seconds: float
     #: The items that the waiter can claim: waiters of different kinds do not replace each other.
     kind: Hashable
+    #: Seconds until one of the waiters of this kind in this thread or event loop looks, and whether it has to look at
+    #: just that moment.
+    look: float
+    precise: bool
+    #: Seconds until this one ends.
+    left: float
     #: Seconds for which one command may block.
     longest: float
+    #: Whether this one ends before.
+    should_stop: Callable[[], bool] | None
 
 
 @dataclass(frozen=True, slots=True)

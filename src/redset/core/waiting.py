@@ -4,11 +4,14 @@ import asyncio
 import logging
 import math
 import random
+import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Hashable
-from typing import Any
+from threading import get_ident
+from typing import Any, ClassVar
 
+from redset.core import calls
 from redset.core.claiming import Claimed, Claims
 from redset.core.clients import is_outage, slot_is_moving, timed_out
 from redset.core.operations import Listen, Plan, Sleep
@@ -18,24 +21,34 @@ from redset.core.times import Duration, seconds
 __all__ = (
     "LATENESS",
     "LISTEN",
+    "LONGEST_BLOCK",
     "NONE",
+    "SOON",
     "Listener",
     "Outage",
     "Wait",
+    "Waiter",
     "blocking",
     "claim_within",
     "heard_nothing",
-    "until_next",
 )
 
 log = logging.getLogger("redset")
 
-#: Seconds after which a call that pauses in an outage looks whether it is told to stop.
+#: Seconds after which a call that waits, or pauses in an outage, checks whether it is told to stop.
 LISTEN = 0.2
-#: Seconds for which a command blocks at least: with 0 it would block for ever.
+#: Seconds for which a command blocks at least: with 0 it would block for ever. And at most: who waits longer notices no
+#: sooner that the server's machine is gone.
 SHORTEST_BLOCK = 0.002
+LONGEST_BLOCK = 10.0
 #: Seconds by which an idle server ends a blocking command too late: the client times the last ones itself.
 LATENESS = 0.1
+
+#: Tells this process from those of other machines.
+_BOOT = secrets.token_hex(4)
+
+#: Seconds that a call which waits pauses at least between two claims.
+SOON = 0.001
 
 #: The longest pause in seconds between two tries during an outage, and the longest first one.
 LONGEST_PAUSE = 2.0
@@ -57,6 +70,49 @@ class Wait:
 
 #: For a call that does not wait.
 NONE = Wait(0)
+
+
+class Waiter:
+    """A call that waits, as the server knows it: all that wait for one set in a thread or event loop are one waiter.
+
+    The server plans the looks of the waiters of a set, so that they are spread evenly; see ``shared/looks.lua``.
+    """
+
+    __slots__ = ("_name", "_place", "_poll")
+
+    #: The number of calls that wait, by name and place.
+    _calls: ClassVar[Counter[tuple[str, tuple[bytes, str]]]] = Counter()
+
+    def __init__(self, claims: Claims[Any, Any]) -> None:
+        self._place, self._poll = claims.place, claims.poll
+        #: None unless the call waits.
+        self._name: str | None = None
+
+    def enter(self) -> None:
+        """Note that the call waits, after an empty claim."""
+        if self._name is None:
+            self._name = self._here()
+            self._calls[self._name, self._place] += 1
+
+    def leave(self) -> None:
+        """Note that the call has ended."""
+        if self._name is not None:
+            mine = self._name, self._place
+            self._name = None
+            self._calls[mine] -= 1
+            if not self._calls[mine]:
+                del self._calls[mine]
+
+    def word(self, wait: Wait) -> str:
+        """Return what a claim tells the server about this call, empty if it does not wait."""
+        alone = self._name is not None and self._calls[self._name, self._place] == 1
+        if wait.left() > 0:
+            return f"{'leaves' if alone else 'waits'} {self._here()} {self._poll!r}"
+        return f"left {self._name} {self._poll!r}" if alone else ""
+
+    def _here(self) -> str:
+        """Return the name of the waiters of this kind in this thread or event loop, among those of all processes."""
+        return f"{self._place[1]}.{calls.PID:x}.{get_ident():x}.{_BOOT}"
 
 
 class Outage:
@@ -142,30 +198,29 @@ def claim_within(
 ) -> Plan[Claimed]:
     """Claim until there are items or the time has passed, and through outages after the first reply."""
     wait = Wait(seconds)
-    outage = Outage(claims.set_name, wait)
-    while True:
-        try:
-            got: Claimed = yield from outage.once(claims.claim(limit, lease, waits=wait.left() > 0, last=last))
-        except Exception as error:
-            yield from outage.pause(error)
-            continue
-        outage.end()
-        if got.rows or got.alone:
-            return got
-        if not got.more:
-            if wait.left() <= 0:
+    waiter, outage = Waiter(claims), Outage(claims.set_name, wait)
+    try:
+        while True:
+            try:
+                got: Claimed = yield from outage.once(claims.claim(limit, lease, waiter=waiter.word(wait), last=last))
+            except Exception as error:
+                yield from outage.pause(error)
+                continue
+            outage.end()
+            if got.rows or got.alone:
                 return got
-            yield from outage.once(until_next(claims, got, wait))
+            if not got.more:
+                if wait.left() <= 0:
+                    return got
+                waiter.enter()
+                yield from outage.once(claims.listen(got, wait.left()))
+    finally:
+        waiter.leave()
 
 
-def until_next(claims: Claims[Any, Any], got: Claimed, wait: Wait) -> Listen:
-    """Return the step that waits after an empty claim: for a wake-up, or until an item falls due."""
-    return claims.wake_up(max(0.001, min(wait.left(), got.next_due)))
-
-
-def blocking(key: bytes, longest: float = LISTEN) -> tuple[bytes | str, ...]:
+def blocking(key: bytes, longest: float) -> tuple[bytes | str, ...]:
     """Return the command that blocks until a wake-up, for at most ``longest`` seconds."""
-    return "BLPOP", key, f"{max(SHORTEST_BLOCK, longest):.3f}"
+    return "BLPOP", key, f"{max(SHORTEST_BLOCK, min(longest, LONGEST_BLOCK)):.3f}"
 
 
 def heard_nothing(error: Exception) -> bool:
@@ -176,8 +231,8 @@ def heard_nothing(error: Exception) -> bool:
 class Listener:
     """Listens for all tasks of an event loop that wait for one set, on one connection.
 
-    A wake-up, and the end of each command without one, wakes one waiter of each kind. It claims, and if items are left,
-    the server wakes the next one. A waiter also wakes by itself at the end of its time or when an item falls due.
+    A wake-up wakes one waiter of each kind. It claims, and if items are left, the server wakes the next one. When it is
+    time to look, one waiter of that kind looks. A waiter also wakes by itself at the end of its time, or to stop.
     """
 
     def __init__(
@@ -190,8 +245,10 @@ class Listener:
         self._run = run
         self._key = key
         #: Seconds for which one command blocks at most: what the waiter that came last wants.
-        self._longest = LISTEN
+        self._longest = LONGEST_BLOCK
         self._waiting: deque[tuple[Hashable, asyncio.Future[None]]] = deque()
+        #: By kind: wakes one waiter when it is time to look.
+        self._looks: dict[Hashable, asyncio.TimerHandle] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def wait(self, listen: Listen) -> None:
@@ -201,11 +258,19 @@ class Listener:
         entry = listen.kind, future
         self._waiting.append(entry)
         self._longest = listen.longest
-        timer = loop.call_later(listen.seconds, _wake, future) if math.isfinite(listen.seconds) else None
+        # The server plans one look for all waiters of a kind: the last reply says when.
+        if listen.kind in self._looks:
+            self._looks.pop(listen.kind).cancel()
+        self._looks[listen.kind] = loop.call_later(max(SOON, listen.look), self._wake_one, listen.kind)
+        timer = loop.call_later(max(SOON, listen.left), _wake, future) if math.isfinite(listen.left) else None
         if self._task is None:
             self._task = self._run(self._listen(), self._ended)
         try:
-            await future
+            if listen.should_stop is None:
+                await future
+            else:
+                while not (future.done() or listen.should_stop()):
+                    await asyncio.wait({future}, timeout=LISTEN)
         except BaseException:
             if future.done() and not future.cancelled():
                 # It was woken but will not claim: wake another one.
@@ -216,19 +281,20 @@ class Listener:
                 timer.cancel()
             if entry in self._waiting:
                 self._waiting.remove(entry)
-            if not self._waiting and self._task is not None:
-                self._task.cancel()
+            if not self._waiting:
+                self._stop()
 
     async def _listen(self) -> None:
         while self._waiting:
             try:
-                await self._execute(blocking(self._key, self._longest))
+                heard = await self._execute(blocking(self._key, self._longest)) is not None
             except Exception as error:
                 if not heard_nothing(error):
                     self._fail(error)
                     return
                 await asyncio.sleep(LATENESS)
-            for kind in {kind for kind, _ in self._waiting}:
+                heard = not timed_out(error)
+            for kind in {kind for kind, _ in self._waiting if heard}:
                 self._wake_one(kind)
             # They claim now; the last waiter that leaves ends this task.
             await asyncio.sleep(0)
@@ -245,6 +311,13 @@ class Listener:
             if not future.done():
                 future.set_exception(error)
                 return
+
+    def _stop(self) -> None:
+        for timer in self._looks.values():
+            timer.cancel()
+        self._looks.clear()
+        if self._task is not None:
+            self._task.cancel()
 
     def _ended(self) -> None:
         self._task = None

@@ -50,6 +50,10 @@ def _caches(client: Any) -> bool:
     return any(getattr(holder, name, None) is not None for holder in holders for name in ("cache", "_cache"))
 
 
+#: Seconds for which a command blocks a connection that others need.
+SHARED_BLOCK = 0.2
+
+
 def has_one_connection(client: Any) -> bool:
     """Return whether the client has a single connection, which threads must not share."""
     return bool(
@@ -79,10 +83,13 @@ def are_beside(client: Any, one: bytes, other: bytes) -> bool:
 
 
 def longest_block(client: Any) -> float:
-    """Return the seconds for which a command may block before the client's socket times out; ``inf`` without a limit.
+    """Return the seconds for which a command may block; ``inf`` without a limit.
 
-    Half of the socket's time limit, since an idle server ends a blocking command up to a tenth of a second late.
+    Half of the time limit of the client's socket, since an idle server ends a blocking command up to a tenth of a
+    second late. On a client with a single connection, other calls wait behind it.
     """
+    if has_one_connection(client):
+        return SHARED_BLOCK
     limit = (_settings(client) or {}).get("socket_timeout")
     return float("inf") if limit is None else limit / 2
 

@@ -7,6 +7,7 @@ once. If that fails, the client retries by its own policy; see :meth:`Owner.trie
 
 import asyncio
 import contextlib
+import math
 import os
 import sys
 import time
@@ -24,6 +25,8 @@ Words = tuple[bytes | str, ...]
 #: Seconds without use after which a link checks that the server has not closed its connection. The client's pool checks
 #: each time, which takes 4 µs.
 CHECK_AFTER = 0.01
+#: Seconds between two questions whether a blocking command shall go on.
+ASK_AFTER = 0.2
 
 #: Connections of a parent process. The child must not close them: that would end the TLS session of the parent, or
 #: remove the socket from the event loop's selector, which both processes share.
@@ -232,21 +235,26 @@ class Link(_Link):
         slot.append(connection)
         return reply
 
-    def listen(self, words: Words, seconds: float) -> None:
-        """Send a blocking command and wait for its reply. Close the connection if there is none in time.
+    def listen(self, words: Words, seconds: float, should_stop: Callable[[], bool] | None) -> bool:
+        """Send a blocking command, and return whether its reply is other than nil.
 
-        The time is measured here, since an idle server ends a blocking command up to 0.1 s late.
+        Close the connection if there is no reply in time.
+
+        :param should_stop: asked five times a second whether to return at once.
         """
+        ends_at, pause = time.monotonic() + seconds, math.inf if should_stop is None else ASK_AFTER
         slot = self._slot
         connection = slot.pop() if slot else None
         connection = self._ready(connection or self._made())
         connection.send_packed_command(connection.pack_command(*words))
-        if not connection.can_read(timeout=seconds):
-            connection.disconnect()
-            return
-        connection.read_response(disable_decoding=True)
+        while not connection.can_read(timeout=max(0.0, min(pause, ends_at - time.monotonic()))):
+            if time.monotonic() >= ends_at or (should_stop is not None and should_stop()):
+                connection.disconnect()
+                return False
+        reply = connection.read_response(disable_decoding=True)
         self._used_at = time.monotonic()
         slot.append(connection)
+        return reply is not None
 
     def __del__(self) -> None:
         # Connections of redis-py 8 are in a reference cycle, so they would stay open for a while. At the end of a

@@ -33,16 +33,16 @@ __all__ = ("Script", "layout_of", "options_of", "prepared", "script")
 
 #: The features that a set may have: `values` of identities (`keyed`) or of intervals (`periodic`), and finished
 #: items that are remembered in `done`, perhaps as hashes (`digest`); whether additions of leased items are dropped
-#: (`drops`), and whether waiters look less often than by default (`seldom`). And those of a single call: scores that
-#: are seconds from now (`delayed`), and additions that pass the memory (`forced`).
-FEATURES = ("values", "keyed", "periodic", "expiring", "done", "digest", "drops", "seldom", "delayed", "forced")
+#: (`drops`). And those of a single call: scores that are seconds from now (`delayed`), and additions that pass the
+#: memory (`forced`).
+FEATURES = ("values", "keyed", "periodic", "expiring", "done", "digest", "drops", "delayed", "forced")
 
 #: Those that a script can ask for: the loader writes true or false in their place.
-CONSTANTS = ("keyed", "periodic", "digest", "drops", "seldom", "forced")
+CONSTANTS = ("keyed", "periodic", "digest", "drops", "forced")
 
 #: The numbers that a set was made with, as its :class:`redset.core.definition.Definition` names them, and the feature
 #: that they belong to.
-OPTIONS = {"max_attempts": "", "max_dead": "", "remember": "done", "interval": "periodic", "poll": "seldom"}
+OPTIONS = {"max_attempts": "", "max_dead": "", "remember": "done", "interval": "periodic"}
 
 _DECLARED = re.compile(r"^-- (KEYS|OPTIONS|TIME)(?: if (\w+))?(?:: (.*))?$", re.MULTILINE)
 _SECTION = re.compile(r"^-- WHEN NEEDED: (\w+)\n(.*?)(?=^-- WHEN NEEDED|^-- ALWAYS|\Z)", re.MULTILINE | re.DOTALL)

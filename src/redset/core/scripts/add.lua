@@ -1,6 +1,6 @@
 -- Adds items to `waiting`. The claim decides about those that are leased or dead. What is remembered as done is left out, and so is
 -- what is dead on a set that remembers; a `forced` addition ends the memory and the death of its items instead.
--- KEYS: call waiting wake waiters meta leased
+-- KEYS: call waiting wake looks meta leased
 -- KEYS if values: values
 -- KEYS if done: done dead
 -- KEYS if forced: letters

@@ -1,25 +1,28 @@
 -- Claims the first items of `waiting`, lowest score first, ties by their bytes: for good, or under a lease.
 -- This is the one place that decides about a waiting item that is also leased, delayed, dead or remembered; see `is_claimed`.
--- KEYS: call waiting leased deliveries parked dead letters meta history wake waiters
+-- KEYS: call waiting leased deliveries parked dead letters meta history wake looks
 -- KEYS if values: values
 -- KEYS if done: done
 -- OPTIONS
 -- TIME
 -- ARGV: number, seen, options; how many at most; `any`, or `due` for only those whose score has come, or `any last` or `due last`
---       for the last of them first; seconds of the lease, 0 to claim for good; `waits`: 1 if the caller waits, 2 if it has claimed
---       others for the same list; then what to ack before: item, delivery, item, delivery, ...
+--       for the last of them first; seconds of the lease, 0 to claim for good; what the caller does, see below; then what to ack
+--       before: item, delivery, item, delivery, ...
+--   the caller: "waits ID POLL" if it waits as this waiter when it gets nothing, "leaves ID POLL" if it also stops waiting when it
+--       gets something, "left ID POLL" if it has stopped; "follows" if it has claimed others for the same list; else "-"
 -- Returns rows; on keyed sets behind them a list of the value of each, or nil; behind these
 -- "more next died dropped deadline lost ..."; and behind that `register` if the set is not registered, `differs` if it is with other options.
 --   rows: item, score; under a lease item, delivery, or '' in a repeated reply when the lease has ended
 --   more: 1 if it stopped early and may find more at once; 2 if it stopped before a suspect item, or claimed one
---   next: seconds until an item falls due, or until the pause or limit ends that kept the claim from items; -1: not known
+--   next: seconds until the caller looks again, behind `=` if something falls due then; 0: it does not wait, or got something
 --   died, dropped: dead letters made and dropped       lost: the positions, from 0, of the acks that came too late
 -- An item is suspect when its last lease expired, since it may have killed its process. A claim under a lease returns the items
--- before the first suspect one, or a suspect one alone; where `waits` is 2 it returns nothing instead.
-local limit, which, lease, waits = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), ARGV[7]
--- include wakeups
+-- before the first suspect one, or a suspect one alone; a caller that `follows` gets nothing instead.
+local limit, which, lease, caller = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), ARGV[7]
+local waiter, poll
+if caller ~= '-' and caller ~= 'follows' then caller, waiter, poll = string.match(caller, '^(%l+) (%S+) (%S+)$') end
 -- include claims
--- include waiting
+-- include looks
 -- include gates
 
 local repeated_reply, ended
@@ -37,15 +40,15 @@ local acks, given, acked = {}, {}, {}
 for i = 8, #ARGV, 2 do
     acks[#acks + 1], given[#given + 1], acked[ARGV[i]] = ARGV[i], ARGV[i + 1], true
 end
-local in_work = redis.call('EXISTS', leased, deliveries, parked, dead, letters, waiters) > 0
-local is_rare = repeated or unread or in_work and redis.call('EXISTS', parked, dead, letters, waiters) > 0
+local in_work = redis.call('EXISTS', leased, deliveries, parked, dead, letters, looks) > 0
+local is_rare = repeated or unread or in_work and redis.call('EXISTS', parked, dead, letters, looks) > 0
 local expired = in_work and read_expired() or {}
 local met = limit > 0 and next_rows(limit) or {}
 local fields = in_work and not met.err and read_fields(acks, column(met, 2, 1)) or {}
 local refusal = expired.err and expired or met.err and met or fields.err and fields or stored_otherwise(facts[3], facts[8])
 local is_tight = gate and gate.leases > 0 and not refusal and gates().free_leases(gate) < limit
 local is_first = not facts[3] or done and not facts[8]
-if refusal or is_rare or is_tight or #expired > 0 or waits == '1' and #met == 0 then
+if refusal or is_rare or is_tight or #expired > 0 or waiter and #met == 0 then
     refusal = wrong_type() or refusal or find_waiters() or rare().may_not_move() or denied(
         'ZREMRANGEBYRANK', 'ZRANGE', 'ZCARD', from_end and 'ZCOUNT', unread and values and 'HSETNX')
 else
@@ -53,7 +56,7 @@ else
         or (in_work or done) and denied('DEL', 'ZADD', 'ZREM', 'ZCARD')
     parking = false
 end
-refusal = refusal or denied((call or waits == '1') and 'SET', lease > 0 and 'ZADD', 'HSET',
+refusal = refusal or denied(call and 'SET', lease > 0 and 'ZADD', 'HSET',
     #acks > 0 and 'ZREMRANGEBYRANK')
 if refusal then return refusal end
 
@@ -103,7 +106,7 @@ local function take(met, known, offset)
     local rest = rare()
     local reach, suspect = #items, lease > 0 and rest.first_suspect(fields, deadlines, dones)
     if suspect then
-        meets_suspect, is_suspect = true, suspect == 1 and count == 0 and waits ~= '2'
+        meets_suspect, is_suspect = true, suspect == 1 and count == 0 and caller ~= 'follows'
         reach = is_suspect and 1 or suspect - 1
         if reach == 0 then return 0 end
     end
@@ -153,10 +156,17 @@ if is_known and tonumber(facts[5] or 0) ~= minute then rare().write_sample(minut
 -- Items that stay behind wake another waiter, unless a full limit of leases would stop its claim.
 if wake_one and (#rows > 0 or requeued or gate and #acks > 0) and not (gate and gate.is_full) and #next_rows(1) > 0 then wake_one() end
 
--- When to look again, for a caller that waits and got nothing.
-local next_look = waits == '1' and #rows == 0 and (gate and gates().opens_in(gate) or rare().next_due())
-local stops = meets_suspect and (#rows > 0 or waits == '2') and '2 ' or more and '1 ' or '0 '
-local reply = answer_claim(kind, stops .. (next_look or '-1'), deadline .. lost, rows, found, undo)
-if next_look then rare().mark_waiter() end
+-- When a caller that waits and got nothing looks again; or others look instead of one that stops waiting.
+local next_look = '0'
+if waiter and (#rows == 0 or caller == 'leaves') then
+    local due = gate and gates().opens_at(gate) or rare().next_due()
+    if #rows > 0 or caller == 'left' then
+        rare().leave_looks(waiter, due)
+    else
+        next_look = rare().plan_look(waiter, due)
+    end
+end
+local stops = meets_suspect and (#rows > 0 or caller == 'follows') and '2 ' or more and '1 ' or '0 '
+local reply = answer_claim(kind, stops .. next_look, deadline .. lost, rows, found, undo)
 if is_known and facts[4] ~= ARGV[3] then reply[#reply + 1] = facts[4] and 'differs' or 'register' end
 return reply

@@ -1,5 +1,5 @@
 -- Ends reservations, or extends them. One whose lease has ended is left alone, whoever has the item by now.
--- KEYS: call waiting leased deliveries parked dead letters meta wake waiters
+-- KEYS: call waiting leased deliveries parked dead letters meta wake looks
 -- KEYS if values: values
 -- KEYS if done: done
 -- OPTIONS
@@ -27,7 +27,7 @@ end
 parking = false
 -- A waiter may wait for a lease to end, if the set limits how many there are.
 local makes_room = false
-if redis.call('EXISTS', parked, waiters) > 0 then
+if redis.call('EXISTS', parked, looks) > 0 then
     parking = redis.call('EXISTS', parked) == 1
     local gate = redis.pcall('HMGET', meta, 'gate')[1]
     makes_room = gate and string.sub(gate, -2) ~= ' 0'

@@ -1,5 +1,5 @@
 -- Lets items go that are dead, or done and remembered: requeues dead letters, deletes them, or forgets that items died or were done.
--- KEYS: call waiting leased dead letters meta wake waiters done values
+-- KEYS: call waiting leased dead letters meta wake looks done values
 -- TIME
 -- ARGV: number, seen; `retry`, `delete` or `forget`; how many of the oldest letters, or 0 and then item, item, ...
 -- Returns the positions, from 0, of those that were there.

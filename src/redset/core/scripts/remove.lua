@@ -1,6 +1,6 @@
 -- Removes items by name, whether they wait or are leased: who holds a lease of one finds it lost. Or removes a stretch of what waits,
 -- by position or by score: a lease of the same item stays.
--- KEYS: call waiting leased deliveries parked dead meta wake waiters
+-- KEYS: call waiting leased deliveries parked dead meta wake looks
 -- KEYS if values: values
 -- ARGV: number, seen; then `items` and item, item, ...; or how many at most, `ranks` and the first and the last one, or `scores` and the
 --       lowest and the highest, as ZRANGE takes them

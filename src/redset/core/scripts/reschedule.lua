@@ -1,5 +1,5 @@
 -- Sets the next ticks of periodic items. A leased item is added to `waiting` too, and a claim parks it until its lease ends.
--- KEYS: call waiting wake waiters leased meta
+-- KEYS: call waiting wake looks leased meta
 -- TIME
 -- ARGV: number, seen; then for each item: when it falls due, seconds since the epoch, or `now`, unless it is due already; item
 -- Returns the positions, from 0, of those that were there, waiting or leased.

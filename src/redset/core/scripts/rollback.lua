@@ -1,6 +1,6 @@
 -- Rolls back what the caller's last call claimed, if nobody read its reply: all of its rows, or only those at some positions.
 -- Whatever it finds, the caller's record then holds this call, so a record of many rows is emptied.
--- KEYS: call waiting leased deliveries parked dead letters meta wake waiters
+-- KEYS: call waiting leased deliveries parked dead letters meta wake looks
 -- KEYS if values: values
 -- KEYS if done: done
 -- OPTIONS

@@ -1,5 +1,5 @@
 -- Adds periodic items. What is there already, waiting or leased, keeps its place; its interval and value are replaced.
--- KEYS: call waiting wake waiters leased values meta
+-- KEYS: call waiting wake looks leased values meta
 -- TIME
 -- ARGV: number, seen; `each`, or `bulk` to leave out all items behind the first that the set has no room for; then for each item:
 --       "first interval": when it falls due first, seconds since the epoch or, behind a plus, from now, behind a '!' only if the item

@@ -101,7 +101,7 @@ local function repeated_claim()
     if #ended.items > 0 and #ended.items == #items then
         -- Nothing is left of it: the caller is told to claim again.
         local counts, others = string.match(head, '^%S+ %S+ (%S+ %S+) %S+(.*)$')
-        rows, found, head = {}, {}, '1 -1 ' .. counts .. ' 0' .. others
+        rows, found, head = {}, {}, '1 0 ' .. counts .. ' 0' .. others
     end
     if keyed then rows[#rows + 1] = found end
     rows[#rows + 1] = head

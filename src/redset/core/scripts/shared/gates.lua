@@ -49,10 +49,10 @@ local function pass_gate(gate, count)
     end
 end
 
--- Seconds until a closed gate opens, -1 if that is not known; nil if it is open. A microsecond is added, since the digits that are
--- left out may be as much as half of one.
-local function opens_in(gate)
-    if gate.pause < 0 then return '-1' end
+-- The moment at which a closed gate opens, infinite if that is not known; nil if it is open. A microsecond is added, since the digits
+-- that are left out may be as much as half of one.
+local function opens_at(gate)
+    if gate.pause < 0 then return math.huge end
     local seconds = gate.pause - time
     if gate.rate > 0 and gate.level > gate.burst - 1 then
         seconds = math.max(seconds, gate.behind + (gate.level + 1 - gate.burst) / gate.rate)
@@ -61,7 +61,7 @@ local function opens_in(gate)
         local first = redis.call('ZRANGE', leased, '(' .. clock, '+inf', 'BYSCORE', 'LIMIT', '0', '1', 'WITHSCORES')[2]
         seconds = math.max(seconds, tonumber(first or clock) - time)
     end
-    return seconds > 0 and string.format('%.6f', seconds + 0.000001) or nil
+    return seconds > 0 and time + seconds + 0.000001 or nil
 end
 
 -- ALWAYS

@@ -14,7 +14,7 @@ local function can_run(command)
     }
     -- Without a record the first key is the one of an item's set.
     if not call and (command == 'ZREM' or command == 'DEL') then return true end
-    local key = command == 'RPUSH' and waiters or KEYS[1]
+    local key = command == 'RPUSH' and looks or KEYS[1]
     -- DEL must not delete the record, so it probes a key next to the record, which never exists.
     if command == 'DEL' then key = call .. '!' end
     local arguments = {}

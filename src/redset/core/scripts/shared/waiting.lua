@@ -103,14 +103,14 @@ local function first_suspect(fields, deadlines, dones)
     end
 end
 
--- Seconds until an item falls due, -1 if that is not known.
+-- The moment at which the next item falls due, nil if that is not known.
 local function next_due()
     local moments = {}
     local function consider(found, sign)
-        if found[2] then moments[#moments + 1] = sign * tonumber(found[2]) - time end
+        if found[2] then moments[#moments + 1] = sign * tonumber(found[2]) end
     end
     consider(redis.call('ZRANGE', leased, '(' .. clock, '+inf', 'BYSCORE', 'LIMIT', '0', '1', 'WITHSCORES'), 1)
     consider(redis.call('ZRANGE', leased, '(-' .. clock, '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', '1', 'WITHSCORES'), -1)
     if is_due then consider(redis.call('ZRANGE', waiting, '0', '0', 'WITHSCORES'), 1) end
-    return #moments == 0 and '-1' or string.format('%.6f', math.max(0, math.min(unpack(moments))))
+    return moments[1] and math.max(time, math.min(unpack(moments)))
 end

@@ -1,0 +1,147 @@
+"""However many consumers wait, the server looks for them as seldom as for one, and none of them is late for that."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, cast
+
+import pytest
+import redis
+
+import redset
+from servers import PATIENCE, Place, Server, wait_until
+
+#: As many as make it clear that each look is one waiter's, and not each waiter's.
+WAITERS = 40
+
+LOOKS = "{jobs}:looks"
+
+
+@pytest.fixture
+def client(here: Place) -> Iterator[redis.Redis]:
+    if not isinstance(here, Server):
+        pytest.skip("its statistics are looked at")
+    with here.client(max_connections=1000) as client:
+        yield client
+
+
+@pytest.fixture
+def start(client: redis.Redis) -> Iterator[Callable[..., "Future[str]"]]:
+    """Has a waiter of its own thread claim an item."""
+    with ThreadPoolExecutor(3 * WAITERS) as threads:
+
+        def claimed(kind: Any, wait: float) -> str:
+            try:
+                return str(kind(client, "jobs").pop(wait=wait))
+            except KeyError:
+                return ""
+
+        yield lambda kind, wait=PATIENCE: threads.submit(claimed, kind, wait)
+
+
+def scripts(client: redis.Redis) -> int:
+    stats: Any = client.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("eval", "evalsha"))
+
+
+def wait_for(client: redis.Redis, waiters: int) -> None:
+    wait_until(lambda: client.zcard(LOOKS) == waiters)
+
+
+def end(client: redis.Redis, futures: list["Future[str]"]) -> None:
+    """Give each waiter an item."""
+    redset.SortedSet(client, "jobs").update([f"last {number}" for number in range(len(futures))], score=1)
+    for future in futures:
+        future.result(PATIENCE)
+
+
+def test_many_look_as_seldom_as_one(client: redis.Redis, start: Any) -> None:
+    futures = [start(redset.SortedSet) for _ in range(WAITERS)]
+    wait_for(client, WAITERS)
+    time.sleep(0.5)
+    before, began = scripts(client), time.monotonic()
+    time.sleep(2)
+    looks = scripts(client) - before
+
+    # One each 0.2 s; by themselves they would be 400.
+    assert looks <= 3 * (time.monotonic() - began) / 0.2
+    end(client, futures)
+
+
+def test_an_item_that_falls_due_is_looked_for_by_two(client: redis.Redis, start: Any) -> None:
+    futures = [start(redset.ScheduledSet) for _ in range(WAITERS)]
+    wait_for(client, WAITERS)
+    time.sleep(0.5)
+    jobs, before, began = redset.ScheduledSet(client, "jobs"), scripts(client), time.monotonic()
+    jobs.add("a", delay=1)
+    wait_until(lambda: any(future.done() for future in futures))
+    time.sleep(0.2)
+    looks = scripts(client) - before
+
+    # The addition, one that plans, one that gets the item, one that would if that had died; and the regular ones.
+    assert looks <= 10 + 3 * (time.monotonic() - began) / 0.2
+    assert [future.result() for future in futures if future.done()] == ["a"]
+    end(client, futures)
+
+
+def test_the_looks_of_those_who_leave_are_closed_up(client: redis.Redis, start: Any) -> None:
+    """The last of many was to look seconds later."""
+    for _ in range(2 * WAITERS):
+        start(redset.SortedSet, 1)
+    wait_for(client, 2 * WAITERS)
+    future = start(redset.SortedSet)
+    wait_for(client, 2 * WAITERS + 1)
+    ((_, planned),) = cast("Any", client.zrange(LOOKS, 0, 0, withscores=True))
+    assert -planned - time.time() > WAITERS * 0.2
+    wait_for(client, 1)
+    added_at = time.monotonic()
+    client.zadd("jobs", {"item": 1})
+
+    assert future.result(PATIENCE) == "item"
+    assert time.monotonic() - added_at < WAITERS * 0.2 / 2
+
+
+def test_a_planned_look_is_not_lost_with_one_who_got_an_item(client: redis.Redis, start: Any) -> None:
+    """Additions wake those who would look next, one after another, which leaves a gap in the row of looks."""
+    futures = [start(redset.SortedSet) for _ in range(2 * WAITERS)]
+    wait_for(client, 2 * WAITERS)
+    jobs = redset.SortedSet(client, "jobs")
+    for number in range(WAITERS):
+        jobs.add(str(number))
+    wait_until(lambda: sum(future.done() for future in futures) == WAITERS)
+    added_at = time.monotonic()
+    client.zadd("jobs", {"item": 1})
+    wait_until(lambda: sum(future.done() for future in futures) == WAITERS + 1)
+
+    assert time.monotonic() - added_at < WAITERS * 0.2 / 2
+    end(client, [future for future in futures if not future.done()])
+
+
+@pytest.mark.conformance
+def test_waiters_of_two_kinds_do_not_look_for_each_other(face: Any, raw: Any) -> None:
+    """One that can claim only what is due looks in vain for what is not, so another one looks as well."""
+    with ThreadPoolExecutor() as threads, face.another() as other:
+        due = [threads.submit(other.ScheduledSet("jobs").pop, wait=1) for _ in range(5)]
+        future = threads.submit(face.SortedSet("jobs").pop, wait=PATIENCE)
+        wait_until(lambda: raw.zcount(LOOKS, "-inf", 0) == 1 <= raw.zcount(LOOKS, 0, "+inf"))
+        raw.zadd("jobs", {"item": time.time() + 60})
+        assert future.result(PATIENCE) == "item"
+        for one in due:
+            assert isinstance(one.exception(PATIENCE), KeyError)
+
+
+@pytest.mark.conformance
+def test_nothing_is_left_of_waiters_who_left(face: Any, raw: Any) -> None:
+    assert face.SortedSet("jobs").take(1, wait=0.3) == []
+    assert not raw.exists(LOOKS)
+
+
+def test_those_who_died_are_forgotten_when_they_are_late(face: Any, raw: Any) -> None:
+    now = time.time()
+    raw.zadd(LOOKS, {"dead": -(now - 2), "late": -(now - 0.1), "dead, of another kind": now - 2})
+    with ThreadPoolExecutor() as threads:
+        future = threads.submit(face.SortedSet("jobs").take, 1, wait=0.3)
+        wait_until(lambda: raw.zcard(LOOKS) == 2)
+        assert future.result() == []
+    assert raw.zrange(LOOKS, 0, -1) == [b"late"]
+    assert 0 < raw.ttl(LOOKS) < 10
