@@ -13,7 +13,7 @@ from redset.core.coalescing import Gathering, Group
 from redset.core.consuming import BaseConsumption
 from redset.core.endings import Batch, Endings
 from redset.core.operations import Unfinished
-from redset.core.talking import words_of
+from redset.core.sending import words_of
 from simulator.server_model import ModelServer
 
 Plant = Callable[[], AbstractContextManager[Any]]

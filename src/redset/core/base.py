@@ -32,7 +32,7 @@ from redset.core.parameters import (
 )
 from redset.core.periodic import PeriodicItems, Scheduling
 from redset.core.receipts import Receipts
-from redset.core.registry import SetInfo, register
+from redset.core.registry import Registration, SetInfo
 from redset.core.removing import Removing
 from redset.core.serializing import PLAIN as PLAIN_SERIALIZER
 from redset.core.serializing import checked_serializer
@@ -150,7 +150,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         )
         kind = _class_of(self)
         self._driver.register_by(  # type: ignore[attr-defined] # every driver has that
-            partial(register, partial(_info, definition, kind), self._keys, definition.options, 0.0)
+            Registration(partial(_info, definition, kind), self._keys, definition.options, 0.0)
         )
         self._adding = self._make_adding(definition)
         self._looking = Looking(definition)
@@ -261,7 +261,7 @@ class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
         expiring = self._expiring = Expiring(name, self._keys, items, ttl, digest=digest)
         about = SetInfo(name, _class_of(self), {"ttl": seconds(ttl, "ttl"), "digest": digest})
         self._driver.register_by(  # type: ignore[attr-defined] # every driver has that
-            partial(register, lambda: about, self._keys, None, seconds(ttl, "ttl"))
+            Registration(lambda: about, self._keys, None, seconds(ttl, "ttl"))
         )
         side = Side(
             name=name,

@@ -13,7 +13,7 @@ from threading import Thread
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary, ref
 
-__all__ = ("LARGE", "NO_CALL", "PID", "Call", "ClientState", "Payer", "Session", "State", "state_of", "takes_much")
+__all__ = ("LARGE", "PID", "Call", "ClientState", "Payer", "Session", "State", "state_of", "takes_much")
 
 #: This process. Sessions, debts and leases belong to the process that made them.
 PID = os.getpid()
@@ -22,8 +22,6 @@ PID = os.getpid()
 RECORD_LIFE = 600.0
 #: Bytes above which a received reply is removed from its record, so that draining a server frees its memory.
 LARGE = 16_384
-#: Sentinel for a call that is not recorded: its number and ``seen``.
-NO_CALL = ("0", "0")
 
 
 class State(Enum):
@@ -271,22 +269,13 @@ class ClientState:
                 sessions.append(call.session)
         return sessions
 
-    def _may_pay(self, payer: Payer, debt: Call) -> bool:
-        """Return whether ``payer`` is the one to pay a debt, which remains a debt until it is paid."""
-        debt.payers.append(ref(payer))
-        there = (found for each in debt.payers if (found := each()) is not None and not found.has_gone)
-        if next(there, None) is payer and debt in self.debts:
-            return True
-        self.leave(debt, payer)
-        return False
+    def owes_claims(self, name: bytes) -> bool:
+        """Return whether there are debts of claims of the set, including those that others are paying."""
+        return bool(self._owed(name, claims=True))
 
-    def _take_debt(self, name: bytes, payer: Payer, *, claim: bool) -> Call | None:
-        """Return a debt of the set that the next call pays by itself, or None."""
-        for debt in self.debts[:]:
-            mine = debt.name == name and (debt.roll_back is not None) == claim and debt.is_plain
-            if mine and self._may_pay(payer, debt):
-                return debt
-        return None
+    def take_claim_to_pay(self, name: bytes, payer: Payer) -> Call | None:
+        """Return the debt of a claim of the set, or None."""
+        return self._first_to_pay(self._owed(name, claims=True), payer)
 
     def take_debt_to_roll_back(self, name: bytes, payer: Payer, *, plain: bool = False) -> Call | None:
         """Return a claim's debt that must be rolled back before the next claim is sent, or None.
@@ -295,22 +284,28 @@ class ClientState:
 
         :param plain: whether the next claim pays no debt at all.
         """
-        debts = [debt for debt in self.debts if debt.name == name and debt.roll_back is not None]
+        debts = self._owed(name, claims=True)
+        if not plain and len(debts) == 1:
+            debts = [debt for debt in debts if not debt.is_plain]
+        return self._first_to_pay(debts, payer)
+
+    def _take_debt(self, name: bytes, payer: Payer, *, claim: bool) -> Call | None:
+        """Return a debt of the set that the next call pays by itself, or None."""
+        return self._first_to_pay([debt for debt in self._owed(name, claims=claim) if debt.is_plain], payer)
+
+    def _owed(self, name: bytes, *, claims: bool) -> list[Call]:
+        """Return the debts of a set: those of claims, or those of other calls."""
+        return [debt for debt in self.debts[:] if debt.name == name and (debt.roll_back is not None) == claims]
+
+    def _first_to_pay(self, debts: list[Call], payer: Payer) -> Call | None:
+        """Return the first of some debts that no other call is paying. It remains a debt until it is paid."""
         for debt in debts:
-            if (plain or len(debts) > 1 or not debt.is_plain) and self._may_pay(payer, debt):
+            debt.payers.append(ref(payer))
+            there = (found for each in debt.payers if (found := each()) is not None and not found.has_gone)
+            if next(there, None) is payer and debt in self.debts:
                 return debt
+            self.leave(debt, payer)
         return None
-
-    def take_claim_to_pay(self, name: bytes, payer: Payer) -> Call | None:
-        """Return the debt of a claim of the set, or None."""
-        for debt in self.debts[:]:
-            if debt.name == name and debt.roll_back is not None and self._may_pay(payer, debt):
-                return debt
-        return None
-
-    def owes_claims(self, name: bytes) -> bool:
-        """Return whether there are debts of claims of the set, including those that others are paying."""
-        return any(debt.name == name and debt.roll_back is not None for debt in self.debts)
 
     def take_large(self, name: bytes | None = None) -> Call | None:
         """Remove and return a received claim with a large record, or None. Only the caller then has its session.

@@ -23,8 +23,10 @@ from redset.core.clients import (
 )
 from redset.core.coalescing import Gathering, Group, Line, Part
 from redset.core.observing import hooks, is_observed, observed, once
-from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
+from redset.core.operations import Elsewhere, Listen, Operation, Plan
+from redset.core.paging import Page
 from redset.core.pools import AsyncLinks, Links, LoopLinks, let_go
+from redset.core.sending import Sleep, unrecorded
 from redset.core.talking import (
     EMPTY_SOON,
     Caller,
@@ -36,7 +38,6 @@ from redset.core.talking import (
     empty,
     follow,
     roll_back,
-    unrecorded,
 )
 from redset.core.waiting import LATENESS, Listener, blocking, heard_nothing
 

@@ -9,16 +9,16 @@ client library.
 """
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from redset.core import calls
-from redset.core.calls import NO_CALL, Call, ClientState, Payer, State
-from redset.core.clients import explained, is_failure, script_is_unknown, slot_is_moving
-from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, RollBackUnknown, Sleep, Unfinished
-from redset.core.scripts import Script
+from redset.core.calls import Call, ClientState, Payer, State
+from redset.core.clients import is_failure
+from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, RollBackUnknown, Unfinished
+from redset.core.sending import NO_CALL, Sleep, Words, sent_again, words_of
 
-__all__ = ("EMPTY_SOON", "Caller", "Register", "Request", "Talk", "ask", "empty", "follow", "roll_back", "unrecorded")
+__all__ = ("EMPTY_SOON", "Caller", "Register", "Request", "Talk", "ask", "empty", "follow", "roll_back")
 
 R = TypeVar("R")
 
@@ -29,8 +29,6 @@ class Joined(Protocol):
     answer: Any
 
 
-#: The words of one command.
-Words: TypeAlias = tuple[bytes | str, ...]
 #: One command, a pause, work of another task, or a part of a coalesced call.
 Request: TypeAlias = Words | Sleep | Listen | Elsewhere | Joined
 #: Makes the driver empty the large records of received claims a second later.
@@ -39,25 +37,18 @@ Talk: TypeAlias = Generator[Request, Any, R]
 #: Returns the talk of an operation that joins a coalesced call, or None if it is sent by itself.
 Coalesce: TypeAlias = Callable[[Operation[Any], list[Any]], Talk[Any] | None]
 
-#: The end of a reply that requests that the set be registered: it is not, or it is with other options.
-REGISTER = b"register"
-DIFFERS = b"differs"
-#: Seconds for which a call waits for keys that are moving from one node of a cluster to another.
-MOVING = 10.0
-#: Seconds between two tries meanwhile.
-MOVING_CHECK = 0.05
+#: The end of a reply that requests that the set be registered; see :mod:`redset.core.registry`.
+REQUESTS = (b"register", b"differs")
 #: Seconds between two checks whether the claims that others are rolling back are rolled back.
 PAYING_CHECK = 0.01
-
-
-#: Returns the requests that register the set of a caller.
-Register: TypeAlias = "Callable[[Caller], Talk[None]]"
+#: Registers the set of a caller, as one of :data:`REQUESTS` asks.
+Register: TypeAlias = "Callable[[Caller, bytes], Talk[None]]"
 
 
 class Caller:
     """The caller of operations: a set object, with its name and the state of its client."""
 
-    __slots__ = ("client", "has_differed", "name", "prefix", "recording", "register", "state")
+    __slots__ = ("client", "name", "prefix", "recording", "register", "state")
 
     def __init__(self, client: Any, state: ClientState, name: str, prefix: bytes, *, recording: bool) -> None:
         self.client = client
@@ -68,9 +59,6 @@ class Caller:
         self.recording = recording
         #: Registers the set, when a reply requests that.
         self.register: Register | None = None
-        #: Whether it has registered the set in place of other options. It does so once, or two processes with different
-        #: options would replace each other's with each claim.
-        self.has_differed = False
 
 
 def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
@@ -99,26 +87,24 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
         try:
             reply = yield words
         except Exception as error:
-            reply = yield from _send_again(operation, words, error, caller)
+            reply = yield from sent_again(operation, words, error, caller.client, caller.name)
         call.become(State.ANSWERED)
     except BaseException as error:
         _lose(call, operation, state, claims, error)
         raise
     request = reply[-1] if type(reply) is list else None
-    is_asked = request in (REGISTER, DIFFERS)
-    if is_asked:
+    if request in REQUESTS:
         reply = _without_request(reply, operation)
-        is_asked = _is_granted(request, caller)
     result = _answered(call, operation, state, claims, reply)
-    if is_asked or call.is_large:
+    if request in REQUESTS or call.is_large:
         # Before a claim is received: after that, no step may be interrupted.
-        yield from _afterwards(call, caller, registers=is_asked)
+        yield from _afterwards(call, caller, request)
     return result
 
 
-def _afterwards(call: Call, caller: Caller, *, registers: bool) -> Talk[None]:
-    if registers and caller.register is not None:
-        yield from caller.register(caller)
+def _afterwards(call: Call, caller: Caller, request: Any) -> Talk[None]:
+    if request in REQUESTS:
+        yield from _register(caller, request)
     if call.is_large:
         caller.state.large_at = time.monotonic()
         yield EMPTY_SOON
@@ -128,20 +114,16 @@ def _ask_unrecorded(operation: Operation[R], caller: Caller) -> Talk[R]:
     words = words_of(operation, operation.keys[:1], NO_CALL) if operation.recorded else words_of(operation)
     reply = yield from _exchange(operation, words, caller)
     request = reply[-1] if operation.recorded and type(reply) is list else None
-    if request not in (REGISTER, DIFFERS):
+    if request not in REQUESTS:
         return operation.read(reply)
     result = operation.read(_without_request(reply, operation))
-    if _is_granted(request, caller) and caller.register is not None:
-        yield from caller.register(caller)
+    yield from _register(caller, request)
     return result
 
 
-def _is_granted(request: Any, caller: Caller) -> bool:
-    """Return whether to register the set when a reply requests it."""
-    if request == REGISTER:
-        return True
-    is_first, caller.has_differed = not caller.has_differed, True
-    return is_first
+def _register(caller: Caller, request: Any) -> Talk[None]:
+    if caller.register is not None:
+        yield from caller.register(caller, request)
 
 
 def _without_request(reply: list[Any], operation: Operation[Any]) -> Any:
@@ -387,47 +369,9 @@ def empty(large: Call, caller: Caller) -> Talk[None]:
             caller.state.idle.append(session)
 
 
-def words_of(operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequence[str] = ()) -> Words:
-    """Return the words to send: for a script its digest, and the record's key and the call's numbers in front."""
-    verb, keys, args = operation.verb, operation.keys, operation.args
-    if isinstance(verb, Script):
-        return ("EVALSHA", verb.sha, str(len(key) + len(keys)), *key, *keys, *numbers, *args)
-    return (verb, *keys, *args)
-
-
-def unrecorded(operation: Operation[Any]) -> Words:
-    """Return the words of a script that need not be known to the server and that keeps no call record."""
-    assert isinstance(operation.verb, Script)
-    return ("EVAL", operation.verb.body, *words_of(operation, operation.keys[:1], NO_CALL)[2:])
-
-
 def _exchange(operation: Operation[Any], words: Words, caller: Caller) -> Talk[Any]:
     """Send a request, again if that can help, and return the reply."""
     try:
         return (yield words)
     except Exception as error:
-        return (yield from _send_again(operation, words, error, caller))
-
-
-def _send_again(operation: Operation[Any], words: Words, error: Exception, caller: Caller) -> Talk[Any]:
-    """Send the whole script if the server does not know it, and wait while the slot of its keys is moving.
-
-    EVAL, not SCRIPT LOAD and EVALSHA: the server can lose the script in between.
-    """
-    ends_at = time.monotonic() + MOVING
-    while True:
-        if not is_failure(error):
-            raise error
-        if slot_is_moving(error) and time.monotonic() < ends_at:
-            yield Sleep(MOVING_CHECK)
-        elif isinstance(operation.verb, Script) and script_is_unknown(error):
-            words = ("EVAL", operation.verb.body, *words[2:])
-        else:
-            meaning = explained(error, caller.name, operation.keys, caller.client)
-            if meaning is None:
-                raise error
-            raise meaning from None
-        try:
-            return (yield words)
-        except Exception as raised:
-            error = raised
+        return (yield from sent_again(operation, words, error, caller.client, caller.name))
