@@ -6,6 +6,7 @@ from typing import Any, Generic, NoReturn, SupportsIndex, TypeVar, Unpack, cast,
 
 from redset.core.adding import Adding
 from redset.core.algebra import Algebra, SortedAlgebra
+from redset.core.burying import Burying
 from redset.core.claiming import Claims
 from redset.core.clients import check_client, longest_block
 from redset.core.definition import LONGEST_POLL, Definition, Kind
@@ -161,7 +162,9 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         self._endings = Endings(definition)
         self._letters = Letters(definition)
         new_reservation = partial(self._reservation_type, self._driver, self._endings)
-        self._claims: Claims[T, Res] = Claims(definition, self._endings, new_reservation, claim_within)
+        self._claims: Claims[T, Res] = Claims(
+            definition, new_reservation, claim_within, Burying(definition, self._endings).bury
+        )
         self._receipts: Receipts[T, Res] = Receipts(definition, new_reservation)
         side = Side(
             name=name,

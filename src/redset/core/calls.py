@@ -8,6 +8,7 @@ protocol. This module has all of its state in Python, and does no I/O.
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from threading import Thread
 from typing import Any, Protocol
@@ -90,64 +91,40 @@ class Payer:
         self.has_gone = False
 
 
+@dataclass(slots=True, eq=False)
 class Call:
-    """One call, under a number of a session."""
+    """One call, under the next number of a session."""
 
-    __slots__ = (
-        "is_large",
-        "lost_at",
-        "name",
-        "number",
-        "on_roll_back",
-        "payer",
-        "payers",
-        "pays",
-        "pid",
-        "positions",
-        "roll_back",
-        "seen",
-        "session",
-        "shared",
-        "state",
-    )
+    session: Session
+    #: The key prefix of its set's records.
+    name: bytes
+    #: The number of the last call of this record whose outcome is known.
+    seen: int
+    #: For a claim, returns the operation that rolls it back; None for other calls.
+    roll_back: Callable[..., Any] | None
+    #: Called with the head of the reply when the claim is rolled back; the head is empty if it was never executed.
+    on_roll_back: Callable[[bytes], None] | None
+    #: The process that made it. A forked child has no part in it.
+    pid: int
+    number: int = field(init=False)
+    state: State = State.NUMBERED
+    #: The positions of the rows to roll back if some rows were received; None: all rows.
+    positions: Sequence[int] | None = None
+    #: Whether several callers send it, at once or one after a failure. Its state is then that of any of them, and its
+    #: session makes no further call.
+    shared: bool = False
+    #: Whether its record is emptied once it is received.
+    is_large: bool = False
+    #: The debt that it pays when it is sent, and the payer until then.
+    pays: "Call | None" = None
+    payer: Payer | None = None
+    #: For a debt, the time at which its outcome became unknown, by the monotonic clock.
+    lost_at: float = 0.0
+    #: For a debt, its payers. The first that lives and has not gone pays it.
+    payers: "list[ref[Payer]]" = field(init=False)
 
-    def __init__(
-        self,
-        session: Session,
-        name: bytes,
-        seen: int,
-        roll_back: Callable[..., Any] | None,
-        on_roll_back: Callable[[bytes], None] | None,
-        pid: int,
-    ) -> None:
-        session.number = number = session.number + 1
-        self.session: Session = session
-        #: The key prefix of its set's records.
-        self.name: bytes = name
-        self.number = number
-        #: The number of the last call of this record whose outcome is known.
-        self.seen = seen
-        self.state = State.NUMBERED
-        #: For a claim, returns the operation that rolls it back; None for other calls.
-        self.roll_back = roll_back
-        #: The positions of the rows to roll back if some rows were received; None: all rows.
-        self.positions: Sequence[int] | None = None
-        #: Called with the head of the reply when the claim is rolled back; the head is empty if it was never executed.
-        self.on_roll_back = on_roll_back
-        #: Whether several callers send it, at once or one after a failure. Its state is then that of any of them, and
-        #: its session makes no further call.
-        self.shared = False
-        #: Whether its record is emptied once it is received.
-        self.is_large = False
-        #: The time at which its outcome became unknown, by the monotonic clock.
-        self.lost_at = 0.0
-        #: The process that made it. A forked child has no part in it.
-        self.pid = pid
-        #: The debt that it pays when it is sent, and the payer until then.
-        self.pays: Call | None = None
-        self.payer: Payer | None = None
-        #: The payers of this call while it is a debt. The first that lives and has not gone pays it.
-        self.payers: list[ref[Payer]]
+    def __post_init__(self) -> None:
+        self.session.number = self.number = self.session.number + 1
 
     @property
     def key(self) -> bytes:

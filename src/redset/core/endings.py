@@ -204,17 +204,6 @@ class Endings(Generic[T]):
         buried = bool(ends) and ends[0].verb == "bury"
         return self._operation(ends, lambda reply: self._answer(reply, buried=buried), unfinished)
 
-    def bury_taken(self, letters: Sequence[tuple[bytes, bytes, bytes, bytes]]) -> Operation[None]:
-        """Make dead letters of items that were claimed for good, from rows of item, score, reason and value."""
-        args: list[bytes | str] = [self.definition.options, "taken"]
-        for stored, score, reason, value in letters:
-            args += (stored, score + b" " + reason, value)
-
-        def read(reply: bytes) -> None:
-            log_deaths(self.definition.name, 0, int(reply.split()[1]))
-
-        return Operation(*self._end_script, args, read, recorded=True)
-
     def _operation(
         self, ends: Sequence[End], read: Callable[[bytes], R], unfinished: Unfinished | None
     ) -> Operation[R]:

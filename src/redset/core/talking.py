@@ -10,6 +10,7 @@ client library.
 
 import time
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from redset.core import calls
@@ -45,20 +46,19 @@ PAYING_CHECK = 0.01
 Register: TypeAlias = "Callable[[Caller, bytes], Talk[None]]"
 
 
+@dataclass(slots=True, eq=False)
 class Caller:
     """The caller of operations: a set object, with its name and the state of its client."""
 
-    __slots__ = ("client", "name", "prefix", "recording", "register", "state")
-
-    def __init__(self, client: Any, state: ClientState, name: str, prefix: bytes, *, recording: bool) -> None:
-        self.client = client
-        self.state = state
-        self.name = name
-        self.prefix = prefix
-        #: Whether calls are numbered and recorded.
-        self.recording = recording
-        #: Registers the set, when a reply requests that.
-        self.register: Register | None = None
+    client: Any
+    state: ClientState
+    name: str
+    #: The key prefix of the set's call records.
+    prefix: bytes
+    #: Whether calls are numbered and recorded.
+    recording: bool
+    #: Registers the set, when a reply requests that.
+    register: "Register | None" = None
 
 
 def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
