@@ -14,7 +14,7 @@ from threading import Thread
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary, ref
 
-__all__ = ("LARGE", "PID", "Call", "ClientState", "Payer", "Session", "State", "state_of", "takes_much")
+__all__ = ("LARGE", "PID", "Call", "ClientState", "Payer", "Session", "State", "removed", "state_of", "takes_much")
 
 #: This process. Sessions, debts and leases belong to the process that made them.
 PID = os.getpid()
@@ -225,11 +225,11 @@ class ClientState:
 
     def paid(self, debt: Call) -> None:
         """Remove a call from the debts."""
-        _removed(self.debts, debt)
+        removed(self.debts, debt)
 
     def leave(self, debt: Call, payer: Payer) -> None:
         """Let other callers pay a debt that could not be paid."""
-        _removed(debt.payers, ref(payer))
+        removed(debt.payers, ref(payer))
 
     def received(self, call: Call) -> None:
         """Return the session of a received call to the idle ones."""
@@ -284,21 +284,6 @@ class ClientState:
             self.leave(debt, payer)
         return None
 
-    def take_large(self, name: bytes | None = None) -> Call | None:
-        """Remove and return a received claim with a large record, or None. Only the caller then has its session.
-
-        :param name: only a claim of this set whose record the next call would not replace.
-        """
-        for key, call in list(self.large.items()):
-            session = call.session
-            if name is not None and (call.name != name or (self.idle and self.idle[-1] is session)):
-                continue
-            if _removed(self.idle, session):
-                if self.large.pop(key, None) is call:
-                    return call
-                self.idle.append(session)
-        return None
-
     def forget(self) -> None:
         """Drop all sessions and debts: after a fork they are the parent's."""
         self.idle.clear()
@@ -313,7 +298,7 @@ def takes_much(rows: Sequence[Any], values: Sequence[Any]) -> bool:
     return step * (sum(map(len, rows[::step])) + sum(map(len, filter(None, values[::step])))) > LARGE
 
 
-def _removed(calls: list[Any], one: Any) -> bool:
+def removed(calls: list[Any], one: Any) -> bool:
     """Remove ``one`` from a list. Return False if another thread has done so."""
     try:
         calls.remove(one)

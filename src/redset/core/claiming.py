@@ -135,6 +135,7 @@ class Claims(Generic[T, Res]):
         bury: Bury,
     ) -> None:
         self._set = definition
+        self._keys = definition.keys
         self._items = definition.items
         self._new_reservation = new_reservation
         self._claim_within = claim_within
@@ -249,7 +250,7 @@ class Claims(Generic[T, Res]):
 
     def wake_up(self, longest: float) -> Listen:
         """Return the step that waits for a wake-up of the set, for at most ``longest`` seconds."""
-        return Listen(self._set.keys.wake, longest, self._set.kind.which, self._set.longest_listen)
+        return Listen(self._keys.wake, longest, self._set.kind.which, self._set.longest_listen)
 
     def roll_back(self, positions: Sequence[int] | None = None) -> Operation[bytes]:
         """Roll back a session's last claim unless it was received: all rows, or those at some positions.

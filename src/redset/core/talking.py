@@ -19,7 +19,7 @@ from redset.core.clients import is_failure
 from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, RollBackUnknown, Unfinished
 from redset.core.sending import NO_CALL, Sleep, Words, sent_again, words_of
 
-__all__ = ("EMPTY_SOON", "Caller", "Register", "Request", "Talk", "ask", "empty", "follow", "roll_back")
+__all__ = ("EMPTY_SOON", "Caller", "Register", "Request", "Talk", "ask", "exchange", "follow", "roll_back")
 
 R = TypeVar("R")
 
@@ -57,6 +57,8 @@ class Caller:
     prefix: bytes
     #: Whether calls are numbered and recorded.
     recording: bool
+    #: Empties the large records of received claims of the set before a call; see :mod:`redset.core.emptying`.
+    empty_records: "Callable[[Caller], Talk[None]]"
     #: Registers the set, when a reply requests that.
     register: "Register | None" = None
 
@@ -112,7 +114,7 @@ def _afterwards(call: Call, caller: Caller, request: Any) -> Talk[None]:
 
 def _ask_unrecorded(operation: Operation[R], caller: Caller) -> Talk[R]:
     words = words_of(operation, operation.keys[:1], NO_CALL) if operation.recorded else words_of(operation)
-    reply = yield from _exchange(operation, words, caller)
+    reply = yield from exchange(operation, words, caller)
     request = reply[-1] if operation.recorded and type(reply) is list else None
     if request not in REQUESTS:
         return operation.read(reply)
@@ -152,7 +154,7 @@ def _begin(operation: Operation[Any], caller: Caller, claims: list[Any]) -> Talk
     state, payer = caller.state, Payer()
     try:
         yield from _roll_back_debts(operation, caller, payer)
-        yield from _empty_records(caller)
+        yield from caller.empty_records(caller)
         call = state.paying_call(caller.prefix, operation, payer)
         # The record is replaced by that of this call.
         state.large.pop(call.key, None)
@@ -180,7 +182,7 @@ def _begin_end(operation: Operation[Any], unfinished: Unfinished, caller: Caller
             call.shared = True
             state.idle.append(new.session)
     if state.large and unfinished.reply is None:
-        yield from _empty_records(caller)
+        yield from caller.empty_records(caller)
     return call if unfinished.reply is None else None
 
 
@@ -302,7 +304,7 @@ def roll_back(call: Call, caller: Caller) -> Talk[None]:
     operation = call.roll_back(call.positions)
     session.number = call.number = call.number + 1
     words = words_of(operation, (call.key,), call.numbers())
-    head = yield from _exchange(operation, words, caller)
+    head = yield from exchange(operation, words, caller)
     # First: afterwards the session may make other calls.
     caller.state.paid(call)
     call.become(State.ROLLED_BACK)
@@ -334,12 +336,6 @@ def _roll_back_debts(operation: Operation[Any], caller: Caller, payer: Payer) ->
             yield from _pay(debt, payer, caller, operation.roll_back)
 
 
-def _empty_records(caller: Caller) -> Talk[None]:
-    """Before a call: empty the large records of received claims of the set."""
-    while (large := caller.state.take_large(caller.prefix)) is not None:
-        yield from empty(large, caller)
-
-
 def _pay(
     debt: Call, payer: Payer, caller: Caller, roll_back_of: "Callable[..., Operation[bytes]] | None"
 ) -> Talk[None]:
@@ -352,24 +348,7 @@ def _pay(
         caller.state.leave(debt, payer)
 
 
-def empty(large: Call, caller: Caller) -> Talk[None]:
-    """Empty the record of a received claim, by a call under the next number that claims nothing."""
-    session = large.session
-    assert large.roll_back is not None
-    operation = large.roll_back(None)
-    session.number += 1
-    numbers = f"{session.number:016d}", f"{large.number:016d}"
-    try:
-        yield from _exchange(operation, words_of(operation, (large.key,), numbers), caller)
-    except BaseException:
-        caller.state.large[large.key] = large
-        raise
-    finally:
-        if large.pid == calls.PID:
-            caller.state.idle.append(session)
-
-
-def _exchange(operation: Operation[Any], words: Words, caller: Caller) -> Talk[Any]:
+def exchange(operation: Operation[Any], words: Words, caller: Caller) -> Talk[Any]:
     """Send a request, again if that can help, and return the reply."""
     try:
         return (yield words)
