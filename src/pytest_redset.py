@@ -1,7 +1,7 @@
 """The pytest plugin of redset: fixtures for the tests of an application; see redset.testing.
 
-A module outside of the package, since pytest imports it in every run of every project, before coverage is measured. It
-must cost nothing, and import nothing of redset, until a test uses one of its fixtures.
+The module is outside of the package, since pytest imports it in every run of every project, before coverage is
+measured. It imports nothing of redset until a test uses one of its fixtures.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def redset_url(_redset_server: Any, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def redset_client(redset_url: str) -> Iterator[Any]:
-    """A client of an empty server: of redis-py, or of valkey-py if only that is installed."""
+    """A client of redis-py, or of valkey-py if only that is installed, on an empty server."""
     _check_client_library()
     from redset import connect
 

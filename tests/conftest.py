@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, settings
 from faces import Awaited, Blocking, Face
 from proxy import Proxy
 from redset import embedded
-from redset.core import base, calls
+from redset.core import calls
 from redset.core.keys import Keys
+from redset.core.registry import Registration
 from servers import FakeClock, Place, Server, Unavailable, load_scripts, place
 
 SERVER = os.environ.get("REDSET_TEST_SERVER", "valkey-9.1")
@@ -149,7 +150,7 @@ def without_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     def register(*_: Any) -> Iterator[None]:
         yield from ()
 
-    monkeypatch.setattr(base, "register", register)
+    monkeypatch.setattr(Registration, "__call__", register)
 
 
 @pytest.fixture(params=["sync", "aio"])

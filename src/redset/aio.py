@@ -15,7 +15,7 @@ from redset import registry as blocking_registry
 from redset import sets as blocking
 from redset.connect import connect_async as connect
 from redset.core import registry
-from redset.core.adding import Update, flagged
+from redset.core.adding import flagged
 from redset.core.algebra import Algebra
 from redset.core.base import BaseDeadLetters, BaseExpiring, BasePeriodic, BaseSet, T
 from redset.core.clients import check_client
@@ -32,6 +32,7 @@ from redset.core.periodic import ScheduleMany
 from redset.core.registry import SetInfo
 from redset.core.times import Duration, Moment
 from redset.core.twins import described_by, told_by
+from redset.core.updating import Update
 from redset.locks import AsyncLock as Lock
 from redset.reservations import AsyncReservation as Reservation
 from redset.reservations import DeadLetter, Stats

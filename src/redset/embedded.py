@@ -4,10 +4,10 @@ It outlives the processes that use it. It listens on a unix socket that only its
 append-only, in the user's data directory.
 
 The server process itself holds a lock on ``server.lock`` for as long as it lives: it inherits the locked file from the
-process that starts it. So the lock alone shows whether a server uses the data. The kernel drops it with the last
-process that has the file open, even after ``kill -9`` or a power cut: no stale state can exist, and two servers can
-never write to the same files. The process that gets the lock may start a server; every other one waits for an answer of
-the running server. A child that another thread forks meanwhile inherits the locked file too, and closes it at once.
+process that starts it. So the lock alone shows whether a server uses the data. The kernel drops the lock with the last
+process that has the file open, even after ``kill -9`` or a power cut. So there is no stale state, and two servers never
+write to the same files. The process that gets the lock may start a server; every other process waits until the running
+server answers. A child that another thread forks meanwhile inherits the locked file too, and closes it at once.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from redset.exceptions import NoServerError
 
 __all__ = ("Status", "data_directory", "start", "status", "stop")
 
-#: Seconds in which a server must answer, and stop after SHUTDOWN.
+#: Seconds within which a server must answer, and must stop after SHUTDOWN.
 _TIMEOUT = 20.0
 _POLL = 0.01
 _REPLY_TIMEOUT = 1.0
@@ -76,7 +76,7 @@ def data_directory() -> Path:
     if sys.platform == "darwin":
         return _home() / "Library" / "Application Support" / "redset"
     given = Path(os.environ.get("XDG_DATA_HOME", ""))
-    # The XDG specification requires that a relative path is ignored.
+    # The XDG specification says that a relative path is to be ignored.
     return (given if given.is_absolute() else _home() / ".local" / "share") / "redset"
 
 
@@ -154,7 +154,7 @@ def stop() -> bool:
     """Stop this user's embedded server when all its data is on disk; the next one continues with them.
 
     :returns: whether a server was running.
-    :raises NoServerError: it does not end; the message has the end of its log.
+    :raises NoServerError: the server does not end; the message has the end of its log.
     """
     home = _real_data_directory()
     if not _runs(home):
@@ -191,7 +191,7 @@ def answers(path: Path) -> bool:
 
 
 def _attempts(home: Path, what: str) -> Iterator[None]:
-    """Yield until the caller breaks off, with short pauses.
+    """Yield until the caller leaves the loop, with short pauses.
 
     :raises NoServerError: the server has not done ``what`` within :data:`_TIMEOUT` seconds.
     """
@@ -357,7 +357,7 @@ def ask(path: Path, command: str) -> str:
 
 
 def _quoted(value: str) -> str:
-    """Return ``value`` in the quotes that the server's configuration needs for values with blanks."""
+    """Return ``value`` in quotes, which the server's configuration requires for values with blanks."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 

@@ -1,8 +1,8 @@
 """A distributed lock for the critical sections of an application. The sets themselves need none.
 
-Both classes are the client library's own ``lock()`` with the defaults and errors of redset, and its rules for leaving
-the block. The rules are generators that yield the calls to make, so that each rule exists once; :class:`Lock` makes the
-calls, :class:`AsyncLock` awaits them.
+Both classes wrap the client library's own ``lock()``, and add the defaults and errors of redset and its rules for
+leaving the block. The rules are generators that yield the calls to make, so each rule exists once: :class:`Lock` makes
+the calls, :class:`AsyncLock` awaits them.
 """
 
 import asyncio
@@ -49,12 +49,10 @@ class _BaseLock:
         timeout: Duration | None = None,
         poll_interval: Duration | None = None,
     ) -> None:
-        """Create a lock, without a round trip.
+        """Create a lock, without a round trip. A duration is a number of seconds or a ``timedelta``.
 
         :param redis: the client.
         :param key: the key of the lock on the server.
-        A duration is a number of seconds or a ``timedelta``.
-
         :param expires: seconds after which an acquired lock expires, since its holder may have crashed. Must be longer
             than the block takes. Default, and for 0: 20.
         :param timeout: seconds to wait for a lock that another holder has; 0 tries once. Default: 10.
@@ -81,8 +79,8 @@ class _BaseLock:
         acquired = yield acquiring(lock)
         if acquired:
             return
-        # If the reply to the SET that acquired the lock was lost, the client library repeated the SET, whose reply says
-        # that the lock is taken: by this very entry. Then its time starts now.
+        # The reply to the SET that acquired the lock may be lost. Then the library repeated the SET, and the reply
+        # says that the lock is held: by this very entry. Its time starts now.
         try:
             yield lock.reacquire
         except Exception as error:
@@ -128,8 +126,8 @@ class _BaseLock:
     def _left(self, by: object) -> Any:
         """Return the lock to release when ``by`` leaves a block: the last one that ``by`` acquired.
 
-        Some frameworks finish a generator in another thread or task than they began it in. Then it is the oldest lock.
-        Of several, all but the newest have expired, so this never opens a block that still runs.
+        Some frameworks finish a generator in another thread or task than they began it in. Then return the oldest lock.
+        If there are several, all but the newest have expired, so no lock of a running block is released.
         """
         own = [entry for entry in self._entries[:] if entry.by == by]
         if own:
@@ -251,7 +249,7 @@ async def _run_awaited(steps: Steps) -> None:
             try:
                 result = await call()
                 if cancelling() > cancellations:
-                    # Python before 3.12 can swallow a cancellation that comes while a reply does.
+                    # Python before 3.12 can swallow a cancellation that arrives together with a reply.
                     cancellations = cancelling()
                     raise asyncio.CancelledError  # noqa: TRY301 # as if it had not been swallowed
             except BaseException as error:

@@ -18,6 +18,7 @@ from redset.core.letters import DeadLetter
 from redset.core.looking import Stats
 from redset.core.observing import enter_body, hooks, leave_body
 from redset.core.operations import Plan
+from redset.core.receipts import WithReceipt
 from redset.core.shown import described
 from redset.core.times import Duration, Moment
 from redset.core.twins import told_by
@@ -31,7 +32,7 @@ T = TypeVar("T")
 DriverT = TypeVar("DriverT")
 
 
-class _Reservation(BaseReservation[T], Generic[T, DriverT]):
+class _Reservation(WithReceipt[T], Generic[T, DriverT]):
     _driver: DriverT
     _endings: Endings[T]
 

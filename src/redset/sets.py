@@ -24,6 +24,7 @@ from redset.core.interruptions import is_interruption
 from redset.core.items import Key
 from redset.core.paging import Span
 from redset.core.times import Duration, Moment
+from redset.core.updating import Update
 from redset.locks import Lock
 from redset.reservations import DeadLetter, Reservation, Stats
 
@@ -402,7 +403,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         >>> list(jobs)
         ['read', 'write', 'step 0', 'step 1', 'step 2']
         """
-        return self._driver.follow(self._adding.update(iterables, score))
+        return self._driver.follow(Update(self._adding, score).add_all(iterables))
 
     def increment(self, item: T, by: Duration) -> float | None:
         """Add ``by`` to the score of ``item``, or add the item with that score if it is not waiting.

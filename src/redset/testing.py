@@ -32,16 +32,16 @@ __all__ = ("Server", "async_client", "temporary_directory", "wait_until")
 #: The fixtures, for ``pytest -p redset.testing`` where the package's entry point is not known.
 pytest_plugins = ("pytest_redset",)
 
-#: Seconds in which a server must start or stop.
+#: Seconds within which a server must start or stop.
 TIMEOUT = 20.0
 
-#: Kills a server when the process that started it ends, in whatever way, and removes its directory: the shell reads
-#: from a pipe that no other process writes to. A parent death signal would come when the starting thread ends.
+#: Kills a server when the process that started it ends in any way, and removes its directory: the shell reads from a
+#: pipe that no other process writes to. A parent death signal would be sent when the starting thread ends.
 _GUARD = 'read -r ended || { kill -KILL "$1"; rm -rf "$2"; }'
 
 
 class Server:
-    """A running server of its own, on a unix socket in a temporary directory, without persistence.
+    """A running server for tests, on a unix socket in a temporary directory, without persistence.
 
     It starts in about forty milliseconds. It ends with :meth:`stop`, with the ``with`` block, or with the process that
     created it, even if that is killed.
@@ -170,7 +170,7 @@ def async_client(url: str) -> Iterator[Any]:
 
 
 def temporary_directory() -> Path:
-    """Return a new directory that is removed when this process ends; its path is short, as that of a socket must be."""
+    """Return a new directory that is removed when this process ends. Its path is short: that of a socket is limited."""
     made = tempfile.mkdtemp(prefix="redset-")
     atexit.register(shutil.rmtree, made, ignore_errors=True)
     return Path(made)

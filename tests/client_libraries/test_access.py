@@ -1,4 +1,4 @@
-"""Users with few rights (ACL): the documented ones suffice, and where one is missing nothing changes."""
+"""Users with few rights (ACL): the documented rights suffice, and without one of them nothing changes."""
 
 import itertools
 import re
@@ -122,7 +122,7 @@ EXPIRING: dict[str, Callable[[Any], Any]] = {
 
 
 def documented() -> tuple[str, list[str]]:
-    """The command that makes a user, as the page has it, and the commands that it grants."""
+    """Return the documented command that makes a user, and the commands that it grants."""
     (command,) = re.findall(r"(ACL SETUSER worker (?:.|\\\n)*?)\n```", PAGE.read_text())
     return command.replace("\\\n", " "), re.findall(r"\+(\S+)", command)
 
@@ -132,7 +132,7 @@ _, RIGHTS = documented()
 
 @pytest.fixture
 def grant(here: Place, raw: Any) -> Iterator[Callable[..., Any]]:
-    """Makes a user with the documented rights but some, and returns a client of that user."""
+    """Makes a user with the documented rights except some, and returns a client of that user."""
     if not isinstance(here, Server):
         pytest.skip("a single server is told who may do what")
     command, _ = documented()
@@ -151,13 +151,13 @@ def grant(here: Place, raw: Any) -> Iterator[Callable[..., Any]]:
 
 
 def contents(raw: Any) -> dict[bytes, Any]:
-    """All keys but the records of calls and the note that somebody waits, which change nothing for anybody."""
+    """Return all keys but the call records and the looks of waiters, which do not change what the set does."""
     keys = [key for key in raw.scan_iter() if not key.startswith((Keys("jobs").call_prefix, Keys("jobs").looks))]
     return {key: (raw.dump(key), raw.ttl(key) > 0) for key in keys}
 
 
 def prepared(raw: Any, kind: str, *, watched: bool) -> Any:
-    """A set with an item in each state, made by somebody who may do all."""
+    """Make a set with an item in each state, as a user with all rights."""
     raw.flushall()
     jobs = KINDS[kind](raw)
     for item in "dead", "expired", "held", "parked", "done":
@@ -239,7 +239,7 @@ MET: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.sampled
 @pytest.mark.parametrize("right", RIGHTS)
 @pytest.mark.parametrize("state", MET)
-def test_where_a_right_is_missing_nothing_changes_in_work_either(grant: Any, raw: Any, right: str, state: str) -> None:
+def test_where_a_right_is_missing_no_leased_item_changes(grant: Any, raw: Any, right: str, state: str) -> None:
     for name in ("pop", "take", "reserve", "reserve_many", "ack"):
         raw.flushall()
         jobs = redset.SortedSet(raw, "jobs")
@@ -258,7 +258,7 @@ def test_where_a_right_is_missing_nothing_changes_in_work_either(grant: Any, raw
 
 @pytest.mark.parametrize("right", RIGHTS)
 def test_where_a_right_is_missing_no_ack_goes_before_a_claim_that_fails(grant: Any, raw: Any, right: str) -> None:
-    """Many items: then a claim looks first whether any can be leased."""
+    """With many items a claim checks first whether any can be leased."""
     jobs = redset.SortedSet(raw, "jobs")
     jobs.update(map(str, range(24)))
     held = jobs.reserve_many(11)
@@ -277,7 +277,7 @@ def ended_together(held: list[Any], jobs: Any) -> None:
 
 
 def ended(end: Callable[[Any, Any], Any], held: Any, jobs: Any) -> None:
-    """Ends a lease by the client of ``jobs``, whoever claimed it."""
+    """End a lease by the client of ``jobs``, even if another client claimed it."""
     held._endings, held._driver = jobs._endings, jobs._driver
     end(jobs, held)
 

@@ -1,7 +1,7 @@
-"""No call holds the server for long, whatever it meets: it stops, says that there is more, and is made again.
+"""No call blocks the server for long: it stops early, replies that there is more, and the client calls again.
 
-The server's own times are printed (pytest -s). Promised are 5 ms a call at most. On a busy machine any call can take
-longer, so what is asserted is how much of a processor's time each takes on the average, and the number of calls.
+The guarantee is 5 ms a call at most. On a busy machine any call can take longer, so the tests assert the average CPU
+time of a call, and the number of calls. The server's own times are printed (pytest -s).
 """
 
 import time
@@ -17,7 +17,7 @@ from invariants import RawSet
 from servers import Place, Server, wait_until
 
 MANY = 40_000
-#: Milliseconds that are promised, times what a slower machine may take. A call that did all at once takes hundreds.
+#: The guaranteed milliseconds, times a factor for slower machines. A call without the bound takes hundreds.
 LIMIT = 5.0 * 8
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
 
 @dataclass
 class Calls:
-    """How many calls of scripts there were, and for how many milliseconds they held the server."""
+    """The number of calls of scripts, and the milliseconds for which they blocked the server."""
 
     count: int = 0
     mean: float = 0.0
@@ -44,7 +44,7 @@ class Calls:
 
 @pytest.fixture
 def timed(raw: Any, here: Place) -> Callable[..., Any]:
-    """Notes the calls of scripts in a block of code, as the server counts and times them."""
+    """Records the calls of scripts in a block of code, as the server counts and times them."""
     if not isinstance(here, Server):
         pytest.skip("the statistics of a single server are looked at")
 
@@ -70,13 +70,13 @@ def timed(raw: Any, here: Place) -> Callable[..., Any]:
 
 
 def processor_time(raw: Any) -> float:
-    """Of the server, in milliseconds."""
+    """Return the CPU time of the server in milliseconds."""
     used = raw.info("cpu")
     return 1000 * float(used["used_cpu_user"] + used["used_cpu_sys"])
 
 
 def fill(raw: Any, count: int = MANY) -> None:
-    """As another program would."""
+    """Add items by a plain ZADD, like another program."""
     for start in range(0, count, 1000):
         raw.zadd("jobs", {f"{number:06}": 1 for number in range(start, start + 1000)})
 
@@ -87,7 +87,7 @@ def lease_all(jobs: Any) -> list[Any]:
     return reservations
 
 
-def let_all_leases_run_out(jobs: Any) -> None:
+def let_all_leases_expire(jobs: Any) -> None:
     assert jobs.extend(lease_all(jobs), lease=0.001) == []
     wait_until(lambda: jobs.stats().expired == MANY)
 
@@ -97,9 +97,9 @@ def jobs(raw: Any) -> Any:
     return redset.SortedSet(raw, "jobs")
 
 
-def test_a_hand_out_that_meets_many_expired_leases_gives_what_it_has(jobs: Any, raw: Any, timed: Any) -> None:
+def test_a_claim_that_meets_many_expired_leases_returns_the_items_it_has(jobs: Any, raw: Any, timed: Any) -> None:
     fill(raw)
-    let_all_leases_run_out(jobs)
+    let_all_leases_expire(jobs)
 
     with timed() as calls:
         assert jobs.pop() is not None
@@ -109,9 +109,9 @@ def test_a_hand_out_that_meets_many_expired_leases_gives_what_it_has(jobs: Any, 
     assert jobs.stats().expired > MANY / 2
 
 
-def test_many_expired_leases_all_come_back(jobs: Any, raw: Any, timed: Any) -> None:
+def test_many_expired_leases_are_all_requeued(jobs: Any, raw: Any, timed: Any) -> None:
     fill(raw)
-    let_all_leases_run_out(jobs)
+    let_all_leases_expire(jobs)
 
     with timed() as calls:
         taken = jobs.take(MANY)
@@ -121,10 +121,10 @@ def test_many_expired_leases_all_come_back(jobs: Any, raw: Any, timed: Any) -> N
     RawSet(raw, "jobs").check()
 
 
-def test_many_expired_leases_come_back_a_few_with_each_reservation(jobs: Any, raw: Any, timed: Any) -> None:
-    """An item whose lease expired is reserved alone, whatever number is asked for."""
+def test_each_reservation_requeues_a_few_of_many_expired_leases(jobs: Any, raw: Any, timed: Any) -> None:
+    """An item whose lease expired is reserved alone, even by a call for many items."""
     fill(raw)
-    let_all_leases_run_out(jobs)
+    let_all_leases_expire(jobs)
 
     with timed() as calls:
         reserved = [jobs.reserve_many(1000, lease=600) for _ in range(MANY // 250)]
@@ -138,7 +138,7 @@ def test_many_expired_leases_come_back_a_few_with_each_reservation(jobs: Any, ra
 
 def test_many_expired_leases_without_attempts_left_become_dead_letters(jobs: Any, raw: Any, timed: Any) -> None:
     fill(raw)
-    let_all_leases_run_out(jobs)
+    let_all_leases_expire(jobs)
     once = redset.SortedSet(raw, "jobs", max_attempts=1)
 
     with timed() as calls:
@@ -162,7 +162,7 @@ def test_many_waiting_items_that_are_all_leased_are_parked(jobs: Any, raw: Any, 
     assert (jobs.stats().parked, len(jobs)) == (MANY, 0)
 
 
-def test_one_that_takes_many_of_which_most_are_leased_is_no_longer(jobs: Any, raw: Any, timed: Any) -> None:
+def test_a_take_of_many_items_most_of_which_are_leased_takes_no_longer(jobs: Any, raw: Any, timed: Any) -> None:
     fill(raw)
     lease_all(jobs)
     fill(raw)
@@ -188,7 +188,7 @@ def test_many_waiting_items_that_are_done_are_dropped(raw: Any, timed: Any) -> N
     assert len(jobs) == 0
 
 
-def test_memories_that_are_over_are_forgotten_a_few_at_a_time(raw: Any, timed: Any) -> None:
+def test_expired_memories_are_deleted_a_few_at_a_time(raw: Any, timed: Any) -> None:
     jobs = redset.SortedSet(raw, "jobs", remember=1)
     fill(raw)
     assert len(jobs.take(MANY)) == MANY
@@ -199,21 +199,21 @@ def test_memories_that_are_over_are_forgotten_a_few_at_a_time(raw: Any, timed: A
             jobs.add(str(number))
             assert jobs.take(10) == [str(number)]
 
-    calls.assert_short(f"calls that meet {MANY:,} memories that are over", at_least=MANY // 2500)
+    calls.assert_short(f"calls that meet {MANY:,} expired memories", at_least=MANY // 2500)
 
 
-def test_many_backoffs_that_are_over_come_back(jobs: Any, raw: Any, timed: Any) -> None:
+def test_items_with_ended_backoffs_are_requeued(jobs: Any, raw: Any, timed: Any) -> None:
     fill(raw)
     jobs.nack(lease_all(jobs), delay=0.001)
 
     with timed() as calls:
         taken = jobs.take(MANY)
 
-    calls.assert_short(f"taking {MANY:,} whose backoff is over", at_least=MANY // 1000)
+    calls.assert_short(f"taking {MANY:,} whose backoff has ended", at_least=MANY // 1000)
     assert len(taken) == MANY
 
 
-def test_when_many_dead_letters_are_too_many_a_few_go_with_each_that_comes(jobs: Any, raw: Any, timed: Any) -> None:
+def test_each_death_drops_a_few_of_too_many_dead_letters(jobs: Any, raw: Any, timed: Any) -> None:
     fill(raw, 30_000)
     everything = redset.SortedSet(raw, "jobs", max_dead=None, max_attempts=1)
     everything.nack(everything.reserve_many(30_000))
@@ -323,11 +323,11 @@ def test_removing_many_is_many_short_calls(jobs: Any, raw: Any, timed: Any, by: 
     RawSet(raw, "jobs").check()
 
 
-@pytest.mark.parametrize("over", [False, True], ids=["all new", "all over"])
-def test_adding_many_to_an_expiring_set_is_many_short_calls(raw: Any, timed: Any, over: bool) -> None:
-    """What is over is replaced, or leaves with what comes."""
+@pytest.mark.parametrize("expired", [False, True], ids=["all new", "all expired"])
+def test_adding_many_to_an_expiring_set_is_many_short_calls(raw: Any, timed: Any, expired: bool) -> None:
+    """Expired items are replaced, or deleted by the additions of others."""
     seen = redset.ExpiringSet(raw, "seen", 600)
-    if over:
+    if expired:
         for start in range(0, MANY, 1000):
             raw.zadd("seen", {str(number): number for number in range(start, start + 1000)})
     with timed() as calls:
@@ -343,7 +343,7 @@ def test_adding_many_to_an_expiring_set_is_many_short_calls(raw: Any, timed: Any
     assert len(seen) == 0
 
 
-def test_what_is_over_leaves_in_short_calls(raw: Any, timed: Any) -> None:
+def test_expired_items_are_deleted_in_short_calls(raw: Any, timed: Any) -> None:
     seen = redset.ExpiringSet(raw, "seen", 600)
     for start in range(0, MANY, 1000):
         raw.zadd("seen", {str(number): number for number in range(start, start + 1000)})
@@ -352,7 +352,7 @@ def test_what_is_over_leaves_in_short_calls(raw: Any, timed: Any) -> None:
         for number in range(chunks):
             seen.add_new(f"new {number} {position}" for position in range(1000))
 
-    calls.assert_short(f"adding to {MANY:,} that are over", at_least=MANY // 2500)
+    calls.assert_short(f"adding to {MANY:,} expired items", at_least=MANY // 2500)
     assert raw.zcard("seen") == len(seen) == chunks * 1000
 
 

@@ -81,14 +81,14 @@ def test_a_refusal_of_the_server_is_explained(server: Server) -> None:
     client.close()
 
 
-def test_it_has_no_lock_which_is_said_when_one_is_wanted(server: Server) -> None:
+def test_making_a_lock_without_lock_support_raises_type_error(server: Server) -> None:
     client = client_module("thirty_lines", awaited=False).from_url(server.url)
     with pytest.raises(TypeError, match=r"Client has no lock\(\)"), SortedSet(client, "jobs").lock:
         pass
     client.close()
 
 
-def test_its_errors_are_told_apart() -> None:
+def test_its_errors_are_recognised() -> None:
     refusal = thirty_lines.ResponseError("ERR unknown command")
     assert is_failure(refusal)
     assert not is_outage(refusal)

@@ -34,7 +34,7 @@ def caching(new_server: Server) -> Iterator[Any]:
         yield client
 
 
-def test_every_question_is_answered_by_the_server(caching: Any, new_server: Server) -> None:
+def test_every_read_is_answered_by_the_server(caching: Any, new_server: Server) -> None:
     jobs = SortedSet[str](caching, "jobs")
     other = new_server.client()
 
@@ -81,13 +81,13 @@ def test_the_other_kinds_of_set(caching: Any) -> None:
     assert (len(jobs), jobs.available(), jobs.take(5)) == (1, 1, ["a"])
 
 
-def test_what_the_user_caches_stays_so(caching: Any) -> None:
+def test_commands_of_the_user_stay_cached(caching: Any) -> None:
     caching.zadd("jobs", {"a": 1})
     assert caching.zcard("jobs") == len(SortedSet[str](caching, "jobs")) == 1
     assert caching.get_cache().size == 1
 
 
-def test_other_clients_are_asked_as_ever(raw: Any) -> None:
+def test_other_clients_are_called_as_usual(raw: Any) -> None:
     sent: list[Any] = []
     raw.execute_command = lambda *words, **options: sent.append((words, options))
     try:

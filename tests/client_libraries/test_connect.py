@@ -65,7 +65,7 @@ class TestUrls:
     @pytest.mark.parametrize(
         "url", ["http://me:secret@host", "redis://me:sec/ret@host:x", "redis://:secret@host:99999"]
     )
-    def test_a_wrong_url_does_not_tell_the_password(self, url: str) -> None:
+    def test_the_error_for_a_wrong_url_hides_the_password(self, url: str) -> None:
         with pytest.raises(ValueError, match=r"//\*\*\*@host") as caught:
             connect(url)
         assert "sec" not in str(caught.value)
@@ -103,7 +103,7 @@ class TestClientLibraries:
         assert python("-c", program).communicate()[0].strip() == ""
 
 
-class TestWhatIsLostOnTheWay:
+class TestLostCommands:
     @pytest.mark.parametrize("library", ["redis", "valkey"])
     def test_is_sent_again(self, frank_proxy: Proxy, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if library == "valkey":
@@ -125,14 +125,14 @@ class TestWhatIsLostOnTheWay:
 
         asyncio.run(evaluate())
 
-    def test_is_an_error_at_once_for_who_says_so(self, frank_proxy: Proxy) -> None:
+    def test_is_an_error_at_once_without_retries(self, frank_proxy: Proxy) -> None:
         frank_proxy.plan(Fault.LOST_REPLY)
         with connect(frank_proxy.url, retry=None) as client, pytest.raises(redis.ConnectionError):
             client.eval("return 1", "0")
 
 
 class TestEmbeddedServer:
-    def test_only_its_user_can_get_at_it(self, home: Path) -> None:
+    def test_only_its_user_can_connect(self, home: Path) -> None:
         home.mkdir(parents=True, mode=0o755)
         client = connect()
         assert stat.S_IMODE(home.stat().st_mode) == 0o700
@@ -159,7 +159,7 @@ class TestEmbeddedServer:
         assert {int(result[0]) for result in results} == {found.pid}
 
     @pytest.mark.usefixtures("home")
-    def test_it_survives_who_started_it(self) -> None:
+    def test_it_survives_the_process_that_started_it(self) -> None:
         starter = python("-c", f"{PROCESS_ID}; input()")
         assert starter.stdout
         pid = int(starter.stdout.readline())
@@ -168,7 +168,7 @@ class TestEmbeddedServer:
         assert process_id(connect()) == pid
 
     @pytest.mark.usefixtures("home")
-    def test_it_survives_when_who_started_it_is_killed(self) -> None:
+    def test_it_survives_when_the_process_that_started_it_is_killed(self) -> None:
         starter = python("-c", f"{PROCESS_ID}; input()")
         assert starter.stdout
         pid = int(starter.stdout.readline())
@@ -196,7 +196,7 @@ class TestEmbeddedServer:
                 gone.bind(str(home / "server.sock"))
         assert connect().ping()
 
-    def test_a_place_too_deep_for_a_socket(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_path_too_long_for_a_socket(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pids = set()
         for letter in "ab":
             deep = home / (letter * 100)
@@ -228,7 +228,7 @@ class TestEmbeddedServer:
 
     @pytest.mark.usefixtures("home")
     @pytest.mark.parametrize("unusable", [None, "", "relative"])
-    def test_without_home_the_one_the_system_knows(
+    def test_without_home_the_directory_of_the_password_database(
         self, unusable: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         unset_home(monkeypatch, unusable)
@@ -248,11 +248,11 @@ class TestEmbeddedServer:
 
 class TestStatusAndStop:
     @pytest.mark.usefixtures("home")
-    def test_there_was_never_one(self) -> None:
+    def test_it_was_never_started(self) -> None:
         assert embedded.status() is None
         assert embedded.stop() is False
 
-    def test_one_that_runs(self, home: Path) -> None:
+    def test_it_is_running(self, home: Path) -> None:
         url = embedded.start()
         connect().mset({"a": 1, "b": 2})
         connect(f"{url}?db=3").set("c", 3)
@@ -273,7 +273,7 @@ class TestStatusAndStop:
         assert connect().get("a") == b"1"
 
     @pytest.mark.usefixtures("home")
-    def test_one_that_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pid = process_id(connect())
         monkeypatch.setattr(embedded, "_TIMEOUT", 0.2)
         monkeypatch.setattr(embedded, "_REPLY_TIMEOUT", 0.05)
@@ -284,22 +284,22 @@ class TestStatusAndStop:
         os.kill(pid, signal.SIGCONT)
         until(lambda: not embedded._runs(embedded.data_directory()))  # the stop arrives after all
 
-    def test_one_that_loads_is_waited_for(self, home: Path) -> None:
+    def test_status_waits_while_it_loads_its_data(self, home: Path) -> None:
         with answering(
             home.parent.parent, b"-LOADING the dataset\r\n", b"-LOADING the dataset\r\n", b"+PONG\r\n"
         ) as path:
             assert embedded.answers(path)
 
-    def test_one_that_hangs_up(self, home: Path) -> None:
+    def test_it_closes_the_connection(self, home: Path) -> None:
         with answering(home.parent.parent, b"") as path:
             assert not embedded.answers(path)
 
     @pytest.mark.parametrize("reply", [b"-MISCONF Errors writing to the AOF file\r\n", b"-NOAUTH\r\n"])
-    def test_one_that_says_anything_answers(self, reply: bytes, home: Path) -> None:
+    def test_any_reply_counts_as_an_answer(self, reply: bytes, home: Path) -> None:
         with answering(home.parent.parent, reply) as path:
             assert embedded.answers(path)
 
-    def test_one_that_cannot_write_to_its_disk(self, home: Path) -> None:
+    def test_it_cannot_write_to_its_disk(self, home: Path) -> None:
         client = connect()
         client.set("a", 1)
         (home / "dump.rdb").mkdir()
@@ -313,7 +313,7 @@ class TestStatusAndStop:
         client.config_set("save", "")
         assert embedded.stop()
 
-    def test_one_that_refuses_to_end(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_refuses_to_end(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         client = connect()
         (home / "dump.rdb").mkdir()
         client.config_set("save", "3600 1000000")
@@ -466,14 +466,14 @@ class TestNoServer:
         with pytest.raises(NoServerError, match=f"cannot use {home}"):
             connect()
 
-    def test_the_directory_is_somebody_elses(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_directory_belongs_to_another_user(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         home.mkdir(parents=True)
         somebody = os.geteuid() + 1
         monkeypatch.setattr(os, "geteuid", lambda: somebody)
         with pytest.raises(NoServerError, match="no directory of this user's own"):
             connect()
 
-    def test_a_link_is_laid(self, home: Path, tmp_path: Path) -> None:
+    def test_a_symbolic_link_is_refused_for_the_socket_only(self, home: Path, tmp_path: Path) -> None:
         home.parent.mkdir()
         home.symlink_to(tmp_path)
         with pytest.raises(NoServerError, match="no directory of this user's own"):
@@ -579,7 +579,7 @@ if child:
         assert python("-W", "ignore", "-c", program).communicate() == ("b'1000'\n", "")
 
 
-def test_the_lock_is_the_servers_alone(home: Path) -> None:
+def test_only_the_server_holds_the_lock(home: Path) -> None:
     """A child of the process that started the server has no part in the lock, or it would seem to run for ever."""
     pid = process_id(connect())
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)

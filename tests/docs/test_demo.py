@@ -1,4 +1,4 @@
-"""The demo, whole and in its parts."""
+"""The demo as a whole, and its parts."""
 
 import hashlib
 import io
@@ -30,7 +30,7 @@ from redset.sets import SortedSet
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Six regular files, three of which are the same, and what is none."""
+    """Make six regular files, three of them with the same content, and some other directory entries."""
     root = tmp_path / "tree"
     for path, content in {
         "a.txt": "one",
@@ -62,7 +62,7 @@ def figures(told: str) -> list[int]:
 
 
 def row(shown: str, title: str) -> str:
-    """What the row of that title says."""
+    """Return the text of the row with that title."""
     found = re.search(rf"^{re.escape(title)}  +(.*?) *$", shown, re.MULTILINE)
     assert found, shown
     return found[1]
@@ -90,7 +90,7 @@ class TestTheWholeDemo:
 
     @pytest.mark.no_cover
     def test_it_fits_a_small_terminal(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """Instead of a bar, which takes one line, there is one line."""
+        """With one line of progress in place of the bar, which takes one line too."""
         monkeypatch.setattr(demo, "_show_bar", demo._show_lines)
         monkeypatch.setattr(demo, "_PLAIN_REFRESH", 1000.0)
         output = io.StringIO()
@@ -151,7 +151,7 @@ class TestTheWholeDemo:
         assert not demo.run(source_of(tree), 1, 1, Console(file=output))
         assert "FAILED" in output.getvalue()
 
-    def test_how_it_gets_on_is_told(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_its_progress_is_shown(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(demo, "_PLAIN_REFRESH", 0.0)
         output = io.StringIO()
         (tmp_path / "lines").write_text("".join(f"{n}\n" for n in range(5_000)))
@@ -216,7 +216,7 @@ class TestVerdict:
 
 
 class TestInputs:
-    def test_everybody_sees_the_same_in_another_order(self, tmp_path: Path) -> None:
+    def test_each_process_reads_the_same_items_in_another_order(self, tmp_path: Path) -> None:
         for n in range(50):
             (tmp_path / str(n)).write_text("")
         source = Tree(tmp_path)
@@ -238,7 +238,7 @@ class TestInputs:
         assert plain.digests == {path: source.digest(path) for path in source.offers(random.Random())}
         assert [copies for copies, _ in plain.most_copied] == [3]
 
-    def test_what_cannot_be_read(self, tree: Path) -> None:
+    def test_unreadable_files_have_no_digest(self, tree: Path) -> None:
         gone = os.fsencode(tree / "gone")
         assert Tree(tree).digest(gone) is inputs._plain_digest(gone) is None
         assert not inputs._is_regular(gone)
@@ -247,7 +247,7 @@ class TestInputs:
         missing.observe()
         assert missing.plain_result().digests == {}
 
-    def test_what_changes_meanwhile_is_not_checked(self, tree: Path) -> None:
+    def test_items_that_change_meanwhile_are_not_checked(self, tree: Path) -> None:
         source = source_of(tree)
         source.observe()
         (tree / "a.txt").unlink()
@@ -268,7 +268,7 @@ class TestInputs:
         for source in (source_of(tree), Tree(tree), Lines(tmp_path / "lines")):
             assert vars(from_arguments(*source.arguments())) == vars(source)
 
-    def test_they_say_what_they_are(self, tmp_path: Path) -> None:
+    def test_they_name_their_items(self, tmp_path: Path) -> None:
         assert str(Tree("/x\x1b")) == "the files under /x\ufffd"
         assert str(Tree("/x", without=["b", "a"])) == "the files under /x (without a and b)"
         assert str(Lines(tmp_path)) == "the lines of the standard input"
@@ -289,7 +289,7 @@ class TestStandardInput:
         with waiting_lines(None) as lines:
             assert lines is None
 
-    def test_nothing_in_it(self, tmp_path: Path) -> None:
+    def test_it_is_empty(self, tmp_path: Path) -> None:
         (tmp_path / "empty").touch()
         for path in (Path("/dev/null"), tmp_path / "empty"):
             with path.open() as stream, waiting_lines(stream) as lines:
@@ -301,7 +301,7 @@ class TestStandardInput:
             assert lines is None
         os.close(controlling)
 
-    def test_a_pipe_in_which_nothing_comes(self, pipe: tuple[io.TextIOWrapper, int]) -> None:
+    def test_a_silent_pipe(self, pipe: tuple[io.TextIOWrapper, int]) -> None:
         with waiting_lines(pipe[0]) as lines:
             assert lines is None
         os.close(pipe[1])
@@ -334,12 +334,12 @@ class TestProcesses:
         assert len({one.token for one in results}) == 6
         assert {round(one.deadline - one.began, 3) for one in results} == {demo_worker.LEASE}
 
-    def test_reports_come_on_the_way(self, tmp_path: Path) -> None:
+    def test_reports_arrive_during_the_work(self, tmp_path: Path) -> None:
         (tmp_path / "lines").write_text("a\n" * 450)
         jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")
         assert list(demo_worker.produce(jobs, Lines(tmp_path / "lines"))) == ["200", "200", "50"]
 
-    def test_what_cannot_be_read_is_reported(self, tree: Path) -> None:
+    def test_unreadable_files_are_reported(self, tree: Path) -> None:
         jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")
         jobs.add(b"/no/such/file")
         (one,) = map(Result.read, demo_worker.consume(jobs, Tree(tree)))
@@ -354,8 +354,8 @@ class TestProcesses:
         assert list(reports) == []
         assert jobs.stats().leased == 0
 
-    def test_what_takes_longer_than_a_lease_keeps_it(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A pipe stands for a big file: reading it takes until something comes."""
+    def test_the_lease_of_a_slow_item_is_extended(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A pipe stands for a large file: reading it blocks until data arrives."""
         jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")
         jobs.add(str(tree / "pipe"))
         monkeypatch.setattr(demo_worker, "LEASE", 2.0)
@@ -364,7 +364,7 @@ class TestProcesses:
         assert (one.attempt, one.digest) == (1, hashlib.blake2b(b"late").hexdigest())
         assert one.deadline - one.began > demo_worker.LEASE
 
-    def test_what_others_have_in_hand_is_waited_for(self, tree: Path) -> None:
+    def test_a_consumer_waits_while_others_hold_leases(self, tree: Path) -> None:
         jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")
         jobs.add("/no/such/file")
         lost = jobs.reserve(lease=0.5)
@@ -372,7 +372,7 @@ class TestProcesses:
         assert (one.attempt, one.token > lost.token) == (2, True)
 
     def test_a_lease_that_is_lost_meanwhile(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What is not ours any more is not reported."""
+        """An item whose lease was lost is not reported."""
         jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")
         jobs.add("/no/such/file")
         monkeypatch.setattr(demo_worker, "LEASE", 0.3)
@@ -386,7 +386,7 @@ class TestProcesses:
         assert list(demo_worker.consume(jobs, source)) == []
 
     @pytest.mark.parametrize(("number", "reported", "held"), [(0, 0, 0), (1, 1, 1), (5, 3, 5), (50, 10, 20)])
-    def test_one_that_falters(
+    def test_the_consumer_to_be_killed_stops_in_its_first_batch(
         self, number: int, reported: int, held: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         jobs: SortedSet[str | bytes] = SortedSet(connect(), "jobs")
@@ -406,7 +406,7 @@ class TestProcesses:
         demo_worker.main("produce", "jobs", *source_of(tree).arguments())
         assert capsys.readouterr().out == done
 
-    def test_one_that_fails_before_the_start(
+    def test_a_worker_that_fails_before_the_start(
         self, tree: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setenv("REDSET_URL", "unix:///no/such.sock")
@@ -416,7 +416,7 @@ class TestProcesses:
             worker.go()
         assert capfd.readouterr().err == ""
 
-    def test_one_that_fails_later(self, tree: Path) -> None:
+    def test_a_worker_that_fails_later(self, tree: Path) -> None:
         with Worker("unknown", "jobs", Tree(tree)) as worker:
             worker.wait_until_ready()
             worker.go()
@@ -424,7 +424,7 @@ class TestProcesses:
             with pytest.raises(RedsetError, match=r"\(unknown\) has failed: exit code 1"):
                 worker.check()
 
-    def test_one_that_is_killed_has_not_failed(self, tree: Path) -> None:
+    def test_a_killed_worker_has_not_failed(self, tree: Path) -> None:
         with Worker("consume", "jobs", Tree(tree)) as worker:
             worker.wait_until_ready()
             worker.kill()

@@ -1,4 +1,4 @@
-"""Run the examples of the documentation: each page on an empty server, the guides also on one that others have used."""
+"""Run the examples of the documentation: each page on an empty server, the guides also one after the other."""
 
 import doctest
 import importlib
@@ -40,7 +40,7 @@ WITH_DRAWINGS = Path("docs/design.md")
 
 @pytest.fixture
 def names(here: Place, raw: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What an example can use without having made it. One that calls connect() gets this server."""
+    """Return the names that an example can use without defining them. Its connect() connects to this server."""
     if not isinstance(here, Server):
         pytest.skip("the examples are run on a single server")
     monkeypatch.setenv("REDSET_URL", here.url)
@@ -72,8 +72,8 @@ def test_the_guides_run_twice_and_in_another_order(names: dict[str, Any], here: 
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("*.md")), ids=lambda path: path.name)
-def test_links_to_files_lead_somewhere(path: Path) -> None:
-    """Sphinx checks those of the site."""
+def test_links_to_files_exist(path: Path) -> None:
+    """Sphinx checks the links between pages of the site."""
     links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text())
     assert [link for link in links if not (ROOT / link).exists()] == []
 
@@ -113,7 +113,7 @@ def nodes() -> Iterator[list[tuple[str, int]]]:
 
 @pytest.fixture
 def sentinels() -> Iterator[list[tuple[str, int]]]:
-    """The addresses of the sentinels, one of them, of a server that they call main, and its replica."""
+    """The addresses of the sentinels: one, which watches a master named main and its replica."""
     servers = Sentinel()
     yield servers.addresses
     servers.stop()
@@ -150,7 +150,7 @@ def test_a_module(name: str, names: dict[str, Any], here: Place) -> None:
         ("", "1 + 1"),
     ],
 )
-def test_a_block_that_is_wrong_is_noticed(kind: str, content: str, here: Server, tmp_path: Path) -> None:
+def test_a_wrong_block_fails(kind: str, content: str, here: Server, tmp_path: Path) -> None:
     page = Page(Path("page.md"), tmp_path, here.url)
     with pytest.raises((AssertionError, NoServerError)):
         page.run(Block(kind, content, 1, caption="redis.conf"))
@@ -158,7 +158,7 @@ def test_a_block_that_is_wrong_is_noticed(kind: str, content: str, here: Server,
     page.run(Block(kind, content, 1, excuse="it is wrong"))
 
 
-def test_kinds_files_and_excuses_are_told_apart(tmp_path: Path) -> None:
+def test_kinds_files_and_reasons_are_parsed(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text(
         "```python\na\n```\n\n<!-- not run: no network -->\n```console\n$ b\n```\n\n"
         "```{code-block} python\n:caption: c.py\n\nd\n```\n\n```{toctree}\ne\n```\n\n    f\n\n"

@@ -1,4 +1,4 @@
-"""The examples are run, by the command that they name, with little to do; each checks itself what it has done."""
+"""Run the examples by the command that they name, with little input. Each example checks its own result."""
 
 import ast
 import os
@@ -20,7 +20,7 @@ NO_CLIENTS = not any(map(shutil.which, ("node", "redis-cli", "valkey-cli")))
 
 
 def example(name: str, little: str, long: str, *marks: pytest.MarkDecorator) -> Any:
-    """An example, and the arguments with which it has little to do, and so much that it can be interrupted."""
+    """Return an example, its arguments for little work, and those for so much that it can be interrupted."""
     return pytest.param(name, little.split(), long.split(), marks=marks, id=name)
 
 
@@ -46,13 +46,13 @@ EXAMPLES = [
 
 @pytest.fixture
 def client(home: Path) -> Any:
-    """Of the embedded server that the example will use."""
+    """A client of the embedded server that the example will use."""
     return redset.connect()
 
 
 @contextmanager
 def running(name: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """The example in a process group of its own, which is ended with the block if need be."""
+    """Start the example in a process group of its own, and kill the group at the end of the block if it still runs."""
     process = python(str(ROOT / "examples" / f"{name}.py"), *arguments)
     try:
         yield process

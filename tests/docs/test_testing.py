@@ -1,4 +1,4 @@
-"""What users test with: the pytest plugin, and the server that it stands on."""
+"""The test support: the pytest plugin, and the server behind its fixtures."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ ALONE = ("-p", "no:asyncio")
 
 
 class TestServer:
-    def test_it_keeps_nothing_behind(self) -> None:
+    def test_it_leaves_no_files_behind(self) -> None:
         with Server() as server:
             directory, pid = server.directory, server.pid
             assert server.asked("PING") == "+PONG"
@@ -30,7 +30,7 @@ class TestServer:
         assert server.asked("PING") == ""
         assert not list(directory.glob("*.rdb"))
 
-    def test_nothing_is_left_of_it_when_its_process_is_killed(self) -> None:
+    def test_it_ends_when_the_process_that_started_it_is_killed(self) -> None:
         program = (
             "import time; from redset.testing import Server; server = Server();"
             "print(server.pid, server.directory, flush=True); time.sleep(60)"
@@ -48,7 +48,7 @@ class TestServer:
         server.stop()
         server.stop()
 
-    def test_one_that_does_not_end_is_killed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_server_that_does_not_end_is_killed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         server = Server()
         os.kill(server.pid, 19)
         monkeypatch.setattr(testing, "TIMEOUT", 0.1)
@@ -56,13 +56,13 @@ class TestServer:
 
         assert not is_alive(server.pid)
 
-    def test_one_that_does_not_start_is_noticed_at_once(self) -> None:
+    def test_a_server_that_does_not_start_raises_at_once(self) -> None:
         began = time.perf_counter()
         with pytest.raises(NoServerError, match="perhaps"):
             Server(appendonly="perhaps")
         assert time.perf_counter() - began < testing.TIMEOUT / 2
 
-    def test_one_that_cannot_be_emptied_says_so(self) -> None:
+    def test_a_server_that_cannot_be_emptied_raises(self) -> None:
         with Server() as server:
             pass
         with pytest.raises(NoServerError, match="it replied ''"):
@@ -80,7 +80,7 @@ class TestServer:
 
 
 class TestAsyncClient:
-    """Beside what the fixture is tried with below: that a loop and its end are all it needs."""
+    """The client needs an event loop and its end only. The fixture is tested below."""
 
     def test_it_works_in_one_loop_after_the_other_and_leaves_no_connection_open(self) -> None:
         import asyncio
@@ -109,7 +109,7 @@ SYNCHRONOUS = """
     def test_it_is_empty_again(redset_client):
         assert redset_client.keys() == []
 
-    def test_the_url_alone_will_do(redset_url):
+    def test_the_url_alone_is_enough(redset_url):
         assert len(redset.SortedSet(redset.connect(), "jobs")) == 0
 """
 
@@ -184,7 +184,7 @@ ASYNCHRONOUS = {
 
 @pytest.fixture
 def no_other_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where they are of no use: to load all that are installed takes a second."""
+    """Keep pytest from loading all installed plugins, which takes a second."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
 
@@ -237,7 +237,7 @@ class TestPlugin:
         assert len(set((pytester.path / "urls").read_text().splitlines())) == 2
 
     @pytest.mark.no_cover
-    def test_it_imports_nothing_until_it_is_asked(self, pytester: pytest.Pytester) -> None:
+    def test_it_imports_nothing_until_a_fixture_is_used(self, pytester: pytest.Pytester) -> None:
         pytester.makepyfile(
             """
             import sys

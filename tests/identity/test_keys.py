@@ -20,7 +20,7 @@ def companions(name: str) -> set[bytes]:
 
 
 def all_of(name: str) -> set[bytes]:
-    return {key for key in (getattr(Keys(name), slot) for slot in Keys.__slots__) if isinstance(key, bytes)}
+    return {key for key in vars(Keys(name)).values() if isinstance(key, bytes)}
 
 
 def has_hash_tag(name: str) -> bool:

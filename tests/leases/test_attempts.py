@@ -1,4 +1,4 @@
-"""Attempts: what fails is tried again after a delay, and is a dead letter after so many deliveries."""
+"""Attempts: an item that fails is retried after a delay, and is a dead letter after ``max_attempts``."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ each_failure = pytest.mark.parametrize("fail", FAILURES.values(), ids=FAILURES.k
 
 @pytest.fixture
 def jobs(face: Any, kind: str) -> Any:
-    """A set that tries twice."""
+    """A set with two attempts."""
     return getattr(face, kind)("jobs", max_attempts=2)
 
 
@@ -44,7 +44,7 @@ def test_each_delivery_that_fails_counts(face: Any, kind: str, fail: Callable[[A
 
 
 @pytest.mark.conformance
-def test_what_is_given_back_counts_for_nothing(jobs: SortedSet[str]) -> None:
+def test_again_counts_no_attempt(jobs: SortedSet[str]) -> None:
     jobs.add("read", score=1)
     jobs.reserve().nack(delay=0)
 
@@ -105,7 +105,7 @@ def test_by_default_the_limit_doubles_up_to_an_hour_and_any_moment_is_as_likely(
         assert limit * 3 / 4 < max(delays) <= limit
 
 
-def test_a_backoff_is_told_which_attempt_failed(face: Any, kind: str) -> None:
+def test_backoff_gets_the_number_of_the_failed_attempt(face: Any, kind: str) -> None:
     asked = []
 
     def backoff(attempt: int) -> float:
@@ -122,7 +122,7 @@ def test_a_backoff_is_told_which_attempt_failed(face: Any, kind: str) -> None:
 
 
 @pytest.mark.conformance
-def test_what_is_backing_off_is_to_be_had_by_nobody(jobs: SortedSet[str]) -> None:
+def test_a_delayed_item_cannot_be_claimed(jobs: SortedSet[str]) -> None:
     jobs.add("read", score=1)
     jobs.reserve().nack(delay=1000)
 
@@ -151,7 +151,7 @@ def test_a_backoff_ends_by_itself(face: Any, kind: str, clock: FakeClock) -> Non
     assert jobs.reserve().attempt == 3
 
 
-def test_each_of_many_backs_off_by_itself(face: Any, kind: str, clock: FakeClock) -> None:
+def test_each_of_many_items_has_its_own_backoff(face: Any, kind: str, clock: FakeClock) -> None:
     delays = iter([100, 300, 200])
     jobs = getattr(face, kind)("jobs", backoff=lambda attempt: next(delays))
     for item in "abc":
@@ -165,7 +165,7 @@ def test_each_of_many_backs_off_by_itself(face: Any, kind: str, clock: FakeClock
         assert jobs.take(3) == [item]
 
 
-def test_a_delay_that_is_given_stands_for_the_backoff(face: Any, kind: str) -> None:
+def test_a_given_delay_replaces_the_backoff(face: Any, kind: str) -> None:
     jobs = getattr(face, kind)("jobs", backoff=lambda attempt: 1000)
     jobs.add("read", score=1)
 
@@ -193,7 +193,7 @@ def test_adding_an_item_ends_its_backoff_and_the_attempts_count_on(
     RawSet(raw, "jobs").check()
 
 
-def test_what_was_given_back_for_later_is_ended_by_adding_it_too(jobs: SortedSet[str]) -> None:
+def test_adding_an_item_ends_the_delay_of_again_too(jobs: SortedSet[str]) -> None:
     jobs.add("read", score=1)
     jobs.reserve().again(delay=1000)
 
@@ -207,7 +207,7 @@ def test_what_was_given_back_for_later_is_ended_by_adding_it_too(jobs: SortedSet
 
 @pytest.mark.conformance
 @each_failure
-def test_what_fails_for_the_last_time_is_a_dead_letter(
+def test_an_item_that_fails_its_last_attempt_is_a_dead_letter(
     jobs: SortedSet[str], raw: Any, fail: Callable[[Any, Any], Any]
 ) -> None:
     jobs.add("read", score=1732423423.123457)
@@ -220,7 +220,7 @@ def test_what_fails_for_the_last_time_is_a_dead_letter(
     assert RawSet(raw, "jobs").present() & {"leased", "deliveries", "waiting"} == set()
 
 
-def test_the_last_nack_says_why(jobs: SortedSet[str]) -> None:
+def test_the_reason_is_that_of_the_last_nack(jobs: SortedSet[str]) -> None:
     jobs.add("read", score=1)
     jobs.reserve().nack(delay=0, reason="at first")
     jobs.reserve().nack(reason="at last")
@@ -228,7 +228,7 @@ def test_the_last_nack_says_why(jobs: SortedSet[str]) -> None:
     assert [letter.reason for letter in jobs.dead_letters] == ["at last"]
 
 
-def test_a_poison_item_that_kills_its_consumers_is_told_from_others(jobs: SortedSet[str]) -> None:
+def test_an_item_that_kills_its_consumers_dies_with_a_reason_of_its_own(jobs: SortedSet[str]) -> None:
     jobs.add("read", score=1)
     for _ in range(2):
         run_out(jobs, jobs.reserve())
@@ -259,7 +259,7 @@ def test_one_attempt_may_be_all(face: Any, kind: str) -> None:
     assert len(jobs.dead_letters) == 1
 
 
-def test_what_is_given_back_at_the_last_attempt_does_not_die(jobs: SortedSet[str]) -> None:
+def test_an_item_that_is_requeued_by_again_at_its_last_attempt_does_not_die(jobs: SortedSet[str]) -> None:
     jobs.add("read", score=1)
     jobs.reserve().nack(delay=0)
 
@@ -283,7 +283,7 @@ def test_some_of_many_may_die(jobs: SortedSet[str]) -> None:
 @pytest.mark.conformance
 @each_failure
 @pytest.mark.parametrize("met", [True, False], ids=["met by a hand-out before", "not met before"])
-def test_what_was_added_during_the_last_attempt_starts_afresh(
+def test_an_item_that_was_added_during_its_last_attempt_starts_afresh(
     jobs: SortedSet[str], raw: Any, fail: Callable[[Any, Any], Any], *, met: bool
 ) -> None:
     jobs.add("read", score=1)
@@ -303,10 +303,10 @@ def test_what_was_added_during_the_last_attempt_starts_afresh(
 
 @each_failure
 @pytest.mark.parametrize("score", [5, 2**40], ids=["due", "not due"])
-def test_what_was_added_during_the_last_attempt_is_not_dead_for_a_moment(
+def test_an_item_that_was_added_during_its_last_attempt_is_never_dead(
     face: Any, kind: str, fail: Callable[[Any, Any], Any], score: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nor does it take the place of another dead letter."""
+    """It does not drop another dead letter either."""
     jobs = getattr(face, kind)("jobs", max_attempts=1, max_dead=1)
     die(jobs, "another")
     jobs.add("read", score=1)
@@ -323,7 +323,7 @@ def test_what_was_added_during_the_last_attempt_is_not_dead_for_a_moment(
 
 @pytest.mark.conformance
 @pytest.mark.parametrize("foreign", [False, True], ids=["add", "plain ZADD"])
-def test_what_is_added_while_it_is_dead_starts_afresh(jobs: SortedSet[str], raw: Any, *, foreign: bool) -> None:
+def test_a_dead_item_that_is_added_starts_afresh(jobs: SortedSet[str], raw: Any, *, foreign: bool) -> None:
     jobs.add("read", score=1)
     for _ in range(2):
         jobs.reserve().nack(delay=0)

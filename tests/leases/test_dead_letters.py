@@ -1,4 +1,4 @@
-"""Dead letters: what cannot be loaded is kept, raw, with the reason, and holds nobody up."""
+"""Dead letters: items that cannot be loaded are kept, raw, with the reason, and do not block other items."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ def jobs(face: Any, kind: str) -> Any:
 
 
 def bury(jobs: Any, raw: Any, *items: bytes) -> None:
-    """Have items handed out that cannot be loaded."""
+    """Claim items that cannot be loaded."""
     raw.zadd("jobs", dict.fromkeys(items, 1))
     assert jobs.take(len(items)) == []
 
@@ -31,7 +31,7 @@ def test_a_set_has_no_dead_letters_at_first(jobs: SortedSet[Any]) -> None:
     assert list(jobs.dead_letters) == []
 
 
-def test_pop_puts_aside_what_cannot_be_loaded_and_returns_the_next_item(jobs: SortedSet[Any], raw: Any) -> None:
+def test_pop_buries_an_item_that_cannot_be_loaded_and_returns_the_next(jobs: SortedSet[Any], raw: Any) -> None:
     raw.zadd("jobs", {BROKEN: 1, b"also broken": 2, b"3": 3})
 
     assert jobs.pop() == 3
@@ -48,21 +48,21 @@ def test_pop_raises_key_error_when_nothing_can_be_loaded(jobs: SortedSet[Any], r
     assert len(jobs.dead_letters) == 1
 
 
-def test_take_puts_aside_what_cannot_be_loaded_and_returns_the_rest(jobs: SortedSet[Any], raw: Any) -> None:
+def test_take_buries_items_that_cannot_be_loaded_and_returns_the_rest(jobs: SortedSet[Any], raw: Any) -> None:
     raw.zadd("jobs", {b"1": 1, BROKEN: 2, b"3": 3})
 
     assert jobs.take(3) == [1, 3]
     assert [letter.raw for letter in jobs.dead_letters] == [BROKEN]
 
 
-def test_take_goes_on_behind_a_thousand_broken_items(jobs: SortedSet[Any], raw: Any) -> None:
+def test_take_continues_after_a_thousand_broken_items(jobs: SortedSet[Any], raw: Any) -> None:
     raw.zadd("jobs", {b"broken %d" % i: 1 for i in range(1500)} | {b"7": 2})
 
     assert jobs.take(2000) == [7]
     assert len(jobs.dead_letters) == len(list(jobs.dead_letters)) == 1500
 
 
-def test_a_dead_letter_tells_what_is_known(jobs: SortedSet[Any], raw: Any) -> None:
+def test_a_dead_letter_has_what_is_known_of_the_item(jobs: SortedSet[Any], raw: Any) -> None:
     before, _ = raw.time()
     raw.zadd("jobs", {BROKEN: 1732423423.123457})
     jobs.take(1)
@@ -78,7 +78,7 @@ def test_a_dead_letter_tells_what_is_known(jobs: SortedSet[Any], raw: Any) -> No
     assert before <= letter.died_at <= after + 1
 
 
-def test_the_reason_is_what_the_serializer_said(face: Any, kind: str, raw: Any) -> None:
+def test_the_reason_is_the_message_of_the_serializer(face: Any, kind: str, raw: Any) -> None:
     class Picky:
         dumps = str
 
@@ -139,7 +139,7 @@ def test_an_item_that_dies_again_is_one_dead_letter(jobs: SortedSet[Any], raw: A
     assert [letter.raw for letter in jobs.dead_letters] == [b"x1", b"x2"]
 
 
-def test_a_dead_item_that_is_handed_out_again_is_no_dead_letter_any_more(face: Any, kind: str, raw: Any) -> None:
+def test_claiming_a_dead_item_deletes_its_dead_letter(face: Any, kind: str, raw: Any) -> None:
     bury(getattr(face, kind)("jobs", serializer=json), raw, b"x1", b"x2")
     of_text = getattr(face, kind)("jobs")
     of_text.add("x1", score=1)
@@ -150,7 +150,7 @@ def test_a_dead_item_that_is_handed_out_again_is_no_dead_letter_any_more(face: A
     RawSet(raw, "jobs").check()
 
 
-def test_clear_forgets_them_and_says_that_there_were_some(jobs: SortedSet[Any], raw: Any) -> None:
+def test_clear_deletes_dead_letters_and_returns_true(jobs: SortedSet[Any], raw: Any) -> None:
     bury(jobs, raw, b"x1", b"x2")
     raw.zadd("jobs", {b"1": 1})
 
@@ -161,7 +161,7 @@ def test_clear_forgets_them_and_says_that_there_were_some(jobs: SortedSet[Any], 
     assert not RawSet(raw, "jobs").present() & {"dead", "letters"}
 
 
-def test_what_was_put_aside_is_logged_with_the_name_of_the_set(
+def test_burials_are_logged_with_the_name_of_the_set(
     jobs: SortedSet[Any], raw: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     bury(jobs, raw, BROKEN)

@@ -1,4 +1,4 @@
-"""Dead letters are looked through, tried again or forgotten. Who dies is told in test_attempts.py."""
+"""Dead letters are read, retried and deleted. test_attempts.py tests which items die."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ def jobs(face: Any, kind: str) -> Any:
 
 @pytest.fixture
 def repaired(face: Any, kind: str, raw: Any) -> Any:
-    """A set that can load all items, one of which a set of the same name could not: ``{broken``."""
+    """A set that can load the item ``{broken``, which is dead since another object of the set could not load it."""
     raw.zadd("jobs", {"{broken": 1})
     assert getattr(face, kind)("jobs", serializer=json).reserve_many(1) == []
     return getattr(face, kind)("jobs")
@@ -34,7 +34,7 @@ def die(jobs: SortedSet[Any], *items: str, score: float = 1) -> None:
 # Looking
 
 
-def test_a_dead_letter_tells_what_is_known(jobs: SortedSet[str], raw: Any) -> None:
+def test_a_dead_letter_has_what_is_known_of_the_item(jobs: SortedSet[str], raw: Any) -> None:
     jobs.add("read", score=1732423423.123457)
     jobs.reserve().nack(delay=0)
     before = server_time(raw)
@@ -49,7 +49,7 @@ def test_a_dead_letter_tells_what_is_known(jobs: SortedSet[str], raw: Any) -> No
     assert before - 1 <= letter.died_at <= server_time(raw) + 1
 
 
-def test_the_newest_come_first(jobs: SortedSet[str]) -> None:
+def test_the_newest_letters_come_first(jobs: SortedSet[str]) -> None:
     die(jobs, "a", "b", "c")
 
     assert [letter.item for letter in jobs.dead_letters] == ["c", "b", "a"]
@@ -77,7 +77,7 @@ def test_thousands_are_iterated(jobs: SortedSet[str], raw: Any) -> None:
 
 
 def make_letters(raw: Any, count: int, *, at_once: bool = False, values: bool = False) -> list[str]:
-    """Writes dead letters of which each died a second after the one before, or all at one time; newest first."""
+    """Write dead letters, each a second after the one before or all at one time. Return them newest first."""
     names = [f"{number:05}" for number in range(count)]
     for start in range(0, count, 1000):
         some = names[start : start + 1000]
@@ -117,7 +117,7 @@ def test_those_that_die_meanwhile_do_not_shift_the_others(jobs: SortedSet[str], 
     assert met == names
 
 
-def test_one_that_is_retried_and_dies_again_is_not_met_again(jobs: SortedSet[str], raw: Any) -> None:
+def test_an_iteration_yields_a_letter_once_though_its_item_dies_again(jobs: SortedSet[str], raw: Any) -> None:
     names = make_letters(raw, 1100)
 
     met = []
@@ -195,7 +195,7 @@ def test_one_that_is_retried_dies_again_after_as_many_attempts(jobs: SortedSet[s
     assert [letter.attempts for letter in jobs.dead_letters] == [3]
 
 
-def test_what_is_not_dead_cannot_be_retried(jobs: SortedSet[str], raw: Any) -> None:
+def test_an_item_that_is_not_dead_cannot_be_retried(jobs: SortedSet[str], raw: Any) -> None:
     jobs.add("waiting", score=1)
     jobs.add("held", score=0)
     jobs.reserve()
@@ -248,7 +248,7 @@ def test_a_dead_letter_of_the_list_can_be_retried(jobs: SortedSet[str]) -> None:
     assert jobs.take(10) == ["b"]
 
 
-def test_what_cannot_be_loaded_is_named_by_its_dead_letter(face: Any, kind: str, raw: Any) -> None:
+def test_an_item_that_cannot_be_loaded_is_identified_by_its_letter(face: Any, kind: str, raw: Any) -> None:
     jobs = getattr(face, kind)("jobs", serializer=json)
     raw.zadd("jobs", {"{broken": 1})
     assert jobs.reserve_many(1) == []
@@ -264,7 +264,7 @@ def test_what_cannot_be_loaded_is_named_by_its_dead_letter(face: Any, kind: str,
     assert RawSet(raw, "jobs").is_empty()
 
 
-def test_what_a_repaired_program_can_load_is_brought_back(repaired: SortedSet[str]) -> None:
+def test_letters_that_a_repaired_program_can_load_are_requeued(repaired: SortedSet[str]) -> None:
     (letter,) = repaired.dead_letters
     assert letter.item == "{broken"
 
@@ -287,7 +287,7 @@ def test_one_can_be_forgotten(jobs: SortedSet[str], raw: Any) -> None:
     RawSet(raw, "jobs").check()
 
 
-def test_forgetting_one_leaves_what_waits_alone(jobs: SortedSet[str]) -> None:
+def test_discarding_a_letter_leaves_the_waiting_item(jobs: SortedSet[str]) -> None:
     die(jobs, "read")
     jobs.add("read", score=1)
 
@@ -348,7 +348,7 @@ def test_dead_letters_have_no_steps(raw: Any) -> None:
         SortedSet(raw, "jobs").dead_letters[::2]
 
 
-def test_what_the_serializer_refuses_is_no_dead_letter(face: Any, kind: str) -> None:
+def test_an_item_that_the_serializer_refuses_has_no_letter(face: Any, kind: str) -> None:
     jobs = getattr(face, kind)("jobs", serializer=json)
 
     for refused in jobs.dead_letters.retry, jobs.dead_letters.discard:

@@ -91,7 +91,7 @@ class TestBothFaces:
         lock = type(locks.new())(locks.client, "name", 1, 0, 3)
         assert (lock.expires, lock.timeout, lock.poll_interval) == (1, 0, 3)
 
-    def test_a_block_holds_the_key_until_it_ends(self, locks: Locks) -> None:
+    def test_the_key_exists_until_the_block_ends(self, locks: Locks) -> None:
         with locks.inside(locks.new(expires=50)):
             assert 40_000 < locks.milliseconds_left() <= 50_000
         assert not locks.is_held()
@@ -103,9 +103,7 @@ class TestBothFaces:
                 assert locks.is_held()
 
     @pytest.mark.parametrize(("key", "shown"), [("lock", "lock"), (b"l\xffck", r"l\xffck")])
-    def test_whoever_waits_too_long_gets_an_error_of_the_family(
-        self, locks: Locks, key: str | bytes, shown: str
-    ) -> None:
+    def test_a_wait_beyond_the_timeout_raises_lock_timeout(self, locks: Locks, key: str | bytes, shown: str) -> None:
         with locks.inside(locks.new(key)):
             began = time.monotonic()
             with pytest.raises(LockTimeout) as raised:
@@ -169,7 +167,7 @@ class TestBothFaces:
             locks.enter(locks.new(timeout=0))
         assert locks.finished(locks.client.zcard("lock")) == 1
 
-    def test_it_is_had_when_the_client_repeated_the_command_whose_reply_was_lost(
+    def test_it_is_acquired_when_the_reply_was_lost_and_the_client_repeated_the_command(
         self, locks: Locks, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         send = locks.client.set

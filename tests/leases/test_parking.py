@@ -1,4 +1,4 @@
-"""Parking: what is added while it is leased comes back when the lease ends, once, and never before."""
+"""Parking: an item that is added while it is leased is requeued once, when the lease ends."""
 
 from collections.abc import Callable
 from typing import Any
@@ -58,7 +58,7 @@ def held(jobs: SortedSet[str]) -> Any:
 
 
 def park(jobs: SortedSet[str], score: float) -> None:
-    """Adds it again, and has a hand-out meet it."""
+    """Add the item again, and let a claim meet it."""
     jobs.add("read", score=score)
     assert jobs.take(10) == []
     assert jobs.stats().parked == 1
@@ -66,7 +66,7 @@ def park(jobs: SortedSet[str], score: float) -> None:
 
 @each_adder
 @each_taker
-def test_what_is_added_while_it_is_leased_is_handed_out_to_nobody(
+def test_an_item_that_is_added_while_leased_cannot_be_claimed(
     jobs: SortedSet[str], raw: Any, held: Any, add: Callable[..., Any], take: Callable[[Any], list[str]]
 ) -> None:
     add(jobs, raw, "read", 5)
@@ -79,7 +79,7 @@ def test_what_is_added_while_it_is_leased_is_handed_out_to_nobody(
 @each_end
 @each_taker
 @pytest.mark.parametrize("met", [True, False], ids=["met by a hand-out before", "not met before"])
-def test_it_comes_back_once_when_the_lease_ends(
+def test_it_is_requeued_once_when_the_lease_ends(
     jobs: SortedSet[str],
     raw: Any,
     held: Any,
@@ -101,7 +101,7 @@ def test_it_comes_back_once_when_the_lease_ends(
 
 
 @each_end
-def test_it_comes_back_with_the_newest_score(jobs: SortedSet[str], held: Any, end: Callable[[Any, Any], Any]) -> None:
+def test_it_is_requeued_with_the_newest_score(jobs: SortedSet[str], held: Any, end: Callable[[Any, Any], Any]) -> None:
     park(jobs, score=7)
     park(jobs, score=5)
     park(jobs, score=6)
@@ -111,7 +111,7 @@ def test_it_comes_back_with_the_newest_score(jobs: SortedSet[str], held: Any, en
     assert jobs.reserve().score == 6.0
 
 
-def test_what_was_added_after_parking_has_the_newest_score(jobs: SortedSet[str], held: Any) -> None:
+def test_an_addition_after_parking_has_the_newest_score(jobs: SortedSet[str], held: Any) -> None:
     park(jobs, score=5)
     jobs.add("read", score=7)
 
@@ -135,7 +135,7 @@ def test_it_stays_parked_when_the_lease_is_extended(jobs: SortedSet[str], held: 
     ("end", "attempt"),
     [("ack", 1), ("bury", 1), ("again", 1), ("nack", 2), ("running out", 2)],
 )
-def test_what_was_done_is_new_and_what_failed_is_tried_again(
+def test_after_an_ack_it_is_new_and_after_a_nack_it_keeps_its_attempts(
     jobs: SortedSet[str], held: Any, end: str, attempt: int
 ) -> None:
     park(jobs, score=5)
@@ -161,7 +161,7 @@ def test_a_new_holder_can_have_it_parked_again(jobs: SortedSet[str], raw: Any, h
     assert RawSet(raw, "jobs").is_empty()
 
 
-def test_what_is_parked_does_not_wait(jobs: SortedSet[str], held: Any) -> None:
+def test_a_parked_item_is_not_waiting(jobs: SortedSet[str], held: Any) -> None:
     park(jobs, score=5)
 
     assert "read" not in jobs
@@ -204,7 +204,7 @@ def test_a_scheduled_item_is_parked_when_it_is_due(face: Any) -> None:
 
 
 @each_taker
-def test_a_long_run_of_what_is_leased_does_not_hide_what_is_behind_it(
+def test_many_leased_items_do_not_hide_the_items_after_them(
     jobs: SortedSet[str], raw: Any, take: Callable[[Any], list[str]]
 ) -> None:
     busy = {f"{i:04}": 1.0 for i in range(1200)}

@@ -1,4 +1,4 @@
-"""Reservations: an item is taken under a lease, and nobody else has it until the lease ends."""
+"""Reservations: an item is claimed under a lease, and no other consumer can claim it until the lease ends."""
 
 import json
 import logging
@@ -40,15 +40,15 @@ def jobs(face: Any, kind: str) -> Any:
     return getattr(face, kind)("jobs")
 
 
-def let_leases_run_out(jobs: SortedSet[Any]) -> None:
-    """Waits for it; what has run out comes back at the next hand-out, not before."""
+def let_leases_expire(jobs: SortedSet[Any]) -> None:
+    """Wait until all leases have expired. The next claim requeues the items."""
     wait_until(lambda: jobs.stats().leased == 0)
 
 
 # Taking under a lease
 
 
-def test_a_reservation_tells_what_is_known_of_its_item(jobs: SortedSet[str], raw: Any) -> None:
+def test_a_reservation_has_item_token_attempt_and_score(jobs: SortedSet[str], raw: Any) -> None:
     jobs.add("read", score=1)
     before = server_time(raw)
 
@@ -61,7 +61,7 @@ def test_a_reservation_tells_what_is_known_of_its_item(jobs: SortedSet[str], raw
     assert "read" in repr(reservation)
 
 
-def test_a_lease_is_a_minute_unless_told_otherwise(jobs: SortedSet[str], raw: Any) -> None:
+def test_a_lease_is_a_minute_by_default(jobs: SortedSet[str], raw: Any) -> None:
     jobs.add("read", score=1)
 
     assert 50 < jobs.reserve().deadline - server_time(raw) <= 60
@@ -102,7 +102,7 @@ def test_any_number_can_be_reserved_at_once(jobs: SortedSet[str], raw: Any, ther
     assert RawSet(raw, "jobs").is_empty()
 
 
-def test_nobody_else_gets_what_is_leased(jobs: SortedSet[str], face: Any, kind: str) -> None:
+def test_a_leased_item_cannot_be_claimed(jobs: SortedSet[str], face: Any, kind: str) -> None:
     jobs.add("read", score=1)
     jobs.reserve()
 
@@ -111,7 +111,7 @@ def test_nobody_else_gets_what_is_leased(jobs: SortedSet[str], face: Any, kind: 
         assert consumer.reserve_many(10) == []
 
 
-def test_what_is_leased_does_not_wait(jobs: SortedSet[str]) -> None:
+def test_a_leased_item_is_not_waiting(jobs: SortedSet[str]) -> None:
     jobs.add("read", score=1)
     jobs.reserve()
 
@@ -122,7 +122,7 @@ def test_what_is_leased_does_not_wait(jobs: SortedSet[str]) -> None:
     assert list(jobs) == jobs[:] == []
 
 
-def test_only_what_is_due_is_reserved_from_a_scheduled_set(face: Any) -> None:
+def test_only_due_items_are_reserved_from_a_scheduled_set(face: Any) -> None:
     jobs = face.ScheduledSet("jobs")
     jobs.add("later", score=2**40)
     jobs.add("now", score=1)
@@ -141,7 +141,7 @@ def test_a_false_item_is_an_item(face: Any, kind: str, item: Any) -> None:
 # How a lease ends
 
 
-def test_what_is_acked_is_gone(jobs: SortedSet[str], raw: Any) -> None:
+def test_an_acked_item_is_removed(jobs: SortedSet[str], raw: Any) -> None:
     jobs.add("read", score=1)
 
     jobs.reserve().ack()
@@ -149,7 +149,7 @@ def test_what_is_acked_is_gone(jobs: SortedSet[str], raw: Any) -> None:
     assert RawSet(raw, "jobs").is_empty()
 
 
-def test_what_is_nacked_comes_back_with_its_score(jobs: SortedSet[str]) -> None:
+def test_a_nacked_item_is_requeued_with_its_score(jobs: SortedSet[str]) -> None:
     jobs.add("read", score=1732423423.123457)
 
     jobs.reserve().nack(delay=0)
@@ -158,7 +158,7 @@ def test_what_is_nacked_comes_back_with_its_score(jobs: SortedSet[str]) -> None:
     assert jobs.reserve().attempt == 2
 
 
-def test_what_is_given_back_comes_back_and_no_attempt_is_counted(jobs: SortedSet[str], raw: Any) -> None:
+def test_again_requeues_the_item_and_counts_no_attempt(jobs: SortedSet[str], raw: Any) -> None:
     jobs.add("read", score=1732423423.123457)
 
     jobs.reserve().again()
@@ -167,7 +167,7 @@ def test_what_is_given_back_comes_back_and_no_attempt_is_counted(jobs: SortedSet
     assert jobs.reserve().attempt == 1
 
 
-def test_what_is_given_back_can_be_given_another_score(jobs: SortedSet[str]) -> None:
+def test_again_can_set_another_score(jobs: SortedSet[str]) -> None:
     jobs.add("read", score=1)
     jobs.add("write", score=2)
 
@@ -177,7 +177,7 @@ def test_what_is_given_back_can_be_given_another_score(jobs: SortedSet[str]) -> 
     assert jobs.take(10) == ["write", "read"]
 
 
-def test_an_item_of_a_scheduled_set_is_given_back_for_a_visit_at_another_time(face: Any) -> None:
+def test_again_can_set_another_due_time_in_a_scheduled_set(face: Any) -> None:
     jobs = face.ScheduledSet("jobs")
     jobs.add("read", score=1)
 
@@ -187,7 +187,7 @@ def test_an_item_of_a_scheduled_set_is_given_back_for_a_visit_at_another_time(fa
     assert jobs.reserve_many(1) == []
 
 
-def test_what_is_buried_is_a_dead_letter(jobs: SortedSet[str]) -> None:
+def test_a_buried_item_is_a_dead_letter(jobs: SortedSet[str]) -> None:
     jobs.add("read", score=1)
 
     jobs.reserve().bury("no good")
@@ -197,11 +197,11 @@ def test_what_is_buried_is_a_dead_letter(jobs: SortedSet[str]) -> None:
     assert (letter.item, letter.reason, letter.attempts, letter.score) == ("read", "no good", 1, 1.0)
 
 
-def test_what_is_not_ended_comes_back_when_the_lease_runs_out(jobs: SortedSet[str]) -> None:
+def test_an_item_is_requeued_when_its_lease_expires(jobs: SortedSet[str]) -> None:
     jobs.add("write", score=2)
     jobs.add("read", score=1)
     jobs.reserve(lease=0.01)
-    let_leases_run_out(jobs)
+    let_leases_expire(jobs)
 
     again = jobs.reserve()
 
@@ -209,10 +209,10 @@ def test_what_is_not_ended_comes_back_when_the_lease_runs_out(jobs: SortedSet[st
 
 
 @pytest.mark.parametrize("taken", ["pop", "take", "reserve", "reserve_many", "consume"])
-def test_what_has_run_out_comes_back_however_it_is_taken(jobs: SortedSet[str], taken: str) -> None:
+def test_every_kind_of_claim_requeues_expired_leases(jobs: SortedSet[str], taken: str) -> None:
     jobs.add("read", score=1)
     jobs.reserve(lease=0.01)
-    let_leases_run_out(jobs)
+    let_leases_expire(jobs)
 
     takers: dict[str, Callable[[], Any]] = {
         "pop": jobs.pop,
@@ -224,10 +224,10 @@ def test_what_has_run_out_comes_back_however_it_is_taken(jobs: SortedSet[str], t
     assert takers[taken]() == "read"
 
 
-def test_thousands_whose_leases_ran_out_all_come_back(jobs: SortedSet[str], raw: Any) -> None:
+def test_thousands_of_expired_leases_are_all_requeued(jobs: SortedSet[str], raw: Any) -> None:
     raw.zadd("jobs", {f"{i:04}": 1 for i in range(1500)})
     assert jobs.extend(jobs.reserve_many(1500), 0.01) == []
-    let_leases_run_out(jobs)
+    let_leases_expire(jobs)
 
     first = jobs.reserve()
 
@@ -236,7 +236,7 @@ def test_thousands_whose_leases_ran_out_all_come_back(jobs: SortedSet[str], raw:
 
 
 @pytest.mark.parametrize("score", [0.0, float("-inf"), float("inf"), -1.5, 5e-324, 2.0000000000000004])
-def test_a_score_comes_back_to_the_last_bit(face: Any, score: float) -> None:
+def test_a_requeued_score_is_exact_to_the_last_bit(face: Any, score: float) -> None:
     jobs = face.SortedSet("jobs")
     jobs.add("read", score=score)
 
@@ -264,7 +264,7 @@ def test_a_reason_is_kept_as_it_is(jobs: SortedSet[str]) -> None:
 
 @pytest.mark.parametrize("end", ["nack", "bury"])
 def test_a_reason_that_is_no_unicode_text_is_kept_as_far_as_possible(face: Any, end: str) -> None:
-    """As in the message of an error about a file whose name is none."""
+    """Such as the message of an error about a file whose name is not UTF-8."""
     jobs = face.SortedSet("jobs", max_attempts=1)
     jobs.add("read", score=1)
 
@@ -327,7 +327,7 @@ def test_a_lease_can_be_made_shorter(jobs: SortedSet[str]) -> None:
     before = reservation.deadline
 
     reservation.extend(0.01)
-    let_leases_run_out(jobs)
+    let_leases_expire(jobs)
 
     assert reservation.deadline < before
     assert jobs.pop() == "read"
@@ -350,7 +350,7 @@ def test_an_extension_that_comes_too_late_moves_no_deadline(jobs: SortedSet[str]
 
 def run_out(jobs: Any, reservation: Any) -> None:
     reservation.extend(0.01)
-    let_leases_run_out(jobs)
+    let_leases_expire(jobs)
 
 
 def taken_over(jobs: Any, reservation: Any) -> None:
@@ -383,7 +383,7 @@ each_way_to_be_over = pytest.mark.parametrize("over", OVER.values(), ids=OVER.ke
 
 @each_end
 @each_way_to_be_over
-def test_a_reservation_that_is_over_changes_nothing_and_says_so(
+def test_an_ended_reservation_changes_nothing_and_raises_lease_lost(
     face: Any, raw: Any, end: Callable[[Any], None], over: Callable[[Any, Any], Any]
 ) -> None:
     jobs = face.SortedSet("jobs")
@@ -433,7 +433,7 @@ def test_a_lost_lease_is_marked_as_such(jobs: SortedSet[str], end: Callable[[Any
 
 
 def everything(raw: Any) -> dict[bytes, Any]:
-    """All that is stored but the records of calls."""
+    """Return all keys but the call records."""
     return {key: raw.dump(key) for key in raw.keys("*") if b":call:" not in key}
 
 
@@ -450,7 +450,7 @@ def test_leaving_the_block_acks(jobs: SortedSet[str], raw: Any) -> None:
     assert RawSet(raw, "jobs").is_empty()
 
 
-def test_an_exception_nacks_and_goes_through(face: Any, kind: str) -> None:
+def test_an_exception_nacks_and_passes_through(face: Any, kind: str) -> None:
     jobs = getattr(face, kind)("jobs", backoff=lambda attempt: 0)
     jobs.add("read", score=1)
 
@@ -471,7 +471,7 @@ def test_the_exception_is_the_reason(face: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("end", [name for name in ENDS if name != "extend"])
-def test_what_the_block_has_ended_itself_is_left_alone(jobs: SortedSet[str], raw: Any, end: str) -> None:
+def test_a_lease_that_the_block_ended_is_not_ended_again(jobs: SortedSet[str], raw: Any, end: str) -> None:
     jobs.add("read", score=1)
     reservation = jobs.reserve()
 
@@ -482,7 +482,7 @@ def test_what_the_block_has_ended_itself_is_left_alone(jobs: SortedSet[str], raw
     assert everything(raw) == before
 
 
-def test_what_was_ended_before_an_exception_is_left_alone(jobs: SortedSet[str], raw: Any) -> None:
+def test_a_lease_that_was_ended_before_an_exception_is_not_ended_again(jobs: SortedSet[str], raw: Any) -> None:
     jobs.add("read", score=1)
     reservation = jobs.reserve()
 
@@ -556,7 +556,7 @@ def test_many_can_be_nacked(jobs: SortedSet[str]) -> None:
     assert [(one.item, one.attempt) for one in jobs.reserve_many(3)] == [("a", 2), ("b", 2), ("c", 2)]
 
 
-def test_many_can_be_given_back(jobs: SortedSet[str]) -> None:
+def test_again_takes_many_reservations(jobs: SortedSet[str]) -> None:
     for item in "abc":
         jobs.add(item, score=1)
 
@@ -590,7 +590,7 @@ def test_thousands_can_be_ended(jobs: SortedSet[str], raw: Any, end: Callable[[A
     RawSet(raw, "jobs").check()
 
 
-def test_one_that_is_given_twice_is_lost_the_second_time(jobs: SortedSet[str], raw: Any) -> None:
+def test_a_reservation_that_is_passed_twice_is_lost_the_second_time(jobs: SortedSet[str], raw: Any) -> None:
     jobs.add("read", score=1)
     reservation = jobs.reserve()
 
@@ -642,7 +642,7 @@ def test_a_call_is_one_round_trip(
 
 @pytest.fixture
 def unreachable(face: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Has the next call fail before it is sent."""
+    """Make the next call fail before it is sent."""
     failures: list[Exception] = []
     send = face.client.execute_command
 
@@ -682,9 +682,7 @@ def test_a_failed_extension_can_be_followed_by_a_longer_one(unreachable: Any, jo
     assert reservation.deadline > before + 9000
 
 
-def test_what_could_not_be_given_back_can_be_given_back_with_another_score(
-    unreachable: Any, jobs: SortedSet[str]
-) -> None:
+def test_again_can_be_repeated_with_another_score_after_an_error(unreachable: Any, jobs: SortedSet[str]) -> None:
     jobs.add("read", score=1)
     reservation = jobs.reserve()
     unreachable()
@@ -696,7 +694,7 @@ def test_what_could_not_be_given_back_can_be_given_back_with_another_score(
     assert jobs.score("read") == 7.0
 
 
-def test_what_could_not_be_nacked_can_be_nacked_with_another_delay(unreachable: Any, jobs: SortedSet[str]) -> None:
+def test_nack_can_be_repeated_with_another_delay_after_an_error(unreachable: Any, jobs: SortedSet[str]) -> None:
     jobs.add("read", score=1)
     reservation = jobs.reserve()
     unreachable()
@@ -759,7 +757,7 @@ def test_tokens_of_sets_of_another_name_have_nothing_to_do_with_them(face: Any, 
 # Discarding and clearing
 
 
-def test_discarding_what_is_leased_cancels_the_work(jobs: SortedSet[str], raw: Any) -> None:
+def test_discarding_a_leased_item_ends_its_lease(jobs: SortedSet[str], raw: Any) -> None:
     jobs.add("read", score=1)
     reservation = jobs.reserve()
 
@@ -771,7 +769,7 @@ def test_discarding_what_is_leased_cancels_the_work(jobs: SortedSet[str], raw: A
     assert jobs.discard("read") is False
 
 
-def test_what_is_backing_off_can_be_discarded(jobs: SortedSet[str], raw: Any) -> None:
+def test_a_delayed_item_can_be_discarded(jobs: SortedSet[str], raw: Any) -> None:
     jobs.add("read", score=1)
     jobs.reserve().nack(delay=1000)
 
@@ -779,10 +777,10 @@ def test_what_is_backing_off_can_be_discarded(jobs: SortedSet[str], raw: Any) ->
     assert RawSet(raw, "jobs").is_empty()
 
 
-def test_what_has_run_out_can_be_discarded(jobs: SortedSet[str], raw: Any) -> None:
+def test_an_item_with_an_expired_lease_can_be_discarded(jobs: SortedSet[str], raw: Any) -> None:
     jobs.add("read", score=1)
     jobs.reserve(lease=0.01)
-    let_leases_run_out(jobs)
+    let_leases_expire(jobs)
 
     assert jobs.discard("read") is True
     assert jobs.take(1) == []
@@ -805,7 +803,7 @@ def test_clear_ends_all_leases(jobs: SortedSet[str], raw: Any) -> None:
 # What cannot be loaded
 
 
-def test_what_cannot_be_loaded_goes_to_the_dead_letters_and_the_rest_is_returned(
+def test_reserve_many_buries_items_that_cannot_be_loaded_and_returns_the_rest(
     face: Any, kind: str, raw: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     jobs = getattr(face, kind)("jobs", serializer=json)
@@ -821,7 +819,7 @@ def test_what_cannot_be_loaded_goes_to_the_dead_letters_and_the_rest_is_returned
     assert [record.levelno for record in caplog.records if "{broken" in record.getMessage()] == [logging.ERROR]
 
 
-def test_reserve_goes_on_to_what_can_be_loaded(face: Any, kind: str, raw: Any) -> None:
+def test_reserve_buries_items_that_cannot_be_loaded_and_returns_the_next(face: Any, kind: str, raw: Any) -> None:
     jobs = getattr(face, kind)("jobs", serializer=json)
     raw.zadd("jobs", {"{broken": 1, "{too": 2, "3": 3})
 
@@ -829,10 +827,10 @@ def test_reserve_goes_on_to_what_can_be_loaded(face: Any, kind: str, raw: Any) -
     assert len(jobs.dead_letters) == 2
 
 
-def test_the_rest_is_returned_when_the_broken_item_cannot_be_put_aside(
+def test_the_rest_is_returned_when_the_broken_item_cannot_be_buried(
     face: Any, kind: str, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It stays leased until that lease runs out, and the others are in our hands alone."""
+    """It stays leased until the lease expires. Only this caller has the other items."""
     send = face.client.execute_command
     failing = False
 

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, ResponseError
 import redset
 from redset.core.calls import NEXT
 from redset.core.endings import End
-from redset.core.talking import words_of
+from redset.core.sending import words_of
 from redset.reservations import Reservation
 from simulator.bugs import IN_TASKS, IN_THREADS, Plant
 from simulator.choices import Choices, every_run

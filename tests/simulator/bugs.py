@@ -6,14 +6,14 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from redset.core import drivers, talking
+from redset.core import drivers, emptying, talking
 from redset.core.calls import Call, ClientState, Payer, State
 from redset.core.clients import is_failure
 from redset.core.coalescing import Gathering, Group
 from redset.core.consuming import BaseConsumption
 from redset.core.endings import Batch, Endings
 from redset.core.operations import Unfinished
-from redset.core.talking import words_of
+from redset.core.sending import words_of
 from simulator.server_model import ModelServer
 
 Plant = Callable[[], AbstractContextManager[Any]]
@@ -35,7 +35,7 @@ def deletes_the_record() -> Any:
         yield ("DEL", large.key)
         caller.state.idle.append(large.session)
 
-    return patch.object(talking, "empty", empty)
+    return patch.object(emptying, "empty", empty)
 
 
 def keeps_what_an_exception_interrupted() -> Any:
@@ -85,7 +85,7 @@ def forgets_the_number_of_a_roll_back() -> Iterator[None]:
         assert call.roll_back is not None
         operation = call.roll_back(call.positions)
         call.number += 1
-        head = yield from talking._exchange(operation, words_of(operation, (call.key,), call.numbers()), caller)
+        head = yield from talking.exchange(operation, words_of(operation, (call.key,), call.numbers()), caller)
         call.become(State.ROLLED_BACK)
         if call.on_roll_back is not None:
             call.on_roll_back(head)

@@ -17,10 +17,12 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import NoScriptError, ResponseError
 
 import redset
-from redset.core import calls, claiming, consuming, endings, interruptions, talking, waiting
+from redset.core import calls, claiming, consuming, endings, interruptions, sending, talking, waiting
 from redset.core.calls import Call, State
-from redset.core.operations import Elsewhere, Listen, Operation, Sleep
+from redset.core.operations import Elsewhere, Listen, Operation
+from redset.core.sending import Sleep
 from redset.core.talking import ask, follow
+from redset.core.updating import Update
 from simulator.choices import Choices
 from simulator.ledger import Held, Ledger, Violation
 from simulator.server_model import NAMES, ModelServer, Request
@@ -168,7 +170,7 @@ def update(*items: str, name: str = "a") -> Step:
     def program(world: World) -> Program:
         for item in items:
             world.ledger.adds(item)
-        yield world.follow(world.sets[name]._adding.update([items], None), name)
+        yield world.follow(Update(world.sets[name]._adding).add_all([items]), name)
         for item in items:
             world.ledger.was_added(item)
 
@@ -754,6 +756,7 @@ def simulated() -> Iterator[set[tuple[State, State]]]:
         patch.multiple(calls, LARGE=0, time=CLOCK),
         patch.object(consuming, "time", CLOCK),
         patch.object(talking, "time", CLOCK),
+        patch.object(sending, "time", CLOCK),
         patch.multiple(waiting, time=CLOCK, random=SimpleNamespace(uniform=lambda shortest, longest: longest)),
     ):
         yield taken

@@ -30,7 +30,7 @@ __all__ = ("Outcome", "Verdict", "run", "verdict")
 
 _REFRESH = 0.05
 _PLAIN_REFRESH = 1.0
-#: Of more consumers, or a longer example, a line of 80 columns has no room.
+#: A line of 80 columns has no room for more consumers, or for a longer example.
 _SHOWN_CONSUMERS = 6
 _LONGEST_EXAMPLE = 44
 
@@ -65,7 +65,7 @@ class Verdict:
     twice: int
     #: Items that no consumer hashed.
     missing: int
-    #: Items that were hashed and do not exist, or were in the set and not hashed.
+    #: Items that were hashed but do not exist, or that were in the set and were not hashed.
     unknown: int
     #: Items with a wrong digest.
     wrong: int
@@ -82,7 +82,7 @@ def run(source: Input, producers: int, consumers: int, console: Console) -> bool
     done adds it again.
 
     :returns: whether every item was hashed once, and correctly.
-    :raises RedsetError: there is no server, it has gone away, or one of the processes has failed.
+    :raises RedsetError: there is no server, the connection to it was lost, or one of the processes has failed.
     """
     client = reachable_client()
     name = f"redset-demo:{uuid.uuid4().hex[:12]}"
@@ -124,7 +124,7 @@ def _own_set(client: Any, name: str) -> Iterator[SortedSet[str | bytes]]:
         try:
             yield jobs
         finally:
-            # The reply means that the server has executed the last command of a killed process, which could add again.
+            # After this reply, the last command of a killed process was executed. It cannot add items any more.
             client.ping()
             forget_set(client, name)
     except failures() as error:
@@ -197,7 +197,7 @@ def _let_take(
 
 
 def _let_falter(worker: Worker, jobs: SortedSet[str | bytes]) -> int:
-    """Let the consumer that is to be killed work until it stops by itself. Return how many leases it holds.
+    """Let the consumer that will be killed work until it stops by itself. Return how many leases it holds.
 
     The others start later: in competition with them it might get no item of a small input.
     """
@@ -301,5 +301,5 @@ def _shortened(text: str) -> str:
 
 
 def _say(console: Console, text: str) -> None:
-    """Print the text without markup, which a path may look like. Only a terminal gets its lines wrapped, at words."""
+    """Print the text without markup: a path may look like markup. Wrap lines at words, and only on a terminal."""
     console.print(Text(text), soft_wrap=not console.is_terminal)

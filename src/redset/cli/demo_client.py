@@ -15,7 +15,7 @@ def demo_client() -> Any:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """Return the errors that the client raises when the server is gone or refuses a command."""
+    """Return the errors that the client raises when the server does not answer or refuses a command."""
     library = client_library()
     return library.ConnectionError, library.TimeoutError, library.ResponseError
 

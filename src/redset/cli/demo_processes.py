@@ -1,4 +1,4 @@
-"""The worker processes of the demo, seen from the demo."""
+"""The worker processes of the demo: starting them, reading their reports, killing them."""
 
 import os
 import signal
@@ -56,12 +56,12 @@ class Worker:
         self.check()
 
     def go(self) -> None:
-        """Let it begin."""
+        """Let the process begin its job."""
         with suppress(BrokenPipeError):
             print("go", file=self._process.stdin, flush=True)
 
     def kill(self) -> None:
-        """Kill it with SIGKILL, as the system does when memory runs out. This does not count as a failure."""
+        """Kill the process with SIGKILL, as the system does when memory runs out. This does not count as a failure."""
         self.killed = True
         self._process.kill()
         self._reader.join()

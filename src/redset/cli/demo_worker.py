@@ -2,7 +2,7 @@
 
 It prints ``ready``, starts when it reads a line, and then prints reports, one per line: a producer the number of items
 that it offered since the last report, a consumer a :class:`Result` per item. The end of its standard input before that
-line means that the demo is gone. An error is its last report, after :data:`FAILED`.
+line means that the demo has ended. An error is its last report, after :data:`FAILED`.
 """
 
 import logging
@@ -21,7 +21,7 @@ from redset.sets import SortedSet
 
 __all__ = ("BATCH", "FAILED", "LEASE", "Result", "consume", "falter", "main", "produce")
 
-#: Seconds. The others wait as long for the items of a killed consumer.
+#: The length of a lease in seconds. After a kill, the other consumers wait as long for the items.
 LEASE = 2.0
 #: How many items a consumer claims at once.
 BATCH = 20
@@ -50,7 +50,7 @@ class Result:
     deadline: float
 
     def takes_over(self, earlier: "Result") -> bool:
-        """Return whether the item was claimed again after the earlier lease expired, not during it."""
+        """Return whether the item was claimed again only after the earlier lease had expired."""
         return self.attempt > earlier.attempt and self.began > earlier.deadline - _INEXACT
 
     def written(self) -> str:
@@ -107,7 +107,7 @@ def falter(jobs: SortedSet[bytes | str], source: Input) -> Iterator[str]:
 
 def main(job: str, name: str, *source: str) -> None:
     """Run the job ``job`` on the set ``name`` when the line to start arrives."""
-    logging.getLogger("redset").addHandler(logging.NullHandler())  # The results say the same.
+    logging.getLogger("redset").addHandler(logging.NullHandler())  # The results are the reports.
     expected: tuple[type[Exception], ...] = (*failures(), RedsetError)
     try:
         jobs: SortedSet[bytes | str] = SortedSet(demo_client(), name)

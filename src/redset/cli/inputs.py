@@ -36,7 +36,7 @@ class PlainResult:
 
 
 class Input(Protocol):
-    """Something that many processes can read in parallel, each in its own order."""
+    """Items that many processes can read in parallel, each in its own order."""
 
     #: The plural of its items.
     noun: str
@@ -203,6 +203,6 @@ def _largest_groups(digests: dict[bytes, str | None]) -> list[tuple[int, str]]:
 
 
 def _printable(raw: bytes) -> str:
-    """Replace control characters, which a file name or a line must not send to a terminal."""
+    """Replace control characters: a file name or a line must not send them to a terminal."""
     text = raw.decode(errors="replace")
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -1,20 +1,18 @@
-"""Additions: what add, update and increment send, and how their replies are read."""
+"""Additions: what add and increment send, and how their replies are read."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import chain
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from redset.core.callables import called, called_each
 from redset.core.definition import Definition
-from redset.core.operations import Operation, Plan, Shape, in_chunks, only
+from redset.core.operations import Operation, Shape, only
 from redset.core.scores import written_score, written_scores
 from redset.core.scripts import Script
 from redset.core.shown import shown
 from redset.core.times import Duration, Moment, difference, seconds
 from redset.exceptions import Full
 
-__all__ = ("Adding", "Rule", "Score", "Update", "flagged")
+__all__ = ("Adding", "Rule", "Score", "flagged")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -99,26 +97,21 @@ class Adding(Generic[T]):
         lt: bool = False,
         force: bool = False,
     ) -> Operation[float | None]:
-        """Return the addition of an item with these parameters of ``add``."""
+        """Return the addition of an item with these parameters of ``add``.
+
+        :param delay: in place of a score: seconds from now, by the server's clock.
+        :raises ValueError: there is a score too.
+        """
         rule = flagged(nx=nx, xx=xx, gt=gt, lt=lt, force=force)
         if delay is None:
             return self.add(item, score, rule, force=force)
-        return self.add_later(item, delay, score, rule, force=force)
-
-    def add_later(
-        self, item: T, delay: Duration, score: Moment | None = None, rule: Rule | None = None, *, force: bool = False
-    ) -> Operation[float | None]:
-        """Like :meth:`add`, with a score of ``delay`` from now, by the server's clock.
-
-        :raises ValueError: there is a score too.
-        """
         if score is not None:
             raise ValueError(f"delay={delay!r} and score={score!r} contradict each other: give one of them")
         row = self._row(item, repr(seconds(delay, "delay")))
         return self._add_specially(row, rule, "delayed", *(["forced"] if self._forces(force=force) else []))
 
     def _forces(self, *, force: bool) -> bool:
-        """Return whether an addition passes a memory: on a set that does not remember there is none.
+        """Return whether to add an item that is remembered; False on a set that does not remember.
 
         :raises TypeError: ``force`` is no bool.
         """
@@ -159,10 +152,6 @@ class Adding(Generic[T]):
     def count_new(self, items: Sequence[T], score: Score[T] = None, rule: Rule | None = None) -> Operation[int]:
         """Add at most 1,000 items, and return how many were not waiting before."""
         return self._operation(self.rows(items, score), rule or self._duplicates, "bulk", self._read_added, alone=True)
-
-    def update(self, iterables: Iterable[Iterable[T]], score: Score[T] = None, rule: Rule | None = None) -> Plan[int]:
-        """Add all items, 1,000 per call, and return how many were not waiting before."""
-        return Update(self, score, rule).add_all(iterables)
 
     def increment(self, item: T, by: Duration) -> Operation[float | None]:
         """Increment a score. Not coalesced, since ZADD increments one item per call."""
@@ -230,56 +219,3 @@ class Adding(Generic[T]):
         made = (f"{want} {rule.replaces} {len(flags)}", *flags), Shape(want, 1 + len(flags), self.width)
         self._heads[want, rule] = made
         return made
-
-
-class Update(Generic[T]):
-    """An addition of many items, chunk by chunk, and its progress."""
-
-    __slots__ = ("_adding", "_rule", "_score", "new", "sent")
-
-    def __init__(self, adding: Adding[T], score: Score[T] = None, rule: Rule | None = None) -> None:
-        if score is not None and not callable(score):
-            written_score(score, None, "the score of all items")
-        self._adding = adding
-        self._score = score
-        self._rule = rule
-        #: The number of added items, and of those that were not waiting before.
-        self.sent = 0
-        self.new = 0
-
-    def add_all(self, iterables: Iterable[Iterable[T]]) -> Plan[int]:
-        """Add all items of some iterables, and return how many were not waiting before."""
-        # `chain` would take a StopIteration that an `__iter__` raises for the end.
-        return self._add_all([iter(iterable) for iterable in iterables])
-
-    def _add_all(self, iterators: Iterable[Iterator[T]]) -> Plan[int]:
-        yield from self.add(chain.from_iterable(iterators))
-        return self.new
-
-    def add(self, items: Iterable[T]) -> Plan[None]:
-        """Add items, of which only one chunk is in memory. Their errors pass through, with a note."""
-        with self.noting_errors():
-            for chunk in in_chunks(items):
-                try:
-                    self.new += yield self._count_new(chunk)
-                except Full as full:
-                    self.sent += full.added
-                    raise Full(full.name, self.sent) from None
-                self.sent += len(chunk)
-
-    def _count_new(self, items: Sequence[T]) -> Operation[int]:
-        return self._adding.count_new(items, self._score, self._rule)
-
-    @contextmanager
-    def noting_errors(self) -> Iterator[None]:
-        """Add a note with the progress to an error that passes through."""
-        try:
-            yield
-        except Full:
-            # It says that itself.
-            raise
-        except Exception as error:
-            error.add_note(
-                f"{self.sent} items had been added to the set {self._adding.set_name!r} before, {self.new} of them new"
-            )
-            raise

@@ -6,6 +6,7 @@ from typing import Any, Generic, NoReturn, SupportsIndex, TypeVar, Unpack, cast,
 
 from redset.core.adding import Adding
 from redset.core.algebra import Algebra, SortedAlgebra
+from redset.core.burying import Burying
 from redset.core.claiming import Claims
 from redset.core.clients import check_client, longest_block
 from redset.core.definition import LONGEST_POLL, Definition, Kind
@@ -32,7 +33,7 @@ from redset.core.parameters import (
 )
 from redset.core.periodic import PeriodicItems, Scheduling
 from redset.core.receipts import Receipts
-from redset.core.registry import SetInfo, register
+from redset.core.registry import Registration, SetInfo
 from redset.core.removing import Removing
 from redset.core.serializing import PLAIN as PLAIN_SERIALIZER
 from redset.core.serializing import checked_serializer
@@ -150,7 +151,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         )
         kind = _class_of(self)
         self._driver.register_by(  # type: ignore[attr-defined] # every driver has that
-            partial(register, partial(_info, definition, kind), self._keys, definition.options, 0.0)
+            Registration(partial(_info, definition, kind), self._keys, definition.options, 0.0)
         )
         self._adding = self._make_adding(definition)
         self._looking = Looking(definition)
@@ -161,7 +162,9 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         self._endings = Endings(definition)
         self._letters = Letters(definition)
         new_reservation = partial(self._reservation_type, self._driver, self._endings)
-        self._claims: Claims[T, Res] = Claims(definition, self._endings, new_reservation, claim_within)
+        self._claims: Claims[T, Res] = Claims(
+            definition, new_reservation, claim_within, Burying(definition, self._endings).bury
+        )
         self._receipts: Receipts[T, Res] = Receipts(definition, new_reservation)
         side = Side(
             name=name,
@@ -261,7 +264,7 @@ class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
         expiring = self._expiring = Expiring(name, self._keys, items, ttl, digest=digest)
         about = SetInfo(name, _class_of(self), {"ttl": seconds(ttl, "ttl"), "digest": digest})
         self._driver.register_by(  # type: ignore[attr-defined] # every driver has that
-            partial(register, lambda: about, self._keys, None, seconds(ttl, "ttl"))
+            Registration(lambda: about, self._keys, None, seconds(ttl, "ttl"))
         )
         side = Side(
             name=name,

@@ -8,12 +8,13 @@ protocol. This module has all of its state in Python, and does no I/O.
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from threading import Thread
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary, ref
 
-__all__ = ("LARGE", "NO_CALL", "PID", "Call", "ClientState", "Payer", "Session", "State", "state_of", "takes_much")
+__all__ = ("LARGE", "PID", "Call", "ClientState", "Payer", "Session", "State", "removed", "state_of", "takes_much")
 
 #: This process. Sessions, debts and leases belong to the process that made them.
 PID = os.getpid()
@@ -22,8 +23,6 @@ PID = os.getpid()
 RECORD_LIFE = 600.0
 #: Bytes above which a received reply is removed from its record, so that draining a server frees its memory.
 LARGE = 16_384
-#: Sentinel for a call that is not recorded: its number and ``seen``.
-NO_CALL = ("0", "0")
 
 
 class State(Enum):
@@ -92,64 +91,40 @@ class Payer:
         self.has_gone = False
 
 
+@dataclass(slots=True, eq=False)
 class Call:
-    """One call, under a number of a session."""
+    """One call, under the next number of a session."""
 
-    __slots__ = (
-        "is_large",
-        "lost_at",
-        "name",
-        "number",
-        "on_roll_back",
-        "payer",
-        "payers",
-        "pays",
-        "pid",
-        "positions",
-        "roll_back",
-        "seen",
-        "session",
-        "shared",
-        "state",
-    )
+    session: Session
+    #: The key prefix of its set's records.
+    name: bytes
+    #: The number of the last call of this record whose outcome is known.
+    seen: int
+    #: For a claim, returns the operation that rolls it back; None for other calls.
+    roll_back: Callable[..., Any] | None
+    #: Called with the head of the reply when the claim is rolled back; the head is empty if it was never executed.
+    on_roll_back: Callable[[bytes], None] | None
+    #: The process that made it. A forked child has no part in it.
+    pid: int
+    number: int = field(init=False)
+    state: State = State.NUMBERED
+    #: The positions of the rows to roll back if some rows were received; None: all rows.
+    positions: Sequence[int] | None = None
+    #: Whether several callers send it, at once or one after a failure. Its state is then that of any of them, and its
+    #: session makes no further call.
+    shared: bool = False
+    #: Whether its record is emptied once it is received.
+    is_large: bool = False
+    #: The debt that it pays when it is sent, and the payer until then.
+    pays: "Call | None" = None
+    payer: Payer | None = None
+    #: For a debt, the time at which its outcome became unknown, by the monotonic clock.
+    lost_at: float = 0.0
+    #: For a debt, its payers. The first that lives and has not gone pays it.
+    payers: "list[ref[Payer]]" = field(init=False)
 
-    def __init__(
-        self,
-        session: Session,
-        name: bytes,
-        seen: int,
-        roll_back: Callable[..., Any] | None,
-        on_roll_back: Callable[[bytes], None] | None,
-        pid: int,
-    ) -> None:
-        session.number = number = session.number + 1
-        self.session: Session = session
-        #: The key prefix of its set's records.
-        self.name: bytes = name
-        self.number = number
-        #: The number of the last call of this record whose outcome is known.
-        self.seen = seen
-        self.state = State.NUMBERED
-        #: For a claim, returns the operation that rolls it back; None for other calls.
-        self.roll_back = roll_back
-        #: The positions of the rows to roll back if some rows were received; None: all rows.
-        self.positions: Sequence[int] | None = None
-        #: Called with the head of the reply when the claim is rolled back; the head is empty if it was never executed.
-        self.on_roll_back = on_roll_back
-        #: Whether several callers send it, at once or one after a failure. Its state is then that of any of them, and
-        #: its session makes no further call.
-        self.shared = False
-        #: Whether its record is emptied once it is received.
-        self.is_large = False
-        #: The time at which its outcome became unknown, by the monotonic clock.
-        self.lost_at = 0.0
-        #: The process that made it. A forked child has no part in it.
-        self.pid = pid
-        #: The debt that it pays when it is sent, and the payer until then.
-        self.pays: Call | None = None
-        self.payer: Payer | None = None
-        #: The payers of this call while it is a debt. The first that lives and has not gone pays it.
-        self.payers: list[ref[Payer]]
+    def __post_init__(self) -> None:
+        self.session.number = self.number = self.session.number + 1
 
     @property
     def key(self) -> bytes:
@@ -250,11 +225,11 @@ class ClientState:
 
     def paid(self, debt: Call) -> None:
         """Remove a call from the debts."""
-        _removed(self.debts, debt)
+        removed(self.debts, debt)
 
     def leave(self, debt: Call, payer: Payer) -> None:
         """Let other callers pay a debt that could not be paid."""
-        _removed(debt.payers, ref(payer))
+        removed(debt.payers, ref(payer))
 
     def received(self, call: Call) -> None:
         """Return the session of a received call to the idle ones."""
@@ -271,22 +246,13 @@ class ClientState:
                 sessions.append(call.session)
         return sessions
 
-    def _may_pay(self, payer: Payer, debt: Call) -> bool:
-        """Return whether ``payer`` is the one to pay a debt, which remains a debt until it is paid."""
-        debt.payers.append(ref(payer))
-        there = (found for each in debt.payers if (found := each()) is not None and not found.has_gone)
-        if next(there, None) is payer and debt in self.debts:
-            return True
-        self.leave(debt, payer)
-        return False
+    def owes_claims(self, name: bytes) -> bool:
+        """Return whether there are debts of claims of the set, including those that others are paying."""
+        return bool(self._owed(name, claims=True))
 
-    def _take_debt(self, name: bytes, payer: Payer, *, claim: bool) -> Call | None:
-        """Return a debt of the set that the next call pays by itself, or None."""
-        for debt in self.debts[:]:
-            mine = debt.name == name and (debt.roll_back is not None) == claim and debt.is_plain
-            if mine and self._may_pay(payer, debt):
-                return debt
-        return None
+    def take_claim_to_pay(self, name: bytes, payer: Payer) -> Call | None:
+        """Return the debt of a claim of the set, or None."""
+        return self._first_to_pay(self._owed(name, claims=True), payer)
 
     def take_debt_to_roll_back(self, name: bytes, payer: Payer, *, plain: bool = False) -> Call | None:
         """Return a claim's debt that must be rolled back before the next claim is sent, or None.
@@ -295,36 +261,27 @@ class ClientState:
 
         :param plain: whether the next claim pays no debt at all.
         """
-        debts = [debt for debt in self.debts if debt.name == name and debt.roll_back is not None]
+        debts = self._owed(name, claims=True)
+        if not plain and len(debts) == 1:
+            debts = [debt for debt in debts if not debt.is_plain]
+        return self._first_to_pay(debts, payer)
+
+    def _take_debt(self, name: bytes, payer: Payer, *, claim: bool) -> Call | None:
+        """Return a debt of the set that the next call pays by itself, or None."""
+        return self._first_to_pay([debt for debt in self._owed(name, claims=claim) if debt.is_plain], payer)
+
+    def _owed(self, name: bytes, *, claims: bool) -> list[Call]:
+        """Return the debts of a set: those of claims, or those of other calls."""
+        return [debt for debt in self.debts[:] if debt.name == name and (debt.roll_back is not None) == claims]
+
+    def _first_to_pay(self, debts: list[Call], payer: Payer) -> Call | None:
+        """Return the first of some debts that no other call is paying. It remains a debt until it is paid."""
         for debt in debts:
-            if (plain or len(debts) > 1 or not debt.is_plain) and self._may_pay(payer, debt):
+            debt.payers.append(ref(payer))
+            there = (found for each in debt.payers if (found := each()) is not None and not found.has_gone)
+            if next(there, None) is payer and debt in self.debts:
                 return debt
-        return None
-
-    def take_claim_to_pay(self, name: bytes, payer: Payer) -> Call | None:
-        """Return the debt of a claim of the set, or None."""
-        for debt in self.debts[:]:
-            if debt.name == name and debt.roll_back is not None and self._may_pay(payer, debt):
-                return debt
-        return None
-
-    def owes_claims(self, name: bytes) -> bool:
-        """Return whether there are debts of claims of the set, including those that others are paying."""
-        return any(debt.name == name and debt.roll_back is not None for debt in self.debts)
-
-    def take_large(self, name: bytes | None = None) -> Call | None:
-        """Remove and return a received claim with a large record, or None. Only the caller then has its session.
-
-        :param name: only a claim of this set whose record the next call would not replace.
-        """
-        for key, call in list(self.large.items()):
-            session = call.session
-            if name is not None and (call.name != name or (self.idle and self.idle[-1] is session)):
-                continue
-            if _removed(self.idle, session):
-                if self.large.pop(key, None) is call:
-                    return call
-                self.idle.append(session)
+            self.leave(debt, payer)
         return None
 
     def forget(self) -> None:
@@ -341,7 +298,7 @@ def takes_much(rows: Sequence[Any], values: Sequence[Any]) -> bool:
     return step * (sum(map(len, rows[::step])) + sum(map(len, filter(None, values[::step])))) > LARGE
 
 
-def _removed(calls: list[Any], one: Any) -> bool:
+def removed(calls: list[Any], one: Any) -> bool:
     """Remove ``one`` from a list. Return False if another thread has done so."""
     try:
         calls.remove(one)

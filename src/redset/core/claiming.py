@@ -4,12 +4,12 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from redset.core.calls import takes_much
 from redset.core.clients import is_failure
 from redset.core.definition import Definition
-from redset.core.endings import End, Endings, log_deaths, written_reason
+from redset.core.endings import log_deaths
 from redset.core.items import Items
 from redset.core.leases import BaseReservation
 from redset.core.operations import CHUNK, RECEIVED, Listen, Operation, Plan, RollBackUnknown, Shape
@@ -124,34 +124,26 @@ class ClaimWithin(Protocol):
     ) -> Plan[Claimed]: ...
 
 
+#: Moves claimed items that cannot be loaded to the dead letters; see :mod:`redset.core.burying`.
+Bury: TypeAlias = Callable[[Claimed, dict[int, DeserializationError]], Plan[None]]
+
+
 class Claims(Generic[T, Res]):
     """The claims of one set, for good or under a lease."""
-
-    __slots__ = (
-        "_claim",
-        "_claim_within",
-        "_endings",
-        "_items",
-        "_keys",
-        "_new_reservation",
-        "_roll_back",
-        "_set",
-        "_shape",
-    )
 
     def __init__(
         self,
         definition: Definition[T],
-        endings: Endings[T],
         new_reservation: Callable[..., Res],
         claim_within: ClaimWithin,
+        bury: Bury,
     ) -> None:
         self._set = definition
         self._keys = definition.keys
         self._items = definition.items
-        self._endings = endings
         self._new_reservation = new_reservation
         self._claim_within = claim_within
+        self._bury = bury
         self._claim = definition.script("claim")
         self._roll_back = definition.script("rollback")
         self._shape = KEYED_CLAIMS if definition.items.keyed else CLAIMS
@@ -259,33 +251,6 @@ class Claims(Generic[T, Res]):
             stored, deliveries = _without(stored, broken), _without(deliveries, broken)
         new, deadline, lease, ends_at = self._new_reservation, got.deadline, got.lease, got.asked_at + got.lease
         return [new(*row, deadline, lease, ends_at) for row in zip(items, stored, deliveries, strict=True)]
-
-    def _bury(self, got: Claimed, broken: dict[int, DeserializationError]) -> Plan[None]:
-        """Move claimed items that cannot be loaded to the dead letters."""
-        letters: list[tuple[Any, ...]]
-        if got.lease:
-            rows = list(zip(got.stored, got.deliveries, strict=True))
-            ends = [End("bury", *rows[position], 0.0, error.reason) for position, error in broken.items()]
-            letters = [(end.stored, end.text) for end in ends]
-            burial: Operation[Any] = self._endings.ends(ends)
-        else:
-            letters = [self._letter(got, position, error) for position, error in broken.items()]
-            burial = self._endings.bury_taken(letters)
-        try:
-            yield burial
-        except Exception as trouble:
-            if not is_failure(trouble):
-                raise
-            # The items that loaded must reach the caller. Leased ones are requeued when their leases expire.
-            log.exception("%s: could not be moved to the dead letters, here they are: %r", self._set.name, letters)
-        else:
-            log.error("%s: cannot be loaded, moved to the dead letters: %r", self._set.name, letters)
-
-    def _letter(self, got: Claimed, position: int, error: DeserializationError) -> tuple[bytes, bytes, bytes, bytes]:
-        """Return item, score, reason and value of an item that was claimed for good."""
-        stored, score = got.rows[COLUMNS * position : COLUMNS * (position + 1)]
-        value = got.values[position] if got.values else None
-        return stored, score, written_reason(error.reason), value or b""
 
     def listen(self, got: Claimed, left: float, should_stop: Callable[[], bool] | None = None) -> Listen:
         """Return the step that waits after an empty claim; see :class:`~redset.core.operations.Listen`."""

@@ -100,7 +100,7 @@ class Definition(Generic[T]):
         return layout_of(self.features)
 
     def script(self, name: str, *features: str) -> tuple[Script, tuple[bytes, ...]]:
-        """The script of that name for this set, and its keys.
+        """Return the script of that name for this set, and its keys.
 
         :param features: those of the call, in addition to those of the set.
         """
@@ -108,5 +108,5 @@ class Definition(Generic[T]):
 
     @cached_property
     def options(self) -> str:
-        """The numbers that it was made with, as the scripts take them."""
+        """The options of the set as scripts take them."""
         return options_of(self)

@@ -23,8 +23,10 @@ from redset.core.clients import (
 )
 from redset.core.coalescing import Gathering, Group, Line, Part
 from redset.core.observing import hooks, is_observed, observed, once
-from redset.core.operations import Elsewhere, Listen, Operation, Page, Plan, Sleep
+from redset.core.operations import Elsewhere, Listen, Operation, Plan
+from redset.core.paging import Page
 from redset.core.pools import AsyncLinks, Links, LoopLinks, let_go
+from redset.core.sending import Sleep, unrecorded
 from redset.core.talking import (
     EMPTY_SOON,
     Caller,
@@ -33,10 +35,8 @@ from redset.core.talking import (
     Talk,
     ask,
     break_off,
-    empty,
     follow,
     roll_back,
-    unrecorded,
 )
 from redset.core.waiting import LATENESS, LISTEN, LONGEST_BLOCK, SOON, Listener, blocking, heard_nothing
 
@@ -59,7 +59,7 @@ class Driver:
     def __init__(self, client: Any, name: str, prefix: bytes, *, recording: bool, connections: str) -> None:
         state = state_of(client)
         self._client = client
-        self._caller = Caller(client, state, name, prefix, recording=recording)
+        self._caller = Caller(client, state, name, prefix, recording, emptying.empty_records)
         self._links = Links.of(client, state, connections)
         self._execute_command = executor(client)
 
@@ -140,7 +140,7 @@ class Driver:
     def _empty_soon(self) -> None:
         # Threads must not share a client that has a single connection.
         if not has_one_connection(self._client):
-            emptying.begin_thread(self._caller.state, lambda large: self._run(empty(large, self._caller)))
+            emptying.begin_thread(self._caller.state, lambda large: self._run(emptying.empty(large, self._caller)))
 
     def _execute(self, *words: bytes | str) -> Any:
         try:
@@ -196,7 +196,7 @@ class AsyncDriver:
     def __init__(self, client: Any, name: str, prefix: bytes, *, recording: bool, connections: str) -> None:
         state = state_of(client)
         self._execute_command = executor(client)
-        self._caller = Caller(client, state, name, prefix, recording=recording)
+        self._caller = Caller(client, state, name, prefix, recording, emptying.empty_records)
         self._links = AsyncLinks.of(client, state, connections)
         #: The event loop of the last call, and the objects that its tasks share; see :meth:`_enter`.
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -441,8 +441,8 @@ class AsyncDriver:
 
     async def _empty_all(self) -> None:
         with suppress(Exception):
-            while (large := self._caller.state.take_large()) is not None:
-                await self._run(empty(large, self._caller))
+            while (large := emptying.take_large(self._caller.state)) is not None:
+                await self._run(emptying.empty(large, self._caller))
 
     async def _carry_out_shielded(self, request: Request, limit: float | None) -> tuple[Any, Exception | None]:
         """Carry out a request, again after a cancellation, for a second. Sent again, it is the same call.

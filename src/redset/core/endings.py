@@ -9,7 +9,6 @@ from redset.core.callables import called
 from redset.core.definition import Definition
 from redset.core.leases import BaseReservation
 from redset.core.operations import CHUNK, Operation, Plan, Shape, Unfinished
-from redset.core.receipts import Receipt
 from redset.core.scores import written_score
 from redset.core.shown import shown
 from redset.core.times import Duration, Moment, seconds
@@ -81,15 +80,15 @@ class Answer(NamedTuple):
 class Endings(Generic[T]):
     """The ends of leases of one set."""
 
-    __slots__ = ("_end_script", "_set")
+    __slots__ = ("_end_script", "definition")
 
     def __init__(self, definition: Definition[T]) -> None:
-        self._set = definition
+        self.definition = definition
         self._end_script = definition.script("end")
 
     @property
     def set_name(self) -> str:
-        return self._set.name
+        return self.definition.name
 
     def ack(self, reservations: Iterable[Res]) -> Plan[list[Res]]:
         return self._end(reservations, ack_of)
@@ -116,7 +115,7 @@ class Endings(Generic[T]):
         def nack(one: Res) -> End:
             after = fixed
             if after is None:
-                after = seconds(called(self._set.backoff, one.attempt, "backoff"), "the result of backoff")
+                after = seconds(called(self.definition.backoff, one.attempt, "backoff"), "the result of backoff")
             return End("nack", one._stored, one._delivery, after, reason, random=fixed is None)
 
         return self._end(reservations, nack)
@@ -152,16 +151,9 @@ class Endings(Generic[T]):
         """
         for one in lost:
             raise LeaseLost(
-                f"the lease of {one._shown_item} in the set {self._set.name!r} has ended: it expired, its item was "
+                f"the lease of {one._shown_item} in the set {self.set_name!r} has ended: it expired, its item was "
                 "discarded, or the reservation was ended before"
             )
-
-    def receipt(self, one: BaseReservation[T]) -> str:
-        """Return the receipt of a reservation of this set."""
-        value = self._set.items.dump(one.item) if self._set.items.keyed else None
-        return Receipt(
-            self._set.name, self._set.layout, one._stored, one._delivery, one.deadline, one._lease, value
-        ).written()
 
     def _end(self, reservations: Iterable[Res], how: Callable[[Res], End]) -> Plan[list[Res]]:
         mine = list(reservations)
@@ -192,8 +184,8 @@ class Endings(Generic[T]):
         for one in mine:
             if not isinstance(one, BaseReservation):
                 raise TypeError(f"{shown(one)} is not a reservation")
-            if one._endings is not self and one._set_name != self._set.name:
-                raise ValueError(f"{one!r} is of the set {one._set_name!r}, not of {self._set.name!r}")
+            if one._endings is not self and one._set_name != self.definition.name:
+                raise ValueError(f"{one!r} is of the set {one._set_name!r}, not of {self.definition.name!r}")
         ends = [how(one) for one in mine]
         batch = Batch(ends)
         if not mine or batch.extends:
@@ -212,22 +204,11 @@ class Endings(Generic[T]):
         buried = bool(ends) and ends[0].verb == "bury"
         return self._operation(ends, lambda reply: self._answer(reply, buried=buried), unfinished)
 
-    def bury_taken(self, letters: Sequence[tuple[bytes, bytes, bytes, bytes]]) -> Operation[None]:
-        """Make dead letters of items that were claimed for good, from rows of item, score, reason and value."""
-        args: list[bytes | str] = [self._set.options, "taken"]
-        for stored, score, reason, value in letters:
-            args += (stored, score + b" " + reason, value)
-
-        def read(reply: bytes) -> None:
-            log_deaths(self._set.name, 0, int(reply.split()[1]))
-
-        return Operation(*self._end_script, args, read, recorded=True)
-
     def _operation(
         self, ends: Sequence[End], read: Callable[[bytes], R], unfinished: Unfinished | None
     ) -> Operation[R]:
         only_acks = all(end.verb == "ack" for end in ends)
-        args: list[bytes | str] = [self._set.options, "ack" if only_acks else "each"]
+        args: list[bytes | str] = [self.definition.options, "ack" if only_acks else "each"]
         for end in ends:
             args += (end.stored, end.delivery)
             if not only_acks:
@@ -239,7 +220,7 @@ class Endings(Generic[T]):
     def _answer(self, reply: bytes, *, buried: bool = False) -> Answer:
         died, forgotten, now, *lost = reply.split()
         if died != b"0" or forgotten != b"0":
-            log_deaths(self._set.name, int(died), int(forgotten), buried=buried)
+            log_deaths(self.definition.name, int(died), int(forgotten), buried=buried)
         return Answer(float(now), list(map(int, lost)))
 
 

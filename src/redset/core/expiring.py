@@ -11,10 +11,10 @@ from redset.core.algebra import Algebra
 from redset.core.clients import is_failure
 from redset.core.items import Items, Key
 from redset.core.keys import Keys
-from redset.core.looking import which_of
+from redset.core.looking import identity_if_any, which_of
 from redset.core.operands import Held, Row, Side, only_hashes, paged
-from redset.core.operations import Operation, Page, Plan, Shape, Unfinished, in_chunks, only, then
-from redset.core.paging import Paging, Span
+from redset.core.operations import Operation, Plan, Shape, Unfinished, in_chunks, only, then
+from redset.core.paging import Page, Paging, Span
 from redset.core.parameters import T
 from redset.core.scores import read_score
 from redset.core.scripts import prepared
@@ -77,7 +77,7 @@ class Expiring(Generic[T]):
     # Looking
 
     def contains(self, item: T | Key) -> Operation[bool]:
-        stored = self._items.identity_if_any(item)
+        stored = identity_if_any(self._items, item)
         if stored is None:
             # One round trip, like any other call, so that callers need no second case.
             return Operation("EXISTS", (self.held.key,), (), lambda reply: False)

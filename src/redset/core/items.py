@@ -46,7 +46,7 @@ class Items(Generic[T]):
     its value. An identity without a value, added by another program, is loaded as the identity itself.
     """
 
-    __slots__ = ("_key", "_name", "_serialization", "dump", "dump_all", "keyed")
+    __slots__ = ("_key", "_name", "_serialization", "dump", "dump_all", "keyed", "load_lines")
 
     def __init__(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> None:
         self._name = name
@@ -54,6 +54,8 @@ class Items(Generic[T]):
         #: Return the serialized bytes of an item, or of each of many.
         self.dump = serialization.dump
         self.dump_all = serialization.dump_all
+        #: Return the items that are the lines of a text; None if they are not loaded as plain text.
+        self.load_lines = serialization.load_lines
         self._key = key
         self.keyed = key is not None
 
@@ -75,23 +77,6 @@ class Items(Generic[T]):
             if is_interruption(error):
                 raise
             return False
-
-    def identity_if_any(self, item: T | Key) -> bytes | None:
-        """Return the identity, or None if the serializer or the key refuses the item: then it cannot be in the set."""
-        try:
-            return self.identity(item)
-        except Exception as error:
-            if is_interruption(error):
-                raise
-            return None
-
-    def identities_if_any(self, items: Sequence[T | Key]) -> Sequence[bytes | None]:
-        try:
-            return self.identities(items)
-        except Exception as error:
-            if is_interruption(error):
-                raise
-            return [self.identity_if_any(item) for item in items]
 
     def identities(self, items: Sequence[T | Key]) -> list[bytes]:
         """Return the identity of each item."""
@@ -152,24 +137,6 @@ class Items(Generic[T]):
             if is_interruption(error):
                 raise
             return self._load_one_by_one(stored, values or [None] * len(stored))
-
-    def load_looked_at(self, rows: list[Any], width: int) -> list[T]:
-        """Return the items of rows that were read without a claim, so that one that cannot be loaded is an error.
-
-        :param width: the number of columns of a row, whose first is the item. Values are removed from the end.
-        """
-        values = self.values_behind(rows)
-        items, broken = self.load_all(rows[::width], values)
-        for error in broken.values():
-            raise error
-        return items
-
-    def load_page(self, rows: list[Any] | bytes) -> list[T]:
-        """Like :meth:`load_looked_at` for rows of an item alone, which may be lines of one string."""
-        if not isinstance(rows, bytes):
-            return self.load_looked_at(rows, 1)
-        items = self._serialization.load_lines(rows)
-        return self.load_looked_at(rows.split(b"\n"), 1) if items is None else items
 
     def _load_one_by_one(
         self, stored: Sequence[bytes], values: Sequence[bytes | None]

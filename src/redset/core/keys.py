@@ -34,26 +34,6 @@ class Keys:
     gets two colons (``{a}jobs::leased``), so that the sets ``x`` and ``{x}`` share no key.
     """
 
-    __slots__ = (
-        "call_prefix",
-        "dead",
-        "deliveries",
-        "done",
-        "history",
-        "leased",
-        "letters",
-        "living",
-        "lock",
-        "looks",
-        "meta",
-        "one_slot",
-        "parked",
-        "prefix",
-        "values",
-        "waiting",
-        "wake",
-    )
-
     def __init__(self, name: str) -> None:
         has_tag = _hash_tag(name) is not None
         #: The beginning of all other keys but the lock's.
@@ -98,8 +78,7 @@ class Keys:
 
     def all(self) -> tuple[bytes, ...]:
         """Return all keys of the set but the records of calls, which expire by themselves, and the lock."""
-        names = set(TYPES) & set(self.__slots__)
-        return tuple(sorted({getattr(self, name) for name in names}))
+        return tuple(sorted({key for name, key in vars(self).items() if name in TYPES}))
 
 
 def _hash_tag(key: str) -> str | None:

@@ -77,17 +77,6 @@ class BaseReservation(Generic[T]):
         return loaded
 
     @property
-    def receipt(self) -> str:
-        """The reservation as a text of letters, digits, ``-`` and ``_``, which ``ss.reservation()`` of another process
-        opens.
-
-        It contains the serialized item, so it is about one and a third times as long. It stays valid when the lease is
-        extended. Errors of the serializer pass through on a set with a ``key``. No round trip.
-        """
-        text: str = self._endings.receipt(self)
-        return text
-
-    @property
     def token(self) -> int:
         """The fencing token: greater than that of every earlier reservation of this set."""
         return int(self._delivery.split()[0])

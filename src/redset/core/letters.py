@@ -6,7 +6,9 @@ from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import Key
-from redset.core.operations import CHUNK, Operation, Page, Plan, ranks
+from redset.core.operations import CHUNK, Operation, Plan
+from redset.core.paging import Page
+from redset.core.scores import ranks
 from redset.core.shown import shown
 from redset.exceptions import DeserializationError
 

@@ -8,14 +8,15 @@ from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.gates import Limits, read_gates
+from redset.core.interruptions import is_interruption
 from redset.core.items import Items, Key
-from redset.core.operations import Operation, Plan, Shape, in_chunks, only, rank, ranks, then
-from redset.core.scores import read_score, written_bounds
+from redset.core.operations import Operation, Plan, Shape, in_chunks, only, then
+from redset.core.scores import rank, ranks, read_score, written_bounds
 from redset.core.scripts import script
 from redset.core.shown import shown
 from redset.core.times import Moment
 
-__all__ = ("Looking", "Stats", "which_of")
+__all__ = ("Looking", "Stats", "identity_if_any", "loaded", "which_of")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -110,7 +111,7 @@ class Looking(Generic[T]):
         return only(self.scores((item,)))
 
     def contains(self, item: T | Key) -> Operation[bool]:
-        stored = self._items.identity_if_any(item)
+        stored = identity_if_any(self._items, item)
         if stored is None:
             # One round trip, like any other call, so that callers need no second case.
             return Operation("EXISTS", (self._keys.waiting,), (), lambda reply: False)
@@ -174,7 +175,7 @@ class Looking(Generic[T]):
 
     def _range(self, first: str, last: str) -> Operation[list[T]]:
         def read(reply: list[Any]) -> list[T]:
-            return self._items.load_looked_at(reply, 1)
+            return loaded(self._items, reply, 1)
 
         if self._items.keyed:
             return Operation(*self._look, ("range", first, last), read)
@@ -206,8 +207,39 @@ def _which_of(
 ) -> Plan[list[bool]]:
     found: list[bool] = []
     for chunk in chunks:
-        identities = of.identities_if_any(chunk)
+        identities = _identities_if_any(of, chunk)
         asked = [stored for stored in identities if stored is not None]
         answers = iter((yield ask(asked)) if asked else ())
         found += [stored is not None and next(answers) for stored in identities]
     return found
+
+
+def identity_if_any(of: Items[T], item: T | Key) -> bytes | None:
+    """Return the identity of an item, or None if the serializer or the key refuses it: the set cannot have it then."""
+    try:
+        return of.identity(item)
+    except Exception as error:
+        if is_interruption(error):
+            raise
+        return None
+
+
+def _identities_if_any(of: Items[T], items: Sequence[T | Key]) -> Sequence[bytes | None]:
+    try:
+        return of.identities(items)
+    except Exception as error:
+        if is_interruption(error):
+            raise
+        return [identity_if_any(of, item) for item in items]
+
+
+def loaded(of: Items[T], rows: list[Any], width: int) -> list[T]:
+    """Return the items of rows that were read without a claim. Raises the error of the first that cannot be loaded.
+
+    :param width: the number of columns of a row, whose first is the item. Values are removed from the end.
+    """
+    values = of.values_behind(rows)
+    items, broken = of.load_all(rows[::width], values)
+    for error in broken.values():
+        raise error
+    return items

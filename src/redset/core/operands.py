@@ -14,7 +14,9 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from redset.core.clients import are_beside
 from redset.core.interruptions import is_interruption
 from redset.core.items import Items
-from redset.core.operations import CHUNK, Elsewhere, Operation, Page, Plan, in_chunks
+from redset.core.looking import identity_if_any
+from redset.core.operations import CHUNK, Elsewhere, Operation, Plan, in_chunks
+from redset.core.paging import Page
 from redset.core.scripts import script
 
 __all__ = ("Beside", "Foreign", "Held", "Operand", "Row", "Side", "Stream", "kept", "operand", "paged", "streamed")
@@ -254,7 +256,7 @@ class Foreign(Operand):
         except Exception as error:
             if is_interruption(error):
                 raise
-            found = [self._items.identity_if_any(item) for item in items]
+            found = [identity_if_any(self._items, item) for item in items]
         self.has_refused = self.has_refused or None in found
         return [identity for identity in found if identity is not None]
 

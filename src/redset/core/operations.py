@@ -8,11 +8,11 @@ modules next to this one have the operations of one purpose each: adding, readin
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from operator import index
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from redset.core.calls import Call
 from redset.core.scripts import Script
+from redset.core.sending import Sleep
 
 __all__ = (
     "CHUNK",
@@ -21,7 +21,6 @@ __all__ = (
     "Elsewhere",
     "Listen",
     "Operation",
-    "Page",
     "Plan",
     "Received",
     "RollBackUnknown",
@@ -30,8 +29,6 @@ __all__ = (
     "Unfinished",
     "in_chunks",
     "only",
-    "rank",
-    "ranks",
     "then",
 )
 
@@ -41,9 +38,6 @@ S = TypeVar("S")
 
 #: The number of items that one call moves at most: it blocks the server for about a millisecond.
 CHUNK = 1000
-
-#: More than the items of any sorted set, and few enough digits for a script.
-BEYOND = 2**40
 
 #: The arguments behind the keys.
 Args: TypeAlias = Sequence[bytes | str]
@@ -111,13 +105,6 @@ class Operation(Generic[R]):
 
 
 @dataclass(frozen=True, slots=True)
-class Sleep:
-    """A step of a plan: pause for some seconds."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Listen:
     """A step of a plan: wait for a wake-up of the set, or until it is time to look, or to end."""
 
@@ -161,30 +148,11 @@ class Elsewhere:
 Plan: TypeAlias = Generator[Operation[Any] | Sleep | Listen | RollBackUnknown | Received | Elsewhere, Any, R]
 
 
-class Page(NamedTuple, Generic[T]):
-    """A page of an iteration, and the operation that reads the next one, if there is one."""
-
-    items: list[T]
-    behind: "Operation[Page[T]] | None"
-
-
 def in_chunks(items: Iterable[T]) -> Iterator[list[T]]:
     """Yield ``items`` in lists of 1,000, of which one is kept in memory at a time."""
     iterator = iter(items)
     while chunk := list(islice(iterator, CHUNK)):
         yield chunk
-
-
-def ranks(start: int | None, stop: int | None) -> tuple[str, str]:
-    """Return the first and the last rank of ``[start:stop]`` as ZRANGE counts them: the last one is included."""
-    if stop == 0:
-        return "1", "0"
-    return rank(0 if start is None else start), rank(-1 if stop is None else index(stop) - 1)
-
-
-def rank(position: int) -> str:
-    """Return a position as the server takes it, limited to a number that is beyond every sorted set."""
-    return str(max(-BEYOND, min(index(position), BEYOND)))
 
 
 def only(operation: Operation[list[R]]) -> Operation[R]:

@@ -7,12 +7,13 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from redset.core.items import Items
 from redset.core.keys import Keys
-from redset.core.operations import CHUNK, Operation, Page
+from redset.core.looking import loaded
+from redset.core.operations import CHUNK, Operation
 from redset.core.scores import written_bounds
 from redset.core.scripts import Script, prepared
 from redset.core.times import Moment
 
-__all__ = ("Paging", "Span")
+__all__ = ("Page", "Paging", "Span")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -25,6 +26,13 @@ Place: TypeAlias = tuple[bytes, bytes]
 MARKS = 50
 MARKED = 2 * CHUNK
 MOST = 4 * MARKED
+
+
+class Page(NamedTuple, Generic[T]):
+    """A page of an iteration, and the operation that reads the next one, if there is one."""
+
+    items: list[T]
+    behind: "Operation[Page[T]] | None"
 
 
 class Span(NamedTuple):
@@ -58,7 +66,14 @@ class Paging(Generic[T]):
         self._script, self._keys = prepared("page", keys, frozenset({"keyed"}) if items.keyed else frozenset())
 
     def items(self, span: Span = ALL) -> Operation[Page[T]]:
-        return self._first_page(span, "items", self._items.load_page)
+        return self._first_page(span, "items", self._loaded)
+
+    def _loaded(self, rows: list[Any] | bytes) -> list[T]:
+        """Return the items of rows, which may be lines of one string."""
+        if not isinstance(rows, bytes):
+            return loaded(self._items, rows, 1)
+        items = self._items.load_lines(rows)
+        return loaded(self._items, rows.split(b"\n"), 1) if items is None else items
 
     def with_scores(self) -> Operation[Page[tuple[T, float]]]:
         return self._first_page(ALL, "scores", self._scored)
@@ -67,7 +82,7 @@ class Paging(Generic[T]):
         if isinstance(rows[0], list):
             # The reply of ZRANGE in RESP3.
             rows = list(chain.from_iterable(rows))
-        items = self._items.load_looked_at(rows, 2)
+        items = loaded(self._items, rows, 2)
         return list(zip(items, map(float, rows[1::2]), strict=True))
 
     def _first_page(self, span: Span, shape: str, load: Callable[[Any], list[R]]) -> Operation[Page[R]]:

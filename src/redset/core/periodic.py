@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from redset.core.adding import Adding, Rule, Score, Update
+from redset.core.adding import Adding, Rule, Score
 from redset.core.callables import called
 from redset.core.definition import Definition
 from redset.core.items import Items, Key
@@ -12,6 +12,7 @@ from redset.core.operations import Operation, Plan, Shape, only, then
 from redset.core.scores import read_score, written_score
 from redset.core.shown import shown
 from redset.core.times import Duration, Moment, moment, seconds
+from redset.core.updating import Update
 
 __all__ = ("PeriodicItems", "Planned", "ScheduleMany", "Scheduling")
 

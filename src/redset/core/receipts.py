@@ -11,11 +11,12 @@ from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition
-from redset.core.leases import Later
+from redset.core.endings import Endings
+from redset.core.leases import BaseReservation, Later
 from redset.core.shown import shown
 from redset.exceptions import LayoutError
 
-__all__ = ("Receipt", "Receipts")
+__all__ = ("Receipts", "WithReceipt")
 
 T = TypeVar("T")
 Res = TypeVar("Res")
@@ -93,6 +94,24 @@ def _read(text: str) -> Receipt | None:
         return None
     value = body[length:] if has_value else None
     return Receipt(name, layout, body[:length], delivery.encode(), deadline, lease, value)
+
+
+class WithReceipt(BaseReservation[T]):
+    """A reservation that can be written as a text."""
+
+    _endings: Endings[T]
+
+    @property
+    def receipt(self) -> str:
+        """The reservation as a text of letters, digits, ``-`` and ``_``, which ``ss.reservation()`` of another process
+        opens.
+
+        It contains the serialized item, so it is about one and a third times as long. It stays valid when the lease is
+        extended. Errors of the serializer pass through on a set with a ``key``. No round trip.
+        """
+        of = self._endings.definition
+        value = of.items.dump(self.item) if of.items.keyed else None
+        return Receipt(of.name, of.layout, self._stored, self._delivery, self.deadline, self._lease, value).written()
 
 
 class Receipts(Generic[T, Res]):

@@ -1,7 +1,7 @@
 """The registry of all sets on a server: how sets get into it, and what it says.
 
 The script of the first call on a set requests that its client register the set, since the registry may be on another
-node of a cluster. So a set is registered a moment after its first call; see :func:`register`.
+node of a cluster. So a set is registered a moment after its first call; see :class:`Registration`.
 """
 
 import json
@@ -18,12 +18,16 @@ from redset.core.shown import shown
 from redset.core.talking import Caller, Talk, ask
 from redset.exceptions import AccessDeniedError, WrongTypeError
 
-__all__ = ("PLACE", "SetInfo", "forget", "info", "infos", "opened", "register")
+__all__ = ("PLACE", "Registration", "SetInfo", "forget", "info", "infos", "opened")
 
 log = logging.getLogger("redset")
 
 #: The name by which calls about the registry are reported, and the beginning of its keys.
 PLACE = ("redset:sets", b"redset:")
+
+
+#: Requests that a set be registered again: it is registered with other options.
+DIFFERS = b"differs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,33 +43,47 @@ class SetInfo:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def register(about: Callable[[], SetInfo], keys: Keys, mark: str | None, ttl: float, caller: Caller) -> Talk[None]:
-    """Register a set, after a call that asked for it. Never fails: the set works without.
+class Registration:
+    """Registers the set of one object after a call whose reply requests it. Never fails: the set works without.
 
     :param mark: what ``registered`` in the hash of the set then says; None if the script has written it already.
     :param ttl: for an expiring set the seconds that its items live; else 0.
     """
-    info = about()
-    record = json.dumps({"kind": info.kind, **info.options}, sort_keys=True)
-    entry = Operation(script("register"), REGISTRY, (info.name, record, repr(2 * ttl)), _bytes_or_none)
-    try:
-        before = yield from ask(entry, caller, [])
-        if before is not None and before != record.encode() and mark is not None:
-            log.info("%s: registered as %s before, and now as %s", info.name, before.decode(), record)
-    except Exception as error:
-        if not is_failure(error):
-            raise
-        # Without the right to write there, or where the key is another program's, the set is not asked again.
-        log.debug("%s: could not be registered: %s", info.name, error)
-        if not isinstance(error, AccessDeniedError | WrongTypeError):
-            return
-    if mark is not None:
+
+    def __init__(self, about: Callable[[], SetInfo], keys: Keys, mark: str | None, ttl: float) -> None:
+        self._about = about
+        self._keys = keys
+        self._mark = mark
+        self._ttl = ttl
+        self._has_differed = False
+
+    def __call__(self, caller: Caller, request: bytes) -> Talk[None]:
+        if request == DIFFERS:
+            # Once, or two processes with different options would replace each other's with each claim.
+            if self._has_differed:
+                return
+            self._has_differed = True
+        info = self._about()
+        record = json.dumps({"kind": info.kind, **info.options}, sort_keys=True)
+        entry = Operation(script("register"), REGISTRY, (info.name, record, repr(2 * self._ttl)), _bytes_or_none)
         try:
-            yield from ask(Operation("HSET", (keys.meta,), ("registered", mark), int), caller, [])
+            before = yield from ask(entry, caller, [])
+            if before is not None and before != record.encode() and self._mark is not None:
+                log.info("%s: registered as %s before, and now as %s", info.name, before.decode(), record)
         except Exception as error:
             if not is_failure(error):
                 raise
-            log.debug("%s: could not be marked as registered: %s", info.name, error)
+            # Without the right to write there, or where the key is another program's, the set is not asked again.
+            log.debug("%s: could not be registered: %s", info.name, error)
+            if not isinstance(error, AccessDeniedError | WrongTypeError):
+                return
+        if self._mark is not None:
+            try:
+                yield from ask(Operation("HSET", (self._keys.meta,), ("registered", self._mark), int), caller, [])
+            except Exception as error:
+                if not is_failure(error):
+                    raise
+                log.debug("%s: could not be marked as registered: %s", info.name, error)
 
 
 def _bytes_or_none(reply: Any) -> bytes | None:

@@ -5,8 +5,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import Key
-from redset.core.operations import CHUNK, Operation, Plan, Shape, only, rank, ranks, then
-from redset.core.scores import written_bounds
+from redset.core.operations import CHUNK, Operation, Plan, Shape, only, then
+from redset.core.scores import rank, ranks, written_bounds
 from redset.core.times import Moment
 
 __all__ = ("Removing",)

@@ -1,16 +1,20 @@
-"""Scores: checked, written for the server, and read back."""
+"""Scores and ranks: checked, written for the server, and read back."""
 
 import math
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
+from operator import index
 from typing import Any
 
 from redset.core.callables import called
 from redset.core.shown import shown
 from redset.core.times import Moment, is_number, timestamp
 
-__all__ = ("read_score", "written_bounds", "written_score", "written_scores")
+__all__ = ("rank", "ranks", "read_score", "written_bounds", "written_score", "written_scores")
+
+#: More than the items of any sorted set, and few enough digits for a script.
+BEYOND = 2**40
 
 
 def written_score(score: Any, item: Any, what: str = "") -> str:
@@ -68,3 +72,15 @@ def written_bounds(
 def read_score(score: Any) -> float | None:
     """Return the score in a reply: bytes or str (RESP2), a float (RESP3), or None if there is no such item."""
     return None if score is None else float(score)
+
+
+def ranks(start: int | None, stop: int | None) -> tuple[str, str]:
+    """Return the first and the last rank of ``[start:stop]`` as ZRANGE counts them: the last one is included."""
+    if stop == 0:
+        return "1", "0"
+    return rank(0 if start is None else start), rank(-1 if stop is None else index(stop) - 1)
+
+
+def rank(position: int) -> str:
+    """Return a position as the server takes it, limited to a number that is beyond every sorted set."""
+    return str(max(-BEYOND, min(index(position), BEYOND)))

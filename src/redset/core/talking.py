@@ -9,16 +9,17 @@ client library.
 """
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from redset.core import calls
-from redset.core.calls import NO_CALL, Call, ClientState, Payer, State
-from redset.core.clients import explained, is_failure, script_is_unknown, slot_is_moving
-from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, RollBackUnknown, Sleep, Unfinished
-from redset.core.scripts import Script
+from redset.core.calls import Call, ClientState, Payer, State
+from redset.core.clients import is_failure
+from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, RollBackUnknown, Unfinished
+from redset.core.sending import NO_CALL, Sleep, Words, sent_again, words_of
 
-__all__ = ("EMPTY_SOON", "Caller", "Register", "Request", "Talk", "ask", "empty", "follow", "roll_back", "unrecorded")
+__all__ = ("EMPTY_SOON", "Caller", "Register", "Request", "Talk", "ask", "exchange", "follow", "roll_back")
 
 R = TypeVar("R")
 
@@ -29,8 +30,6 @@ class Joined(Protocol):
     answer: Any
 
 
-#: The words of one command.
-Words: TypeAlias = tuple[bytes | str, ...]
 #: One command, a pause, work of another task, or a part of a coalesced call.
 Request: TypeAlias = Words | Sleep | Listen | Elsewhere | Joined
 #: Makes the driver empty the large records of received claims a second later.
@@ -39,38 +38,29 @@ Talk: TypeAlias = Generator[Request, Any, R]
 #: Returns the talk of an operation that joins a coalesced call, or None if it is sent by itself.
 Coalesce: TypeAlias = Callable[[Operation[Any], list[Any]], Talk[Any] | None]
 
-#: The end of a reply that requests that the set be registered: it is not, or it is with other options.
-REGISTER = b"register"
-DIFFERS = b"differs"
-#: Seconds for which a call waits for keys that are moving from one node of a cluster to another.
-MOVING = 10.0
-#: Seconds between two tries meanwhile.
-MOVING_CHECK = 0.05
+#: The end of a reply that requests that the set be registered; see :mod:`redset.core.registry`.
+REQUESTS = (b"register", b"differs")
 #: Seconds between two checks whether the claims that others are rolling back are rolled back.
 PAYING_CHECK = 0.01
+#: Registers the set of a caller, as one of :data:`REQUESTS` asks.
+Register: TypeAlias = "Callable[[Caller, bytes], Talk[None]]"
 
 
-#: Returns the requests that register the set of a caller.
-Register: TypeAlias = "Callable[[Caller], Talk[None]]"
-
-
+@dataclass(slots=True, eq=False)
 class Caller:
     """The caller of operations: a set object, with its name and the state of its client."""
 
-    __slots__ = ("client", "has_differed", "name", "prefix", "recording", "register", "state")
-
-    def __init__(self, client: Any, state: ClientState, name: str, prefix: bytes, *, recording: bool) -> None:
-        self.client = client
-        self.state = state
-        self.name = name
-        self.prefix = prefix
-        #: Whether calls are numbered and recorded.
-        self.recording = recording
-        #: Registers the set, when a reply requests that.
-        self.register: Register | None = None
-        #: Whether it has registered the set in place of other options. It does so once, or two processes with different
-        #: options would replace each other's with each claim.
-        self.has_differed = False
+    client: Any
+    state: ClientState
+    name: str
+    #: The key prefix of the set's call records.
+    prefix: bytes
+    #: Whether calls are numbered and recorded.
+    recording: bool
+    #: Empties the large records of received claims of the set before a call; see :mod:`redset.core.emptying`.
+    empty_records: "Callable[[Caller], Talk[None]]"
+    #: Registers the set, when a reply requests that.
+    register: "Register | None" = None
 
 
 def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
@@ -99,26 +89,24 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
         try:
             reply = yield words
         except Exception as error:
-            reply = yield from _send_again(operation, words, error, caller)
+            reply = yield from sent_again(operation, words, error, caller.client, caller.name)
         call.become(State.ANSWERED)
     except BaseException as error:
         _lose(call, operation, state, claims, error)
         raise
     request = reply[-1] if type(reply) is list else None
-    is_asked = request in (REGISTER, DIFFERS)
-    if is_asked:
+    if request in REQUESTS:
         reply = _without_request(reply, operation)
-        is_asked = _is_granted(request, caller)
     result = _answered(call, operation, state, claims, reply)
-    if is_asked or call.is_large:
+    if request in REQUESTS or call.is_large:
         # Before a claim is received: after that, no step may be interrupted.
-        yield from _afterwards(call, caller, registers=is_asked)
+        yield from _afterwards(call, caller, request)
     return result
 
 
-def _afterwards(call: Call, caller: Caller, *, registers: bool) -> Talk[None]:
-    if registers and caller.register is not None:
-        yield from caller.register(caller)
+def _afterwards(call: Call, caller: Caller, request: Any) -> Talk[None]:
+    if request in REQUESTS:
+        yield from _register(caller, request)
     if call.is_large:
         caller.state.large_at = time.monotonic()
         yield EMPTY_SOON
@@ -126,22 +114,18 @@ def _afterwards(call: Call, caller: Caller, *, registers: bool) -> Talk[None]:
 
 def _ask_unrecorded(operation: Operation[R], caller: Caller) -> Talk[R]:
     words = words_of(operation, operation.keys[:1], NO_CALL) if operation.recorded else words_of(operation)
-    reply = yield from _exchange(operation, words, caller)
+    reply = yield from exchange(operation, words, caller)
     request = reply[-1] if operation.recorded and type(reply) is list else None
-    if request not in (REGISTER, DIFFERS):
+    if request not in REQUESTS:
         return operation.read(reply)
     result = operation.read(_without_request(reply, operation))
-    if _is_granted(request, caller) and caller.register is not None:
-        yield from caller.register(caller)
+    yield from _register(caller, request)
     return result
 
 
-def _is_granted(request: Any, caller: Caller) -> bool:
-    """Return whether to register the set when a reply requests it."""
-    if request == REGISTER:
-        return True
-    is_first, caller.has_differed = not caller.has_differed, True
-    return is_first
+def _register(caller: Caller, request: Any) -> Talk[None]:
+    if caller.register is not None:
+        yield from caller.register(caller, request)
 
 
 def _without_request(reply: list[Any], operation: Operation[Any]) -> Any:
@@ -170,7 +154,7 @@ def _begin(operation: Operation[Any], caller: Caller, claims: list[Any]) -> Talk
     state, payer = caller.state, Payer()
     try:
         yield from _roll_back_debts(operation, caller, payer)
-        yield from _empty_records(caller)
+        yield from caller.empty_records(caller)
         call = state.paying_call(caller.prefix, operation, payer)
         # The record is replaced by that of this call.
         state.large.pop(call.key, None)
@@ -198,7 +182,7 @@ def _begin_end(operation: Operation[Any], unfinished: Unfinished, caller: Caller
             call.shared = True
             state.idle.append(new.session)
     if state.large and unfinished.reply is None:
-        yield from _empty_records(caller)
+        yield from caller.empty_records(caller)
     return call if unfinished.reply is None else None
 
 
@@ -320,7 +304,7 @@ def roll_back(call: Call, caller: Caller) -> Talk[None]:
     operation = call.roll_back(call.positions)
     session.number = call.number = call.number + 1
     words = words_of(operation, (call.key,), call.numbers())
-    head = yield from _exchange(operation, words, caller)
+    head = yield from exchange(operation, words, caller)
     # First: afterwards the session may make other calls.
     caller.state.paid(call)
     call.become(State.ROLLED_BACK)
@@ -352,12 +336,6 @@ def _roll_back_debts(operation: Operation[Any], caller: Caller, payer: Payer) ->
             yield from _pay(debt, payer, caller, operation.roll_back)
 
 
-def _empty_records(caller: Caller) -> Talk[None]:
-    """Before a call: empty the large records of received claims of the set."""
-    while (large := caller.state.take_large(caller.prefix)) is not None:
-        yield from empty(large, caller)
-
-
 def _pay(
     debt: Call, payer: Payer, caller: Caller, roll_back_of: "Callable[..., Operation[bytes]] | None"
 ) -> Talk[None]:
@@ -370,64 +348,9 @@ def _pay(
         caller.state.leave(debt, payer)
 
 
-def empty(large: Call, caller: Caller) -> Talk[None]:
-    """Empty the record of a received claim, by a call under the next number that claims nothing."""
-    session = large.session
-    assert large.roll_back is not None
-    operation = large.roll_back(None)
-    session.number += 1
-    numbers = f"{session.number:016d}", f"{large.number:016d}"
-    try:
-        yield from _exchange(operation, words_of(operation, (large.key,), numbers), caller)
-    except BaseException:
-        caller.state.large[large.key] = large
-        raise
-    finally:
-        if large.pid == calls.PID:
-            caller.state.idle.append(session)
-
-
-def words_of(operation: Operation[Any], key: Sequence[bytes] = (), numbers: Sequence[str] = ()) -> Words:
-    """Return the words to send: for a script its digest, and the record's key and the call's numbers in front."""
-    verb, keys, args = operation.verb, operation.keys, operation.args
-    if isinstance(verb, Script):
-        return ("EVALSHA", verb.sha, str(len(key) + len(keys)), *key, *keys, *numbers, *args)
-    return (verb, *keys, *args)
-
-
-def unrecorded(operation: Operation[Any]) -> Words:
-    """Return the words of a script that need not be known to the server and that keeps no call record."""
-    assert isinstance(operation.verb, Script)
-    return ("EVAL", operation.verb.body, *words_of(operation, operation.keys[:1], NO_CALL)[2:])
-
-
-def _exchange(operation: Operation[Any], words: Words, caller: Caller) -> Talk[Any]:
+def exchange(operation: Operation[Any], words: Words, caller: Caller) -> Talk[Any]:
     """Send a request, again if that can help, and return the reply."""
     try:
         return (yield words)
     except Exception as error:
-        return (yield from _send_again(operation, words, error, caller))
-
-
-def _send_again(operation: Operation[Any], words: Words, error: Exception, caller: Caller) -> Talk[Any]:
-    """Send the whole script if the server does not know it, and wait while the slot of its keys is moving.
-
-    EVAL, not SCRIPT LOAD and EVALSHA: the server can lose the script in between.
-    """
-    ends_at = time.monotonic() + MOVING
-    while True:
-        if not is_failure(error):
-            raise error
-        if slot_is_moving(error) and time.monotonic() < ends_at:
-            yield Sleep(MOVING_CHECK)
-        elif isinstance(operation.verb, Script) and script_is_unknown(error):
-            words = ("EVAL", operation.verb.body, *words[2:])
-        else:
-            meaning = explained(error, caller.name, operation.keys, caller.client)
-            if meaning is None:
-                raise error
-            raise meaning from None
-        try:
-            return (yield words)
-        except Exception as raised:
-            error = raised
+        return (yield from sent_again(operation, words, error, caller.client, caller.name))

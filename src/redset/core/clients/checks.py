@@ -1,4 +1,4 @@
-"""The check that an object is a client of a face, with advice if it is not."""
+"""The check that an object is a client of a face. The error has advice."""
 
 from collections.abc import Callable
 from inspect import isawaitable, iscoroutinefunction, isfunction, ismethod
@@ -10,7 +10,7 @@ __all__ = ("check_client", "check_pipeline")
 
 
 def check_client(client: Any, *, awaits: bool) -> None:
-    """Raise for an object that is certainly no client of this face. Sends nothing.
+    """Raise an error for an object that cannot be a client of this face. Sends nothing.
 
     :param awaits: whether it must be an asyncio client.
     :raises TypeError: it is none; the message says what to use instead.
@@ -48,7 +48,7 @@ def check_client(client: Any, *, awaits: bool) -> None:
 
 
 def check_pipeline(pipeline: Any, *, awaits: bool) -> None:
-    """Raise for an object that is no pipeline of this face, or that would execute a command at once. Sends nothing.
+    """Raise an error for an object that is no pipeline of this face, or that executes commands at once. Sends nothing.
 
     :param awaits: whether it must be the pipeline of an asyncio client.
     :raises TypeError: it is none.
@@ -58,7 +58,7 @@ def check_pipeline(pipeline: Any, *, awaits: bool) -> None:
     if not any((".asyncio" in kind.__module__) is awaits for kind in kinds):
         face = "an asyncio client" if awaits else "a client that blocks"
         raise TypeError(f"pipeline must be the pipeline() of {face} of redis-py or valkey-py, not {pipeline!r}")
-    # The pipelines of clusters have a strategy that knows.
+    # The pipeline of a cluster has a strategy, which knows whether keys are watched.
     for holder in (pipeline, getattr(pipeline, "_execution_strategy", None)):
         watches, has_begun = (
             any(getattr(holder, f"{private}{name}", False) is True for private in ("", "_"))
@@ -69,7 +69,7 @@ def check_pipeline(pipeline: Any, *, awaits: bool) -> None:
 
 
 def _instead_of(made_by: type) -> str:
-    """Return advice for an object with an ``execute_command`` that answers no command."""
+    """Return advice for an object that has an ``execute_command`` but returns no replies."""
     for kind in made_by.__mro__:
         if is_of_a_library(kind):
             if kind.__name__.endswith("Pipeline"):
@@ -82,18 +82,18 @@ def _instead_of(made_by: type) -> str:
 
 
 def _is_awaited(client: Any, execute: Callable[..., Any]) -> bool | None:
-    """Return whether the calls of ``client`` are awaited; None if only a call would show it."""
+    """Return whether the calls of ``client`` are awaited; None if that cannot be determined without a call."""
     if iscoroutinefunction(execute) or iscoroutinefunction(getattr(execute, "__call__", None)):  # noqa: B004
         return True
     kinds = [kind for kind in type(client).__mro__ if "execute_command" in vars(kind)]
     if any(iscoroutinefunction(vars(kind)["execute_command"]) for kind in kinds):
-        # Even if it was replaced, for this client, by a function that returns the coroutine.
+        # Instrumentation may have replaced it on this client by a function that returns the coroutine.
         return True
     libraries = [kind for kind in kinds if is_of_a_library(kind)]
     if libraries:
-        # By its module: a function that instruments the class may not itself be a coroutine function.
+        # The module decides: instrumentation of the class may have put a plain function in its place.
         return any(".asyncio" in kind.__module__ for kind in libraries)
-    # A function that returns the result of another client is like that client.
+    # A wrapper that passes its calls to another client is awaited if that client is.
     held = [value for value in getattr(client, "__dict__", {}).values() if hasattr(type(value), "execute_command")]
     if isfunction(execute) or ismethod(execute):
         return None if held and any(_is_awaited(one, one.execute_command) is not False for one in held) else False

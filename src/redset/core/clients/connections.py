@@ -29,7 +29,7 @@ _CLIENTS = {
 _POOLS = ("BlockingConnectionPool", "ConnectionPool")
 _CONNECTIONS = ("Connection", "SSLConnection", "UnixDomainSocketConnection")
 
-#: The methods that each command passes through. A program that replaces one wants to see or change each command.
+#: The methods that each command passes through. A program replaces one to see or to change each command.
 _OF_CLIENTS = ("execute_command", "_execute_command", "_send_command_parse_response", "parse_response")
 _OF_POOLS = ("get_connection", "make_connection", "release")
 _OF_CONNECTIONS = ("send_command", "send_packed_command", "read_response", "pack_command")
@@ -44,7 +44,7 @@ _lock = threading.RLock()
 
 
 def _renew_lock() -> None:
-    # A thread of the parent process may have held it.
+    # At the fork, another thread of the parent process may have held it.
     global _lock  # noqa: PLW0603
     _lock = threading.RLock()
 
@@ -64,7 +64,7 @@ class _Plain(Owner):
             sys.modules[f"{library}.exceptions"],
             retries_listed_only=hasattr(type(client), "_disconnect_raise"),
         )
-        #: Returns whether the client is unchanged since; fast enough for each call.
+        #: Returns whether the client is still plain. Fast enough to run before each call.
         self.usable: Callable[[], bool] = _usable(client, library)
         #: The maximum number of the pool's connections, and of links.
         self.limit: int = pool.max_connections
@@ -100,7 +100,7 @@ def _usable(client: Any, library: str) -> Callable[[], bool]:
                 )
             )
         except AttributeError:
-            # Another version keeps its state elsewhere.
+            # In other versions of the library the state is elsewhere.
             return False
 
     return usable
@@ -150,10 +150,10 @@ _KNOWN: "weakref.WeakKeyDictionary[Any, Connections | AsyncConnections]" = weakr
 
 
 def connections_of(client: Any, *, awaits: bool) -> "Connections | AsyncConnections | None":
-    """Return the connections that redset may use besides the client's pool, or None if the client is not plain.
+    """Return the connections that redset may use in addition to the client's pool; None if the client is not plain.
 
-    Plain is a client of redis-py or valkey-py, not of a derived class, on a pool and connections of the same library,
-    without anything that has to see each command: instrumentation, client-side caching, renewed credentials.
+    A client is plain if its class, its pool and its connections are those of redis-py or valkey-py, not derived ones,
+    and if nothing has to see each command: no instrumentation, client-side caching or renewed credentials.
     """
     with _lock:
         if not is_plain(client, awaits=awaits):
@@ -235,7 +235,7 @@ def _is_special(pool: Any) -> bool:
     )
 
 
-#: The owners of connections in addition to those of each pool.
+#: For each pool the owners of links, which are closed when the connections of the pool are.
 _FOLLOWERS: "weakref.WeakKeyDictionary[Any, weakref.WeakSet[Any]]" = weakref.WeakKeyDictionary()
 
 

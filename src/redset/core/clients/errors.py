@@ -33,7 +33,7 @@ _BASES = {name for library in LIBRARIES for name in library.errors} | {"Response
 
 
 def script_is_unknown(error: Exception) -> bool:
-    """Return whether the server does not have the script, or not any more."""
+    """Return whether the server does not have the script."""
     return type(error).__name__ == "NoScriptError" or str(error).startswith("NOSCRIPT")
 
 
@@ -132,7 +132,7 @@ _CLASSES = {
 
 def _layout(said: str, name: str) -> str:
     """Return the message for a set that the server has in another form."""
-    # Any program may write what the server says first.
+    # The first form was read from the hash of the set, into which any program may write.
     (stored, _, memory), (own, _, own_memory) = (
         form.rpartition(", ") for form in said.partition("LAYOUT ")[2].rpartition("; ")[::2]
     )
@@ -180,7 +180,7 @@ def _access_denied(said: str, name: str, keys: "tuple[bytes, ...]", client: Any)
 
 
 def _wrong_type(said: str, keys: "tuple[bytes, ...]") -> str:
-    """Return the message. Scripts name the key; a plain command has only one."""
+    """Return the message for a key of another type. Scripts name the key; a plain command has only one."""
     _, _, named = said.partition("WRONGTYPE the key ")
     key = keys[0].decode()
     return f"the key {named}" if named else f"the key {key!r} holds something else than redset keeps there"

@@ -11,7 +11,7 @@ __all__ = ("LIBRARIES", "Library", "client_library", "is_of_a_library", "part_of
 
 @dataclass(frozen=True)
 class Library:
-    """The names by which redset knows a client library."""
+    """The names in a client library by which redset recognises it."""
 
     #: The package; its modules begin with this name.
     name: str
@@ -46,10 +46,13 @@ def client_library(*, asynchronous: bool = False) -> Any:
 
 
 def part_of(library: Any, name: str) -> Any:
-    """Return a module that both faces of a library share, by the module of either face."""
+    """Return a module that both faces of a library share.
+
+    :param library: the module of either face.
+    """
     return import_module(f"{library.__name__.partition('.')[0]}.{name}")
 
 
 def is_of_a_library(kind: type) -> bool:
-    """Return whether a class is defined in one of them."""
+    """Return whether a class is defined in one of the client libraries."""
     return kind.__module__.partition(".")[0] in _NAMES

@@ -66,11 +66,11 @@ def taken_from(slot: list[Any]) -> list[Any]:
 
 
 def reference_to(connection: Any) -> Callable[[], Any]:
-    """Return a weak reference, so that the connection of an interrupted call closes itself."""
+    """Return a weak reference, which lets the connection of an interrupted call close itself."""
     try:
         return weakref.ref(connection)
     except TypeError:
-        # The asyncio connections of redis-py 4 allow none. They do not close themselves either.
+        # The asyncio connections of redis-py 4 allow no weak references. They do not close themselves either.
         return lambda: connection
 
 
@@ -106,7 +106,7 @@ class Owner:
         self.ConnectionError: type[Exception] = errors.ConnectionError
         self.TimeoutError: type[Exception] = errors.TimeoutError
         self.ResponseError: type[Exception] = errors.ResponseError
-        #: Errors of a check by which a connection is unusable.
+        #: Errors of a check after which a connection is unusable.
         self.unusable = (errors.ConnectionError, errors.TimeoutError, OSError)
         #: redis-py before version 6 and valkey-py retry only those errors that ``retry_on_error`` lists.
         self._retries_listed_only = retries_listed_only
@@ -141,7 +141,7 @@ class Owner:
         """Return whether the client would retry a command after this error, and may do so now."""
         if tries_once.get():
             return False
-        # The present settings, as they are understood by this version of the library.
+        # A new connection has the present settings, as this version of the library reads them.
         connection = self.make_connection()
         policy, listed = connection.retry, getattr(connection, "retry_on_error", None) or ()
         return (
@@ -159,8 +159,8 @@ class Owner:
 class _Link:
     """The base of the links of both faces. Its slot holds the connection between calls.
 
-    A call takes the connection out, and puts it back when it has read the reply. So an interrupted call leaves no
-    connection behind on which a reply is still to come; without a reference, the connection closes itself.
+    A call takes the connection out, and returns it when it has read the reply. So after an interrupted call the slot is
+    empty: the connection, on which a reply may still arrive, loses its last reference and closes itself.
     """
 
     __slots__ = (
@@ -257,7 +257,7 @@ class Link(_Link):
         return reply is not None
 
     def __del__(self) -> None:
-        # Connections of redis-py 8 are in a reference cycle, so they would stay open for a while. At the end of a
+        # Connections of redis-py 8 are in a reference cycle, so they stay open until it is collected. At the end of a
         # program the names of this module are gone, and perhaps those of the library.
         slot = getattr(self, "_slot", None)
         while slot:

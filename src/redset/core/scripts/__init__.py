@@ -1,20 +1,20 @@
 """The rules about concurrency, one Lua file per operation. The server runs each as a whole or not at all.
 
-The head comment of a file says what it does, its arguments and what it returns. The loader reads some of its lines, and
-writes what they stand for in front of the script:
+The head comment of a file describes the script, its arguments and its reply. The loader reads some lines of it, and
+generates code from them in front of the script:
 
 - ``-- KEYS: call waiting`` names keys of :class:`redset.core.keys.Keys`. In the script, each name stands
-  for its ``KEYS[n]``; a local variable would be captured by every function that is made.
-  ``wrong_type(key, ...)`` returns an error if one of the given keys, or of all, has another type than it should.
-- ``-- OPTIONS`` are the numbers that a set was made with, in ``ARGV[3]``; see :data:`OPTIONS`.
-- ``-- TIME`` is the server's: ``time`` in seconds, to the microsecond; ``clock`` is the same as a string that can be
-  compared with scores.
+  for its ``KEYS[n]``. A local variable would be slower: every function that uses it captures it when it is made.
+  ``wrong_type(key, ...)`` returns an error if one of the given keys, by default of all, has a wrong type.
+- ``-- OPTIONS`` reads the options of the set, which are numbers, from ``ARGV[3]``; see :data:`OPTIONS`.
+- ``-- TIME`` reads the server's clock: ``time`` in seconds, to the microsecond, and ``clock``, the same as a string, to
+  be compared with scores.
 - ``layout`` and ``memory`` are the forms in which items, and remembered items, are stored; see :func:`layout_of`.
-- ``-- include NAME`` stands for ``shared/NAME.lua``; so does ``-- inline NAME``, for one that is no function but a part
-  of one, and costs nothing where it is not reached.
+- ``-- include NAME`` is replaced by ``shared/NAME.lua``, which defines functions. ``-- inline NAME`` is replaced by
+  statements of the function around it.
 - ``-- WHEN NEEDED: moves`` begins functions that ``moves()`` returns, ``-- WHEN NEEDED: rare`` those of ``rare()``,
   ``-- WHEN NEEDED: gates`` those of ``gates()``; ``-- ALWAYS`` ends them. The server takes 0.1 µs or more to make a
-  function, each time that a script runs. So those that most calls do without are made when the first of them is needed.
+  function, each time that a script runs. So functions that most calls do not need are made when one of them is used.
 
 ``if FEATURE`` behind the first word restricts a line to sets with one of the :data:`FEATURES`. Keys and options that a
 set does not have are nil.
@@ -31,17 +31,17 @@ from redset.core.keys import TYPES, Keys
 
 __all__ = ("Script", "layout_of", "options_of", "prepared", "script")
 
-#: The features that a set may have: `values` of identities (`keyed`) or of intervals (`periodic`), and finished
-#: items that are remembered in `done`, perhaps as hashes (`digest`); whether additions of leased items are dropped
-#: (`drops`). And those of a single call: scores that are seconds from now (`delayed`), and additions that pass the
-#: memory (`forced`).
+#: The features that a set may have: `values` of identities (`keyed`) or of intervals (`periodic`), and done items that
+#: are remembered in `done`, as themselves or as hashes (`digest`); whether additions of leased items are dropped
+#: (`drops`). Features of a single call: scores that are seconds from now (`delayed`), and additions of remembered items
+#: (`forced`).
 FEATURES = ("values", "keyed", "periodic", "expiring", "done", "digest", "drops", "delayed", "forced")
 
-#: Those that a script can ask for: the loader writes true or false in their place.
+#: The features that a script can test by name: the loader replaces the name with true or false.
 CONSTANTS = ("keyed", "periodic", "digest", "drops", "forced")
 
-#: The numbers that a set was made with, as its :class:`redset.core.definition.Definition` names them, and the feature
-#: that they belong to.
+#: The options of a set that scripts take, by their names in :class:`redset.core.definition.Definition`, and the feature
+#: that each belongs to; empty: every set has it.
 OPTIONS = {"max_attempts": "", "max_dead": "", "remember": "done", "interval": "periodic"}
 
 _DECLARED = re.compile(r"^-- (KEYS|OPTIONS|TIME)(?: if (\w+))?(?:: (.*))?$", re.MULTILINE)
@@ -117,18 +117,18 @@ class Script:
 
 @cache
 def script(name: str, features: frozenset[str] = frozenset()) -> Script:
-    """The script of that name for sets with these features."""
+    """Return the script of that name for sets with these features."""
     return Script(name, features)
 
 
 def prepared(name: str, keys: Keys, features: frozenset[str] = frozenset()) -> tuple[Script, tuple[bytes, ...]]:
-    """The script of that name for a set, and the keys that it is given besides that of the call's record."""
+    """Return the script of that name for a set, and its keys but the one of the call record."""
     found = script(name, features)
     return found, tuple(getattr(keys, key) for key in found.keys if key != "call")
 
 
 def options_of(definition: Any) -> str:
-    """The options of a set as scripts take them."""
+    """Return the options of a set as scripts take them."""
     values = (
         getattr(definition, name) for name, feature in OPTIONS.items() if not feature or feature in definition.features
     )
@@ -136,18 +136,18 @@ def options_of(definition: Any) -> str:
 
 
 def layout_of(features: frozenset[str]) -> str:
-    """The form in which sets with these features store their items. A set has one form."""
+    """Return the name of the form in which sets with these features store their items. A set has one form."""
     kind = next((kind for kind in ("expiring", "periodic") if kind in features), "sorted")
     words = {"keyed": "keyed" in features, "digests": features >= {"expiring", "digest"}}
     return " ".join([kind, *(word for word, holds in words.items() if holds)])
 
 
 def _head(keys: tuple[str, ...], kinds: set[str]) -> Iterator[str]:
-    """Yield the code that the declarations of a script stand for."""
+    """Yield the code that is generated from the declarations of a script."""
     yield _PROLOGUE
     if keys[:1] == ("call",):
         yield "local call = KEYS[1]\n"
-    # Without a record its key is another one.
+    # A call that is not recorded passes one of the other keys in its place.
     first = "call and 1 or 2" if keys[:1] == ("call",) else "1"
     yield _WRONG_TYPE % (_HOLDS_OTHER, ", ".join(f"'{TYPES[key]}'" for key in keys), first) if keys else _HOLDS_OTHER
     if "OPTIONS" in kinds:
@@ -157,7 +157,7 @@ def _head(keys: tuple[str, ...], kinds: set[str]) -> Iterator[str]:
 
 
 def _filled_in(text: str, features: frozenset[str]) -> str:
-    """The text of a script with each piece put in where it is included first, and then the functions made later."""
+    """Return a script with its pieces, each where it is included first, and then the functions that are made later."""
     later: dict[str, str] = {"moves": "", "rare": "", "gates": ""}
     included: set[str] = set()
 
