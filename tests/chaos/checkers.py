@@ -768,16 +768,20 @@ def rate_holds(story: Story) -> Judgements:
 
 def leases_hold(story: Story) -> Judgements:
     """No claim makes more leases live than there may be at once."""
+    # By their tokens, until when they certainly are live.
+    leases = [
+        (delivery.row.token, story.holds_until(delivery), delivery.call)
+        for deliveries in story.deliveries.values()
+        for delivery in deliveries
+        if delivery.row.token is not None
+    ]
+    leases.sort(key=lambda lease: lease[0])
     for period, claims in _limited(story, "leases"):
-        before = sorted(
-            (delivery for deliveries in story.deliveries.values() for delivery in deliveries if delivery.row.token),
-            key=lambda delivery: delivery.row.token or 0,
-        )
         live: list[tuple[float, Call]] = []
         position = 0
         for claim in claims:
-            while (before[position].row.token or 0) < (claim.rows[0].token or 0):
-                live.append((story.holds_until(before[position]), before[position].call))
+            while leases[position][0] < (claim.rows[0].token or 0):
+                live.append(leases[position][1:])
                 position += 1
             # Later tokens were given later, so what ended before this claim ended before those that follow, too.
             live = [one for one in live if one[0] > claim.invoked]
@@ -807,7 +811,7 @@ def maxsize_holds(story: Story) -> Judgements:
     periods = [period for period in story.periods("limit") if period.call.given.get("maxsize") is not None]
     if story.promises.taken_for_good or not periods:
         return
-    #: Of each item its addition, and until when it is certainly there.
+    # Of each item its addition, and until when it is certainly there.
     there: list[tuple[Call, float]] = []
     for item, additions in story.additions.items():
         finished = [
@@ -818,8 +822,9 @@ def maxsize_holds(story: Story) -> Judgements:
         call = additions[0].call
         there.append((call, min(story.removed(item, call.invoked), *finished, math.inf)))
     for period in periods:
-        for call in (call for call, _ in there if period.has(call)):
-            others = [other for other, until in there if over_by(other) < call.invoked and until > over_by(call)]
+        near = [one for one in there if one[0].invoked < period.until and one[1] > period.since]
+        for call in (call for call, _ in near if period.has(call)):
+            others = [other for other, until in near if over_by(other) < call.invoked and until > over_by(call)]
             if len(others) + 1 > period.call.given["maxsize"]:
                 what = f"{call.items[0]} was added to {len(others)} others"
                 yield Wrong(what, [period.call, *others, call])
