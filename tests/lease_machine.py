@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from machines import Machine
+from machines import LimitedMachine
 from redset.core.keys import Keys
-from redset.exceptions import LeaseLost
+from redset.exceptions import Full, LeaseLost
 
 __all__ = ("AGE", "MAX_ATTEMPTS", "LeaseMachine", "Model")
 
@@ -46,6 +46,8 @@ class Model:
     """What the set should hold; ``now`` is in seconds from the beginning."""
 
     now: float = 0.0
+    #: Whether a claim drops the addition of a leased item, instead of parking it.
+    drops: bool = False
     waiting: dict[str, float] = field(default_factory=dict)
     leased: dict[str, Delivered] = field(default_factory=dict)
     #: Attempts and score of what waits again after it failed.
@@ -80,7 +82,8 @@ class Model:
                 num = 1
             score = self.waiting.pop(item)
             if self.is_held(item):
-                self.parked[item] = score
+                if not self.drops:
+                    self.parked[item] = score
                 continue
             if item in self.leased:
                 self.failed[item] = (self.leased.pop(item).attempts, score)
@@ -150,8 +153,9 @@ class Model:
                 self.failed.pop(item, None)
 
 
-class LeaseMachine(Machine):
+class LeaseMachine(LimitedMachine):
     kind: str
+    unit = AGE
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,20 +165,28 @@ class LeaseMachine(Machine):
         #: Of all reservations that were made, those that are over too.
         self.reservations: list[Any] = []
         self.last_token = 0
-        self.began = self.server_time()
 
     # Adding
 
+    @initialize(additions=st.lists(st.tuples(items, places), max_size=5))
+    def begin(self, additions: list[tuple[str, float]]) -> None:
+        for item, place in additions:
+            self.add(item, place, 0)
+
     @rule(item=items, place=places, who=numbers)
     def add(self, item: str, place: float, who: int) -> None:
-        score = self.score(place)
+        score = self.moment(place)
+        if self.is_full_for(item):
+            with pytest.raises(Full):
+                self.one_of(self.consumers, who).add(item, score=score)
+            return
         assert self.one_of(self.consumers, who).add(item, score=score) == score
         self.model.waiting[item] = score
 
     @rule(item=items, place=places)
     def another_program_adds(self, item: str, place: float) -> None:
-        self.add_without_redset(item, self.score(place))
-        self.model.waiting[item] = self.score(place)
+        self.add_without_redset(item, self.moment(place))
+        self.model.waiting[item] = self.moment(place)
 
     # Removing what waits
 
@@ -186,7 +198,7 @@ class LeaseMachine(Machine):
 
     @rule(one=places, other=places, who=numbers)
     def remove_between(self, one: float, other: float, who: int) -> None:
-        low, high = self.score(one), self.score(other)
+        low, high = self.moment(one), self.moment(other)
         gone = [item for item in self.model.in_order() if low <= self.model.waiting[item] < high]
         assert self.one_of(self.consumers, who).remove_between(low, high, inclusive=(True, False)) == len(gone)
         self.model.cut(gone)
@@ -195,8 +207,7 @@ class LeaseMachine(Machine):
 
     @rule(who=numbers)
     def pop(self, who: int) -> None:
-        self.model.bring_back()
-        expected = [item for item, _, _ in self.model.hand_out(self.available(), 1)]
+        expected = [item for item, _, _ in self.claimed(1)]
         if expected:
             assert [self.one_of(self.consumers, who).pop()] == expected
         else:
@@ -205,10 +216,7 @@ class LeaseMachine(Machine):
 
     @rule(num=st.integers(0, 6), who=numbers)
     def take(self, num: int, who: int) -> None:
-        expected: list[str] = []
-        if num:
-            self.model.bring_back()
-            expected = [item for item, _, _ in self.model.hand_out(self.available(), num)]
+        expected = [item for item, _, _ in self.claimed(num)] if num else []
         assert self.one_of(self.consumers, who).take(num) == expected
 
     # Taking under a lease
@@ -226,8 +234,7 @@ class LeaseMachine(Machine):
         self.note_reservations(self.one_of(self.consumers, who).reserve_many(num, lease=lease), num, lease)
 
     def note_reservations(self, made: list[Any], num: int, lease: float) -> None:
-        self.model.bring_back()
-        expected = list(self.model.hand_out(self.available(), num, lease=True))
+        expected = self.claimed(num, lease=True)
         assert [(one.item, one.score, one.attempt) for one in made] == expected
         for one in made:
             assert one.token > self.last_token, "tokens grow"
@@ -239,10 +246,10 @@ class LeaseMachine(Machine):
 
     @rule(batch=st.integers(1, 3), lease=spans, who=numbers)
     def consume_all(self, batch: int, lease: float, who: int) -> None:
-        self.model.bring_back()
-        expected = [
-            (item, attempt) for item, _, attempt in self.model.hand_out(self.available(), len(self.model.waiting))
-        ]
+        # Each claim of the loop acks what the one before got. So one free lease is enough.
+        most = len(self.model.waiting) + len(self.model.leased)
+        allowed = most if self.gate.allowed(self.server_now(), 1, self.live_leases()) else 0
+        expected = [(item, attempt) for item, _, attempt in self.claimed(allowed)]
         made = []
         for reservation in self.one_of(self.consumers, who).consume(lease=lease, batch=batch, wait=0):
             assert self.is_on_the_server(reservation)
@@ -267,7 +274,7 @@ class LeaseMachine(Machine):
     @precondition(lambda self: self.reservations)
     @rule(which=numbers, delay=delays, place=places | st.none())
     def again(self, which: int, delay: float, place: float | None) -> None:
-        score = None if place is None else self.score(place)
+        score = None if place is None else self.moment(place)
 
         def give_back(item: str) -> None:
             delivered = self.model.leased[item]
@@ -388,9 +395,9 @@ class LeaseMachine(Machine):
     def counted(self) -> Any:
         return self.consumers[0].stats()
 
-    def expected_counts(self) -> dict[str, int]:
+    def expected_counts(self) -> dict[str, Any]:
         held = [one.until > self.model.now for one in self.model.leased.values() if one.token]
-        return {
+        return super().expected_counts() | {
             "waiting": len(self.model.waiting),
             "due": len(self.available()),
             "leased": held.count(True),
@@ -403,12 +410,33 @@ class LeaseMachine(Machine):
 
     # What the steps need
 
-    def score(self, place: float) -> float:
-        return self.began + place * AGE
+    def server_now(self) -> float:
+        return self.model.now / AGE if self.time.moves_the_server else 0.0
+
+    def limited(self) -> Any:
+        return self.consumers[0]
+
+    def size(self) -> int:
+        return len(self.model.waiting) + len(self.model.leased)
+
+    def is_full_for(self, item: str) -> bool:
+        return not (item in self.model.waiting or item in self.model.leased or self.has_room())
+
+    def live_leases(self) -> int:
+        return sum(map(self.model.is_held, self.model.leased))
+
+    def claimed(self, num: int, *, lease: bool = False) -> list[tuple[str, float, int]]:
+        """What a claim of so many gets: item, score and number of the attempt."""
+        now = self.server_now()
+        allowed = self.gate.allowed(now, num, self.live_leases() if lease else None)
+        self.model.bring_back()
+        rows = list(self.model.hand_out(self.available(), allowed, lease=lease))
+        self.gate.note(now, len(rows))
+        return rows
 
     def available(self) -> list[str]:
         """What can be taken of what waits, in order."""
-        now = self.score(self.model.now / AGE if self.time.moves_the_server else 0)
+        now = self.moment(self.server_now())
         return [
             item for item in self.model.in_order() if self.kind != "ScheduledSet" or self.model.waiting[item] <= now
         ]

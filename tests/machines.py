@@ -4,18 +4,28 @@ A machine adds its rules and its model. After each step the base looks at the ra
 with what the model counts.
 """
 
+import math
 import os
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from invariants import RawSet
 from proxy import Fault, Interrupted, Proxy
+from redset import Limits
 from servers import FakeClock, server_time
 
-__all__ = ("Ageing", "Machine", "MovedClock", "RealTime", "Time", "run_machine", "thoroughly")
+__all__ = ("Ageing", "Gate", "LimitedMachine", "Machine", "MovedClock", "RealTime", "Time", "run_machine", "thoroughly")
 
 #: Seconds for each step of each example, on the busiest machine.
 PATIENCE = 2
@@ -116,7 +126,7 @@ class Machine(RuleBasedStateMachine):
     def counted(self) -> Any:
         """The ``stats()`` of the set, or None when it has none."""
 
-    def expected_counts(self) -> dict[str, int]:
+    def expected_counts(self) -> dict[str, Any]:
         """Fields of the ``stats()`` as the model has them."""
         return {}
 
@@ -142,6 +152,124 @@ class Machine(RuleBasedStateMachine):
 
     def server_time(self) -> float:
         return server_time(self.raw)
+
+
+@dataclass
+class Gate:
+    """The model of a pause and of limits: what they allow. Moments and spans are in the units of a machine."""
+
+    paused_until: float = -math.inf
+    #: Items in one unit of time.
+    rate: int | None = None
+    burst: int = 0
+    leases: int | None = None
+    maxsize: int | None = None
+    #: The claims in the bucket, at that moment.
+    level: float = 0.0
+    at: float = 0.0
+
+    def leak(self, now: float) -> None:
+        self.level = max(0.0, self.level - max(0.0, now - self.at) * self.rate) if self.rate else 0.0
+        self.at = now
+
+    def limit(self, now: float, rate: int | None, burst: int, leases: int | None, maxsize: int | None) -> None:
+        self.leak(now)
+        self.rate, self.burst, self.leases, self.maxsize = rate, burst, leases, maxsize
+        self.leak(now)
+
+    def allowed(self, now: float, wanted: int, leases: int | None = None) -> int:
+        """How many of the wanted items a claim can have.
+
+        :param leases: how many there are, if the claim is for leases.
+        """
+        if self.paused_until > now:
+            return 0
+        leaked = max(0.0, now - self.at) * (self.rate or 0)
+        permits = wanted if self.rate is None else math.floor(self.burst - max(0.0, self.level - leaked))
+        free = wanted if self.leases is None or leases is None else self.leases - leases
+        return max(0, min(wanted, permits, free))
+
+    def note(self, now: float, claims: int) -> None:
+        if claims:
+            self.leak(now)
+            self.level += claims if self.rate else 0
+
+
+#: Rate, burst, leases, maxsize; None for what is not limited.
+limits = st.tuples(
+    st.none() | st.integers(1, 2),
+    st.integers(1, 3),
+    st.none() | st.integers(1, 2),
+    st.none() | st.integers(1, 4),
+)
+
+
+class LimitedMachine(Machine):
+    """The base of a machine whose set is paused and limited. Half a unit of time is longer than an example takes."""
+
+    #: Seconds.
+    unit: float
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: When it began, in seconds since the epoch.
+        self.began = math.floor(self.server_time())
+        self.gate = Gate()
+
+    # What a machine says of its model
+
+    def server_now(self) -> float:
+        """By the server's clock, in units of time from the beginning."""
+        raise NotImplementedError
+
+    def limited(self) -> Any:
+        """The set."""
+        raise NotImplementedError
+
+    def size(self) -> int:
+        """How many items take room."""
+        raise NotImplementedError
+
+    # What it is told
+
+    def moment(self, place: float) -> float:
+        """A place in time, in seconds since the epoch."""
+        return self.began + place * self.unit
+
+    def has_room(self) -> bool:
+        return self.gate.maxsize is None or self.size() < self.gate.maxsize
+
+    @rule(units=st.sampled_from([-0.5, 0.5, 1.5, math.inf]))
+    def pause(self, units: float) -> None:
+        self.gate.leak(self.server_now())
+        self.gate.paused_until = self.server_now() + units
+        self.limited().pause(None if units == math.inf else self.moment(self.gate.paused_until))
+
+    @rule()
+    def resume(self) -> None:
+        self.gate.leak(self.server_now())
+        self.gate.paused_until = -math.inf
+        self.limited().resume()
+
+    @initialize(limits=limits)
+    def begin_limited(self, limits: tuple[Any, ...]) -> None:
+        self.limit(limits)
+
+    @rule(limits=limits)
+    def limit(self, limits: tuple[Any, ...]) -> None:
+        rate, burst, leases, maxsize = limits
+        self.gate.limit(self.server_now(), rate, burst, leases, maxsize)
+        per, most = (self.unit, burst) if rate else (1.0, None)
+        self.limited().limit(rate, per, most, leases, maxsize)
+
+    def expected_counts(self) -> dict[str, Any]:
+        gate = self.gate
+        per, burst = (self.unit, gate.burst) if gate.rate else (1.0, None)
+        limits = Limits(gate.rate, per, burst, gate.leases, gate.maxsize)
+        return {
+            "paused_until": self.moment(gate.paused_until) if gate.paused_until > self.server_now() else None,
+            "limits": limits if gate.rate or gate.leases or gate.maxsize else None,
+        }
 
 
 def thoroughly(examples: int, steps: int = 30) -> settings:

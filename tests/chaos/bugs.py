@@ -201,6 +201,19 @@ def look_before_adding() -> None:
     aio.ExpiringSet.add = add  # type: ignore[method-assign]
 
 
+def maxsize_of_what_waits() -> None:
+    scripts = import_module("redset.core.scripts")
+    text, leased = scripts._text, " - redis.call('ZCARD', leased)"
+
+    def without_leases(name: str) -> str:
+        found: str = text(name)
+        assert name != "shared/room" or leased in found
+        return found.replace(leased, "") if name == "shared/room" else found
+
+    mock.patch.object(scripts, "_text", without_leases).start()
+    scripts.script.cache_clear()
+
+
 BUGS: dict[str, Bug] = {
     "reserve-without-parking": Bug(
         "An item that is added again under its lease is claimed at once.",
@@ -484,6 +497,56 @@ BUGS: dict[str, Bug] = {
                 "function(item, seconds, deadline) redis.call('ZADD', leased, deadline, item) end",
             ),
         ),
+    ),
+    "permit-returned-by-ack": Bug(
+        "An ack gives the permit of its claim back, so that a quick consumer knows no rate.",
+        "rate_holds",
+        ("limited",),
+        (
+            Override(
+                "shared/states",
+                "leased_to_done",
+                "function(items, fields)\n"
+                "    local level, rest = string.match(redis.call('HMGET', meta, 'gate')[1] or '', '^(%S+) (.*)$')\n"
+                "    if level then redis.call('HSET', meta, 'gate', math.max(0, level - #items) .. ' ' .. rest) end\n"
+                "    return original(items, fields)\n"
+                "end\n",
+            ),
+        ),
+    ),
+    "leases-checked-before-a-bulk": Bug(
+        "A claim of many items makes as many leases as it likes if the limit is not reached before.",
+        "leases_hold",
+        ("limited",),
+        (
+            Override(
+                "shared/gates",
+                "free_leases",
+                "function(gate) return original(gate) > 0 and math.huge or 0 end",
+            ),
+        ),
+    ),
+    "pause-for-single-claims": Bug(
+        "A pause does not stop claims of many items.",
+        "not_while_paused",
+        ("limited",),
+        (
+            Override(
+                "shared/gates",
+                "read_gate",
+                "function(field, wanted, lease)\n"
+                "    local gate = original(field, wanted, lease)\n"
+                "    if gate and gate.pause < 0 and wanted > 1 then gate.permits = wanted end\n"
+                "    return gate\n"
+                "end\n",
+            ),
+        ),
+    ),
+    "maxsize-of-what-waits": Bug(
+        "The room of a set does not count its leased items.",
+        "maxsize_holds",
+        ("limited",),
+        patch=maxsize_of_what_waits,
     ),
 }
 

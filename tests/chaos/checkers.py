@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from chaos.history import Call, History
 from chaos.promises import Promises
-from chaos.stories import ADDITIONS, FOR_GOOD, Addition, Delivery, Return, Story, over_by, stories
+from chaos.stories import ADDITIONS, FOR_GOOD, Addition, Delivery, Period, Return, Story, over_by, stories
 from invariants import deaths_add_up, leases_add_up, uncounted
 
 __all__ = ("RULES", "Verdict", "Violation", "check")
@@ -733,6 +733,105 @@ def new_once(story: Story) -> Judgements:
             yield Wrong(f"{item} was not new to the first that gave it", first)
 
 
+def not_while_paused(story: Story) -> Judgements:
+    """Nothing is claimed while the set is certainly paused."""
+    for period in story.periods("pause", "resume"):
+        if period.call.name == "resume":
+            continue
+        for call in filter(period.has, story.hand_outs):
+            if call.rows:
+                yield Wrong(f"{call.rows[0].item} was handed out during a pause", [period.call, call])
+            else:
+                yield HOLDS
+
+
+def rate_holds(story: Story) -> Judgements:
+    """In no window of t seconds by the server's clock, of which the tokens tell, are there more claims than the burst
+    and rate / per * t.
+    """
+    for period, claims in _limited(story, "rate"):
+        given = period.call.given
+        rate, burst = given["rate"] / given["per"], given["burst"]
+        count, lowest, first = 0, math.inf, 0
+        for position, claim in enumerate(claims):
+            leaked = rate * _moment(claim)
+            # That of all windows which end here and hold most beyond the rate begins where this was lowest.
+            if count - leaked < lowest:
+                lowest, first = count - leaked, position
+            count += len(claim.rows)
+            if count - leaked - lowest > burst + ROUNDING:
+                what = f"{claim.rows[0].item} was handed out sooner than the rate allows"
+                yield Wrong(what, [period.call, *claims[first : position + 1]])
+            else:
+                yield HOLDS
+
+
+def leases_hold(story: Story) -> Judgements:
+    """No claim makes more leases live than there may be at once."""
+    # By their tokens, until when they certainly are live.
+    leases = [
+        (delivery.row.token, story.holds_until(delivery), delivery.call)
+        for deliveries in story.deliveries.values()
+        for delivery in deliveries
+        if delivery.row.token is not None
+    ]
+    leases.sort(key=lambda lease: lease[0])
+    for period, claims in _limited(story, "leases"):
+        live: list[tuple[float, Call]] = []
+        position = 0
+        for claim in claims:
+            while leases[position][0] < (claim.rows[0].token or 0):
+                live.append(leases[position][1:])
+                position += 1
+            # Later tokens were given later, so what ended before this claim ended before those that follow, too.
+            live = [one for one in live if one[0] > claim.invoked]
+            held = [call for until, call in live if until > over_by(claim)]
+            if len(held) + len(claim.rows) > period.call.given["leases"]:
+                what = f"{len(held) + len(claim.rows)} leases were live at once, with {claim.rows[-1].item}"
+                yield Wrong(what, [period.call, *held, claim])
+            else:
+                yield HOLDS
+
+
+def _limited(story: Story, limit: str) -> Iterator[tuple[Period, list[Call]]]:
+    """The claims under a lease that were made while such a limit certainly held, in their order."""
+    leased = [call for call in story.hand_outs if call.rows and call.rows[0].token is not None]
+    for period in story.periods("limit"):
+        if period.call.given.get(limit) is not None:
+            yield period, sorted(filter(period.has, leased), key=_moment)
+
+
+def _moment(claim: Call) -> float:
+    """When it was executed by the server's clock: tokens are its microseconds."""
+    return (claim.rows[0].token or 0) / 1e6
+
+
+def maxsize_holds(story: Story) -> Judgements:
+    """No addition of a new item takes a set beyond its size, where nobody takes for good and nothing is added twice."""
+    periods = [period for period in story.periods("limit") if period.call.given.get("maxsize") is not None]
+    if story.promises.taken_for_good or not periods:
+        return
+    # Of each item its addition, and until when it is certainly there.
+    there: list[tuple[Call, float]] = []
+    for item, additions in story.additions.items():
+        finished = [
+            end.call.invoked
+            for delivery in story.deliveries.get(item, ())
+            for end in story.ends_of(delivery, "ack", "bury")
+        ]
+        call = additions[0].call
+        there.append((call, min(story.removed(item, call.invoked), *finished, math.inf)))
+    for period in periods:
+        near = [one for one in there if one[0].invoked < period.until and one[1] > period.since]
+        for call in (call for call, _ in near if period.has(call)):
+            others = [other for other, until in near if over_by(other) < call.invoked and until > over_by(call)]
+            if len(others) + 1 > period.call.given["maxsize"]:
+                what = f"{call.items[0]} was added to {len(others)} others"
+                yield Wrong(what, [period.call, *others, call])
+            else:
+                yield HOLDS
+
+
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
@@ -750,5 +849,9 @@ RULES: dict[str, Rule] = {
         attempts_count,
         ticks_once,
         new_once,
+        not_while_paused,
+        rate_holds,
+        leases_hold,
+        maxsize_holds,
     )
 }

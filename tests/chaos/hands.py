@@ -14,7 +14,7 @@ from chaos.history import Outcome, Recorder, Row
 from chaos.steps import Steps, through
 from clients import Witness
 from redset.core.operations import Elsewhere, Operation
-from redset.exceptions import LeaseLost, RedsetError
+from redset.exceptions import Full, LeaseLost, RedsetError
 
 __all__ = ("Answer", "Hand", "Phase", "Worker", "WrittenLoop", "called", "row_of", "rows_of")
 
@@ -93,6 +93,7 @@ class Hand:
         self.client = client
         self.witness = witness
         self.random = random.Random(f"{worker.seed} {worker.process} {self.actor}")
+        self.process = worker.process
         self.recorder = worker.recorder
         self._phase = worker.phase
         self._awaited = worker.awaited
@@ -439,7 +440,7 @@ def outcome_of(error: BaseException, *, repeated: bool) -> Outcome:
     :raises BaseException: it is none of the errors that a user has to expect.
     """
     names = [kind.__name__ for kind in type(error).__mro__]
-    if isinstance(error, LeaseLost) or (not repeated and REFUSALS.intersection(names)):
+    if isinstance(error, (Full, LeaseLost)) or (not repeated and REFUSALS.intersection(names)):
         return "refused"
     if isinstance(error, (RedsetError, OSError, asyncio.CancelledError)) or {"RedisError", "ValkeyError"}.intersection(
         names

@@ -15,7 +15,19 @@ from typing import NamedTuple
 from chaos.history import Call, Fault, History, Left, Row
 from chaos.promises import Promises
 
-__all__ = ("ADDITIONS", "FOR_GOOD", "HAND_OUTS", "Addition", "Clock", "Delivery", "End", "Return", "Story", "stories")
+__all__ = (
+    "ADDITIONS",
+    "FOR_GOOD",
+    "HAND_OUTS",
+    "Addition",
+    "Clock",
+    "Delivery",
+    "End",
+    "Period",
+    "Return",
+    "Story",
+    "stories",
+)
 
 ADDITIONS = ("add", "update", "zadd", "add_new", "retry")
 FOR_GOOD = ("pop", "take", "pop_max", "take_max")
@@ -85,6 +97,18 @@ class Return(NamedTuple):
 
     since: float
     why: str
+
+
+class Period(NamedTuple):
+    """A time in which what a call has set certainly holds: the pause, or the limits."""
+
+    call: Call
+    since: float
+    until: float
+
+    def has(self, call: Call) -> bool:
+        """Whether a call certainly took effect in it."""
+        return call.outcome == "ok" and self.since <= call.invoked and over_by(call) <= self.until
 
 
 class Clock:
@@ -205,6 +229,26 @@ class Story:
         ends = (end.call.invoked for end in self.ends_of(delivery) if end.call.name != "extend")
         removed = self.removed(delivery.row.item, delivery.since)
         return min(self.runs_out(delivery), removed, *ends)
+
+    def periods(self, *names: str) -> Iterator[Period]:
+        """When each call of these methods certainly is the last that took effect."""
+        calls = [call for call in self.calls if call.name in names and call.outcome != "refused"]
+        for call in calls:
+            if call.outcome != "ok":
+                continue
+            since, until = over_by(call), math.inf
+            for other in calls:
+                if other is call:
+                    continue
+                if other.invoked >= over_by(call):
+                    until = min(until, other.invoked)
+                elif other.outcome != "ok":
+                    since = max(since, (other.completed or other.invoked) + LATE)
+                elif over_by(other) > call.invoked:
+                    # Nobody knows which of the two was the last.
+                    since = math.inf
+            if since < until:
+                yield Period(call, since, until)
 
     def returns(self, delivery: Delivery) -> Return | None:
         """How its item may come back from it; None when it cannot."""

@@ -19,6 +19,12 @@ Role: TypeAlias = Callable[[Hand], Coroutine[Any, Any, None]]
 LEASE = 1.0
 #: Seconds between two rounds of a thread or task, on average.
 PACE = 0.3
+#: What a limited set may do: less than its consumers ask for, and no more than its producers fill.
+LIMITS: tuple[dict[str, Any], ...] = (
+    {"rate": 20, "per": 1.0, "burst": 5, "leases": 3, "maxsize": 30},
+    {"rate": 30, "per": 2.0, "burst": 3, "leases": 6, "maxsize": 10},
+    {"leases": 2, "maxsize": 20},
+)
 #: Longer than any run, also by a clock that is set forward.
 FOR_GOOD = 6 * 3600.0
 
@@ -114,6 +120,25 @@ async def add_many_seen(hand: Hand) -> None:
     while await hand.produces(2 * PACE):
         items = sorted({found_now(hand, "event", 10) for _ in range(5)})
         await hand.do("add_new", hand.set.add_new, items, items=items, rows=lambda new: [*map(row_of, new)])
+
+
+# Limits
+
+
+async def steer(hand: Hand) -> None:
+    """One worker changes the limits, pauses and resumes, so that it is known which of them hold."""
+    if not hand.process.startswith("sync-1/"):
+        return
+    while await hand.produces(1.0):
+        await hand.do("limit", hand.set.limit, **hand.random.choice(LIMITS))
+        await hand.pause(hand.random.uniform(0.5, 1.5))
+        await hand.do("pause", hand.set.pause)
+        await hand.pause(hand.random.uniform(0.2, 0.6))
+        await hand.do("resume", hand.set.resume)
+    # What is left must be claimed.
+    for name, method in ("resume", hand.set.resume), ("limit", hand.set.limit):
+        while (await hand.do(name, method)).outcome != "ok":
+            pass
 
 
 def if_new(item: str) -> Callable[[bool], list[Row]]:
@@ -313,6 +338,12 @@ WORKLOADS = (
         Promises(scheduled=True, interval=1.5, taken_for_good=True),
         lambda face, client: face.PeriodicSet(client, "feeds", interval=1.5),
         (add_feeds, take, reserve),
+    ),
+    Workload(
+        "limited",
+        Promises(),
+        lambda face, client: face.SortedSet(client, "limited"),
+        (add_new_items, add_new_items, reserve, reserve_many, hold, consume, steer),
     ),
     Workload(
         "seen",

@@ -16,6 +16,7 @@ from lease_machine import AGE, MAX_ATTEMPTS, LeaseMachine, Model, items, numbers
 from machines import Ageing, MovedClock, run_machine, seconds_for, thoroughly
 from proxy import Proxy
 from redset.core.keys import Keys
+from redset.exceptions import Full
 from servers import FakeClock
 
 HOW = thoroughly(examples=4)
@@ -132,6 +133,7 @@ class KeyedMachine(LeaseMachine):
     keyed: bool
     remembers: bool
     digest: bool = False
+    drops: bool = False
     model: KeyedModel
     stored: KeyedRawSet
     raw_set = KeyedRawSet
@@ -142,12 +144,14 @@ class KeyedMachine(LeaseMachine):
         made_by = getattr(self.face, self.kind)
         self.consumers = [made_by("jobs", **self.options()) for _ in range(3)]
         self.forgetful = getattr(redset, self.kind)(self.interrupted, "jobs", **self.options())
-        self.model = KeyedModel(remembers=self.remembers)
+        self.model = KeyedModel(remembers=self.remembers, drops=self.drops)
         #: The last value that was given for each item.
         self.newest: dict[str, int] = {}
 
     def options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"max_attempts": MAX_ATTEMPTS, "backoff": lambda attempt: AGE / 2}
+        if self.drops:
+            options["while_leased"] = "drop"
         if self.keyed:
             options |= {"key": str, "serializer": self.versions}
         if self.remembers:
@@ -156,18 +160,42 @@ class KeyedMachine(LeaseMachine):
 
     # Adding
 
+    def is_full_for(self, item: str) -> bool:
+        return super().is_full_for(item) and not self.model.leaves_out(item)
+
     @rule(item=items, place=places, who=numbers)
     def add(self, item: str, place: float, who: int) -> None:
-        score = self.score(place)
+        score = self.moment(place)
+        if self.is_full_for(item):
+            with pytest.raises(Full):
+                self.one_of(self.consumers, who).add(item, score=score)
+            return
         left_out = self.model.leaves_out(item)
         assert self.one_of(self.consumers, who).add(item, score=score) == (None if left_out else score)
         if not left_out:
             self.model.waiting[item] = score
             self.note_value(item, self.versions.newest)
 
+    @rule(item=items, place=places, who=numbers)
+    def add_by_force(self, item: str, place: float, who: int) -> None:
+        score = self.moment(place)
+        if super().is_full_for(item):
+            with pytest.raises(Full):
+                self.one_of(self.consumers, who).add(item, score=score, force=True)
+            return
+        assert self.one_of(self.consumers, who).add(item, score=score, force=True) == score
+        if self.remembers:
+            self.model.forget(item)
+        self.model.waiting[item] = score
+        self.note_value(item, self.versions.newest)
+
     @rule(item=items, place=places, flag=st.sampled_from(["nx", "xx", "gt", "lt"]), who=numbers)
     def add_by_flag(self, item: str, place: float, flag: str, who: int) -> None:
-        score, old = self.score(place), self.model.waiting.get(item)
+        score, old = self.moment(place), self.model.waiting.get(item)
+        if flag != "xx" and self.is_full_for(item):
+            with pytest.raises(Full):
+                self.one_of(self.consumers, who).add(item, score=score, **{flag: True})
+            return
         added = self.one_of(self.consumers, who).add(item, score=score, **{flag: True})
         if self.model.leaves_out(item):
             assert added is None
@@ -183,21 +211,32 @@ class KeyedMachine(LeaseMachine):
 
     @rule(additions=st.lists(st.tuples(items, places), max_size=5), who=numbers)
     def update(self, additions: list[tuple[str, float]], who: int) -> None:
-        before, new = self.versions.newest, 0
-        scores = [self.score(place) for _, place in additions]
+        before, new, full_at = self.versions.newest, 0, None
+        scores = [self.moment(place) for _, place in additions]
         following = iter(scores)
-        added = self.one_of(self.consumers, who).update(
-            [item for item, _ in additions], score=lambda item: next(following)
-        )
-        for version, ((item, _), score) in enumerate(zip(additions, scores, strict=True), start=before + 1):
+        try:
+            added = self.one_of(self.consumers, who).update(
+                [item for item, _ in additions], score=lambda item: next(following)
+            )
+        except Full as full:
+            full_at = full.added
+        for position, ((item, _), score) in enumerate(zip(additions, scores, strict=True)):
+            if self.is_full_for(item):
+                assert full_at == position
+                return
             if not self.model.leaves_out(item):
                 new += item not in self.model.waiting
                 self.model.waiting[item] = score
-                self.note_value(item, version)
+                self.note_value(item, before + 1 + position)
+        assert full_at is None
         assert added == new
 
     @rule(item=items, by=st.sampled_from([-1.5, 2.0]), who=numbers)
     def increment(self, item: str, by: float, who: int) -> None:
+        if self.is_full_for(item):
+            with pytest.raises(Full):
+                self.one_of(self.consumers, who).increment(item, by)
+            return
         added = self.one_of(self.consumers, who).increment(item, by)
         if self.model.leaves_out(item):
             assert added is None
@@ -210,8 +249,8 @@ class KeyedMachine(LeaseMachine):
     @rule(item=items, place=places)
     def another_program_adds_a_value(self, item: str, place: float) -> None:
         self.raw.hset(Keys("jobs").values, item, self.versions.dumps(item))
-        self.add_without_redset(item, self.score(place))
-        self.model.waiting[item] = self.score(place)
+        self.add_without_redset(item, self.moment(place))
+        self.model.waiting[item] = self.moment(place)
         self.note_value(item, self.versions.newest)
 
     def note_value(self, item: str, version: int) -> None:
@@ -239,8 +278,7 @@ class KeyedMachine(LeaseMachine):
 
     @rule(num=st.integers(1, 6))
     def take_is_broken_off(self, num: int) -> None:
-        self.model.bring_back()
-        for item, score, _ in list(self.model.hand_out(self.available(), num)):
+        for item, score, _ in self.claimed(num):
             self.model.waiting[item] = score
         self.interrupted.plan = ["after"]
         with suppress(KeyboardInterrupt):
@@ -248,8 +286,7 @@ class KeyedMachine(LeaseMachine):
 
     @rule(num=st.integers(1, 6))
     def reserve_is_broken_off(self, num: int) -> None:
-        self.model.bring_back()
-        for item, score, attempt in list(self.model.hand_out(self.available(), num, lease=True)):
+        for item, score, attempt in self.claimed(num, lease=True):
             self.model.waiting[item] = score
             if attempt > 1:
                 self.model.failed[item] = (attempt - 1, score)
@@ -268,7 +305,7 @@ class KeyedMachine(LeaseMachine):
         was_something = bool(self.consumers[0].clear())
         # A memory that is over may be there, or not.
         assert was_something is not self.model.is_empty() or self.model.done
-        self.model = KeyedModel(now=self.model.now, remembers=self.remembers)
+        self.model = KeyedModel(now=self.model.now, remembers=self.remembers, drops=self.drops)
 
     # After each step
 
@@ -298,14 +335,16 @@ class KeyedMachine(LeaseMachine):
         for item in "a", "b", "é":
             assert self.consumers[0].is_done(item) is self.model.is_done(item)
 
-    def expected_counts(self) -> dict[str, int]:
+    def expected_counts(self) -> dict[str, Any]:
         return super().expected_counts() | {"done": sum(map(self.model.is_done, self.model.done))}
 
 
 WHICH: dict[str, dict[str, bool]] = {
     "keyed": {"keyed": True, "remembers": False},
+    "keyed and dropping": {"keyed": True, "remembers": False, "drops": True},
     "remembering": {"keyed": False, "remembers": True},
     "keyed and remembering": {"keyed": True, "remembers": True},
+    "keyed, remembering and dropping": {"keyed": True, "remembers": True, "drops": True},
     "keyed and remembering digests": {"keyed": True, "remembers": True, "digest": True},
 }
 

@@ -16,9 +16,9 @@ from hypothesis.stateful import invariant, rule
 import redset
 from faces import Face
 from invariants import PeriodicRawSet
-from machines import Machine, MovedClock, run_machine, seconds_for, thoroughly
+from machines import LimitedMachine, MovedClock, run_machine, seconds_for, thoroughly
 from proxy import Proxy
-from redset.exceptions import LeaseLost
+from redset.exceptions import Full, LeaseLost
 from servers import FakeClock
 
 HOW = thoroughly(examples=6)
@@ -30,6 +30,9 @@ BEAT = 1000.0
 #: Beats between two ticks of an item that has no interval of its own.
 EVERY = 3
 MAX_ATTEMPTS = 3
+#: Beats: a triggered item falls due so long before the model's moment, each a little later than the one before.
+JUST_BEFORE = 0.001
+A_LITTLE = 1e-6
 
 names = st.sampled_from(["a", "b", "é"])
 #: Places in time, in beats from the beginning: with all else in whole beats, nothing falls due when time passes to one.
@@ -91,10 +94,10 @@ class Model:
                 if held.token:
                     self.expired.add(name)
 
-    def hand_out(self, num: int, *, lease: bool = False) -> list[tuple[str, float, int]]:
+    def hand_out(self, num: int, *, lease: bool = False, last: bool = False) -> list[tuple[str, float, int]]:
         """What goes out: name, score and number of the attempt. Under a lease a suspect item goes out alone."""
         going: list[tuple[str, float, int]] = []
-        for name in self.due():
+        for name in reversed(self.due()) if last else self.due():
             if len(going) == num:
                 break
             if lease and name in self.attempts and name in self.expired:
@@ -148,15 +151,14 @@ class Model:
         self.versions = {name: version for name, version in self.versions.items() if name in there}
 
 
-class PeriodicMachine(Machine):
+class PeriodicMachine(LimitedMachine):
     name = "feeds"
+    unit = BEAT
     raw_set = PeriodicRawSet
     keyed: bool
 
     def __init__(self) -> None:
         super().__init__()
-        #: The beginning, in the middle of time: nobody has seen a whole beat pass by when an example ends.
-        self.began = math.floor(self.server_time())
         options: dict[str, Any] = {"max_attempts": MAX_ATTEMPTS}
         if self.keyed:
             options["key"] = lambda item: item.partition(" ")[0]
@@ -165,9 +167,27 @@ class PeriodicMachine(Machine):
         self.model = Model()
         self.version = 0
         self.reservations: list[Any] = []
+        self.triggered = 0
 
-    def moment(self, place: float) -> float:
-        return self.began + place * BEAT
+    def server_now(self) -> float:
+        return self.model.now
+
+    def limited(self) -> Any:
+        return self.pollers[0]
+
+    def size(self) -> int:
+        return len(self.model.waiting) + len(self.model.held)
+
+    def live_leases(self) -> int:
+        return sum(held.token > 0 and held.until > self.model.now for held in self.model.held.values())
+
+    def claimed(self, num: int, *, lease: bool = False, last: bool = False) -> list[tuple[str, float, int]]:
+        """What a claim of so many gets: name, score and number of the attempt."""
+        allowed = self.gate.allowed(self.model.now, num, self.live_leases() if lease else None)
+        self.model.bring_back()
+        going = self.model.hand_out(allowed, lease=lease, last=last)
+        self.gate.note(self.model.now, len(going))
+        return going
 
     def poller(self, who: int) -> Any:
         return self.pollers[who % len(self.pollers)]
@@ -189,6 +209,10 @@ class PeriodicMachine(Machine):
         is_new = not self.model.is_there(name)
         every = None if own is None else own * BEAT
         item, poller = self.made(name), self.poller(who)
+        if is_new and not self.has_room():
+            with pytest.raises(Full):
+                poller.add(item, every, self.moment(first))
+            return
         if is_new:
             assert poller.add(item, every, self.moment(first)) is True
             self.model.waiting[name] = first
@@ -201,15 +225,24 @@ class PeriodicMachine(Machine):
     @rule(added=st.lists(names, max_size=4), own=own_intervals, who=numbers)
     def update(self, added: list[str], own: float | None, who: int) -> None:
         first = self.model.now - 0.5
-        new = {name for name in added if not self.model.is_there(name)}
+        before, new, full_at = self.version, 0, None
         items = [self.made(name) for name in added]
         every = None if own is None else own * BEAT
-        assert self.poller(who).update(items, interval=every, first=self.moment(first)) == len(new)
-        self.version -= len(added)
-        for name in added:
-            self.version += 1
-            self.model.waiting |= {name: first} if name in new else {}
+        try:
+            found = self.poller(who).update(items, interval=every, first=self.moment(first))
+        except Full as full:
+            full_at = full.added
+        for position, name in enumerate(added):
+            self.version = before + 1 + position
+            if not self.model.is_there(name):
+                if not self.has_room():
+                    assert full_at == position
+                    return
+                self.model.waiting[name] = first
+                new += 1
             self.note(name, own)
+        assert full_at is None
+        assert found == new
 
     def note(self, name: str, own: float | None) -> None:
         if own is not None:
@@ -223,20 +256,36 @@ class PeriodicMachine(Machine):
         self.add_without_redset(name, self.moment(score))
         self.model.waiting[name] = score
 
+    # Planning
+
+    @rule(name=names, place=places, who=numbers)
+    def reschedule(self, name: str, place: float, who: int) -> None:
+        when = self.model.now + place
+        if not self.model.is_there(name):
+            with pytest.raises(KeyError):
+                self.poller(who).reschedule(redset.Key(name), self.moment(when))
+            return
+        self.poller(who).reschedule(redset.Key(name), self.moment(when))
+        self.model.waiting[name] = when
+
+    @rule(name=names, who=numbers)
+    def trigger(self, name: str, who: int) -> None:
+        if not self.model.is_there(name):
+            with pytest.raises(KeyError):
+                self.poller(who).trigger(redset.Key(name))
+            return
+        self.poller(who).trigger(redset.Key(name))
+        self.triggered += 1
+        now = self.model.now - JUST_BEFORE + self.triggered * A_LITTLE
+        self.model.waiting[name] = min(now, self.model.waiting.get(name, now))
+
     # Taking
 
     @rule(num=st.integers(1, 4), who=numbers, last=st.booleans())
     def take(self, num: int, who: int, last: bool) -> None:
-        still_held = {name for name, held in self.model.held.items() if held.until > self.model.now}
-        if last and still_held & set(self.model.waiting):
-            return  # the model goes from the beginning only
-        self.model.bring_back()
-        going = self.model.hand_out(10**6 if last else num)
-        if last:
-            self.put_back(going[: max(0, len(going) - num)])
-            going = going[-num:]
+        going = self.claimed(num, last=last)
         taken = (self.poller(who).take_max if last else self.poller(who).take)(num)
-        assert taken == [self.seen(name) for name, _, _ in (reversed(going) if last else going)]
+        assert taken == [self.seen(name) for name, _, _ in going]
         for name, score, _ in going:
             self.model.finish(name, score)
 
@@ -249,8 +298,7 @@ class PeriodicMachine(Machine):
     @rule(num=st.integers(1, 4))
     def take_is_broken_off(self, num: int) -> None:
         """Nobody saw what was taken: it is due as it was, though its attempts are forgotten."""
-        self.model.bring_back()
-        for name, score, _ in self.model.hand_out(num):
+        for name, score, _ in self.claimed(num):
             self.model.waiting[name] = score
         self.interrupted.plan = ["after"]
         with suppress(KeyboardInterrupt):
@@ -258,19 +306,17 @@ class PeriodicMachine(Machine):
 
     @rule(num=st.integers(1, 4))
     def reserve_is_broken_off(self, num: int) -> None:
-        self.model.bring_back()
-        self.put_back(self.model.hand_out(num, lease=True))
+        self.put_back(self.claimed(num, lease=True))
         self.interrupted.plan = ["after"]
         with suppress(KeyboardInterrupt):
             self.forgetful.reserve_many(num)
 
     @rule(num=st.integers(1, 4), lease=spans, who=numbers)
     def reserve(self, num: int, lease: float, who: int) -> None:
-        self.model.bring_back()
-        going = self.model.hand_out(num, lease=True)
+        going = self.claimed(num, lease=True)
         reservations = self.poller(who).reserve_many(num, lease * BEAT)
         assert [(one.item, one.score, one.attempt) for one in reservations] == [
-            (self.seen(name), self.moment(score), attempt) for name, score, attempt in going
+            (self.seen(name), self.about(score), attempt) for name, score, attempt in going
         ]
         for (name, score, attempt), one in zip(going, reservations, strict=True):
             self.model.held[name] = Held(one.token, self.model.now + lease, attempt, score)
@@ -278,12 +324,11 @@ class PeriodicMachine(Machine):
 
     @rule(who=numbers)
     def consume_all(self, who: int) -> None:
-        self.model.bring_back()
         for reservation in self.poller(who).consume(wait=0, lease=BEAT):
-            (row,) = self.model.hand_out(1)
+            (row,) = self.claimed(1, lease=True)
             assert (reservation.item, reservation.attempt) == (self.seen(row[0]), row[2])
             self.model.finish(*row[:2])
-        assert self.model.hand_out(1) == []
+        assert self.claimed(1, lease=True) == []
 
     # Ending leases
 
@@ -361,7 +406,7 @@ class PeriodicMachine(Machine):
     @invariant()
     def everything_waits_for_when_it_should(self) -> None:
         stored = {item.decode(): score for item, score in self.stored.scores("waiting").items()}
-        assert stored == {name: self.moment(score) for name, score in self.model.waiting.items()}
+        assert stored == {name: self.about(score) for name, score in self.model.waiting.items()}
 
     @invariant()
     def intervals_and_values_live_as_long_as_their_items(self) -> None:
@@ -382,14 +427,17 @@ class PeriodicMachine(Machine):
             every = self.model.intervals.get(name, EVERY) * BEAT if self.model.is_there(name) else None
             assert self.pollers[0].interval(redset.Key(name)) == every
             found = self.pollers[0].next_due(redset.Key(name))
-            assert found == (None if due is None else pytest.approx(self.moment(due), abs=BEAT / 10))
+            assert found == (None if due is None else self.about(due))
+
+    def about(self, place: float) -> Any:
+        return pytest.approx(self.moment(place), rel=0, abs=BEAT / 10)
 
     def counted(self) -> Any:
         return self.pollers[0].stats()
 
-    def expected_counts(self) -> dict[str, int]:
+    def expected_counts(self) -> dict[str, Any]:
         held = [one.until > self.model.now for one in self.model.held.values() if one.token]
-        return {
+        return super().expected_counts() | {
             "waiting": len(self.model.waiting),
             "due": len(self.model.due()),
             "leased": held.count(True),

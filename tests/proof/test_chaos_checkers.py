@@ -682,3 +682,90 @@ def test_totals_that_do_not_add_up() -> None:
     for name in right:
         assert caught_by(judge(LEASES, *added, totals=right | {name: 2})) == {"totals_add_up"}
     assert caught_by(judge(LEASES, *added, totals=right | {"died": 1})) == {"totals_add_up"}
+
+
+# Limits
+
+
+def limit(at: float, **limits: Any) -> Call:
+    return call("limit", at, **limits)
+
+
+def claim(at: float, *items: str, second: float | None = None, **more: Any) -> Call:
+    """One that the server executed in that second of its clock."""
+    first = round((at if second is None else second) * 1e6)
+    rows = [Row(item, 0, first + position, 1) for position, item in enumerate(items)]
+    return call("reserve", at, rows=rows, lease=10, **more)
+
+
+def limited(*events: Call | Fault) -> set[str]:
+    """What catches it, of a history whose items were all added before."""
+    items = [row.item for event in events if isinstance(event, Call) for row in event.rows]
+    return caught_by(judge(LEASES, add(0, *items), *events, left=items))
+
+
+def test_nothing_is_claimed_during_a_pause() -> None:
+    pause, resume = call("pause", 1), call("resume", 5)
+    assert limited(pause, claim(2), resume, claim(6, "a")) == set()
+    assert limited(pause, claim(2, "a"), resume) == {"not_while_paused"}
+    assert limited(claim(0.5, "a", until=2), pause) == set(), "it may have come before"
+    assert limited(pause, claim(4, "a", until=6), resume) == set(), "it may have come after"
+    assert limited(call("pause", 1, outcome="unknown"), claim(2, "a")) == set()
+    assert limited(call("pause", 1, outcome="refused"), claim(2, "a")) == set()
+    assert limited(pause, call("resume", 2, outcome="unknown"), claim(20, "a")) == set()
+
+
+def test_a_killed_process_may_resume_later() -> None:
+    dying = call("resume", 1, dies=True)
+    assert limited(dying, call("pause", 2), claim(3, "a")) == set()
+    assert limited(dying, call("pause", 2), claim(30, "a")) == {"not_while_paused"}
+
+
+def test_of_two_at_once_nobody_knows_which_was_the_last() -> None:
+    assert limited(call("resume", 1, until=3), call("pause", 2), claim(4, "a")) == set()
+
+
+def test_a_window_has_no_more_claims_than_the_burst_and_what_leaks() -> None:
+    rate = limit(1, rate=2, per=1.0, burst=3)
+    assert limited(rate, claim(2, "a", "b", "c"), claim(3, "d", "e"), claim(4, "f", "g")) == set()
+    assert limited(rate, claim(2, "a", "b", "c", "d")) == {"rate_holds"}
+    assert limited(rate, claim(2, "a", "b", "c"), claim(2.3, "d")) == {"rate_holds"}
+    assert limited(rate, claim(2, "a"), claim(3, "b", "c", "d"), claim(3.3, "e")) == {"rate_holds"}
+    assert limited(rate, claim(2, "a", "b", "c"), claim(2.3, "d", second=2.6)) == set(), "by the server's clock"
+    assert limited(rate, claim(2, "a", "b", "c"), limit(2.2), claim(2.4, "d")) == set(), "it was lifted"
+    assert limited(claim(0.5, "a", "b", "c"), rate, claim(2, "d")) == set()
+
+
+def test_a_failover_may_have_forgotten_a_claim() -> None:
+    rate = limit(1, rate=1, per=10.0, burst=1, replicated=True)
+    events = [add(0, "a", "b", replicated=True), rate, claim(2, "a"), claim(4, "b", replicated=True)]
+    assert caught_by(judge(LEASES, *events, left="ab")) == {"rate_holds"}
+    assert excuses(judge(LEASES, *events, failover(2.5), left="ab"), "rate_holds") == {"forgotten by a failover"}
+
+
+def test_no_claim_makes_more_leases_than_there_may_be() -> None:
+    two = limit(1, leases=2)
+    assert limited(two, claim(2, "a", "b")) == set()
+    assert limited(two, claim(2, "a", "b", "c")) == {"leases_hold"}
+    assert limited(claim(0.5, "a", "b"), two, claim(2, "c")) == {"leases_hold"}
+    assert limited(two, claim(2, "a", "b"), claim(14, "c")) == set(), "those have expired"
+    assert limited(two, claim(2, "a", "b"), claim(14, "c"), claim(15, "d", "e")) == {"leases_hold"}
+    acked = ack(3, "a", 2_000_000, outcome="unknown")
+    assert limited(two, claim(2, "a", "b"), acked, claim(4, "c")) == set()
+    assert limited(two, claim(2, "a", "b"), acked, claim(4, "c", "d")) == {"leases_hold"}
+
+
+def test_no_addition_takes_a_set_beyond_its_size() -> None:
+    two, both = limit(1, maxsize=2), [add(2, "a"), add(3, "b")]
+
+    def found(*events: Call, left: Iterable[str]) -> set[str]:
+        return caught_by(judge(LEASES, two, *both, *events, waiting=left))
+
+    assert found(left="ab") == set()
+    assert found(add(4, "c"), left="abc") == {"maxsize_holds"}
+    assert found(add(4, "c", outcome="refused"), left="ab") == set()
+    held = claim(4, "a")
+    assert found(held, add(5, "c"), left="abc") == {"maxsize_holds"}, "what is leased is there"
+    assert found(held, ack(5, "a", 4_000_000), add(6, "c"), left="bc") == set()
+    assert found(limit(4), add(5, "c"), left="abc") == set()
+    assert found(limit(4, maxsize=3), add(5, "c"), left="abc") == set()

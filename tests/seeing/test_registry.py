@@ -105,8 +105,15 @@ def test_a_set_is_not_used_in_another_form(face: Face, raw: Any, stored: str, wa
 
 @pytest.mark.parametrize(
     "call",
-    [lambda jobs: jobs.pop(), lambda jobs: jobs.update("xyz"), lambda jobs: jobs.discard("a")],
-    ids=["pop", "update", "discard"],
+    [
+        lambda jobs: jobs.pop(),
+        lambda jobs: jobs.update("xyz"),
+        lambda jobs: jobs.discard("a"),
+        lambda jobs: jobs.pause(),
+        lambda jobs: jobs.resume(),
+        lambda jobs: jobs.limit(leases=1),
+    ],
+    ids=["pop", "update", "discard", "pause", "resume", "limit"],
 )
 def test_no_call_that_changes_a_set_takes_it_for_another_form(face: Face, call: Callable[[Any], Any]) -> None:
     face.SortedSet("jobs", key=lambda item: item[:1]).add("a")

@@ -6,9 +6,11 @@
 -- Returns nothing.
 -- include record
 -- include wakeups
+-- include totals
 -- include gates
 local verb = ARGV[3]
-local refusal = wrong_type() or find_waiters() or denied(call and 'SET', 'HSET')
+local refusal = wrong_type() or stored_otherwise(redis.call('HMGET', meta, 'layout')[1]) or find_waiters()
+    or denied(call and 'SET', 'HSET')
 if refusal then return refusal end
 
 -- The bucket keeps the claims that it holds, so that no change of the rate lets more through than the greater burst.
