@@ -233,6 +233,11 @@ class TestInputAndOutput:
         assert not {name for name in promising if self.is_done_by(MODULES[name])}
 
 
+@pytest.mark.parametrize("script", sorted((PACKAGE / "core" / "scripts").rglob("*.lua")), ids=lambda path: path.stem)
+def test_a_script_is_read_on_two_screens(script: Path) -> None:
+    assert len(script.read_text().splitlines()) <= 150
+
+
 class TestKeys:
     NAMES = vars(Keys("{x}")).keys()
 

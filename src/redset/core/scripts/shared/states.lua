@@ -15,8 +15,7 @@ end
 
 -- WHEN NEEDED: moves
 
--- Attempts and score of a delivered item, by its field in `deliveries`. If somebody deleted that, the item counts as new: it must
--- never be stuck for want of a number.
+-- Attempts and score of a delivered item, by its field in `deliveries`; those of a new item if somebody deleted that.
 local function attempts_and_score(field)
     if not field then return 0, clock end
     local attempts, score = string.match(field, '^%S+ (%S+) (%S+)$')
