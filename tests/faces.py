@@ -44,6 +44,9 @@ class Face(Protocol):
     def run(self, awaitable: Awaitable[T]) -> T:
         """What ``awaitable`` comes to."""
 
+    def several(self, how: str, *args: Any) -> Any:
+        """Several sets as one: the function of that name, with these arguments."""
+
     def another(self) -> AbstractContextManager["Face"]:
         """The same face on a client of its own."""
 
@@ -60,6 +63,9 @@ class Blocking:
 
     def another(self) -> AbstractContextManager[Face]:
         return closing(Blocking(*self._made))
+
+    def several(self, how: str, *args: Any) -> Any:
+        return getattr(redset, how)(*args)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         made_by = found(name, redset, redset.sets, redset.locks)
@@ -94,6 +100,9 @@ class Awaited:
             yield other
         finally:
             other.close_client()
+
+    def several(self, how: str, *args: Any) -> Any:
+        return self.adapt(getattr(redset.aio, how)(*map(original_of, args)))
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         made_by = found(name, redset.aio)
@@ -219,9 +228,9 @@ class Twin:
 
 
 def original_of(thing: Any) -> Any:
-    """What a :class:`Twin` stands for, also in a list of them."""
-    if isinstance(thing, list):
-        return [original_of(each) for each in thing]
+    """What a :class:`Twin` stands for, also in a list or tuple of them."""
+    if isinstance(thing, list | tuple):
+        return type(thing)(original_of(each) for each in thing)
     return thing._original if isinstance(thing, Twin) else thing
 
 

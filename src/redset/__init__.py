@@ -11,6 +11,7 @@ from redset.registry import SetInfo, forget_set, list_sets, open_set
 from redset.reservations import DeadLetter, Limits, Reservation, Stats
 from redset.scorers import priority_then_time
 from redset.sets import ExpiringSet, PeriodicSet, ScheduledSet, SortedSet, TimeSortedSet
+from redset.several import first_of, shared
 
 __version__ = "1.0.0.dev0"
 
@@ -36,8 +37,10 @@ __all__ = (
     "TimeSortedSet",
     "Totals",
     "connect",
+    "first_of",
     "forget_set",
     "list_sets",
     "open_set",
     "priority_then_time",
+    "shared",
 )

@@ -9,17 +9,18 @@ import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from types import TracebackType
-from typing import Any, Generic
+from typing import Any, Generic, Self
 
 from redset import registry as blocking_registry
 from redset import sets as blocking
+from redset import several as blocking_several
 from redset.connect import connect_async as connect
-from redset.core import registry
+from redset.core import registry, several
 from redset.core.adding import flagged
 from redset.core.algebra import Algebra
 from redset.core.base import BaseDeadLetters, BaseExpiring, BasePeriodic, BaseSet, T
 from redset.core.clients import check_client
-from redset.core.consuming import BaseConsumption, Stop
+from redset.core.consuming import BaseConsumption, BaseLoop, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import AsyncDriver
 from redset.core.expiring import Newcomers
@@ -30,6 +31,7 @@ from redset.core.operations import CHUNK
 from redset.core.paging import Span
 from redset.core.periodic import ScheduleMany
 from redset.core.registry import SetInfo
+from redset.core.several import BaseSeveral, BaseSeveralConsumption
 from redset.core.times import Duration, Moment
 from redset.core.twins import described_by, told_by
 from redset.core.updating import Update
@@ -45,12 +47,16 @@ __all__ = (
     "PeriodicSet",
     "Reservation",
     "ScheduledSet",
+    "Several",
+    "SeveralConsumption",
     "SortedSet",
     "TimeSortedSet",
     "connect",
+    "first_of",
     "forget_set",
     "list_sets",
     "open_set",
+    "shared",
 )
 
 log = logging.getLogger("redset")
@@ -472,8 +478,8 @@ class ExpiringSet(BaseExpiring[AsyncDriver, T], SetOperators[T]):
         return await self._driver.perform(self._expiring.clear())
 
 
-@told_by(blocking.Consumption)
-class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
+@told_by(blocking.Loop)
+class Loop(BaseLoop[AsyncDriver, Reservation[T]]):
     _closing: "asyncio.Task[None] | None"
 
     def __aiter__(self) -> AsyncIterator[Reservation[T]]:
@@ -510,7 +516,7 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
             await self.close()
         return reservation
 
-    async def __aenter__(self) -> "Consumption[T]":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -538,12 +544,22 @@ class Consumption(BaseConsumption[T, AsyncDriver, Reservation[T]]):
         return task
 
 
+@told_by(blocking.Consumption)
+class Consumption(Loop[T], BaseConsumption[T, AsyncDriver, Reservation[T]]):
+    pass
+
+
+@told_by(blocking_several.SeveralConsumption)
+class SeveralConsumption(Loop[Any], BaseSeveralConsumption[AsyncDriver]):
+    pass
+
+
 class _Iterator(AsyncIterator[Reservation[T]]):
     """The iterator of one ``async for``, which closes the loop when it is dropped."""
 
     __slots__ = ("_close", "_consumption", "_leaving")
 
-    def __init__(self, consumption: Consumption[T], close: Close) -> None:
+    def __init__(self, consumption: Loop[T], close: Close) -> None:
         self._consumption = consumption
         self._close = close
         self._leaving: Leaving | None = None
@@ -587,6 +603,42 @@ class DeadLetters(BaseDeadLetters[AsyncDriver, T]):
 
 
 KINDS = {kind.__name__: kind for kind in (SortedSet, TimeSortedSet, ScheduledSet, PeriodicSet, ExpiringSet)}
+
+
+@told_by(blocking_several.Several)
+class Several(BaseSeveral[AsyncDriver]):
+    async def pop(self, wait: Duration | None = 0) -> Any:
+        return await self._driver.follow(self._pop(wait))
+
+    async def take(self, num: int, wait: Duration | None = 0) -> list[Any]:
+        return await self._driver.follow(self._take(num, wait))
+
+    async def reserve(self, lease: Duration = 60.0, wait: Duration | None = 0) -> Reservation[Any]:
+        reservation: Reservation[Any] = await self._driver.follow(self._reserve(lease, wait))
+        return reservation
+
+    async def reserve_many(self, num: int, lease: Duration = 60.0, wait: Duration | None = 0) -> list[Reservation[Any]]:
+        return await self._driver.follow(self._reserve_many(num, lease, wait))
+
+    def consume(
+        self,
+        lease: Duration = 60.0,
+        batch: int = 1,
+        wait: Duration | None = None,
+        stop: Stop = None,
+        max_outage: Duration | None = None,
+    ) -> SeveralConsumption:
+        return SeveralConsumption(self, lease, batch, wait, stop, max_outage)
+
+
+@described_by(blocking_several.first_of)
+def first_of(*sets: SortedSet[Any]) -> Several:
+    return Several(several.checked([(one, 1) for one in sets], SortedSet), several.in_order)
+
+
+@described_by(blocking_several.shared)
+def shared(sets: Iterable[tuple[SortedSet[Any], int]]) -> Several:
+    return Several(several.checked(sets, SortedSet), several.in_turns)
 
 
 @described_by(blocking_registry.list_sets)

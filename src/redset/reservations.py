@@ -46,7 +46,7 @@ class _Reservation(WithReceipt[T], Generic[T, DriverT]):
         """Return whether to go on extending after ``error``: until the lease may have expired, unless it is lost."""
         if isinstance(error, LeaseLost):
             return False
-        log.warning("%s: the lease of %s could not be extended: %s", self._set_name, self._shown_item, error)
+        log.warning("%s: the lease of %s could not be extended: %s", self.set_name, self._shown_item, error)
         if time.monotonic() < self._expires_at:
             return True
         self.lost.set()
@@ -190,7 +190,7 @@ class Reservation(_Reservation[T, Driver]):
         except Exception as trouble:
             if is_interruption(trouble):
                 raise
-            log.warning("%s: %s could not be nacked: %s", self._set_name, self._shown_item, trouble)
+            log.warning("%s: %s could not be nacked: %s", self.set_name, self._shown_item, trouble)
 
     @contextmanager
     def keep_alive(self) -> Iterator[None]:
@@ -224,7 +224,7 @@ class Reservation(_Reservation[T, Driver]):
             # After an interruption, at whatever step, the thread would keep the lease for ever.
             left.set()
         if self._lost_meanwhile():
-            raise LeaseLost(f"the lease of {self._shown_item} in the set {self._set_name!r} was lost meanwhile")
+            raise LeaseLost(f"the lease of {self._shown_item} in the set {self.set_name!r} was lost meanwhile")
 
     def _keep_until(self, left: threading.Event) -> None:
         rest = self._until_extended()
@@ -286,7 +286,7 @@ class AsyncReservation(_Reservation[T, AsyncDriver]):
         except Exception as trouble:
             if is_interruption(trouble):
                 raise
-            log.warning("%s: %s could not be nacked: %s", self._set_name, self._shown_item, trouble)
+            log.warning("%s: %s could not be nacked: %s", self.set_name, self._shown_item, trouble)
 
     @asynccontextmanager
     async def keep_alive(self) -> AsyncIterator[None]:
@@ -310,7 +310,7 @@ class AsyncReservation(_Reservation[T, AsyncDriver]):
             keeper.cancel()
             await asyncio.wait([keeper])
         if self._lost_meanwhile():
-            raise LeaseLost(f"the lease of {self._shown_item} in the set {self._set_name!r} was lost meanwhile")
+            raise LeaseLost(f"the lease of {self._shown_item} in the set {self.set_name!r} was lost meanwhile")
 
     async def _keep_for(self, block: "asyncio.Task[object]") -> None:
         rest = self._until_extended()

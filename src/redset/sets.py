@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar, cast, overload
 from redset.core.adding import flagged
 from redset.core.algebra import Algebra
 from redset.core.base import BaseDeadLetters, BaseExpiring, BasePeriodic, BaseSet, T
-from redset.core.consuming import BaseConsumption, Stop
+from redset.core.consuming import BaseConsumption, BaseLoop, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import Driver
 from redset.core.expiring import Newcomers
@@ -28,7 +28,15 @@ from redset.core.updating import Update
 from redset.locks import Lock
 from redset.reservations import DeadLetter, Reservation, Stats
 
-__all__ = ("Consumption", "DeadLetters", "ExpiringSet", "PeriodicSet", "ScheduledSet", "SortedSet", "TimeSortedSet")
+__all__ = (
+    "Consumption",
+    "DeadLetters",
+    "ExpiringSet",
+    "PeriodicSet",
+    "ScheduledSet",
+    "SortedSet",
+    "TimeSortedSet",
+)
 
 log = logging.getLogger("redset")
 
@@ -1530,7 +1538,7 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
         return self._driver.perform(self._expiring.clear())
 
 
-class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
+class Loop(BaseLoop[Driver, Reservation[T]]):
     """The iterator that ``consume`` returns: over reservations, and a context manager that closes it.
 
     ``for`` and ``with`` close it. A caller that uses ``next()`` calls :meth:`close`.
@@ -1584,7 +1592,7 @@ class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
         self.close()
         return None
 
-    def __enter__(self) -> "Consumption[T]":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -1608,6 +1616,10 @@ class Consumption(BaseConsumption[T, Driver, Reservation[T]]):
                 with suppress(Exception):
                     self._driver.follow(self._close())
             raise
+
+
+class Consumption(Loop[T], BaseConsumption[T, Driver, Reservation[T]]):
+    __doc__ = Loop.__doc__
 
 
 class DeadLetters(BaseDeadLetters[Driver, T]):

@@ -12,13 +12,14 @@ import redset.aio
 import redset.locks
 import redset.reservations
 import redset.sets
+import redset.several
 
 pytestmark = pytest.mark.conformance
 
 
 def twin_of(name: str) -> type:
     """The synchronous class that has the same name as one of :mod:`redset.aio`."""
-    modules = (redset.sets, redset.locks, redset.reservations)
+    modules = (redset.sets, redset.several, redset.locks, redset.reservations)
     twin: type = next(vars(module)[name] for module in modules if name in vars(module))
     return twin
 
@@ -109,6 +110,7 @@ def test_every_method_of_the_asyncio_face_is_awaited_or_iterated(sync: type, aio
 def iterates(method: Any) -> bool:
     """Whether it returns a class of this face that is iterated by ``async for``."""
     returned = spelled(inspect.signature(method).return_annotation).partition("[")[0]
+    returned = returned.removeprefix("<class '").removesuffix("'>")
     return returned.endswith("Iterator") or hasattr(vars(redset.aio).get(returned), "__aiter__")
 
 
@@ -133,7 +135,9 @@ def test_everything_public_is_documented_on_both_faces(sync: type, aio: type) ->
 
 def test_both_modules_have_the_same_public_names() -> None:
     assert set(redset.sets.__all__) <= set(CLASSES)
-    assert set(redset.aio.__all__) - set(CLASSES) == {"connect", "forget_set", "list_sets", "open_set"}
+    assert set(redset.aio.__all__) - set(CLASSES) == {
+        *("connect", "first_of", "forget_set", "list_sets", "open_set", "shared"),
+    }
 
 
 def test_connect_takes_the_same_parameters() -> None:

@@ -558,8 +558,8 @@ os.waitpid(child, 0)
 """
         out, err = python("-W", "ignore", "-c", program).communicate()
         assert err == ""
-        one, other = out.split()
-        assert one == other
+        first, *others = out.split()
+        assert [first] == others, out
 
     @pytest.mark.usefixtures("home")
     def test_a_client_made_before_is_used_on_both_sides(self) -> None:

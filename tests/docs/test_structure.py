@@ -40,6 +40,7 @@ ROOMS = {
     "dead letters": {"letters", "burying"},
     "receipts": {"receipts"},
     "waiting": {"waiting", "consuming"},
+    "several sets": {"several"},
     "connections": {"pools", "clients.connections", "clients.links"},
     "emptying": {"emptying"},
     "seeing": {"inspecting", "registry"},

@@ -42,7 +42,7 @@ def test_claims_one_after_the_other_are_forgotten(raw: Any) -> None:
         jobs.update(f"{number:04}" + "x" * 100 for number in range(1000))
         jobs.take(1000)
 
-    assert len(jobs._driver._caller.state.large) == 1
+    assert len(jobs._driver.caller.state.large) == 1
 
 
 def test_a_server_that_was_full_has_room_once_it_is_drained(face: Face, raw: Any, filling: Any) -> None:

@@ -183,7 +183,7 @@ class TaskRun:
                 self.ledger.holds("a", one, is_settlement=True)
             if not got:
                 break
-        owed = [debt for debt in self.set._driver._caller.state.debts if debt.roll_back is not None]
+        owed = [debt for debt in self.set._driver.caller.state.debts if debt.roll_back is not None]
         if owed:
             raise Violation("claims are still owed")
         await asyncio.sleep(5)

@@ -90,7 +90,7 @@ class World:
                 )
                 for name in "ab"
             }
-        self.state = self.sets["a"]._driver._caller.state
+        self.state = self.sets["a"]._driver.caller.state
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -117,10 +117,10 @@ class World:
             calls._forget_all()
 
     def perform(self, operation: Operation[Any], name: str) -> Talk:
-        return ask(operation, self.sets[name]._driver._caller, [])
+        return ask(operation, self.sets[name]._driver.caller, [])
 
     def follow(self, plan: Any, name: str) -> Talk:
-        return follow(plan, self.sets[name]._driver._caller)
+        return follow(plan, self.sets[name]._driver.caller)
 
     def is_own(self, item: str) -> bool:
         """Whether this process claimed the item: what it inherited belongs to its parent."""
@@ -132,7 +132,7 @@ class World:
 
     def has_claimed(self, reservation: Any) -> bool:
         """Whether this process claimed the lease; see :meth:`is_own`."""
-        return bool(reservation.token > self.last_tokens.get(reservation._set_name, 0))
+        return bool(reservation.token > self.last_tokens.get(reservation.set_name, 0))
 
     def receives(self, items: list[str]) -> None:
         self.ledger.takes([item for item in items if self.is_own(item)])
@@ -701,7 +701,7 @@ def _claim_all(name: str) -> Step:
                 world.ledger.holds(name, one, is_settlement=True)
             if not got:
                 break
-        owed = [debt for debt in world.state.debts if debt.name == world.sets[name]._driver._caller.prefix]
+        owed = [debt for debt in world.state.debts if debt.name == world.sets[name]._driver.caller.prefix]
         if [debt for debt in owed if debt.roll_back is not None]:
             raise Violation(f"claims of the set {name!r} are still owed")
 

@@ -255,7 +255,9 @@ class Claims(Generic[T, Res]):
     def listen(self, got: Claimed, left: float, should_stop: Callable[[], bool] | None = None) -> Listen:
         """Return the step that waits after an empty claim; see :class:`~redset.core.operations.Listen`."""
         longest = self._set.longest_block
-        return Listen(*self.place, got.next_look, got.is_precise, left, longest, should_stop)
+        return Listen(
+            (self._keys.wake,), self._set.kind.which, got.next_look, got.is_precise, left, longest, should_stop
+        )
 
     @property
     def poll(self) -> float:

@@ -19,7 +19,7 @@ from redset.core.shown import shown
 from redset.core.times import Duration, seconds
 from redset.core.waiting import NONE, Outage, Wait, Waiter
 
-__all__ = ("BaseConsumption", "Stop")
+__all__ = ("BaseConsumption", "BaseLoop", "Stop")
 
 T = TypeVar("T")
 DriverT = TypeVar("DriverT")
@@ -40,49 +40,14 @@ class Event(Protocol):
 Stop = Event | Callable[[], bool] | None
 
 
-class BaseConsumption(Generic[T, DriverT, Res]):
-    """The state of one ``consume`` loop and the plans of its steps, for both faces."""
+class BaseLoop(Generic[DriverT, Res]):
+    """A ``consume`` loop over one set or several, as both faces iterate over it."""
 
-    def __init__(
-        self,
-        driver: DriverT,
-        claims: Claims[T, Res],
-        endings: Endings[T],
-        lease: Duration,
-        batch: int,
-        wait: Duration | None,
-        stop: Stop,
-        max_outage: Duration | None,
-    ) -> None:
-        #: The number of leases that were lost before their item was acked.
-        self.lost = 0
+    def __init__(self, driver: DriverT, stop: Stop) -> None:
         self._driver = driver
-        self._claims = claims
-        self._endings = endings
-        self._lease = seconds(lease, "a lease", positive=True)
-        self._batch = int(batch)
-        if not 1 <= self._batch <= CHUNK:
-            raise ValueError(f"a batch has 1 to {CHUNK} items, not {batch!r}")
-        if self._batch > 1 and claims.max_attempts == 1:
-            raise ValueError(
-                f"batch={batch!r} with max_attempts=1: if a process died, the items of its batch that it had not begun "
-                "would be dead letters; use batch=1 or more attempts"
-            )
-        if wait is not None:
-            seconds(wait, "wait")
-        self._wait = wait
         self._should_stop: Callable[[], bool] = _as_callable(stop)
-        self._waiter = Waiter(claims)
         #: What to ask while it waits.
         self._stop = None if stop is None else self._should_stop
-        longest = None if max_outage is None else seconds(max_outage, "max_outage")
-        self._outage = Outage(claims.set_name, NONE, longest, self._should_stop)
-        self._current: Res | None = None
-        self._ready: deque[Res] = deque()
-        #: Ends that were sent and not answered.
-        self._pending: PendingEnds[Res] | None = None
-        self._to_ack: list[Res] = []
-        self._oldest_ack = 0.0
         self._closed = False
         self._iterated = False
         #: Whether a call for the next item is under way.
@@ -103,12 +68,10 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         """Whether this process began the loop. A forked child leaves the leases to its parent."""
         return self._pid == calls.PID
 
-    def _at_hand(self) -> Res | None:
-        """Return the next reservation of the batch, or None if a call is needed. Marks the current one to be acked."""
-        self._finish_current()
-        if self._ready and not (self._closed or self._is_late() or self._should_stop()):
-            return self._next_ready()
-        return None
+    @property
+    def _goes_on(self) -> bool:
+        # A serializer may fork: the child leaves the claim to its parent.
+        return self._is_ours and not (self._closed or self._should_stop())
 
     def _check_asker(self) -> None:
         if self._asking:
@@ -116,20 +79,83 @@ class BaseConsumption(Generic[T, DriverT, Res]):
                 "a consume loop belongs to one iterator: another thread or task is asking for its next item"
             )
 
+    def _at_hand(self) -> Res | None:
+        """Return the next reservation of the batch, or None if a call is needed. Marks the current one to be acked."""
+        raise NotImplementedError
+
     def _next(self) -> Plan[Res | None]:
         """Return the next reservation if none is at hand, or None at the end of the loop."""
+        raise NotImplementedError
+
+    def _close(self) -> Plan[None]:
+        """Requeue the items not begun, without counting an attempt, and nack the current one."""
+        raise NotImplementedError
+
+    def _leave_body(self) -> None:
+        """Note that the loop was left. It cannot be told whether its body raised an error."""
+        raise NotImplementedError
+
+    @property
+    def _is_done(self) -> bool:
+        """Whether the loop is closed and has ended all leases."""
+        raise NotImplementedError
+
+
+class BaseConsumption(BaseLoop[DriverT, Res], Generic[T, DriverT, Res]):
+    """The state of one ``consume`` loop over one set, and the plans of its steps."""
+
+    def __init__(
+        self,
+        driver: DriverT,
+        claims: Claims[T, Res],
+        endings: Endings[T],
+        lease: Duration,
+        batch: int,
+        wait: Duration | None,
+        stop: Stop,
+        max_outage: Duration | None,
+    ) -> None:
+        #: The number of leases that were lost before their item was acked.
+        self.lost = 0
+        super().__init__(driver, stop)
+        self._claims = claims
+        self._endings = endings
+        self._lease = seconds(lease, "a lease", positive=True)
+        self._batch = int(batch)
+        if not 1 <= self._batch <= CHUNK:
+            raise ValueError(f"a batch has 1 to {CHUNK} items, not {batch!r}")
+        if self._batch > 1 and claims.max_attempts == 1:
+            raise ValueError(
+                f"batch={batch!r} with max_attempts=1: if a process died, the items of its batch that it had not begun "
+                "would be dead letters; use batch=1 or more attempts"
+            )
+        if wait is not None:
+            seconds(wait, "wait")
+        self._wait = wait
+        self._waiter = Waiter(claims)
+        longest = None if max_outage is None else seconds(max_outage, "max_outage")
+        self._outage = Outage(claims.set_name, NONE, longest, self._should_stop)
+        self._current: Res | None = None
+        self._ready: deque[Res] = deque()
+        #: Ends that were sent and not answered.
+        self._pending: PendingEnds[Res] | None = None
+        self._to_ack: list[Res] = []
+        self._oldest_ack = 0.0
+
+    def _at_hand(self) -> Res | None:
+        self._finish_current()
+        if self._ready and not (self._closed or self._is_late() or self._should_stop()):
+            return self._next_ready()
+        return None
+
+    def _next(self) -> Plan[Res | None]:
         wait = Wait(self._wait)
         self._outage.wait = wait
         try:
-            # A serializer may fork: the child leaves the claim to its parent.
-            while self._is_ours and not (self._closed or self._should_stop()):
-                if self._ready and self._is_late():
-                    yield from self._send_late()
-                if (reservation := self._next_ready()) is not None:
-                    return reservation
-                got = yield from self._claim(wait)
-                if got is None:
-                    break
+            while self._goes_on:
+                got = yield from self._try_next(wait)
+                if not isinstance(got, Claimed):
+                    return got
                 if not (got.rows or got.more or self._should_stop()):
                     if wait.left() <= 0:
                         break
@@ -138,6 +164,14 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         finally:
             self._waiter.leave()
         return None
+
+    def _try_next(self, wait: Wait) -> Plan[Res | Claimed | None]:
+        """Return the next reservation, or else claim: return the reply, or None if told to stop during an outage."""
+        if self._ready and self._is_late():
+            yield from self._send_late()
+        if (reservation := self._next_ready()) is not None:
+            return reservation
+        return (yield from self._claim(wait))
 
     def _is_late(self) -> bool:
         """Return whether the acks are too old, or half of the lease of the items not begun has passed."""
@@ -269,20 +303,17 @@ class BaseConsumption(Generic[T, DriverT, Res]):
         for reservation in reservations:
             reservation.lost.set()
             self.lost += 1
-            log.warning("%s: the lease of %s was lost", reservation._set_name, shown(reservation.item))
+            log.warning("%s: the lease of %s was lost", reservation.set_name, shown(reservation.item))
 
     @property
     def _is_done(self) -> bool:
-        """Whether the loop is closed and has ended all leases."""
         return self._closed and not (self._to_ack or self._ready or self._current or self._pending)
 
     def _leave_body(self) -> None:
-        """Note that the loop was left. It cannot be told whether its body raised an error."""
         if self._current is not None and self._current._body is not None:
             leave_body(self._current, in_loop=True)
 
     def _close(self) -> Plan[None]:
-        """Requeue the items not begun, without counting an attempt, and nack the current one."""
         if not self._is_ours:
             return
         self._closed = True

@@ -5,15 +5,19 @@ does I/O in this module and in :mod:`redset.core.clients` only.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import suppress
+from dataclasses import replace
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 from redset.core import emptying
 from redset.core.calls import Call, State, state_of
 from redset.core.clients import (
     AS_STORED,
+    are_beside,
     check_pipeline,
     drop_idle_connections,
     enqueue,
@@ -23,7 +27,7 @@ from redset.core.clients import (
 )
 from redset.core.coalescing import Gathering, Group, Line, Part
 from redset.core.observing import hooks, is_observed, observed, once
-from redset.core.operations import Elsewhere, Listen, Operation, Plan
+from redset.core.operations import Elsewhere, Listen, ListenToAny, Operation, Plan
 from redset.core.paging import Page
 from redset.core.pools import AsyncLinks, Links, LoopLinks, let_go
 from redset.core.sending import Sleep, unrecorded
@@ -42,6 +46,8 @@ from redset.core.waiting import LATENESS, LISTEN, LONGEST_BLOCK, SOON, Listener,
 
 __all__ = ("AsyncDriver", "Driver")
 
+log = logging.getLogger("redset")
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -54,30 +60,33 @@ class Driver:
 
     awaits = False
 
-    __slots__ = ("_caller", "_client", "_execute_command", "_links")
+    __slots__ = ("_client", "_execute_command", "_links", "caller")
+
+    #: Calls of threads are not coalesced.
+    joins = None
 
     def __init__(self, client: Any, name: str, prefix: bytes, *, recording: bool, connections: str) -> None:
         state = state_of(client)
         self._client = client
-        self._caller = Caller(client, state, name, prefix, recording, emptying.empty_records)
+        self.caller = Caller(client, state, name, prefix, recording, emptying.empty_records)
         self._links = Links.of(client, state, connections)
         self._execute_command = executor(client)
 
     def register_by(self, register: Register) -> None:
         """Have the set registered by these requests when a reply asks for it."""
-        self._caller.register = register
+        self.caller.register = register
 
     def perform(self, operation: Operation[R]) -> R:
         """Perform one operation and return its result."""
         if hooks.observer is not None and is_observed(operation):
             return self.follow(once(operation))
-        return self._run(ask(operation, self._caller, []))
+        return self._run(ask(operation, self.caller, []))
 
     def follow(self, plan: Plan[R]) -> R:
         """Perform the steps of ``plan`` and return its result."""
         if hooks.observer is not None:
-            plan = observed(plan, self._caller.name)
-        return self._run(follow(plan, self._caller))
+            plan = observed(plan, self.caller.name)
+        return self._run(follow(plan, self.caller))
 
     def enqueue(self, pipeline: Any, operation: Operation[Any]) -> None:
         """Put an addition into a pipeline of the user's."""
@@ -128,6 +137,8 @@ class Driver:
             return self._execute(*request)
         if isinstance(request, Listen):
             return self._listen(request)
+        if isinstance(request, ListenToAny):
+            return self._listen_to_any([listen for _, listen in request.listens])
         if isinstance(request, Elsewhere):
             return request.do()
         assert isinstance(request, Sleep)
@@ -140,7 +151,7 @@ class Driver:
     def _empty_soon(self) -> None:
         # Threads must not share a client that has a single connection.
         if not has_one_connection(self._client):
-            emptying.begin_thread(self._caller.state, lambda large: self._run(emptying.empty(large, self._caller)))
+            emptying.begin_thread(self.caller.state, lambda large: self._run(emptying.empty(large, self.caller)))
 
     def _execute(self, *words: bytes | str) -> Any:
         try:
@@ -163,6 +174,36 @@ class Driver:
             if not heard_nothing(error):
                 raise
 
+    def _listen_to_any(self, listens: list[Listen]) -> None:
+        """Wait for the first of several sets: by one command, or if they are in several slots, by a thread for each."""
+        first = min(listens, key=lambda listen: listen.look)
+        if all(are_beside(self._client, first.keys[0], listen.keys[0]) for listen in listens):
+            self._listen(replace(first, keys=tuple(key for listen in listens for key in listen.keys)))
+            return
+        woken, is_over = Event(), Event()
+
+        def listen_to(listen: Listen) -> None:
+            try:
+                while not is_over.is_set():
+                    if self._execute(*blocking(listen.keys, min(first.look, listen.longest, LISTEN))) is not None:
+                        if is_over.is_set():
+                            # It came too late for this waiter: another one may need it.
+                            self._execute("RPUSH", listen.keys[0], "1")
+                        woken.set()
+            except Exception as error:
+                log.debug("%s: a wake-up list could not be read: %s", self.caller.name, error)
+
+        for listen in listens:
+            Thread(target=listen_to, args=(listen,), daemon=True).start()
+        try:
+            ends_at = time.monotonic() + max(SOON, min(first.look, first.left))
+            should_stop = first.should_stop or bool
+            while (left := ends_at - time.monotonic()) > 0 and not should_stop():
+                if woken.wait(min(left, LISTEN)):
+                    return
+        finally:
+            is_over.set()
+
     def _hears(self, listen: Listen, left: float) -> bool:
         """Send one blocking command, or sleep, and return whether there was a wake-up."""
         links = self._links
@@ -176,9 +217,9 @@ class Driver:
                 time.sleep(left)
                 return False
             block = min(block, listen.longest, LISTEN if listen.should_stop else block)
-            return self._execute(*blocking(listen.key, block)) is not None
+            return self._execute(*blocking(listen.keys, block)) is not None
         assert links is not None
-        words, patience = (blocking(listen.key, left + 1), left) if is_last else (blocking(listen.key, block), None)
+        words, patience = (blocking(listen.keys, left + 1), left) if is_last else (blocking(listen.keys, block), None)
         link = links.take()
         try:
             return link.listen(words, patience or min(block, LONGEST_BLOCK) + 1, listen.should_stop)
@@ -191,12 +232,12 @@ class AsyncDriver:
 
     awaits = True
 
-    __slots__ = ("_caller", "_execute_command", "_gathering", "_links", "_loop", "_loop_links")
+    __slots__ = ("_execute_command", "_gathering", "_links", "_loop", "_loop_links", "caller")
 
     def __init__(self, client: Any, name: str, prefix: bytes, *, recording: bool, connections: str) -> None:
         state = state_of(client)
         self._execute_command = executor(client)
-        self._caller = Caller(client, state, name, prefix, recording, emptying.empty_records)
+        self.caller = Caller(client, state, name, prefix, recording, emptying.empty_records)
         self._links = AsyncLinks.of(client, state, connections)
         #: The event loop of the last call, and the objects that its tasks share; see :meth:`_enter`.
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -204,7 +245,7 @@ class AsyncDriver:
         self._loop_links: LoopLinks | None = None
 
     def register_by(self, register: Register) -> None:
-        self._caller.register = register
+        self.caller.register = register
 
     async def perform(self, operation: Operation[R]) -> R:
         """Perform one operation, which claims nothing, and return its result."""
@@ -212,7 +253,7 @@ class AsyncDriver:
             return await self.follow(once(operation))
         place = self._place(operation)
         if not isinstance(place, Part):
-            return await self._run(self._alone(operation, place, []) or ask(operation, self._caller, []))
+            return await self._run(self._alone(operation, place, []) or ask(operation, self.caller, []))
         try:
             await place.answer
         except BaseException:
@@ -224,15 +265,15 @@ class AsyncDriver:
 
     async def follow(self, plan: Plan[R]) -> R:
         if hooks.observer is not None:
-            plan = observed(plan, self._caller.name)
-        return await self._run(follow(plan, self._caller, self._coalesced))
+            plan = observed(plan, self.caller.name)
+        return await self._run(follow(plan, self.caller, self.joins))
 
     def begin_to_follow(self, plan: Plan[R]) -> "asyncio.Task[R]":
         """Follow a plan in a task of its own, which withstands cancellation; see :meth:`wait_for`."""
         self._enter()
         if hooks.observer is not None:
-            plan = observed(plan, self._caller.name)
-        talk = follow(plan, self._caller, self._as_before)
+            plan = observed(plan, self.caller.name)
+        talk = follow(plan, self.caller, self._as_before)
         return self._gathering.start(self._run(talk, shielded=True))
 
     async def enqueue(self, pipeline: Any, operation: Operation[Any]) -> None:
@@ -254,7 +295,7 @@ class AsyncDriver:
         """Return the running event loop, after attaching this driver to the objects that its tasks share."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            state, key = self._caller.state, (id(loop), self._caller.prefix)
+            state, key = self.caller.state, (id(loop), self.caller.prefix)
             gathering = state.in_loops.get(key)
             if gathering is None or gathering.loop() is not loop:
                 gathering = state.in_loops[key] = Gathering(loop)
@@ -274,7 +315,7 @@ class AsyncDriver:
             unfinished.part = place
         return place
 
-    def _coalesced(self, operation: Operation[R], claims: list[Any]) -> Talk[R] | None:
+    def joins(self, operation: Operation[R], claims: list[Any]) -> Talk[R] | None:
         """Return the talk of an operation that joins a coalesced call; None if it is sent by itself."""
         place = self._place(operation)
         if isinstance(place, Part):
@@ -295,7 +336,7 @@ class AsyncDriver:
 
     def _ask_first(self, operation: Operation[R], line: Line, claims: list[Any]) -> Talk[R]:
         try:
-            return (yield from ask(operation, self._caller, claims))
+            return (yield from ask(operation, self.caller, claims))
         finally:
             line.leave()
 
@@ -314,7 +355,7 @@ class AsyncDriver:
 
     def _ask_again(self, operation: Operation[R], part: Part, claims: list[Any]) -> Talk[R]:
         yield Elsewhere(lambda: _answered_again(part))
-        return (yield from ask(operation, self._caller, claims))
+        return (yield from ask(operation, self.caller, claims))
 
     async def carry(self, group: Group) -> None:
         claims: list[Any] = []
@@ -328,23 +369,23 @@ class AsyncDriver:
 
     def _ask_for_group(self, operation: Operation[R], claims: list[Any]) -> Talk[R]:
         try:
-            return (yield from ask(operation, self._caller, claims))
+            return (yield from ask(operation, self.caller, claims))
         except BaseException as error:
-            yield from break_off(error, claims, self._caller)
+            yield from break_off(error, claims, self.caller)
             raise
 
     async def roll_back(self, call: Call) -> None:
         call.lose()
         try:
-            await self._run(roll_back(call, self._caller), shielded=True)
+            await self._run(roll_back(call, self.caller), shielded=True)
         except BaseException as error:
-            self._caller.state.owe(call)
+            self.caller.state.owe(call)
             if not isinstance(error, Exception):
                 raise
 
     def received(self, call: Call) -> None:
         call.become(State.RECEIVED)
-        self._caller.state.received(call)
+        self.caller.state.received(call)
 
     # Requests.
 
@@ -394,7 +435,7 @@ class AsyncDriver:
             return result
 
     def _goes_on(self, group: Group | None) -> bool:
-        return group is not None and group.is_awaited and self._caller.recording
+        return group is not None and group.is_awaited and self.caller.recording
 
     async def _carry_out(self, request: Request) -> Any:
         if type(request) is tuple:
@@ -416,33 +457,51 @@ class AsyncDriver:
         if request is EMPTY_SOON:
             return self._empty_soon()
         if isinstance(request, Sleep):
-            return await asyncio.sleep(request.seconds)
-        assert isinstance(request, Listen)
+            await asyncio.sleep(request.seconds)
+        elif isinstance(request, ListenToAny):
+            await self._listen_to_any(request)
+        else:
+            assert isinstance(request, Listen)
+            await self.listen(request)
+        return None
+
+    async def listen(self, listen: Listen) -> None:
+        """Wait for a wake-up together with the other tasks that wait for this set."""
         self._enter()
         shares = self._gathering
         if shares.listener is None:
-            shares.listener = Listener(self._carry_out, shares.run, request.key)
-        await shares.listener.wait(request)
-        return None
+            shares.listener = Listener(self._carry_out, shares.run, listen.keys)
+        await shares.listener.wait(listen)
+
+    async def _listen_to_any(self, request: ListenToAny) -> None:
+        tasks = [asyncio.ensure_future(driver.listen(listen)) for driver, listen in request.listens]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _empty_soon(self) -> None:
         self._enter()
         shares = self._gathering
         if shares.emptying is None:
-            left = max(0.0, emptying.seconds_left(self._caller.state))
+            left = max(0.0, emptying.seconds_left(self.caller.state))
             shares.emptying = asyncio.get_running_loop().call_later(left, self._begin_to_empty, shares)
 
     def _begin_to_empty(self, shares: Gathering) -> None:
         shares.emptying = None
-        if emptying.seconds_left(self._caller.state) > 0:
+        if emptying.seconds_left(self.caller.state) > 0:
             self._empty_soon()
         else:
             shares.run(self._empty_all(), lambda: None)
 
     async def _empty_all(self) -> None:
         with suppress(Exception):
-            while (large := emptying.take_large(self._caller.state)) is not None:
-                await self._run(emptying.empty(large, self._caller))
+            while (large := emptying.take_large(self.caller.state)) is not None:
+                await self._run(emptying.empty(large, self.caller))
 
     async def _carry_out_shielded(self, request: Request, limit: float | None) -> tuple[Any, Exception | None]:
         """Carry out a request, again after a cancellation, for a second. Sent again, it is the same call.

@@ -184,8 +184,8 @@ class Endings(Generic[T]):
         for one in mine:
             if not isinstance(one, BaseReservation):
                 raise TypeError(f"{shown(one)} is not a reservation")
-            if one._endings is not self and one._set_name != self.definition.name:
-                raise ValueError(f"{one!r} is of the set {one._set_name!r}, not of {self.definition.name!r}")
+            if one._endings is not self and one.set_name != self.definition.name:
+                raise ValueError(f"{one!r} is of the set {one.set_name!r}, not of {self.definition.name!r}")
         ends = [how(one) for one in mine]
         batch = Batch(ends)
         if not mine or batch.extends:

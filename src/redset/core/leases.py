@@ -108,7 +108,8 @@ class BaseReservation(Generic[T]):
         )
 
     @property
-    def _set_name(self) -> str:
+    def set_name(self) -> str:
+        """The name of the set."""
         name: str = self._endings.set_name
         return name
 

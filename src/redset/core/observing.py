@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from redset.core.interruptions import is_interruption
 from redset.core.leases import BaseReservation
-from redset.core.operations import Args, Operation, Plan
+from redset.core.operations import Args, At, Operation, Plan
 from redset.core.scripts import Script
 
 __all__ = ("Call", "Observer", "enter_body", "hooks", "is_observed", "leave_body", "observed", "once")
@@ -151,15 +151,17 @@ def observed(plan: Plan[R], set_name: str) -> Plan[R]:
     try:
         step = next(plan)
         while True:
-            about = _quietly(_about, step) if isinstance(step, Operation) else None
+            operation = step.step if isinstance(step, At) else step
+            about = _quietly(_about, operation) if isinstance(operation, Operation) else None
+            name = step.driver.caller.name if isinstance(step, At) else set_name
             began = time.perf_counter()
             try:
                 result = yield step
                 if about is not None:
-                    _tell(set_name, about, began, result, None)
+                    _tell(name, about, began, result, None)
             except BaseException as error:
                 if about is not None:
-                    _tell(set_name, about, began, None, error)
+                    _tell(name, about, began, None, error)
                 step = plan.throw(error)
             else:
                 step = plan.send(result)
@@ -198,7 +200,7 @@ def enter_body(reservation: BaseReservation[Any], *, in_loop: bool) -> None:
     """Tell the observer that a body begins. ``with reservation`` in a consume loop has the body of the loop."""
     observer = hooks.observer
     if observer is not None and reservation._body is None:
-        entry = _quietly(observer.entered, reservation._set_name, reservation.attempt)
+        entry = _quietly(observer.entered, reservation.set_name, reservation.attempt)
         reservation._note_body(Body(observer, entry, in_loop))
 
 

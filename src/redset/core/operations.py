@@ -18,8 +18,10 @@ __all__ = (
     "CHUNK",
     "RECEIVED",
     "Args",
+    "At",
     "Elsewhere",
     "Listen",
+    "ListenToAny",
     "Operation",
     "Plan",
     "Received",
@@ -108,7 +110,8 @@ class Operation(Generic[R]):
 class Listen:
     """A step of a plan: wait for a wake-up of the set, or until it is time to look, or to end."""
 
-    key: bytes
+    #: The wake-up list of the set. Those of several sets if one command can block on all.
+    keys: tuple[bytes, ...]
     #: The items that the waiter can claim: waiters of different kinds do not replace each other.
     kind: Hashable
     #: Seconds until one of the waiters of this kind in this thread or event loop looks, and whether it has to look at
@@ -121,6 +124,22 @@ class Listen:
     longest: float
     #: Whether this one ends before.
     should_stop: Callable[[], bool] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListenToAny:
+    """A step of a plan: wait for the first of several sets, each with the driver of its own."""
+
+    listens: "tuple[tuple[Any, Listen], ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """A step of a plan that is performed for another set on the same client."""
+
+    #: The driver of that set.
+    driver: Any
+    step: "Operation[Any] | RollBackUnknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +164,9 @@ class Elsewhere:
     do: Callable[[], Any]
 
 
-Plan: TypeAlias = Generator[Operation[Any] | Sleep | Listen | RollBackUnknown | Received | Elsewhere, Any, R]
+Plan: TypeAlias = Generator[
+    Operation[Any] | Sleep | Listen | ListenToAny | At | RollBackUnknown | Received | Elsewhere, Any, R
+]
 
 
 def in_chunks(items: Iterable[T]) -> Iterator[list[T]]:

@@ -16,7 +16,17 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from redset.core import calls
 from redset.core.calls import Call, ClientState, Payer, State
 from redset.core.clients import is_failure
-from redset.core.operations import Elsewhere, Listen, Operation, Plan, Received, RollBackUnknown, Unfinished
+from redset.core.operations import (
+    At,
+    Elsewhere,
+    Listen,
+    ListenToAny,
+    Operation,
+    Plan,
+    Received,
+    RollBackUnknown,
+    Unfinished,
+)
 from redset.core.sending import NO_CALL, Sleep, Words, sent_again, words_of
 
 __all__ = ("EMPTY_SOON", "Caller", "Register", "Request", "Talk", "ask", "exchange", "follow", "roll_back")
@@ -31,7 +41,7 @@ class Joined(Protocol):
 
 
 #: One command, a pause, work of another task, or a part of a coalesced call.
-Request: TypeAlias = Words | Sleep | Listen | Elsewhere | Joined
+Request: TypeAlias = Words | Sleep | Listen | ListenToAny | Elsewhere | Joined
 #: Makes the driver empty the large records of received claims a second later.
 EMPTY_SOON = Sleep(0)
 Talk: TypeAlias = Generator[Request, Any, R]
@@ -223,11 +233,14 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
             step = next(plan)
             while True:
                 try:
+                    where, joins = caller, coalesce
+                    if isinstance(step, At):
+                        where, joins, step = step.driver.caller, step.driver.joins, step.step
                     if isinstance(step, Operation):
-                        talk = coalesce(step, claims) if coalesce is not None and step.shape is not None else None
-                        read: Any = yield from talk or ask(step, caller, claims)
+                        talk = joins(step, claims) if joins is not None and step.shape is not None else None
+                        read: Any = yield from talk or ask(step, where, claims)
                     elif isinstance(step, RollBackUnknown):
-                        yield from pay_claims(caller, step.roll_back)
+                        yield from pay_claims(where, step.roll_back)
                         read = None
                     elif isinstance(step, Received):
                         receive(claims, caller.state)

@@ -218,9 +218,9 @@ def claim_within(
         waiter.leave()
 
 
-def blocking(key: bytes, longest: float) -> tuple[bytes | str, ...]:
+def blocking(keys: tuple[bytes, ...], longest: float) -> tuple[bytes | str, ...]:
     """Return the command that blocks until a wake-up, for at most ``longest`` seconds."""
-    return "BLPOP", key, f"{max(SHORTEST_BLOCK, min(longest, LONGEST_BLOCK)):.3f}"
+    return "BLPOP", *keys, f"{max(SHORTEST_BLOCK, min(longest, LONGEST_BLOCK)):.3f}"
 
 
 def heard_nothing(error: Exception) -> bool:
@@ -239,11 +239,11 @@ class Listener:
         self,
         execute: Callable[[Any], Coroutine[Any, Any, Any]],
         run: Callable[[Coroutine[Any, Any, None], Callable[[], None]], Any],
-        key: bytes,
+        keys: tuple[bytes, ...],
     ) -> None:
         self._execute = execute
         self._run = run
-        self._key = key
+        self._keys = keys
         #: Seconds for which one command blocks at most: what the waiter that came last wants.
         self._longest = LONGEST_BLOCK
         self._waiting: deque[tuple[Hashable, asyncio.Future[None]]] = deque()
@@ -287,7 +287,7 @@ class Listener:
     async def _listen(self) -> None:
         while self._waiting:
             try:
-                heard = await self._execute(blocking(self._key, self._longest)) is not None
+                heard = await self._execute(blocking(self._keys, self._longest)) is not None
             except Exception as error:
                 if not heard_nothing(error):
                     self._fail(error)

@@ -1,0 +1,249 @@
+"""One consumer over several sets: whose turn it is, that it waits for all of them, and that it loses nothing of any."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redset.core.several import Member, in_turns
+from servers import PATIENCE, wait_until
+
+pytestmark = pytest.mark.conformance
+
+#: On a cluster these are in several slots.
+NAMES = ("high", "middle", "low")
+
+
+@pytest.fixture
+def sets(face: Any) -> list[Any]:
+    return [face.SortedSet(name) for name in NAMES]
+
+
+def filled(one: Any, count: int) -> None:
+    one.update([f"{one.name} {number:04}" for number in range(count)])
+
+
+def names(items: list[str]) -> list[str]:
+    return [item.split()[0] for item in items]
+
+
+class TestAStrictOrder:
+    def test_a_later_set_has_its_turn_when_those_before_it_are_empty(self, face: Any, sets: list[Any]) -> None:
+        for one in sets:
+            filled(one, 2)
+        several = face.several("first_of", *sets)
+
+        assert [several.pop() for _ in range(3)] == ["high 0000", "high 0001", "middle 0000"]
+        assert several.take(10) == ["middle 0001", "low 0000", "low 0001"]
+
+    def test_an_earlier_set_that_is_filled_again_comes_first(self, face: Any, sets: list[Any]) -> None:
+        filled(sets[2], 3)
+        several = face.several("first_of", *sets)
+        assert several.pop() == "low 0000"
+        filled(sets[0], 1)
+
+        assert several.reserve().item == "high 0000"
+        assert several.reserve().item == "low 0001"
+
+    def test_what_is_not_due_holds_nothing_up(self, face: Any) -> None:
+        later, now = face.ScheduledSet("later"), face.SortedSet("now")
+        later.add("a", time.time() + 60)
+        now.add("b")
+
+        assert face.several("first_of", later, now).pop() == "b"
+
+
+class TestTurnsByWeight:
+    def test_any_ninety_claims_are_eighty_and_ten(self, face: Any, sets: list[Any]) -> None:
+        for one in sets[:2]:
+            filled(one, 200)
+        several = face.several("shared", [(sets[0], 8), (sets[1], 1)])
+        one_by_one = [several.pop() for _ in range(45)]
+        together = several.take(45)
+        leased = [reservation.set_name for reservation in several.reserve_many(45)]
+        in_loop = []
+        for reservation in several.consume():
+            in_loop.append(reservation.set_name)
+            if len(in_loop) == 45:
+                break
+
+        turns = names(one_by_one + together) + leased + in_loop
+        for start in range(90):
+            assert Counter(turns[start : start + 90]) == {"high": 80, "middle": 10}
+
+    def test_an_empty_set_saves_up_no_turns(self, face: Any, sets: list[Any]) -> None:
+        filled(sets[0], 100)
+        several = face.several("shared", [(sets[0], 1), (sets[1], 1)])
+        for _ in range(50):
+            several.pop()
+        filled(sets[1], 100)
+
+        assert Counter(names([several.pop() for _ in range(20)])) == {"high": 10, "middle": 10}
+
+    def test_what_one_set_has_not_got_the_others_fill_up(self, face: Any, sets: list[Any]) -> None:
+        filled(sets[0], 3)
+        filled(sets[1], 30)
+        several = face.several("shared", [(sets[0], 1), (sets[1], 1), (sets[2], 5)])
+
+        assert Counter(names(several.take(20))) == {"high": 3, "middle": 17}
+
+    def test_more_than_one_call_can_claim(self, face: Any, sets: list[Any]) -> None:
+        filled(sets[0], 1500)
+        filled(sets[1], 1500)
+
+        assert Counter(names(face.several("shared", [(sets[0], 1), (sets[1], 1)]).take(2600))) == {
+            "high": 1300,
+            "middle": 1300,
+        }
+
+
+@given(
+    weights=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    counts=st.lists(st.integers(1, 20), max_size=10),
+)
+def test_each_has_its_share_and_none_is_far_from_it(weights: list[int], counts: list[int]) -> None:
+    members = [Member(str(at), None, None, None, None, weight) for at, weight in enumerate(weights)]  # type: ignore[arg-type]
+    turns: list[Member] = []
+    for count in counts:
+        now = in_turns(members, count)
+        for one in now:
+            for member in members:
+                member.credit += member.weight
+            one.credit -= sum(weights)
+        turns += now
+        for member in members:
+            share = len(turns) * member.weight / sum(weights)
+            assert abs(turns.count(member) - share) < len(members)
+
+
+WAYS: dict[str, Callable[[Any], str]] = {
+    "pop": lambda several: str(several.pop(wait=PATIENCE)),
+    "take": lambda several: str(several.take(2, wait=PATIENCE)[0]),
+    "reserve": lambda several: str(several.reserve(wait=PATIENCE).item),
+    "reserve_many": lambda several: str(several.reserve_many(2, wait=PATIENCE)[0].item),
+    "consume": lambda several: str(next(several.consume(wait=PATIENCE)).item),
+}
+
+
+class TestWaiting:
+    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize("which", [0, 2])
+    def test_an_item_of_any_set_wakes_it(self, face: Any, sets: list[Any], raw: Any, way: str, which: int) -> None:
+        several = face.several("shared", [(one, 1) for one in sets])
+        with ThreadPoolExecutor() as threads:
+            future = threads.submit(WAYS[way], several)
+            wait_until(lambda: all(raw.exists(f"{{{name}}}:looks") for name in NAMES))
+            sets[which].add("item")
+            assert future.result(PATIENCE) == "item"
+
+    def test_an_item_of_another_program_is_found(self, face: Any, sets: list[Any], raw: Any) -> None:
+        with ThreadPoolExecutor() as threads:
+            future = threads.submit(face.several("first_of", *sets).pop, wait=PATIENCE)
+            wait_until(lambda: all(raw.exists(f"{{{name}}}:looks") for name in NAMES))
+            raw.zadd("low", {"item": 1})
+            assert future.result(PATIENCE) == "item"
+
+    def test_it_ends_on_time(self, face: Any, sets: list[Any]) -> None:
+        began = time.monotonic()
+        with pytest.raises(KeyError, match="'high', 'middle', 'low'"):
+            face.several("first_of", *sets).pop(wait=0.3)
+        assert face.several("first_of", *sets).take(3) == []
+        assert list(face.several("first_of", *sets).consume(wait=0.3)) == []
+        assert 0.6 <= time.monotonic() - began < PATIENCE / 4
+
+
+class TestConsuming:
+    @pytest.mark.parametrize("batch", [1, 3])
+    def test_each_item_is_acked_in_its_set(self, face: Any, sets: list[Any], batch: int) -> None:
+        for one in sets:
+            filled(one, 7)
+        several = face.several("shared", [(sets[0], 3), (sets[1], 1), (sets[2], 1)])
+        items = [reservation.item for reservation in several.consume(wait=0, batch=batch)]
+
+        assert Counter(names(items)) == dict.fromkeys(NAMES, 7)
+        for one in sets:
+            assert (one.totals().acked, one.stats().leased) == (7, 0)
+
+    def test_leaving_gives_back_what_was_not_begun(self, face: Any, sets: list[Any]) -> None:
+        for one in sets:
+            filled(one, 7)
+        loop = face.several("shared", [(one, 1) for one in sets]).consume(batch=3)
+        for _ in range(4):
+            next(loop)
+        loop.close()
+
+        # Three were acked, one was nacked, and two were given back.
+        assert sum(one.totals().acked for one in sets) == 3
+        assert sum(one.totals().nacked for one in sets) == 1
+        assert sum(one.totals().given_back for one in sets) == 2
+        assert sum(one.stats().leased for one in sets) == 0
+
+    def test_acks_of_a_set_without_turns_are_sent_as_well(self, face: Any, sets: list[Any]) -> None:
+        filled(sets[0], 1)
+        filled(sets[1], 5)
+        loop = face.several("first_of", *sets).consume()
+        next(loop)
+        next(loop)
+        wait_until(lambda: next(loop) and sets[0].totals().acked == 1)
+        loop.close()
+
+    def test_what_one_error_interrupts_is_lost_in_no_set(self, face: Any, sets: list[Any], raw: Any) -> None:
+        filled(sets[0], 2)
+        raw.hset("low", "another", "type")
+        with pytest.raises(TypeError):
+            face.several("first_of", sets[1], sets[2]).take(5)
+
+        assert face.several("first_of", sets[0], sets[2]).take(5) == ["high 0000", "high 0001"]
+
+
+class TestSuspects:
+    def test_a_suspect_item_is_claimed_alone(self, face: Any, sets: list[Any]) -> None:
+        filled(sets[0], 1)
+        sets[0].reserve(lease=0.01)
+        filled(sets[1], 2)
+        wait_until(lambda: sets[0].stats().expired)
+
+        assert [one.item for one in face.several("first_of", *sets).reserve_many(5)] == ["high 0000"]
+        assert [one.item for one in face.several("first_of", *sets).reserve_many(5)] == ["middle 0000", "middle 0001"]
+
+    def test_the_items_before_it_come_without_it(self, face: Any, sets: list[Any]) -> None:
+        filled(sets[1], 1)
+        sets[1].reserve(lease=0.01)
+        filled(sets[0], 2)
+        wait_until(lambda: sets[1].stats().expired)
+
+        assert [one.item for one in face.several("first_of", *sets).reserve_many(5)] == ["high 0000", "high 0001"]
+        assert [one.item for one in face.several("first_of", *sets).reserve_many(5)] == ["middle 0000"]
+
+
+class TestBadInput:
+    @pytest.mark.parametrize("weight", [0, -1])
+    def test_a_weight_that_is_not_positive(self, face: Any, sets: list[Any], weight: int) -> None:
+        with pytest.raises(ValueError, match=f"at least 1, not {weight}"):
+            face.several("shared", [(sets[0], 1), (sets[1], weight)])
+
+    @pytest.mark.parametrize("weight", ["1", 1.0, True, None])
+    def test_a_weight_that_is_no_int(self, face: Any, sets: list[Any], weight: Any) -> None:
+        with pytest.raises(TypeError, match=repr(weight)):
+            face.several("shared", [(sets[0], weight)])
+
+    def test_no_set(self, face: Any) -> None:
+        with pytest.raises(ValueError, match="at least one"):
+            face.several("first_of")
+
+    def test_a_set_that_is_named_twice(self, face: Any, sets: list[Any]) -> None:
+        with pytest.raises(ValueError, match="'high' is named twice"):
+            face.several("first_of", sets[0], face.SortedSet("high"))
+
+    def test_an_expiring_set(self, face: Any, sets: list[Any]) -> None:
+        with pytest.raises(TypeError, match="ExpiringSet"):
+            face.several("first_of", sets[0], face.ExpiringSet("seen", 60))
+
+    def test_sets_on_two_clients(self, face: Any, sets: list[Any]) -> None:
+        with face.another() as other, pytest.raises(ValueError, match="another client"):
+            face.several("first_of", sets[0], other.SortedSet("other"))
