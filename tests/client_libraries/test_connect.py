@@ -529,8 +529,9 @@ os.kill(children[0], signal.SIGKILL)
 
     @pytest.mark.usefixtures("home")
     def test_the_child_connects_too(self) -> None:
-        program = """
-import os, threading
+        # Each prints in one piece, since both may at once.
+        program = r"""
+import os, sys, threading
 from redset import connect, embedded
 
 launch = embedded._launch
@@ -542,7 +543,8 @@ def interrupted(*arguments):
     launch(*arguments)
 
 def show():
-    print(connect().info("server")["process_id"], flush=True)
+    sys.stdout.write(f"{connect().info('server')['process_id']}\n")
+    sys.stdout.flush()
 
 embedded._launch = interrupted
 starting = threading.Thread(target=show)
