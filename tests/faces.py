@@ -229,8 +229,10 @@ class Twin:
 
 def original_of(thing: Any) -> Any:
     """What a :class:`Twin` stands for, also in a list or tuple of them."""
-    if isinstance(thing, list | tuple):
-        return type(thing)(original_of(each) for each in thing)
+    if isinstance(thing, list):
+        return [original_of(each) for each in thing]
+    if type(thing) is tuple and any(isinstance(each, Twin) for each in thing):
+        return tuple(map(original_of, thing))
     return thing._original if isinstance(thing, Twin) else thing
 
 

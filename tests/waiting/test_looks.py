@@ -87,7 +87,7 @@ def test_an_item_that_falls_due_is_looked_for_by_two(client: redis.Redis, start:
 def test_the_looks_of_those_who_leave_are_closed_up(client: redis.Redis, start: Any) -> None:
     """The last of many was to look seconds later."""
     for _ in range(2 * WAITERS):
-        start(redset.SortedSet, 1)
+        start(redset.SortedSet, 6)
     wait_for(client, 2 * WAITERS)
     future = start(redset.SortedSet)
     wait_for(client, 2 * WAITERS + 1)

@@ -153,11 +153,12 @@ class BaseConsumption(BaseLoop[DriverT, Res], Generic[T, DriverT, Res]):
         self._outage.wait = wait
         try:
             while self._goes_on:
+                is_last = wait.left() <= 0
                 got = yield from self._try_next(wait)
                 if not isinstance(got, Claimed):
                     return got
                 if not (got.rows or got.more or self._should_stop()):
-                    if wait.left() <= 0:
+                    if is_last:
                         break
                     self._waiter.enter()
                     yield from self._outage.once(self._claims.listen(got, wait.left(), self._stop))

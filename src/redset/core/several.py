@@ -156,8 +156,9 @@ class BaseSeveral(Generic[DriverT]):
         call = _Gathering(self, num, lease, wait)
         try:
             while num > 0:
+                is_last = wait.left() <= 0
                 yield from call.claim_from_all()
-                if call.gathered or (wait.left() <= 0 and not call.must_go_on):
+                if call.gathered or (is_last and not call.must_go_on):
                     break
                 if not call.must_go_on:
                     yield from call.listen()
@@ -288,12 +289,13 @@ class BaseSeveralConsumption(BaseLoop[DriverT, Any]):
         wait = Wait(self._wait)
         try:
             while self._goes_on:
+                is_last = wait.left() <= 0
                 replies: list[tuple[Member, Claimed]] = []
                 reservation = yield from self._try_all(wait, replies)
                 if reservation is not None or len(replies) < len(self._members):
                     return reservation
                 if not any(reply.rows or reply.more for _, reply in replies):
-                    if wait.left() <= 0:
+                    if is_last:
                         break
                     yield from self._listen(replies, wait)
         finally:

@@ -201,6 +201,7 @@ def claim_within(
     waiter, outage = Waiter(claims), Outage(claims.set_name, wait)
     try:
         while True:
+            is_last = wait.left() <= 0
             try:
                 got: Claimed = yield from outage.once(claims.claim(limit, lease, waiter=waiter.word(wait), last=last))
             except Exception as error:
@@ -210,7 +211,7 @@ def claim_within(
             if got.rows or got.alone:
                 return got
             if not got.more:
-                if wait.left() <= 0:
+                if is_last:
                     return got
                 waiter.enter()
                 yield from outage.once(claims.listen(got, wait.left()))

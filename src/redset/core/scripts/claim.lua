@@ -41,22 +41,24 @@ for i = 8, #ARGV, 2 do
     acks[#acks + 1], given[#given + 1], acked[ARGV[i]] = ARGV[i], ARGV[i + 1], true
 end
 local in_work = redis.call('EXISTS', leased, deliveries, parked, dead, letters, looks) > 0
-local is_rare = repeated or unread or in_work and redis.call('EXISTS', parked, dead, letters, looks) > 0
+local others = in_work and redis.call('EXISTS', parked, dead, letters, looks) or 0
+local is_awaited = others > 0 and redis.call('EXISTS', looks) == 1
+local is_rare = repeated or unread or others > (is_awaited and 1 or 0)
 local expired = in_work and read_expired() or {}
 local met = limit > 0 and next_rows(limit) or {}
 local fields = in_work and not met.err and read_fields(acks, column(met, 2, 1)) or {}
 local refusal = expired.err and expired or met.err and met or fields.err and fields or stored_otherwise(facts[3], facts[8])
 local is_tight = gate and gate.leases > 0 and not refusal and gates().free_leases(gate) < limit
 local is_first = not facts[3] or done and not facts[8]
-if refusal or is_rare or is_tight or #expired > 0 or waiter and #met == 0 then
-    refusal = wrong_type() or refusal or find_waiters() or rare().may_not_move() or denied(
+if refusal or is_rare or is_tight or #expired > 0 then
+    refusal = wrong_type() or refusal or rare().may_not_move() or denied(
         'ZREMRANGEBYRANK', 'ZRANGE', 'ZCARD', from_end and 'ZCOUNT', unread and values and 'HSETNX')
 else
     refusal = (values or done) and wrong_type(values, done) or (in_work or values or done) and may_not_finish()
         or (in_work or done) and denied('DEL', 'ZADD', 'ZREM', 'ZCARD')
     parking = false
 end
-refusal = refusal or denied(call and 'SET', lease > 0 and 'ZADD', 'HSET',
+refusal = refusal or waiter and #met == 0 and wrong_type(looks, wake) or is_awaited and find_waiters() or denied(call and 'SET', lease > 0 and 'ZADD', 'HSET',
     #acks > 0 and 'ZREMRANGEBYRANK')
 if refusal then return refusal end
 

@@ -5,9 +5,10 @@ local wake_one
 
 -- Looks for waiters. Returns an error reply if one could not be woken.
 local function find_waiters()
-    if redis.call('EXISTS', looks) == 0 then return nil end
+    local waiters = redis.pcall('ZCARD', looks)
+    if waiters == 0 then return nil end
     local length = redis.pcall('LLEN', wake)
-    if type(length) == 'table' then return wrong_type() or length end
+    if type(waiters) == 'table' or type(length) == 'table' then return wrong_type(looks, wake) end
     if length > 0 then return nil end
     wake_one = function()
         wake_one = nil
