@@ -1,7 +1,7 @@
 -- The records of claims. Needs `call` and `meta`, and what `leases` needs.
 -- include record
 -- include leases
-local facts = redis.pcall('HMGET', meta, 'cleared', 'last', 'layout', 'registered', 'minute', 'taken', 'leased', 'remembers', 'gate')
+local facts = redis.pcall('HMGET', meta, 'cleared', 'last', 'layout', 'registered', 'minute', 'taken', 'leased', 'remembers', 'gate', 'acked')
 if facts.err then return wrong_type() or facts end
 -- A record says which clear() it came after: what is rolled back must not come back from before one.
 -- Any program may write into `meta`: what is no number counts as none, so that it fails no call behind its first write.

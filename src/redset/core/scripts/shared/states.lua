@@ -39,21 +39,21 @@ local function token_before(last_token)
 end
 
 -- Leases the items of `rows` under tokens that count up, and puts their deliveries in the place of their scores. `fields` has what
--- `deliveries` has of each, `leases_before` is the total so far. Returns the deadline.
-local function waiting_to_leased(rows, fields, lease, last_token, leases_before)
-    local last = token_before(last_token)
-    local deadline = string.format('%.6f', time + lease)
+-- `deliveries` has of each, `facts` what `meta` has. Returns the deadline.
+local function waiting_to_leased(rows, fields, lease, last_token, facts)
+    local last, deadline = token_before(last_token), string.format('%.6f', time + lease)
     local leases, count = {}, #rows / 2
     for i = 1, count do
         local attempt = fields[i] and attempts_and_score(fields[i]) + 1 or '1'
         -- The last come first: a sorted set takes them in faster that way while it is small.
-        local at = 2 * (count - i) + 1
-        leases[at], leases[at + 1] = deadline, rows[2 * i - 1]
+        leases[2 * (count - i) + 1], leases[2 * (count - i) + 2] = deadline, rows[2 * i - 1]
         rows[2 * i] = string.format('%d', last + i) .. ' ' .. attempt .. ' ' .. rows[2 * i]
     end
     redis.call('ZADD', leased, unpack(leases))
     redis.call('HSET', deliveries, unpack(rows))
-    redis.call('HSET', meta, 'last', string.format('%d', last + count), 'leased', (tonumber(leases_before) or 0) + count)
+    local acked = (tonumber(facts[10]) or 0) + (counts.acked or 0)
+    counts.acked = nil
+    redis.call('HSET', meta, 'last', string.format('%d', last + count), 'leased', (tonumber(facts[7]) or 0) + count, 'acked', acked)
     return deadline
 end
 
