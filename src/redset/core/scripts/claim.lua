@@ -35,12 +35,12 @@ end
 local gate = facts[9] and gates().read_gate(facts[9], limit, lease)
 if gate then limit = gate.permits end
 
--- Reads come first, and show which keys hold something of another type. `in_work`: there are leases or deliveries.
+-- Reads come first, and show which keys hold something of another type. `in_work`: there may be leases or deliveries.
 local acks, given, acked = {}, {}, {}
 for i = 8, #ARGV, 2 do
     acks[#acks + 1], given[#given + 1], acked[ARGV[i]] = ARGV[i], ARGV[i + 1], true
 end
-local in_work = redis.call('EXISTS', leased, deliveries, parked, dead, letters, looks) > 0
+local in_work = #acks > 0 or redis.call('EXISTS', leased, deliveries, parked, dead, letters, looks) > 0
 local others = in_work and redis.call('EXISTS', parked, dead, letters, looks) or 0
 local is_awaited = others > 0 and redis.call('EXISTS', looks) == 1
 local is_rare = repeated or unread or others > (is_awaited and 1 or 0)
