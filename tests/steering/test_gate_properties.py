@@ -286,7 +286,7 @@ def test_consumers_exceed_neither_the_rate_nor_the_leases(crew: Crew, raw: Any, 
     looks = crew.work(seconds, *[consume] * processes)
     assert max(one.leases for one in looks) <= LEASES
     assert_no_window_has_more(looks, RATE, BURST)
-    assert looks[-1].claimed > 30 * seconds
+    assert looks[-1].claimed > 5 * seconds
     assert crew.killed >= seconds / 3
     RawSet(raw, "jobs").check_totals()
 

@@ -110,14 +110,15 @@ if is_known and tonumber(facts[5] or 0) ~= minute then rare().write_sample(minut
 -- Items that stay behind wake another waiter, unless a full limit of leases would stop its claim.
 if wake_one and (#rows > 0 or requeued or gate and #acks > 0) and not (gate and gate.is_full) and #next_rows(1) > 0 then wake_one() end
 
--- When a caller that waits and got nothing looks again; or others look instead of one that stops waiting.
+-- When a caller that waits and got nothing looks again; or others look instead of one that got something, or stops waiting.
 local next_look = '0'
-if waiter and (#rows == 0 or caller == 'leaves') then
+if waiter and (#rows == 0 or is_awaited) then
     local due = gate and gates().opens_at(gate) or rare().next_due()
-    if #rows > 0 or caller == 'left' then
-        rare().leave_looks(waiter, due)
-    else
+    if #rows == 0 and caller ~= 'left' then
         next_look = rare().plan_look(waiter, due)
+    else
+        if caller ~= 'waits' then rare().forget_look(waiter) end
+        rare().leave_looks(due)
     end
 end
 local stops = meets_suspect and (#rows > 0 or caller == 'follows') and '2 ' or more and '1 ' or '0 '

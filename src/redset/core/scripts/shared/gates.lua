@@ -45,7 +45,8 @@ end
 local function pass_gate(gate, count)
     if gate.free then gate.is_full = gate.free <= count end
     if gate.rate > 0 then
-        redis.call('HSET', meta, 'gate', string.format('%.17g %s %s', gate.level + count, clock, gate.rest))
+        gate.level = gate.level + count
+        redis.call('HSET', meta, 'gate', string.format('%.17g %s %s', gate.level, clock, gate.rest))
     end
 end
 
