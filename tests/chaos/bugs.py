@@ -583,8 +583,8 @@ def find(name: str, seconds: float = SECONDS, seed: int = 1) -> Found:
     violations = check(history, PROMISES).violations
     mine = [violation for violation in violations if violation.checker == BUGS[name].checker]
     start, end = history.calls[0].invoked, history.calls[-1].invoked
-    # That something is lost, or stuck, is known in the end.
-    at_the_end = BUGS[name].checker in {"nothing_lost", "nothing_stuck"}
+    # That something is lost, or stuck, or that totals do not add up, is known in the end.
+    at_the_end = BUGS[name].checker in {"nothing_lost", "nothing_stuck", "totals_add_up"}
     found = [end if at_the_end else _over(violation.calls) for violation in mine]
     after = min(found) - start if found else None
     return Found(name, Counter(violation.checker for violation in violations), after, seed)
