@@ -51,7 +51,7 @@ LOSSES = {
     "expiring.Expiring.pop": 1,
     "reservations.Reservation.__enter__": 3,
     "reservations.Reservation.__exit__": 1,
-    "sets.Consumption.__exit__": 1,
+    "sets.Loop.__exit__": 1,
     "locks.Lock.__enter__": 2,
     "locks.Lock.__exit__": 3,
 }
