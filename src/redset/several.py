@@ -62,8 +62,7 @@ class Several(BaseSeveral[Driver]):
         >>> reservation.set_name, reservation.item
         ('urgent', 'fix')
         """
-        reservation: Reservation[Any] = self._driver.follow(self._reserve(lease, wait))
-        return reservation
+        return self._driver.follow(self._reserve(lease, wait))
 
     def reserve_many(self, num: int, lease: Duration = 60.0, wait: Duration | None = 0) -> list[Reservation[Any]]:
         """Claim up to ``num`` items under leases, in the order of their turns; see :meth:`SortedSet.reserve_many`.
@@ -85,8 +84,8 @@ class Several(BaseSeveral[Driver]):
     ) -> SeveralConsumption:
         """Iterate over reservations, and ack each when the next one is asked for; see :meth:`SortedSet.consume`.
 
-        The acks of a set travel with its next claim. If that does not come within a second, they are sent by themselves
-        when the next item is asked for. A batch is of one set.
+        The acks of a set travel with its next claim. If an item of another set comes first, they are sent before that.
+        A batch is of one set.
 
         :param lease: seconds, for each item of a batch.
         :param batch: the number of items per claim, 1 to 1,000.

@@ -51,13 +51,14 @@ LOSSES = {
     "expiring.Expiring.pop": 1,
     "reservations.Reservation.__enter__": 3,
     "reservations.Reservation.__exit__": 1,
-    "sets.Consumption.__exit__": 1,
+    "sets.Loop.__exit__": 1,
     "locks.Lock.__enter__": 2,
     "locks.Lock.__exit__": 3,
 }
 #: The last bytecodes of the methods that claim.
 LOSSES |= {f"sets.SortedSet.{name}": 1 for name in ("pop", "pop_max", "take", "take_max", "reserve", "reserve_many")}
 LOSSES |= {"sets.ExpiringSet.pop": 1}
+LOSSES |= {f"several.Several.{name}": 1 for name in ("pop", "take", "reserve", "reserve_many")}
 
 SECONDS = 600.0
 
@@ -162,12 +163,15 @@ class Place:
         self.due = redset.ScheduledSet[str](self.client, "jobs", **options)
         self.feeds = redset.PeriodicSet[str](self.client, "jobs", SECONDS, **options)
         self.seen = redset.ExpiringSet[str](self.client, "jobs", SECONDS, **options)
+        self.others = redset.SortedSet[str](self.client, "others", **options)
+        self.several = redset.first_of(self.others, self.jobs)
         self.sets: Any = [self.jobs, self.limited, self.keyed, self.due, self.feeds, self.seen]
         self.links = state_of(self.client).links
         if self.links is not None:
             self.links.connections.timeout = 0.5
         self._reset = self.raw.register_script(
             "redis.call('FLUSHALL') redis.call('ZADD', 'jobs', 1, 'a', 2, 'b', 3, 'c')"
+            "redis.call('ZADD', 'others', 1, 'd')"
         )
 
     def reset(self) -> None:
@@ -175,14 +179,16 @@ class Place:
 
     def items(self) -> dict[bytes, set[bytes]]:
         """The items in each state, by the key."""
-        keys = Keys("jobs")
+        keys, others = Keys("jobs"), Keys("others")
         pipeline = self.raw.pipeline(transaction=False)
-        for key in (keys.waiting, keys.leased, keys.parked, keys.dead):
+        for key in (keys.waiting, keys.leased, keys.parked, keys.dead, others.waiting, others.leased):
             pipeline.zrange(key, 0, -1)
         pipeline.hkeys(keys.deliveries)
         pipeline.keys("*living*")
-        waiting, leased, parked, dead, delivered, living = pipeline.execute()
+        waiting, leased, parked, dead, *of_others, delivered, living = pipeline.execute()
         found = {b"waiting": waiting, b"leased": leased, b"parked": parked, b"dead": dead, b"delivered": delivered}
+        found[b"waiting"] += of_others[0]
+        found[b"leased"] += of_others[1]
         for key in living:
             found[b"living"] = self.raw.zrange(key, 0, -1)
         return {key: set(items) for key, items in found.items()}
@@ -304,8 +310,8 @@ def ticks(call: Callable[[Any], Any]) -> Callable[[Place], Call]:
 class Loop:
     """What a consumer did when it was interrupted: an item that it saw and left is done, any other waits."""
 
-    def __init__(self, how: str, batch: int, count: int) -> None:
-        self.how, self.batch, self.count = how, batch, count
+    def __init__(self, how: str, batch: int, count: int, *, of_several: bool = False) -> None:
+        self.how, self.batch, self.count, self.of_several = how, batch, count, of_several
         self.begun: list[str] = []
 
     def prepare(self, place: Place) -> Call:
@@ -315,7 +321,8 @@ class Loop:
         return lambda: self.run(place)
 
     def run(self, place: Place) -> None:
-        loop = place.jobs.consume(lease=SECONDS, batch=self.batch, wait=0)
+        jobs: Any = place.several if self.of_several else place.jobs
+        loop = jobs.consume(lease=SECONDS, batch=self.batch, wait=0)
         if self.how == "for":
             for one in loop:
                 self.begun.append(one.item)
@@ -338,14 +345,14 @@ class Loop:
     def left(self, place: Place) -> bool:
         """Whether each item is where it should be."""
         found = place.items()
-        items = {b"a", b"b", b"c", b"0", b"1", b"2"}
+        items = {b"a", b"b", b"c", b"d", b"0", b"1", b"2"}
         done = items - found[b"waiting"]
         begun = [item.encode() for item in self.begun]
         return not found[b"leased"] and done <= set(begun) and done >= set(begun[:-1])
 
 
-def loops(name: str, how: str, batch: int, count: int) -> Method:
-    loop = Loop(how, batch, count)
+def loops(name: str, how: str, batch: int, count: int, *, of_several: bool = False) -> Method:
+    loop = Loop(how, batch, count, of_several=of_several)
     return Method(name, loop.prepare, left=loop.left)
 
 
@@ -471,6 +478,18 @@ METHODS: dict[str, list[Method]] = {
         Method("for a link", queueing, claims=True),
         Method("on the socket", waits(0.005, 0.2, 0.1)),
         Method("on the server", waits(0.012, 0.005, 0.002)),
+    ],
+    "several": [
+        claim("pop", lambda place: place.several.pop()),
+        claim("take", lambda place: place.several.take(9)),
+        claim("take and wait", lambda place: place.several.take(2, wait=1)),
+        claim("reserve", lambda place: place.several.reserve()),
+        claim("reserve_many", lambda place: place.several.reserve_many(3)),
+        loops("for", "for", 1, 3, of_several=True),
+        loops("for, in batches", "for", 2, 4, of_several=True),
+        loops("for, to the end", "for", 4, 99, of_several=True),
+        loops("next", "next", 2, 3, of_several=True),
+        loops("with", "with", 3, 2, of_several=True),
     ],
     "changes": [
         change("add", lambda place: place.jobs.add("z", 9)),
@@ -611,6 +630,8 @@ PROCESSES = [
     (["periodic", "waiting"], "own", 9),
     (["ends", "blocks"], "own", 7),
     (["loops"], "own", 7),
+    (["several"], "own", 5),
+    (["several"], "client", 19),
     (["ends", "blocks", "loops", "waiting"], "client", 19),
     (["changes", "dead letters", "expiring"], "own", 13),
     (["changes", "dead letters", "expiring", "looking", "periodic"], "client", 37),

@@ -1,5 +1,6 @@
 """One consumer over several sets: whose turn it is, that it waits for all of them, and that it loses nothing of any."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import redset
+from redset.core import drivers
+from redset.core.keys import Keys
 from redset.core.several import Member, in_turns
-from servers import PATIENCE, wait_until
+from servers import PATIENCE, Place, Server, wait_until
 
 pytestmark = pytest.mark.conformance
 
@@ -156,6 +160,88 @@ class TestWaiting:
         assert list(face.several("first_of", *sets).consume(wait=0.3)) == []
         assert 0.6 <= time.monotonic() - began < PATIENCE / 4
 
+    def test_who_got_an_item_of_one_set_waits_for_no_other(self, face: Any, sets: list[Any], raw: Any) -> None:
+        """Else those who wait for the others would count on its looks."""
+        several = face.several("first_of", *sets)
+        with ThreadPoolExecutor() as threads:
+            for name, way in WAYS.items():
+                future = threads.submit(way, several)
+                wait_until(lambda: all(raw.exists(f"{{{name}}}:looks") for name in NAMES))
+                sets[1].add(name)
+                assert future.result(PATIENCE) == name
+                assert not any(raw.exists(f"{{{name}}}:looks") for name in NAMES)
+
+    def test_who_gets_an_item_at_once_does_not_wait(self, face: Any, sets: list[Any], raw: Any) -> None:
+        filled(sets[1], 2)
+        several = face.several("shared", [(one, 1) for one in sets])
+        assert names([several.pop(wait=PATIENCE), *several.take(9, wait=PATIENCE)]) == ["middle", "middle"]
+        filled(sets[2], 2)
+        loop = several.consume(wait=PATIENCE)
+        assert names([next(loop).item, next(loop).item]) == ["low", "low"]
+
+        assert not any(raw.exists(f"{{{name}}}:looks") for name in NAMES)
+        loop.close()
+
+    def test_the_wake_up_of_another_set_is_passed_on(self, face: Any, raw: Any, here: Place) -> None:
+        """Both sets get an item, and one who is woken for either takes that of the first."""
+        if not isinstance(here, Server):
+            pytest.skip("who blocked first is not woken first everywhere")
+        high, low = (face.SortedSet(name, poll=PATIENCE) for name in ("{one}high", "{one}low"))
+        looks, wake = Keys("{one}low").looks, Keys("{one}low").wake
+        with ThreadPoolExecutor() as threads, face.another() as other:
+            first = threads.submit(face.several("first_of", high, low).pop, wait=PATIENCE)
+            wait_until(lambda: raw.zcard(looks) == 1)
+            time.sleep(0.1)
+            second = threads.submit(other.SortedSet("{one}low", poll=PATIENCE).pop, wait=PATIENCE)
+            wait_until(lambda: raw.zcard(looks) == 2)
+            time.sleep(0.1)
+            began = time.monotonic()
+            with raw.pipeline(transaction=True) as both:
+                both.zadd("{one}high", {"a": 1}).zadd("{one}low", {"b": 1}).rpush(wake, 1).execute()
+
+            assert (first.result(PATIENCE), second.result(PATIENCE)) == ("a", "b")
+        assert time.monotonic() - began < PATIENCE / 10
+
+
+class TestThreadsForSeveralSlots:
+    """A command cannot block on keys in several slots of a cluster, so a thread listens to each set."""
+
+    @pytest.fixture(autouse=True)
+    def _in_several_slots(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(drivers, "are_beside", lambda *_: False)
+
+    @pytest.fixture
+    def several(self, here: Place) -> Any:
+        client = here.client()
+        yield redset.first_of(*(redset.SortedSet[str](client, name) for name in NAMES))
+        client.close()
+
+    def test_none_goes_on_if_not_all_can_be_started(self, several: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        begun: list[threading.Thread] = []
+
+        class Thread(threading.Thread):
+            def start(self) -> None:
+                if begun:
+                    raise RuntimeError("can't start new thread")
+                begun.append(self)
+                super().start()
+
+        monkeypatch.setattr(drivers, "Thread", Thread)
+        with pytest.raises(RuntimeError, match="start new thread"):
+            several.pop(wait=PATIENCE)
+        begun[0].join(PATIENCE)
+        assert not begun[0].is_alive()
+
+    def test_a_wake_up_that_came_too_late_is_not_kept_for_ever(self, several: Any, raw: Any) -> None:
+        wake = f"{{{NAMES[2]}}}:wake"
+        for _ in range(5):
+            assert several.take(1, wait=0.05) == []
+            raw.rpush(wake, "1")
+            raw.expire(wake, 60)
+            time.sleep(0.3)
+            assert raw.ttl(wake) != -1
+            raw.delete(wake)
+
 
 class TestConsuming:
     @pytest.mark.parametrize("batch", [1, 3])
@@ -182,6 +268,21 @@ class TestConsuming:
         assert sum(one.totals().nacked for one in sets) == 1
         assert sum(one.totals().given_back for one in sets) == 2
         assert sum(one.stats().leased for one in sets) == 0
+
+    def test_an_ack_does_not_wait_for_an_item_of_another_set(self, face: Any, sets: list[Any]) -> None:
+        for one in sets:
+            filled(one, 4)
+        loop = face.several("shared", [(one, 1) for one in sets]).consume(batch=2, wait=0)
+        last = next(loop)
+        for reservation in iter(lambda: next(loop, None), None):
+            done = {one.name: one.totals().acked for one in sets}
+            if reservation.set_name != last.set_name:
+                # All items that were begun are done, but this one.
+                assert sum(done.values()) + sum(one.stats().leased for one in sets) >= sum(done.values()) + 1
+                assert done[last.set_name] % 2 == 0 < done[last.set_name]
+            last = reservation
+
+        assert loop.lost == 0
 
     def test_acks_of_a_set_without_turns_are_sent_as_well(self, face: Any, sets: list[Any]) -> None:
         filled(sets[0], 1)

@@ -1,15 +1,20 @@
 """However many consumers wait, the server looks for them as seldom as for one, and none of them is late for that."""
 
+import asyncio
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 import redis
 
 import redset
+import redset.aio
 from servers import PATIENCE, Place, Server, wait_until
+
+T = TypeVar("T")
 
 #: As many as make it clear that each look is one waiter's, and not each waiter's.
 WAITERS = 40
@@ -145,3 +150,110 @@ def test_those_who_died_are_forgotten_when_they_are_late(face: Any, raw: Any) ->
         assert future.result() == []
     assert raw.zrange(LOOKS, 0, -1) == [b"late"]
     assert 0 < raw.ttl(LOOKS) < 10
+
+
+def test_consumers_that_are_stopped_leave_no_gap(client: redis.Redis, raw: Any) -> None:
+    """The last of many was to look seconds later."""
+    stops = [threading.Event() for _ in range(WAITERS)]
+
+    def consume(stop: threading.Event) -> str:
+        return "".join(one.item for one in redset.SortedSet[str](client, "jobs").consume(stop=stop, wait=PATIENCE))
+
+    with ThreadPoolExecutor(WAITERS + 1) as threads:
+        futures = [threads.submit(consume, stop) for stop in stops]
+        wait_for(client, WAITERS)
+        future = threads.submit(redset.SortedSet[str](client, "jobs").pop, wait=PATIENCE)
+        wait_for(client, WAITERS + 1)
+        for stop in stops:
+            stop.set()
+        assert [one.result(PATIENCE) for one in futures] == [""] * WAITERS
+        added_at = time.monotonic()
+        raw.zadd("jobs", {"item": 1})
+        assert future.result(PATIENCE) == "item"
+
+    assert time.monotonic() - added_at < WAITERS * 0.2 / 2
+
+
+class TestTasksOfOneEventLoop:
+    """All that wait for a set are one waiter: when one of them leaves, it must not take their next look with it."""
+
+    COUNT = 4
+
+    def test_who_looks_and_gets_an_item_leaves_others_that_look(self, here: Place, raw: Any) -> None:
+        async def main(client: Any) -> list[float]:
+            jobs, late = redset.aio.SortedSet[str](client, "jobs"), []
+            waiting = {asyncio.create_task(jobs.pop(wait=PATIENCE)) for _ in range(self.COUNT)}
+            await asyncio.sleep(0.3)
+            for number in range(self.COUNT):
+                began = time.monotonic()
+                await asyncio.to_thread(raw.zadd, "jobs", {str(number): 1})
+                _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                late.append(time.monotonic() - began)
+            return late
+
+        assert max(in_event_loop(here, main)) < PATIENCE / 20
+
+    def test_each_item_that_falls_due_is_claimed_on_time(self, here: Place) -> None:
+        async def main(client: Any) -> list[float]:
+            jobs, now, late = redset.aio.ScheduledSet[str](client, "jobs", poll=PATIENCE), time.time(), []
+            for number in range(self.COUNT):
+                await jobs.add(str(number), now + 0.3 * (number + 1))
+            waiting = {asyncio.create_task(jobs.pop(wait=PATIENCE)) for _ in range(self.COUNT)}
+            for number in range(self.COUNT):
+                _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                late.append(time.time() - now - 0.3 * (number + 1))
+            return late
+
+        assert max(in_event_loop(here, main)) < PATIENCE / 20
+
+    def test_who_is_stopped_leaves_others_that_look(self, here: Place, raw: Any) -> None:
+        async def main(client: Any) -> float:
+            jobs, stops = redset.aio.SortedSet[str](client, "jobs"), [asyncio.Event() for _ in range(self.COUNT)]
+
+            async def consume(stop: asyncio.Event) -> str:
+                return "".join([one.item async for one in jobs.consume(stop=stop)])
+
+            consumers = [asyncio.create_task(consume(stop)) for stop in stops]
+            last = asyncio.create_task(jobs.pop(wait=PATIENCE))
+            for stop in stops:
+                await asyncio.sleep(0.3)
+                stop.set()
+            await asyncio.gather(*consumers)
+            began = time.monotonic()
+            await asyncio.to_thread(raw.zadd, "jobs", {"item": 1})
+            assert await last == "item"
+            return time.monotonic() - began
+
+        assert in_event_loop(here, main) < PATIENCE / 20
+
+    def test_those_of_two_clients_are_two_waiters(self, here: Place, raw: Any) -> None:
+        """The clients may be on two servers, each of which plans the looks of its own waiters."""
+
+        async def main(client: Any) -> None:
+            async def other_looks(other: Any) -> int:
+                sets = [redset.aio.SortedSet[str](one, "jobs") for one in (client, other)]
+                waiting = [asyncio.create_task(one.pop(wait=PATIENCE)) for one in sets]
+                await asyncio.sleep(0.3)
+                looks: int = await asyncio.to_thread(raw.zcard, LOOKS)
+                await sets[0].update(["a", "b"], score=1)
+                await asyncio.gather(*waiting)
+                return looks
+
+            other = here.client(awaited=True)
+            try:
+                assert await other_looks(other) == 2
+            finally:
+                await other.aclose()
+
+        in_event_loop(here, main)
+
+
+def in_event_loop(here: Place, main: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+    async def run() -> T:
+        client = here.client(awaited=True)
+        try:
+            return await main(client)
+        finally:
+            await client.aclose()
+
+    return asyncio.run(run())

@@ -163,7 +163,11 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         self._letters = Letters(definition)
         new_reservation = partial(self._reservation_type, self._driver, self._endings)
         self._claims: Claims[T, Res] = Claims(
-            definition, new_reservation, claim_within, Burying(definition, self._endings).bury
+            definition,
+            new_reservation,
+            claim_within,
+            Burying(definition, self._endings).bury,
+            id(self.redis),
         )
         self._receipts: Receipts[T, Res] = Receipts(definition, new_reservation)
         side = Side(

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import partial
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -137,6 +137,7 @@ class Claims(Generic[T, Res]):
         new_reservation: Callable[..., Res],
         claim_within: ClaimWithin,
         bury: Bury,
+        client: Hashable,
     ) -> None:
         self._set = definition
         self._keys = definition.keys
@@ -144,6 +145,7 @@ class Claims(Generic[T, Res]):
         self._new_reservation = new_reservation
         self._claim_within = claim_within
         self._bury = bury
+        self._client = client
         self._claim = definition.script("claim")
         self._roll_back = definition.script("rollback")
         self._shape = KEYED_CLAIMS if definition.items.keyed else CLAIMS
@@ -264,9 +266,9 @@ class Claims(Generic[T, Res]):
         return self._set.poll
 
     @property
-    def place(self) -> tuple[bytes, str]:
-        """What waiters wait for: the set, and which of its items."""
-        return self._keys.wake, self._set.kind.which
+    def place(self) -> tuple[Hashable, bytes, str]:
+        """What waiters wait for: the set of a client, and which of its items. Other clients may have other servers."""
+        return self._client, self._keys.wake, self._set.kind.which
 
     def roll_back(self, positions: Sequence[int] | None = None) -> Operation[bytes]:
         """Roll back a session's last claim unless it was received: all rows, or those at some positions.

@@ -17,7 +17,7 @@ from redset.core.observing import enter_body, hooks, leave_body
 from redset.core.operations import CHUNK, Plan, Unfinished
 from redset.core.shown import shown
 from redset.core.times import Duration, seconds
-from redset.core.waiting import NONE, Outage, Wait, Waiter
+from redset.core.waiting import NONE, Outage, Wait, Waiter, stop_waiting
 
 __all__ = ("BaseConsumption", "BaseLoop", "Stop")
 
@@ -104,6 +104,8 @@ class BaseLoop(Generic[DriverT, Res]):
 class BaseConsumption(BaseLoop[DriverT, Res], Generic[T, DriverT, Res]):
     """The state of one ``consume`` loop over one set, and the plans of its steps."""
 
+    _waiter_type = Waiter
+
     def __init__(
         self,
         driver: DriverT,
@@ -132,7 +134,7 @@ class BaseConsumption(BaseLoop[DriverT, Res], Generic[T, DriverT, Res]):
         if wait is not None:
             seconds(wait, "wait")
         self._wait = wait
-        self._waiter = Waiter(claims)
+        self._waiter = self._waiter_type(claims)
         longest = None if max_outage is None else seconds(max_outage, "max_outage")
         self._outage = Outage(claims.set_name, NONE, longest, self._should_stop)
         self._current: Res | None = None
@@ -159,9 +161,11 @@ class BaseConsumption(BaseLoop[DriverT, Res], Generic[T, DriverT, Res]):
                     return got
                 if not (got.rows or got.more or self._should_stop()):
                     if is_last:
-                        break
+                        return None
                     self._waiter.enter()
                     yield from self._outage.once(self._claims.listen(got, wait.left(), self._stop))
+            if self._is_ours:
+                yield from stop_waiting(self._claims, self._waiter, self._outage)
         finally:
             self._waiter.leave()
         return None

@@ -189,15 +189,16 @@ class Driver:
                         if is_over.is_set():
                             # It came too late for this waiter: another one may need it.
                             self._execute("RPUSH", listen.keys[0], "1")
+                            self._execute("EXPIRE", listen.keys[0], "60")
                         woken.set()
             except Exception as error:
                 log.debug("%s: a wake-up list could not be read: %s", self.caller.name, error)
 
-        for listen in listens:
-            Thread(target=listen_to, args=(listen,), daemon=True).start()
         try:
             ends_at = time.monotonic() + max(SOON, min(first.look, first.left))
             should_stop = first.should_stop or bool
+            for listen in listens:
+                Thread(target=listen_to, args=(listen,), daemon=True).start()
             while (left := ends_at - time.monotonic()) > 0 and not should_stop():
                 if woken.wait(min(left, LISTEN)):
                     return

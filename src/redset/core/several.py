@@ -15,7 +15,7 @@ from redset.core.consuming import BaseConsumption, BaseLoop, Stop
 from redset.core.endings import Endings
 from redset.core.operations import CHUNK, RECEIVED, At, ListenToAny, Operation, Plan, RollBackUnknown
 from redset.core.times import Duration, seconds
-from redset.core.waiting import Outage, Wait, Waiter
+from redset.core.waiting import Outage, Wait, Waiter, stop_waiting
 
 __all__ = ("BaseSeveral", "BaseSeveralConsumption", "Member", "checked", "in_order", "in_turns")
 
@@ -52,6 +52,27 @@ class Member:
         except StopIteration as end:
             result: R = end.value
             return result
+
+
+class _Waiter(Waiter):
+    """A call as a waiter of one of several sets: only once it has found all of them empty.
+
+    Before, it may get an item of another set and not wait, and the other waiters of this one must not count on it.
+    """
+
+    __slots__ = ()
+
+    def word(self, wait: Wait) -> str:
+        return super().word(wait) if self.waits else ""
+
+
+def _enter_all(waiters: Iterable[Waiter]) -> bool:
+    """Note that a call waits. Return whether it did so before, for all sets."""
+    did = True
+    for waiter in waiters:
+        did = did and waiter.waits
+        waiter.enter()
+    return did
 
 
 #: Returns whose turn it is for each of so many items, of these members.
@@ -162,6 +183,7 @@ class BaseSeveral(Generic[DriverT]):
                     break
                 if not call.must_go_on:
                     yield from call.listen()
+            yield from call.stop_waiting()
         finally:
             call.leave()
         return call.in_turn()
@@ -174,17 +196,18 @@ class _Gathering:
         self._members, self._turns_of = several._members, several._turns
         self._num, self._lease, self._wait = num, lease, wait
         self._outage = Outage(several._names, wait)
-        self._waiters = [Waiter(member.claims) for member in self._members]
+        self._waiters = [_Waiter(member.claims) for member in self._members]
         self._rows: dict[int, deque[Any]] = {id(member): deque() for member in self._members}
         self._turns: list[Member] = []
-        self._replies: list[tuple[Member, Claimed]] = []
+        #: The last reply of each set.
+        self._replies: dict[Member, Claimed] = {}
         self.gathered = 0
         #: Whether a claim stopped early, so that the next one may find something at once.
         self.must_go_on = False
 
     def claim_from_all(self) -> Plan[None]:
         """Claim until there are enough items or no set has one. Fill up with the others what one has not got."""
-        left, self._replies, self.must_go_on = list(self._members), [], False
+        left, self._replies, self.must_go_on = list(self._members), {}, False
         while left and self.gathered < self._num:
             turns = self._turns_of(left, self._num - self.gathered)
             counts, goes_on = Counter(turns), True
@@ -213,12 +236,9 @@ class _Gathering:
         waiter = self._waiters[self._members.index(member)]
         while True:
             has_some = bool(self.gathered or got)
-            claim = member.claims.claim(
-                min(wanted - len(got), CHUNK),
-                self._lease,
-                waiter="" if has_some else waiter.word(self._wait),
-                follows=has_some,
-            )
+            word = "" if has_some else waiter.word(self._wait)
+            limit = min(wanted - len(got), CHUNK)
+            claim = member.claims.claim(limit, self._lease, waiter=word, follows=has_some)
             try:
                 reply: Claimed = yield from self._outage.once(At(member.driver, claim))
             except Exception as error:
@@ -233,19 +253,25 @@ class _Gathering:
                     self.must_go_on = True
                 return got, None
             self._outage.end()
+            if word and (reply.rows or word.startswith("left")):
+                waiter.leave()
             got += yield from member.perform(member.claims.received(reply))
-            self._replies.append((member, reply))
+            self._replies[member] = reply
             self.must_go_on = self.must_go_on or reply.more
             if len(got) >= wanted or reply.alone or reply.was_all:
                 return got, reply
 
     def listen(self) -> Plan[None]:
-        """Wait for the first of the sets."""
-        for waiter in self._waiters:
-            waiter.enter()
-        left = self._wait.left()
-        listens = [(member.driver, member.claims.listen(reply, left)) for member, reply in self._replies]
-        yield from self._outage.once(ListenToAny(tuple(listens)))
+        """Wait for the first of the sets. Return at once if the claims did not yet tell the server that it waits."""
+        if _enter_all(self._waiters):
+            left = self._wait.left()
+            listens = [(member.driver, member.claims.listen(reply, left)) for member, reply in self._replies.items()]
+            yield from self._outage.once(ListenToAny(tuple(listens)))
+
+    def stop_waiting(self) -> Plan[None]:
+        for member, waiter in zip(self._members, self._waiters, strict=True):
+            if not (yield from member.perform(stop_waiting(member.claims, waiter, self._outage))):
+                return
 
     def leave(self) -> None:
         for waiter in self._waiters:
@@ -253,6 +279,12 @@ class _Gathering:
 
     def in_turn(self) -> list[Any]:
         return [self._rows[id(member)].popleft() for member in self._turns]
+
+
+class _Loop(BaseConsumption[Any, Any, Any]):
+    """The loop over one of several sets."""
+
+    _waiter_type = _Waiter
 
 
 class BaseSeveralConsumption(BaseLoop[DriverT, Any]):
@@ -271,8 +303,7 @@ class BaseSeveralConsumption(BaseLoop[DriverT, Any]):
         self._members, self._turns_of = several._members, several._turns
         self._wait = wait
         self._loops = [
-            BaseConsumption(one.driver, one.claims, one.endings, lease, batch, wait, stop, max_outage)
-            for one in self._members
+            _Loop(one.driver, one.claims, one.endings, lease, batch, wait, stop, max_outage) for one in self._members
         ]
         #: The loop whose batch is being worked off.
         self._current = self._loops[0]
@@ -287,32 +318,41 @@ class BaseSeveralConsumption(BaseLoop[DriverT, Any]):
 
     def _next(self) -> Plan[Any]:
         wait = Wait(self._wait)
+        reservation = None
         try:
             while self._goes_on:
                 is_last = wait.left() <= 0
                 replies: list[tuple[Member, Claimed]] = []
                 reservation = yield from self._try_all(wait, replies)
                 if reservation is not None or len(replies) < len(self._members):
-                    return reservation
-                if not any(reply.rows or reply.more for _, reply in replies):
+                    break
+                if not any(reply.more for _, reply in replies):
                     if is_last:
                         break
-                    yield from self._listen(replies, wait)
+                    if _enter_all(loop._waiter for loop in self._loops):
+                        yield from self._listen(replies, wait)
+            if self._is_ours:
+                yield from self._stop_waiting()
         finally:
             for loop in self._loops:
                 loop._waiter.leave()
-        return None
+        return reservation
 
     def _try_all(self, wait: Wait, replies: list[tuple[Member, Claimed]]) -> Plan[Any]:
         """Return the next reservation, or None if there is none, or if told to stop."""
         for member, loop in zip(self._members, self._loops, strict=True):
             loop._outage.wait = wait
-            if loop._is_late():
+            if loop._ready and loop._is_late():
                 yield from member.perform(loop._send_late())
         left = list(self._members)
         while left and self._goes_on:
             (member,) = self._turns_of(left, 1)
             loop = self._loops[self._members.index(member)]
+            if loop._ready:
+                yield from self._send_acks_of_others(loop)
+                # While its items are begun, nobody listens.
+                yield from self._stop_waiting()
+            is_over = wait.left() <= 0
             got = yield from member.perform(loop._try_next(wait))
             if got is None:
                 return None
@@ -320,14 +360,26 @@ class BaseSeveralConsumption(BaseLoop[DriverT, Any]):
                 self._current = loop
                 _note_turns(left, member, 1)
                 return got
+            if got.rows or is_over:
+                # The claim said that it does not wait any longer.
+                loop._waiter.leave()
             if not got.rows:
                 replies.append((member, got))
                 left.remove(member)
         return None
 
+    def _send_acks_of_others(self, current: BaseConsumption[Any, Any, Any]) -> Plan[None]:
+        """Send the acks of all sets but one, since it may take long until the next claim from these."""
+        for member, loop in zip(self._members, self._loops, strict=True):
+            if loop is not current and loop._to_ack:
+                yield from member.perform(loop._send_late())
+
+    def _stop_waiting(self) -> Plan[None]:
+        for member, loop in zip(self._members, self._loops, strict=True):
+            if not (yield from member.perform(stop_waiting(loop._claims, loop._waiter, loop._outage))):
+                return
+
     def _listen(self, replies: list[tuple[Member, Claimed]], wait: Wait) -> Plan[None]:
-        for loop in self._loops:
-            loop._waiter.enter()
         listens = [(member.driver, member.claims.listen(reply, wait.left(), self._stop)) for member, reply in replies]
         yield from self._current._outage.once(ListenToAny(tuple(listens)))
 

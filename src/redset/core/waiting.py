@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from redset.core import calls
 from redset.core.claiming import Claimed, Claims
-from redset.core.clients import is_outage, slot_is_moving, timed_out
+from redset.core.clients import is_failure, is_outage, slot_is_moving, timed_out
 from redset.core.operations import Listen, Plan, Sleep
 from redset.core.retries import tries_once
 from redset.core.times import Duration, seconds
@@ -31,6 +31,7 @@ __all__ = (
     "blocking",
     "claim_within",
     "heard_nothing",
+    "stop_waiting",
 )
 
 log = logging.getLogger("redset")
@@ -49,6 +50,8 @@ _BOOT = secrets.token_hex(4)
 
 #: Seconds that a call which waits pauses at least between two claims.
 SOON = 0.001
+#: Seconds after a look until another waiter looks, if the first has got an item or has stopped.
+SPARE = 0.05
 
 #: The longest pause in seconds between two tries during an outage, and the longest first one.
 LONGEST_PAUSE = 2.0
@@ -75,18 +78,24 @@ NONE = Wait(0)
 class Waiter:
     """A call that waits, as the server knows it: all that wait for one set in a thread or event loop are one waiter.
 
+    With several clients they are one for each, since these may have different servers.
     The server plans the looks of the waiters of a set, so that they are spread evenly; see ``shared/looks.lua``.
     """
 
     __slots__ = ("_name", "_place", "_poll")
 
     #: The number of calls that wait, by name and place.
-    _calls: ClassVar[Counter[tuple[str, tuple[bytes, str]]]] = Counter()
+    _calls: ClassVar[Counter[tuple[str, tuple[Hashable, bytes, str]]]] = Counter()
 
     def __init__(self, claims: Claims[Any, Any]) -> None:
         self._place, self._poll = claims.place, claims.poll
         #: None unless the call waits.
         self._name: str | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether the call waits."""
+        return self._name is not None
 
     def enter(self) -> None:
         """Note that the call waits, after an empty claim."""
@@ -105,14 +114,21 @@ class Waiter:
 
     def word(self, wait: Wait) -> str:
         """Return what a claim tells the server about this call, empty if it does not wait."""
-        alone = self._name is not None and self._calls[self._name, self._place] == 1
         if wait.left() > 0:
-            return f"{'leaves' if alone else 'waits'} {self._here()} {self._poll!r}"
-        return f"left {self._name} {self._poll!r}" if alone else ""
+            return f"{'leaves' if self._is_last() else 'waits'} {self._here()} {self._poll!r}"
+        return self.last_word()
+
+    def last_word(self) -> str:
+        """Return what a claim tells the server if this call stops waiting; empty if others of its name wait on."""
+        return f"left {self._name} {self._poll!r}" if self._is_last() else ""
+
+    def _is_last(self) -> bool:
+        return self._name is not None and self._calls[self._name, self._place] == 1
 
     def _here(self) -> str:
         """Return the name of the waiters of this kind in this thread or event loop, among those of all processes."""
-        return f"{self._place[1]}.{calls.PID:x}.{get_ident():x}.{_BOOT}"
+        client, _, which = self._place
+        return f"{which}.{calls.PID:x}.{get_ident():x}.{client}.{_BOOT}"
 
 
 class Outage:
@@ -193,6 +209,24 @@ class Outage:
         return max(0.001, min(pause, self._longest - lasted, self.wait.left()))
 
 
+def stop_waiting(claims: Claims[Any, Any], waiter: Waiter, outage: Outage) -> Plan[bool]:
+    """Tell the server that a call waits no longer: others look instead, and one follows the wake-up it may have got.
+
+    Return False if that fails. Then its look is forgotten when it is late.
+    """
+    word = waiter.last_word()
+    waiter.leave()
+    if word:
+        try:
+            yield from outage.once(claims.claim(0, 0.0, waiter=word))
+        except Exception as error:
+            if not is_failure(error):
+                raise
+            log.debug("%s: the server was not told that a call stopped waiting: %s", claims.set_name, error)
+            return False
+    return True
+
+
 def claim_within(
     claims: Claims[Any, Any], limit: int, lease: float, seconds: Duration | None, *, last: bool
 ) -> Plan[Claimed]:
@@ -262,7 +296,7 @@ class Listener:
         # The server plans one look for all waiters of a kind: the last reply says when.
         if listen.kind in self._looks:
             self._looks.pop(listen.kind).cancel()
-        self._looks[listen.kind] = loop.call_later(max(SOON, listen.look), self._wake_one, listen.kind)
+        self._looks[listen.kind] = loop.call_later(max(SOON, listen.look), self._look, listen.kind)
         timer = loop.call_later(max(SOON, listen.left), _wake, future) if math.isfinite(listen.left) else None
         if self._task is None:
             self._task = self._run(self._listen(), self._ended)
@@ -299,6 +333,13 @@ class Listener:
                 self._wake_one(kind)
             # They claim now; the last waiter that leaves ends this task.
             await asyncio.sleep(0)
+
+    def _look(self, kind: Hashable) -> None:
+        """Wake one waiter to look, and soon another one, unless the first waits again and so plans the next look."""
+        self._wake_one(kind)
+        del self._looks[kind]
+        if any(kind == other for other, _ in self._waiting):
+            self._looks[kind] = asyncio.get_running_loop().call_later(SPARE, self._look, kind)
 
     def _wake_one(self, kind: Hashable) -> None:
         for entry in self._waiting:

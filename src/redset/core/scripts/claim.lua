@@ -107,8 +107,10 @@ if is_first and #rows > 0 then moves().write_form() end
 if next(counts) then moves().write_totals() end
 local minute, is_known = math.floor(moment[1] / 60), facts[3] or #rows > 0
 if is_known and tonumber(facts[5] or 0) ~= minute then rare().write_sample(minute) end
--- Items that stay behind wake another waiter, unless a full limit of leases would stop its claim.
-if wake_one and (#rows > 0 or requeued or gate and #acks > 0) and not (gate and gate.is_full) and #next_rows(1) > 0 then wake_one() end
+-- Items that stay behind wake another waiter, unless a full limit of leases would stop its claim. One that stops waiting may have been
+-- woken for them.
+local leaves_items = #rows > 0 or requeued or gate and #acks > 0 or caller == 'left' and not (gate and gates().opens_at(gate))
+if wake_one and leaves_items and not (gate and gate.is_full) and #next_rows(1) > 0 then wake_one() end
 
 -- When a caller that waits and got nothing looks again; or others look instead of one that got something, or stops waiting.
 local next_look = '0'
