@@ -23,6 +23,7 @@ from typing import (
 
 from redset.core.definition import POLL, Duplicates, WhileLeased
 from redset.core.pools import Choice
+from redset.core.shards.layout import ShardCount
 from redset.core.times import Duration
 
 __all__ = (
@@ -100,6 +101,7 @@ class ClaimOptions(TypedDict, Generic[T], total=False):
     max_dead: Annotated[int | None, None]
     key: Annotated[Callable[[T], Any] | None, None]
     poll: Annotated[Duration, POLL]
+    shards: Annotated[ShardCount, None]
 
 
 class DigestOption(TypedDict, total=False):
