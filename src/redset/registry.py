@@ -63,7 +63,7 @@ def forget_set(client: Any, name: str) -> bool:
     Programs that still use the set begin a new one with their next call. What they have claimed is lost to the
     new one: their leases count as lost. Call records expire within ten minutes.
 
-    Round trips: four.
+    Round trips: six; on a set over shards, one more for each shard.
 
     >>> SortedSet(client, "jobs").add("read", score=1)
     1.0

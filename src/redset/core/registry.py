@@ -134,28 +134,31 @@ def _read(name: bytes, record: bytes | None) -> SetInfo | None:
 
 
 def _has_items(about: SetInfo) -> Plan[bool]:
-    for name in (yield from _stored_under(about.name)):
+    # Without shards, it is one round trip for each set.
+    layout = (yield from _layout(about.name)) if "shards" in about.options else None
+    for name in (about.name,) if layout is None else layout.names:
         keys = Keys(name)
         if (yield Operation("EXISTS", (keys.waiting, keys.leased, keys.parked, keys.dead), (), bool)):
             return True
     return False
 
 
-def _stored_under(name: str) -> Plan[tuple[str, ...]]:
-    """Return the names under which the items of a set are stored: those of its shards, or its own."""
-    try:
-        layout = yield Operation("HGET", (Keys(name).waiting,), (FIELD,), lambda reply: read_record(name, reply))
-    except WrongTypeError:
-        layout = None
-    return (name,) if layout is None else layout.names
+def _layout(name: str) -> Plan[Layout | None]:
+    """Return the layout of a set over shards; None for one without."""
+    key = Keys(name).waiting
+    if (yield Operation("TYPE", (key,), (), _is_hash)):
+        layout: Layout | None = yield Operation("HGET", (key,), (FIELD,), lambda reply: read_record(name, reply))
+        return layout
+    return None
+
+
+def _is_hash(reply: Any) -> bool:
+    return reply in (b"hash", "hash")
 
 
 def _every_name(name: str) -> Plan[set[str]]:
     """Return all names under which anything of a set may be stored, also from before a reshard."""
-    try:
-        layout = yield Operation("HGET", (Keys(name).waiting,), (FIELD,), lambda reply: read_record(name, reply))
-    except WrongTypeError:
-        layout = None
+    layout = yield from _layout(name)
     if layout is None:
         past = yield Operation("HGET", (Keys(name).meta,), (PAST,), lambda reply: tuple(json.loads(reply or b"[]")))
         layout = Layout(name, len(past), None, "", digest=False, past=past)
