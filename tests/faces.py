@@ -230,7 +230,13 @@ class Twin:
 def original_of(thing: Any) -> Any:
     """What a :class:`Twin` stands for, also in a list or tuple of them."""
     if isinstance(thing, list | tuple):
-        return type(thing)(original_of(each) for each in thing)
+        originals = [original_of(each) for each in thing]
+        # The caller's own object, unless there is a twin in it.
+        return (
+            type(thing)(originals)
+            if any(one is not each for one, each in zip(originals, thing, strict=True))
+            else thing
+        )
     return thing._original if isinstance(thing, Twin) else thing
 
 
