@@ -43,7 +43,7 @@ ROOMS = {
     "several sets": {"several"},
     "shards": {
         *("shards", "shards.layout", "shards.place", "shards.merging", "shards.parts", "shards.claims"),
-        *("shards.endings", "shards.drivers", "shards.resharding"),
+        *("shards.endings", "shards.drivers", "shards.resharding", "shards.living"),
     },
     "connections": {"pools", "clients.connections", "clients.links"},
     "emptying": {"emptying"},

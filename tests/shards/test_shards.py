@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import redset
 from redset.core.keys import Keys
+from redset.core.operations import Operation
 from redset.core.shards.layout import Layout
 from redset.exceptions import ClusterNameError, Full, LayoutError, LeaseLost
 from servers import PATIENCE, wait_until
@@ -487,6 +488,47 @@ class TestPeriodic:
         assert ticks.next_due("0002") == 1
 
 
+class TestExpiring:
+    @pytest.mark.parametrize("digest", [False, True])
+    def test_items_live_for_their_time(self, face: Any, digest: bool) -> None:
+        seen = face.ExpiringSet("jobs", 600, shards=S, digest=digest)
+        assert (seen.add("a"), seen.add("a"), "a" in seen, "b" in seen) == (True, False, True, False)
+        assert seen.add_new([*numbers(1500), "a", "0000"]) == numbers(1500)
+        assert len(seen) == 1501
+        assert seen.contains_many(["a", "b"]) == [True, False]
+        assert 500 < seen.ttl("a") <= 600
+        assert seen.touch("a", 0.01)
+        wait_until(lambda: "a" not in seen)
+        assert seen.discard("0001")
+        with pytest.raises(KeyError):
+            seen.remove("0001")
+        assert seen.issuperset(["0002", "0003"])
+        assert seen.clear()
+        assert len(seen) == 0
+
+    def test_the_first_that_expires(self, face: Any) -> None:
+        seen = face.ExpiringSet("jobs", 600, shards=S)
+        for number, item in enumerate(numbers(20)):
+            seen.add(item, 100 + number)
+        assert list(seen) == numbers(20)
+        assert seen.pop() == "0000"
+        assert seen.union(["b"]) == {"b", *numbers(20)[1:]}
+        seen.difference_update(numbers(19))
+        assert (seen.pop(), seen.copy()) == ("0019", set())
+        with pytest.raises(KeyError, match="'jobs'"):
+            seen.pop()
+
+    def test_another_layout(self, face: Any) -> None:
+        face.ExpiringSet("jobs", 600, shards=S).add("a")
+        with pytest.raises(LayoutError, match="expiring"):
+            face.SortedSet("jobs", shards=S).add("a")
+        with pytest.raises(LayoutError, match="digests"):
+            face.ExpiringSet("jobs", 600, shards=S, digest=True).add("a")
+        with pytest.raises(TypeError):
+            face.ExpiringSet("jobs", 600).add("a")
+        assert face.ExpiringSet("jobs", 600, shards="stored").copy() == {"a"}
+
+
 class TestTheRegistry:
     def test_shards_are_not_listed(self, face: Any, jobs: Any, here: Any) -> None:
         filled(jobs, 20)
@@ -502,3 +544,51 @@ class TestTheRegistry:
 def test_one_of_several_sets(face: Any, jobs: Any) -> None:
     with pytest.raises(TypeError, match="over shards"):
         face.several("first_of", jobs)
+
+
+class TestTrouble:
+    def test_a_shard_that_fails_is_left_alone(self, jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        items = filled(jobs, 100)
+        shards = getattr(jobs, "_original", jobs)._shards
+        broken = shards.all[2]
+        lost = [item for item in items if shards.of(item.encode()) is broken]
+        wrong = Operation("NOSUCHCOMMAND", (broken.name.encode(),), (), list)
+        monkeypatch.setattr(broken.parts.claims, "claim", lambda *_, **__: wrong)
+
+        popped = []
+        for _ in range(100 - len(lost)):
+            broken.rests_until = 0.0
+            popped.append(jobs.pop())
+        assert sorted([*popped, *lost]) == items
+        broken.rests_until = 0.0
+        with pytest.raises(Exception, match="NOSUCHCOMMAND"):
+            jobs.pop()
+
+    def test_an_interrupted_call_claims_nothing(self, face: Any) -> None:
+        class Interrupted:
+            loads_left = 15
+
+            def dumps(self, item: str) -> str:
+                return item
+
+            def loads(self, stored: str) -> str:
+                self.loads_left -= 1
+                if self.loads_left == 0:
+                    raise Interruption
+                return stored
+
+        class Interruption(BaseException):
+            pass
+
+        jobs = face.SortedSet("jobs", shards=S, serializer=Interrupted())
+        filled(jobs, 40)
+        with pytest.raises(Interruption):
+            jobs.take(20)
+        assert (len(jobs), jobs.totals().takes_rolled_back) == (40, jobs.totals().taken)
+        assert len(jobs.take(50)) == 40
+
+    def test_many_threads_claim_each_item_once(self, face: Any, jobs: Any) -> None:
+        items = filled(jobs, 400)
+        with ThreadPoolExecutor(8) as threads:
+            taken = list(threads.map(lambda _: [jobs.pop(), *jobs.take(3), jobs.reserve().item], range(80)))
+        assert sorted(item for some in taken for item in some) == items

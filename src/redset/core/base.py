@@ -36,12 +36,14 @@ from redset.core.periodic import PeriodicItems, Scheduling
 from redset.core.receipts import Receipts
 from redset.core.registry import Registration, SetInfo
 from redset.core.removing import Removing
+from redset.core.scripts import layout_of
 from redset.core.serializing import PLAIN as PLAIN_SERIALIZER
 from redset.core.serializing import checked_serializer
 from redset.core.shards.claims import ShardsClaims
 from redset.core.shards.drivers import over_shards
 from redset.core.shards.endings import ShardsEndings
 from redset.core.shards.layout import Layout, ShardCount, checked_count
+from redset.core.shards.living import LivingParts, ShardsExpiring
 from redset.core.shards.parts import (
     ShardsAdding,
     ShardsAlgebra,
@@ -260,7 +262,14 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             self._register(own, kind, driver, layout.count)
             return Shard(number, name, driver, self._made_parts(own, driver, self._driver, endings))
 
-        self._shards = shards = Shards(definition, count, make)
+        self._shards = shards = Shards(
+            self._name,
+            definition.items,
+            definition.layout,
+            count,
+            make,
+            digest=definition.digest and definition.remember > 0,
+        )
         endings = ShardsEndings(definition, shards)
         adding, paging = self._make_adding_over(definition, shards), ShardsPaging(definition, shards)
         looking, removing = ShardsLooking(definition, shards, paging), ShardsRemoving(definition, shards)
@@ -383,23 +392,48 @@ class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
         super().__init__(redis_client, name, serializer, options)
         items: Items[T] = Items(name, self.serializer, None)
         digest = options["digest"]
-        expiring = self._expiring = Expiring(name, self._keys, items, ttl, digest=digest)
-        about = SetInfo(name, _class_of(self), {"ttl": seconds(ttl, "ttl"), "digest": digest})
-        self._driver.register_by(  # type: ignore[attr-defined] # every driver has that
-            Registration(lambda: about, self._keys, None, seconds(ttl, "ttl"))
-        )
-        side = Side(
-            name=name,
-            items=items,
-            held=expiring.held,
-            which=expiring.which,
-            count=expiring.count,
-            first_page=expiring.first_page,
-            client=redis_client,
-            driver=self._driver,
-            hashes=digest,
-        )
-        self._algebra: Algebra[T] = LivingAlgebra(side, expiring)
+        kind, lifetime = _class_of(self), seconds(ttl, "ttl")
+        shards: Shards | None = None
+
+        def register(keys: Keys, driver: Any, count: int | None) -> None:
+            options = {"ttl": lifetime, "digest": digest} | ({} if count is None else {"shards": count})
+            driver.register_by(Registration(lambda: SetInfo(name, kind, options), keys, None, lifetime))
+
+        def side_of(expiring: Expiring[T], driver: Any) -> Side:
+            facts: dict[str, Any] = {} if shards is None or driver is not self._driver else {"shards": shards}
+            return (ShardsSide if facts else Side)(
+                name=name,
+                items=items,
+                held=expiring.held,
+                which=expiring.which,
+                count=expiring.count,
+                first_page=expiring.first_page,
+                client=redis_client,
+                driver=driver,
+                hashes=digest,
+                whole=not facts,
+                **facts,
+            )
+
+        def make(layout: Layout, number: int) -> Shard:
+            own = Keys(layout.names[number])
+            driver: Any = self._driver_type(redis_client, name, own.call_prefix, **self._driver_options)
+            register(own, driver, layout.count)
+            expiring = Expiring(name, own, items, ttl, digest=digest)
+            return Shard(number, layout.names[number], driver, LivingParts(own, expiring, side_of(expiring, driver)))
+
+        self._expiring: Expiring[T]
+        count = checked_count(options["shards"])
+        if count is None:
+            register(self._keys, self._driver, None)
+            self._expiring = Expiring(name, self._keys, items, ttl, digest=digest)
+        else:
+            driver_type: Any = self._driver_type
+            self._driver = over_shards(driver_type)(redis_client, name, self._keys.call_prefix, **self._driver_options)
+            form = layout_of(frozenset({"expiring", "digest"} if digest else {"expiring"}))
+            shards = Shards(name, items, form, count, make, digest=digest)
+            self._expiring = ShardsExpiring(name, items, ttl, shards, digest=digest)
+        self._algebra: Algebra[T] = LivingAlgebra(side_of(self._expiring, self._driver), self._expiring)
 
 
 class BaseDeadLetters(Generic[DriverT, T]):

@@ -87,10 +87,11 @@ def _one_of(literal: Any, value: Any, what: str) -> Any:
 
 
 class CallOptions(TypedDict, total=False):
-    """How calls are sent: for every kind of set. Behind each type stands the default."""
+    """How calls are sent, and where the items are: for every kind of set. Behind each type stands the default."""
 
     retry_safe: Annotated[bool, True]
     connections: Annotated[Choice, "own"]
+    shards: Annotated[ShardCount, None]
 
 
 class ClaimOptions(TypedDict, Generic[T], total=False):
@@ -101,7 +102,6 @@ class ClaimOptions(TypedDict, Generic[T], total=False):
     max_dead: Annotated[int | None, None]
     key: Annotated[Callable[[T], Any] | None, None]
     poll: Annotated[Duration, POLL]
-    shards: Annotated[ShardCount, None]
 
 
 class DigestOption(TypedDict, total=False):

@@ -38,6 +38,8 @@ __all__ = (
     "ShardsRemoving",
     "ShardsScheduling",
     "ShardsSide",
+    "by_item",
+    "from_each",
     "share_of",
     "sum_of_limits",
 )
@@ -48,7 +50,7 @@ T = TypeVar("T")
 POSITIONS = 1000
 
 
-def _by_item(part: str, name: str) -> Any:
+def by_item(part: str, name: str) -> Any:
     """Return a method that performs the method of this name at the shard of its first argument."""
 
     def method(self: Any, item: Any, *args: Any, **options: Any) -> Any:
@@ -61,7 +63,7 @@ def _by_item(part: str, name: str) -> Any:
     return method
 
 
-def _from_each(part: str, name: str, join: Callable[[list[Any]], Any]) -> Any:
+def from_each(part: str, name: str, join: Callable[[list[Any]], Any]) -> Any:
     """Return a method that performs the method of this name at each shard, and joins the results."""
 
     def method(self: Any, *args: Any, **options: Any) -> Any:
@@ -153,9 +155,9 @@ class ShardsAdding(Adding[T]):
         super().__init__(definition)
         self._shards = shards
 
-    add = _by_item("adding", "add")
-    addition = _by_item("adding", "addition")
-    increment = _by_item("adding", "increment")
+    add = by_item("adding", "add")
+    addition = by_item("adding", "addition")
+    increment = by_item("adding", "increment")
 
     def count_new(self, items: Sequence[T], score: Score[T] = None, rule: Rule | None = None) -> Operation[int]:
         rows = self.rows(items, score)
@@ -193,12 +195,12 @@ class ShardsScheduling(Scheduling[T]):
         super().__init__(definition, jitter)
         self._shards = shards
 
-    add = _by_item("adding", "add")
-    addition = _by_item("adding", "addition")
-    schedule = _by_item("adding", "schedule")
-    reschedule = _by_item("adding", "reschedule")
-    trigger = _by_item("adding", "trigger")
-    planned = _by_item("adding", "planned")
+    add = by_item("adding", "add")
+    addition = by_item("adding", "addition")
+    schedule = by_item("adding", "schedule")
+    reschedule = by_item("adding", "reschedule")
+    trigger = by_item("adding", "trigger")
+    planned = by_item("adding", "planned")
 
     def schedule_all(
         self, items: Sequence[T], interval: Any, first: Score[T], *, bulk: bool = False, only_new: bool = False
@@ -265,13 +267,13 @@ class ShardsLooking(Looking[T]):
         self._shards = shards
         self._paging = paging
 
-    score = _by_item("looking", "score")
-    contains = _by_item("looking", "contains")
-    get = _by_item("looking", "get")
-    is_done = _by_item("looking", "is_done")
-    count = _from_each("looking", "count", sum)
-    available = _from_each("looking", "available", sum)
-    peek_score = _from_each("looking", "peek_score", _lowest)
+    score = by_item("looking", "score")
+    contains = by_item("looking", "contains")
+    get = by_item("looking", "get")
+    is_done = by_item("looking", "is_done")
+    count = from_each("looking", "count", sum)
+    available = from_each("looking", "available", sum)
+    peek_score = from_each("looking", "peek_score", _lowest)
 
     def _scores(self, stored: Sequence[bytes]) -> Operation[list[float | None]]:
         def at_shard(shard: Shard, positions: list[int]) -> Any:
@@ -405,11 +407,11 @@ class ShardsRemoving(Removing[T]):
         super().__init__(definition)
         self._shards = shards
 
-    discard = _by_item("removing", "discard")
-    remove = _by_item("removing", "remove")
-    forget = _by_item("removing", "forget")
-    clear = _from_each("removing", "clear", any)
-    remove_between = _from_each("removing", "remove_between", sum)
+    discard = by_item("removing", "discard")
+    remove = by_item("removing", "remove")
+    forget = by_item("removing", "forget")
+    clear = from_each("removing", "clear", any)
+    remove_between = from_each("removing", "remove_between", sum)
 
     def discard_all(self, items: Iterable[T | Key]) -> Operation[list[bool]]:
         stored = [self._items.identity(item) for item in items]
@@ -445,8 +447,8 @@ class ShardsGates(Gates[T]):
         self._set_name = definition.name
         self._shards = shards
 
-    pause = _from_each("gates", "pause", _nothing)
-    resume = _from_each("gates", "resume", _nothing)
+    pause = from_each("gates", "pause", _nothing)
+    resume = from_each("gates", "resume", _nothing)
 
     def limit(
         self, rate: float | None, per: Duration, burst: int | None, leases: int | None, maxsize: int | None
@@ -479,10 +481,10 @@ class ShardsInspecting(Inspecting[T]):
         super().__init__(definition)
         self._shards = shards
 
-    state = _by_item("inspecting", "state")
-    inspect = _by_item("inspecting", "inspect")
-    totals = _from_each("inspecting", "totals", _sum_of_totals)
-    history = _from_each("inspecting", "history", _sum_of_histories)
+    state = by_item("inspecting", "state")
+    inspect = by_item("inspecting", "inspect")
+    totals = from_each("inspecting", "totals", _sum_of_totals)
+    history = from_each("inspecting", "history", _sum_of_histories)
 
     def _leases(self, limit: int | None) -> Plan[list[Lease[T]]]:
         found = yield from self._shards.at_each(lambda shard: shard.parts.inspecting._leases(limit))
@@ -496,11 +498,11 @@ class ShardsLetters(Letters[T]):
         super().__init__(definition)
         self._shards = shards
 
-    retry = _by_item("letters", "retry")
-    discard = _by_item("letters", "discard")
-    count = _from_each("letters", "count", sum)
-    retry_all = _from_each("letters", "retry_all", sum)
-    clear = _from_each("letters", "clear", sum)
+    retry = by_item("letters", "retry")
+    discard = by_item("letters", "discard")
+    count = from_each("letters", "count", sum)
+    retry_all = from_each("letters", "retry_all", sum)
+    clear = from_each("letters", "clear", sum)
 
     def first_page(self) -> Operation[Page[DeadLetter[T]]]:
         def first() -> Plan[Page[Any]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from redset.core.clients import is_failure
-from redset.core.definition import Definition
+from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.looking import identity_if_any
 from redset.core.operations import At, Operation, Plan, Sleep
@@ -97,13 +97,26 @@ class Now:
 class Shards:
     """The shards of one set, for one set object.
 
+    :param form: the form in which its items are stored.
+    :param digest: whether items are routed by digests, since the set keeps only these of some or all.
     :param count: the number of shards that the caller wants.
     :param make: returns the shard of a layout with a number.
     """
 
-    def __init__(self, definition: Definition[Any], count: ShardCount, make: Callable[[Layout, int], Shard]) -> None:
-        self.definition = definition
-        self.name = definition.name
+    def __init__(
+        self,
+        name: str,
+        items: Items[Any],
+        form: str,
+        count: ShardCount,
+        make: Callable[[Layout, int], Shard],
+        *,
+        digest: bool,
+    ) -> None:
+        self.name = name
+        self._items = items
+        self._form = form
+        self._digest = digest
         self._wanted = count
         self.make = make
         #: The layout as of the last look, with its shards; None before the first call. Threads replace it as a whole.
@@ -113,12 +126,7 @@ class Shards:
             self._first(count)
 
     def _first(self, count: int) -> Layout:
-        return layouts.first(self.name, count, self.definition.layout, digest=self._digest)
-
-    @property
-    def _digest(self) -> bool:
-        """Whether items are routed by the digests that the set keeps of them."""
-        return self.definition.digest and self.definition.remember > 0
+        return layouts.first(self.name, count, self._form, digest=self._digest)
 
     @property
     def now(self) -> Now:
@@ -164,7 +172,7 @@ class Shards:
             yield Sleep(RESHARDING_CHECK)
 
     def _plain(self) -> Layout:
-        return layouts.plain(self.name, self.definition.layout, digest=self._digest)
+        return layouts.plain(self.name, self._form, digest=self._digest)
 
     def _new(self) -> Plan[Layout]:
         """Return the layout of a set that has no record, after writing one if a number of shards is wanted."""
@@ -193,10 +201,9 @@ class Shards:
         self._check_form(found)
 
     def _check_form(self, found: Layout) -> None:
-        ours = self.definition
-        if found.count is not None and found.form != ours.layout:
+        if found.count is not None and found.form != self._form:
             raise LayoutError(
-                f"the shards of the set {self.name!r} are {found.form}, and this object is {ours.layout}: use the same "
+                f"the shards of the set {self.name!r} are {found.form}, and this object is {self._form}: use the same "
                 "class and key="
             )
         if found.count is not None and found.digest != self._digest:
@@ -251,7 +258,7 @@ class Shards:
 
     def at_item(self, item: Any, ask: Callable[[Shard], Any]) -> Plan[Any]:
         """Perform a step at the shard of an item."""
-        return self.at(identity_if_any(self.definition.items, item), ask)
+        return self.at(identity_if_any(self._items, item), ask)
 
     def at_each(self, ask: Callable[[Shard], Any]) -> Plan[list[Any]]:
         """Perform a step at each shard, and return the results in the order of the shards."""
