@@ -1402,6 +1402,7 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
         has, then raise TypeError. Two items with the same hash would be one item; expect that among about 10^19.
     :param retry_safe: whether the server keeps the reply of each call for ten minutes, so that an ``add`` that a client
         repeats because its reply was lost returns what it returned before.
+    :param shards: see :class:`SortedSet`. The key of the layout does not expire.
 
     >>> from redset import ExpiringSet
     >>> seen = ExpiringSet(client, "seen", ttl=24 * 3600)

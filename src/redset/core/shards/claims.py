@@ -148,7 +148,7 @@ class ShardsClaims(Claims[T, Res]):
 
     def _claim_from_any(
         self, late: list[int], limit: int, lease: float, waiter: str, *, last: bool, follows: bool
-    ) -> Plan[Claimed]:
+    ) -> Plan[ShardsClaimed]:
         """Claim from the first shard that has something."""
         replies: list[tuple[Shard, Claimed]] = []
         trouble: Exception | None = None
@@ -212,30 +212,50 @@ class ShardsClaims(Claims[T, Res]):
 
     def _claim_lowest(self, rows: list[tuple[float, bytes, Any]], num: int, lease: float, *, last: bool) -> Plan[None]:
         """Claim until there are ``num`` rows, or no shard has one."""
-        while len(rows) < num:
-            counts, got_any = (yield from self._counts(num - len(rows), last=last)), False
-            for shard, count in counts.items():
-                left = count
-                while left > 0:
-                    claim = shard.parts.claims.claim(min(left, CHUNK), lease, last=last, follows=bool(rows))
-                    try:
-                        reply: Claimed = yield shard.at(claim)
-                    except Exception as error:
-                        # What was claimed is returned.
-                        if rows and is_other_trouble(error):
-                            shard.rest()
-                            return
-                        raise
-                    self._note_head(shard, reply, last=last)
-                    rows += yield from self._rows(shard, reply)
-                    got_any = got_any or bool(reply.rows)
-                    left -= len(reply.stored)
-                    if reply.alone:
-                        return
-                    if reply.was_all or not reply.rows:
-                        break
-            if not got_any:
-                return
+        goes_on = True
+        while goes_on and len(rows) < num:
+            before = len(rows)
+            goes_on = yield from self._claim_counted(rows, num - before, lease, last=last)
+            if goes_on and len(rows) == before:
+                # Others were faster, or the lowest items cannot be claimed: take what any shard has.
+                left = min(num - before, CHUNK)
+                got = yield from self._claim_from_any([], left, lease, "", last=last, follows=bool(rows))
+                if got.at is not None:
+                    rows += yield from self._rows(*got.at)
+                goes_on = got.at is not None and not got.alone
+
+    def _claim_counted(self, rows: list[tuple[float, bytes, Any]], num: int, lease: float, *, last: bool) -> Plan[bool]:
+        """Claim from each shard as many as it has of the lowest items. Return whether more may be claimed."""
+        trouble: Exception | None = None
+        for shard, count in (yield from self._counts(num, last=last)).items():
+            try:
+                if (yield from self._claim_some(rows, shard, count, lease, last=last)):
+                    return False
+            except Exception as error:
+                if not is_other_trouble(error):
+                    raise
+                shard.rest()
+                trouble = error
+        if trouble is not None and not rows:
+            raise trouble
+        # After a failure, what was claimed is returned.
+        return trouble is None
+
+    def _claim_some(
+        self, rows: list[tuple[float, bytes, Any]], shard: Shard, count: int, lease: float, *, last: bool
+    ) -> Plan[bool]:
+        """Claim rows from a shard. Return whether nothing may be claimed beside them."""
+        while count > 0:
+            claim = shard.parts.claims.claim(min(count, CHUNK), lease, last=last, follows=bool(rows))
+            reply: Claimed = yield shard.at(claim)
+            self._note_head(shard, reply, last=last)
+            rows += yield from self._rows(shard, reply)
+            count -= len(reply.stored)
+            if reply.alone:
+                return True
+            if not reply.rows or reply.was_all:
+                break
+        return False
 
     def _counts(self, num: int, *, last: bool) -> Plan[Counter[Shard]]:
         """Return how many of the ``num`` lowest items each shard has. Asks again where an answer ends too early."""
