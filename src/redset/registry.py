@@ -61,7 +61,8 @@ def forget_set(client: Any, name: str) -> bool:
     """Delete all keys of a set and its entry in the registry, and return whether there were any.
 
     Programs that still use the set begin a new one with their next call. What they have claimed is lost to the
-    new one: their leases count as lost. Call records expire within ten minutes.
+    new one: their leases count as lost. Call records expire within ten minutes. If the number of shards of the set was
+    changed, stop its programs first: they would use the old shards.
 
     Round trips: six; on a set over shards, one more for each shard.
 
