@@ -30,6 +30,8 @@ Res = TypeVar("Res")
 
 #: One claim in so many goes to a random shard.
 STRAY = 16
+#: The number of shards that may fail in one call. In an outage each takes as long as the client tries.
+FAILURES = 3
 
 
 class ShardsClaimed(Claimed):
@@ -152,6 +154,7 @@ class ShardsClaims(Claims[T, Res]):
         """Claim from the first shard that has something."""
         replies: list[tuple[Shard, Claimed]] = []
         trouble: Exception | None = None
+        failures = 0
         for shard in self._in_order(last=last):
             claim = shard.parts.claims.claim(limit, lease, waiter=waiter, last=last, follows=follows)
             try:
@@ -160,7 +163,9 @@ class ShardsClaims(Claims[T, Res]):
                 if not is_other_trouble(error):
                     raise
                 shard.rest()
-                trouble = error
+                trouble, failures = error, failures + 1
+                if failures == FAILURES:
+                    break
                 continue
             replies.append((shard, reply))
             self._note_head(shard, reply, last=last)
@@ -259,7 +264,9 @@ class ShardsClaims(Claims[T, Res]):
 
     def _counts(self, num: int, *, last: bool) -> Plan[Counter[Shard]]:
         """Return how many of the ``num`` lowest items each shard has. Asks again where an answer ends too early."""
-        shards, scores = self._shards.all, dict[Shard, list[float]]()
+        now, failures = time.monotonic(), 0
+        shards, scores = [one for one in self._shards.all if one.rests_until <= now], dict[Shard, list[float]]()
+        shards = shards or self._shards.all
         share = num / len(shards)
         sizes = dict.fromkeys(shards, min(num, math.ceil(share + 3 * math.sqrt(share) + 1)))
         asked = list(shards)
@@ -271,7 +278,9 @@ class ShardsClaims(Claims[T, Res]):
                     if not is_other_trouble(error):
                         raise
                     shard.rest()
-                    scores[shard] = []
+                    scores[shard], failures = [], failures + 1
+                    if failures == FAILURES or failures == len(shards):
+                        raise
             lowest = sorted(
                 ((score, shard.number, shard) for shard, own in scores.items() for score in own), reverse=last
             )[:num]
