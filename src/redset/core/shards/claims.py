@@ -158,7 +158,7 @@ class ShardsClaims(Claims[T, Res]):
         for shard in self._in_order(last=last):
             claim = shard.parts.claims.claim(limit, lease, waiter=waiter, last=last, follows=follows)
             try:
-                reply: Claimed = yield shard.at(claim)
+                reply: Claimed = yield from shard.carefully(claim)
             except Exception as error:
                 if not is_other_trouble(error):
                     raise
@@ -252,7 +252,7 @@ class ShardsClaims(Claims[T, Res]):
         """Claim rows from a shard. Return whether nothing may be claimed beside them."""
         while count > 0:
             claim = shard.parts.claims.claim(min(count, CHUNK), lease, last=last, follows=bool(rows))
-            reply: Claimed = yield shard.at(claim)
+            reply: Claimed = yield from shard.carefully(claim)
             self._note_head(shard, reply, last=last)
             rows += yield from self._rows(shard, reply)
             count -= len(reply.stored)
@@ -273,7 +273,7 @@ class ShardsClaims(Claims[T, Res]):
         while True:
             for shard in asked:
                 try:
-                    scores[shard] = yield shard.at(_first_scores(shard, sizes[shard], last=last))
+                    scores[shard] = yield from shard.carefully(_first_scores(shard, sizes[shard], last=last))
                 except Exception as error:
                     if not is_other_trouble(error):
                         raise

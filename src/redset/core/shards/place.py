@@ -10,6 +10,7 @@ from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.looking import identity_if_any
 from redset.core.operations import At, Operation, Plan, Sleep
+from redset.core.retries import tries_once
 from redset.core.several import located
 from redset.core.shards import layout as layouts
 from redset.core.shards.layout import Layout, ShardCount
@@ -31,8 +32,9 @@ R = TypeVar("R")
 #: Seconds between two reads of the layout record while a reshard is under way, and for which a call waits for its end.
 RESHARDING_CHECK = 0.05
 LONGEST_RESHARDING = 600.0
-#: Seconds for which a shard that failed is not claimed from.
+#: Seconds for which a shard that failed is not claimed from: the first time, and at most. Each failure doubles them.
 REST = 1.0
+LONGEST_REST = 8.0
 
 
 @dataclass(eq=False)
@@ -46,6 +48,8 @@ class Shard:
     parts: Any
     #: The lowest and the highest score that its next claim can get, as its last replies said.
     heads: dict[bool, float] = field(default_factory=lambda: {False: float("-inf"), True: float("inf")})
+    #: The number of failures in a row, and the time until which it is not claimed from.
+    failures: int = 0
     rests_until: float = 0.0
 
     def at(self, step: Any) -> Any:
@@ -54,7 +58,20 @@ class Shard:
 
     def rest(self) -> None:
         """Note that it failed."""
-        self.rests_until = time.monotonic() + REST
+        self.rests_until = time.monotonic() + min(LONGEST_REST, REST * 2.0 ** min(self.failures, 16))
+        self.failures += 1
+
+    def carefully(self, step: Any) -> Plan[Any]:
+        """Perform a step of this shard; if it has failed before, without the client's own retries."""
+        if not self.failures:
+            return (yield self.at(step))
+        tries_once.set(True)
+        try:
+            result = yield self.at(step)
+        finally:
+            tries_once.set(False)
+        self.failures = 0
+        return result
 
 
 def as_operation(plan: Plan[R]) -> Operation[R]:
