@@ -7,7 +7,7 @@ from redset.connect import connect
 from redset.core.inspecting import Inspection, Lease, Sample, Totals
 from redset.core.items import Key
 from redset.exceptions import Full, LayoutError, LeaseLost, LockTimeout, RedsetError
-from redset.registry import SetInfo, forget_set, list_sets, open_set
+from redset.registry import SetInfo, forget_set, list_sets, open_set, reshard
 from redset.reservations import DeadLetter, Limits, Reservation, Stats
 from redset.scorers import priority_then_time
 from redset.sets import ExpiringSet, PeriodicSet, ScheduledSet, SortedSet, TimeSortedSet
@@ -42,5 +42,6 @@ __all__ = (
     "list_sets",
     "open_set",
     "priority_then_time",
+    "reshard",
     "shared",
 )

@@ -32,6 +32,8 @@ from redset.core.paging import Span
 from redset.core.periodic import ScheduleMany
 from redset.core.registry import SetInfo
 from redset.core.several import BaseSeveral, BaseSeveralConsumption
+from redset.core.shards import resharding
+from redset.core.shards.resharding import Progress
 from redset.core.times import Duration, Moment
 from redset.core.twins import described_by, told_by
 from redset.core.updating import Update
@@ -56,6 +58,7 @@ __all__ = (
     "forget_set",
     "list_sets",
     "open_set",
+    "reshard",
     "shared",
 )
 
@@ -654,6 +657,12 @@ async def open_set(client: Any, name: str) -> Any:
 @described_by(blocking_registry.forget_set)
 async def forget_set(client: Any, name: str) -> bool:
     return await _driver(client).follow(registry.forget(name))
+
+
+@described_by(blocking_registry.reshard)
+async def reshard(client: Any, name: str, shards: int | None, progress: Progress | None = None) -> bool:
+    one: SortedSet[Any] = SortedSet(client, name, shards="stored")
+    return await _driver(client).follow(resharding.reshard(one, shards, progress))
 
 
 def _driver(client: Any) -> AsyncDriver:

@@ -9,9 +9,11 @@ from redset.core import registry
 from redset.core.clients import check_client
 from redset.core.drivers import Driver
 from redset.core.registry import SetInfo
+from redset.core.shards import resharding
+from redset.core.shards.resharding import Progress
 from redset.sets import ExpiringSet, PeriodicSet, ScheduledSet, SortedSet, TimeSortedSet
 
-__all__ = ("SetInfo", "forget_set", "list_sets", "open_set")
+__all__ = ("SetInfo", "forget_set", "list_sets", "open_set", "reshard")
 
 #: The kinds of sets, by the names that the registry has of them.
 KINDS = {kind.__name__: kind for kind in (SortedSet, TimeSortedSet, ScheduledSet, PeriodicSet, ExpiringSet)}
@@ -59,9 +61,10 @@ def forget_set(client: Any, name: str) -> bool:
     """Delete all keys of a set and its entry in the registry, and return whether there were any.
 
     Programs that still use the set begin a new one with their next call. What they have claimed is lost to the
-    new one: their leases count as lost. Call records expire within ten minutes.
+    new one: their leases count as lost. Call records expire within ten minutes. If the number of shards of the set was
+    changed, stop its programs first: they would use the old shards.
 
-    Round trips: four.
+    Round trips: six; on a set over shards, one more for each shard.
 
     >>> SortedSet(client, "jobs").add("read", score=1)
     1.0
@@ -69,6 +72,36 @@ def forget_set(client: Any, name: str) -> bool:
     (True, False)
     """
     return _driver(client).follow(registry.forget(name))
+
+
+def reshard(client: Any, name: str, shards: int | None, progress: Progress | None = None) -> bool:
+    """Move a set to another number of shards, and return whether there was anything to do.
+
+    For a :class:`SortedSet`, :class:`TimeSortedSet` or :class:`ScheduledSet`. All items move along, in every state:
+    waiting, leased, delayed, parked, remembered and dead ones, with their attempts. Reservations stay valid, tokens
+    keep growing, and totals, the pause and the limits stay. The samples of ``history()`` are deleted.
+
+    While items are copied, calls on the set wait, also those of objects made with another number of shards, which go on
+    with the new one. Only an object without ``shards=`` raises an error from then on. A call whose reply is lost at the
+    moment of the change may be executed twice.
+
+    If it was interrupted, call it again with the same number: it goes on. Run it once at a time.
+
+    :param shards: the new number of shards; None for a set without shards.
+    :param progress: called with the number of entries that were copied, and of all; an item has one to four.
+    :raises LayoutError: the set is of another kind, there is none, or a reshard to another number has not ended.
+    :raises ValueError: a limit of the set is lower than the number of shards.
+
+    >>> jobs = SortedSet(client, "jobs")
+    >>> jobs.update(["read", "write"])
+    2
+    >>> reshard(client, "jobs", 16)
+    True
+    >>> SortedSet(client, "jobs", shards=16).take(2)
+    ['read', 'write']
+    """
+    one: SortedSet[Any] = SortedSet(client, name, shards="stored")
+    return _driver(client).follow(resharding.reshard(one, shards, progress))
 
 
 def _driver(client: Any) -> Driver:

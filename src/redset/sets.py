@@ -290,6 +290,10 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         wait, one of them looks. Additions by redset wake one at once, whatever this is; an item that another program
         adds by ZADD is found this late. Each look is two commands, 36,000 an hour with the default of 0.2. All
         consumers of a set should have the same.
+    :param shards: the number of shards that the set is divided among, each in a slot of its own on a cluster. All
+        processes give the same number, or ``"stored"`` for the one that the set has. Claims of one item are then in
+        order only approximately, and calls on all shards take a round trip for each. Default: no shards.
+        :func:`~redset.reshard` changes the number.
     :param remember: seconds for which a done item is remembered. An addition of a remembered item is left out, and so
         is that of a dead one until it is retried or forgotten. Default: done items are not remembered.
     :param digest: whether to remember a 16-byte hash of each item instead of the item.
@@ -1398,6 +1402,7 @@ class ExpiringSet(BaseExpiring[Driver, T], SetOperators[T]):
         has, then raise TypeError. Two items with the same hash would be one item; expect that among about 10^19.
     :param retry_safe: whether the server keeps the reply of each call for ten minutes, so that an ``add`` that a client
         repeats because its reply was lost returns what it returned before.
+    :param shards: see :class:`SortedSet`. The key of the layout does not expire.
 
     >>> from redset import ExpiringSet
     >>> seen = ExpiringSet(client, "seen", ttl=24 * 3600)

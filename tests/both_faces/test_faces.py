@@ -136,7 +136,7 @@ def test_everything_public_is_documented_on_both_faces(sync: type, aio: type) ->
 def test_both_modules_have_the_same_public_names() -> None:
     assert set(redset.sets.__all__) <= set(CLASSES)
     assert set(redset.aio.__all__) - set(CLASSES) == {
-        *("connect", "first_of", "forget_set", "list_sets", "open_set", "shared"),
+        *("connect", "first_of", "forget_set", "list_sets", "open_set", "reshard", "shared"),
     }
 
 

@@ -205,7 +205,8 @@ def test_the_documented_rights_are_enough_for_expiring_sets(grant: Any, raw: Any
 
 
 def test_the_documented_rights_are_those_that_scripts_need() -> None:
-    names = (path.stem for path in Path(str(files("redset.core.scripts"))).glob("*.lua"))
+    # A reshard needs rights of its own.
+    names = {path.stem for path in Path(str(files("redset.core.scripts"))).glob("*.lua")} - {"seal"}
     bodies = (Script(name, frozenset(FEATURES)).body for name in names)
     used = {name for body in bodies for name in re.findall(r"redis\.p?call\('(\w+)'", body)}
 

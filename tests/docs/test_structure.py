@@ -41,6 +41,10 @@ ROOMS = {
     "receipts": {"receipts"},
     "waiting": {"waiting", "consuming"},
     "several sets": {"several"},
+    "shards": {
+        *("shards", "shards.layout", "shards.place", "shards.merging", "shards.parts", "shards.claims"),
+        *("shards.endings", "shards.drivers", "shards.resharding", "shards.living"),
+    },
     "connections": {"pools", "clients.connections", "clients.links"},
     "emptying": {"emptying"},
     "seeing": {"inspecting", "registry"},

@@ -151,7 +151,11 @@ class Adding(Generic[T]):
 
     def count_new(self, items: Sequence[T], score: Score[T] = None, rule: Rule | None = None) -> Operation[int]:
         """Add at most 1,000 items, and return how many were not waiting before."""
-        return self._operation(self.rows(items, score), rule or self._duplicates, "bulk", self._read_added, alone=True)
+        return self.count_new_rows(self.rows(items, score), rule)
+
+    def count_new_rows(self, rows: Sequence[bytes | str], rule: Rule | None = None) -> Operation[int]:
+        """Add rows, and return how many of their items were not waiting before."""
+        return self._operation(rows, rule or self._duplicates, "bulk", self._read_added, alone=True)
 
     def increment(self, item: T, by: Duration) -> Operation[float | None]:
         """Increment a score. Not coalesced, since ZADD increments one item per call."""

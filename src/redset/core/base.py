@@ -1,6 +1,7 @@
 """The parts of a set that need no round trip, for both faces."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, NoReturn, SupportsIndex, TypeVar, Unpack, cast, overload
 
@@ -35,8 +36,27 @@ from redset.core.periodic import PeriodicItems, Scheduling
 from redset.core.receipts import Receipts
 from redset.core.registry import Registration, SetInfo
 from redset.core.removing import Removing
+from redset.core.scripts import layout_of
 from redset.core.serializing import PLAIN as PLAIN_SERIALIZER
 from redset.core.serializing import checked_serializer
+from redset.core.shards.claims import ShardsClaims
+from redset.core.shards.drivers import over_shards
+from redset.core.shards.endings import ShardsEndings
+from redset.core.shards.layout import Layout, ShardCount, checked_count
+from redset.core.shards.living import LivingParts, ShardsExpiring
+from redset.core.shards.parts import (
+    ShardsAdding,
+    ShardsAlgebra,
+    ShardsGates,
+    ShardsInspecting,
+    ShardsLetters,
+    ShardsLooking,
+    ShardsPaging,
+    ShardsRemoving,
+    ShardsScheduling,
+    ShardsSide,
+)
+from redset.core.shards.place import Shard, Shards
 from redset.core.shown import shown
 from redset.core.times import Duration, Moment, seconds
 from redset.core.waiting import claim_within
@@ -62,13 +82,8 @@ class OnServer(Generic[DriverT]):
         self.serializer: Any = PLAIN_SERIALIZER if serializer is None else checked_serializer(serializer)
         self._name = name
         self._keys = Keys(name)
-        self._driver = self._driver_type(
-            redis_client,
-            name,
-            self._keys.call_prefix,
-            recording=options["retry_safe"],
-            connections=options["connections"],
-        )
+        self._driver_options = {"recording": options["retry_safe"], "connections": options["connections"]}
+        self._driver = self._driver_type(redis_client, name, self._keys.call_prefix, **self._driver_options)
 
     @property
     def name(self) -> str:
@@ -84,6 +99,24 @@ class OnServer(Generic[DriverT]):
             f"the set {self.name!r} cannot be pickled or copied: it is on a server. Send its name and create the set "
             "there, on another client; copy() returns its items as a plain set"
         )
+
+
+@dataclass(frozen=True)
+class Parts(Generic[Res, T]):
+    """The operations of a set, or of a shard."""
+
+    keys: Keys
+    adding: Adding[T]
+    looking: Looking[T]
+    inspecting: Inspecting[T]
+    paging: Paging[T]
+    removing: Removing[T]
+    gates: Gates[T]
+    endings: Endings[T]
+    letters: Letters[T]
+    claims: Claims[T, Res]
+    side: Side
+    algebra: Algebra[T]
 
 
 class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
@@ -149,46 +182,134 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             longest_block=longest_block(redis_client),
             poll=seconds(options["poll"], "poll", positive=True, most=LONGEST_POLL),
         )
+        shards = checked_count(options["shards"])
         kind = _class_of(self)
-        self._driver.register_by(  # type: ignore[attr-defined] # every driver has that
-            Registration(partial(_info, definition, kind), self._keys, definition.options, 0.0)
+        #: The shards of the set; None without.
+        self._shards: Shards | None = None
+        if shards is None:
+            self._register(definition, kind, self._driver)
+            parts = self._made_parts(definition, self._driver, self._driver, None)
+        else:
+            parts = self._made_over_shards(definition, kind, shards)
+        self._adding, self._looking, self._inspecting = parts.adding, parts.looking, parts.inspecting
+        self._paging, self._removing, self._gates = parts.paging, parts.removing, parts.gates
+        self._endings, self._letters = parts.endings, parts.letters
+        self._claims: Claims[T, Res] = parts.claims
+        self._receipts: Receipts[T, Res] = Receipts(
+            definition, partial(self._reservation_type, self._driver, self._endings)
         )
-        self._adding = self._make_adding(definition)
-        self._looking = Looking(definition)
-        self._inspecting: Inspecting[T] = Inspecting(definition)
-        self._paging = Paging(self._keys, definition.items)
-        self._removing = Removing(definition)
-        self._gates = Gates(definition)
-        self._endings = Endings(definition)
-        self._letters = Letters(definition)
-        new_reservation = partial(self._reservation_type, self._driver, self._endings)
-        self._claims: Claims[T, Res] = Claims(
-            definition,
-            new_reservation,
-            claim_within,
-            Burying(definition, self._endings).bury,
-            id(self.redis),
+        self._algebra = parts.algebra
+        self.lock = self._lock_type(redis_client, self._keys.lock, expires=lock_expires, timeout=lock_timeout)
+
+    def _register(self, definition: Definition[T], kind: str, driver: Any, count: Any = None) -> None:
+        """Have calls by a driver register the set."""
+        driver.register_by(
+            Registration(partial(_info, definition, kind, count), definition.keys, definition.options, 0.0)
         )
-        self._receipts: Receipts[T, Res] = Receipts(definition, new_reservation)
+
+    def _made_parts(
+        self, definition: Definition[T], driver: Any, performer: Any, endings_of_all: Any
+    ) -> "Parts[Res, T]":
+        """Return the operations of a set, or of a shard.
+
+        :param performer: the driver that ends leases.
+        :param endings_of_all: for a shard, the ends of leases of the whole set.
+        """
+        keys, items = definition.keys, definition.items
+        adding, looking, removing = self._make_adding(definition), Looking(definition), Removing(definition)
+        paging, endings = Paging(keys, items), Endings(definition)
+        new_reservation = partial(self._reservation_type, performer, endings_of_all or endings)
         side = Side(
-            name=name,
+            name=definition.name,
+            items=items,
+            held=Held(keys.waiting),
+            which=looking.which,
+            count=looking.count,
+            first_page=paging.items,
+            client=self.redis,
+            driver=driver,
+            values=keys.values if items.keyed else None,
+        )
+        return Parts(
+            keys=keys,
+            adding=adding,
+            looking=looking,
+            inspecting=Inspecting(definition),
+            paging=paging,
+            removing=removing,
+            gates=Gates(definition),
+            endings=endings,
+            letters=Letters(definition),
+            claims=Claims(definition, new_reservation, claim_within, Burying(definition, endings).bury, id(self.redis)),
+            side=side,
+            algebra=SortedAlgebra(side, keys.leased, adding, removing),
+        )
+
+    def _made_shard(self, layout: Layout, number: int) -> Shard:
+        """Return the shard of a layout with a number."""
+        assert self._shards is not None
+        return self._shards.make(layout, number)
+
+    def _made_over_shards(self, definition: Definition[T], kind: str, count: ShardCount) -> "Parts[Res, T]":
+        """Return the operations of a set over shards."""
+        driver_type: Any = self._driver_type
+        self._driver = over_shards(driver_type)(self.redis, self._name, self._keys.call_prefix, **self._driver_options)
+
+        def make(layout: Layout, number: int) -> Shard:
+            name = layout.names[number]
+            own = replace(definition, keys=Keys(name), sharded=True)
+            driver = driver_type(self.redis, self._name, own.keys.call_prefix, **self._driver_options)
+            self._register(own, kind, driver, layout.count)
+            return Shard(number, name, driver, self._made_parts(own, driver, self._driver, endings))
+
+        self._shards = shards = Shards(
+            self._name,
+            definition.items,
+            definition.layout,
+            count,
+            make,
+            digest=definition.digest and definition.remember > 0,
+        )
+        endings = ShardsEndings(definition, shards)
+        adding, paging = self._make_adding_over(definition, shards), ShardsPaging(definition, shards)
+        looking, removing = ShardsLooking(definition, shards, paging), ShardsRemoving(definition, shards)
+        side = ShardsSide(
+            name=self._name,
             items=definition.items,
             held=Held(self._keys.waiting),
-            which=self._looking.which,
-            count=self._looking.count,
-            first_page=self._paging.items,
-            client=redis_client,
+            which=looking.which,
+            count=looking.count,
+            first_page=paging.items,
+            client=self.redis,
             driver=self._driver,
             values=self._keys.values if definition.items.keyed else None,
+            whole=False,
+            shards=shards,
         )
-        self._algebra: Algebra[T] = SortedAlgebra(side, self._keys.leased, self._adding, self._removing)
-        self.lock = self._lock_type(redis_client, self._keys.lock, expires=lock_expires, timeout=lock_timeout)
+        new_reservation = partial(self._reservation_type, self._driver, endings)
+        return Parts(
+            keys=self._keys,
+            adding=adding,
+            looking=looking,
+            inspecting=ShardsInspecting(definition, shards),
+            paging=paging,
+            removing=removing,
+            gates=ShardsGates(definition, shards),
+            endings=endings,
+            letters=ShardsLetters(definition, shards),
+            claims=ShardsClaims(definition, shards, endings, new_reservation, id(self.redis)),
+            side=side,
+            algebra=ShardsAlgebra(side, self._keys.leased, adding, removing),
+        )
 
     def _make_items(self, name: str, serializer: Any, key: Callable[[T], Any] | None) -> Items[T]:
         return Items(name, serializer, key)
 
     def _make_adding(self, definition: Definition[T]) -> Adding[T]:
         return Adding(definition)
+
+    def _make_adding_over(self, definition: Definition[T], shards: Shards) -> Adding[T]:
+        return ShardsAdding(definition, shards)
 
 
 class BasePeriodic(BaseSet[DriverT, LockT, Res, T]):
@@ -233,7 +354,13 @@ class BasePeriodic(BaseSet[DriverT, LockT, Res, T]):
         return PeriodicItems(name, serializer, key)
 
     def _make_adding(self, definition: Definition[T]) -> Scheduling[T]:
-        self._scheduling = Scheduling(definition, self._jitter)
+        made = Scheduling(definition, self._jitter)
+        if not definition.sharded:
+            self._scheduling = made
+        return made
+
+    def _make_adding_over(self, definition: Definition[T], shards: Shards) -> Scheduling[T]:
+        self._scheduling = ShardsScheduling(definition, self._jitter, shards)
         return self._scheduling
 
 
@@ -265,23 +392,48 @@ class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
         super().__init__(redis_client, name, serializer, options)
         items: Items[T] = Items(name, self.serializer, None)
         digest = options["digest"]
-        expiring = self._expiring = Expiring(name, self._keys, items, ttl, digest=digest)
-        about = SetInfo(name, _class_of(self), {"ttl": seconds(ttl, "ttl"), "digest": digest})
-        self._driver.register_by(  # type: ignore[attr-defined] # every driver has that
-            Registration(lambda: about, self._keys, None, seconds(ttl, "ttl"))
-        )
-        side = Side(
-            name=name,
-            items=items,
-            held=expiring.held,
-            which=expiring.which,
-            count=expiring.count,
-            first_page=expiring.first_page,
-            client=redis_client,
-            driver=self._driver,
-            hashes=digest,
-        )
-        self._algebra: Algebra[T] = LivingAlgebra(side, expiring)
+        kind, lifetime = _class_of(self), seconds(ttl, "ttl")
+        shards: Shards | None = None
+
+        def register(keys: Keys, driver: Any, count: int | None) -> None:
+            options = {"ttl": lifetime, "digest": digest} | ({} if count is None else {"shards": count})
+            driver.register_by(Registration(lambda: SetInfo(name, kind, options), keys, None, lifetime))
+
+        def side_of(expiring: Expiring[T], driver: Any) -> Side:
+            facts: dict[str, Any] = {} if shards is None or driver is not self._driver else {"shards": shards}
+            return (ShardsSide if facts else Side)(
+                name=name,
+                items=items,
+                held=expiring.held,
+                which=expiring.which,
+                count=expiring.count,
+                first_page=expiring.first_page,
+                client=redis_client,
+                driver=driver,
+                hashes=digest,
+                whole=not facts,
+                **facts,
+            )
+
+        def make(layout: Layout, number: int) -> Shard:
+            own = Keys(layout.names[number])
+            driver: Any = self._driver_type(redis_client, name, own.call_prefix, **self._driver_options)
+            register(own, driver, layout.count)
+            expiring = Expiring(name, own, items, ttl, digest=digest)
+            return Shard(number, layout.names[number], driver, LivingParts(own, expiring, side_of(expiring, driver)))
+
+        self._expiring: Expiring[T]
+        count = checked_count(options["shards"])
+        if count is None:
+            register(self._keys, self._driver, None)
+            self._expiring = Expiring(name, self._keys, items, ttl, digest=digest)
+        else:
+            driver_type: Any = self._driver_type
+            self._driver = over_shards(driver_type)(redis_client, name, self._keys.call_prefix, **self._driver_options)
+            form = layout_of(frozenset({"expiring", "digest"} if digest else {"expiring"}))
+            shards = Shards(name, items, form, count, make, digest=digest)
+            self._expiring = ShardsExpiring(name, items, ttl, shards, digest=digest)
+        self._algebra: Algebra[T] = LivingAlgebra(side_of(self._expiring, self._driver), self._expiring)
 
 
 class BaseDeadLetters(Generic[DriverT, T]):
@@ -297,7 +449,7 @@ def _class_of(one: Any) -> str:
     return next(kind.__name__ for kind in type(one).__mro__ if kind.__module__ in ("redset.sets", "redset.aio"))
 
 
-def _info(definition: Definition[Any], kind: str) -> SetInfo:
+def _info(definition: Definition[Any], kind: str, shards: int | None) -> SetInfo:
     """Return what the registry says of a set."""
     options: dict[str, Any] = {
         "keyed": definition.items.keyed,
@@ -308,6 +460,8 @@ def _info(definition: Definition[Any], kind: str) -> SetInfo:
         options["interval"] = definition.interval
     else:
         options |= {"remember": definition.remember or None, "digest": definition.digest}
+    if shards is not None:
+        options["shards"] = shards
     return SetInfo(definition.name, kind, options)
 
 

@@ -108,7 +108,12 @@ class Claimed:
     @property
     def deadline(self) -> float:
         """The deadline of the leases, by the server's clock."""
-        return float(self._words[4])
+        return float(self._words[4].partition(b"/")[0])
+
+    @property
+    def head(self) -> float:
+        """For a shard: the score of the next item that can be claimed; infinity if there is none, or it is unknown."""
+        return float(self._words[4].partition(b"/")[2] or "inf")
 
     @property
     def lost(self) -> list[int]:

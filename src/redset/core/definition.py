@@ -80,6 +80,8 @@ class Definition(Generic[T]):
     longest_block: float
     #: Seconds between two looks of a waiting consumer.
     poll: float = POLL
+    #: Whether it is a shard of a set.
+    sharded: bool = False
 
     @cached_property
     def features(self) -> frozenset[str]:
@@ -91,6 +93,7 @@ class Definition(Generic[T]):
             "done": self.remember > 0,
             "digest": self.digest,
             "drops": self.while_leased == "drop",
+            "shards": self.sharded,
         }
         return frozenset(feature for feature, there in has.items() if there)
 

@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from hashlib import sha1
 from itertools import compress
 from typing import Any, Generic, TypeVar
 
 from redset.core.algebra import Algebra
 from redset.core.clients import is_failure
-from redset.core.items import Items, Key
+from redset.core.items import Items, Key, hash_of
 from redset.core.keys import Keys
 from redset.core.looking import identity_if_any, which_of
 from redset.core.operands import Held, Row, Side, only_hashes, paged
@@ -72,7 +71,7 @@ class Expiring(Generic[T]):
 
     def _kept(self, identities: Sequence[bytes]) -> Sequence[bytes]:
         """Return the members that stand for identities on the server."""
-        return list(map(_hash_of, identities)) if self.hashes else identities
+        return list(map(hash_of, identities)) if self.hashes else identities
 
     # Looking
 
@@ -199,11 +198,6 @@ class LivingAlgebra(Algebra[T]):
 
 def _written_ttl(ttl: Duration) -> str:
     return repr(seconds(ttl, "ttl", positive=True))
-
-
-def _hash_of(identity: bytes) -> bytes:
-    """Return the first 16 bytes of the SHA-1, which scripts can compute too."""
-    return sha1(identity, usedforsecurity=False).digest()[:16]
 
 
 def _read_marks(reply: bytes) -> list[bool]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha1
 from typing import Any, Generic, TypeVar
 
 from redset.core.callables import called, called_each
@@ -10,7 +11,7 @@ from redset.core.serializing import PLAIN, Serialization, refuse_non_item, refus
 from redset.core.shown import described, shown
 from redset.exceptions import DeserializationError
 
-__all__ = ("Items", "Key")
+__all__ = ("Items", "Key", "hash_of")
 
 T = TypeVar("T")
 
@@ -32,6 +33,11 @@ class Key:
     def stored(self) -> bytes:
         """Return the identity as stored: bytes as they are, any other object as its str."""
         return _stored_identity(self.identity)
+
+
+def hash_of(identity: bytes) -> bytes:
+    """Return the first 16 bytes of the SHA-1 of an identity, which scripts can compute too."""
+    return sha1(identity, usedforsecurity=False).digest()[:16]
 
 
 def _stored_identity(identity: Any) -> bytes:

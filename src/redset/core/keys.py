@@ -40,7 +40,8 @@ class Keys:
         self.prefix = prefix = f"{name}::" if has_tag else f"{{{name}}}:"
         #: Whether the other keys are in the slot of ``waiting``, without which the set cannot be on a cluster.
         self.one_slot = has_tag or _hash_tag(prefix) == name
-        #: ZSET, item -> score: the waiting items; any program may ZADD. Its key is the set's name.
+        #: ZSET, item -> score: the waiting items; any program may ZADD. Its key is the set's name. For a set over
+        #: shards, a HASH with its layout, and in old shards a HASH by which calls fail; see `core/shards/layout.py`.
         self.waiting = name.encode()
         #: ZSET, expiring sets only: item, or its hash -> time at which it expires. Its key is the set's name too.
         self.living = self.waiting
@@ -62,7 +63,7 @@ class Keys:
         self.done = f"{prefix}done".encode()
         #: HASH, which outlives `clear()`: `last`, the last fencing token, and `cleared`, the number of the last
         #: `clear()`, which only grow; `layout`, the form in which items are stored; one field for each total; `gate`,
-        #: the pause and the limits of claims, and `maxsize`, each only if there is one.
+        #: the pause and the limits of claims, and `maxsize`, each only if there is one; `past`, after a reshard.
         self.meta = f"{prefix}meta".encode()
         #: LIST of samples of the totals, the newest first: one for each minute with a claim, 60 at most.
         self.history = f"{prefix}history".encode()

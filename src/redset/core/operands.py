@@ -60,6 +60,8 @@ class Side:
     values: bytes | None = None
     #: Whether it stores hashes, so that it can check an item but not return its items.
     hashes: bool = False
+    #: Whether one key has all of its items.
+    whole: bool = True
 
     def paged(
         self, others: Sequence[Held] = (), *, inside: bool = False, values: bool = False, limit: int | None = None
@@ -278,7 +280,7 @@ def operand(ours: Side, other: Any, theirs: Side | None) -> Operand:
     if not items.are_like(theirs.items):
         return Foreign(items, streamed(theirs.first_page(), theirs))
     seen = theirs.client is ours.client and are_beside(ours.client, ours.held.key, theirs.held.key)
-    seen = seen and not (ours.hashes or theirs.hashes)
+    seen = seen and ours.whole and theirs.whole and not (ours.hashes or theirs.hashes)
     return Beside(theirs) if seen else Alike(theirs)
 
 

@@ -13,7 +13,7 @@ from redset.core.scores import written_bounds
 from redset.core.scripts import Script, prepared
 from redset.core.times import Moment
 
-__all__ = ("Page", "Paging", "Span")
+__all__ = ("ALL", "Page", "Paging", "Placed", "Span")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,6 +33,14 @@ class Page(NamedTuple, Generic[T]):
 
     items: list[T]
     behind: "Operation[Page[T]] | None"
+
+
+class Placed(NamedTuple, Generic[T]):
+    """An item and its place: its score, and its stored identity."""
+
+    score: float
+    identity: bytes
+    item: T
 
 
 class Span(NamedTuple):
@@ -84,6 +92,17 @@ class Paging(Generic[T]):
             rows = list(chain.from_iterable(rows))
         items = loaded(self._items, rows, 2)
         return list(zip(items, map(float, rows[1::2]), strict=True))
+
+    def placed(self, span: Span) -> Operation[Page[Placed[T]]]:
+        """Read items with their places."""
+        return self._first_page(span, "scores", self._placed)
+
+    def _placed(self, rows: list[Any]) -> list[Placed[T]]:
+        if isinstance(rows[0], list):
+            rows = list(chain.from_iterable(rows))
+        identities = rows[: len(rows) - self._items.keyed : 2]
+        items = loaded(self._items, rows, 2)
+        return [Placed(*row) for row in zip(map(float, rows[1::2]), identities, items, strict=True)]
 
     def _first_page(self, span: Span, shape: str, load: Callable[[Any], list[R]]) -> Operation[Page[R]]:
         limit = None if span.limit is None else index(span.limit)

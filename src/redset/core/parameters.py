@@ -23,6 +23,7 @@ from typing import (
 
 from redset.core.definition import POLL, Duplicates, WhileLeased
 from redset.core.pools import Choice
+from redset.core.shards.layout import ShardCount
 from redset.core.times import Duration
 
 __all__ = (
@@ -86,10 +87,11 @@ def _one_of(literal: Any, value: Any, what: str) -> Any:
 
 
 class CallOptions(TypedDict, total=False):
-    """How calls are sent: for every kind of set. Behind each type stands the default."""
+    """How calls are sent, and where the items are: for every kind of set. Behind each type stands the default."""
 
     retry_safe: Annotated[bool, True]
     connections: Annotated[Choice, "own"]
+    shards: Annotated[ShardCount, None]
 
 
 class ClaimOptions(TypedDict, Generic[T], total=False):

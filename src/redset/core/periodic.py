@@ -118,7 +118,11 @@ class Scheduling(Adding[T]):
         rule: Rule | None = None,  # noqa: ARG002 # an item that is there keeps its plan under any rule
     ) -> Operation[int]:
         """Schedule items with ``score`` as the time of their first tick."""
-        return then(self.schedule_all(items, None, score, bulk=True), sum)
+        return self.count_scheduled(items, None, score)
+
+    def count_scheduled(self, items: Sequence[T], interval: Durations[T], first: Score[T]) -> Operation[int]:
+        """Schedule at most 1,000 items, and return how many were new."""
+        return then(self.schedule_all(items, interval, first, bulk=True), sum)
 
     def increment(self, item: T, by: Duration) -> Operation[float | None]:
         raise TypeError(
@@ -186,7 +190,7 @@ class ScheduleMany(Update[T]):
         self._interval = interval
 
     def _count_new(self, items: Sequence[T]) -> Operation[int]:
-        return then(self._scheduling.schedule_all(items, self._interval, self._score, bulk=True), sum)
+        return self._scheduling.count_scheduled(items, self._interval, self._score)
 
 
 def _own_interval(item: T, interval: Durations[T]) -> str:

@@ -14,11 +14,12 @@ from redset.core.clients import is_failure
 from redset.core.keys import REGISTRY, Keys
 from redset.core.operations import Operation, Plan
 from redset.core.scripts import script
+from redset.core.shards.layout import FIELD, PAST, Layout, read_record
 from redset.core.shown import shown
 from redset.core.talking import Caller, Talk, ask
 from redset.exceptions import AccessDeniedError, WrongTypeError
 
-__all__ = ("PLACE", "Registration", "SetInfo", "forget", "info", "infos", "opened")
+__all__ = ("PLACE", "Registration", "SetInfo", "forget", "info", "infos", "opened", "read_scan")
 
 log = logging.getLogger("redset")
 
@@ -104,17 +105,17 @@ def infos(*, empty: bool = False) -> Plan[list[SetInfo]]:
     found: list[SetInfo] = []
     cursor = b"0"
     while True:
-        cursor, entries = yield Operation("HSCAN", REGISTRY[:1], (cursor, "COUNT", "1000"), _read_scan)
+        cursor, entries = yield Operation("HSCAN", REGISTRY[:1], (cursor, "COUNT", "1000"), read_scan)
         for name, record in entries:
             about = _read(name, record)
-            if about is not None and (empty or (yield _has_items(about))):
+            if about is not None and (empty or (yield from _has_items(about))):
                 found.append(about)
         if cursor == b"0":
             break
     return sorted({about.name: about for about in found}.values(), key=lambda about: about.name)
 
 
-def _read_scan(reply: Any) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+def read_scan(reply: Any) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     cursor, entries = reply
     # With RESP3 some clients make a dictionary of it.
     pairs = list(entries.items()) if isinstance(entries, dict) else list(zip(entries[::2], entries[1::2], strict=True))
@@ -132,9 +133,37 @@ def _read(name: bytes, record: bytes | None) -> SetInfo | None:
         return None
 
 
-def _has_items(about: SetInfo) -> Operation[bool]:
-    keys = Keys(about.name)
-    return Operation("EXISTS", (keys.waiting, keys.leased, keys.parked, keys.dead), (), bool)
+def _has_items(about: SetInfo) -> Plan[bool]:
+    # Without shards, it is one round trip for each set.
+    layout = (yield from _layout(about.name)) if "shards" in about.options else None
+    for name in (about.name,) if layout is None else layout.names:
+        keys = Keys(name)
+        if (yield Operation("EXISTS", (keys.waiting, keys.leased, keys.parked, keys.dead), (), bool)):
+            return True
+    return False
+
+
+def _layout(name: str) -> Plan[Layout | None]:
+    """Return the layout of a set over shards; None for one without."""
+    key = Keys(name).waiting
+    if (yield Operation("TYPE", (key,), (), _is_hash)):
+        layout: Layout | None = yield Operation("HGET", (key,), (FIELD,), lambda reply: read_record(name, reply))
+        return layout
+    return None
+
+
+def _is_hash(reply: Any) -> bool:
+    return reply in (b"hash", "hash")
+
+
+def _every_name(name: str) -> Plan[set[str]]:
+    """Return all names under which anything of a set may be stored, also from before a reshard."""
+    layout = yield from _layout(name)
+    if layout is None:
+        past = yield Operation("HGET", (Keys(name).meta,), (PAST,), lambda reply: tuple(json.loads(reply or b"[]")))
+        layout = Layout(name, len(past), None, "", digest=False, past=past)
+    found: set[str] = layout.every_name if layout.past or layout.count else {name}
+    return found
 
 
 def _check_name(name: Any) -> None:
@@ -171,6 +200,9 @@ def opened(client: Any, name: str, about: SetInfo | None, kinds: Mapping[str, Ca
             "addition outside of a pipeline"
         )
     options = dict(about.options)
+    if "shards" in options:
+        # A reshard may have changed the number since.
+        options["shards"] = "stored"
     if options.pop("keyed", False):
         options["key"] = _cannot_tell
     try:
@@ -184,8 +216,9 @@ def opened(client: Any, name: str, about: SetInfo | None, kinds: Mapping[str, Ca
 def forget(name: str) -> Plan[bool]:
     """Delete every key of a set, and its entry in the registry. Return whether there was anything."""
     _check_name(name)
-    keys = Keys(name)
-    there = yield Operation("UNLINK", keys.all(), (), bool)
+    keys, there = Keys(name), False
+    for stored in (yield from _every_name(name)):
+        there = bool((yield Operation("UNLINK", Keys(stored).all(), (), bool))) or there
     known = yield Operation("HDEL", REGISTRY[:1], (name,), bool)
     yield Operation("ZREM", REGISTRY[1:], (name,), bool)
     # A program that has begun a new set meanwhile may have registered it too early.

@@ -17,7 +17,7 @@ from redset.core.operations import CHUNK, RECEIVED, At, ListenToAny, Operation, 
 from redset.core.times import Duration, seconds
 from redset.core.waiting import Outage, Wait, Waiter, stop_waiting
 
-__all__ = ("BaseSeveral", "BaseSeveralConsumption", "Member", "checked", "in_order", "in_turns")
+__all__ = ("BaseSeveral", "BaseSeveralConsumption", "Member", "checked", "in_order", "in_turns", "located")
 
 R = TypeVar("R")
 DriverT = TypeVar("DriverT")
@@ -40,18 +40,23 @@ class Member:
 
     def perform(self, plan: Plan[R]) -> Plan[R]:
         """Perform the steps of a plan of this set within a plan of all."""
-        try:
-            step = next(plan)
-            while True:
-                try:
-                    sent = yield At(self.driver, step) if isinstance(step, Operation | RollBackUnknown) else step
-                except BaseException as error:
-                    step = plan.throw(error)
-                else:
-                    step = plan.send(sent)
-        except StopIteration as end:
-            result: R = end.value
-            return result
+        return located(self.driver, plan)
+
+
+def located(driver: Any, plan: Plan[R]) -> Plan[R]:
+    """Perform the steps of a plan of one set, which has this driver, within a plan of another."""
+    try:
+        step = next(plan)
+        while True:
+            try:
+                sent = yield At(driver, step) if isinstance(step, Operation | RollBackUnknown) else step
+            except BaseException as error:
+                step = plan.throw(error)
+            else:
+                step = plan.send(sent)
+    except StopIteration as end:
+        result: R = end.value
+        return result
 
 
 class _Waiter(Waiter):
@@ -123,6 +128,10 @@ def checked(sets: Iterable[tuple[Any, int]], kind: type[Any]) -> list[tuple[Any,
         if not is_of_kind:
             raise TypeError(
                 f"only a SortedSet, TimeSortedSet, ScheduledSet or PeriodicSet can be one of several, not {one!r}"
+            )
+        if one._shards is not None:
+            raise TypeError(
+                f"the set {one.name!r} is over shards, and cannot be one of several: claim from it by itself"
             )
         if isinstance(weight, bool) or not isinstance(weight, int):
             raise TypeError(f"the weight of {one!r} must be an int, not {weight!r}")

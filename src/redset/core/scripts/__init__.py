@@ -33,9 +33,9 @@ __all__ = ("Script", "layout_of", "options_of", "prepared", "script")
 
 #: The features that a set may have: `values` of identities (`keyed`) or of intervals (`periodic`), and done items that
 #: are remembered in `done`, as themselves or as hashes (`digest`); whether additions of leased items are dropped
-#: (`drops`). Features of a single call: scores that are seconds from now (`delayed`), and additions of remembered items
-#: (`forced`).
-FEATURES = ("values", "keyed", "periodic", "expiring", "done", "digest", "drops", "delayed", "forced")
+#: (`drops`); whether it is a shard of a set (`shards`). Features of a single call: scores that are seconds from now
+#: (`delayed`), and additions of remembered items (`forced`).
+FEATURES = ("values", "keyed", "periodic", "expiring", "done", "digest", "drops", "shards", "delayed", "forced")
 
 #: The features that a script can test by name: the loader replaces the name with true or false.
 CONSTANTS = ("keyed", "periodic", "digest", "drops", "forced")

@@ -24,6 +24,7 @@ if caller ~= '-' and caller ~= 'follows' then caller, waiter, poll = string.matc
 -- include claims
 -- include looks
 -- include gates
+-- include heads if shards
 
 local repeated_reply, ended
 if repeated then

@@ -1,0 +1,329 @@
+"""Where the shards of a set are: their layout, read once, and the steps that are performed at one shard or at all."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from redset.core.clients import is_failure
+from redset.core.items import Items
+from redset.core.keys import Keys
+from redset.core.looking import identity_if_any
+from redset.core.operations import At, Operation, Plan, Sleep
+from redset.core.retries import tries_once
+from redset.core.several import located
+from redset.core.shards import layout as layouts
+from redset.core.shards.layout import Layout, ShardCount
+from redset.exceptions import LayoutError, WrongTypeError
+
+__all__ = (
+    "RESHARDING_CHECK",
+    "Shard",
+    "Shards",
+    "as_operation",
+    "flattened",
+    "is_other_trouble",
+    "picked",
+    "read_layouts",
+)
+
+R = TypeVar("R")
+
+#: Seconds between two reads of the layout record while a reshard is under way, and for which a call waits for its end.
+RESHARDING_CHECK = 0.05
+LONGEST_RESHARDING = 600.0
+#: Seconds for which a shard that failed is not claimed from: the first time, and at most. Each failure doubles them.
+REST = 1.0
+LONGEST_REST = 8.0
+
+
+@dataclass(eq=False)
+class Shard:
+    """One shard: an ordinary set, with the operations of one."""
+
+    number: int
+    name: str
+    driver: Any
+    #: Its operations, by the names of the attributes of a set: ``adding``, ``claims`` …
+    parts: Any
+    #: The lowest and the highest score that its next claim can get, as its last replies said.
+    heads: dict[bool, float] = field(default_factory=lambda: {False: float("-inf"), True: float("inf")})
+    #: The number of failures in a row, and the time until which it is not claimed from.
+    failures: int = 0
+    rests_until: float = 0.0
+
+    def at(self, step: Any) -> Any:
+        """Return the step, or the plan, that performs a step or a plan of this shard."""
+        return At(self.driver, step) if isinstance(step, Operation) else located(self.driver, step)
+
+    def rest(self) -> None:
+        """Note that it failed."""
+        self.rests_until = time.monotonic() + min(LONGEST_REST, REST * 2.0 ** min(self.failures, 16))
+        self.failures += 1
+
+    def carefully(self, step: Any) -> Plan[Any]:
+        """Perform a step of this shard; if it has failed before, without the client's own retries."""
+        if not self.failures:
+            return (yield self.at(step))
+        tries_once.set(True)
+        try:
+            result = yield self.at(step)
+        finally:
+            tries_once.set(False)
+        self.failures = 0
+        return result
+
+
+def as_operation(plan: Plan[R]) -> Operation[R]:
+    """Return a plan in the place of an operation: the driver of a set over shards performs both."""
+    return cast("Operation[R]", plan)
+
+
+def flattened(plan: Any) -> Plan[Any]:
+    """Return a plan whose steps are no plans: those of ``plan``, and in the place of a plan the steps of that."""
+    try:
+        step = next(plan)
+        while True:
+            try:
+                sent = yield from flattened(step) if hasattr(step, "send") else _once(step)
+            except BaseException as error:
+                step = plan.throw(error)
+            else:
+                step = plan.send(sent)
+    except StopIteration as end:
+        return end.value
+
+
+def _once(step: Any) -> Plan[Any]:
+    return (yield step)
+
+
+def read_layouts(name: str) -> Operation[list[bytes | None]]:
+    """Read the layout record and the layout that a reshard is making, if any."""
+    return Operation("HMGET", (Keys(name).waiting,), (layouts.FIELD, layouts.NEXT), list)
+
+
+@dataclass(frozen=True)
+class Now:
+    """A layout and its shards."""
+
+    layout: Layout
+    shards: list[Shard]
+
+
+class Shards:
+    """The shards of one set, for one set object.
+
+    :param form: the form in which its items are stored.
+    :param digest: whether items are routed by digests, since the set keeps only these of some or all.
+    :param count: the number of shards that the caller wants.
+    :param make: returns the shard of a layout with a number.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        items: Items[Any],
+        form: str,
+        count: ShardCount,
+        make: Callable[[Layout, int], Shard],
+        *,
+        digest: bool,
+    ) -> None:
+        self.name = name
+        self._items = items
+        self._form = form
+        self._digest = digest
+        self._wanted = count
+        self.make = make
+        #: The layout as of the last look, with its shards; None before the first call. Threads replace it as a whole.
+        self._now: Now | None = None
+        if isinstance(count, int):
+            # An error in the name is raised by the constructor.
+            self._first(count)
+
+    def _first(self, count: int) -> Layout:
+        return layouts.first(self.name, count, self._form, digest=self._digest)
+
+    @property
+    def now(self) -> Now:
+        """The layout and its shards, once they are known."""
+        assert self._now is not None
+        return self._now
+
+    @property
+    def all(self) -> list[Shard]:
+        """The shards, once they are known."""
+        return self.now.shards
+
+    # The layout.
+
+    def ready(self) -> Plan[list[Shard]]:
+        """Return all shards, after reading or writing the layout record at the first call.
+
+        :raises LayoutError: the set has another layout.
+        """
+        if self._now is None:
+            found = yield from self._stored()
+            if found is None:
+                found = yield from self._new()
+            self._check(found)
+            self._become(found)
+        return self.all
+
+    def _stored(self) -> Plan[Layout | None]:
+        """Return the layout of the record; None if there is none. Wait for the end of a reshard."""
+        give_up_at = time.monotonic() + LONGEST_RESHARDING
+        while True:
+            try:
+                stored, coming = yield read_layouts(self.name)
+            except WrongTypeError:
+                return self._plain()
+            if coming is None:
+                return layouts.read_record(self.name, stored)
+            if time.monotonic() > give_up_at:
+                raise LayoutError(
+                    f"a reshard of the set {self.name!r} has not ended: call redset.reshard() again, with the same "
+                    "number of shards"
+                )
+            yield Sleep(RESHARDING_CHECK)
+
+    def _plain(self) -> Layout:
+        return layouts.plain(self.name, self._form, digest=self._digest)
+
+    def _new(self) -> Plan[Layout]:
+        """Return the layout of a set that has no record, after writing one if a number of shards is wanted."""
+        if not isinstance(self._wanted, int):
+            return self._plain()
+        keys = Keys(self.name)
+        if (yield Operation("EXISTS", (keys.meta,), (), bool)):
+            # Its leases, dead letters and remembered items would be left behind.
+            return self._plain()
+        new = self._first(self._wanted)
+        try:
+            written = yield layouts.create(new)
+        except WrongTypeError:
+            return self._plain()
+        return new if written else ((yield from self._stored()) or new)
+
+    def _check(self, found: Layout) -> None:
+        """Raise a LayoutError if a layout is not the one that is wanted."""
+        wanted = self._wanted
+        if isinstance(wanted, int) and found.count != wanted:
+            has = "no shards" if found.count is None else f"{found.count} shards"
+            raise LayoutError(
+                f"the set {self.name!r} has {has}, and this object was made with shards={wanted}: make it with "
+                f'shards="stored", or call redset.reshard(client, {self.name!r}, {wanted})'
+            )
+        self._check_form(found)
+
+    def _check_form(self, found: Layout) -> None:
+        if found.count is not None and found.form != self._form:
+            raise LayoutError(
+                f"the shards of the set {self.name!r} are {found.form}, and this object is {self._form}: use the same "
+                "class and key="
+            )
+        if found.count is not None and found.digest != self._digest:
+            raise LayoutError(
+                f"the set {self.name!r} remembers with digest={found.digest}, by which its items are divided among its "
+                f"shards, and this object with digest={self._digest}"
+            )
+
+    def _become(self, found: Layout) -> None:
+        self._now = Now(found, [self.make(found, at) for at in range(len(found.names))])
+
+    def moved(self, before: Layout) -> Plan[bool]:
+        """Return whether the set has another layout than ``before``, which is then used.
+
+        Called after a key had another type than expected: a reshard leaves that behind in the old shards.
+        """
+        if self.now.layout is not before:
+            return True
+        found = (yield from self._stored()) or self._plain()
+        if (found.generation, found.count) == (before.generation, before.count):
+            return False
+        self._check_form(found)
+        self._become(found)
+        return True
+
+    # Steps.
+
+    def settled(self, perform: Callable[[], Plan[R]]) -> Plan[R]:
+        """Perform a plan, and again if the set has moved to other shards meanwhile."""
+        while True:
+            yield from self.ready()
+            before = self.now.layout
+            try:
+                return (yield from perform())
+            except WrongTypeError:
+                if not (yield from self.moved(before)):
+                    raise
+
+    def of(self, identity: bytes | None) -> Shard:
+        """Return the shard of an identity, once the layout is known. An item without one can be in none."""
+        now = self.now
+        return now.shards[0 if identity is None else now.layout.shard_of(identity)]
+
+    def at(self, identity: bytes | None, ask: Callable[[Shard], Any]) -> Plan[Any]:
+        """Perform a step at the shard of an identity."""
+
+        def perform() -> Plan[Any]:
+            shard = self.of(identity)
+            return (yield shard.at(ask(shard)))
+
+        return self.settled(perform)
+
+    def at_item(self, item: Any, ask: Callable[[Shard], Any]) -> Plan[Any]:
+        """Perform a step at the shard of an item."""
+        return self.at(identity_if_any(self._items, item), ask)
+
+    def at_each(self, ask: Callable[[Shard], Any]) -> Plan[list[Any]]:
+        """Perform a step at each shard, and return the results in the order of the shards."""
+
+        def perform() -> Plan[list[Any]]:
+            # A comprehension cannot yield.
+            results: list[Any] = []
+            for shard in self.all:
+                results += [(yield shard.at(ask(shard)))]
+            return results
+
+        return self.settled(perform)
+
+    def divided(self, identities: Sequence[bytes], ask: Callable[[Shard, list[int]], Any]) -> Plan[list[Any]]:
+        """Perform a step at each shard that some identities belong to, and return pairs of positions and result.
+
+        :param ask: takes the shard and the positions of its identities.
+        """
+        left, results = list(range(len(identities))), []
+
+        def perform() -> Plan[list[Any]]:
+            nonlocal left
+            now, groups = self.now, dict[int, list[int]]()
+            for position in left:
+                groups.setdefault(now.layout.shard_of(identities[position]), []).append(position)
+            for number, positions in groups.items():
+                shard = now.shards[number]
+                results.append((positions, (yield shard.at(ask(shard, positions)))))
+                # What was done is not done again in another layout.
+                left = sorted(set(left).difference(positions))
+            return results
+
+        return self.settled(perform)
+
+    def aligned(self, identities: Sequence[bytes], ask: Callable[[Shard, list[int]], Any]) -> Plan[list[Any]]:
+        """Like :meth:`divided` for steps that return one result for each identity: return these in order."""
+        results: list[Any] = [None] * len(identities)
+        for positions, found in (yield from self.divided(identities, ask)):
+            for position, one in zip(positions, found, strict=True):
+                results[position] = one
+        return results
+
+
+def picked(items: Sequence[Any], positions: Iterable[int]) -> list[Any]:
+    """Return the items at some positions."""
+    return [items[position] for position in positions]
+
+
+def is_other_trouble(error: Exception) -> bool:
+    """Return whether an error of one shard leaves the others to be asked."""
+    return is_failure(error) and not isinstance(error, WrongTypeError)

@@ -1,0 +1,96 @@
+"""A set over the nodes of a cluster, while shards move from node to node, and while a node is away."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from faces import CLIENTS, Blocking, Face
+from redset.core.clients import is_failure
+from redset.core.shards.layout import Layout
+from servers import PATIENCE, Cluster, wait_until
+
+pytestmark = [pytest.mark.no_cover]
+
+# In asyncio redis-py closes all its connections with every fifth MOVED, those that other tasks use as well.
+CLIENTS["patching"] = ("redis", {"reinitialize_steps": 0})
+
+S = 6
+NAMES = Layout("jobs", 0, S, "sorted", digest=False).names
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    made = Cluster(cluster_require_full_coverage="no")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def face(cluster: Cluster, face_type: Any) -> Iterator[Face]:
+    made: Face = face_type(cluster, "redis" if face_type is Blocking else "patching")
+    yield made
+    made.close()
+
+
+def test_each_node_has_its_part(face: Face, cluster: Cluster) -> None:
+    jobs = face.SortedSet("jobs", shards=S)
+    jobs.update([f"{number:03}" for number in range(300)])
+    assert [cluster.owner(cluster.slot_of(name)) for name in NAMES] == [0, 0, 1, 1, 2, 2]
+    for node in cluster.nodes:
+        client = node.client()
+        assert sum(client.zcard(name) for name in NAMES if cluster.nodes[cluster.owner(cluster.slot_of(name))] is node)
+        client.close()
+
+
+def test_shards_that_move_lose_nothing(face: Face, cluster: Cluster) -> None:
+    jobs = face.SortedSet("jobs", shards=S)
+    items = [f"{number:04}" for number in range(1500)]
+    jobs.update(items, score=int)
+    over, popped, acked = threading.Event(), list[str](), list[str]()
+
+    def pop() -> None:
+        while not over.is_set():
+            popped.extend(jobs.take(2))
+
+    def consume() -> None:
+        for reservation in face.SortedSet("jobs", shards=S).consume(stop=over):
+            acked.append(reservation.item)
+            reservation.ack()
+
+    threads = [threading.Thread(target=target) for target in (pop, consume)]
+    for thread in threads:
+        thread.start()
+    for name in NAMES[:3]:
+        slot = cluster.slot_of(name)
+        cluster.move_slot(slot, (cluster.owner(slot) + 1) % 3)
+    wait_until(lambda: len(popped) + len(acked) >= len(items) or not all(thread.is_alive() for thread in threads))
+    over.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert sorted(popped + acked) == items
+    assert jobs.stats().leased == 0
+
+
+def test_a_dead_node_stops_its_shards_only(face: Face, cluster: Cluster) -> None:
+    jobs = face.SortedSet("jobs", shards=S)
+    items = [f"{number:04}" for number in range(600)]
+    jobs.update(items, score=int)
+    jobs.take(10)
+    cluster.nodes[1].stop()
+    popped, ends_at = list[str](), time.monotonic() + PATIENCE
+    while len(popped) < 40 and time.monotonic() < ends_at:
+        try:
+            popped.append(jobs.pop())
+        except Exception as error:
+            # As long as three shards in a row fail.
+            if not is_failure(error):
+                raise
+    assert len(popped) == 40
+    assert len(set(popped)) == len(popped)
+    assert {NAMES[Layout("jobs", 0, S, "sorted", digest=False).shard_of(item.encode())] for item in popped} == {
+        *NAMES[:2],
+        *NAMES[4:],
+    }
