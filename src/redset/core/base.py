@@ -392,7 +392,7 @@ class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
         super().__init__(redis_client, name, serializer, options)
         items: Items[T] = Items(name, self.serializer, None)
         digest = options["digest"]
-        kind, lifetime = _class_of(self), seconds(ttl, "ttl")
+        kind, lifetime = _class_of(self), seconds(ttl, "ttl", positive=True)
         shards: Shards | None = None
 
         def register(keys: Keys, driver: Any, count: int | None) -> None:
