@@ -561,7 +561,7 @@ class TestTrouble:
             popped.append(jobs.pop())
         assert sorted([*popped, *lost]) == items
         broken.rests_until = 0.0
-        with pytest.raises(Exception, match="(?i)nosuchcommand"):
+        with pytest.raises(Exception, match=r"(?i)nosuchcommand"):
             jobs.pop()
 
     def test_an_interrupted_call_claims_nothing(self, face: Any) -> None:
