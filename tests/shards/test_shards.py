@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import redset
+from conftest import CLIENT
 from redset.core.keys import Keys
 from redset.core.operations import Operation
 from redset.core.shards.layout import Layout
@@ -169,6 +170,7 @@ class TestAdding:
         assert [page["version"] for page in pages] == [1, 1, 1, 2, *[1] * 26]
         assert [page["url"] for page in pages.take(4)] == ["0000", "0001", "0002", "0003"]
 
+    @pytest.mark.skipif(CLIENT == "thirty-lines", reason="it has no pipelines")
     def test_in_a_pipeline(self, face: Any, jobs: Any, here: Any) -> None:
         pipeline = face.client.pipeline(transaction=False) if not hasattr(face.client, "get_nodes") else None
         if pipeline is None:
