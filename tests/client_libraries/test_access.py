@@ -229,6 +229,15 @@ def test_where_a_right_is_missing_nothing_changes(grant: Any, raw: Any, kind: st
         assert_nothing_changes(raw, grant(right), f"{kind}, {name}", kind, partial(ended, end, held))
 
 
+@pytest.mark.parametrize("right", ["zcard", "llen"])
+def test_an_addition_that_cannot_look_for_waiters_is_refused(grant: Any, raw: Any, right: str) -> None:
+    """Else it would wake nobody, without a word."""
+    raw.zadd(Keys("jobs").looks, {"another": -1e10})
+    with pytest.raises(AccessDeniedError):
+        redset.SortedSet(grant(right), "jobs").add("a")
+    assert not raw.exists("jobs")
+
+
 #: States that a claim or an end meets although nothing is parked, dead or waited for.
 MET: dict[str, Callable[[Any], Any]] = {
     "leased and added again": lambda jobs: (jobs.reserve(), jobs.add("a", score=0)),

@@ -1,4 +1,4 @@
--- The waiters of a set: who is woken, and when each looks by itself. Needs `wake` and `looks`.
+-- How a waiter of a set is woken. Needs `wake` and `looks`.
 -- include rights
 -- Wakes a waiter, once; nil unless there are waiters, of which none is being woken.
 local wake_one
@@ -8,7 +8,8 @@ local function find_waiters()
     local waiters = redis.pcall('ZCARD', looks)
     if waiters == 0 then return nil end
     local length = redis.pcall('LLEN', wake)
-    if type(waiters) == 'table' or type(length) == 'table' then return wrong_type(looks, wake) end
+    local trouble = type(waiters) == 'table' and waiters or type(length) == 'table' and length
+    if trouble then return wrong_type(looks, wake) or trouble end
     if length > 0 then return nil end
     wake_one = function()
         wake_one = nil
