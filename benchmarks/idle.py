@@ -1,4 +1,4 @@
-"""What consumers that wait cost the server, and how soon one of many has an item.
+"""The cost of waiting consumers for the server, and the time until one of many has an item.
 
 Usage: python benchmarks/idle.py [options]
 

@@ -42,7 +42,7 @@ class Several(BaseSeveral[Driver]):
     def take(self, num: int, wait: Duration | None = 0) -> list[Any]:
         """Remove and return up to ``num`` items, in the order of their turns; see :meth:`SortedSet.take`.
 
-        What one set has not got is filled up by the others. Not atomic across sets.
+        If one set has too few items, the others fill up the list. Not atomic across sets.
 
         :param wait: seconds to wait for the first item if no set has one; None: for ever.
         """
@@ -108,7 +108,7 @@ class Several(BaseSeveral[Driver]):
 def first_of(*sets: SortedSet[Any]) -> Several:
     """Return several sets as one, in a strict order: a set is claimed from when those before it have nothing to claim.
 
-    What every earlier set had to claim when a call began is claimed before anything of a later one.
+    Items that an earlier set had to claim when a call began are claimed before any item of a later set.
 
     :param sets: of one client; each of any kind but an ExpiringSet, with a serializer of its own.
     :raises TypeError: one of them is something else.

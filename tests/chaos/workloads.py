@@ -19,7 +19,7 @@ Role: TypeAlias = Callable[[Hand], Coroutine[Any, Any, None]]
 LEASE = 1.0
 #: Seconds between two rounds of a thread or task, on average.
 PACE = 0.3
-#: What a limited set may do: less than its consumers ask for, and no more than its producers fill.
+#: The limits of a limited set: lower than what its consumers claim and its producers add without limits.
 LIMITS: tuple[dict[str, Any], ...] = (
     {"rate": 20, "per": 1.0, "burst": 5, "leases": 3, "maxsize": 30},
     {"rate": 30, "per": 2.0, "burst": 3, "leases": 6, "maxsize": 10},

@@ -111,7 +111,7 @@ class TestTurnsByWeight:
     counts=st.lists(st.integers(1, 20), max_size=10),
 )
 def test_each_has_its_share_and_none_is_far_from_it(weights: list[int], counts: list[int]) -> None:
-    members = [Member(str(at), None, None, None, None, weight) for at, weight in enumerate(weights)]  # type: ignore[arg-type]
+    members = [Member(str(at), None, None, None, weight) for at, weight in enumerate(weights)]  # type: ignore[arg-type]
     turns: list[Member] = []
     for count in counts:
         now = in_turns(members, count)

@@ -272,7 +272,7 @@ class Claims(Generic[T, Res]):
 
     @property
     def place(self) -> tuple[Hashable, bytes, str]:
-        """What waiters wait for: the set of a client, and which of its items. Other clients may have other servers."""
+        """The client, the set and the kind of items for which waiters wait. Other clients may have other servers."""
         return self._client, self._keys.wake, self._set.kind.which
 
     def roll_back(self, positions: Sequence[int] | None = None) -> Operation[bytes]:

@@ -46,7 +46,7 @@ class BaseLoop(Generic[DriverT, Res]):
     def __init__(self, driver: DriverT, stop: Stop) -> None:
         self._driver = driver
         self._should_stop: Callable[[], bool] = _as_callable(stop)
-        #: What to ask while it waits.
+        #: Asked while the loop waits; None without ``stop=``, so that nothing has to be asked.
         self._stop = None if stop is None else self._should_stop
         self._closed = False
         self._iterated = False

@@ -30,7 +30,6 @@ class Member:
     """One of the sets: what a claim of its items needs, and its weight."""
 
     name: str
-    client: Any
     driver: Any
     claims: Claims[Any, Any]
     endings: Endings[Any]
@@ -95,13 +94,13 @@ def in_turns(members: list[Member], count: int) -> list[Member]:
     Smooth weighted round robin, as in nginx (commit 52327e0627f4, 2012): each turn adds its weight to every member's
     credit, and goes to the one that has the most, which pays the sum.
     """
-    credits, turns = {id(member): member.credit for member in members}, []
+    credits, turns = {member: member.credit for member in members}, []
     total = sum(member.weight for member in members)
     for _ in range(count):
         for member in members:
-            credits[id(member)] += member.weight
-        chosen = max(members, key=lambda member: credits[id(member)])
-        credits[id(chosen)] -= total
+            credits[member] += member.weight
+        chosen = max(members, key=credits.__getitem__)
+        credits[chosen] -= total
         turns.append(chosen)
     return turns
 
@@ -149,10 +148,7 @@ class BaseSeveral(Generic[DriverT]):
     """Several sets of one client, for both faces."""
 
     def __init__(self, sets: Sequence[tuple[Any, int]], turns: Turns) -> None:
-        self._sets = tuple(one for one, _ in sets)
-        self._members = [
-            Member(one.name, one.redis, one._driver, one._claims, one._endings, weight) for one, weight in sets
-        ]
+        self._members = [Member(one.name, one._driver, one._claims, one._endings, weight) for one, weight in sets]
         self._turns = turns
         self._driver: DriverT = self._members[0].driver
 
@@ -206,7 +202,7 @@ class _Gathering:
         self._num, self._lease, self._wait = num, lease, wait
         self._outage = Outage(several._names, wait)
         self._waiters = [_Waiter(member.claims) for member in self._members]
-        self._rows: dict[int, deque[Any]] = {id(member): deque() for member in self._members}
+        self._rows: dict[Member, deque[Any]] = {member: deque() for member in self._members}
         self._turns: list[Member] = []
         #: The last reply of each set.
         self._replies: dict[Member, Claimed] = {}
@@ -224,7 +220,7 @@ class _Gathering:
                 counts[member] = 0
                 if goes_on:
                     got, reply = yield from self._claim(member, wanted)
-                    self._rows[id(member)] += got
+                    self._rows[member] += got
                     self.gathered += len(got)
                     counts[member] = len(got)
                     _note_turns(left, member, len(got))
@@ -287,7 +283,7 @@ class _Gathering:
             waiter.leave()
 
     def in_turn(self) -> list[Any]:
-        return [self._rows[id(member)].popleft() for member in self._turns]
+        return [self._rows[member].popleft() for member in self._turns]
 
 
 class _Loop(BaseConsumption[Any, Any, Any]):

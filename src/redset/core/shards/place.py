@@ -304,7 +304,7 @@ class Shards:
             for number, positions in groups.items():
                 shard = now.shards[number]
                 results.append((positions, (yield shard.at(ask(shard, positions)))))
-                # What was done is not done again in another layout.
+                # These identities are not asked for again in another layout.
                 left = sorted(set(left).difference(positions))
             return results
 

@@ -64,8 +64,8 @@ local function plan_look(waiter, due)
     return string.format('%s%.6f', mark, look - time)
 end
 
--- What a waiter leaves to others, that got something or stops waiting. If none of them looks soon enough, or at the moment at which an
--- item falls due, another one is woken, so that it plans its look anew.
+-- For a waiter that got something or stops waiting: if no other waiter looks soon enough, or at the moment at which an item falls due,
+-- one of them is woken, so that it plans its look anew.
 local function leave_looks(due)
     local is_seen = goes_on() and (not due or due > time + 2 * poll or looks_between(time, due + 0.002) > 0)
     if wake_one and not is_seen and looks_between(0, FOREVER) > 0 then wake_one() end
