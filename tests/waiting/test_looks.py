@@ -89,6 +89,36 @@ def test_an_item_that_falls_due_is_looked_for_by_two(client: redis.Redis, start:
     end(client, futures)
 
 
+def test_each_moment_has_a_waiter_of_its_own(client: redis.Redis, start: Any) -> None:
+    """One who looks a little later, for another reason, is no substitute: a rate permits a claim each few milliseconds."""
+    futures = [start(redset.SortedSet) for _ in range(5)]
+    wait_for(client, 5)
+    jobs, until = redset.SortedSet(client, "jobs"), time.time() + 5
+
+    def is_looked_for(moment: float) -> bool:
+        return client.zcount(LOOKS, -moment - 0.002, -moment + 0.002) >= 1
+
+    for earlier in range(3):
+        moment = until - earlier * 0.02
+        jobs.pause(moment)
+        jobs.add("wakes one")
+        wait_until(lambda moment=moment: is_looked_for(moment))
+        assert is_looked_for(moment)
+    jobs.resume()
+    end(client, futures)
+
+
+@pytest.mark.parametrize("seconds", [0.15, 0.25, 0.35])
+def test_who_looks_just_before_such_a_moment_is_punctual(client: redis.Redis, seconds: float) -> None:
+    """Else it may miss the moment: a server may end a blocking command a tenth of a second late."""
+    jobs = redset.SortedSet(client, "jobs")
+    jobs.pause(time.time() + seconds)
+    claimed = jobs._driver.perform(jobs._claims.claim(1, 0.0, waiter="waits one 0.2"))
+
+    assert claimed.next_look <= min(seconds, 0.2)
+    assert claimed.is_precise
+
+
 def test_the_looks_of_those_who_leave_are_closed_up(client: redis.Redis, start: Any) -> None:
     """The last of many was to look seconds later."""
     for _ in range(2 * WAITERS):

@@ -11,6 +11,9 @@ local sign = is_due and 1 or -1
 -- Seconds after the moment at which an item falls due until a second waiter looks.
 local SPARE = 0.05
 
+-- Seconds by which a waiter may look after such a moment, and by which one that need not be punctual is late at most.
+local PROMPT, LATE = 0.002, 0.2
+
 local FOREVER = 1e15
 
 local function at(moment)
@@ -55,9 +58,11 @@ local function plan_look(waiter, due)
     last = math.max(time, sign * (last[2] or 0))
     local look, mark = math.min(last + poll, time + poll * (looks_between(0, FOREVER) + 1)), ''
     if not goes_on() then look = time + poll end
-    for turn = 0, due and 1 or -1 do
-        local moment = due + turn * SPARE
-        if moment < look and looks_between(moment - 0.001, moment + SPARE - 0.001) == 0 then look, mark = moment, '=' end
+    if due and due < look + LATE and looks_between(due - PROMPT, due + PROMPT) == 0 then
+        -- Who looks a little before is punctual, so that it does not miss this moment.
+        look, mark = math.min(look, due), '='
+    elseif due and due + SPARE < look and looks_between(due + PROMPT, due + 2 * SPARE) == 0 then
+        look, mark = due + SPARE, '='
     end
     redis.pcall('ZADD', looks, at(sign * look), waiter)
     redis.pcall('EXPIRE', looks, string.format('%d', math.ceil(math.max(last, look) - time) + 2))
@@ -67,6 +72,6 @@ end
 -- For a waiter that got something or stops waiting: if no other waiter looks soon enough, or at the moment at which an item falls due,
 -- one of them is woken, so that it plans its look anew.
 local function leave_looks(due)
-    local is_seen = goes_on() and (not due or due > time + 2 * poll or looks_between(time, due + 0.002) > 0)
+    local is_seen = goes_on() and (not due or due > time + 2 * poll or looks_between(time, due + PROMPT) > 0)
     if wake_one and not is_seen and looks_between(0, FOREVER) > 0 then wake_one() end
 end
