@@ -90,7 +90,7 @@ def test_an_item_that_falls_due_is_looked_for_by_two(client: redis.Redis, start:
 
 
 def test_each_moment_has_a_waiter_of_its_own(client: redis.Redis, start: Any) -> None:
-    """One who looks a little later, for another reason, is no substitute: a rate permits a claim each few milliseconds."""
+    """Who looks a little later is no substitute: a rate may permit a claim each few milliseconds."""
     futures = [start(redset.SortedSet) for _ in range(5)]
     wait_for(client, 5)
     jobs, until = redset.SortedSet(client, "jobs"), time.time() + 5
