@@ -4,6 +4,7 @@
 """
 
 from redset.connect import connect
+from redset.core.grouping import Limit
 from redset.core.inspecting import Inspection, Lease, Sample, Totals
 from redset.core.items import Key
 from redset.exceptions import Full, LayoutError, LeaseLost, LockTimeout, RedsetError
@@ -24,6 +25,7 @@ __all__ = (
     "LayoutError",
     "Lease",
     "LeaseLost",
+    "Limit",
     "Limits",
     "LockTimeout",
     "PeriodicSet",

@@ -24,6 +24,7 @@ from redset.core.consuming import BaseConsumption, BaseLoop, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import AsyncDriver
 from redset.core.expiring import Newcomers
+from redset.core.groups import GroupStats, all_groups
 from redset.core.inspecting import Inspection, Lease, Sample, State, Totals
 from redset.core.items import Key
 from redset.core.leaving import Close, Leaving
@@ -37,6 +38,7 @@ from redset.core.shards.resharding import Progress
 from redset.core.times import Duration, Moment
 from redset.core.twins import described_by, told_by
 from redset.core.updating import Update
+from redset.groups import AsyncGroup as Group
 from redset.locks import AsyncLock as Lock
 from redset.reservations import AsyncReservation as Reservation
 from redset.reservations import DeadLetter, Stats
@@ -45,6 +47,7 @@ __all__ = (
     "Consumption",
     "DeadLetters",
     "ExpiringSet",
+    "Group",
     "Lock",
     "PeriodicSet",
     "Reservation",
@@ -221,9 +224,14 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
         return await self._driver.follow(self._endings.nack(reservations, delay, reason))
 
     async def again(
-        self, reservations: Iterable[Reservation[T]], delay: Duration = 0, score: Moment | None = None
+        self,
+        reservations: Iterable[Reservation[T]],
+        delay: Duration = 0,
+        score: Moment | None = None,
+        *,
+        group: bool = False,
     ) -> list[Reservation[T]]:
-        return await self._driver.follow(self._endings.again(reservations, delay, score))
+        return await self._driver.follow(self._endings.again(reservations, delay, score, group=group))
 
     async def extend(self, reservations: Iterable[Reservation[T]], lease: Duration) -> list[Reservation[T]]:
         return await self._driver.follow(self._endings.extend(reservations, lease))
@@ -330,6 +338,12 @@ class SortedSet(BaseSet[AsyncDriver, Lock, Reservation[T], T], SetOperators[T]):
 
     async def clear(self) -> bool:
         return await self._driver.perform(self._removing.clear())
+
+    def group(self, name: Any) -> Group:
+        return Group(self._driver, self._groups, self._name, name)
+
+    async def groups(self, limit: int = 100) -> list[GroupStats]:
+        return await self._driver.perform(all_groups(self._groups, self._name, limit))
 
     async def pause(self, until: Moment | None = None) -> None:
         await self._driver.perform(self._gates.pause(until))

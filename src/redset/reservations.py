@@ -117,12 +117,15 @@ class Reservation(_Reservation[T, Driver]):
         """
         self._driver.follow(self._endings.one(self._endings.nack([self], delay, reason)))
 
-    def again(self, delay: Duration = 0, score: Moment | None = None) -> None:
+    def again(self, delay: Duration = 0, score: Moment | None = None, *, group: bool = False) -> None:
         """Requeue the item without counting the attempt.
 
         :param delay: seconds until the item can be claimed. An addition of the item, before or after this call, ends
             the delay; to keep the item from others regardless, :meth:`extend` the lease.
         :param score: the new score. Default: the score it has.
+        :param group: whether the whole group of the item rests for ``delay`` seconds, as after a ``Retry-After`` of its
+            host, instead of the item alone. The item waits meanwhile.
+        :raises TypeError: ``group`` is true, and the set has no groups.
 
         >>> from redset import SortedSet
         >>> jobs = SortedSet(client, "jobs")
@@ -132,7 +135,7 @@ class Reservation(_Reservation[T, Driver]):
         >>> jobs.reserve().attempt, jobs.stats().leased
         (1, 1)
         """
-        self._driver.follow(self._endings.one(self._endings.again([self], delay, score)))
+        self._driver.follow(self._endings.one(self._endings.again([self], delay, score, group=group)))
 
     def extend(self, lease: Duration) -> None:
         """Set the deadline to ``lease`` seconds from now, earlier or later than before.
@@ -247,8 +250,8 @@ class AsyncReservation(_Reservation[T, AsyncDriver]):
     async def nack(self, delay: Duration | None = None, reason: str = "") -> None:
         await self._driver.follow(self._endings.one(self._endings.nack([self], delay, reason)))
 
-    async def again(self, delay: Duration = 0, score: Moment | None = None) -> None:
-        await self._driver.follow(self._endings.one(self._endings.again([self], delay, score)))
+    async def again(self, delay: Duration = 0, score: Moment | None = None, *, group: bool = False) -> None:
+        await self._driver.follow(self._endings.one(self._endings.again([self], delay, score, group=group)))
 
     async def extend(self, lease: Duration) -> None:
         await self._driver.follow(self._endings.one(self._endings.extend([self], lease)))

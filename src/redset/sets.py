@@ -19,12 +19,14 @@ from redset.core.consuming import BaseConsumption, BaseLoop, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import Driver
 from redset.core.expiring import Newcomers
+from redset.core.groups import GroupStats, all_groups
 from redset.core.inspecting import Inspection, Lease, Sample, State, Totals
 from redset.core.interruptions import is_interruption
 from redset.core.items import Key
 from redset.core.paging import Span
 from redset.core.times import Duration, Moment
 from redset.core.updating import Update
+from redset.groups import Group
 from redset.locks import Lock
 from redset.reservations import DeadLetter, Reservation, Stats
 
@@ -294,6 +296,14 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         processes give the same number, or ``"stored"`` for the one that the set has. Claims of one item are then in
         order only approximately, and calls on all shards take a round trip for each. Default: no shards.
         :func:`~redset.reshard` changes the number.
+    :param group: a callable that returns the name of an item's group: a str, bytes, or an object with a ``str`` of its
+        own, but not None or empty. On a keyed set it is given the key. An item keeps its group while the set has it.
+        Default: no groups.
+    :param per_group: a :class:`redset.Limit`: how many leases each group may have at once, and how long it rests after
+        a claim. Claims pass over groups that may not be claimed from, at no cost. A group may have limits of its own,
+        see :meth:`group`. Default: no limits.
+    :param turns: which of the groups that may be claimed from is next: the one whose first item has the lowest score
+        (``"score"``, the default), or each in turn (``"fair"``).
     :param remember: seconds for which a done item is remembered. An addition of a remembered item is left out, and so
         is that of a dead one until it is retried or forgotten. Default: done items are not remembered.
     :param digest: whether to remember a 16-byte hash of each item instead of the item.
@@ -634,7 +644,12 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         return self._driver.follow(self._endings.nack(reservations, delay, reason))
 
     def again(
-        self, reservations: Iterable[Reservation[T]], delay: Duration = 0, score: Moment | None = None
+        self,
+        reservations: Iterable[Reservation[T]],
+        delay: Duration = 0,
+        score: Moment | None = None,
+        *,
+        group: bool = False,
     ) -> list[Reservation[T]]:
         """Requeue many reserved items without counting the attempt, and return the reservations whose lease was lost.
 
@@ -648,7 +663,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         >>> jobs.reserve().attempt
         1
         """
-        return self._driver.follow(self._endings.again(reservations, delay, score))
+        return self._driver.follow(self._endings.again(reservations, delay, score, group=group))
 
     def extend(self, reservations: Iterable[Reservation[T]], lease: Duration) -> list[Reservation[T]]:
         """Set the deadlines of many leases to ``lease`` seconds from now, and return those that were lost.
@@ -1090,6 +1105,29 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
     def resume(self) -> None:
         """End a pause, and wake a consumer that waits; see :meth:`pause`."""
         self._driver.perform(self._gates.resume())
+
+    def group(self, name: Any) -> Group:
+        """Return the group of this name, to limit, pause or look at it. No round trip.
+
+        :raises TypeError: the set was made without ``group``.
+        """
+        return Group(self._driver, self._groups, self._name, name)
+
+    def groups(self, limit: int = 100) -> list[GroupStats]:
+        """Return the groups, those with the most leases first, then those that are ready, then those that rest.
+
+        Round trips: one. Cost: O(g) for g groups with leases, and O(log n) for each that is returned.
+
+        :param limit: the number of groups at most.
+        :raises TypeError: the set was made without ``group``.
+
+        >>> jobs = SortedSet(client, "jobs", group=lambda job: job[0])
+        >>> jobs.update(["a1", "a2", "b1"], score=lambda job: int(job[1]))
+        3
+        >>> [(group.name, group.waiting) for group in jobs.groups()]
+        [('a', 2), ('b', 1)]
+        """
+        return self._driver.perform(all_groups(self._groups, self._name, limit))
 
     def limit(
         self,

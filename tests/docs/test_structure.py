@@ -49,6 +49,7 @@ ROOMS = {
     "emptying": {"emptying"},
     "seeing": {"inspecting", "registry"},
     "gates": {"gates"},
+    "groups": {"grouping", "groups"},
     "observing": {"observing"},
 }
 #: The modules in which heart and rooms meet: the constructors of sets, and the loops that carry requests.

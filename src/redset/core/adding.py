@@ -55,7 +55,7 @@ def flagged(
 class Adding(Generic[T]):
     """The additions to one set."""
 
-    __slots__ = ("_add", "_duplicates", "_heads", "_items", "_set", "set_name", "width")
+    __slots__ = ("_add", "_duplicates", "_grouping", "_heads", "_items", "_set", "set_name", "width")
 
     def __init__(self, definition: Definition[T]) -> None:
         self._set = definition
@@ -64,8 +64,9 @@ class Adding(Generic[T]):
         self._duplicates = DUPLICATES[definition.duplicates]
         self._add = definition.script("add")
         self._heads: dict[tuple[str, Rule], tuple[tuple[str, ...], Shape]] = {}
-        #: How many columns a row has: score, item, and on keyed sets the value.
-        self.width = 3 if definition.items.keyed else 2
+        #: The number of columns of a row: score, item, on keyed sets the value, on sets with groups the group.
+        self._grouping = definition.grouping
+        self.width = 2 + definition.items.keyed + (self._grouping is not None)
 
     def add(
         self, item: T, score: Moment | None = None, rule: Rule | None = None, *, force: bool = False
@@ -183,19 +184,25 @@ class Adding(Generic[T]):
             raise Full(self.set_name, int(reply.partition(b"/")[2].split(maxsplit=1)[0]))
         return reply
 
-    def _row(self, item: T, written: str) -> list[bytes | str]:
+    def _row(self, item: T, written: str) -> list[Any]:
         if self._items.keyed:
-            return [written, self._items.identity(item), self._items.dump(item)]
-        return [written, self._items.dump(item)]
+            row: list[Any] = [written, self._items.identity(item), self._items.dump(item)]
+        else:
+            row = [written, self._items.dump(item)]
+        if self._grouping is not None:
+            row.append(self._grouping.of(item, row[1]))
+        return row
 
     def rows(self, items: Sequence[T], score: Score[T] = None) -> list[bytes | str]:
         """Return the rows of items. Errors of the scorer, the serializer and the key pass through."""
         rows: list[Any] = [None] * (len(items) * self.width)
         rows[:: self.width] = self.written_scores(items, score)
-        # The last column: on a keyed set the value, behind the identity; else the identity itself.
-        rows[self.width - 1 :: self.width] = self._items.dump_all(items)
+        # On a keyed set the value stands behind the identity; else it is the identity itself.
+        rows[1 + self._items.keyed :: self.width] = self._items.dump_all(items)
         if self._items.keyed:
             rows[1 :: self.width] = self._items.identities(items)
+        if self._grouping is not None:
+            rows[self.width - 1 :: self.width] = self._grouping.of_each(items, rows[1 :: self.width])
         return rows
 
     def written_scores(self, items: Sequence[T], score: Score[T] = None) -> list[str]:
@@ -220,6 +227,9 @@ class Adding(Generic[T]):
     def _head(self, want: str, rule: Rule) -> tuple[tuple[str, ...], Shape]:
         """Return the arguments before the rows and the shape of such additions. Cached, since there are few."""
         flags = rule.flags.split()
-        made = (f"{want} {rule.replaces} {len(flags)}", *flags), Shape(want, 1 + len(flags), self.width)
+        word = f"{want} {rule.replaces} {len(flags)}"
+        if self._grouping is not None:
+            word += f" {self._set.group_leases} {self._set.group_pause!r}"
+        made = (word, *flags), Shape(want, 1 + len(flags), self.width)
         self._heads[want, rule] = made
         return made

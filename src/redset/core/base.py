@@ -14,6 +14,8 @@ from redset.core.definition import LONGEST_POLL, Definition, Kind
 from redset.core.endings import Endings
 from redset.core.expiring import Expiring, LivingAlgebra
 from redset.core.gates import Gates
+from redset.core.grouping import Grouping, cannot_tell, checked_group, checked_per_group
+from redset.core.groups import Groups, Sorting
 from redset.core.inspecting import Inspecting
 from redset.core.items import Items
 from redset.core.keys import Keys
@@ -30,6 +32,7 @@ from redset.core.parameters import (
     T,
     expanded,
     one_of_duplicates,
+    one_of_turns,
     one_of_while_leased,
 )
 from redset.core.periodic import PeriodicItems, Scheduling
@@ -58,6 +61,7 @@ from redset.core.shards.parts import (
 )
 from redset.core.shards.place import Shard, Shards
 from redset.core.shown import shown
+from redset.core.talking import Register
 from redset.core.times import Duration, Moment, seconds
 from redset.core.waiting import claim_within
 from redset.interfaces import Serializer
@@ -115,6 +119,7 @@ class Parts(Generic[Res, T]):
     endings: Endings[T]
     letters: Letters[T]
     claims: Claims[T, Res]
+    groups: Groups[T] | None
     side: Side
     algebra: Algebra[T]
 
@@ -162,12 +167,14 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         **options: Unpack[SortedOptions[Any]],
     ) -> None:
         super().__init__(redis_client, name, serializer, options)
-        remember = options["remember"]
+        remember, group = options["remember"], checked_group(options["group"])
+        leases, pause = checked_per_group(options["per_group"], grouped=group is not None)
         self.scorer: Callable[[T], Moment] = scorer or self._kind.scorer
+        items = self._make_items(name, self.serializer, options["key"])
         definition: Definition[T] = Definition(
             name=name,
             keys=self._keys,
-            items=self._make_items(name, self.serializer, options["key"]),
+            items=items,
             scorer=self.scorer,
             kind=self._kind,
             timed=self._kind.which == "due" or (self._kind.timed and scorer is None),
@@ -181,6 +188,11 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             backoff=options["backoff"],
             longest_block=longest_block(redis_client),
             poll=seconds(options["poll"], "poll", positive=True, most=LONGEST_POLL),
+            grouping=None if group is None else Grouping(group, items, name),
+            turns=one_of_turns(options["turns"]),
+            group_leases=leases,
+            group_pause=pause,
+            sorts=int(group is not cannot_tell),
         )
         shards = checked_count(options["shards"])
         kind = _class_of(self)
@@ -195,6 +207,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         self._paging, self._removing, self._gates = parts.paging, parts.removing, parts.gates
         self._endings, self._letters = parts.endings, parts.letters
         self._claims: Claims[T, Res] = parts.claims
+        self._groups: Groups[T] | None = parts.groups
         self._receipts: Receipts[T, Res] = Receipts(
             definition, partial(self._reservation_type, self._driver, self._endings)
         )
@@ -203,9 +216,10 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
 
     def _register(self, definition: Definition[T], kind: str, driver: Any, count: Any = None) -> None:
         """Have calls by a driver register the set."""
-        driver.register_by(
-            Registration(partial(_info, definition, kind, count), definition.keys, definition.options, 0.0)
+        register: Register = Registration(
+            partial(_info, definition, kind, count), definition.keys, definition.options, 0.0
         )
+        driver.register_by(register if definition.grouping is None else Sorting(definition, register))
 
     def _made_parts(
         self, definition: Definition[T], driver: Any, performer: Any, endings_of_all: Any
@@ -241,6 +255,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             endings=endings,
             letters=Letters(definition),
             claims=Claims(definition, new_reservation, claim_within, Burying(definition, endings).bury, id(self.redis)),
+            groups=None if definition.grouping is None else Groups(definition),
             side=side,
             algebra=SortedAlgebra(side, keys.leased, adding, removing),
         )
@@ -298,6 +313,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             endings=endings,
             letters=ShardsLetters(definition, shards),
             claims=ShardsClaims(definition, shards, endings, new_reservation, id(self.redis)),
+            groups=None,
             side=side,
             algebra=ShardsAlgebra(side, self._keys.leased, adding, removing),
         )
@@ -460,6 +476,12 @@ def _info(definition: Definition[Any], kind: str, shards: int | None) -> SetInfo
         options["interval"] = definition.interval
     else:
         options |= {"remember": definition.remember or None, "digest": definition.digest}
+    if definition.grouping is not None:
+        options |= {
+            "grouped": True,
+            "turns": definition.turns,
+            "per_group": [definition.group_leases, definition.group_pause],
+        }
     if shards is not None:
         options["shards"] = shards
     return SetInfo(definition.name, kind, options)

@@ -164,6 +164,7 @@ class Claims(Generic[T, Res]):
         return self._set.max_attempts
 
     def pop(self, wait: Duration | None, *, last: bool = False) -> Plan[T]:
+        self._check_last(last=last)
         if items := (yield from self._gather(1, 0.0, wait, last=last)):
             item: T = items[0]
             return item
@@ -172,7 +173,15 @@ class Claims(Generic[T, Res]):
         raise KeyError(f"pop from an empty set: {self._set.name!r}")
 
     def take(self, num: int, wait: Duration | None, *, last: bool = False) -> Plan[list[T]]:
+        self._check_last(last=last)
         return self._gather(int(num), 0.0, wait, last=last)
+
+    def _check_last(self, *, last: bool) -> None:
+        """Raise a TypeError if the last items are claimed of a set with groups."""
+        if last and self._set.grouping is not None:
+            raise TypeError(
+                f"the set {self._set.name!r} has groups: only the items with the lowest scores can be claimed"
+            )
 
     def reserve(self, lease: Duration, wait: Duration | None) -> Plan[Res]:
         if reservations := (yield from self.reserve_many(1, lease, wait)):

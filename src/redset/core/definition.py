@@ -1,10 +1,10 @@
 """The definition of a set, as its operations need it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from redset.core.items import Items
 from redset.core.keys import Keys
@@ -20,6 +20,7 @@ __all__ = (
     "Definition",
     "Duplicates",
     "Kind",
+    "Turns",
     "WhileLeased",
 )
 
@@ -31,8 +32,20 @@ LONGEST_POLL = 3600.0
 
 #: The score that stands when a waiting item is added again: the newest, the first, the lowest or the highest.
 Duplicates: TypeAlias = Literal["update", "keep", "earliest", "latest"]
+#: The order in which groups are claimed from: by the score of their first items, or in turn.
+Turns: TypeAlias = Literal["score", "fair"]
 #: The effect of an addition of a leased item: the claim that meets it parks it until the lease ends, or drops it.
 WhileLeased: TypeAlias = Literal["park", "drop"]
+
+
+class Groupings(Protocol):
+    """Tells the groups of items; see :mod:`redset.core.grouping`."""
+
+    def of(self, item: Any, identity: Any) -> bytes: ...
+
+    def of_each(self, items: Sequence[Any], identities: Sequence[bytes]) -> list[bytes]: ...
+
+    def of_stored(self, identity: bytes) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,14 @@ class Definition(Generic[T]):
     poll: float = POLL
     #: Whether it is a shard of a set.
     sharded: bool = False
+    #: Tells the groups of items, None without groups; and how their turns are: by ``"score"`` or ``"fair"``.
+    grouping: Groupings | None = None
+    turns: Turns = "score"
+    #: The number of leases that each group may have, and the seconds between two claims of it; 0: no limit.
+    group_leases: int = 0
+    group_pause: float = 0.0
+    #: Whether this process can tell the group of an item that another program has added.
+    sorts: int = 1
 
     @cached_property
     def features(self) -> frozenset[str]:
@@ -94,6 +115,9 @@ class Definition(Generic[T]):
             "digest": self.digest,
             "drops": self.while_leased == "drop",
             "shards": self.sharded,
+            "grouped": self.grouping is not None,
+            "fair": self.grouping is not None and self.turns == "fair",
+            "scheduled": self.grouping is not None and self.kind.which == "due",
         }
         return frozenset(feature for feature, there in has.items() if there)
 

@@ -120,12 +120,17 @@ class Endings(Generic[T]):
 
         return self._end(reservations, nack)
 
-    def again(self, reservations: Iterable[Res], delay: Duration, score: Moment | None) -> Plan[list[Res]]:
+    def again(
+        self, reservations: Iterable[Res], delay: Duration, score: Moment | None, *, group: bool = False
+    ) -> Plan[list[Res]]:
         after = seconds(delay, "a delay")
+        if group and self.definition.grouping is None:
+            raise TypeError(f"group=True needs a set with groups, and {self.set_name!r} was made without group=")
+        verb = "rest" if group else "again"
 
         def again(one: Res) -> End:
             new_score = "" if score is None else written_score(score, one)
-            return End("again", one._stored, one._delivery, after, new_score)
+            return End(verb, one._stored, one._delivery, after, new_score)
 
         return self._end(reservations, again)
 

@@ -9,7 +9,7 @@ from redset.core.definition import Definition
 from redset.core.operations import Operation
 from redset.core.times import Duration, Moment, is_number, moment, seconds
 
-__all__ = ("Gates", "Limits", "read_gates")
+__all__ = ("NO_END", "Gates", "Limits", "checked_count", "end_of_pause", "read_gates")
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Gates(Generic[T]):
 
     def pause(self, until: Moment | None) -> Operation[None]:
         # A pause that ended in 1969 is as good as one that ended in 1970, and -1 stands for no end.
-        ends_at = NO_END if until is None else repr(max(0.0, _end_of_pause(until)))
+        ends_at = NO_END if until is None else repr(max(0.0, end_of_pause(until)))
         return self._operation("pause", ends_at)
 
     def resume(self) -> Operation[None]:
@@ -62,21 +62,21 @@ class Gates(Generic[T]):
             raise ValueError(f"per must come with a rate, and per={per!r} was given without one")
         if number is not None and not 0 < number / span < math.inf:
             raise ValueError(f"rate / per must be a finite number above 0, not {rate!r} / {per!r}")
-        most = 0 if number is None else 1 if burst is None else _count(burst, "burst")
+        most = 0 if number is None else 1 if burst is None else checked_count(burst, "burst")
         return self._operation(
             "limit",
             "0" if number is None else repr(number),
             "1" if number is None else repr(span),
             str(most),
-            str(_count(leases, "leases")),
-            str(_count(maxsize, "maxsize")),
+            str(checked_count(leases, "leases")),
+            str(checked_count(maxsize, "maxsize")),
         )
 
     def _operation(self, *args: str) -> Operation[None]:
         return Operation(*self._limit, args, lambda reply: None, recorded=True)
 
 
-def _end_of_pause(until: Moment) -> float:
+def end_of_pause(until: Moment) -> float:
     """Return the end of a pause as a float of seconds since the epoch.
 
     :raises TypeError: ``until`` is no int, float or datetime.
@@ -120,7 +120,7 @@ def _rate(value: Any) -> float:
     return number
 
 
-def _count(value: Any, what: str) -> int:
+def checked_count(value: Any, what: str) -> int:
     """Return a limit as the scripts take it: 0 for none."""
     if value is None:
         return 0

@@ -20,6 +20,13 @@ TYPES = {
     "history": "list",
     "sets": "hash",
     "until": "zset",
+    "group": "hash",
+    "groups": "zset",
+    "ready": "zset",
+    "resting": "zset",
+    "upcoming": "zset",
+    "busy": "hash",
+    "limits": "hash",
 }
 
 #: The registry of all sets on the server. HASH, name -> record; ZSET, expiring sets only: name -> time after which the
@@ -72,6 +79,20 @@ class Keys:
         #: ZSET, waiter -> time of its next look, negative if it can claim any item and not only due ones. Only empty
         #: claims add to it; it expires with the last look. Losing it delays waiters.
         self.looks = f"{prefix}looks".encode()
+        #: Sets with groups only. HASH, item -> its group, for every item in any state but done.
+        self.group = f"{prefix}group".encode()
+        #: ZSET, all scores 0: the waiting items by group, score and bytes; see ``shared/groups.lua``. It may have more.
+        self.groups = f"{prefix}groups".encode()
+        #: ZSET, group -> score of its first item, or its turn: groups that may be claimed from.
+        self.ready = f"{prefix}ready".encode()
+        #: ZSET, group -> moment until which nothing is claimed from it.
+        self.resting = f"{prefix}resting".encode()
+        #: ZSET, under fair turns: group -> score of its first item, where that is not due yet.
+        self.upcoming = f"{prefix}upcoming".encode()
+        #: HASH, group -> number of its leases, if there are any.
+        self.busy = f"{prefix}busy".encode()
+        #: HASH, group -> its own limits and its pause, if it has any; it outlives `clear()`.
+        self.limits = f"{prefix}limits".encode()
         #: STRING, while the set's lock is held. No call needs it, so it may be in another slot.
         self.lock = f"{name}__lock"
         #: STRING per session, for ten minutes: the call record, with its last number and reply.

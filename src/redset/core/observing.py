@@ -111,7 +111,7 @@ def _about(operation: Operation[Any]) -> _About | None:
     verb, args = operation.verb, operation.args
     if not isinstance(verb, Script):
         return None
-    width = 3 if "keyed" in verb.features else 2
+    width = 2 + ("keyed" in verb.features) + ("grouped" in verb.features)
     if verb.name == "claim":
         return _About("take" if args[LEASE] == "0" else "reserve", "receive", None)
     if verb.name == "add":

@@ -21,7 +21,8 @@ from typing import (
     get_type_hints,
 )
 
-from redset.core.definition import POLL, Duplicates, WhileLeased
+from redset.core.definition import POLL, Duplicates, Turns, WhileLeased
+from redset.core.grouping import Limit
 from redset.core.pools import Choice
 from redset.core.shards.layout import ShardCount
 from redset.core.times import Duration
@@ -35,6 +36,7 @@ __all__ = (
     "expanded",
     "exponential_backoff",
     "one_of_duplicates",
+    "one_of_turns",
     "one_of_while_leased",
 )
 
@@ -78,6 +80,15 @@ def one_of_while_leased(value: Any) -> WhileLeased:
     return found
 
 
+def one_of_turns(value: Any) -> Turns:
+    """Return ``value``, checked.
+
+    :raises ValueError: it is no such option.
+    """
+    found: Turns = _one_of(Turns, value, "turns")
+    return found
+
+
 def _one_of(literal: Any, value: Any, what: str) -> Any:
     options = get_args(literal)
     if value not in options:
@@ -118,7 +129,17 @@ class AdditionOptions(TypedDict, total=False):
     while_leased: Annotated[WhileLeased, "park"]
 
 
-class SortedOptions(ClaimOptions[T], AdditionOptions, DigestOption, CallOptions, Generic[T], total=False):
+class GroupOptions(TypedDict, Generic[T], total=False):
+    """The groups of items: for sets that hand out the item with the lowest score."""
+
+    group: Annotated[Callable[[Any], Any] | None, None]
+    per_group: Annotated[Limit | None, None]
+    turns: Annotated[Turns, "score"]
+
+
+class SortedOptions(
+    ClaimOptions[T], AdditionOptions, GroupOptions[T], DigestOption, CallOptions, Generic[T], total=False
+):
     """Those of a sorted set."""
 
 

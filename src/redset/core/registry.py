@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from redset.core.clients import is_failure
+from redset.core.grouping import Limit, cannot_tell
 from redset.core.keys import REGISTRY, Keys
 from redset.core.operations import Operation, Plan
 from redset.core.scripts import script
@@ -205,6 +206,10 @@ def opened(client: Any, name: str, about: SetInfo | None, kinds: Mapping[str, Ca
         options["shards"] = "stored"
     if options.pop("keyed", False):
         options["key"] = _cannot_tell
+    if options.pop("grouped", False):
+        options["group"] = cannot_tell
+        leases, pause = options.pop("per_group", (0, 0))
+        options["per_group"] = Limit(leases or None, pause or None) if leases or pause else None
     try:
         return kinds[about.kind](client, name, serializer=_Raw(), **options)
     except (TypeError, ValueError) as error:

@@ -13,8 +13,8 @@ generates code from them in front of the script:
 - ``-- include NAME`` is replaced by ``shared/NAME.lua``, which defines functions. ``-- inline NAME`` is replaced by
   statements of the function around it.
 - ``-- WHEN NEEDED: moves`` begins functions that ``moves()`` returns, ``-- WHEN NEEDED: rare`` those of ``rare()``,
-  ``-- WHEN NEEDED: gates`` those of ``gates()``; ``-- ALWAYS`` ends them. The server takes 0.1 µs or more to make a
-  function, each time that a script runs. So functions that most calls do not need are made when one of them is used.
+  and so on; ``-- ALWAYS`` ends them. The server takes 0.1 µs or more to make a function, each time that a script runs.
+  So functions that most calls do not need are made when one of them is used.
 
 ``if FEATURE`` behind the first word restricts a line to sets with one of the :data:`FEATURES`. Keys and options that a
 set does not have are nil.
@@ -33,16 +33,33 @@ __all__ = ("Script", "layout_of", "options_of", "prepared", "script")
 
 #: The features that a set may have: `values` of identities (`keyed`) or of intervals (`periodic`), and done items that
 #: are remembered in `done`, as themselves or as hashes (`digest`); whether additions of leased items are dropped
-#: (`drops`); whether it is a shard of a set (`shards`). Features of a single call: scores that are seconds from now
+#: (`drops`); whether it is a shard of a set (`shards`); groups of items (`grouped`), `fair` turns of these, and claims
+#: of due items only (`scheduled`). Features of a single call: scores that are seconds from now
 #: (`delayed`), and additions of remembered items (`forced`).
-FEATURES = ("values", "keyed", "periodic", "expiring", "done", "digest", "drops", "shards", "delayed", "forced")
+FEATURES = (
+    "values",
+    "keyed",
+    "periodic",
+    "expiring",
+    "done",
+    "digest",
+    "drops",
+    "shards",
+    "grouped",
+    "fair",
+    "scheduled",
+    "delayed",
+    "forced",
+)
 
 #: The features that a script can test by name: the loader replaces the name with true or false.
-CONSTANTS = ("keyed", "periodic", "digest", "drops", "forced")
+CONSTANTS = ("keyed", "periodic", "digest", "drops", "grouped", "fair", "scheduled", "forced")
 
 #: The options of a set that scripts take, by their names in :class:`redset.core.definition.Definition`, and the feature
 #: that each belongs to; empty: every set has it.
-OPTIONS = {"max_attempts": "", "max_dead": "", "remember": "done", "interval": "periodic"}
+OPTIONS = {"max_attempts": "", "max_dead": "", "remember": "done", "interval": "periodic"} | dict.fromkeys(
+    ("group_leases", "group_pause", "sorts"), "grouped"
+)
 
 _DECLARED = re.compile(r"^-- (KEYS|OPTIONS|TIME)(?: if (\w+))?(?:: (.*))?$", re.MULTILINE)
 _SECTION = re.compile(r"^-- WHEN NEEDED: (\w+)\n(.*?)(?=^-- WHEN NEEDED|^-- ALWAYS|\Z)", re.MULTILINE | re.DOTALL)
@@ -54,7 +71,7 @@ _INCLUDED = re.compile(r"^-- include (\w+)(?: if (\w+))?\n", re.MULTILINE)
 #: In Lua 5.4, `unpack` is in another place.
 _PROLOGUE = """\
 local unpack = table.unpack or unpack
-local moves, rare, gates
+local moves, rare, gates, turns
 """
 
 _HOLDS_OTHER = """\
@@ -138,7 +155,9 @@ def options_of(definition: Any) -> str:
 def layout_of(features: frozenset[str]) -> str:
     """Return the name of the form in which sets with these features store their items. A set has one form."""
     kind = next((kind for kind in ("expiring", "periodic") if kind in features), "sorted")
-    words = {"keyed": "keyed" in features, "digests": features >= {"expiring", "digest"}}
+    words = {word: word in features for word in ("keyed", "grouped", "fair")}
+    # The turns of groups of which nothing is due are stored apart.
+    words |= {"scheduled": features >= {"fair", "scheduled"}, "digests": features >= {"expiring", "digest"}}
     return " ".join([kind, *(word for word, holds in words.items() if holds)])
 
 
@@ -158,7 +177,7 @@ def _head(keys: tuple[str, ...], kinds: set[str]) -> Iterator[str]:
 
 def _filled_in(text: str, features: frozenset[str]) -> str:
     """Return a script with its pieces, each where it is included first, and then the functions that are made later."""
-    later: dict[str, str] = {"moves": "", "rare": "", "gates": ""}
+    later: dict[str, str] = {"moves": "", "rare": "", "gates": "", "turns": ""}
     included: set[str] = set()
 
     def without_later(text: str) -> str:

@@ -4,10 +4,12 @@
 -- KEYS if values: values
 -- KEYS if done: done dead
 -- KEYS if forced: letters
+-- KEYS if grouped: group groups ready resting upcoming busy limits
 -- TIME if done
+-- TIME if grouped
 -- TIME if delayed
 -- ARGV: number, seen; "want replaces flags"; as many flags of ZADD, where INCR takes one row; then rows: score, item, on keyed
---       sets score, item, value; of a `delayed` addition the score is in seconds from now
+--       sets score, item, value, on sets with groups behind these the group; of a `delayed` addition the score is in seconds from now
 --   want: `added` or `scores`; or `bulk`: as `added`, but no row behind the first that the set has no room for is added
 --   replaces: whose value is replaced: that of `all`, of `new` items, or of those that are `known` to wait already
 -- Returns "added left ...": how many did not wait before; the positions, from 0, of those left out, and behind a slash of those
@@ -21,23 +23,25 @@
 -- include values if keyed
 -- include delays if delayed
 -- include states if forced
+-- include groups if grouped
+-- include additions if grouped
 local want, replaces, flags = string.match(ARGV[3], '(%l+) (%l+) (%d)')
 local compares = flags ~= '0' or want == 'scores'
-local facts = redis.pcall('HMGET', meta, 'layout', 'registered', 'remembers', 'maxsize')
+local facts = redis.pcall('HMGET', meta, 'layout', 'registered', 'remembers', 'maxsize', 'per_group', 'limited')
 local refusal = facts.err and (wrong_type() or facts) or stored_otherwise(facts[1], facts[3]) or find_waiters()
     or done and wrong_type(waiting, values, done, dead, letters) or keyed and wrong_type(values) or facts[4] and wrong_type(waiting, leased)
     or denied(call and 'SET', 'HINCRBY', (not facts[1] or keyed) and 'HSET', (values or done or compares) and 'ZMSCORE',
-        compares and 'ZCARD', forced and 'ZREM', forced and 'HDEL')
+        compares and 'ZCARD', grouped and 'HSET', grouped and 'HDEL', grouped and 'ZREM', grouped and 'ZRANGE', forced and 'ZREM', forced and 'HDEL')
 if refusal then return refusal end
 
 -- A local variable is read faster than a global one, which tells when there are thousands of columns.
-local columns, first, width, items = ARGV, 4 + flags, keyed and 3 or 2, {}
+local columns, first, width, items = ARGV, 4 + flags, 2 + (keyed and 1 or 0) + (grouped and 1 or 0), {}
 local count = (#columns - first + 1) / width
-if keyed or done or compares or facts[4] then
+if keyed or grouped or done or compares or facts[4] then
     for i = 1, count do items[i] = columns[first + 1 + width * (i - 1)] end
 end
 
-local is_out, left, full, left_count = (done or facts[4]) and {}, '', '', 0
+local names, is_out, left, full, left_count = {}, (done or grouped or facts[4]) and {}, '', '', 0
 if done and not forced then
     local dones, deaths = are_living(done, remembered_as(items)), redis.call('ZMSCORE', dead, unpack(items))
     for i = 1, count do is_out[i] = dones[i] or deaths[i] end
@@ -61,7 +65,7 @@ end
 
 -- What ZADD and HSET are given: all, or what is picked from the rows. Counted along, since `#` looks for the end of a table each time.
 local rows, start, length, fields, field_count = columns, 4, #columns, keyed and {}, 0
-if keyed or left ~= '' or full ~= '' then
+if keyed or grouped or left ~= '' or full ~= '' then
     rows, start, length = {unpack(columns, 4, first - 1)}, 1, flags + 0
     for i = 1, count do
         local at, item = first + width * (i - 1), items[i]
@@ -77,9 +81,11 @@ if keyed or left ~= '' or full ~= '' then
     end
 end
 
+for i = 1, grouped and count or 0 do names[i] = columns[first + width * i - 1] end
 local picked, added = (length - start + 1 - flags) / 2, 0
 local waited = compares and redis.pcall('ZCARD', waiting)
 if picked > 0 then
+    if grouped then watch_additions(items) end
     -- The first write: refused whole on a server that is full, and where the key is no sorted set.
     added = redis.pcall('ZADD', waiting, unpack(rows, start, length))
     if type(added) == 'table' then
@@ -87,6 +93,7 @@ if picked > 0 then
         return wrong_type() or added
     end
     if field_count > 0 then replace_values(fields) end
+    if grouped then settle_additions(items, names, is_out, flags == '0' and count == 1 and {columns[first]}, facts[5]) end
     if forced then
         for i = 1, count do
             -- One that there was no room for stays dead, or remembered.

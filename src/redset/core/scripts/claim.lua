@@ -3,6 +3,7 @@
 -- KEYS: call waiting leased deliveries parked dead letters meta history wake looks
 -- KEYS if values: values
 -- KEYS if done: done
+-- KEYS if grouped: group groups ready resting upcoming busy limits
 -- OPTIONS
 -- TIME
 -- ARGV: number, seen, options; how many at most; `any`, or `due` for only those whose score has come, or `any last` or `due last`
@@ -11,7 +12,7 @@
 --   the caller: "waits ID POLL" if it waits as this waiter when it gets nothing, "leaves ID POLL" if it also stops waiting when it
 --       gets something, "left ID POLL" if it has stopped; "follows" if it has claimed others for the same list; else "-"
 -- Returns rows; on keyed sets behind them a list of the value of each, or nil; behind these
--- "more next died dropped deadline lost ..."; and behind that `register` if the set is not registered, `differs` if it is with other options.
+-- "more next died dropped deadline lost ..."; and behind that `register` if the set is not registered, `differs` if it is with other options, `groups` if another program has added items.
 --   rows: item, score; under a lease item, delivery, or '' in a repeated reply when the lease has ended
 --   more: 1 if it stopped early and may find more at once; 2 if it stopped before a suspect item, or claimed one
 --   next: seconds until the caller looks again, behind `=` if something falls due then; 0: it does not wait, or got something
@@ -24,6 +25,7 @@ if caller ~= '-' and caller ~= 'follows' then caller, waiter, poll = string.matc
 -- include claims
 -- include looks
 -- include gates
+-- include turns if grouped
 -- include heads if shards
 
 local repeated_reply, ended
@@ -46,25 +48,28 @@ local others = in_work and redis.call('EXISTS', parked, dead, letters, looks) or
 local is_awaited = others > 0 and redis.call('EXISTS', looks) == 1
 local is_rare = repeated or unread or others > (is_awaited and 1 or 0)
 local expired = in_work and read_expired() or {}
-local met = limit > 0 and next_rows(limit) or {}
+-- Where items have groups, the ends of leases come before the choice.
+local chooses_late = grouped and (#acks > 0 or #expired > 0 or unread)
+local met = limit > 0 and not chooses_late and next_rows(limit) or {}
 local fields = in_work and not met.err and read_fields(acks, column(met, 2, 1)) or {}
 local refusal = expired.err and expired or met.err and met or fields.err and fields or stored_otherwise(facts[3], facts[8])
 local is_tight = gate and gate.leases > 0 and not refusal and gates().free_leases(gate) < limit
 local is_first = not facts[3] or done and not facts[8]
 if refusal or is_rare or is_tight or #expired > 0 then
     refusal = wrong_type() or refusal or rare().may_not_move() or denied(
-        'ZREMRANGEBYRANK', 'ZRANGE', 'ZCARD', from_end and 'ZCOUNT', unread and values and 'HSETNX')
+        'ZREMRANGEBYRANK', 'ZRANGE', 'ZCARD', grouped and 'HSETNX', from_end and 'ZCOUNT', unread and values and 'HSETNX')
 else
     refusal = (values or done) and wrong_type(values, done) or (in_work or values or done) and may_not_finish()
         or (in_work or done) and denied('DEL', 'ZADD', 'ZREM', 'ZCARD')
+        or grouped and (wrong_type(group, busy) or chooses_late and wrong_type(waiting, groups, ready, resting) or denied('DEL', 'HDEL', 'ZREM', 'ZADD', 'ZMSCORE', 'HMGET'))
     parking = false
 end
-refusal = refusal or waiter and #met == 0 and wrong_type(looks, wake) or is_awaited and find_waiters() or denied(call and 'SET', lease > 0 and 'ZADD', 'HSET',
-    #acks > 0 and 'ZREMRANGEBYRANK')
+refusal = refusal or waiter and #met == 0 and wrong_type(looks, wake) or is_awaited and find_waiters() or denied(call and 'SET', lease > 0 and 'ZADD', 'HSET', #acks > 0 and 'ZREMRANGEBYRANK')
 if refusal then return refusal end
 
 if repeated then
     rare().roll_back_leases(ended.items, ended.given, ended.words)
+    if grouped then turns().settle() end
     moves().write_totals()
     if requeued and wake_one then wake_one() end
     return repeated_reply
@@ -73,9 +78,14 @@ if unread then
     rare().roll_back()
     expired, fields = read_expired(), read_fields(acks, {})
 end
+if grouped then
+    turns().watch(acks)
+    turns().watch(column(expired, 2, 1))
+end
 local lost = #acks > 0
     and moves().end_leases(acks, given, fields, redis.call('ZMSCORE', leased, unpack(acks)), time) or ''
 if #expired > 0 then rare().requeue(expired) end
+if grouped then turns().settle() end
 local more = #expired == 2 * BUDGET
 -- The ends of leases have made room for others.
 if is_tight then limit = math.min(limit, gates().free_leases(gate)) end
@@ -84,7 +94,7 @@ if is_tight then limit = math.min(limit, gates().free_leases(gate)) end
 
 if limit > 0 then
     -- What was read before the first write may have changed by it.
-    local is_stale = requeued or unread or died > 0 or #met > 2 * limit
+    local is_stale = chooses_late or requeued or unread or died > 0 or #met > 2 * limit
     for i = 1, #met, 2 do is_stale = is_stale or acked[met[i]] end
     local passed = is_stale and take_next(limit) or take(met, fields, #acks)
     local stayed = passed
@@ -96,6 +106,7 @@ if limit > 0 then
     end
 end
 
+more = more or grouped and has_passed
 local kind, deadline, undo, found = 'taken', '0', nil, values and values_of(rows, 2, values)
 if lease > 0 and #rows > 0 then
     kind, deadline, undo = 'leased', moves().waiting_to_leased(rows, claimed, lease, last_token, facts), {is_suspect and 'expired' or nil}
@@ -103,14 +114,16 @@ elseif #rows > 0 then
     redis.call('HSET', meta, 'taken', (tonumber(facts[6]) or 0) + #rows / 2)
     if delivered or values or done then undo = moves().waiting_to_done(rows, found, delivered) end
 end
+if grouped then undo = leave_turns(rows, undo) end
 if gate and #rows > 0 then gates().pass_gate(gate, #rows / 2) end
 if is_first and #rows > 0 then moves().write_form() end
+if grouped and #rows > 0 then note_defaults(facts[12]) end
 if next(counts) then moves().write_totals() end
 local minute, is_known = math.floor(moment[1] / 60), facts[3] or #rows > 0
 if is_known and tonumber(facts[5] or 0) ~= minute then rare().write_sample(minute) end
 -- Items that stay behind wake another waiter, unless a full limit of leases would stop its claim. One that stops waiting may have been
 -- woken for them.
-local leaves_items = #rows > 0 or requeued or gate and #acks > 0 or caller == 'left' and not (gate and gates().opens_at(gate))
+local leaves_items = #rows > 0 or requeued or grouped and has_turned_ready or gate and #acks > 0 or caller == 'left' and not (gate and gates().opens_at(gate))
 if wake_one and leaves_items and not (gate and gate.is_full) and #next_rows(1) > 0 then wake_one() end
 
 -- When a caller that waits and got nothing looks again; or others look instead of one that got something, or stops waiting.
@@ -124,7 +137,14 @@ if waiter and (#rows == 0 or is_awaited) then
         rare().leave_looks(due)
     end
 end
+-- Items that have no group yet: the caller learns that, and gives them one.
+local has_strangers = grouped and are_there_strangers()
+more = more or has_strangers and sorts == 1 and #rows == 0
 local stops = meets_suspect and (#rows > 0 or caller == 'follows') and '2 ' or more and '1 ' or '0 '
 local reply = answer_claim(kind, stops .. next_look, deadline .. lost, rows, found, undo)
-if is_known and facts[4] ~= ARGV[3] then reply[#reply + 1] = facts[4] and 'differs' or 'register' end
+if is_known and facts[4] ~= ARGV[3] then
+    reply[#reply + 1] = facts[4] and 'differs' or 'register'
+elseif has_strangers then
+    reply[#reply + 1] = 'groups'
+end
 return reply

@@ -1,5 +1,6 @@
 -- Removes all items. The set's own hash stays, so that later tokens are greater and totals go on.
 -- KEYS: call meta waiting leased deliveries parked dead letters values done
+-- KEYS if grouped: group groups ready resting upcoming busy limits
 -- TIME
 -- ARGV: number, seen
 -- Returns how many keys there were to remove.
@@ -17,7 +18,7 @@ moves().count('removed', count_all(waiting) + count_all(leased) + count_all(park
 moves().count('leases_removed', redis.call('ZCOUNT', leased, '(0', '+inf'))
 moves().count('dead_removed', count_all(dead))
 
-local removed = redis.call('UNLINK', waiting, leased, deliveries, parked, dead, letters, values, done)
+local removed = redis.call('UNLINK', waiting, leased, deliveries, parked, dead, letters, values, done, unpack(grouped and {group, groups, ready, upcoming, busy} or {}))
 if known or removed > 0 then
     local micros = moment[1] * 1000000 + moment[2]
     local before = tonumber(redis.call('HMGET', meta, 'cleared')[1]) or 0

@@ -2,6 +2,7 @@
 -- KEYS: call waiting leased deliveries parked dead letters meta wake looks
 -- KEYS if values: values
 -- KEYS if done: done
+-- KEYS if grouped: group groups ready resting upcoming busy limits
 -- OPTIONS
 -- TIME
 -- ARGV: number, seen, options; then
@@ -15,6 +16,7 @@
 -- include record
 -- include wakeups
 -- include leases
+-- include watching if grouped
 local how = ARGV[4]
 local width, items, given = how == 'ack' and 2 or 3, {}, {}
 for i = 5, #ARGV, width do items[#items + 1], given[#given + 1] = ARGV[i], ARGV[i + 1] end
@@ -30,10 +32,10 @@ local makes_room = false
 if redis.call('EXISTS', parked, looks) > 0 then
     parking = redis.call('EXISTS', parked) == 1
     local gate = redis.pcall('HMGET', meta, 'gate')[1]
-    makes_room = gate and string.sub(gate, -2) ~= ' 0'
+    makes_room = grouped or gate and string.sub(gate, -2) ~= ' 0'
 end
 local refusal = fields.err and fields or deadlines.err and deadlines
-if refusal or parking or makes_room or how ~= 'ack' then
+if refusal or grouped or parking or makes_room or how ~= 'ack' then
     refusal = wrong_type() or refusal or find_waiters() or rare().may_not_move()
 else
     refusal = (values or done) and wrong_type(waiting, values, done) or may_not_finish()
@@ -41,6 +43,7 @@ end
 if refusal then return refusal end
 
 local lost = ''
+if grouped then turns().watch(items) end
 if how == 'taken' then
     redis.call('ZREM', dead, ARGV[5])
     for i = 5, #ARGV, 3 do
@@ -55,6 +58,7 @@ else
     -- Nothing was written if all are lost.
     if select(2, string.gsub(lost, ' ', '')) == #items then free_record() end
 end
+if grouped then turns().settle() end
 moves().write_totals()
 if (requeued or makes_room) and wake_one then wake_one() end
 return answer(died .. ' ' .. dropped .. ' ' .. clock .. lost)

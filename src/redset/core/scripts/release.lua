@@ -1,5 +1,6 @@
 -- Lets items go that are dead, or done and remembered: requeues dead letters, deletes them, or forgets that items died or were done.
 -- KEYS: call waiting leased dead letters meta wake looks done values
+-- KEYS if grouped: group groups ready resting upcoming busy limits
 -- TIME
 -- ARGV: number, seen; `retry`, `delete` or `forget`; how many of the oldest letters, or 0 and then item, item, ...
 -- Returns the positions, from 0, of those that were there.
@@ -8,6 +9,7 @@
 -- include states
 -- include values
 -- include expiry
+-- include watching if grouped
 local verb, oldest = ARGV[3], tonumber(ARGV[4])
 local refusal = wrong_type() or stored_otherwise(unpack(redis.call('HMGET', meta, 'layout', 'remembers'))) or find_waiters()
     or denied(call and 'SET', verb == 'retry' and 'ZADD', 'HDEL', 'HMGET', 'ZMSCORE', 'ZREM', 'HINCRBY')
@@ -19,6 +21,7 @@ local memories = verb == 'forget' and remembered_as(items)
 local dones = memories and are_living(done, memories) or {}
 
 free_record()
+if grouped then turns().watch(items) end
 local released = {}
 for i, item in ipairs(items) do
     -- One that is named twice is done, or dead, the first time only.
@@ -37,6 +40,7 @@ for i, item in ipairs(items) do
     end
     if was_done or was_dead then released[#released + 1] = i - 1 end
 end
+if grouped then turns().settle() end
 moves().write_totals()
 if requeued and wake_one then wake_one() end
 return answer(table.concat(released, ' '))

@@ -2,6 +2,8 @@
 -- by position or by score: a lease of the same item stays.
 -- KEYS: call waiting leased deliveries parked dead meta wake looks
 -- KEYS if values: values
+-- KEYS if grouped: group groups ready resting upcoming busy limits
+-- TIME if grouped
 -- ARGV: number, seen; then `items` and item, item, ...; or how many at most, `ranks` and the first and the last one, or `scores` and the
 --       lowest and the highest, as ZRANGE takes them
 -- Returns the positions, from 0, of the items that were there; or "removed found first": how many of how many there were to remove,
@@ -10,13 +12,15 @@
 -- include wakeups
 -- include states
 -- include places
+-- include watching if grouped
 local by_name = ARGV[3] == 'items'
 local refusal = wrong_type() or stored_otherwise(redis.call('HMGET', meta, 'layout')[1]) or by_name and find_waiters()
-    or denied(call and 'SET', 'ZRANGE', 'ZMSCORE', 'HDEL', 'ZREMRANGEBYRANK', 'HINCRBY')
+    or denied(call and 'SET', 'ZRANGE', 'ZMSCORE', 'HDEL', 'ZREMRANGEBYRANK', 'HINCRBY', grouped and 'ZADD', grouped and 'HSET')
 if refusal then return refusal end
 
 if by_name then
     local removed, items, entries, leases = {}, {unpack(ARGV, 4)}, 0, 0
+    if grouped then turns().watch(items) end
     local deadlines = redis.call('ZMSCORE', leased, unpack(items))
     for i, item in ipairs(items) do
         local waited, was_leased = redis.call('ZREM', waiting, item), redis.call('ZREM', leased, item)
@@ -27,6 +31,7 @@ if by_name then
     redis.call('HDEL', deliveries, unpack(items))
     entries = entries + redis.call('ZREM', parked, unpack(items))
     if values then drop_values(items, dead) end
+    if grouped then turns().settle() end
     moves().count('removed', #removed)
     moves().count('merged', entries - #removed)
     moves().count('leases_removed', leases)
@@ -53,7 +58,9 @@ local removed = math.min(found, limit)
 free_record()
 if removed > 0 then
     local items = redis.call('ZRANGE', waiting, first, first + removed - 1)
+    if grouped then turns().watch(items) end
     redis.call('ZREMRANGEBYRANK', waiting, first, first + removed - 1)
+    if grouped then turns().settle() end
     local deadlines, delivered = redis.call('ZMSCORE', leased, unpack(items)), {}
     for i, item in ipairs(items) do
         if not deadlines[i] then delivered[#delivered + 1] = item end

@@ -1,7 +1,7 @@
 -- The records of claims. Needs `call` and `meta`, and what `leases` needs.
 -- include record
 -- include leases
-local facts = redis.pcall('HMGET', meta, 'cleared', 'last', 'layout', 'registered', 'minute', 'taken', 'leased', 'remembers', 'gate', 'acked')
+local facts = redis.pcall('HMGET', meta, 'cleared', 'last', 'layout', 'registered', 'minute', 'taken', 'leased', 'remembers', 'gate', 'acked', 'strays', 'per_group', 'limited')
 if facts.err then return wrong_type() or facts end
 -- A record says which clear() it came after: what is rolled back must not come back from before one.
 -- Any program may write into `meta`: what is no number counts as none, so that it fails no call behind its first write.
@@ -30,6 +30,7 @@ end
 -- stood in the place of each item's token before.
 local function roll_back_leases(items, given, words)
     if #items == 0 then return end
+    if grouped then turns().watch(items) end
     local fields, deadlines = redis.call('HMGET', deliveries, unpack(items)), redis.call('ZMSCORE', leased, unpack(items))
     moves.end_leases(items, given, fields, deadlines, 0, function(i) return 'roll_back', 0, words[i] or '0' end)
 end
@@ -61,6 +62,10 @@ local function roll_back(positions)
         roll_back_leases(items, cells, undos)
     elseif #items > 0 and unread.cleared >= tonumber(cleared) then
         if done then redis.call('ZREM', done, unpack(remembered_as(items))) end
+        if grouped then
+            turns().enter_again(items, undo, positions, #all)
+            turns().watch(items)
+        end
         for i, item in ipairs(items) do
             if periodic then
                 -- It waits for its next tick, unless something else became of it since.

@@ -38,7 +38,7 @@ local function extend_lease(item, seconds, deadline)
 end
 
 -- The total in which each way of ending counts, besides the ack.
-local totals = {nack = 'nacked', again = 'given_back', roll_back = 'leases_rolled_back', bury = 'buried'}
+local totals = {nack = 'nacked', again = 'given_back', roll_back = 'leases_rolled_back', bury = 'buried', rest = 'given_back'}
 
 -- What the ways of ending do with an item that is not done; `seconds` and `text` come with them.
 local verbs = {
@@ -58,6 +58,11 @@ local verbs = {
     end,
     bury = function(item, attempts, score, parked_score, seconds, reason)
         leased_to_dead(item, attempts, score, reason, parked_score)
+    end,
+    -- As `again`, but the whole group rests, and with it the item.
+    rest = grouped and function(item, attempts, score, parked_score, seconds, new_score)
+        leased_to_waiting(item, attempts - 1, new_score ~= '' and new_score or score, 0, parked_score)
+        turns().rest_group(item, seconds)
     end,
 }
 

@@ -12,7 +12,6 @@ local function column(rows, width, which_one)
     for i = 1, #rows / width do cells[i] = rows[width * (i - 1) + which_one] end
     return cells
 end
-
 -- WHEN NEEDED: moves
 
 -- Attempts and score of a delivered item, by its field in `deliveries`; those of a new item if somebody deleted that.
@@ -94,8 +93,8 @@ local function newest_score(item, parked_score)
     return redis.call('ZMSCORE', waiting, item)[1] or parked_score
 end
 
--- Requeues an item whose lease is gone, after `seconds`; at once if it was added meanwhile. `word` takes the place of the token in
--- its delivery: `expired` if the lease did, which may be because the item killed its process.
+-- Requeues an item whose lease is gone, after `seconds`; at once if it was added meanwhile. In its delivery, `word` stands for the
+-- token: `expired` if the lease did, maybe because the item killed its process.
 local function leased_to_waiting(item, attempts, score, seconds, parked_score, word)
     if parked_score then moves.count('merged', 1) end
     parked_score = newest_score(item, parked_score)
@@ -124,8 +123,9 @@ local function to_dead(item, attempts, score, reason)
         local oldest = redis.call('ZPOPMIN', dead)[1]
         redis.call('HDEL', letters, oldest)
         if values then drop_values({oldest}, waiting) end
-        dropped = dropped + 1
+        if grouped then turns().forget_groups({oldest}, waiting, leased) end
         moves.count('dead_removed', 1)
+        dropped = dropped + 1
     end
 end
 

@@ -20,8 +20,9 @@ local function take(met, known, offset)
     local count = #rows / 2
     if not is_known and count == 0 then
         -- None of them is in another state, or was ever delivered.
-        remove_next(#items)
+        remove_next(#items, met)
         rows = met
+        if grouped then settle_planned(#items, rows, 0) end
         return 0
     end
     local deaths = is_rare and redis.call('ZMSCORE', dead, unpack(items)) or {}
@@ -33,7 +34,7 @@ local function take(met, known, offset)
         reach = is_suspect and 1 or suspect - 1
         if reach == 0 then return 0 end
     end
-    remove_next(reach)
+    remove_next(reach, met)
     for i = 1, reach do
         local is_taken, afresh = rest.is_claimed(items[i], met[2 * i], fields[i], deadlines[i], deaths[i], dones[i])
         if is_taken then
@@ -42,6 +43,7 @@ local function take(met, known, offset)
             delivered = delivered or claimed[#rows / 2]
         end
     end
+    if grouped then settle_planned(reach, rows, 2 * count) end
     return reach - (#rows / 2 - count)
 end
 

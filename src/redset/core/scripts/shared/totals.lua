@@ -34,7 +34,7 @@ end
 
 -- Fields of `meta` that are no totals.
 local OTHERS = {}
-for _, name in ipairs({'last', 'cleared', 'layout', 'remembers', 'registered', 'minute', 'gate', 'maxsize'}) do OTHERS[name] = true end
+for _, name in ipairs({'last', 'cleared', 'layout', 'remembers', 'registered', 'minute', 'gate', 'maxsize', 'per_group', 'limited', 'strays', 'scan'}) do OTHERS[name] = true end
 
 -- Notes the totals as they are now, for this minute. A server that refuses that refuses no claim.
 local function write_sample(minute)

@@ -58,6 +58,7 @@ local function is_claimed(item, score, field, deadline, death, is_done)
     if is_done then
         moves.count('dropped', 1)
         if values then drop_values({item}, leased) end
+        if grouped then turns().forget_groups({item}, leased) end
         return false
     end
     deadline = tonumber(deadline or nil)
@@ -73,7 +74,10 @@ local function is_claimed(item, score, field, deadline, death, is_done)
     if deadline then
         -- Its backoff ends with the new addition; or its lease expired and was not requeued yet, and it starts afresh if it would die.
         moves.count('merged', redis.call('ZREM', leased, item) + redis.call('ZREM', parked, item))
-        if deadline > 0 then moves.count('expired', 1) end
+        if deadline > 0 then
+            moves.count('expired', 1)
+            if grouped then count_leases(group_in_plan[item], -1) end
+        end
         if deadline > 0 and moves.are_exhausted((moves.attempts_and_score(field))) then
             redis.call('HDEL', deliveries, item)
             return true, true
@@ -111,6 +115,10 @@ local function next_due()
     end
     consider(redis.call('ZRANGE', leased, '(' .. clock, '+inf', 'BYSCORE', 'LIMIT', '0', '1', 'WITHSCORES'), 1)
     consider(redis.call('ZRANGE', leased, '(-' .. clock, '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', '1', 'WITHSCORES'), -1)
-    if is_due then consider(redis.call('ZRANGE', waiting, '0', '0', 'WITHSCORES'), 1) end
+    if grouped then
+        turns().consider_groups(consider)
+    elseif is_due then
+        consider(redis.call('ZRANGE', waiting, '0', '0', 'WITHSCORES'), 1)
+    end
     return moments[1] and math.max(time, math.min(unpack(moments)))
 end

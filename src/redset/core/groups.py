@@ -1,0 +1,154 @@
+"""The operations on groups: what they send, and how replies are read. And the groups of items that others added."""
+
+import logging
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from redset.core.definition import Definition
+from redset.core.gates import NO_END, checked_count, end_of_pause
+from redset.core.grouping import Limit, group_name, written_limit
+from redset.core.interruptions import is_interruption
+from redset.core.operations import Operation
+from redset.core.serializing import text_if_it_is
+from redset.core.shown import described
+from redset.core.talking import Caller, Register, ask
+from redset.core.times import Duration, Moment
+
+__all__ = ("GROUPS", "GroupStats", "Groups", "Sorting", "all_groups")
+
+T = TypeVar("T")
+
+log = logging.getLogger("redset")
+
+#: Requests that items which other programs have added get their groups.
+GROUPS = b"groups"
+#: The number of items that one claim looks at for that.
+LOOKED_AT = 100
+#: The number of columns of a group in the reply of ``survey.lua``.
+COLUMNS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStats:
+    """One group, at one moment."""
+
+    #: Its name: a str, or bytes if it is no UTF-8.
+    name: Any
+    #: The number of items that wait, and of leases.
+    waiting: int
+    leases: int
+    #: The limit that holds for the group: its own, or that of the set; None if there is none.
+    limit: Limit | None
+    #: The time until which nothing is claimed from it, None if it does not rest; and the part of that which is due to
+    #: ``pause``. Infinity: without an end.
+    rests_until: float | None
+    paused_until: float | None
+    #: The score of the next item, or None.
+    next_score: float | None
+
+
+class Groups(Generic[T]):
+    """The operations on the groups of one set."""
+
+    __slots__ = ("_change", "_survey")
+
+    def __init__(self, definition: Definition[T]) -> None:
+        self._change = definition.script("group")
+        self._survey = definition.script("survey")
+
+    def limit(self, name: Any, leases: int | None, pause: Duration | None) -> Operation[None]:
+        words = ("-", "-")
+        if leases is not None or pause is not None:
+            number, span = written_limit(leases, pause)
+            words = (str(number), repr(span))
+        return self._operation(name, "limit", *words)
+
+    def pause(self, name: Any, until: Moment | None) -> Operation[None]:
+        return self._operation(name, "pause", NO_END if until is None else repr(max(0.0, end_of_pause(until))))
+
+    def resume(self, name: Any) -> Operation[None]:
+        return self._operation(name, "resume")
+
+    def _operation(self, name: Any, *args: str) -> Operation[None]:
+        return Operation(*self._change, (group_name(name), *args), lambda reply: None, recorded=True)
+
+    def stats(self, name: Any) -> Operation[GroupStats]:
+        return Operation(*self._survey, ("one", group_name(name)), lambda reply: _read(reply)[0])
+
+    def all(self, limit: int) -> Operation[list[GroupStats]]:
+        return Operation(*self._survey, ("all", str(limit)), _read)
+
+
+def all_groups(groups: Groups[Any] | None, set_name: str, limit: int) -> Operation[list[GroupStats]]:
+    """Return the groups with the most leases.
+
+    :raises TypeError: the set has no groups.
+    """
+    if groups is None:
+        raise TypeError(f"the set {set_name!r} has no groups: create it with group=")
+    most = checked_count(limit, "limit")
+    if not most:
+        raise TypeError(f"limit must be an int, not {limit!r}")
+    return groups.all(most)
+
+
+def _read(reply: list[bytes]) -> list[GroupStats]:
+    now, defaults, found = float(reply[0]), reply[1].split(), []
+    for start in range(2, len(reply), COLUMNS):
+        name, waiting, leases, own, rests_until, score = reply[start : start + COLUMNS]
+        words = own.split() or [b"-", b"-", b"0", b"0"]
+        most, pause = (float(default if word == b"-" else word) for word, default in zip(words, defaults, strict=False))
+        end, paused_until = float(rests_until or 0), math.inf if words[2] == b"-1" else float(words[2])
+        found.append(
+            GroupStats(
+                name=text_if_it_is(name),
+                waiting=int(waiting),
+                leases=int(leases),
+                limit=Limit(int(most) or None, pause or None) if most or pause else None,
+                rests_until=end if end > now else None,
+                paused_until=paused_until if paused_until > now else None,
+                next_score=float(score) if score else None,
+            )
+        )
+    return found
+
+
+class Sorting:
+    """Gives items that other programs have added their groups, when the reply to a claim requests that.
+
+    An item whose group cannot be told becomes a dead letter: it could not be claimed.
+    """
+
+    __slots__ = ("_grouping", "_options", "_register", "_sort")
+
+    def __init__(self, definition: Definition[Any], register: Register) -> None:
+        assert definition.grouping is not None
+        self._grouping = definition.grouping
+        self._options = definition.options
+        self._sort = definition.script("sort")
+        self._register = register
+
+    def __call__(self, caller: Caller, request: bytes) -> Generator[Any, Any, None]:
+        if request != GROUPS:
+            yield from self._register(caller, request)
+            return
+        _, *found = yield from ask(self._operation("read", str(LOOKED_AT), read=list), caller, [])
+        sorted_ones: list[bytes] = []
+        buried: list[bytes] = []
+        for identity in found:
+            try:
+                sorted_ones += (identity, self._grouping.of_stored(identity))
+            except Exception as error:
+                if is_interruption(error):
+                    raise
+                buried += (identity, f"its group cannot be told: {described(error)}".encode())
+        if buried:
+            log.error("%s: their groups cannot be told, moved to the dead letters: %r", caller.name, buried[::2])
+        for verb, args in (("sort", sorted_ones), ("bury", buried)):
+            if args:
+                yield from ask(self._operation(verb, *args, read=bytes), caller, [])
+
+    def _operation(self, *args: Any, read: Any) -> Operation[Any]:
+        return Operation(*self._sort, (self._options, *args), read, recorded=True)

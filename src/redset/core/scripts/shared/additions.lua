@@ -1,0 +1,43 @@
+-- The groups of items that are added. Needs what `groups` needs. ARGV[3] ends with the limits of groups that have none of their own.
+defaults = string.match(ARGV[3], '(%S+ %S+)$')
+local names_before, scores_before
+
+local function watch_additions(items)
+    names_before, scores_before = redis.call('HMGET', group, unpack(items)), redis.call('ZMSCORE', waiting, unpack(items))
+end
+
+-- `names` has the group of each of `items`; those of `is_out` were not added. `scores` are those that they have now, if known; the
+-- server `knew` other limits of groups. The group of a known item stays as it is.
+local function settle_additions(items, names, is_out, scores, knew)
+    scores = scores or redis.call('ZMSCORE', waiting, unpack(items))
+    local fields, gone, entries = {}, {}, {}
+    local given, lowest, has_moved, order = {}, {}, {}, {}
+    for i, item in ipairs(items) do
+        local known, before, score = names_before[i], scores_before[i], scores[i]
+        local name = known or given[item] or names[i]
+        if score and not is_out[i] and not (known and score == before) then
+            if not known and not given[item] then
+                given[item] = name
+                fields[#fields + 1], fields[#fields + 2] = item, name
+            end
+            local begins = beginning_of(name)
+            if known and before then
+                gone[#gone + 1] = begins .. sortable(before) .. item
+                has_moved[name] = true
+            end
+            entries[#entries + 1], entries[#entries + 2] = '0', begins .. sortable(score) .. item
+            if not lowest[name] then order[#order + 1] = name end
+            lowest[name] = math.min(lowest[name] or math.huge, tonumber(score) or -math.huge)
+        end
+    end
+    if #fields > 0 then redis.call('HSET', group, unpack(fields)) end
+    if #gone > 0 then redis.call('ZREM', groups, unpack(gone)) end
+    if #entries > 0 then redis.call('ZADD', groups, unpack(entries)) end
+    for _, name in ipairs(order) do
+        local score = lowest[name]
+        -- Mostly it is ready already, with an item that comes before.
+        local place = not has_moved[name] and redis.call('ZMSCORE', ready, name)[1]
+        if not (place and (fair or score >= tonumber(place))) then turns().place_group(name) end
+    end
+    if knew ~= defaults then redis.call('HSET', meta, 'per_group', defaults) end
+end

@@ -1,0 +1,92 @@
+-- How rows that `turns` has planned leave `waiting`, and what then becomes of their groups.
+
+-- Removes the first of the planned rows from `waiting` and from the index.
+local function remove_next(count, met)
+    local items, entries = {}, {}
+    for i = 1, count do
+        local item, score = met[2 * i - 1], met[2 * i]
+        items[i], entries[i] = item, planned[i].begins .. sortable(score) .. item
+    end
+    redis.call('ZREM', waiting, unpack(items))
+    redis.call('ZREM', groups, unpack(entries))
+end
+
+-- Puts a group where it belongs from which `claimed` rows have just been claimed. It was ready, and its next row is known, or that it
+-- has none.
+local function place_claimed(one, claimed, next_one)
+    local name = one.name
+    local most, pause = limits_of(name)
+    claimed_of[name] = (claimed_of[name] or 0) + claimed
+    if pause > 0 then
+        redis.call('ZADD', resting, string.format('%.6f', time + pause), name)
+    elseif next_one and not (most > 0 and under_lease and leases_of(name) >= most) then
+        redis.call('ZADD', ready, fair and turns().next_turn() or next_one[2], name)
+        return
+    end
+    redis.call('ZREM', ready, name)
+end
+
+-- Puts the groups of the first planned rows where they belong. Of the claimed `rows`, those behind `from` are new.
+local function settle_planned(count, rows, from)
+    local claimed, removed, order = {}, {}, {}
+    for i = from + 1, #rows, 2 do
+        local name = group_in_plan[rows[i]]
+        claimed[name] = (claimed[name] or 0) + 1
+    end
+    for i = 1, count do
+        local one = planned[i]
+        if not removed[one] then order[#order + 1] = one end
+        removed[one] = (removed[one] or 0) + 1
+    end
+    for _, one in ipairs(order) do
+        local number = claimed[one.name] or 0
+        local next_one = one[removed[one] + 1]
+        if number > 0 and (next_one or one.is_whole and removed[one] == #one) then
+            place_claimed(one, number, next_one)
+        else
+            claimed_of[one.name] = (claimed_of[one.name] or 0) + number
+            turns().place_group(one.name, number > 0)
+        end
+    end
+end
+
+-- Counts the new leases of each group. Items claimed for good have no group any more: what it takes to undo that tells which it was.
+local function leave_turns(rows, undo)
+    if #rows == 0 then return undo end
+    if under_lease then
+        for name, number in pairs(claimed_of) do count_leases(name, number) end
+        claimed_of = {}
+        return undo
+    end
+    local items, count, with_groups = column(rows, 2, 1), #rows / 2, {}
+    for i, item in ipairs(items) do
+        with_groups[i], with_groups[count + i] = undo and undo[i] or false, group_in_plan[item]
+    end
+    redis.call('HDEL', group, unpack(items))
+    return with_groups
+end
+
+-- Has the server know the limits of groups that have none of their own, if it `knew` others.
+local function note_defaults(knew)
+    if knew ~= defaults then redis.call('HSET', meta, 'per_group', defaults) end
+end
+
+-- Whether items wait that have no group yet. `strays` is how many old entries the index is known to have.
+local function are_there_strangers()
+    local strays = tonumber(facts[11] or nil) or 0
+    return redis.call('ZCARD', waiting) ~= redis.call('ZCARD', groups) - strays
+end
+
+-- WHEN NEEDED: turns
+
+-- The moments at which a group is ready again, or the first item of a ready one falls due.
+local function consider_groups(consider)
+    local function next_in(key)
+        local found = redis.call('ZRANGE', key, '(' .. clock, '+inf', 'BYSCORE', 'LIMIT', '0', '1', 'WITHSCORES')
+        if found[2] and found[2] ~= 'inf' then consider(found, 1) end
+    end
+    next_in(resting)
+    if is_due then next_in(fair and upcoming or ready) end
+end
+
+-- ALWAYS

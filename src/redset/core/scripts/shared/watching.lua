@@ -1,0 +1,75 @@
+-- Keeps the groups up to date with what becomes of items. Needs what `groups` needs.
+-- include groups
+local watched, is_watched = {}, {}
+
+-- WHEN NEEDED: turns
+
+-- Gives items that were claimed for good the groups that they had before, from what it takes to undo a claim of so many.
+local function enter_again(items, undo, positions, count)
+    for i, item in ipairs(items) do
+        local name = undo[count + (positions and positions[i] or i)]
+        if name then redis.call('HSETNX', group, item, name) end
+    end
+end
+
+-- Has the group of an item rest for so many seconds from now, and also when a pause ends before.
+local function rest_group(item, seconds)
+    local name = redis.call('HMGET', group, item)[1]
+    if not name then return end
+    local until_then = string.format('%.6f', time + seconds)
+    redis.call('ZADD', resting, 'GT', until_then, name)
+    local own = redis.call('HMGET', limits, name)[1] or ''
+    local paused, rests = string.match(own, '^(%S+ %S+ %S+) (%S+)$')
+    if paused and tonumber(rests) < time + seconds then redis.call('HSET', limits, name, paused .. ' ' .. until_then) end
+end
+
+-- Notes what items are before they change.
+local function watch(items)
+    if #items == 0 then return end
+    local names, scores, deadlines = redis.call('HMGET', group, unpack(items)), redis.call('ZMSCORE', waiting, unpack(items)), redis.call('ZMSCORE', leased, unpack(items))
+    for i, item in ipairs(items) do
+        if names[i] and not is_watched[item] then
+            is_watched[item] = true
+            watched[#watched + 1] = {item, names[i], scores[i], deadlines[i] and tonumber(deadlines[i]) > 0}
+        end
+    end
+end
+
+-- Brings the groups up to date with what became of the watched items.
+local function settle()
+    if #watched == 0 then return end
+    local items, known, gone, entries, changes, touched, order = {}, watched, {}, {}, {}, {}, {}
+    for i, one in ipairs(known) do items[i] = one[1] end
+    local scores, deadlines = redis.call('ZMSCORE', waiting, unpack(items)), redis.call('ZMSCORE', leased, unpack(items))
+    watched, is_watched = {}, {}
+    local lost = {}
+    local function touch(name)
+        if not touched[name] then touched[name], order[#order + 1] = true, name end
+    end
+    for i, one in ipairs(known) do
+        local item, name, before, was_leased = one[1], one[2], one[3], one[4]
+        local score, deadline = scores[i], deadlines[i]
+        local is_leased = deadline and tonumber(deadline) > 0 or false
+        if score ~= before then
+            if before then gone[#gone + 1] = beginning_of(name) .. sortable(before) .. item end
+            if score then
+                entries[#entries + 1], entries[#entries + 2] = '0', beginning_of(name) .. sortable(score) .. item
+            end
+        end
+        if is_leased ~= (was_leased or false) then changes[name] = (changes[name] or 0) + (is_leased and 1 or -1) end
+        if score ~= before then touch(name) end
+        if not score and not deadline then lost[#lost + 1] = item end
+    end
+    if #gone > 0 then redis.call('ZREM', groups, unpack(gone)) end
+    if #entries > 0 then redis.call('ZADD', groups, unpack(entries)) end
+    for name, change in pairs(changes) do
+        local most, before = limits_of(name), leases_of(name)
+        count_leases(name, change)
+        -- It was blocked, or is so now.
+        if most > 0 and (before >= most) ~= (leases_of(name) >= most) then touch(name) end
+    end
+    forget_groups(lost, dead)
+    for _, name in ipairs(order) do place_group(name) end
+end
+
+-- ALWAYS
