@@ -33,6 +33,7 @@ EXAMPLES = [
         "--events 300 --seconds 0.4",
         "--seconds 1000",
     ),
+    example("tenants", "--flood 300", "--flood 1000000"),
     example("polling", "--seconds 5", "--seconds 1000"),
     example("operating", "--items 30", "--items 100000"),
     example(

@@ -61,7 +61,7 @@ if refusal or is_rare or is_tight or #expired > 0 then
 else
     refusal = (values or done) and wrong_type(values, done) or (in_work or values or done) and may_not_finish()
         or (in_work or done) and denied('DEL', 'ZADD', 'ZREM', 'ZCARD')
-        or grouped and (wrong_type(group, busy) or chooses_late and wrong_type(waiting, groups, ready, resting) or denied('DEL', 'HDEL', 'ZREM', 'ZADD', 'ZMSCORE', 'HMGET'))
+        or grouped and (wrong_type(group, lease > 0 and busy or group) or chooses_late and wrong_type(waiting, groups, ready, resting) or denied('DEL', 'HDEL', 'ZREM', 'ZADD', 'ZMSCORE', 'HMGET'))
     parking = false
 end
 refusal = refusal or waiter and #met == 0 and wrong_type(looks, wake) or is_awaited and find_waiters() or denied(call and 'SET', lease > 0 and 'ZADD', 'HSET', #acks > 0 and 'ZREMRANGEBYRANK')
@@ -78,14 +78,14 @@ if unread then
     rare().roll_back()
     expired, fields = read_expired(), read_fields(acks, {})
 end
-if grouped then
+if chooses_late then
     turns().watch(acks)
     turns().watch(column(expired, 2, 1))
 end
 local lost = #acks > 0
     and moves().end_leases(acks, given, fields, redis.call('ZMSCORE', leased, unpack(acks)), time) or ''
 if #expired > 0 then rare().requeue(expired) end
-if grouped then turns().settle() end
+if chooses_late then turns().settle() end
 local more = #expired == 2 * BUDGET
 -- The ends of leases have made room for others.
 if is_tight then limit = math.min(limit, gates().free_leases(gate)) end

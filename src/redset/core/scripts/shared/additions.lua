@@ -3,13 +3,33 @@ defaults = string.match(ARGV[3], '(%S+ %S+)$')
 local names_before, scores_before
 
 local function watch_additions(items)
-    names_before, scores_before = redis.call('HMGET', group, unpack(items)), redis.call('ZMSCORE', waiting, unpack(items))
+    scores_before = redis.call('ZMSCORE', waiting, unpack(items))
+    if #items > 1 then names_before = redis.call('HMGET', group, unpack(items)) end
+end
+
+-- Puts a group where it belongs after an addition; mostly it is ready already, with an item that comes before.
+local function place_added(name, score)
+    local place = redis.call('ZMSCORE', ready, name)[1]
+    if not (place and (fair or score >= tonumber(place))) then turns().place_group(name) end
 end
 
 -- `names` has the group of each of `items`; those of `is_out` were not added. `scores` are those that they have now, if known; the
 -- server `knew` other limits of groups. The group of a known item stays as it is.
 local function settle_additions(items, names, is_out, scores, knew)
     scores = scores or redis.call('ZMSCORE', waiting, unpack(items))
+    if knew ~= defaults then redis.call('HSET', meta, 'per_group', defaults) end
+    if not names_before then
+        local item, name, before, score = items[1], names[1], scores_before[1], scores[1]
+        if is_out[1] or not score then return end
+        -- Most items are new: then this gives them their group in one step.
+        local is_known = redis.call('HSETNX', group, item, name) == 0
+        if is_known then name = redis.call('HMGET', group, item)[1] end
+        local begins = beginning_of(name)
+        redis.call('ZADD', groups, '0', begins .. sortable(score) .. item)
+        if not (is_known and before) then return place_added(name, tonumber(score)) end
+        if tonumber(before) ~= tonumber(score) then redis.call('ZREM', groups, begins .. sortable(before) .. item) end
+        return turns().place_group(name)
+    end
     local fields, gone, entries = {}, {}, {}
     local given, lowest, has_moved, order = {}, {}, {}, {}
     for i, item in ipairs(items) do
@@ -34,10 +54,6 @@ local function settle_additions(items, names, is_out, scores, knew)
     if #gone > 0 then redis.call('ZREM', groups, unpack(gone)) end
     if #entries > 0 then redis.call('ZADD', groups, unpack(entries)) end
     for _, name in ipairs(order) do
-        local score = lowest[name]
-        -- Mostly it is ready already, with an item that comes before.
-        local place = not has_moved[name] and redis.call('ZMSCORE', ready, name)[1]
-        if not (place and (fair or score >= tonumber(place))) then turns().place_group(name) end
+        if has_moved[name] then turns().place_group(name) else place_added(name, lowest[name]) end
     end
-    if knew ~= defaults then redis.call('HSET', meta, 'per_group', defaults) end
 end

@@ -11,21 +11,6 @@ local function remove_next(count, met)
     redis.call('ZREM', groups, unpack(entries))
 end
 
--- Puts a group where it belongs from which `claimed` rows have just been claimed. It was ready, and its next row is known, or that it
--- has none.
-local function place_claimed(one, claimed, next_one)
-    local name = one.name
-    local most, pause = limits_of(name)
-    claimed_of[name] = (claimed_of[name] or 0) + claimed
-    if pause > 0 then
-        redis.call('ZADD', resting, string.format('%.6f', time + pause), name)
-    elseif next_one and not (most > 0 and under_lease and leases_of(name) >= most) then
-        redis.call('ZADD', ready, fair and turns().next_turn() or next_one[2], name)
-        return
-    end
-    redis.call('ZREM', ready, name)
-end
-
 -- Puts the groups of the first planned rows where they belong. Of the claimed `rows`, those behind `from` are new.
 local function settle_planned(count, rows, from)
     local claimed, removed, order = {}, {}, {}
@@ -38,23 +23,34 @@ local function settle_planned(count, rows, from)
         if not removed[one] then order[#order + 1] = one end
         removed[one] = (removed[one] or 0) + 1
     end
+    local rests, stays, leaves, others, turn = {}, {}, {}, {}, nil
     for _, one in ipairs(order) do
-        local number = claimed[one.name] or 0
-        local next_one = one[removed[one] + 1]
-        if number > 0 and (next_one or one.is_whole and removed[one] == #one) then
-            place_claimed(one, number, next_one)
+        local name = one.name
+        local number, next_one, most, pause = claimed[name] or 0, one[removed[one] + 1], limits_of(name)
+        claimed_of[name] = (claimed_of[name] or 0) + number
+        if number == 0 or not (next_one or one.is_whole and removed[one] == #one) then
+            others[#others + 1] = name
+        elseif pause > 0 then
+            rests[#rests + 1], rests[#rests + 2] = string.format('%.6f', time + pause), name
+            leaves[#leaves + 1] = name
+        elseif next_one and not (most > 0 and under_lease and leases_of(name) >= most) then
+            if fair then turn = string.format('%.0f', (turn or turns().next_turn() - 1) + 1) end
+            stays[#stays + 1], stays[#stays + 2] = turn or next_one[2], name
         else
-            claimed_of[one.name] = (claimed_of[one.name] or 0) + number
-            turns().place_group(one.name, number > 0)
+            leaves[#leaves + 1] = name
         end
     end
+    if #leaves > 0 then redis.call('ZREM', ready, unpack(leaves)) end
+    if #rests > 0 then redis.call('ZADD', resting, unpack(rests)) end
+    if #stays > 0 then redis.call('ZADD', ready, unpack(stays)) end
+    for _, name in ipairs(others) do turns().place_group(name, (claimed[name] or 0) > 0) end
 end
 
 -- Counts the new leases of each group. Items claimed for good have no group any more: what it takes to undo that tells which it was.
 local function leave_turns(rows, undo)
     if #rows == 0 then return undo end
     if under_lease then
-        for name, number in pairs(claimed_of) do count_leases(name, number) end
+        count_leases(claimed_of)
         claimed_of = {}
         return undo
     end

@@ -76,7 +76,7 @@ local function is_claimed(item, score, field, deadline, death, is_done)
         moves.count('merged', redis.call('ZREM', leased, item) + redis.call('ZREM', parked, item))
         if deadline > 0 then
             moves.count('expired', 1)
-            if grouped then count_leases(group_in_plan[item], -1) end
+            if grouped then count_leases({[group_in_plan[item]] = -1}) end
         end
         if deadline > 0 and moves.are_exhausted((moves.attempts_and_score(field))) then
             redis.call('HDEL', deliveries, item)
