@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import random
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from chaos.history import Outcome, Recorder, Row
 from chaos.steps import Steps, through
 from clients import Witness
 from redset.core.operations import Elsewhere, Operation
+from redset.core.shards.place import Shard
 from redset.exceptions import Full, LeaseLost, RedsetError
 
 __all__ = ("Answer", "Hand", "Phase", "Worker", "WrittenLoop", "called", "row_of", "rows_of")
@@ -33,6 +35,9 @@ REFUSALS = {
 IMPATIENT = 10
 IMPATIENT_IN_A_LOOP = 30
 PATIENCE = 0.05
+
+#: The error of a call that succeeded, and that a shard has failed meanwhile: it may have claimed something there.
+CUT = "Cut"
 
 
 class Phase:
@@ -153,13 +158,13 @@ class Hand:
         call = self.recorder.invoke(
             self.actor, self.set.name, name, items=items, tokens=tokens, **(given or {}) | options
         )
-        repeated, replica = repeats.seen(), Replica(self)
+        repeated, cuts, replica = repeats.seen(), repeats.cuts(self.set.name), Replica(self)
         outcome: Outcome
         try:
             value = await self.answer(method, *args, **options)
         except KeyError:
             # There is nothing to pop.
-            self.recorder.complete(call)
+            self.recorder.complete(call, error=self.cut_since(cuts))
             return Answer("ok")
         except Exception as error:
             outcome = outcome_of(error, repeated=repeats.seen() > repeated)
@@ -168,8 +173,13 @@ class Hand:
                 await self.pause(0.05)
             return Answer(outcome)
         outcome = "ok" if done(value) else "refused"
-        self.recorder.complete(call, outcome, rows=rows(value), replicated=await replica.has_it())
+        error = self.cut_since(cuts)
+        self.recorder.complete(call, outcome, rows=rows(value), error=error, replicated=await replica.has_it())
         return Answer(outcome, value)
+
+    def cut_since(self, before: int) -> str:
+        """The error to write down with a call that succeeded."""
+        return CUT if repeats.cuts(self.set.name) > before else ""
 
     async def end(self, reservation: Any, verb: str, **how: Any) -> bool:
         """Ends a lease, or extends it; asks again when it did not hear what became of that.
@@ -340,13 +350,14 @@ class WrittenLoop:
             raise
 
     def _claiming(self, wait: Any) -> Steps:
-        call, hand = 0, self._hand
+        call, cuts, hand = 0, 0, self._hand
 
         def carry(step: Any) -> Steps:
             nonlocal call
-            if not (isinstance(step, Operation) and step.roll_back):
+            nonlocal cuts
+            if not is_claim(step):
                 return (yield step)
-            repeated = repeats.seen()
+            repeated, cuts = repeats.seen(), repeats.cuts(hand.set.name)
             call = hand.recorder.invoke(hand.actor, hand.set.name, "reserve", **self._given)
             try:
                 return (yield step)
@@ -360,7 +371,8 @@ class WrittenLoop:
         # None: it was told to stop after a claim that failed.
         if got is not None:
             self._claimed += self._loop._ready
-            hand.recorder.complete(call, rows=rows_of(self._loop._ready), replicated=(yield from replica.had_it()))
+            rows, error = rows_of(self._loop._ready), hand.cut_since(cuts)
+            hand.recorder.complete(call, rows=rows, error=error, replicated=(yield from replica.had_it()))
         return got
 
     def _sending_late(self) -> Steps:
@@ -431,6 +443,13 @@ class WrittenLoop:
         self._acked(acks, late)
 
 
+def is_claim(step: Any) -> bool:
+    """Whether a step of a loop claims: an operation, or on a set over shards a plan."""
+    if isinstance(step, Operation):
+        return bool(step.roll_back)
+    return inspect.isgenerator(step) and step.gi_code.co_name == "_claim_after"
+
+
 def outcome_of(error: BaseException, *, repeated: bool) -> Outcome:
     """What is known of a call that raised this.
 
@@ -446,7 +465,17 @@ def outcome_of(error: BaseException, *, repeated: bool) -> Outcome:
         names
     ):
         return "unknown"
+    if is_of_the_client(error):
+        return "unknown"
     raise error
+
+
+def is_of_the_client(error: BaseException) -> bool:
+    """Whether it is what a cluster client in asyncio meets when another task closes the connection that it uses: after
+    a failure, redis-py and valkey-py close those of all tasks.
+    """
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return isinstance(error, AttributeError) and Path(last.filename).parts[-2:] == ("asyncio", "connection.py")
 
 
 async def called(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -474,3 +503,16 @@ def version_of(item: Any) -> int | None:
 
 def _name(error: BaseException) -> str:
     return type(error).__name__
+
+
+def _count_cuts() -> None:
+    rest = Shard.rest
+
+    def counting(shard: Shard) -> None:
+        repeats.cut(shard.name.strip("{").partition("#")[0])
+        rest(shard)
+
+    Shard.rest = counting  # type: ignore[method-assign]
+
+
+_count_cuts()

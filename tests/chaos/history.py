@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -90,6 +90,8 @@ class Left:
     #: The totals of the set, and how many of the leased items were not delayed.
     totals: dict[str, int] = field(default_factory=dict)
     held: int = 0
+    #: The same of each shard, where the set has some.
+    shards: list["Left"] = field(default_factory=list)
 
 
 class Recorder:
@@ -143,7 +145,7 @@ class Recorder:
         self._write({"event": "fault", **vars(fault)})
 
     def left(self, left: Left) -> None:
-        self._write({"event": "left", **vars(left)})
+        self._write({"event": "left", **asdict(left)})
 
     def close(self) -> None:
         os.close(self._file)
@@ -187,7 +189,8 @@ class History:
         if kind == "fault":
             self.faults.append(Fault(**event))
         elif kind == "left":
-            self.left.append(Left(**event))
+            shards = [Left(**shard) for shard in event.pop("shards")]
+            self.left.append(Left(**event, shards=shards))
         elif kind == "invoke":
             number = event.pop("call")
             calls[number] = Call(process=process, invoked=event.pop("at"), **event)
