@@ -156,7 +156,7 @@ def freeze(cluster: ReplicatedCluster, chance: random.Random) -> Done:
     executes what they sent, and they have hung up.
     """
     node = chance.choice(cluster.nodes)
-    seconds = chance.uniform(0.6, 1.0)
+    seconds = chance.uniform(0.5, 1.2)
     node.pause()
     time.sleep(seconds)
     node.resume()
