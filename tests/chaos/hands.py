@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from chaos import repeats
-from chaos.history import Outcome, Recorder, Row
+from chaos.history import CUT, Outcome, Recorder, Row
 from chaos.steps import Steps, through
 from clients import Witness
 from redset.core.operations import Elsewhere, Operation
@@ -35,9 +35,6 @@ REFUSALS = {
 IMPATIENT = 10
 IMPATIENT_IN_A_LOOP = 30
 PATIENCE = 0.05
-
-#: The error of a call that succeeded, and that a shard has failed meanwhile: it may have claimed something there.
-CUT = "Cut"
 
 
 class Phase:

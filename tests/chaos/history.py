@@ -14,11 +14,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-__all__ = ("Call", "Fault", "History", "Left", "Outcome", "Recorder", "Row")
+__all__ = ("CUT", "Call", "Fault", "History", "Left", "Outcome", "Recorder", "Row")
 
 #: ``ok``: it happened, and said so. ``refused``: it certainly did not happen. ``unknown``: an error that leaves open
 #: whether it did, or the process died before it heard.
 Outcome: TypeAlias = Literal["ok", "refused", "unknown"]
+
+#: The error of a call that succeeded, while a shard failed from which it may have claimed something.
+CUT = "Cut"
 
 
 class Row(NamedTuple):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from chaos.history import Call, Fault, History, Left, Row
+from chaos.history import CUT, Call, Fault, History, Left, Row
 from chaos.promises import Promises
 
 __all__ = (
@@ -41,8 +41,6 @@ LATE = 10.0
 DRIFT = 0.05
 
 
-#: The error of a call that succeeded while a shard failed.
-CUT = "Cut"
 #: From how many shards a call may have claimed whose reply was lost there: redset gives up after as many failures.
 SHARDS_OF_A_CALL = 3
 
