@@ -100,19 +100,26 @@ class ShardsClaims(Claims[T, Res]):
             return shards[0]
         state = shards[0].driver.caller.state
         if state.debts:
+            now = time.monotonic()
             for shard in shards:
-                if state.owes_claims(shard.driver.caller.prefix):
+                # A shard that failed has a debt, and would fail again each time.
+                if shard.rests_until <= now and state.owes_claims(shard.driver.caller.prefix):
                     return shard
-        draw = self._random.randrange
-        one = shards[draw(len(shards))]
-        if draw(STRAY) and self._comes_later(one, other := shards[draw(len(shards))], last=last):
+        one = self._drawn(shards)
+        if self._random.randrange(STRAY) and self._comes_later(one, other := self._drawn(shards), last=last):
             one = other
         return one
 
+    def _drawn(self, shards: list[Shard]) -> Shard:
+        """Return a random one of the shards that have not failed just now; of all if there is none."""
+        draw = self._random.randrange
+        one, now = shards[draw(len(shards))], time.monotonic()
+        if one.rests_until > now:
+            working = [shard for shard in shards if shard.rests_until <= now] or shards
+            one = working[draw(len(working))]
+        return one
+
     def _comes_later(self, one: Shard, other: Shard, *, last: bool) -> bool:
-        now = time.monotonic()
-        if one.rests_until > now or other.rests_until > now:
-            return other.rests_until < one.rests_until
         return other.heads[last] > one.heads[last] if last else other.heads[last] < one.heads[last]
 
     def _in_order(self, *, last: bool) -> Iterator[Shard]:
