@@ -14,7 +14,7 @@ from chaos import repeats
 from chaos.history import CUT, Outcome, Recorder, Row
 from chaos.steps import Steps, through
 from clients import Witness
-from redset.core.operations import Elsewhere, Operation
+from redset.core.operations import Elsewhere
 from redset.core.shards.place import Shard
 from redset.exceptions import Full, LeaseLost, RedsetError
 
@@ -291,6 +291,21 @@ class Ends:
             self._recorder.complete(call, "unknown", error="not told")
 
 
+class Claims:
+    """The claims of a loop, which remember the step that claims. That is an operation, or over shards a plan."""
+
+    def __init__(self, claims: Any) -> None:
+        self._claims = claims
+        self.step: Any = None
+
+    def claim(self, *args: Any, **options: Any) -> Any:
+        self.step = self._claims.claim(*args, **options)
+        return self.step
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._claims, name)
+
+
 class WrittenLoop:
     """Goes through a ``consume`` loop, and writes down the reserves, acks and returns that it makes, as it makes them.
 
@@ -313,6 +328,7 @@ class WrittenLoop:
         self._learnt: list[tuple[int, bool]] = []
         self._plans = loop._next, loop._claim, loop._send_late, loop._close
         self._acked = loop._acked
+        loop._claims = self._claims = Claims(loop._claims)
         loop._next, loop._claim, loop._send_late, loop._close = (
             self._going_on,
             self._claiming,
@@ -352,7 +368,7 @@ class WrittenLoop:
         def carry(step: Any) -> Steps:
             nonlocal call
             nonlocal cuts
-            if not is_claim(step):
+            if step is not self._claims.step:
                 return (yield step)
             repeated, cuts = repeats.seen(), repeats.cuts(hand.set.name)
             call = hand.recorder.invoke(hand.actor, hand.set.name, "reserve", **self._given)
@@ -440,13 +456,6 @@ class WrittenLoop:
         self._acked(acks, late)
 
 
-def is_claim(step: Any) -> bool:
-    """Whether a step of a loop claims: an operation, or on a set over shards a plan."""
-    if isinstance(step, Operation):
-        return bool(step.roll_back)
-    return inspect.isgenerator(step) and step.gi_code.co_name == "_claim_after"
-
-
 def outcome_of(error: BaseException, *, repeated: bool) -> Outcome:
     """What is known of a call that raised this.
 
@@ -468,11 +477,11 @@ def outcome_of(error: BaseException, *, repeated: bool) -> Outcome:
 
 
 def is_of_the_client(error: BaseException) -> bool:
-    """Whether it is what a cluster client in asyncio meets when another task closes the connection that it uses: after
-    a failure, redis-py and valkey-py close those of all tasks.
+    """Whether it is what a cluster client meets when another thread or task closes the connection that it uses: after
+    a failure, redis-py and valkey-py close those of all.
     """
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return isinstance(error, AttributeError) and Path(last.filename).parts[-2:] == ("asyncio", "connection.py")
+    last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return isinstance(error, (AttributeError, ValueError)) and bool({"redis", "valkey"}.intersection(last.parts))
 
 
 async def called(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
