@@ -6,7 +6,8 @@ No server runs. Each node is a queue that handles one request at a time; each co
 (the lower of two random shards, as far as it knows, and one claim in 16 from a random one), works for a random time,
 and acks with a request to the shard. A producer adds an item for each that is claimed, with a score higher than all
 before, to a random shard, so the same number always waits. Consumers work for as long as makes the nodes ``--busy`` on
-average. The time of a request is that of one claim or ack on a server (docs/benchmarks, "Server cost per item").
+average. A request, which is a claim or an ack, takes half of what `reserve, ack` costs a server for which requests come
+one at a time (docs/benchmarks, "Server cost per item"). A busy server takes less.
 
 Said are the busiest node and the mean, how long a claim takes, and how many lower items it passes over: with the two
 choices, and for comparison with one random shard for each claim, and with a home shard for each consumer.
@@ -26,8 +27,8 @@ from conditions import Table, arguments, report
 COLUMNS = {"": "<22", "claims/s": ">10", "busiest": ">8", "mean": ">6", "p50_ms": ">7", "p99_ms": ">7", "max_ms": ">7"}
 #: One claim in so many goes to a random shard.
 STRAY = 16
-#: Seconds: a round trip in the network, and what a claim and an ack cost a node.
-ROUND_TRIP, CLAIM, ACK = 500e-6, 30e-6, 25e-6
+#: Seconds of a round trip in the network.
+ROUND_TRIP = 500e-6
 
 
 @dataclass
@@ -57,6 +58,12 @@ class Fleet:
         self.busy[node] += seconds
         return self.free_at[node]
 
+    def add_load(self, shard: int, seconds: float) -> None:
+        """Keep a node busy for so long, at some time or other."""
+        node = shard * self.nodes // self.shards
+        self.busy[node] += seconds
+        self.free_at[node] += seconds
+
 
 class Passed:
     """Counts the items before one that are still there, in a Fenwick tree of those that are gone."""
@@ -85,11 +92,13 @@ def main() -> None:
     parser.add_argument("--waiting", type=int, default=200_000, help="items that wait at all times (%(default)s)")
     parser.add_argument("--claims", type=int, default=600_000, help="in all (%(default)s)")
     parser.add_argument("--busy", type=float, default=0.7, help="part of the time of a node (%(default)s)")
+    parser.add_argument("--request", type=float, default=53, metavar="US", help="microseconds (%(default)s)")
     options = parser.parse_args()
     told = {
         "command": f"python benchmarks/fleet.py --nodes {options.nodes} --shards {options.shards} --consumers "
-        f"{options.consumers} --waiting {options.waiting} --claims {options.claims} --busy {options.busy:g}",
-        "simulated": f"a claim {1e6 * CLAIM:g} µs, an ack {1e6 * ACK:g} µs, a round trip {1e3 * ROUND_TRIP:g} ms",
+        f"{options.consumers} --waiting {options.waiting} --claims {options.claims} --busy {options.busy:g} "
+        f"--request {options.request:g}",
+        "simulated": f"a round trip takes {1e3 * ROUND_TRIP:g} ms",
     }
     table = Table(told, **COLUMNS, passed_mean=">12", passed_p50=">11", passed_p99=">11")
     lines = []
@@ -105,12 +114,13 @@ def main() -> None:
 
 def _simulate(rule: str, options: argparse.Namespace) -> dict[str, Any]:
     random.seed(1)
+    request = options.request / 1e6
     fleet, passed = Fleet(options.nodes, options.shards), Passed(options.waiting + options.claims + options.consumers)
     for _ in range(options.waiting):
         fleet.add()
     # What each consumer knows of each shard: the number of its first item.
     heads = [array("l", bytes(array("l").itemsize * options.shards)) for _ in range(options.consumers)]
-    cycle = options.consumers * (CLAIM + ACK) / (options.nodes * options.busy)
+    cycle = options.consumers * 2 * request / (options.nodes * options.busy)
     work = max(0.0, cycle - 2 * ROUND_TRIP)
     events = [(random.uniform(0, cycle), consumer) for consumer in range(options.consumers)]
     heapq.heapify(events)
@@ -122,7 +132,7 @@ def _simulate(rule: str, options: argparse.Namespace) -> dict[str, Any]:
         now, consumer = heapq.heappop(events)
         known = heads[consumer]
         shard = _chosen(rule, consumer, known, options.shards)
-        done = fleet.serve(shard, now + ROUND_TRIP / 2, CLAIM) + ROUND_TRIP / 2
+        done = fleet.serve(shard, now + ROUND_TRIP / 2, request) + ROUND_TRIP / 2
         queue = fleet.waiting[shard]
         if queue:
             lower = passed.by(queue.popleft())
@@ -134,9 +144,8 @@ def _simulate(rule: str, options: argparse.Namespace) -> dict[str, Any]:
             times.append(1e3 * (done - now))
         # The ack is a request of its own, and the consumer goes on when it is answered.
         ends = done + random.expovariate(1 / work) if work else done
-        acked = ends + ROUND_TRIP + ACK
-        fleet.busy[shard * fleet.nodes // fleet.shards] += ACK
-        fleet.free_at[shard * fleet.nodes // fleet.shards] += ACK
+        acked = ends + ROUND_TRIP + request
+        fleet.add_load(shard, request)
         heapq.heappush(events, (acked, consumer))
     seconds = now - began
     shares = [busy / seconds for busy in fleet.busy]

@@ -349,7 +349,7 @@ TABLES: dict[str, tuple[Callable[[Results], Iterator[str]], str]] = {
     "growth": (_growth, "How much longer a call takes on a large set than on a small one"),
     "sharding": (
         _sharding,
-        "The busiest node's processor time over shards, as part of that of one set, and items per second without a node",
+        "The busiest node's processor time, as part of that of one set, and items per second without a node",
     ),
     "order": (_order, "How many lower items a pop passes over: histograms of the measured and the simulated ones"),
     "fleet": (_fleet, ""),
