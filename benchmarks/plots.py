@@ -253,8 +253,13 @@ def _sharding(results: Results) -> Figure:
     first.axvline(costs[0]["goal"], color=ORANGE, linewidth=1.2, linestyle=(0, (4, 2)))
     for row, line in enumerate(costs):
         _spread(first, row, line, BLUE)
-        first.annotate(f"{line['ratio']:.2f}", (line["high"], row), (5, 0), textcoords="offset points", va="center")
+        first.plot(line["scripts_ratio"], row, "o", color=GREEN, markersize=5)
+        right = max(line["high"], line["scripts_ratio"]), row
+        first.annotate(f"{line['ratio']:.2f}", right, (5, 0), textcoords="offset points", va="center")
     first.set_xlim(0, max(1.1, *(line["high"] * 1.15 for line in costs)))
+    for label, color in {"whole node": BLUE, "scripts alone": GREEN}.items():
+        first.plot([], [], "o", color=color, label=label, markersize=5)
+    first.legend(frameon=False, fontsize=7, loc="lower right")
     second.set_title("items per second of the other nodes' shards")
     for line, color in zip(outages, (BLUE, GREEN, ORANGE), strict=False):
         seconds = [int(second) for second in line["seconds"]]

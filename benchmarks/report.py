@@ -200,7 +200,8 @@ def _growth(results: Results) -> Iterator[str]:
 def _sharding(results: Results) -> Iterator[str]:
     """The costs, and then the outages."""
     costs = [line for line in _lines(results, "sharding") if line["what"] == "cost"]
-    heads = ("", "µs, one set", f"µs, {costs[0]['shards']} shards", "quotient", "requests, one set", "requests, shards")
+    heads = ("", "µs, one set", f"µs, {costs[0]['shards']} shards", "quotient", "requests, one set", "shards")
+    heads = (*heads, "µs in scripts, one set", "shards", "quotient")
     yield from _table(
         heads,
         (
@@ -211,6 +212,9 @@ def _sharding(results: Results) -> Iterator[str]:
                 f"{line['ratio']:.3f} ({line['low']:.3f} .. {line['high']:.3f})",
                 f"{line['one_requests']:.3f}",
                 f"{line['shards_requests']:.3f}",
+                f"{line['one_scripts_us']:.2f}",
+                f"{line['shards_scripts_us']:.2f}",
+                f"{line['scripts_ratio']:.3f}",
             )
             for line in costs
         ),

@@ -4,7 +4,9 @@ Usage: python benchmarks/sharding.py [options]
 
 The cluster has three masters on TCP loopback. First the same calls are made on one set and on a set over shards, in
 turns, by one client. Processor time is that of each whole node (INFO cpu), less what it uses in the same time when
-nobody calls it; that of the busiest node counts. With one set that is the node that has it.
+nobody calls it; that of the busiest node counts. With one set that is the node that has it. A node that is not busy
+sleeps between two requests, which costs more than many a script; so the time that scripts run (INFO commandstats) is
+said too. That of reads without a script, which `take` needs over shards, is not in it.
 
 Then processes pop from a set over shards, and a node is killed, or stopped (SIGSTOP). Counted are the items of the
 shards of the other nodes, in the seconds before and after. Their rate may grow, since claims that would have gone to
@@ -31,7 +33,8 @@ from server import Node, running_cluster
 
 import redset
 
-COLUMNS = {"": "<24", "one_set": ">10", "shards": ">10", "ratio": ">8", "half_lie_between": ">18", "requests": ">12"}
+COLUMNS = {"": "<24", "one_set": ">10", "shards": ">10", "ratio": ">8", "half_lie_between": ">18", "requests": ">13"}
+COLUMNS |= {"scripts_us": ">12", "scripts_ratio": ">14"}
 STOPPED = {"": "<40", "before": ">10", "after": ">10", "ratio": ">8", "errors": ">8"}
 #: What the ratio may be: a third, and fifteen percent.
 GOAL = 1.15 / 3
@@ -86,36 +89,49 @@ def _costs(nodes: list[Node], options: Any, table: Table) -> Iterator[dict[str, 
         items = [f"{item}/{time}" for item in items for time in range(way.times)]
         found: dict[int | None, list[float]] = {None: [], options.shards: []}
         requests: dict[int | None, list[float]] = {None: [], options.shards: []}
+        scripts: dict[int | None, list[float]] = {None: [], options.shards: []}
         for shards in found:
             _measure(client, watches, way, items[:200], shards, idle)
         for _ in range(options.rounds):
             for shards, costs in found.items():
-                each, asked = _measure(client, watches, way, items, shards, idle)
+                each, running, asked = _measure(client, watches, way, items, shards, idle)
                 costs.append(max(each))
                 requests[shards].append(asked)
+                scripts[shards].append(max(running))
         one, over = found.values()
         ratios = [mine / ones for ones, mine in zip(one, over, strict=True)]
         low, high = spread(ratios)
         ratio = statistics.median(ratios)
         figures = {"one_us": statistics.median(one), "shards_us": statistics.median(over)}
         one_asked, shards_asked = map(statistics.median, requests.values())
+        one_runs, shards_run = map(statistics.median, scripts.values())
         table.line(
             name,
             *(f"{us:.2f}" for us in figures.values()),
             f"{ratio:.3f}",
             f"{low:.3f} .. {high:.3f}",
             f"{one_asked:.3f} {shards_asked:.3f}",
+            f"{one_runs:.2f} {shards_run:.2f}",
+            f"{shards_run / one_runs:.3f}",
         )
         line = {"name": name, "what": "cost", "ratio": ratio, "low": low, "high": high, "goal": GOAL, **figures}
-        yield line | {"one_requests": one_asked, "shards_requests": shards_asked, "shards": options.shards}
+        yield (
+            line
+            | {"one_requests": one_asked, "shards_requests": shards_asked, "shards": options.shards}
+            | {
+                "one_scripts_us": one_runs,
+                "shards_scripts_us": shards_run,
+                "scripts_ratio": shards_run / one_runs,
+            }
+        )
     for each in (client, *watches):
         each.close()
 
 
 def _measure(
     client: Any, watches: list[Any], way: Way, items: list[str], shards: int | None, idle: list[float]
-) -> tuple[list[float], float]:
-    """The microseconds of each node for each item, and the requests to all nodes for each."""
+) -> tuple[list[float], list[float], float]:
+    """The microseconds of each node for each item, those in which scripts ran there, and the requests to all nodes."""
     for watch in watches:
         watch.flushall()
     jobs: Any = redset.SortedSet(client, "jobs", shards=shards)
@@ -123,6 +139,8 @@ def _measure(
         jobs.update(items, score=_score)
     else:
         len(jobs)  # It knows its layout.
+    for watch in watches:
+        watch.config_resetstat()
     requests = sum(map(_requests, watches))
     before, began = [_cpu(watch) for watch in watches], time.perf_counter()
     way.work(jobs, items)
@@ -130,11 +148,18 @@ def _measure(
     spent = [late - early - rate * seconds for early, late, rate in zip(before, after, idle, strict=True)]
     # Each node was asked for its processor time twice, and is asked for this.
     requests = sum(map(_requests, watches)) - requests - 3 * len(watches)
-    return [1e6 * each / len(items) for each in spent], requests / len(items)
+    running = [_in_scripts(watch) / len(items) for watch in watches]
+    return [1e6 * each / len(items) for each in spent], running, requests / len(items)
 
 
 def _score(item: str) -> float:
     return zlib.crc32(item.encode()[::-1])
+
+
+def _in_scripts(watch: Any) -> float:
+    """The microseconds in which scripts ran, with the commands that they call."""
+    stats = watch.info("commandstats")
+    return float(sum(stats[name]["usec"] for name in ("cmdstat_evalsha", "cmdstat_eval") if name in stats))
 
 
 def _requests(watch: Any) -> int:

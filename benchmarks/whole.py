@@ -109,7 +109,7 @@ SECTIONS = {
     "sharding": Section(
         "sharding.py",
         near={
-            "full": "--rounds 5",
+            "full": "--rounds 5 --items 4000",
             "quick": "--rounds 2 --items 2000 --seconds 4",
             "tiny": "--rounds 1 --items 300 --seconds 1 --consumers 1",
         },
