@@ -170,8 +170,8 @@ class Hand:
                 await self.pause(0.05)
             return Answer(outcome)
         outcome = "ok" if done(value) else "refused"
-        error = self.cut_since(cuts)
-        self.recorder.complete(call, outcome, rows=rows(value), error=error, replicated=await replica.has_it())
+        cut = self.cut_since(cuts)
+        self.recorder.complete(call, outcome, rows=rows(value), error=cut, replicated=await replica.has_it())
         return Answer(outcome, value)
 
     def cut_since(self, before: int) -> str:
@@ -518,7 +518,7 @@ def _count_cuts() -> None:
         repeats.cut(shard.name.strip("{").partition("#")[0])
         rest(shard)
 
-    Shard.rest = counting  # type: ignore[method-assign]
+    Shard.rest = counting  # type: ignore[method-assign, assignment]
 
 
 _count_cuts()

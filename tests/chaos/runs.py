@@ -128,7 +128,7 @@ def left(raw: Any, set: str, promises: Promises) -> Left:
     if promises.shards is None:
         return left_in(raw, set, promises)
     shards = [left_in(raw, name, promises) for name in names_of(raw, set, promises)]
-    states = {
+    states: dict[str, Any] = {
         state: [item for shard in shards for item in getattr(shard, state)]
         for state in ("waiting", "leased", "parked", "dead")
     }

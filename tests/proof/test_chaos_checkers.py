@@ -143,7 +143,7 @@ def test_a_failover_forgets_what_its_shards_got_last() -> None:
 
 
 def test_tokens_grow_for_each_item_over_shards() -> None:
-    first = [add(1, "a", "b"), reserve(2, "a", 9), ack(3, "a", 9)]
+    first: list[Call | Fault] = [add(1, "a", "b"), reserve(2, "a", 9), ack(3, "a", 9)]
     assert judge(SHARDS, *first, reserve(4, "b", 5), ack(5, "b", 5)).ok
     for token in 9, 8:
         again = [add(4, "a"), reserve(5, "a", token), ack(6, "a", token)]
@@ -168,7 +168,7 @@ def test_totals_add_up_in_each_shard() -> None:
 
 
 def test_a_shard_that_failed_may_have_been_claimed_from() -> None:
-    taken = [add(1, "a", "b"), pop(2, "b", error=CUT), killed(3)]
+    taken: list[Call | Fault] = [add(1, "a", "b"), pop(2, "b", error=CUT), killed(3)]
     takes = Promises(taken_for_good=True, shards=6)
     assert excuses(judge(takes, *taken), "nothing_lost") == {"its taker was killed"}
     # The claims of its process that follow put it back.
