@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Any, TypeVar, cast
 
 import pytest
@@ -103,7 +102,8 @@ def test_each_moment_has_a_waiter_of_its_own(client: redis.Redis, start: Any) ->
         moment = until - earlier * 0.02
         jobs.pause(moment)
         jobs.add("wakes one")
-        wait_until(partial(is_looked_for, moment))
+        wait_until(lambda moment=moment: is_looked_for(moment))
+        assert is_looked_for(moment)
     jobs.resume()
     end(client, futures)
 
