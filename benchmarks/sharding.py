@@ -219,7 +219,7 @@ def _without_a_node(nodes: list[Node], how: str, timeout: float, options: Any, t
     client = redis.RedisCluster(host="127.0.0.1", port=nodes[0].port)
     jobs: Any = redset.SortedSet(client, "jobs", shards=options.shards)
     # More than can be popped.
-    for start in range(0, 400_000, 10_000):
+    for start in range(0, int(50_000 * options.seconds), 10_000):
         jobs.update([f"{number:06}" for number in range(start, start + 10_000)], score=_score)
     client.close()
     # Shards are in equal ranges of the slots, and so are the nodes: the last third is that of the last node.

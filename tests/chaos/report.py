@@ -43,7 +43,7 @@ STYLE = {
 }
 
 #: Everybody of a place is met by these, so they are drawn through all panels.
-OF_THE_SERVER = ("restart", "full", "failover", "slot", "lose", "delay", "cut")
+OF_THE_SERVER = ("restart", "full", "failover", "handover", "freeze", "slot", "lose", "delay", "cut")
 
 
 class Run(NamedTuple):
