@@ -261,6 +261,60 @@ def _growth(results: Results) -> Figure:
     return figure
 
 
+def _sharding(results: Results) -> Figure:
+    lines = _lines(results, "sharding")
+    costs = [line for line in lines if line["what"] == "cost"]
+    outages = [line for line in lines if line["what"] == "outage"]
+    figure = Figure(figsize=(WIDTH, 3.6 + 0.28 * len(costs)), layout="constrained")
+    heights = [0.5 + 0.28 * len(costs), 2.4]
+    first, second = figure.subplots(2, 1, height_ratios=heights)
+    _rows(first, "busiest node, where that of one set is 1", [line["name"] for line in costs])
+    first.axvline(1, color=INK, linewidth=1)
+    first.axvline(costs[0]["goal"], color=ORANGE, linewidth=1.2, linestyle=(0, (4, 2)))
+    for row, line in enumerate(costs):
+        _spread(first, row, line, BLUE)
+        first.plot(line["scripts_ratio"], row, "o", color=GREEN, markersize=5)
+        right = max(line["high"], line["scripts_ratio"]), row
+        first.annotate(f"{line['ratio']:.2f}", right, (5, 0), textcoords="offset points", va="center")
+    first.set_xlim(0, max(1.1, *(line["high"] * 1.15 for line in costs)))
+    for label, color in {"whole node": BLUE, "scripts alone": GREEN}.items():
+        first.plot([], [], "o", color=color, label=label, markersize=5)
+    first.legend(frameon=False, fontsize=7, loc="lower right")
+    second.set_title("items per second of the other nodes' shards")
+    for line, color in zip(outages, (BLUE, GREEN, ORANGE), strict=False):
+        seconds = [int(second) for second in line["seconds"]]
+        second.plot(seconds, line["seconds"].values(), color=color, marker="o", markersize=3, label=line["name"])
+    second.axvline(0, color=INK, linewidth=1)
+    second.set_ylim(bottom=0)
+    second.set_xlabel("seconds after a node is away")
+    second.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def _order(results: Results) -> Figure:
+    lines = _lines(results, "order")
+    figure = Figure(figsize=(WIDTH, 0.6 + 1.5 * len(lines)), layout="constrained")
+    panels = figure.subplots(len(lines), 1, sharex=True, squeeze=False)[:, 0]
+    for panel, line in zip(panels, lines, strict=True):
+        panel.set_xscale("symlog", linthresh=1)
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+        panel.set_title(line["name"])
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        starts = [float(start) for start in line["histogram"]]
+        panel.fill_between(starts, list(line["histogram"].values()), step="post", color=BLUE, alpha=0.35, linewidth=0)
+        simulated = line["simulated_histogram"]
+        panel.step([*map(float, simulated)], [*simulated.values()], where="post", color=INK, linewidth=1)
+        panel.axvline(line["mean"], color=BLUE, linewidth=1.2)
+        if line["theory"] is not None:
+            panel.axvline(line["theory"], color=ORANGE, linewidth=1.2, linestyle=(0, (4, 2)))
+        panel.set_xlim(left=0)
+    panels[-1].set_xlabel("lower items passed over")
+    for name, color in {"measured, and mean": BLUE, "simulated": INK, "5S/6 - 1": ORANGE}.items():
+        panels[0].plot([], [], color=color, label=name)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
 def _peers(results: Results) -> Figure:
     lines = sorted(_lines(results, "peers"), key=lambda line: -line["work"])
     far = {(line["name"], line["way"]): line for line in _lines(results, "peers-far")}
@@ -300,5 +354,7 @@ PLOTS: dict[str, Callable[[Results], Figure]] = {
     "memory": _memory,
     "consumers": _consumers,
     "growth": _growth,
+    "sharding": _sharding,
+    "order": _order,
     "peers": _peers,
 }

@@ -59,14 +59,19 @@ def _below(results: Results, *runs: str) -> Iterator[str]:
 
 
 def _common(results: Results) -> dict[str, str]:
-    """What all runs ran under."""
-    first, *others = (run["conditions"] for run in results.values())
+    """What all runs ran under, but those that only simulate."""
+    first, *others = _measured(results)
     return {what: value for what, value in first.items() if all(other.get(what) == value for other in others)}
+
+
+def _measured(results: Results) -> list[dict[str, str]]:
+    """What each run with a server ran under."""
+    return [run["conditions"] for run in results.values() if "server" in run["conditions"]]
 
 
 def _machine(results: Results) -> Iterator[str]:
     yield from (f"- {what}: {value}" for what, value in _common(results).items())
-    loads = [float(run["conditions"]["load before"]) for run in results.values()]
+    loads = [float(told["load before"]) for told in _measured(results)]
     yield f"- load before each run: {min(loads):.1f} .. {max(loads):.1f}"
     if min(loads) > QUIET:
         yield "\n**The machine was busy with other things: rates are too low, times too long, and spreads wide.**"
@@ -192,6 +197,79 @@ def _growth(results: Results) -> Iterator[str]:
     )
 
 
+def _sharding(results: Results) -> Iterator[str]:
+    """The costs, and then the outages."""
+    costs = [line for line in _lines(results, "sharding") if line["what"] == "cost"]
+    heads = ("", "µs, one set", f"µs, {costs[0]['shards']} shards", "quotient", "requests, one set", "shards")
+    heads = (*heads, "µs in scripts, one set", "shards", "quotient")
+    yield from _table(
+        heads,
+        (
+            (
+                line["name"],
+                f"{line['one_us']:.2f}",
+                f"{line['shards_us']:.2f}",
+                f"{line['ratio']:.3f} ({line['low']:.3f} .. {line['high']:.3f})",
+                f"{line['one_requests']:.3f}",
+                f"{line['shards_requests']:.3f}",
+                f"{line['one_scripts_us']:.2f}",
+                f"{line['shards_scripts_us']:.2f}",
+                f"{line['scripts_ratio']:.3f}",
+            )
+            for line in costs
+        ),
+    )
+    yield ""
+    outages = [line for line in _lines(results, "sharding") if line["what"] == "outage"]
+    yield from _table(
+        ("items/s of the other shards", "before", "after", "quotient", "calls that failed"),
+        (
+            (
+                line["name"],
+                f"{line['before']:,.0f}",
+                f"{line['after']:,.0f}",
+                f"{line['ratio']:.2f}",
+                str(line["errors"]),
+            )
+            for line in outages
+        ),
+    )
+
+
+def _order(results: Results) -> Iterator[str]:
+    lines = _lines(results, "order")
+    heads = ("", "measured", "simulated", "two choices alone, simulated", "5S/6 - 1", "p50", "p99")
+    yield from _table(
+        heads,
+        (
+            (
+                line["name"],
+                *(f"{line[which]:.1f}" for which in ("mean", "simulated", "alone")),
+                "" if line["theory"] is None else f"{line['theory']:.1f}",
+                f"{line['p50']:.0f}",
+                f"{line['p99']:.0f}",
+            )
+            for line in lines
+        ),
+    )
+
+
+def _fleet(results: Results) -> Iterator[str]:
+    heads = ("", "claims/s", "busiest node", "mean node", "p50 ms", "p99 ms", "passed over, mean", "p50", "p99")
+    yield from _table(
+        heads,
+        (
+            (
+                line["name"],
+                f"{line['claims_per_second']:,.0f}",
+                *(f"{line[which]:.2f}" for which in ("busiest", "mean", "p50_ms", "p99_ms")),
+                *(f"{line[which]:,.0f}" for which in ("passed_mean", "passed_p50", "passed_p99")),
+            )
+            for line in _lines(results, "fleet")
+        ),
+    )
+
+
 def _peers(results: Results) -> Iterator[str]:
     """How fast they are, what that costs the server, and what one gets for it."""
     near, far = ({_peer(line): line for line in _lines(results, run)} for run in ("peers", "peers-far"))
@@ -273,6 +351,12 @@ TABLES: dict[str, tuple[Callable[[Results], Iterator[str]], str]] = {
     "memory": (_memory, "Bytes of the server's memory for each item in each state"),
     "consumers": (_consumers, "Items per second that 1 to 16 consumer processes claim, and a client in C"),
     "growth": (_growth, "How much longer a call takes on a large set than on a small one"),
+    "sharding": (
+        _sharding,
+        "The busiest node's processor time, as part of that of one set, and items per second without a node",
+    ),
+    "order": (_order, "How many lower items a pop passes over: histograms of the measured and the simulated ones"),
+    "fleet": (_fleet, ""),
     "peers": (_peers, "Jobs per second that redset and other libraries enqueue and process"),
 }
 

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -10,12 +11,15 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ("ServerTime", "running")
+__all__ = ("Node", "ServerTime", "running", "running_cluster")
 
 _PATIENCE = 10.0
+#: The slots of a cluster.
+SLOTS = 16384
 
 
 @contextlib.contextmanager
@@ -31,7 +35,7 @@ def running(name: str, *, unix: bool = False, core: int | None = None) -> Iterat
         path, port = Path(folder, "server.sock"), _free_port()
         listening = ["--port", "0", "--unixsocket", str(path)] if unix else ["--port", str(port)]
         process = subprocess.Popen(
-            [program, *listening, "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "no"],
+            [program, *listening, *_settings(folder)],
             stdout=subprocess.DEVNULL,
         )
         try:
@@ -42,6 +46,64 @@ def running(name: str, *, unix: bool = False, core: int | None = None) -> Iterat
         finally:
             process.terminate()
             process.wait()
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a cluster."""
+
+    port: int
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+
+@contextlib.contextmanager
+def running_cluster(name: str, nodes: int = 3) -> Iterator[list[Node]]:
+    """Starts the masters of a cluster, which have the slots in equal parts, on TCP loopback.
+
+    :param name: as for :func:`running`.
+    """
+    program = _program(name)
+    with contextlib.ExitStack() as stack:
+        made = []
+        for _ in range(nodes):
+            folder, port = (
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="redset-bench-")),
+                _free_port(bus=True),
+            )
+            own = ["--cluster-enabled", "yes", "--cluster-require-full-coverage", "no"]
+            process = subprocess.Popen(
+                [program, *own, "--port", str(port), *_settings(folder)], stdout=subprocess.DEVNULL
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            made.append(Node(port, process))
+        for number, node in enumerate(made):
+            _wait_until_it_listens(node.process, node.port)
+            first, last = SLOTS * number // nodes, SLOTS * (number + 1) // nodes - 1
+            _say(node, f"CLUSTER SET-CONFIG-EPOCH {number + 1}")
+            _say(node, f"CLUSTER ADDSLOTSRANGE {first} {last}")
+            _say(node, f"CLUSTER MEET 127.0.0.1 {made[0].port}")
+        deadline = time.monotonic() + _PATIENCE
+        while not all(_knows_all(node, nodes) for node in made):
+            if time.monotonic() > deadline:
+                raise SystemExit("the nodes did not become a cluster")
+            time.sleep(0.05)
+        yield made
+
+
+def _say(node: Node, command: str) -> bytes:
+    with socket.create_connection(("127.0.0.1", node.port)) as connection:
+        connection.sendall(command.encode() + b"\r\n")
+        return connection.recv(4096)
+
+
+def _knows_all(node: Node, nodes: int) -> bool:
+    said = _say(node, "CLUSTER INFO")
+    return b"cluster_slots_ok:16384" in said and f"cluster_size:{nodes}".encode() in said
 
 
 class ServerTime:
@@ -81,11 +143,23 @@ def _program(name: str) -> str:
     return found
 
 
-def _free_port() -> int:
+def _settings(folder: str) -> list[str]:
+    return ["--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "no"]
+
+
+def _free_port(*, bus: bool = False) -> int:
+    """
+    :param bus: the port 10,000 above must be free too.
+    """
+    while bus:
+        port = random.randrange(12_000, 22_700)
+        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10_000))
+            return port
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+        return int(listener.getsockname()[1])
 
 
 def _wait_until_it_listens(process: "subprocess.Popen[bytes]", where: Path | int) -> None:

@@ -106,6 +106,33 @@ SECTIONS = {
         },
         far={},
     ),
+    "sharding": Section(
+        "sharding.py",
+        near={
+            "full": "--rounds 5 --items 4000",
+            "quick": "--rounds 2 --items 2000 --seconds 4",
+            "tiny": "--rounds 1 --items 300 --seconds 1 --consumers 1",
+        },
+        far={},
+    ),
+    "order": Section(
+        "order.py",
+        near={
+            "full": "--rounds 3",
+            "quick": "--rounds 1 --items 10000 --simulated 50000",
+            "tiny": "--rounds 1 --items 1000 --simulated 2000 --shards 16",
+        },
+        far={},
+    ),
+    "fleet": Section(
+        "fleet.py",
+        near={
+            "full": "",
+            "quick": "--claims 200000",
+            "tiny": "--nodes 4 --shards 8 --consumers 50 --waiting 1000 --claims 3000",
+        },
+        far={},
+    ),
     "peers": Section(
         "peers.py",
         near={"full": "--rounds 2", "quick": "--quick"},

@@ -4,17 +4,28 @@ Loads nothing of redset: a chaos run plants bugs before that is loaded.
 """
 
 import functools
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-__all__ = ("AsyncWitness", "Witness", "client_of_cluster", "client_of_master")
+__all__ = ("AsyncWitness", "Witness", "client_of_cluster", "client_of_master", "client_of_nodes")
 
 
 def client_of_cluster(port: int, library: str = "redis", *, awaited: bool = False, **options: Any) -> Any:
     """A client of the cluster that the node on this port belongs to."""
+    return _cluster_type(library, awaited=awaited)(host="127.0.0.1", port=port, **options)
+
+
+def client_of_nodes(ports: Sequence[int], library: str = "redis", *, awaited: bool = False, **options: Any) -> Any:
+    """A client of the cluster that the nodes on these ports belong to, of which some may be away."""
+    node = import_module(f"{library}.asyncio.cluster" if awaited else f"{library}.cluster").ClusterNode
+    nodes = [node("127.0.0.1", port) for port in ports]
+    return _cluster_type(library, awaited=awaited)(startup_nodes=nodes, **options)
+
+
+def _cluster_type(library: str, *, awaited: bool) -> Any:
     module = import_module(f"{library}.asyncio" if awaited else library)
-    made_by = getattr(module, "ValkeyCluster", None) or module.RedisCluster
-    return made_by(host="127.0.0.1", port=port, **options)
+    return getattr(module, "ValkeyCluster", None) or module.RedisCluster
 
 
 def client_of_master(

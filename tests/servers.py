@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib.util
+import math
 import os
 import random
 import shutil
@@ -29,10 +30,12 @@ __all__ = (
     "Fake",
     "FakeClock",
     "Place",
+    "ReplicatedCluster",
     "Sentinel",
     "Server",
     "Unavailable",
     "free_port",
+    "has_everything",
     "is_alive",
     "place",
     "run_out",
@@ -184,7 +187,8 @@ class Cluster:
         self.nodes: list[Server] = []
         try:
             for _ in range(3):
-                node = Server(program, port=free_port(), cluster_enabled="yes", cluster_node_timeout=5000, **settings)
+                own = {"cluster_enabled": "yes", "cluster_node_timeout": 5000, **settings}
+                node = Server(program, port=free_port(), **own)
                 self.nodes.append(node)
             self._join()
         except BaseException:
@@ -281,6 +285,97 @@ class Cluster:
         return bool(
             said["cluster_state"] == "ok" and said["cluster_slots_ok"] == "16384" and said["cluster_size"] == "3"
         )
+
+
+class ReplicatedCluster(Cluster):
+    """Three masters with a replica each. The cluster promotes the replica of a master that does not answer.
+
+    ``nodes`` and ``replicas`` have the current roles; the pairs remain.
+
+    :param node_timeout: after how many seconds without an answer a node has failed.
+    """
+
+    def __init__(self, program: str = "valkey-9.1", *, node_timeout: float = 2.0, **settings: Any) -> None:
+        self.replicas: list[Server] = []
+        settings |= {"cluster_node_timeout": round(1000 * node_timeout), "cluster_require_full_coverage": "no"}
+        settings |= {"repl_diskless_sync_delay": 0, "cluster_replica_validity_factor": 0}
+        super().__init__(program, **settings)
+        try:
+            for master in self.nodes:
+                replica = Server(program, port=free_port(), cluster_enabled="yes", **settings)
+                self.replicas.append(replica)
+                assert replica.asked(f"CLUSTER MEET 127.0.0.1 {self.nodes[0].port}") == "+OK"
+                self._replicate(replica, master)
+            for pair in range(3):
+                self.settle(pair)
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        return tuple(node.port for node in self.everyone)
+
+    @property
+    def everyone(self) -> tuple[Server, ...]:
+        return (*self.nodes, *self.replicas)
+
+    def stop(self) -> None:
+        for server in self.everyone:
+            server.kill()
+
+    def settle(self, pair: int) -> None:
+        """Return when all agree who is the master of a pair, and the other has all that the master has."""
+        wait_until(lambda: self._is_settled(pair))
+
+    def hand_over(self, pair: int) -> None:
+        """Exchange the roles of a pair with both alive. The master stops writing until the replica has everything."""
+        replica, asked_at = self.replicas[pair], -math.inf
+
+        def is_master() -> bool:
+            nonlocal asked_at
+            # Refused while the nodes do not agree about the last change, and given up by the replica after 5 s.
+            if time.monotonic() - asked_at > 6 and replica.asked("CLUSTER FAILOVER") == "+OK":
+                asked_at = time.monotonic()
+            return role(replica) == "master"
+
+        wait_until(is_master)
+        self._exchange(pair)
+        self.settle(pair)
+
+    @contextlib.contextmanager
+    def failover(self, pair: int, number: signal.Signals = signal.SIGKILL) -> Iterator[None]:
+        """Kill or stop a master until the block ends, which begins when its replica is the master."""
+        old = self.nodes[pair]
+        if number == signal.SIGKILL:
+            old.kill()
+        else:
+            old.pause()
+        try:
+            wait_until(lambda: role(self.replicas[pair]) == "master")
+            self._exchange(pair)
+            yield
+        finally:
+            if number == signal.SIGKILL:
+                old.start()
+            else:
+                old.resume()
+        self.settle(pair)
+
+    def _exchange(self, pair: int) -> None:
+        self.nodes[pair], self.replicas[pair] = self.replicas[pair], self.nodes[pair]
+
+    def _replicate(self, replica: Server, master: Server) -> None:
+        # The replica must have heard of the master.
+        command = f"CLUSTER REPLICATE {self._id(self.nodes.index(master))}"
+        wait_until(lambda: replica.asked(command) == "+OK")
+
+    def _is_settled(self, pair: int) -> bool:
+        master, replica = self.nodes[pair], self.replicas[pair]
+        if role(master) != "master" or not replicates(replica, master):
+            return False
+        own = self._slots(master)
+        return bool(own) and all(self._slots(node, of=pair) == own for node in self.everyone)
 
 
 class Sentinel:
@@ -439,6 +534,18 @@ class _Watcher(testing.Server):
 
     def _command(self) -> Iterator[str]:
         yield from (str(self._program), str(self.directory / "sentinel.conf"), "--sentinel")
+
+
+def has_everything(replica: Server, master: Server) -> bool:
+    """Whether a replica has all that its master wrote before this call."""
+    before, after = _replication(master), _replication(replica)
+    return (
+        before.get("role") == "master"
+        and after.get("role") == "slave"
+        and after.get("master_link_status") == "up"
+        and after.get("master_replid") == before.get("master_replid")
+        and int(after["slave_repl_offset"]) >= int(before["master_repl_offset"])
+    )
 
 
 def role(server: Server) -> str:

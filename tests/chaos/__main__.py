@@ -24,10 +24,10 @@ from chaos.places import PLACES
 from chaos.report import Run, write
 from chaos.runs import run
 from chaos.telling import told
-from chaos.workloads import PROMISES
+from chaos.workloads import ALL_PROMISES
 
 #: How many seconds things go wrong at each place, unless it is said.
-SECONDS = {"single": 150.0, "sentinel": 40.0, "cluster": 40.0}
+SECONDS = {"single": 150.0, "sentinel": 40.0, "cluster": 40.0, "shards": 80.0}
 
 #: How many violations are shown with all that led to them.
 SHOWN = 5
@@ -104,7 +104,7 @@ def at(name: str, options: argparse.Namespace, directory: Path) -> Run:
         place.stop()
     console.print(f"{len(history.calls)} calls in {time.monotonic() - began:.0f} s")
     console.print(calls_of(history), faults_of(history))
-    verdict = check(history, PROMISES)
+    verdict = check(history, ALL_PROMISES[place.workloads])
     console.print(rules_of(verdict))
     for violation in verdict.violations[:SHOWN]:
         console.print("", *map(escape, told(violation, history)), sep="\n")

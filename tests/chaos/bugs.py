@@ -5,6 +5,7 @@ replacing a function, of a script or in Python, before a worker creates its sets
 """
 
 import argparse
+import os
 import re
 import sys
 import tempfile
@@ -58,6 +59,8 @@ class Bug:
     patch: Callable[[], None] = lambda: None
     #: Faults that would excuse its effect, which the run leaves out.
     without: tuple[str, ...] = ()
+    #: Where it shows, by the name of the place.
+    place: str = "single"
 
 
 def known(name: str) -> str:
@@ -212,6 +215,23 @@ def maxsize_of_what_waits() -> None:
 
     mock.patch.object(scripts, "_text", without_leases).start()
     scripts.script.cache_clear()
+
+
+def divide_by_the_process() -> None:
+    from redset.core.shards.layout import Layout
+
+    shard_of = Layout.shard_of
+
+    def shifted(self: Layout, identity: bytes) -> int:
+        return (shard_of(self, identity) + os.getpid()) % (self.count or 1)
+
+    Layout.shard_of = shifted  # type: ignore[method-assign]
+
+
+def forget_failed_claims() -> None:
+    from redset.core.calls import ClientState
+
+    ClientState.owe = lambda self, call: None  # type: ignore[method-assign]
 
 
 BUGS: dict[str, Bug] = {
@@ -548,6 +568,21 @@ BUGS: dict[str, Bug] = {
         ("limited",),
         patch=maxsize_of_what_waits,
     ),
+    "shard-by-process": Bug(
+        "The shard of an item depends on the process, as Python's own hash does.",
+        "remembered_once",
+        ("shards-pages",),
+        patch=divide_by_the_process,
+        place="shards",
+    ),
+    "failed-shard-forgotten": Bug(
+        "A claim goes on with another shard after one failed, and what it claimed there is not rolled back.",
+        "nothing_lost",
+        ("shards-taken",),
+        patch=forget_failed_claims,
+        without=("kill", "failover"),
+        place="shards",
+    ),
 }
 
 
@@ -570,17 +605,17 @@ def find(name: str, seconds: float = SECONDS, seed: int = 1) -> Found:
     """Run with a bug, and check the history."""
     # Workers import this module, and load nothing of redset before the bug is planted.
     from chaos.checkers import check
-    from chaos.places import Single
+    from chaos.places import PLACES
     from chaos.runs import run
-    from chaos.workloads import PROMISES
+    from chaos.workloads import ALL_PROMISES
 
-    place = Single()
+    place = PLACES[BUGS[name].place]()
     try:
         with tempfile.TemporaryDirectory(prefix="redset-chaos-", ignore_cleanup_errors=True) as directory:
             history = run(place, seconds, seed, Path(directory), bug=name, pause=PAUSE, without=BUGS[name].without)
     finally:
         place.stop()
-    violations = check(history, PROMISES).violations
+    violations = check(history, ALL_PROMISES[place.workloads]).violations
     mine = [violation for violation in violations if violation.checker == BUGS[name].checker]
     start, end = history.calls[0].invoked, history.calls[-1].invoked
     # That something is lost, or stuck, or that totals do not add up, is known in the end.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, pairwise, permutations, zip_longest
 from typing import Literal, NamedTuple, TypeAlias
 
-from chaos.history import Call, History
+from chaos.history import Call, History, Left
 from chaos.promises import Promises
 from chaos.stories import ADDITIONS, FOR_GOOD, Addition, Delivery, Period, Return, Story, over_by, stories
 from invariants import deaths_add_up, leases_add_up, uncounted
@@ -184,11 +184,15 @@ def nothing_stuck(story: Story) -> Judgements:
 
 def totals_add_up(story: Story) -> Judgements:
     """The three equations of the totals hold in the end: each thing was counted once, though calls were repeated or
-    rolled back, or replies lost. Other programs' additions are not counted.
+    rolled back, or replies lost; over shards in each of them. Other programs' additions are not counted.
     """
-    left = story.left
-    if left is None or story.promises.ttl is not None:
+    if story.left is None or story.promises.ttl is not None:
         return
+    for left in story.left.shards or [story.left]:
+        yield from _add_up(story, left)
+
+
+def _add_up(story: Story, left: Left) -> Judgements:
     of = Counter(left.totals)
     there = len(left.waiting) + len(left.leased) + len(left.parked) + len(left.dead)
     foreign = sum(len(call.items) for call in story.calls if call.name == "zadd")
@@ -199,7 +203,9 @@ def totals_add_up(story: Story) -> Judgements:
     }
     for equation, holds in equations.items():
         yield (
-            HOLDS if holds else Wrong(f"it is not so that {equation}: {dict(of)}, {there} there, {left.held} held", ())
+            HOLDS
+            if holds
+            else Wrong(f"in {left.set} it is not so that {equation}: {dict(of)}, {there} there, {left.held} held", ())
         )
 
 
@@ -360,7 +366,12 @@ def _ends_as_it_must(story: Story, delivery: Delivery) -> Judgements:
 
 
 def tokens_grow(story: Story) -> Judgements:
-    """A hand-out that was invoked after another was completed has greater tokens, and no token is given twice."""
+    """A hand-out that was invoked after another was completed has greater tokens, and no token is given twice. Over
+    shards this holds for each item.
+    """
+    if story.promises.shards is not None:
+        yield from _tokens_of_items_grow(story)
+        return
     leased = [call for call in story.hand_outs if call.rows and call.rows[0].token is not None]
     completed = sorted(leased, key=lambda call: call.completed or 0)
     owners: dict[int | None, Call] = {}
@@ -386,20 +397,35 @@ def tokens_grow(story: Story) -> Judgements:
         owners |= dict.fromkeys(tokens, call)
 
 
+def _tokens_of_items_grow(story: Story) -> Judgements:
+    for item, deliveries in story.deliveries.items():
+        leased = [delivery for delivery in deliveries if delivery.row.token is not None]
+        for delivery, later in pairwise(sorted(leased, key=lambda delivery: delivery.since)):
+            before, after = delivery.row.token or 0, later.row.token or 0
+            if before == after:
+                yield Wrong(f"the token {after} of {item} was given twice", [delivery.call, later.call])
+            elif delivery.until < later.since and after < before:
+                yield Wrong(f"the token {after} of {item} came after {before}", [delivery.call, later.call])
+            else:
+                yield HOLDS
+
+
 def in_order(story: Story) -> Judgements:
     """The lowest score goes first, ties by the bytes of the item.
 
     Within a call rows are sorted. And what a call handed out comes before all that certainly waited from its invocation
     to its completion and was not handed out by it. An item certainly waits from the completion of its addition, if no
     lease of it can be live then, until the next that may have happened to it: a hand-out that nobody saw could have had
-    it for a while, so after the first of these nothing is certain.
+    a while, so after the first of these nothing is certain. Over shards, only the scores within a call are in order.
     """
+    over_shards = story.promises.shards is not None
     for call in story.hand_outs:
         keys = _keys(story, call)
         if len(keys) == len(call.rows) > 1:
-            holds = keys == sorted(keys, reverse=call.name.endswith("_max"))
+            places = [key[0] for key in keys] if over_shards else keys
+            holds = places == sorted(places, reverse=call.name.endswith("_max"))
             yield HOLDS if holds else Wrong("the rows of one hand-out are not in order", [call])
-    if story.promises.interval is None:
+    if story.promises.interval is None and not over_shards:
         yield from _passed_over(story)
 
 

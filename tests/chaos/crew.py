@@ -29,7 +29,14 @@ class Crew:
     """All workers of a run. Who is killed comes back."""
 
     def __init__(
-        self, size: int, door: Door, directory: Path, recorder: Recorder, seed: int, bug: str | None = None
+        self,
+        size: int,
+        door: Door,
+        directory: Path,
+        recorder: Recorder,
+        seed: int,
+        bug: str | None = None,
+        workloads: str = "plain",
     ) -> None:
         """
         :param size: how many workers of each face.
@@ -47,7 +54,7 @@ class Crew:
             library = ("redis", "valkey")[number % 2]
             for face, awaited in (("sync", False), ("aio", True)):
                 worker = f"{face}-{number + 1}"
-                self._orders[worker] = Orders(worker, 0, awaited, library, door, directory, seed, 0.0, bug)
+                self._orders[worker] = Orders(worker, 0, awaited, library, door, directory, seed, workloads, 0.0, bug)
 
     @property
     def hazards(self) -> dict[str, Hazard]:

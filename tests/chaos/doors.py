@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
-from clients import AsyncWitness, Witness, client_of_cluster, client_of_master
+from chaos import repeats
+from clients import AsyncWitness, Witness, client_of_cluster, client_of_master, client_of_nodes
 
-__all__ = ("Address", "ClusterNode", "Door", "Sentinels")
+__all__ = ("Address", "ClusterNode", "ClusterNodes", "Door", "Sentinels")
 
 
 class Door(Protocol):
@@ -57,6 +58,25 @@ class ClusterNode:
         # In asyncio it closes all its connections with every fifth MOVED, those that other tasks use as well.
         steps = {"reinitialize_steps": 0} if awaited else {}
         return client_of_cluster(self.port, library, awaited=awaited, **steps, **options)
+
+    def witness(self, client: Any, *, awaited: bool) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class ClusterNodes:
+    """The door to a cluster of which any node may be away."""
+
+    ports: tuple[int, ...]
+
+    def client(self, library: str, *, awaited: bool, **options: Any) -> Any:
+        own: dict[str, Any] = {"reinitialize_steps": 0} if awaited else {}
+        # Less than a node is stopped for at times: what it was asked is then given up, and executed.
+        own["socket_timeout"] = 0.2
+        if library == "valkey":
+            # How often a cluster client repeats a command is no matter of its ``retry`` there.
+            own["cluster_error_retry_attempts"] = repeats.TIMES[library]
+        return client_of_nodes(self.ports, library, awaited=awaited, **options | own)
 
     def witness(self, client: Any, *, awaited: bool) -> None:
         return None

@@ -11,17 +11,21 @@ from typing import Any, NamedTuple
 
 from chaos.history import Fault, Recorder
 from proxy import Chance, Proxy
-from servers import Cluster, FakeClock, Sentinel, Server, wait_until
+from servers import Cluster, FakeClock, ReplicatedCluster, Sentinel, Server, has_everything, wait_until
 
 __all__ = (
     "Done",
     "Hazard",
     "Nemesis",
+    "change_roles",
     "cut",
     "delay",
     "fail_over",
     "fill",
     "flush_scripts",
+    "freeze",
+    "hand_over",
+    "hang_up",
     "lose",
     "move_slot",
     "restart",
@@ -120,6 +124,55 @@ def move_slot(cluster: Cluster, sets: Sequence[str], chance: random.Random) -> D
                 time.sleep(chance.choice((0.0, chance.uniform(0, 0.2), chance.uniform(0, 1))))
                 cluster.move_keys(slot, source, target, at_most=3)
     return Done(f"node {source + 1}", {"set": name, "to": target + 1, "way": way})
+
+
+def change_roles(cluster: ReplicatedCluster, shards: Mapping[str, Sequence[str]], chance: random.Random) -> Done:
+    """The replica of a master takes over, as that is killed, or stopped for longer than that takes.
+
+    All that the master had written when this began is on the replica before anything goes wrong. So a failover forgets
+    what was written since then at most.
+
+    :param shards: the names of the shards of each set.
+    """
+    pair, way = chance.randrange(3), chance.choice(("killed", "stopped"))
+    owned = shards_of(cluster, shards, pair)
+    old, began = cluster.nodes[pair], time.monotonic()
+    wait_until(lambda: has_everything(cluster.replicas[pair], cluster.nodes[pair]))
+    with cluster.failover(pair, signal.SIGKILL if way == "killed" else signal.SIGSTOP):
+        time.sleep(chance.uniform(0, 1))
+    return Done(f"server {old.port}", {"way": way, "kept until": began, "shards": owned})
+
+
+def hand_over(cluster: ReplicatedCluster, chance: random.Random) -> Done:
+    """A master and its replica exchange their roles, and lose nothing by that."""
+    pair = chance.randrange(3)
+    old = cluster.nodes[pair]
+    cluster.hand_over(pair)
+    return Done(f"server {old.port}", {"to": cluster.nodes[pair].port})
+
+
+def freeze(cluster: ReplicatedCluster, chance: random.Random) -> Done:
+    """A master does not answer for longer than its clients wait, and not as long as would make it fail. It then
+    executes what they sent, and they have hung up.
+    """
+    node = chance.choice(cluster.nodes)
+    seconds = chance.uniform(0.5, 1.2)
+    node.pause()
+    time.sleep(seconds)
+    node.resume()
+    return Done(f"server {node.port}", {"seconds": seconds})
+
+
+def hang_up(cluster: ReplicatedCluster, chance: random.Random) -> Done:
+    """A master closes the connections of all clients."""
+    node = chance.choice(cluster.nodes)
+    return Done(f"server {node.port}", {"said": node.asked("CLIENT KILL TYPE normal SKIPME yes")})
+
+
+def shards_of(cluster: ReplicatedCluster, shards: Mapping[str, Sequence[str]], pair: int) -> dict[str, list[int]]:
+    """The numbers of the shards of each set that a pair has."""
+    owners = {name: cluster.owner(cluster.slot_of(name)) for names in shards.values() for name in names}
+    return {set: [at for at, name in enumerate(names) if owners[name] == pair] for set, names in shards.items()}
 
 
 def set_forward(clock: FakeClock, chance: random.Random) -> Done:

@@ -4,16 +4,18 @@ import asyncio
 import inspect
 import random
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from chaos import repeats
-from chaos.history import Outcome, Recorder, Row
+from chaos.history import CUT, Outcome, Recorder, Row
 from chaos.steps import Steps, through
 from clients import Witness
-from redset.core.operations import Elsewhere, Operation
+from redset.core.operations import Elsewhere
+from redset.core.shards.place import Shard
 from redset.exceptions import Full, LeaseLost, RedsetError
 
 __all__ = ("Answer", "Hand", "Phase", "Worker", "WrittenLoop", "called", "row_of", "rows_of")
@@ -153,13 +155,13 @@ class Hand:
         call = self.recorder.invoke(
             self.actor, self.set.name, name, items=items, tokens=tokens, **(given or {}) | options
         )
-        repeated, replica = repeats.seen(), Replica(self)
+        repeated, cuts, replica = repeats.seen(), repeats.cuts(self.set.name), Replica(self)
         outcome: Outcome
         try:
             value = await self.answer(method, *args, **options)
         except KeyError:
             # There is nothing to pop.
-            self.recorder.complete(call)
+            self.recorder.complete(call, error=self.cut_since(cuts))
             return Answer("ok")
         except Exception as error:
             outcome = outcome_of(error, repeated=repeats.seen() > repeated)
@@ -168,8 +170,13 @@ class Hand:
                 await self.pause(0.05)
             return Answer(outcome)
         outcome = "ok" if done(value) else "refused"
-        self.recorder.complete(call, outcome, rows=rows(value), replicated=await replica.has_it())
+        cut = self.cut_since(cuts)
+        self.recorder.complete(call, outcome, rows=rows(value), error=cut, replicated=await replica.has_it())
         return Answer(outcome, value)
+
+    def cut_since(self, before: int) -> str:
+        """The error to write down with a call that succeeded."""
+        return CUT if repeats.cuts(self.set.name) > before else ""
 
     async def end(self, reservation: Any, verb: str, **how: Any) -> bool:
         """Ends a lease, or extends it; asks again when it did not hear what became of that.
@@ -284,6 +291,21 @@ class Ends:
             self._recorder.complete(call, "unknown", error="not told")
 
 
+class Claims:
+    """The claims of a loop, which remember the step that claims. That is an operation, or over shards a plan."""
+
+    def __init__(self, claims: Any) -> None:
+        self._claims = claims
+        self.step: Any = None
+
+    def claim(self, *args: Any, **options: Any) -> Any:
+        self.step = self._claims.claim(*args, **options)
+        return self.step
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._claims, name)
+
+
 class WrittenLoop:
     """Goes through a ``consume`` loop, and writes down the reserves, acks and returns that it makes, as it makes them.
 
@@ -306,6 +328,7 @@ class WrittenLoop:
         self._learnt: list[tuple[int, bool]] = []
         self._plans = loop._next, loop._claim, loop._send_late, loop._close
         self._acked = loop._acked
+        loop._claims = self._claims = Claims(loop._claims)
         loop._next, loop._claim, loop._send_late, loop._close = (
             self._going_on,
             self._claiming,
@@ -340,13 +363,14 @@ class WrittenLoop:
             raise
 
     def _claiming(self, wait: Any) -> Steps:
-        call, hand = 0, self._hand
+        call, cuts, hand = 0, 0, self._hand
 
         def carry(step: Any) -> Steps:
             nonlocal call
-            if not (isinstance(step, Operation) and step.roll_back):
+            nonlocal cuts
+            if step is not self._claims.step:
                 return (yield step)
-            repeated = repeats.seen()
+            repeated, cuts = repeats.seen(), repeats.cuts(hand.set.name)
             call = hand.recorder.invoke(hand.actor, hand.set.name, "reserve", **self._given)
             try:
                 return (yield step)
@@ -360,7 +384,8 @@ class WrittenLoop:
         # None: it was told to stop after a claim that failed.
         if got is not None:
             self._claimed += self._loop._ready
-            hand.recorder.complete(call, rows=rows_of(self._loop._ready), replicated=(yield from replica.had_it()))
+            rows, error = rows_of(self._loop._ready), hand.cut_since(cuts)
+            hand.recorder.complete(call, rows=rows, error=error, replicated=(yield from replica.had_it()))
         return got
 
     def _sending_late(self) -> Steps:
@@ -446,7 +471,17 @@ def outcome_of(error: BaseException, *, repeated: bool) -> Outcome:
         names
     ):
         return "unknown"
+    if is_of_the_client(error):
+        return "unknown"
     raise error
+
+
+def is_of_the_client(error: BaseException) -> bool:
+    """Whether it is what a cluster client meets when another thread or task closes the connection that it uses: after
+    a failure, redis-py and valkey-py close those of all.
+    """
+    last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return isinstance(error, (AttributeError, ValueError)) and bool({"redis", "valkey"}.intersection(last.parts))
 
 
 async def called(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -474,3 +509,16 @@ def version_of(item: Any) -> int | None:
 
 def _name(error: BaseException) -> str:
     return type(error).__name__
+
+
+def _count_cuts() -> None:
+    rest = Shard.rest
+
+    def counting(shard: Shard) -> None:
+        repeats.cut(shard.name.strip("{").partition("#")[0])
+        rest(shard)
+
+    Shard.rest = counting  # type: ignore[method-assign, assignment]
+
+
+_count_cuts()

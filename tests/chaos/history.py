@@ -10,15 +10,18 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-__all__ = ("Call", "Fault", "History", "Left", "Outcome", "Recorder", "Row")
+__all__ = ("CUT", "Call", "Fault", "History", "Left", "Outcome", "Recorder", "Row")
 
 #: ``ok``: it happened, and said so. ``refused``: it certainly did not happen. ``unknown``: an error that leaves open
 #: whether it did, or the process died before it heard.
 Outcome: TypeAlias = Literal["ok", "refused", "unknown"]
+
+#: The error of a call that succeeded, while a shard failed from which it may have claimed something.
+CUT = "Cut"
 
 
 class Row(NamedTuple):
@@ -90,6 +93,8 @@ class Left:
     #: The totals of the set, and how many of the leased items were not delayed.
     totals: dict[str, int] = field(default_factory=dict)
     held: int = 0
+    #: The same of each shard, where the set has some.
+    shards: list["Left"] = field(default_factory=list)
 
 
 class Recorder:
@@ -143,7 +148,7 @@ class Recorder:
         self._write({"event": "fault", **vars(fault)})
 
     def left(self, left: Left) -> None:
-        self._write({"event": "left", **vars(left)})
+        self._write({"event": "left", **asdict(left)})
 
     def close(self) -> None:
         os.close(self._file)
@@ -187,7 +192,8 @@ class History:
         if kind == "fault":
             self.faults.append(Fault(**event))
         elif kind == "left":
-            self.left.append(Left(**event))
+            shards = [Left(**shard) for shard in event.pop("shards")]
+            self.left.append(Left(**event, shards=shards))
         elif kind == "invoke":
             number = event.pop("call")
             calls[number] = Call(process=process, invoked=event.pop("at"), **event)

@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from chaos import faults
-from chaos.doors import Address, ClusterNode, Door, Sentinels
+from chaos.doors import Address, ClusterNode, ClusterNodes, Door, Sentinels
 from chaos.faults import Hazard
-from chaos.workloads import PROMISES
+from chaos.workloads import ALL_PROMISES, PROMISES
 from proxy import Proxy
-from servers import Cluster, FakeClock, Sentinel, Server
+from redset.core.shards import layout as layouts
+from servers import Cluster, FakeClock, ReplicatedCluster, Sentinel, Server
 
-__all__ = ("PLACES", "Clustered", "Place", "Single", "Watched")
+__all__ = ("PLACES", "Clustered", "Place", "Sharded", "Single", "Watched")
 
 
 class Place(Protocol):
@@ -20,6 +21,8 @@ class Place(Protocol):
     #: As it is chosen by ``--place``.
     name: str
     door: Door
+    #: What is done there, by its name in :data:`chaos.workloads.ALL_WORKLOADS`.
+    workloads: str
 
     @property
     def hazards(self) -> Mapping[str, Hazard]:
@@ -41,6 +44,7 @@ class Single:
     """One server that stores all it is told before it answers, on a clock of its own, behind a proxy."""
 
     name = "single"
+    workloads = "plain"
 
     def __init__(self) -> None:
         self._clock = FakeClock()
@@ -79,6 +83,7 @@ class Watched:
     """A server with a replica, and a sentinel that makes the one the master when the other fails."""
 
     name = "sentinel"
+    workloads = "plain"
 
     def __init__(self) -> None:
         self._servers = Sentinel(down_after=0.5)
@@ -109,6 +114,7 @@ class Clustered:
     """Three nodes that share the sets among them, and hand them to each other."""
 
     name = "cluster"
+    workloads = "plain"
 
     def __init__(self) -> None:
         self._cluster = Cluster()
@@ -135,5 +141,51 @@ class Clustered:
         self._cluster.stop()
 
 
+class Sharded:
+    """Three masters with a replica each, which share the shards of all sets and hand them to each other."""
+
+    name = "shards"
+    workloads = "sharded"
+
+    def __init__(self) -> None:
+        self._cluster = ReplicatedCluster(node_timeout=1.5)
+        self.door: Door = ClusterNodes(self._cluster.ports)
+        #: The names of the shards of each set. The checkers divide the items by their own rule.
+        self.shards = {
+            set: layouts.first(set, promises.shards or 1, "", digest=False).names
+            for set, promises in ALL_PROMISES[self.workloads].items()
+        }
+
+    @property
+    def hazards(self) -> Mapping[str, Hazard]:
+        cluster, names = self._cluster, [name for names in self.shards.values() for name in names]
+        return {
+            "failover": Hazard(3, lambda chance: faults.change_roles(cluster, self.shards, chance)),
+            "handover": Hazard(2, lambda chance: faults.hand_over(cluster, chance)),
+            "freeze": Hazard(3, lambda chance: faults.freeze(cluster, chance)),
+            "slot": Hazard(4, lambda chance: faults.move_slot(cluster, names, chance)),
+            "cut": Hazard(2, lambda chance: faults.hang_up(cluster, chance)),
+            "flush": Hazard(1, lambda chance: faults.flush_scripts(chance.choice(cluster.nodes))),
+        }
+
+    def raw(self) -> Any:
+        return self._cluster.client()
+
+    def now(self) -> float:
+        return time.time()
+
+    def heal(self) -> None:
+        for pair in range(3):
+            self._cluster.settle(pair)
+
+    def stop(self) -> None:
+        self._cluster.stop()
+
+
 #: By name, in the order in which a run goes through them.
-PLACES: dict[str, Callable[[], Place]] = {"single": Single, "sentinel": Watched, "cluster": Clustered}
+PLACES: dict[str, Callable[[], Place]] = {
+    "single": Single,
+    "sentinel": Watched,
+    "cluster": Clustered,
+    "shards": Sharded,
+}

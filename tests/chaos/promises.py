@@ -1,5 +1,6 @@
 """What is promised of one set of a run: workloads are made so, and checkers hold them to it."""
 
+import zlib
 from dataclasses import dataclass
 
 __all__ = ("Promises",)
@@ -23,6 +24,12 @@ class Promises:
     max_attempts: int | None = None
     #: Whether anybody takes for good (pop, take); where nobody does, nothing may be lost to a crash either.
     taken_for_good: bool = False
+    #: The number of shards, among which items are divided by the CRC-32 of their identity; None: it has none.
+    shards: int | None = None
+
+    def shard_of(self, item: str) -> int | None:
+        """The number of the shard of an item."""
+        return None if self.shards is None else zlib.crc32(item.encode()) % self.shards
 
     @property
     def ends(self) -> bool:

@@ -4,7 +4,7 @@ from collections import Counter
 from importlib import import_module
 from typing import Any
 
-__all__ = ("repeating", "seen")
+__all__ = ("cut", "cuts", "repeating", "seen")
 
 #: How often what failed is sent again: as often as redis-py does by default, and once, so that some of it is given up
 #: which the server has done.
@@ -16,6 +16,16 @@ _seen: Counter[str] = Counter()
 def seen() -> int:
     """How many failures there were, each of which a client may have repeated its command after."""
     return _seen["failures"]
+
+
+def cut(set: str) -> None:
+    """Note that a call on a set over shards went on without a shard that failed."""
+    _seen[f"cuts of {set}"] += 1
+
+
+def cuts(set: str) -> int:
+    """How often that was."""
+    return _seen[f"cuts of {set}"]
 
 
 def repeating(library: str, *, awaited: bool) -> dict[str, Any]:

@@ -43,7 +43,7 @@ STYLE = {
 }
 
 #: Everybody of a place is met by these, so they are drawn through all panels.
-OF_THE_SERVER = ("restart", "full", "failover", "slot", "lose", "delay", "cut")
+OF_THE_SERVER = ("restart", "full", "failover", "handover", "freeze", "slot", "lose", "delay", "cut")
 
 
 class Run(NamedTuple):
@@ -57,11 +57,13 @@ class Run(NamedTuple):
 
 
 def write(directory: Path, runs: Mapping[str, Run]) -> None:
-    """Writes all there is to publish of these runs, by the names of their places."""
+    """Writes all there is to publish of these runs, by the names of their places. What is there of others stays."""
     directory.mkdir(parents=True, exist_ok=True)
-    figures = {place: _figures(run) for place, run in runs.items()}
+    there = directory / "chaos.json"
+    before = json.loads(there.read_text())["runs"] if there.exists() else {}
+    figures = before | {place: _figures(run) for place, run in runs.items()}
     told = {"python": platform.python_version(), "system": platform.system(), "runs": figures}
-    (directory / "chaos.json").write_text(json.dumps(told, indent=1) + "\n")
+    there.write_text(json.dumps(told, indent=1) + "\n")
     (directory / "runs.md").write_text(_runs(figures))
     (directory / "calls.md").write_text(_calls(figures))
     (directory / "faults.md").write_text(_faults(figures))

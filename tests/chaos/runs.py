@@ -1,8 +1,9 @@
 """One run from beginning to end: with faults, then without, until all is drained; and what was recorded of it."""
 
+import json
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from chaos.hands import Phase
 from chaos.history import Fault, History, Left, Recorder
 from chaos.places import Place
 from chaos.promises import Promises
-from chaos.workloads import PROMISES
+from chaos.workloads import ALL_PROMISES
 from redset.core.inspecting import NAMES as TOTALS
 from redset.core.keys import Keys
 
@@ -47,7 +48,8 @@ def run(
     :raises Crashed: a worker met what nobody has to expect.
     """
     phase, recorder = Phase(directory), Recorder(directory, "run")
-    crew = Crew(2, place.door, directory, recorder, seed, bug)
+    crew = Crew(2, place.door, directory, recorder, seed, bug, place.workloads)
+    promised = ALL_PROMISES[place.workloads]
     broken_off = threading.Event()
     nemeses = [
         Nemesis(
@@ -70,10 +72,10 @@ def run(
         place.heal()
         phase.begin_to_drain()
         with closing(place.raw()) as raw:
-            wait_until_drained(raw, crew)
+            wait_until_drained(raw, crew, promised)
             phase.stop()
             crew.join()
-            for set, promises in PROMISES.items():
+            for set, promises in promised.items():
                 recorder.left(left(raw, set, promises))
     return History.read(directory)
 
@@ -99,10 +101,12 @@ def disturb(nemeses: list[Nemesis], crew: Crew, seconds: float) -> None:
             nemesis.end()
 
 
-def wait_until_drained(raw: Any, crew: Crew) -> None:
+def wait_until_drained(raw: Any, crew: Crew, promised: Mapping[str, Promises]) -> None:
     """Returns at the latest when it must have been; what is left then is for ``nothing_stuck`` to see."""
     deadline = time.monotonic() + DRAINING
-    drained = [Keys(set) for set, promises in PROMISES.items() if promises.ends]
+    drained = [
+        Keys(name) for set, promises in promised.items() if promises.ends for name in names_of(raw, set, promises)
+    ]
     since = time.monotonic()
     while (now := time.monotonic()) < deadline and now - since < QUIET:
         time.sleep(0.1)
@@ -111,7 +115,27 @@ def wait_until_drained(raw: Any, crew: Crew) -> None:
             since = time.monotonic()
 
 
+def names_of(raw: Any, set: str, promises: Promises) -> list[str]:
+    """The sets that a set consists of: its shards, as its record names them, or itself."""
+    if promises.shards is None:
+        return [set]
+    record = raw.hget(Keys(set).waiting, "layout")
+    return list(json.loads(record)["names"]) if record else []
+
+
 def left(raw: Any, set: str, promises: Promises) -> Left:
+    """What is left in a set."""
+    if promises.shards is None:
+        return left_in(raw, set, promises)
+    shards = [left_in(raw, name, promises) for name in names_of(raw, set, promises)]
+    states: dict[str, Any] = {
+        state: [item for shard in shards for item in getattr(shard, state)]
+        for state in ("waiting", "leased", "parked", "dead")
+    }
+    return Left(set, **states, drained=promises.ends, shards=shards)
+
+
+def left_in(raw: Any, set: str, promises: Promises) -> Left:
     keys = Keys(set)
 
     def members(key: bytes) -> list[str]:

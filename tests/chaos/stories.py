@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from chaos.history import Call, Fault, History, Left, Row
+from chaos.history import CUT, Call, Fault, History, Left, Row
 from chaos.promises import Promises
 
 __all__ = (
@@ -39,6 +39,10 @@ REMOVALS = ("discard", "clear", "forget")
 LATE = 10.0
 #: How far apart, in seconds, the clocks of the server and of the history may run during one lease.
 DRIFT = 0.05
+
+
+#: From how many shards a call may have claimed whose reply was lost there: redset gives up after as many failures.
+SHARDS_OF_A_CALL = 3
 
 
 def over_by(call: Call) -> float:
@@ -266,8 +270,8 @@ class Story:
 
     @cached_property
     def unseen(self) -> list[Call]:
-        """The hand-outs of which nobody knows what they took."""
-        return [call for call in self.hand_outs if call.outcome == "unknown" and not call.rows]
+        """The hand-outs of which nobody knows what they took, or not all of it."""
+        return [call for call in self.hand_outs if (call.outcome == "unknown" and not call.rows) or call.error == CUT]
 
     @cached_property
     def _killed(self) -> dict[str, float]:
@@ -284,15 +288,29 @@ class Story:
         """When what an unseen hand-out took was certainly put back, by the next of its process; inf for never."""
         if call.completed is None:
             return math.inf
-        given_up = call.completed
+        given_up, settling = call.completed, 0
         others = self._hand_outs_by_process[call.process]
         for other in others[bisect_right(others, given_up, key=lambda other: other.invoked) :]:
-            if other.outcome == "unknown":
+            if other.outcome == "unknown" or other.error == CUT:
                 # It may have carried what was to be put back, and then only what follows it does.
                 given_up = max(given_up, over_by(other) if other.completed is None else other.completed)
-            elif other.outcome == "ok" and other.invoked >= given_up:
-                return over_by(other)
+                settling = 0
+            elif other.outcome == "ok" and other.invoked >= given_up and self._settles(other):
+                settling += 1
+                if settling >= self._to_settle:
+                    return over_by(other)
         return math.inf
+
+    @property
+    def _to_settle(self) -> int:
+        """How many claims put back whatever their process has left: over shards, one claims from one that has some,
+        and as many as there are threads or tasks may choose the same one.
+        """
+        return 1 if self.promises.shards is None else 2 * self.promises.shards
+
+    def _settles(self, call: Call) -> bool:
+        """Whether a claim puts something back, if its process has left something."""
+        return self.promises.shards is None or "number" not in call.given
 
     def had_by(self, call: Call) -> float:
         """When an unseen hand-out that nothing was put back of had what it took, and its lease was over."""
@@ -304,7 +322,7 @@ class Story:
         for call in self.unseen:
             if call.name not in FOR_GOOD:
                 continue
-            number = int(call.given.get("number", 1))
+            number = int(call.given.get("number", 1)) * (1 if self.promises.shards is None else SHARDS_OF_A_CALL)
             killed = self._killed.get(call.process)
             if self.settled_by(call) == math.inf:
                 if killed is not None:
@@ -316,12 +334,28 @@ class Story:
 
     def forgotten(self, calls: Iterable[Call], by: float = math.inf) -> bool:
         """Whether a failover may have undone one of these by then."""
-        undoable = [call.invoked for call in calls if call.replicated is not True]
-        return any(began <= by and ended >= invoked for invoked in undoable for began, ended in self.failovers)
+        undoable = [call for call in calls if call.replicated is not True]
+        return any(
+            fault.began <= by and fault.ended >= call.invoked and self._may_forget(fault, call)
+            for call in undoable
+            for fault in self._failovers
+        )
+
+    def _may_forget(self, fault: Fault, call: Call) -> bool:
+        """Whether a call may be one that the new master does not know, as far as its shards and replicas tell."""
+        if over_by(call) <= fault.details.get("kept until", -math.inf):
+            return False
+        shards = fault.details.get("shards", {}).get(self.set)
+        items = {*call.items, *(row.item for row in call.rows)}
+        return shards is None or not items or any(self.promises.shard_of(item) in shards for item in items)
 
     @cached_property
     def failovers(self) -> list[tuple[float, float]]:
-        return [(fault.began, fault.ended) for fault in self.faults if fault.name == "failover"]
+        return [(fault.began, fault.ended) for fault in self._failovers]
+
+    @cached_property
+    def _failovers(self) -> list[Fault]:
+        return [fault for fault in self.faults if fault.name == "failover"]
 
 
 def stories(history: History, promises: dict[str, Promises]) -> Iterator[Story]:

@@ -37,6 +37,8 @@ class Orders:
     door: Door
     directory: Path
     seed: int
+    #: What is done, by its name in :data:`chaos.workloads.ALL_WORKLOADS`.
+    workloads: str
     #: How many seconds its clock is ahead.
     ahead: float
     #: The seeded bug it has.
@@ -119,10 +121,10 @@ def actors(
 ) -> Iterator[Coroutine[Any, Any, None]]:
     """What each thread or task is to do. All on one set share its object, as a user's would."""
     from chaos.hands import Hand, Phase, Worker
-    from chaos.workloads import WORKLOADS
+    from chaos.workloads import ALL_WORKLOADS
 
     worker = Worker(orders.process, orders.seed, orders.awaited, recorder, Phase(orders.directory))
-    for workload in WORKLOADS:
+    for workload in ALL_WORKLOADS[orders.workloads]:
         set = workload.make(face, client)
         witness = orders.door.witness(client, awaited=orders.awaited)
         for number, role in enumerate(workload.roles * times, 1):

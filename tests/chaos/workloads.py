@@ -10,7 +10,7 @@ from chaos.hands import Hand, WrittenLoop, row_of, rows_of
 from chaos.history import Row
 from chaos.promises import Promises
 
-__all__ = ("PROMISES", "WORKLOADS", "Role", "Workload")
+__all__ = ("ALL_PROMISES", "ALL_WORKLOADS", "PROMISES", "SHARDS", "Role", "Workload")
 
 #: Goes on for as long as its hand says.
 Role: TypeAlias = Callable[[Hand], Coroutine[Any, Any, None]]
@@ -353,5 +353,64 @@ WORKLOADS = (
     ),
 )
 
-#: What each set of a run is held to.
-PROMISES = {workload.set: workload.promises for workload in WORKLOADS}
+#: The number of shards: two for each master.
+SHARDS = 6
+
+#: The same over shards, for as long as every program has redset: a plain ZADD to their name is refused.
+SHARDED = (
+    Workload(
+        "shards-taken",
+        Promises(taken_for_good=True, shards=SHARDS),
+        lambda face, client: face.SortedSet(client, "shards-taken", shards=SHARDS),
+        (add_new_items, add_new_items, add_several_new_items, pop, take),
+    ),
+    Workload(
+        "shards-leased",
+        Promises(shards=SHARDS),
+        lambda face, client: face.SortedSet(client, "shards-leased", shards=SHARDS, backoff=lambda attempt: 0.2),
+        (add_new_items, add_new_items, reserve, reserve_many, reserve_and_add_again),
+    ),
+    Workload(
+        "shards-failing",
+        Promises(max_attempts=3, shards=SHARDS),
+        lambda face, client: face.SortedSet(
+            client, "shards-failing", shards=SHARDS, max_attempts=3, backoff=lambda attempt: 0.2
+        ),
+        (add_new_items, fail, revive),
+    ),
+    Workload(
+        "shards-consumed",
+        Promises(shards=SHARDS),
+        lambda face, client: face.SortedSet(client, "shards-consumed", shards=SHARDS),
+        (add_new_items, consume),
+    ),
+    Workload(
+        "shards-pages",
+        Promises(remembers=True, shards=SHARDS),
+        lambda face, client: face.SortedSet(client, "shards-pages", shards=SHARDS, remember=FOR_GOOD),
+        (add_pages, add_pages, reserve, consume),
+    ),
+    Workload(
+        "shards-rows",
+        Promises(keyed=True, shards=SHARDS),
+        lambda face, client: face.SortedSet(
+            client, "shards-rows", shards=SHARDS, serializer=json, key=lambda row: row["id"]
+        ),
+        (add_versions, reserve, hold),
+    ),
+    Workload(
+        "shards-seen",
+        Promises(ttl=FOR_GOOD, shards=SHARDS),
+        lambda face, client: face.ExpiringSet(client, "shards-seen", shards=SHARDS, ttl=FOR_GOOD),
+        (add_seen, add_many_seen),
+    ),
+)
+
+#: All that may be done at a place, by the name that the place has for it.
+ALL_WORKLOADS = {"plain": WORKLOADS, "sharded": SHARDED}
+
+#: What each set of a run is held to, by the same names.
+ALL_PROMISES = {
+    name: {workload.set: workload.promises for workload in workloads} for name, workloads in ALL_WORKLOADS.items()
+}
+PROMISES = ALL_PROMISES["plain"]

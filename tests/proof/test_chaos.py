@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from chaos.checkers import RULES, Verdict, check
-from chaos.history import History
-from chaos.places import Clustered, Place, Single, Watched
+from chaos.history import CUT, History
+from chaos.places import Clustered, Place, Sharded, Single, Watched
 from chaos.runs import run
 from chaos.telling import told
-from chaos.workloads import PROMISES
+from chaos.workloads import ALL_PROMISES, PROMISES, SHARDS
 from servers import Unavailable
 
 pytestmark = pytest.mark.no_cover
@@ -64,6 +64,32 @@ def test_it_holds_where_sets_go_from_one_server_to_another(
     )
     assert all(any(history.of(set)) for set in PROMISES)
     assert_all_was_drained(history)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_it_holds_for_sets_over_shards(tmp_path: Path) -> None:
+    place, promises = Sharded(), ALL_PROMISES["sharded"]
+    try:
+        history = run(place, seconds=8, seed=1, directory=tmp_path, pause=0.3)
+    finally:
+        place.stop()
+
+    verdict = check(history, promises)
+    assert [*lines(verdict, history)] == []
+
+    assert {fault.name for fault in history.faults} >= {"cut", "failover", "freeze", "handover", "kill", "slot", "stop"}
+    assert all(any(history.of(set)) for set in promises)
+    # Calls were given up whose shard did not answer, and went on with another one.
+    assert any(call.outcome == "unknown" and call.completed for call in history.calls)
+    assert any(call.error == CUT for call in history.of_names("pop", "take", "reserve"))
+    # Every shard had a part in it, as the checkers divide the items and as the servers did.
+    for left in history.left:
+        assert len(left.shards) == SHARDS
+        assert (left.waiting, left.leased, left.parked) == ([], [], []) or promises[left.set].ttl
+    added = history.of_names("add", "update")
+    assert {promises[call.set].shard_of(item) for call in added for item in call.items} == {*range(SHARDS)}
+    assert all(shard.totals["leased"] for left in history.left if left.set == "shards-leased" for shard in left.shards)
 
 
 def lines(verdict: Verdict, history: History) -> Iterator[str]:

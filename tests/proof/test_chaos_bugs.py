@@ -10,7 +10,7 @@ pytestmark = pytest.mark.no_cover
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("bug", ["take-in-two-steps", "tokens-by-the-caller"])
+@pytest.mark.parametrize("bug", ["take-in-two-steps", "tokens-by-the-caller", "shard-by-process"])
 def test_a_bug_is_found(bug: str) -> None:
     try:
         # A busy machine makes fewer calls a second.

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chaos.checkers import Verdict, check
-from chaos.history import Call, Fault, History, Left, Outcome, Recorder, Row
+from chaos.history import CUT, Call, Fault, History, Left, Outcome, Recorder, Row
 from chaos.promises import Promises
 
 #: How long a call takes that does not say so, in seconds.
@@ -117,6 +117,64 @@ def caught_by(verdict: Verdict) -> set[str]:
 def excuses(verdict: Verdict, checker: str) -> set[str]:
     assert verdict.ok, verdict.violations
     return {why for name, why in verdict.excused if name == checker}
+
+
+# Over shards
+
+SHARDS = Promises(shards=6)
+#: Items of three shards, by CRC-32.
+OF_A_SHARD = {3: "a", 5: "b", 2: "f"}
+
+
+def failover_of(at: float, *shards: int, kept_until: float) -> Fault:
+    return Fault("failover", at, at + 1, details={"kept until": kept_until, "shards": {"jobs": list(shards)}})
+
+
+def test_items_are_divided_by_crc_32() -> None:
+    assert {SHARDS.shard_of(item): item for item in OF_A_SHARD.values()} == OF_A_SHARD
+    assert LEASES.shard_of("a") is None
+
+
+def test_a_failover_forgets_what_its_shards_got_last() -> None:
+    assert judge(SHARDS, add(1, "a"), failover_of(2, 3, 4, kept_until=1)).ok
+    assert caught_by(judge(SHARDS, add(1, "a"), failover_of(2, 3, 4, kept_until=1 + 2 * QUICK))) == {"nothing_lost"}
+    assert caught_by(judge(SHARDS, add(1, "b"), failover_of(2, 3, 4, kept_until=1))) == {"nothing_lost"}
+    assert judge(SHARDS, add(1, "b", "a"), failover_of(2, 3, 4, kept_until=1), waiting=["b"]).ok
+
+
+def test_tokens_grow_for_each_item_over_shards() -> None:
+    first: list[Call | Fault] = [add(1, "a", "b"), reserve(2, "a", 9), ack(3, "a", 9)]
+    assert judge(SHARDS, *first, reserve(4, "b", 5), ack(5, "b", 5)).ok
+    for token in 9, 8:
+        again = [add(4, "a"), reserve(5, "a", token), ack(6, "a", token)]
+        assert "tokens_grow" in caught_by(judge(SHARDS, *first, *again, waiting=["b"]))
+
+
+def test_the_order_of_shards_is_not_one_but_that_of_a_call_is() -> None:
+    rows = [Row("a", 2.0, 1, 1), Row("b", 3.0, 1, 1)]
+    added = [add(1, "f", score=1.0), add(1, "a", score=2.0), add(1, "b", score=3.0)]
+    assert judge(SHARDS, *added, call("reserve", 2, rows=rows, lease=10), waiting=["f"], left=["a", "b"]).ok
+    backwards = judge(SHARDS, *added, call("reserve", 2, rows=rows[::-1], lease=10), waiting=["f"], left=["a", "b"])
+    assert caught_by(backwards) == {"in_order"}
+
+
+def test_totals_add_up_in_each_shard() -> None:
+    def judged(*totals: dict[str, int]) -> set[str]:
+        shards = [Left(f"shard {number}", totals=each) for number, each in enumerate(totals)]
+        return caught_by(check(History(left=[Left("jobs", shards=shards)]), {"jobs": SHARDS}))
+
+    assert judged({"added": 1, "taken": 1}, {}) == set()
+    assert judged({"added": 1}, {"taken": 1}) == {"totals_add_up"}
+
+
+def test_a_shard_that_failed_may_have_been_claimed_from() -> None:
+    taken: list[Call | Fault] = [add(1, "a", "b"), pop(2, "b", error=CUT), killed(3)]
+    takes = Promises(taken_for_good=True, shards=6)
+    assert excuses(judge(takes, *taken), "nothing_lost") == {"its taker was killed"}
+    # The claims of its process that follow put it back.
+    back = [pop(2.5 + number / 100, until=2.505 + number / 100) for number in range(2 * 6)]
+    assert caught_by(judge(takes, *taken, *back)) == {"nothing_lost"}
+    assert judge(takes, *taken, *back[1:]).ok
 
 
 # Nothing is lost

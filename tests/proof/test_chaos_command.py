@@ -68,7 +68,7 @@ def test_a_bug_of_the_environment_is_looked_up_too(
     assert "'typo'" in last_line(capsys)
 
 
-@pytest.mark.parametrize("place", ["single", "sentinel", "cluster"])
+@pytest.mark.parametrize("place", [*PLACES])
 def test_what_is_kept_is_not_written_over(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / place).mkdir()
     refused(chaos.main, "--keep", tmp_path)

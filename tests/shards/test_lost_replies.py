@@ -62,3 +62,30 @@ def test_a_consumer_outlives_them(jobs: Any, frank_proxy: Proxy) -> None:
     assert sorted(set(items)) == [f"{number:03}" for number in range(61)]
     assert loop.lost == 0
     assert len(items) == 61
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST_COMMAND, Fault.LOST_REPLY])
+def test_acks_that_are_repeated_after_some_arrived_are_not_lost(jobs: Any, frank_proxy: Proxy, fault: Fault) -> None:
+    held = jobs.reserve_many(30)
+    # The first shard answers.
+    frank_proxy.plan(Fault.NONE, fault)
+    with pytest.raises(Exception, match=r".+"):
+        jobs.ack(held)
+    assert not frank_proxy.is_planned
+    assert jobs.ack(held) == []
+    assert not any(one.lost for one in held)
+    assert jobs.totals().acked == 30
+
+
+@pytest.mark.parametrize("faults", [[Fault.LOST_REPLY], [Fault.LOST_COMMAND], [Fault.NONE, *3 * [Fault.LOST_COMMAND]]])
+def test_a_loop_that_is_left_knows_which_acks_arrived(jobs: Any, frank_proxy: Proxy, faults: list[Fault]) -> None:
+    loop = jobs.consume(wait=0)
+    held = next(loop)
+    # The ack goes before the claim.
+    frank_proxy.plan(*faults)
+    with pytest.raises(Exception, match=r".+"):
+        next(loop)
+    assert not frank_proxy.is_planned
+    loop.close()
+    assert (loop.lost, bool(held.lost)) == (0, False)
+    assert (jobs.totals().acked, jobs.stats().leased) == (1, 0)

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 
+import redset
 from faces import CLIENTS, Blocking, Face
 from redset.core.clients import is_failure
 from redset.core.shards.layout import Layout
@@ -72,6 +74,40 @@ def test_shards_that_move_lose_nothing(face: Face, cluster: Cluster) -> None:
         thread.join(PATIENCE)
     assert sorted(popped + acked) == items
     assert jobs.stats().leased == 0
+
+
+def test_a_dead_node_is_asked_seldom(cluster: Cluster) -> None:
+    """A pop that asks it takes as long as the client tries, and all others as long as before."""
+    with redis.RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port, socket_timeout=1) as client:
+        jobs = redset.SortedSet[str](client, "jobs", shards=S)
+        jobs.update([f"{number:04}" for number in range(1500)], score=int)
+        jobs.pop()
+        cluster.nodes[1].kill()
+        # Each shard fails once, and leaves a claim behind of which nobody knows what became.
+        wait_until(lambda: pops(jobs) and sum(shard.failures > 0 for shard in shards_of(jobs)) == 2)
+        before = failures_of(jobs)
+        for _ in range(200):
+            assert pops(jobs)
+        # Each rests for a second at first, and then for longer.
+        assert sum(failures_of(jobs)) - sum(before) < 20
+
+
+def pops(jobs: Any) -> bool:
+    """Pop an item, whichever shards fail."""
+    try:
+        jobs.pop()
+    except redis.RedisError:
+        return False
+    return True
+
+
+def shards_of(jobs: Any) -> list[Any]:
+    found: list[Any] = jobs._shards.all
+    return found
+
+
+def failures_of(jobs: Any) -> list[int]:
+    return [shard.failures for shard in shards_of(jobs) if shard.failures]
 
 
 def test_a_dead_node_stops_its_shards_only(face: Face, cluster: Cluster) -> None:

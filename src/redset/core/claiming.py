@@ -302,5 +302,10 @@ def lost_in(head: bytes) -> list[int]:
     return [int(position) for position in head.split()[5:]]
 
 
+def head_with(lost: Sequence[int]) -> bytes:
+    """Return the head of a claim's reply with the positions of the acks that came too late, and else nothing."""
+    return b"0 0 0 0 0" + b"".join(b" %d" % position for position in lost)
+
+
 def _without(column: list[bytes], positions: Collection[int]) -> list[bytes]:
     return [cell for position, cell in enumerate(column) if position not in positions]

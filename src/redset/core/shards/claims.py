@@ -12,9 +12,9 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from redset.core.claiming import Claimed, Claims
+from redset.core.claiming import Claimed, Claims, head_with
 from redset.core.definition import Definition
 from redset.core.leases import BaseReservation
 from redset.core.operations import CHUNK, ListenToAny, Operation, Plan
@@ -27,6 +27,9 @@ __all__ = ("ShardsClaims",)
 
 T = TypeVar("T")
 Res = TypeVar("Res")
+
+#: Acks, and a function that takes the head of the reply to a claim that they would have travelled with.
+SentAcks: TypeAlias = tuple[Sequence[BaseReservation[Any]], Callable[[bytes], None] | None]
 
 #: One claim in so many goes to a random shard.
 STRAY = 16
@@ -85,6 +88,8 @@ class ShardsClaims(Claims[T, Res]):
         self._shards = shards
         self._endings = endings
         self._random = random.Random()
+        #: Acks that were sent and not answered, each with a function that notes the outcome.
+        self._sent_acks: list[SentAcks] = []
 
     # The choice of a shard.
 
@@ -95,19 +100,26 @@ class ShardsClaims(Claims[T, Res]):
             return shards[0]
         state = shards[0].driver.caller.state
         if state.debts:
+            now = time.monotonic()
             for shard in shards:
-                if state.owes_claims(shard.driver.caller.prefix):
+                # A shard that failed has a debt, and would fail again each time.
+                if shard.rests_until <= now and state.owes_claims(shard.driver.caller.prefix):
                     return shard
-        draw = self._random.randrange
-        one = shards[draw(len(shards))]
-        if draw(STRAY) and self._comes_later(one, other := shards[draw(len(shards))], last=last):
+        one = self._drawn(shards)
+        if self._random.randrange(STRAY) and self._comes_later(one, other := self._drawn(shards), last=last):
             one = other
         return one
 
+    def _drawn(self, shards: list[Shard]) -> Shard:
+        """Return a random one of the shards that have not failed just now; of all if there is none."""
+        draw = self._random.randrange
+        one, now = shards[draw(len(shards))], time.monotonic()
+        if one.rests_until > now:
+            working = [shard for shard in shards if shard.rests_until <= now] or shards
+            one = working[draw(len(working))]
+        return one
+
     def _comes_later(self, one: Shard, other: Shard, *, last: bool) -> bool:
-        now = time.monotonic()
-        if one.rests_until > now or other.rests_until > now:
-            return other.rests_until < one.rests_until
         return other.heads[last] > one.heads[last] if last else other.heads[last] < one.heads[last]
 
     def _in_order(self, *, last: bool) -> Iterator[Shard]:
@@ -127,27 +139,48 @@ class ShardsClaims(Claims[T, Res]):
         limit: int,
         lease: float,
         acks: Sequence[BaseReservation[T]] = (),
-        on_roll_back: Callable[[bytes], None] | None = None,  # noqa: ARG002 # the acks do not travel with the claim
+        on_roll_back: Callable[[bytes], None] | None = None,
         *,
         waiter: str = "",
         last: bool = False,
         follows: bool = False,
     ) -> Operation[Claimed]:
-        return as_operation(self._claim_after(acks, limit, lease, waiter, last=last, follows=follows))
+        return as_operation(self._claim_after(acks, on_roll_back, limit, lease, waiter, last=last, follows=follows))
 
     def _claim_after(
-        self, acks: Sequence[BaseReservation[T]], limit: int, lease: float, waiter: str, *, last: bool, follows: bool
+        self,
+        acks: Sequence[BaseReservation[T]],
+        note: Callable[[bytes], None] | None,
+        limit: int,
+        lease: float,
+        waiter: str,
+        *,
+        last: bool,
+        follows: bool,
     ) -> Plan[Claimed]:
         late: list[int] = []
         if acks:
             # With the next claim from its shard, an ack could come after the end of its lease.
-            lost = set(map(id, (yield from self._endings.ack(acks))))
-            late = [position for position, one in enumerate(acks) if id(one) in lost]
+            sent = acks, note
+            self._sent_acks.append(sent)
+            late = yield from self._ack(sent)
 
         def perform() -> Plan[Claimed]:
             return self._claim_from_any(late, limit, lease, waiter, last=last, follows=follows)
 
         return (yield from self._shards.settled(perform))
+
+    def _ack(self, sent: SentAcks) -> Plan[list[int]]:
+        """Send acks, or send them again. Return the positions of those that came too late."""
+        acks, note = sent
+        lost = set(map(id, (yield from self._endings.ack(acks))))
+        late = [position for position, one in enumerate(acks) if id(one) in lost]
+        if note is not None:
+            # The claim may fail, and its loop must know then that they have arrived.
+            note(head_with(late))
+        if sent in self._sent_acks:
+            self._sent_acks.remove(sent)
+        return late
 
     def _claim_from_any(
         self, late: list[int], limit: int, lease: float, waiter: str, *, last: bool, follows: bool
@@ -196,6 +229,8 @@ class ShardsClaims(Claims[T, Res]):
         def perform() -> Plan[None]:
             for shard in self._shards.all:
                 yield from shard.at(_one_step(shard.parts.claims.roll_back_unknown()))
+            for sent in self._sent_acks[:]:
+                yield from self._ack(sent)
 
         return self._shards.settled(perform)
 

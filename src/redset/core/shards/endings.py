@@ -1,6 +1,6 @@
 """The ends of leases in a set over shards: each goes to the shard of its item, also after a reshard."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from redset.core.definition import Definition
@@ -8,8 +8,6 @@ from redset.core.endings import Answer, End, Endings
 from redset.core.leases import BaseReservation
 from redset.core.operations import Operation, Plan, Unfinished
 from redset.core.shards.place import Shard, Shards, as_operation, picked
-from redset.core.shown import shown
-from redset.exceptions import WrongTypeError
 
 __all__ = ("ShardsEndings",)
 
@@ -28,30 +26,6 @@ class ShardsEndings(Endings[T]):
 
     def ack_one(self, one: Res) -> Operation[Sequence[Res]]:
         return as_operation(self.ack([one]))
-
-    def _end(self, reservations: Iterable[Res], how: Callable[[Res], End]) -> Plan[list[Res]]:
-        mine = list(reservations)
-        for one in mine:
-            if not isinstance(one, BaseReservation):
-                raise TypeError(f"{shown(one)} is not a reservation")
-            if one.set_name != self.definition.name:
-                raise ValueError(f"{one!r} is of the set {one.set_name!r}, not of {self.definition.name!r}")
-
-        def at_shard(shard: Shard, positions: list[int]) -> Plan[list[Res]]:
-            some = picked(mine, positions)
-            try:
-                ended: list[Res] = yield from shard.parts.endings._end(some, how)
-            except WrongTypeError:
-                # The call of an end is sent again under its number. In another shard it is a new one.
-                for one in some:
-                    one._drop_batch(one._batch)
-                raise
-            return ended
-
-        lost: set[int] = set()
-        for _, found in (yield from self._shards.divided([one._stored for one in mine], at_shard)):
-            lost.update(map(id, found))
-        return [one for one in mine if id(one) in lost]
 
     def ends(self, ends: Sequence[End], unfinished: Unfinished | None = None) -> Operation[Answer]:
         return as_operation(self._ends_of(ends, unfinished))
