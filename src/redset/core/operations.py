@@ -28,6 +28,7 @@ __all__ = (
     "RollBackUnknown",
     "Shape",
     "Sleep",
+    "Together",
     "Unfinished",
     "in_chunks",
     "only",
@@ -143,6 +144,16 @@ class At:
 
 
 @dataclass(frozen=True, slots=True)
+class Together:
+    """A step of a plan: perform operations in one round trip, or in one for each node.
+
+    Its result is a list: the result of each operation, or the error of a client or a server.
+    """
+
+    steps: tuple[At, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RollBackUnknown:
     """A step of a plan: roll back the claims of this set whose outcome is unknown."""
 
@@ -165,7 +176,7 @@ class Elsewhere:
 
 
 Plan: TypeAlias = Generator[
-    Operation[Any] | Sleep | Listen | ListenToAny | At | RollBackUnknown | Received | Elsewhere, Any, R
+    Operation[Any] | Sleep | Listen | ListenToAny | At | Together | RollBackUnknown | Received | Elsewhere, Any, R
 ]
 
 

@@ -9,7 +9,7 @@ from redset.core.clients import is_failure
 from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.looking import identity_if_any
-from redset.core.operations import At, Operation, Plan, Sleep
+from redset.core.operations import At, Operation, Plan, Sleep, Together
 from redset.core.retries import tries_once
 from redset.core.several import located
 from redset.core.shards import layout as layouts
@@ -21,8 +21,10 @@ __all__ = (
     "Shard",
     "Shards",
     "as_operation",
+    "at_once",
     "flattened",
     "is_other_trouble",
+    "outcomes_of",
     "picked",
     "read_layouts",
 )
@@ -281,11 +283,7 @@ class Shards:
         """Perform a step at each shard, and return the results in the order of the shards."""
 
         def perform() -> Plan[list[Any]]:
-            # A comprehension cannot yield.
-            results: list[Any] = []
-            for shard in self.all:
-                results += [(yield shard.at(ask(shard)))]
-            return results
+            return (yield from at_once([shard.at(ask(shard)) for shard in self.all]))
 
         return self.settled(perform)
 
@@ -301,11 +299,17 @@ class Shards:
             now, groups = self.now, dict[int, list[int]]()
             for position in left:
                 groups.setdefault(now.layout.shard_of(identities[position]), []).append(position)
-            for number, positions in groups.items():
-                shard = now.shards[number]
-                results.append((positions, (yield shard.at(ask(shard, positions)))))
-                # These identities are not asked for again in another layout.
-                left = sorted(set(left).difference(positions))
+            steps = [now.shards[number].at(ask(now.shards[number], positions)) for number, positions in groups.items()]
+            trouble: Exception | None = None
+            for positions, found in zip(groups.values(), (yield from outcomes_of(steps)), strict=True):
+                if isinstance(found, Exception):
+                    trouble = trouble or found
+                else:
+                    results.append((positions, found))
+                    # These identities are not asked for again in another layout.
+                    left = sorted(set(left).difference(positions))
+            if trouble is not None:
+                raise trouble
             return results
 
         return self.settled(perform)
@@ -317,6 +321,66 @@ class Shards:
             for position, one in zip(positions, found, strict=True):
                 results[position] = one
         return results
+
+
+def outcomes_of(steps: Sequence[Any]) -> Plan[list[Any]]:
+    """Perform steps or plans side by side, and return the result of each, or its error.
+
+    The operations that come at the same time are sent in one round trip.
+    """
+    if all(isinstance(step, At) for step in steps):
+        found: list[Any] = yield Together(tuple(steps))
+        return found
+    plans = [step if hasattr(step, "send") else _once(step) for step in steps]
+    outcomes: list[Any] = [None] * len(plans)
+    results: dict[int, Any] = dict.fromkeys(range(len(plans)))
+    try:
+        while results:
+            asked: dict[int, Any] = {}
+            for at, result in results.items():
+                try:
+                    asked[at] = plans[at].throw(result) if isinstance(result, Exception) else plans[at].send(result)
+                except StopIteration as end:
+                    outcomes[at] = end.value
+                except Exception as error:
+                    if not is_failure(error):
+                        raise
+                    outcomes[at] = error
+            results = yield from _results_of(asked)
+    finally:
+        for plan in plans:
+            plan.close()
+    return outcomes
+
+
+def _results_of(asked: dict[int, Any]) -> Plan[dict[int, Any]]:
+    """Perform the next steps of some plans. Return the result of each, or its error."""
+    groups = {at: step.steps for at, step in asked.items() if isinstance(step, Together)}
+    groups |= {at: (step,) for at, step in asked.items() if isinstance(step, At) and isinstance(step.step, Operation)}
+    results: dict[int, Any] = {}
+    if groups:
+        found = iter((yield Together(tuple(step for group in groups.values() for step in group))))
+        for at, group in groups.items():
+            own = [next(found) for _ in group]
+            results[at] = own if isinstance(asked[at], Together) else own[0]
+    for at, step in asked.items():
+        if at not in results:
+            try:
+                results[at] = yield step
+            except Exception as error:
+                if not is_failure(error):
+                    raise
+                results[at] = error
+    return results
+
+
+def at_once(steps: Sequence[Any]) -> Plan[list[Any]]:
+    """Like :func:`outcomes_of`, but raise the first error."""
+    outcomes = yield from outcomes_of(steps)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return outcomes
 
 
 def picked(items: Sequence[Any], positions: Iterable[int]) -> list[Any]:
