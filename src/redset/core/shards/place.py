@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from redset.core.clients import is_failure
 from redset.core.items import Items
@@ -17,6 +17,7 @@ from redset.core.shards.layout import Layout, ShardCount
 from redset.exceptions import LayoutError, WrongTypeError
 
 __all__ = (
+    "FORGET",
     "RESHARDING_CHECK",
     "Shard",
     "Shards",
@@ -37,6 +38,15 @@ LONGEST_RESHARDING = 600.0
 #: Seconds for which a shard that failed is not claimed from: the first time, and at most. Each failure doubles them.
 REST = 1.0
 LONGEST_REST = 8.0
+#: Seconds after which a look that did not take place is forgotten.
+FORGET = 1.0
+
+
+class Look(NamedTuple):
+    """A planned look of a waiter at one shard, by the monotonic clock, and whether something falls due then."""
+
+    at: float
+    is_precise: bool
 
 
 @dataclass(eq=False)
@@ -53,6 +63,17 @@ class Shard:
     #: The number of failures in a row, and the time until which it is not claimed from.
     failures: int = 0
     rests_until: float = 0.0
+    #: Whether its last claim held back an item whose last lease expired.
+    has_suspect: bool = False
+    #: The next look of each waiter of this process, as the server has planned it.
+    looks: dict[str, Look] = field(default_factory=dict)
+
+    def note_look(self, waiter: str, at: float, *, is_precise: bool) -> None:
+        """Note when a waiter looks here. Looks that are long past are forgotten: their threads have ended."""
+        now = time.monotonic()
+        for name in [name for name, look in self.looks.copy().items() if look.at < now - FORGET]:
+            self.looks.pop(name, None)
+        self.looks[waiter] = Look(at, is_precise)
 
     def at(self, step: Any) -> Any:
         """Return the step, or the plan, that performs a step or a plan of this shard."""
@@ -328,6 +349,8 @@ def outcomes_of(steps: Sequence[Any]) -> Plan[list[Any]]:
 
     The operations that come at the same time are sent in one round trip.
     """
+    if not steps:
+        return []
     if all(isinstance(step, At) for step in steps):
         found: list[Any] = yield Together(tuple(steps))
         return found
