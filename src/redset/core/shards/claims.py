@@ -12,7 +12,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -84,8 +84,9 @@ class _Asking:
     shards. So the server has about twice as much to do for them as on a set without shards.
     """
 
-    def __init__(self, claims: "ShardsClaims[Any, Any]", wanted: _Wanted) -> None:
+    def __init__(self, claims: "ShardsClaims[Any, Any]", shards: list[Shard], wanted: _Wanted) -> None:
         self._claims = claims
+        self.shards = shards
         self._wanted = wanted
         self.replies: list[tuple[Shard, Claimed]] = []
         self._trouble: Exception | None = None
@@ -98,15 +99,31 @@ class _Asking:
     def has_rows(self) -> bool:
         return bool(self.replies and self.replies[-1][1].rows)
 
-    def try_some(self, shards: Iterable[Shard]) -> Plan[None]:
-        """Claim from one shard after another without announcing the caller."""
-        for shard in shards:
+    @property
+    def home(self) -> Shard:
+        """The shard by which the looks at all shards are planned."""
+        return working(self.shards)[0]
+
+    def begin(self, chosen: Shard | None) -> Plan[None]:
+        """Claim from the chosen shard and the best of the others, without announcing the caller."""
+        for shard in self._best(chosen):
             if not self.ends:
                 yield from self._try(shard, None)
 
+    def _best(self, chosen: Shard | None) -> Iterator[Shard]:
+        """Yield the chosen shard, and then of the others the best that is not known to be empty."""
+        if chosen is not None:
+            yield chosen
+        last = self._wanted.last
+        empty = -math.inf if last else math.inf
+        others = [shard for shard in working(self.shards) if shard is not chosen and shard.heads[last] != empty]
+        self._claims._random.shuffle(others)
+        if others:
+            yield (max if last else min)(others, key=lambda shard: shard.heads[last])
+
     def _try(self, shard: Shard, word: _Word | None) -> Plan[None]:
         limit, lease, _, last, follows = self._wanted
-        factor = 1 if shard is self._claims._home() else len(self._claims._shards.all)
+        factor = 1 if shard is self.home else len(self.shards)
         text = "" if word is None else word.text(factor)
         claim = shard.parts.claims.claim(limit, lease, waiter=text, last=last, follows=follows)
         asked_at = time.monotonic()
@@ -130,7 +147,7 @@ class _Asking:
     def look(self) -> Plan[None]:
         """Look at all shards that were not found empty, and claim from those that have something."""
         asked = {shard for shard, _ in self.replies}
-        self._soon = yield from _soon_at([shard for shard in self._claims._working() if shard not in asked])
+        self._soon = yield from _soon_at([shard for shard in working(self.shards) if shard not in asked])
         word = self._wanted.word
         for shard, seconds in self._soon.items():
             if seconds <= 0 and not self.ends:
@@ -140,7 +157,7 @@ class _Asking:
         """Claim from each shard that does not know that the caller waits, or where it planned to look by now."""
         word, asked = self._wanted.word, {shard for shard, reply in self.replies}
         assert word is not None
-        for shard in self._claims._working():
+        for shard in working(self.shards):
             look = shard.looks.get(word.name)
             now = time.monotonic()
             due = self._soon.get(shard, math.inf)
@@ -153,11 +170,11 @@ class _Asking:
         """Tell shards that the caller waits no longer. Whether that succeeds does not matter."""
         word = self._wanted.word
         assert word is not None
-        home, left = self._claims._home(), _Word("left", word.name, word.poll)
-        for shard in [home] if only_home else self._claims._shards.all:
+        home, left = self.home, _Word("left", word.name, word.poll)
+        for shard in [home] if only_home else self.shards:
             if shard.looks.pop(word.name, None) is None:
                 continue
-            text = left.text(1 if shard is home else len(self._claims._shards.all))
+            text = left.text(1 if shard is home else len(self.shards))
             try:
                 yield from shard.carefully(shard.parts.claims.claim(0, 0.0, waiter=text))
             except Exception as error:
@@ -174,10 +191,14 @@ class _Asking:
 class ShardsClaimed(Claimed):
     """The replies to the claims of one call: of empty shards, and at last of one that had items."""
 
-    __slots__ = ("_late", "at", "replies", "word")
+    __slots__ = ("_late", "at", "replies", "shards", "word")
 
-    def __init__(self, replies: list[tuple[Shard, Claimed]], late: list[int], wanted: _Wanted) -> None:
+    def __init__(
+        self, replies: list[tuple[Shard, Claimed]], late: list[int], wanted: _Wanted, shards: list[Shard]
+    ) -> None:
         self.replies = replies
+        #: The shards at the time of the claim.
+        self.shards = shards
         self._late = late
         self.limit, self.lease, self.word = wanted.limit, wanted.lease, wanted.word
         with_rows = [(shard, reply) for shard, reply in replies if reply.rows]
@@ -275,7 +296,7 @@ class ShardsClaims(Claims[T, Res]):
             reply: Claimed = yield from chosen.carefully(claim)
             self._note_head(chosen, reply, last=wanted.last)
             if reply.rows or reply.alone:
-                return ShardsClaimed([(chosen, reply)], reply.lost, wanted)
+                return ShardsClaimed([(chosen, reply)], reply.lost, wanted, self._shards.all)
             return (yield from self._claim_from_any(None, reply.lost, wanted))
         # After a failure, some may be known to have arrived.
         yield from self._endings.ack([one for one in acks if not one._end_known])
@@ -288,13 +309,13 @@ class ShardsClaims(Claims[T, Res]):
         First from the chosen one, and from the one that is said to have the best next item. If both are empty, look at
         all in one round trip. If that shows nothing either, a caller that waits is announced at each.
         """
-        word, last = wanted.word, wanted.last
-        asking = _Asking(self, wanted)
+        word = wanted.word
+        asking = _Asking(self, self._shards.all, wanted)
         if word is not None and word.how == "left":
             yield from asking.leave()
         else:
-            if word is None or not word.is_announced(self._home()):
-                yield from asking.try_some(self._best(chosen, last=last))
+            if word is None or not word.is_announced(asking.home):
+                yield from asking.begin(chosen)
             if not asking.ends:
                 yield from asking.look()
             if not asking.ends and word is not None:
@@ -302,26 +323,7 @@ class ShardsClaims(Claims[T, Res]):
             if asking.has_rows and word is not None and word.how == "leaves":
                 yield from asking.leave(only_home=True)
         asking.check()
-        return ShardsClaimed(asking.replies, late, wanted)
-
-    def _best(self, chosen: Shard | None, *, last: bool) -> Iterator[Shard]:
-        """Yield the chosen shard, and then of the others the best that is not known to be empty."""
-        if chosen is not None:
-            yield chosen
-        empty = -math.inf if last else math.inf
-        others = [shard for shard in self._working() if shard is not chosen and shard.heads[last] != empty]
-        self._random.shuffle(others)
-        if others:
-            yield (max if last else min)(others, key=lambda shard: shard.heads[last])
-
-    def _working(self) -> list[Shard]:
-        """Return the shards that have not failed just now; all if there is none."""
-        now, shards = time.monotonic(), self._shards.all
-        return [shard for shard in shards if shard.rests_until <= now] or shards
-
-    def _home(self) -> Shard:
-        """Return the shard by which the looks of all waiters at all shards are planned."""
-        return self._working()[0]
+        return ShardsClaimed(asking.replies, late, wanted, asking.shards)
 
     def _note_head(self, shard: Shard, reply: Claimed, *, last: bool) -> None:
         head = reply.head
@@ -339,7 +341,7 @@ class ShardsClaims(Claims[T, Res]):
         word, now = got.word, time.monotonic()
         assert word is not None
         listens = []
-        for shard in self._shards.all:
+        for shard in got.shards:
             if (look := shard.looks.get(word.name)) is not None:
                 claims = shard.parts.claims
                 listen = Listen(
@@ -438,7 +440,7 @@ class ShardsClaims(Claims[T, Res]):
 
     def _counts(self, num: int, *, last: bool) -> Plan[Counter[Shard]]:
         """Return how many of the ``num`` lowest items each shard has. Asks again where an answer ends too early."""
-        failures, shards, scores = 0, self._working(), dict[Shard, list[float]]()
+        failures, shards, scores = 0, working(self._shards.all), dict[Shard, list[float]]()
         share = num / len(shards)
         sizes = dict.fromkeys(shards, min(num, math.ceil(share + 3 * math.sqrt(share) + 1)))
         asked = list(shards)
@@ -473,6 +475,12 @@ class ShardsClaims(Claims[T, Res]):
         stored = [row for at, row in enumerate(zip(scores, reply.stored, strict=True)) if at not in broken]
         results = claims._reservations(reply, items, broken) if reply.lease else items
         return [(*row, result) for row, result in zip(stored, results, strict=True)]
+
+
+def working(shards: list[Shard]) -> list[Shard]:
+    """Return the shards that have not failed just now; all if there is none."""
+    now = time.monotonic()
+    return [shard for shard in shards if shard.rests_until <= now] or shards
 
 
 def _soon_at(shards: list[Shard]) -> Plan[dict[Shard, float]]:

@@ -191,7 +191,9 @@ class Shards:
             if found is None:
                 found = yield from self._new()
             self._check(found)
-            self._become(found)
+            # Another thread may have been faster. Its shards know their heads.
+            if self._now is None:
+                self._become(found)
         return self.all
 
     def _stored(self) -> Plan[Layout | None]:
