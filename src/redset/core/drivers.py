@@ -28,8 +28,8 @@ from redset.core.clients import (
     pipelines_of,
 )
 from redset.core.coalescing import Gathering, Group, Line, Part
-from redset.core.observing import hooks, is_observed, observed, once
-from redset.core.operations import Elsewhere, Listen, ListenToAny, Operation, Plan
+from redset.core.observing import hooks, is_observed, observed
+from redset.core.operations import Elsewhere, Listen, ListenToAny, Operation, Plan, once
 from redset.core.paging import Page
 from redset.core.pools import AsyncLinks, Links, LoopLinks, let_go
 from redset.core.retries import tries_once
@@ -113,7 +113,8 @@ class Driver:
     def perform(self, operation: Operation[R]) -> R:
         """Perform one operation and return its result."""
         if hooks.observer is not None and is_observed(operation):
-            return self.follow(once(operation))
+            observed_result: R = self.follow(once(operation))
+            return observed_result
         return self._run(ask(operation, self.caller, []))
 
     def follow(self, plan: Plan[R]) -> R:

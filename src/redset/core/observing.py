@@ -15,7 +15,7 @@ from redset.core.leases import BaseReservation
 from redset.core.operations import Args, At, Operation, Plan, Together
 from redset.core.scripts import Script
 
-__all__ = ("Call", "Observer", "enter_body", "hooks", "is_observed", "leave_body", "observed", "once")
+__all__ = ("Call", "Observer", "enter_body", "hooks", "is_observed", "leave_body", "observed")
 
 R = TypeVar("R")
 
@@ -135,12 +135,6 @@ def _about_ends(args: Args) -> _About | None:
 
 def is_observed(operation: Operation[Any]) -> bool:
     return _quietly(_about, operation) is not None
-
-
-def once(operation: Operation[R]) -> Plan[R]:
-    """Return the plan of one operation."""
-    result: R = yield operation
-    return result
 
 
 def observed(plan: Plan[R], set_name: str) -> Plan[R]:

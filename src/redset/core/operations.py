@@ -30,7 +30,9 @@ __all__ = (
     "Sleep",
     "Together",
     "Unfinished",
+    "flattened",
     "in_chunks",
+    "once",
     "only",
     "then",
 )
@@ -205,3 +207,23 @@ def then(operation: Operation[R], convert: Callable[[R], S]) -> Operation[S]:
         operation.shape,
         operation.on_roll_back,
     )
+
+
+def once(step: Any) -> Plan[Any]:
+    """Return the plan of one step."""
+    return (yield step)
+
+
+def flattened(plan: Any) -> Plan[Any]:
+    """Return a plan whose steps are no plans: those of ``plan``, and in the place of a plan the steps of that."""
+    try:
+        step = next(plan)
+        while True:
+            try:
+                sent = yield from flattened(step) if hasattr(step, "send") else once(step)
+            except BaseException as error:
+                step = plan.throw(error)
+            else:
+                step = plan.send(sent)
+    except StopIteration as end:
+        return end.value

@@ -20,7 +20,7 @@ from redset.core.claiming import Claimed, Claims
 from redset.core.clients import is_failure
 from redset.core.definition import Definition
 from redset.core.leases import BaseReservation
-from redset.core.operations import CHUNK, Listen, ListenToAny, Operation, Plan
+from redset.core.operations import CHUNK, Listen, ListenToAny, Operation, Plan, once
 from redset.core.shards.endings import ShardsEndings
 from redset.core.shards.place import FORGET, Shard, Shards, as_operation, is_other_trouble, outcomes_of
 from redset.core.times import Duration
@@ -139,10 +139,12 @@ class _Asking:
         self.replies.append((shard, reply))
         self._claims._note_head(shard, reply, last=last)
         self.ends = bool(reply.rows or reply.alone)
-        if word is not None and not reply.rows:
-            shard.note_look(word.name, asked_at + reply.next_look, is_precise=reply.is_precise)
-        elif word is not None and word.how == "leaves":
+        if word is None:
+            return
+        if word.how == "left" or (reply.rows and word.how == "leaves"):
             shard.looks.pop(word.name, None)
+        elif not reply.rows:
+            shard.note_look(word.name, asked_at + reply.next_look, is_precise=reply.is_precise)
 
     def look(self) -> Plan[None]:
         """Look at all shards that were not found empty, and claim from those that have something."""
@@ -166,12 +168,12 @@ class _Asking:
             if not self.ends and (look is None or look.at <= now + EARLY or (is_missed and shard not in asked)):
                 yield from self._try(shard, word)
 
-    def leave(self, *, only_home: bool = False) -> Plan[None]:
-        """Tell shards that the caller waits no longer. Whether that succeeds does not matter."""
+    def leave(self, shards: list[Shard]) -> Plan[None]:
+        """Tell some shards that the caller waits no longer. Whether that succeeds does not matter."""
         word = self._wanted.word
         assert word is not None
         home, left = self.home, _Word("left", word.name, word.poll)
-        for shard in [home] if only_home else self.shards:
+        for shard in shards:
             if shard.looks.pop(word.name, None) is None:
                 continue
             text = left.text(1 if shard is home else len(self.shards))
@@ -311,17 +313,17 @@ class ShardsClaims(Claims[T, Res]):
         """
         word = wanted.word
         asking = _Asking(self, self._shards.all, wanted)
-        if word is not None and word.how == "left":
-            yield from asking.leave()
-        else:
+        if wanted.limit > 0:
             if word is None or not word.is_announced(asking.home):
                 yield from asking.begin(chosen)
             if not asking.ends:
                 yield from asking.look()
-            if not asking.ends and word is not None:
-                yield from asking.announce()
-            if asking.has_rows and word is not None and word.how == "leaves":
-                yield from asking.leave(only_home=True)
+        if word is not None and word.how == "left":
+            yield from asking.leave(asking.shards)
+        elif word is not None and not asking.ends:
+            yield from asking.announce()
+        elif word is not None and word.how == "leaves" and asking.has_rows:
+            yield from asking.leave([asking.home])
         asking.check()
         return ShardsClaimed(asking.replies, late, wanted, asking.shards)
 
@@ -359,7 +361,7 @@ class ShardsClaims(Claims[T, Res]):
     def roll_back_unknown(self) -> Any:
         def perform() -> Plan[None]:
             for shard in self._shards.all:
-                yield from shard.at(_one_step(shard.parts.claims.roll_back_unknown()))
+                yield from shard.at(once(shard.parts.claims.roll_back_unknown()))
 
         return self._shards.settled(perform)
 
@@ -514,10 +516,6 @@ def _first_scores(shard: Shard, count: int, *, last: bool) -> Operation[list[flo
 
     keys = (shard.parts.keys.waiting,)
     return Operation("ZRANGE", keys, ("0", str(count - 1), *(["REV"] if last else []), "WITHSCORES"), read)
-
-
-def _one_step(step: Any) -> Plan[Any]:
-    return (yield step)
 
 
 def _bury_nothing(*_: Any) -> Plan[None]:

@@ -3,8 +3,7 @@
 from typing import Any, TypeVar
 
 from redset.core.drivers import AsyncDriver, Driver
-from redset.core.operations import At, Operation, Plan
-from redset.core.shards.place import flattened
+from redset.core.operations import At, Operation, Plan, flattened, once
 
 __all__ = ("AsyncShardsDriver", "ShardsDriver", "over_shards")
 
@@ -17,7 +16,7 @@ class ShardsDriver(Driver):
     __slots__ = ()
 
     def perform(self, operation: Operation[R]) -> R:
-        result: R = self.follow(_steps(operation))
+        result: R = self.follow(once(operation))
         return result
 
     def follow(self, plan: Plan[R]) -> R:
@@ -35,7 +34,7 @@ class AsyncShardsDriver(AsyncDriver):
     __slots__ = ()
 
     async def perform(self, operation: Operation[R]) -> R:
-        return await self.follow(_steps(operation))
+        return await self.follow(once(operation))
 
     async def follow(self, plan: Plan[R]) -> R:
         result: R = await super().follow(flattened(plan))
@@ -47,10 +46,6 @@ class AsyncShardsDriver(AsyncDriver):
     async def enqueue(self, pipeline: Any, operation: Operation[R]) -> None:
         found: Operation[Any] = await self.follow(_addition(operation))
         await super().enqueue(pipeline, found)
-
-
-def _steps(step: Any) -> Plan[Any]:
-    return (yield step)
 
 
 def _addition(plan: Any) -> Plan[Any]:

@@ -9,7 +9,7 @@ from redset.core.clients import is_failure
 from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.looking import identity_if_any
-from redset.core.operations import At, Operation, Plan, Sleep, Together
+from redset.core.operations import At, Operation, Plan, Sleep, Together, once
 from redset.core.retries import tries_once
 from redset.core.several import located
 from redset.core.shards import layout as layouts
@@ -23,7 +23,6 @@ __all__ = (
     "Shards",
     "as_operation",
     "at_once",
-    "flattened",
     "is_other_trouble",
     "outcomes_of",
     "picked",
@@ -100,25 +99,6 @@ class Shard:
 def as_operation(plan: Plan[R]) -> Operation[R]:
     """Return a plan in the place of an operation: the driver of a set over shards performs both."""
     return cast("Operation[R]", plan)
-
-
-def flattened(plan: Any) -> Plan[Any]:
-    """Return a plan whose steps are no plans: those of ``plan``, and in the place of a plan the steps of that."""
-    try:
-        step = next(plan)
-        while True:
-            try:
-                sent = yield from flattened(step) if hasattr(step, "send") else _once(step)
-            except BaseException as error:
-                step = plan.throw(error)
-            else:
-                step = plan.send(sent)
-    except StopIteration as end:
-        return end.value
-
-
-def _once(step: Any) -> Plan[Any]:
-    return (yield step)
 
 
 def read_layouts(name: str) -> Operation[list[bytes | None]]:
@@ -356,7 +336,7 @@ def outcomes_of(steps: Sequence[Any]) -> Plan[list[Any]]:
     if all(isinstance(step, At) for step in steps):
         found: list[Any] = yield Together(tuple(steps))
         return found
-    plans = [step if hasattr(step, "send") else _once(step) for step in steps]
+    plans = [step if hasattr(step, "send") else once(step) for step in steps]
     outcomes: list[Any] = [None] * len(plans)
     results: dict[int, Any] = dict.fromkeys(range(len(plans)))
     try:
