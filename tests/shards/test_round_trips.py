@@ -122,3 +122,34 @@ def test_a_call_on_all_shards_is_one(jobs: Any, relay: Relay, call: str) -> None
 def test_an_index_is_a_look_at_the_item_and_at_all_shards(jobs: Any, relay: Relay) -> None:
     # Its score; then how many come before it, and among those of its score by a search.
     assert counted(relay, lambda: jobs.index("0350")) <= 3
+
+
+def test_a_pop_is_one_and_a_take_is_two(jobs: Any, relay: Relay) -> None:
+    assert counted(relay, jobs.pop) == 1
+    assert counted(relay, lambda: jobs.take(100)) == 2
+
+
+def test_a_pop_from_an_empty_set_looks_at_all_shards_in_one(jobs: Any, relay: Relay) -> None:
+    jobs.clear()
+    with pytest.raises(KeyError):
+        jobs.pop()
+
+    def pop() -> None:
+        with pytest.raises(KeyError):
+            jobs.pop()
+
+    # The claim from the shard that was chosen, and one look at the others.
+    assert counted(relay, pop) <= 3
+
+
+def test_the_acks_of_a_loop_travel_together(jobs: Any, relay: Relay) -> None:
+    loop = jobs.consume(batch=5)
+    next(loop)
+
+    def consume() -> None:
+        for _ in range(50):
+            next(loop)
+
+    # Ten claims, and at most as many calls with acks.
+    assert counted(relay, consume) <= 20
+    loop.close()

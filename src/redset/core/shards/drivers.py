@@ -1,9 +1,12 @@
 """The drivers of a set over shards: they perform plans in the place of operations."""
 
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from redset.core.drivers import AsyncDriver, Driver
 from redset.core.operations import At, Operation, Plan, flattened, once
+from redset.core.shards.place import found_at_once
+from redset.exceptions import WrongTypeError
 
 __all__ = ("AsyncShardsDriver", "ShardsDriver", "over_shards")
 
@@ -16,6 +19,12 @@ class ShardsDriver(Driver):
     __slots__ = ()
 
     def perform(self, operation: Operation[R]) -> R:
+        if (found := found_at_once(operation)) is not None:
+            driver, step = found
+            # After a reshard the shard has refused it, and the plan performs it in another.
+            with suppress(WrongTypeError):
+                done: R = driver.perform(step)
+                return done
         result: R = self.follow(once(operation))
         return result
 
@@ -34,6 +43,11 @@ class AsyncShardsDriver(AsyncDriver):
     __slots__ = ()
 
     async def perform(self, operation: Operation[R]) -> R:
+        if (found := found_at_once(operation)) is not None:
+            driver, step = found
+            with suppress(WrongTypeError):
+                done: R = await driver.perform(step)
+                return done
         return await self.follow(once(operation))
 
     async def follow(self, plan: Plan[R]) -> R:

@@ -23,6 +23,7 @@ __all__ = (
     "Shards",
     "as_operation",
     "at_once",
+    "found_at_once",
     "is_other_trouble",
     "outcomes_of",
     "picked",
@@ -269,8 +270,15 @@ class Shards:
         now = self.now
         return now.shards[0 if identity is None else now.layout.shard_of(identity)]
 
-    def at(self, identity: bytes | None, ask: Callable[[Shard], Any]) -> Plan[Any]:
+    def at(self, identity: bytes | None, ask: Callable[[Shard], Any]) -> Any:
         """Perform a step at the shard of an identity."""
+        return AtItem(self, identity, ask)
+
+    def is_known(self) -> bool:
+        """Return whether the layout was read."""
+        return self._now is not None
+
+    def plan_at(self, identity: bytes | None, ask: Callable[[Shard], Any]) -> Plan[Any]:
 
         def perform() -> Plan[Any]:
             shard = self.of(identity)
@@ -278,7 +286,7 @@ class Shards:
 
         return self.settled(perform)
 
-    def at_item(self, item: Any, ask: Callable[[Shard], Any]) -> Plan[Any]:
+    def at_item(self, item: Any, ask: Callable[[Shard], Any]) -> Any:
         """Perform a step at the shard of an item."""
         return self.at(identity_if_any(self._items, item), ask)
 
@@ -324,6 +332,51 @@ class Shards:
             for position, one in zip(positions, found, strict=True):
                 results[position] = one
         return results
+
+
+class AtItem:
+    """The plan of a step at the shard of an item. A driver may perform the step by itself, without the plan."""
+
+    __slots__ = ("_ask", "_identity", "_plan", "_shards")
+
+    def __init__(self, shards: Shards, identity: bytes | None, ask: Callable[[Shard], Any]) -> None:
+        self._shards = shards
+        self._identity = identity
+        self._ask = ask
+        self._plan: Any = None
+
+    def found(self) -> tuple[Any, Operation[Any]] | None:
+        """Return the driver of the shard and the operation, or None if it takes more than that."""
+        if not self._shards.is_known():
+            return None
+        shard = self._shards.of(self._identity)
+        step = self._ask(shard)
+        return (shard.driver, step) if isinstance(step, Operation) else None
+
+    def _begun(self) -> Any:
+        if self._plan is None:
+            self._plan = self._shards.plan_at(self._identity, self._ask)
+        return self._plan
+
+    def __iter__(self) -> Any:
+        return self._begun()
+
+    def __next__(self) -> Any:
+        return next(self._begun())
+
+    def send(self, value: Any) -> Any:
+        return self._begun().send(value)
+
+    def throw(self, error: BaseException) -> Any:
+        return self._begun().throw(error)
+
+    def close(self) -> None:
+        self._begun().close()
+
+
+def found_at_once(operation: Any) -> tuple[Any, Operation[Any]] | None:
+    """Return the driver and the operation of a step at the shard of an item; None for anything else."""
+    return operation.found() if isinstance(operation, AtItem) else None
 
 
 def outcomes_of(steps: Sequence[Any]) -> Plan[list[Any]]:
