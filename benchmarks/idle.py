@@ -60,7 +60,7 @@ def _measure(url: str, consumers: int, shards: int | None, seconds: float, sampl
             threading.Thread(target=_hear, args=(here, heard), daemon=True).start()
         _until(lambda: client.info("clients")["blocked_clients"] >= consumers)
         # The first looks come all at once.
-        time.sleep(8)
+        time.sleep(2)
         before, began = _spent(client), time.monotonic()
         time.sleep(seconds)
         after, passed = _spent(client), time.monotonic() - began

@@ -225,7 +225,7 @@ class Driver:
         try:
             pipeline = self._pipeline()
             for words in commands:
-                pipeline.execute_command(*words, **AS_STORED)
+                enqueue(pipeline, words, **AS_STORED)
             return list(pipeline.execute(raise_on_error=False))
         except BaseException as error:
             if not is_failure(error):
@@ -575,7 +575,7 @@ class AsyncDriver:
         try:
             pipeline = self._pipeline()
             for words in commands:
-                pipeline.execute_command(*words, **AS_STORED)
+                enqueue(pipeline, words, **AS_STORED)
             return list(await pipeline.execute(raise_on_error=False))
         except Exception as error:
             if not is_failure(error):

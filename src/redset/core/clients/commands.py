@@ -51,9 +51,9 @@ def pipelines_of(client: Any) -> Callable[[], Any] | None:
     return functools.partial(client.pipeline, transaction=False)
 
 
-def enqueue(pipeline: Any, words: tuple[bytes | str, ...]) -> None:
+def enqueue(pipeline: Any, words: tuple[bytes | str, ...], **options: Any) -> None:
     """Put a command into a pipeline."""
-    pipeline.execute_command(*words)
+    pipeline.execute_command(*words, **options)
 
 
 def _caches(client: Any) -> bool:

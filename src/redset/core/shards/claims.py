@@ -107,8 +107,9 @@ class _Asking:
     def begin(self, chosen: Shard | None) -> Plan[None]:
         """Claim from the chosen shard and the best of the others, without announcing the caller."""
         for shard in self._best(chosen):
-            if not self.ends:
-                yield from self._try(shard, None)
+            yield from self._try(shard, None)
+            if self.ends:
+                return
 
     def _best(self, chosen: Shard | None) -> Iterator[Shard]:
         """Yield the chosen shard, and then of the others the best that is not known to be empty."""
@@ -123,8 +124,7 @@ class _Asking:
 
     def _try(self, shard: Shard, word: _Word | None) -> Plan[None]:
         limit, lease, _, last, follows = self._wanted
-        factor = 1 if shard is self.home else len(self.shards)
-        text = "" if word is None else word.text(factor)
+        text = "" if word is None else word.text(1 if shard is self.home else len(self.shards))
         claim = shard.parts.claims.claim(limit, lease, waiter=text, last=last, follows=follows)
         asked_at = time.monotonic()
         try:
