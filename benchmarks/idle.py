@@ -5,8 +5,8 @@ Usage: python benchmarks/idle.py [options]
 Consumers are threads in four processes, a producer is this one, the server is on TCP loopback. First nothing happens,
 and the server's CPU time is read; then items come one by one. Prints figures and judges none.
 
-``cpu`` is in percent of a core, ``scripts`` and ``commands`` are for each second in which nothing happens, and
-``scripts_per_item`` are those of the producer and of all consumers together.
+``cpu`` is in percent of a core, ``scripts`` and ``commands`` (with those in scripts: EXISTS) are for each second in
+which nothing happens, and ``scripts_per_item`` are those of the producer and of all consumers together.
 """
 
 import multiprocessing
@@ -30,6 +30,7 @@ PROCESSES = 4
 def main() -> None:
     parser = arguments(__doc__, rounds=1, cores="any")
     parser.add_argument("--consumers", default="1,50,200,1000", help="how many, with commas (%(default)s)")
+    parser.add_argument("--shards", type=int, help="of the set (none)")
     parser.add_argument("--seconds", type=float, default=5, help="for which nothing happens (%(default)s)")
     parser.add_argument("--samples", type=int, default=50, help="items of each kind (%(default)s)")
     options = parser.parse_args()
@@ -38,16 +39,16 @@ def main() -> None:
         table = Table(told, **COLUMNS, max_ms=">8", scripts_per_item=">9")
         lines = []
         for consumers in map(int, options.consumers.split(",")):
-            for line in _measure(url, consumers, options.seconds, options.samples):
+            for line in _measure(url, consumers, options.shards, options.seconds, options.samples):
                 lines.append(line)
                 table.line(*(f"{cell:.2f}" if isinstance(cell, float) else cell for cell in line.values()))
     report(options, told, lines)
 
 
-def _measure(url: str, consumers: int, seconds: float, samples: int) -> list[dict[str, Any]]:
+def _measure(url: str, consumers: int, shards: int | None, seconds: float, samples: int) -> list[dict[str, Any]]:
     ends = [multiprocessing.Pipe() for _ in range(min(PROCESSES, consumers))]
     processes = [
-        multiprocessing.Process(target=_consume, args=(url, len(range(number, consumers, PROCESSES)), there))
+        multiprocessing.Process(target=_consume, args=(url, len(range(number, consumers, PROCESSES)), shards, there))
         for number, (_, there) in enumerate(ends)
     ]
     heard: dict[str, float] = {}
@@ -64,7 +65,7 @@ def _measure(url: str, consumers: int, seconds: float, samples: int) -> list[dic
         time.sleep(seconds)
         after, passed = _spent(client), time.monotonic() - began
         cpu, scripts, commands = ((new - old) / passed for old, new in zip(before, after, strict=True))
-        jobs = redset.ScheduledSet(client, "jobs")
+        jobs = redset.ScheduledSet(client, "jobs", shards=shards)
         lines = []
         for event, add in EVENTS.items():
             before, late = _spent(client), []
@@ -85,11 +86,12 @@ def _measure(url: str, consumers: int, seconds: float, samples: int) -> list[dic
 
 
 def _spent(client: redis.Redis) -> tuple[float, float, float]:
-    """Seconds of CPU time, scripts, and scripts and blocking commands, so far."""
+    """Seconds of CPU time, scripts, and commands, so far."""
     cpu, commands = client.info("cpu"), client.info("commandstats")
-    sent = {name: stats["calls"] for name, stats in commands.items() if name in ("cmdstat_evalsha", "cmdstat_blpop")}
+    # The commands of scripts are counted as well.
+    sent = {name: commands.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "blpop", "exists")}
     seconds = cpu["used_cpu_user"] + cpu["used_cpu_sys"]
-    return seconds, sent.get("cmdstat_evalsha", 0), sum(sent.values())
+    return seconds, sent["evalsha"], sum(sent.values())
 
 
 def _until(condition: Callable[[], Any]) -> None:
@@ -112,9 +114,10 @@ def _add_what_falls_due(jobs: Any, _client: Any, item: str) -> float:
     return due_at
 
 
-def _add_by_another_program(_jobs: Any, client: Any, item: str) -> float:
+def _add_by_another_program(jobs: Any, client: Any, item: str) -> float:
     now = time.time()
-    client.zadd("jobs", {item: 1})
+    shards = jobs._shards
+    client.zadd("jobs" if shards is None else shards.of(item.encode()).name, {item: 1})
     return now
 
 
@@ -137,9 +140,9 @@ def _hear(results: Connection, heard: dict[str, float]) -> None:
         heard[item] = at
 
 
-def _consume(url: str, threads: int, results: Connection) -> None:
+def _consume(url: str, threads: int, shards: int | None, results: Connection) -> None:
     client = redis.Redis.from_url(url, max_connections=2 * threads + 10)
-    jobs: redset.ScheduledSet[str] = redset.ScheduledSet(client, "jobs")
+    jobs: redset.ScheduledSet[str] = redset.ScheduledSet(client, "jobs", shards=shards)
     lock = threading.Lock()
 
     def work() -> None:

@@ -109,6 +109,11 @@ class Proxy:
         with self._lock:
             self._planned.extend(planned)
 
+    def forget(self) -> None:
+        """Nothing becomes of the next calls."""
+        with self._lock:
+            self._planned.clear()
+
     @property
     def is_planned(self) -> bool:
         """Whether a call is still to come for which something is planned."""

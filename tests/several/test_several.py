@@ -348,3 +348,50 @@ class TestBadInput:
     def test_sets_on_two_clients(self, face: Any, sets: list[Any]) -> None:
         with face.another() as other, pytest.raises(ValueError, match="another client"):
             face.several("first_of", sets[0], other.SortedSet("other"))
+
+
+class TestOverShards:
+    @pytest.fixture
+    def mixed(self, face: Any) -> list[Any]:
+        """The second set is over shards."""
+        return [face.SortedSet(name, shards=shards) for name, shards in zip(NAMES, (None, 4, None), strict=True)]
+
+    @pytest.fixture
+    def all_over_shards(self, face: Any) -> list[Any]:
+        return [face.SortedSet(name, shards=3) for name in NAMES]
+
+    def test_a_strict_order(self, face: Any, mixed: list[Any]) -> None:
+        for one in mixed:
+            filled(one, 20)
+        several = face.several("first_of", *mixed)
+        assert names([several.pop(), *several.take(35)]) == ["high"] * 20 + ["middle"] * 16
+        assert {one.set_name for one in several.reserve_many(4)} == {"middle"}
+        assert names(several.take(100)) == ["low"] * 20
+        with pytest.raises(KeyError):
+            several.pop()
+
+    def test_turns(self, face: Any, all_over_shards: list[Any]) -> None:
+        for one in all_over_shards[:2]:
+            filled(one, 200)
+        several = face.several("shared", [(all_over_shards[0], 8), (all_over_shards[1], 1)])
+        assert Counter(names([several.pop() for _ in range(45)] + several.take(45))) == {"high": 80, "middle": 10}
+
+    @pytest.mark.parametrize("batch", [1, 7])
+    def test_a_loop_acks_all(self, face: Any, mixed: list[Any], batch: int) -> None:
+        for one in mixed:
+            filled(one, 30)
+        loop = face.several("first_of", *mixed).consume(batch=batch, wait=0)
+        assert len({reservation.item for reservation in loop}) == 90
+        assert sum(one.totals().acked for one in mixed) == 90
+        assert loop.lost == 0
+
+    @pytest.mark.parametrize("which", range(3))
+    def test_an_addition_to_any_wakes_it(self, face: Any, mixed: list[Any], which: int) -> None:
+        with face.another() as other, ThreadPoolExecutor(1) as threads:
+            waiting = [other.SortedSet(name, shards=one) for name, one in zip(NAMES, (None, 4, None), strict=True)]
+            found = threads.submit(lambda: other.several("first_of", *waiting).pop(wait=PATIENCE))
+            time.sleep(0.6)
+            began = time.monotonic()
+            mixed[which].add("a")
+            assert found.result(PATIENCE) == "a"
+            assert time.monotonic() - began < 1

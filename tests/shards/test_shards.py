@@ -543,11 +543,6 @@ class TestTheRegistry:
             assert list(redset.SortedSet(face.client, "jobs", shards=3)) == []
 
 
-def test_one_of_several_sets(face: Any, jobs: Any) -> None:
-    with pytest.raises(TypeError, match="over shards"):
-        face.several("first_of", jobs)
-
-
 class TestTrouble:
     def test_a_shard_that_fails_is_left_alone(self, jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         items = filled(jobs, 100)

@@ -7,7 +7,7 @@ does I/O in this module and in :mod:`redset.core.clients` only.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from threading import Event, Thread
@@ -24,13 +24,16 @@ from redset.core.clients import (
     executor,
     has_one_connection,
     is_failure,
+    is_outage,
+    pipelines_of,
 )
 from redset.core.coalescing import Gathering, Group, Line, Part
-from redset.core.observing import hooks, is_observed, observed, once
-from redset.core.operations import Elsewhere, Listen, ListenToAny, Operation, Plan
+from redset.core.observing import hooks, is_observed, observed
+from redset.core.operations import Elsewhere, Listen, ListenToAny, Operation, Plan, once
 from redset.core.paging import Page
 from redset.core.pools import AsyncLinks, Links, LoopLinks, let_go
-from redset.core.sending import Sleep, unrecorded
+from redset.core.retries import tries_once
+from redset.core.sending import Batch, Sleep, Words, unrecorded
 from redset.core.talking import (
     EMPTY_SOON,
     Caller,
@@ -55,12 +58,42 @@ R = TypeVar("R")
 GRACE = 1.0
 
 
+#: In the place of a reply: the client has no pipeline.
+NOT_SENT = ConnectionError("the command was not sent")
+
+
+class Outstanding:
+    """The commands of a batch to send by themselves: those that were not sent, or that the client would retry.
+
+    After the first that fails again, the rest keeps its errors: in an outage each takes as long as the client tries.
+    """
+
+    def __init__(self, replies: list[Any], links: Links | AsyncLinks | None) -> None:
+        self._replies = replies
+        self._links = links
+
+    def __iter__(self) -> Iterator[int]:
+        replies = self._replies
+        for at in range(len(replies)):
+            if self._is_open(replies[at]):
+                yield at
+                again = replies[at]
+                if isinstance(again, Exception) and is_outage(again):
+                    replies[at:] = [again if reply is NOT_SENT else reply for reply in replies[at:]]
+                    return
+
+    def _is_open(self, reply: Any) -> bool:
+        if not isinstance(reply, Exception) or reply is NOT_SENT:
+            return reply is NOT_SENT
+        return is_outage(reply) and not tries_once.get() and (self._links is None or self._links.tries_again(reply))
+
+
 class Driver:
     """Runs the operations of one set on a blocking client."""
 
     awaits = False
 
-    __slots__ = ("_client", "_execute_command", "_links", "caller")
+    __slots__ = ("_client", "_execute_command", "_links", "_pipeline", "caller")
 
     #: Calls of threads are not coalesced.
     joins = None
@@ -71,6 +104,7 @@ class Driver:
         self.caller = Caller(client, state, name, prefix, recording, emptying.empty_records)
         self._links = Links.of(client, state, connections)
         self._execute_command = executor(client)
+        self._pipeline = pipelines_of(client)
 
     def register_by(self, register: Register) -> None:
         """Have the set registered by these requests when a reply asks for it."""
@@ -79,7 +113,8 @@ class Driver:
     def perform(self, operation: Operation[R]) -> R:
         """Perform one operation and return its result."""
         if hooks.observer is not None and is_observed(operation):
-            return self.follow(once(operation))
+            observed_result: R = self.follow(once(operation))
+            return observed_result
         return self._run(ask(operation, self.caller, []))
 
     def follow(self, plan: Plan[R]) -> R:
@@ -135,6 +170,12 @@ class Driver:
                 finally:
                     links.put(link)
             return self._execute(*request)
+        if isinstance(request, Batch):
+            return self._send_all(request.commands)
+        return self._do(request)
+
+    def _do(self, request: Request) -> Any:
+        """Carry out a request that sends no command of an operation."""
         if isinstance(request, Listen):
             return self._listen(request)
         if isinstance(request, ListenToAny):
@@ -161,6 +202,45 @@ class Driver:
                 # An interruption between sending and reading leaves a reply that the next call would read.
                 drop_idle_connections(self._client)
             raise
+
+    def _send_all(self, commands: Sequence[Words]) -> list[Any]:
+        """Send commands, and return the reply to each, or its error."""
+        replies = self._send_together(commands)
+        for at in Outstanding(replies, self._links):
+            replies[at] = self._tried(commands[at])
+        return replies
+
+    def _send_together(self, commands: Sequence[Words]) -> list[Any]:
+        links = self._links
+        if links is not None and links.usable():
+            link = links.take()
+            try:
+                return link.exchange_all(commands)
+            except Exception as error:
+                return [error] * len(commands)
+            finally:
+                links.put(link)
+        if self._pipeline is None:
+            return [NOT_SENT] * len(commands)
+        try:
+            pipeline = self._pipeline()
+            for words in commands:
+                enqueue(pipeline, words, **AS_STORED)
+            return list(pipeline.execute(raise_on_error=False))
+        except BaseException as error:
+            if not is_failure(error):
+                drop_idle_connections(self._client)
+                raise
+            return [error] * len(commands)
+
+    def _tried(self, words: Words) -> Any:
+        """Send a command, and return the reply or the error."""
+        try:
+            return self._execute(*words)
+        except Exception as error:
+            if not is_failure(error):
+                raise
+            return error
 
     def _listen(self, listen: Listen) -> None:
         """Wait for a wake-up by blocking commands, until it is time to look or to end."""
@@ -233,11 +313,12 @@ class AsyncDriver:
 
     awaits = True
 
-    __slots__ = ("_execute_command", "_gathering", "_links", "_loop", "_loop_links", "caller")
+    __slots__ = ("_execute_command", "_gathering", "_links", "_loop", "_loop_links", "_pipeline", "caller")
 
     def __init__(self, client: Any, name: str, prefix: bytes, *, recording: bool, connections: str) -> None:
         state = state_of(client)
         self._execute_command = executor(client)
+        self._pipeline = pipelines_of(client)
         self.caller = Caller(client, state, name, prefix, recording, emptying.empty_records)
         self._links = AsyncLinks.of(client, state, connections)
         #: The event loop of the last call, and the objects that its tasks share; see :meth:`_enter`.
@@ -453,6 +534,11 @@ class AsyncDriver:
                 finally:
                     here.put(link)
             return await self._execute_command(*request, **AS_STORED)
+        if isinstance(request, Batch):
+            return await self._send_all(request.commands)
+        return await self._do(request)
+
+    async def _do(self, request: Request) -> Any:
         if isinstance(request, Elsewhere):
             return await request.do()
         if request is EMPTY_SOON:
@@ -465,6 +551,45 @@ class AsyncDriver:
             assert isinstance(request, Listen)
             await self.listen(request)
         return None
+
+    async def _send_all(self, commands: Sequence[Words]) -> list[Any]:
+        replies = await self._send_together(commands)
+        for at in Outstanding(replies, self._links):
+            replies[at] = await self._tried(commands[at])
+        return replies
+
+    async def _send_together(self, commands: Sequence[Words]) -> list[Any]:
+        if self._links is not None and self._links.usable():
+            self._enter()
+            here = self._loop_links
+            assert here is not None
+            link = here.take() or await here.wait()
+            try:
+                return await link.exchange_all(commands)
+            except Exception as error:
+                return [error] * len(commands)
+            finally:
+                here.put(link)
+        if self._pipeline is None:
+            return [NOT_SENT] * len(commands)
+        try:
+            pipeline = self._pipeline()
+            for words in commands:
+                enqueue(pipeline, words, **AS_STORED)
+            return list(await pipeline.execute(raise_on_error=False))
+        except Exception as error:
+            if not is_failure(error):
+                raise
+            return [error] * len(commands)
+
+    async def _tried(self, words: Words) -> Any:
+        """Send a command, and return the reply or the error."""
+        try:
+            return await self._execute_command(*words, **AS_STORED)
+        except Exception as error:
+            if not is_failure(error):
+                raise
+            return error
 
     async def listen(self, listen: Listen) -> None:
         """Wait for a wake-up together with the other tasks that wait for this set."""

@@ -84,6 +84,10 @@ class Looking(Generic[T]):
     def _next(self, position: int, read: Callable[[list[Any]], R]) -> Operation[R]:
         return Operation(*self._look, ("next", str(int(position)), self._set.kind.which), read)
 
+    def soon(self) -> Operation[float | None]:
+        """Return the seconds until an item can be claimed or something falls due, 0 for now; None if nothing does."""
+        return Operation(*self._look, ("soon", self._set.kind.which), lambda reply: float(reply) if reply else None)
+
     def count(
         self,
         lowest: Moment | None = None,

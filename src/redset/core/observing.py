@@ -6,16 +6,16 @@ are logged once and not raised.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from redset.core.interruptions import is_interruption
 from redset.core.leases import BaseReservation
-from redset.core.operations import Args, At, Operation, Plan
+from redset.core.operations import Args, At, Operation, Plan, Together
 from redset.core.scripts import Script
 
-__all__ = ("Call", "Observer", "enter_body", "hooks", "is_observed", "leave_body", "observed", "once")
+__all__ = ("Call", "Observer", "enter_body", "hooks", "is_observed", "leave_body", "observed")
 
 R = TypeVar("R")
 
@@ -137,12 +137,6 @@ def is_observed(operation: Operation[Any]) -> bool:
     return _quietly(_about, operation) is not None
 
 
-def once(operation: Operation[R]) -> Plan[R]:
-    """Return the plan of one operation."""
-    result: R = yield operation
-    return result
-
-
 def observed(plan: Plan[R], set_name: str) -> Plan[R]:
     """Return a plan with the same steps, results and errors that tells the observer of its calls.
 
@@ -151,16 +145,15 @@ def observed(plan: Plan[R], set_name: str) -> Plan[R]:
     try:
         step = next(plan)
         while True:
-            operation = step.step if isinstance(step, At) else step
-            about = _quietly(_about, operation) if isinstance(operation, Operation) else None
-            name = step.driver.caller.name if isinstance(step, At) else set_name
+            calls = list(_calls_in(step, set_name))
             began = time.perf_counter()
             try:
                 result = yield step
-                if about is not None:
-                    _tell(name, about, began, result, None)
+                results = result if isinstance(step, Together) else [result]
+                for (name, about), one in zip(calls, results, strict=isinstance(step, Together)):
+                    _tell(name, about, began, one, one if isinstance(one, Exception) else None)
             except BaseException as error:
-                if about is not None:
+                for name, about in calls:
                     _tell(name, about, began, None, error)
                 step = plan.throw(error)
             else:
@@ -170,9 +163,17 @@ def observed(plan: Plan[R], set_name: str) -> Plan[R]:
         return returned
 
 
-def _tell(set_name: str, about: _About, began: float, result: Any, error: BaseException | None) -> None:
+def _calls_in(step: Any, set_name: str) -> Iterator[tuple[str, _About | None]]:
+    """Yield the set of each operation of a step, and what it does."""
+    for one in step.steps if isinstance(step, Together) else (step,):
+        operation = one.step if isinstance(one, At) else one
+        about = _quietly(_about, operation) if isinstance(operation, Operation) else None
+        yield (one.driver.caller.name if isinstance(one, At) else set_name), about
+
+
+def _tell(set_name: str, about: _About | None, began: float, result: Any, error: BaseException | None) -> None:
     seconds, observer = time.perf_counter() - began, hooks.observer
-    if observer is not None:
+    if observer is not None and about is not None:
         _quietly(_tell_observer, observer, set_name, about, seconds, result, error)
 
 

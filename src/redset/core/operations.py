@@ -28,8 +28,11 @@ __all__ = (
     "RollBackUnknown",
     "Shape",
     "Sleep",
+    "Together",
     "Unfinished",
+    "flattened",
     "in_chunks",
+    "once",
     "only",
     "then",
 )
@@ -143,6 +146,16 @@ class At:
 
 
 @dataclass(frozen=True, slots=True)
+class Together:
+    """A step of a plan: perform operations in one round trip, or in one for each node.
+
+    Its result is a list: the result of each operation, or the error of a client or a server.
+    """
+
+    steps: tuple[At, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RollBackUnknown:
     """A step of a plan: roll back the claims of this set whose outcome is unknown."""
 
@@ -165,7 +178,7 @@ class Elsewhere:
 
 
 Plan: TypeAlias = Generator[
-    Operation[Any] | Sleep | Listen | ListenToAny | At | RollBackUnknown | Received | Elsewhere, Any, R
+    Operation[Any] | Sleep | Listen | ListenToAny | At | Together | RollBackUnknown | Received | Elsewhere, Any, R
 ]
 
 
@@ -194,3 +207,23 @@ def then(operation: Operation[R], convert: Callable[[R], S]) -> Operation[S]:
         operation.shape,
         operation.on_roll_back,
     )
+
+
+def once(step: Any) -> Plan[Any]:
+    """Return the plan of one step."""
+    return (yield step)
+
+
+def flattened(plan: Any) -> Plan[Any]:
+    """Return a plan whose steps are no plans: those of ``plan``, and in the place of a plan the steps of that."""
+    try:
+        step = next(plan)
+        while True:
+            try:
+                sent = yield from flattened(step) if hasattr(step, "send") else once(step)
+            except BaseException as error:
+                step = plan.throw(error)
+            else:
+                step = plan.send(sent)
+    except StopIteration as end:
+        return end.value

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 from redset.core.clients import explained, is_failure, script_is_unknown, slot_is_moving
 from redset.core.scripts import Script
 
-__all__ = ("NO_CALL", "Sleep", "Words", "sent_again", "unrecorded", "words_of")
+__all__ = ("NO_CALL", "Batch", "Sleep", "Words", "sent_again", "unrecorded", "words_of")
 
 #: Sentinel for a call that is not recorded: its number and ``seen``.
 NO_CALL = ("0", "0")
@@ -29,6 +29,14 @@ class Sleep:
     """A pause of some seconds."""
 
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Commands that are sent together: in one round trip, or in one for each node. The reply is a list: that of each
+    command, or its error."""
+
+    commands: tuple[Words, ...]
 
 
 class Command(Protocol):

@@ -13,7 +13,7 @@ from redset.core.claiming import Claimed, Claims
 from redset.core.clients import is_failure
 from redset.core.consuming import BaseConsumption, BaseLoop, Stop
 from redset.core.endings import Endings
-from redset.core.operations import CHUNK, RECEIVED, At, ListenToAny, Operation, Plan, RollBackUnknown
+from redset.core.operations import CHUNK, RECEIVED, At, ListenToAny, Operation, Plan, RollBackUnknown, flattened
 from redset.core.times import Duration, seconds
 from redset.core.waiting import Outage, Wait, Waiter, stop_waiting
 
@@ -39,7 +39,11 @@ class Member:
 
     def perform(self, plan: Plan[R]) -> Plan[R]:
         """Perform the steps of a plan of this set within a plan of all."""
-        return located(self.driver, plan)
+        return located(self.driver, flattened(plan))
+
+    def at(self, step: Any) -> Any:
+        """Return the step, or the plan, that performs a step of this set; that of a set over shards is a plan."""
+        return At(self.driver, step) if isinstance(step, Operation) else self.perform(step)
 
 
 def located(driver: Any, plan: Plan[R]) -> Plan[R]:
@@ -56,6 +60,17 @@ def located(driver: Any, plan: Plan[R]) -> Plan[R]:
     except StopIteration as end:
         result: R = end.value
         return result
+
+
+def _listen_to_all(listens: Iterable[tuple[Member, Any]]) -> ListenToAny:
+    """Return the step that waits for the first of several sets. A set over shards has one for each shard."""
+    return ListenToAny(
+        tuple(
+            one
+            for member, listen in listens
+            for one in (listen.listens if isinstance(listen, ListenToAny) else [(member.driver, listen)])
+        )
+    )
 
 
 class _Waiter(Waiter):
@@ -128,10 +143,6 @@ def checked(sets: Iterable[tuple[Any, int]], kind: type[Any]) -> list[tuple[Any,
             raise TypeError(
                 f"only a SortedSet, TimeSortedSet, ScheduledSet or PeriodicSet can be one of several, not {one!r}"
             )
-        if one._shards is not None:
-            raise TypeError(
-                f"the set {one.name!r} is over shards, and cannot be one of several: claim from it by itself"
-            )
         if isinstance(weight, bool) or not isinstance(weight, int):
             raise TypeError(f"the weight of {one!r} must be an int, not {weight!r}")
         if weight < 1:
@@ -150,7 +161,9 @@ class BaseSeveral(Generic[DriverT]):
     def __init__(self, sets: Sequence[tuple[Any, int]], turns: Turns) -> None:
         self._members = [Member(one.name, one._driver, one._claims, one._endings, weight) for one, weight in sets]
         self._turns = turns
-        self._driver: DriverT = self._members[0].driver
+        # The driver of a set over shards performs plans in the place of operations, and else is like the others.
+        drivers = [one._driver for one, _ in sets if one._shards is not None] or [self._members[0].driver]
+        self._driver: DriverT = drivers[0]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._names}>"
@@ -245,7 +258,7 @@ class _Gathering:
             limit = min(wanted - len(got), CHUNK)
             claim = member.claims.claim(limit, self._lease, waiter=word, follows=has_some)
             try:
-                reply: Claimed = yield from self._outage.once(At(member.driver, claim))
+                reply: Claimed = yield from self._outage.once(member.at(claim))
             except Exception as error:
                 if not is_failure(error):
                     raise
@@ -270,8 +283,8 @@ class _Gathering:
         """Wait for the first of the sets. Return at once if the claims did not yet tell the server that it waits."""
         if _enter_all(self._waiters):
             left = self._wait.left()
-            listens = [(member.driver, member.claims.listen(reply, left)) for member, reply in self._replies.items()]
-            yield from self._outage.once(ListenToAny(tuple(listens)))
+            listens = [(member, member.claims.listen(reply, left)) for member, reply in self._replies.items()]
+            yield from self._outage.once(_listen_to_all(listens))
 
     def stop_waiting(self) -> Plan[None]:
         for member, waiter in zip(self._members, self._waiters, strict=True):
@@ -385,8 +398,8 @@ class BaseSeveralConsumption(BaseLoop[DriverT, Any]):
                 return
 
     def _listen(self, replies: list[tuple[Member, Claimed]], wait: Wait) -> Plan[None]:
-        listens = [(member.driver, member.claims.listen(reply, wait.left(), self._stop)) for member, reply in replies]
-        yield from self._current._outage.once(ListenToAny(tuple(listens)))
+        listens = [(member, member.claims.listen(reply, wait.left(), self._stop)) for member, reply in replies]
+        yield from self._current._outage.once(_listen_to_all(listens))
 
     def _close(self) -> Plan[None]:
         self._closed, trouble = True, None

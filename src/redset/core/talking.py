@@ -8,8 +8,9 @@ and all are rolled back: at once after an interruption, and as debts of the set 
 client library.
 """
 
+import logging
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -25,13 +26,16 @@ from redset.core.operations import (
     Plan,
     Received,
     RollBackUnknown,
+    Together,
     Unfinished,
 )
-from redset.core.sending import NO_CALL, Sleep, Words, sent_again, words_of
+from redset.core.sending import NO_CALL, Batch, Sleep, Words, sent_again, words_of
 
 __all__ = ("EMPTY_SOON", "Caller", "Register", "Request", "Talk", "ask", "exchange", "follow", "roll_back")
 
 R = TypeVar("R")
+
+log = logging.getLogger("redset")
 
 
 class Joined(Protocol):
@@ -40,8 +44,8 @@ class Joined(Protocol):
     answer: Any
 
 
-#: One command, a pause, work of another task, or a part of a coalesced call.
-Request: TypeAlias = Words | Sleep | Listen | ListenToAny | Elsewhere | Joined
+#: One command or several, a pause, work of another task, or a part of a coalesced call.
+Request: TypeAlias = Words | Batch | Sleep | Listen | ListenToAny | Elsewhere | Joined
 #: Makes the driver empty the large records of received claims a second later.
 EMPTY_SOON = Sleep(0)
 Talk: TypeAlias = Generator[Request, Any, R]
@@ -239,14 +243,8 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
                     if isinstance(step, Operation):
                         talk = joins(step, claims) if joins is not None and step.shape is not None else None
                         read: Any = yield from talk or ask(step, where, claims)
-                    elif isinstance(step, RollBackUnknown):
-                        yield from pay_claims(where, step.roll_back)
-                        read = None
-                    elif isinstance(step, Received):
-                        receive(claims, caller.state)
-                        read = None
                     else:
-                        read = yield step
+                        read = yield from _perform(step, where, claims)
                 except BaseException as error:
                     step = plan.throw(error)
                 else:
@@ -258,6 +256,80 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
     except BaseException as error:
         yield from break_off(error, claims, caller)
         raise
+
+
+def _perform(step: Any, where: Caller, claims: list[Any]) -> Talk[Any]:
+    """Perform a step that is no operation."""
+    if isinstance(step, Together):
+        return (yield from _ask_together(step.steps, claims))
+    if isinstance(step, RollBackUnknown):
+        return (yield from pay_claims(where, step.roll_back))
+    if isinstance(step, Received):
+        return receive(claims, where.state)
+    return (yield step)
+
+
+def _ask_together(steps: Sequence[At], claims: list[Any]) -> Talk[list[Any]]:
+    """Perform operations side by side: their talks take turns, and what they send in one turn goes in one batch.
+
+    Each call is numbered, sent again, lost and owed by itself, as if it were the only one.
+    """
+    talks = [_talk_at(step, claims) for step in steps]
+    outcomes: list[Any] = [None] * len(talks)
+    replies: dict[int, Any] = dict.fromkeys(range(len(talks)))
+    try:
+        while replies:
+            requests: dict[int, Request] = {}
+            for at, reply in replies.items():
+                talk = talks[at]
+                try:
+                    requests[at] = talk.throw(reply) if isinstance(reply, Exception) else talk.send(reply)
+                except StopIteration as end:
+                    outcomes[at] = end.value
+                except Exception as error:
+                    if not is_failure(error):
+                        raise
+                    outcomes[at] = error
+            replies = yield from _replies_to(requests)
+    except BaseException as error:
+        yield from _interrupt(talks, error)
+        raise
+    return outcomes
+
+
+def _talk_at(step: At, claims: list[Any]) -> Talk[Any]:
+    operation, joins = step.step, step.driver.joins
+    assert isinstance(operation, Operation)
+    talk: Talk[Any] | None = joins(operation, claims) if joins is not None and operation.shape is not None else None
+    return talk or ask(operation, step.driver.caller, claims)
+
+
+def _replies_to(requests: dict[int, Request]) -> Talk[dict[int, Any]]:
+    """Carry out the requests of some talks. Return the reply to each, or its error."""
+    replies: dict[int, Any] = {}
+    commands = {at: request for at, request in requests.items() if type(request) is tuple}
+    if len(commands) > 1:
+        answers = yield Batch(tuple(commands.values()))
+        replies = dict(zip(commands, answers, strict=True))
+    for at, request in requests.items():
+        if at not in replies:
+            try:
+                replies[at] = yield request
+            except Exception as error:
+                replies[at] = error
+    return replies
+
+
+def _interrupt(talks: list[Talk[Any]], error: BaseException) -> Talk[None]:
+    """Raise an error in all talks that have not ended, so that each keeps its call as one with an unknown outcome."""
+    for talk in talks:
+        try:
+            request = talk.throw(error)
+            while not isinstance(error, GeneratorExit):
+                request = talk.send((yield request))
+        except BaseException as raised:
+            if raised is not error:
+                log.debug("an interrupted call raised another error: %r", raised)
 
 
 def receive(claims: list[Any], state: ClientState) -> None:

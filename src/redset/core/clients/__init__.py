@@ -14,6 +14,7 @@ from redset.core.clients.commands import (
     executor,
     has_one_connection,
     longest_block,
+    pipelines_of,
 )
 from redset.core.clients.errors import (
     explained,
@@ -37,6 +38,7 @@ __all__ = (
     "is_failure",
     "is_outage",
     "longest_block",
+    "pipelines_of",
     "script_is_unknown",
     "slot_is_moving",
     "timed_out",

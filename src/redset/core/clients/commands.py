@@ -1,5 +1,6 @@
 """The methods and attributes of a client that redset uses besides ``execute_command``, if the client has them."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ __all__ = (
     "executor",
     "has_one_connection",
     "longest_block",
+    "pipelines_of",
     "user_of",
 )
 
@@ -37,9 +39,21 @@ def executor(client: Any) -> Callable[..., Any]:
     return execute_uncached if _caches(client) else execute
 
 
-def enqueue(pipeline: Any, words: tuple[bytes | str, ...]) -> None:
+def pipelines_of(client: Any) -> Callable[[], Any] | None:
+    """Return what makes a pipeline without a transaction, or None if the client has none that may be used.
+
+    That of a cluster client sends to each node the commands for its slots. A client with a cache of its own would
+    answer from memory, and a client with a single connection lends it to nobody.
+    """
+    ours = any(is_of_a_library(kind) and "pipeline" in vars(kind) for kind in type(client).__mro__)
+    if not ours or _caches(client) or has_one_connection(client):
+        return None
+    return functools.partial(client.pipeline, transaction=False)
+
+
+def enqueue(pipeline: Any, words: tuple[bytes | str, ...], **options: Any) -> None:
     """Put a command into a pipeline."""
-    pipeline.execute_command(*words)
+    pipeline.execute_command(*words, **options)
 
 
 def _caches(client: Any) -> bool:

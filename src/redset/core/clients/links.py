@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from inspect import isawaitable
 from typing import Any
 
@@ -193,6 +193,11 @@ class _Link:
         self._connection = reference_to(connection)
         return connection
 
+    def _packed_all(self, connection: Any, commands: Sequence[Words]) -> bytes:
+        if self._packs_alike:
+            return b"".join(map(self._pack, commands))
+        return b"".join(chunk for words in commands for chunk in connection.pack_command(*words))
+
     def forget(self) -> None:
         """In a forked child: leave the connection to the parent process."""
         _INHERITED.extend(self._slot)
@@ -210,15 +215,7 @@ class Link(_Link):
 
     def exchange(self, words: Words) -> Any:
         """Send a command and return the reply as raw bytes."""
-        slot = self._slot
-        try:
-            connection = slot.pop()
-        except IndexError:
-            connection = None
-        if connection is None:
-            connection = self._ready(self._made())
-        elif time.monotonic() - self._used_at > CHECK_AFTER:
-            connection = self._ready(connection)
+        slot, connection = self._slot, self._taken()
         try:
             connection.send_packed_command(
                 [self._pack(words)] if self._packs_alike else connection.pack_command(*words), self._checks_health
@@ -234,6 +231,39 @@ class Link(_Link):
         self._used_at = time.monotonic()
         slot.append(connection)
         return reply
+
+    def exchange_all(self, commands: Sequence[Words]) -> list[Any]:
+        """Send commands in one message, and return the reply to each, or its error.
+
+        If the connection is lost, all commands without a reply have the error of the connection.
+        """
+        slot, connection, replies = self._slot, self._taken(), list[Any]()
+        try:
+            connection.send_packed_command([self._packed_all(connection, commands)], self._checks_health)
+            while len(replies) < len(commands):
+                try:
+                    reply = connection.read_response(disable_decoding=True)
+                except self._owner.ResponseError as error:
+                    reply = error
+                replies.append(reply)
+        except Exception as error:
+            connection.disconnect()
+            return replies + [error] * (len(commands) - len(replies))
+        self._used_at = time.monotonic()
+        slot.append(connection)
+        return replies
+
+    def _taken(self) -> Any:
+        """Take the connection out of the slot, or make one, and check it if it was not used just now."""
+        try:
+            connection = self._slot.pop()
+        except IndexError:
+            connection = None
+        if connection is None:
+            connection = self._ready(self._made())
+        elif time.monotonic() - self._used_at > CHECK_AFTER:
+            connection = self._ready(connection)
+        return connection
 
     def listen(self, words: Words, seconds: float, should_stop: Callable[[], bool] | None) -> bool:
         """Send a blocking command, and return whether its reply is other than nil.
@@ -317,22 +347,7 @@ class AsyncLink(_Link):
 
     async def exchange(self, words: Words) -> Any:
         """Send a command and return the reply as raw bytes."""
-        slot = self._slot
-        try:
-            connection = slot.pop()
-        except IndexError:
-            connection = None
-        if connection is None:
-            connection = await self._ready(self._made())
-        elif time.monotonic() - self._used_at > CHECK_AFTER:
-            connection = await self._ready(connection)
-        limit = self._limit
-        if limit is not None:
-            self._task = task = asyncio.current_task()
-            self._cancelled_before = task.cancelling()  # type: ignore[union-attr]
-            self._since = time.monotonic()
-            if self._timer is None:
-                self._timer = self.loop.call_later(limit, _end_late_call, weakref.ref(self))
+        slot, connection = self._slot, await self._taken()
         try:
             await connection.send_packed_command(
                 self._pack(words) if self._packs_alike else connection.pack_command(*words), self._checks_health
@@ -353,6 +368,48 @@ class AsyncLink(_Link):
         self._used_at = time.monotonic()
         slot.append(connection)
         return reply
+
+    async def exchange_all(self, commands: Sequence[Words]) -> list[Any]:
+        """Send commands in one message, and return the reply to each, or its error; see :meth:`Link.exchange_all`."""
+        slot, connection, replies = self._slot, await self._taken(), list[Any]()
+        try:
+            await connection.send_packed_command(self._packed_all(connection, commands), self._checks_health)
+            while len(replies) < len(commands):
+                try:
+                    reply = await connection.read_response(disable_decoding=True)
+                except self._owner.ResponseError as error:
+                    reply = error
+                replies.append(reply)
+                self._since = time.monotonic()
+        except BaseException as error:
+            meaning = self._library_error(connection, error)
+            await _drop(connection)
+            if not isinstance(meaning, Exception):
+                raise
+            return replies + [meaning] * (len(commands) - len(replies))
+        self._task = None
+        self._used_at = time.monotonic()
+        slot.append(connection)
+        return replies
+
+    async def _taken(self) -> Any:
+        """Take the connection out of the slot, or make one, and begin to limit the time of the call."""
+        try:
+            connection = self._slot.pop()
+        except IndexError:
+            connection = None
+        if connection is None:
+            connection = await self._ready(self._made())
+        elif time.monotonic() - self._used_at > CHECK_AFTER:
+            connection = await self._ready(connection)
+        limit = self._limit
+        if limit is not None:
+            self._task = task = asyncio.current_task()
+            self._cancelled_before = task.cancelling()  # type: ignore[union-attr]
+            self._since = time.monotonic()
+            if self._timer is None:
+                self._timer = self.loop.call_later(limit, _end_late_call, weakref.ref(self))
+        return connection
 
     def take(self, *, in_use: bool) -> list[Any]:
         """Take the connection out of its slot to close it; with ``in_use`` also return one that a call has taken."""

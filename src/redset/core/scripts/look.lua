@@ -8,6 +8,7 @@
 --   `range`, the first and the last rank, as in ZRANGE: returns items; on keyed sets behind them a list of the value of each, or nil
 --   `stats`, `due` or `any`: returns the counts of waiting, due, leased, expired, delayed, parked, done, dead; the server's time;
 --       the fields `gate` and `maxsize` of `meta`, '' for none; and the lowest score that waits, if there is one
+--   `soon`, `due` or `any`: returns the seconds until something can be claimed or falls due, '0' for now; '' if nothing does
 --   `planned`, item, interval of the set: returns the item's score in `waiting` and in `leased`, each nil if there is none, and its interval
 -- include values
 -- include expiry if periodic
@@ -50,6 +51,18 @@ looks.stats = function(which)
         redis.call('HMGET', meta, 'maxsize')[1] or '',
         redis.call('ZRANGE', waiting, '0', '0', 'WITHSCORES')[2],
     }
+end
+
+looks.soon = function(which)
+    if count_claimable(which) > 0 or redis.call('ZCOUNT', leased, '-' .. clock, clock) > 0 then return '0' end
+    local moments = {}
+    local function consider(found)
+        if found[2] then moments[#moments + 1] = math.abs(found[2]) end
+    end
+    consider(redis.call('ZRANGE', leased, clock, '+inf', 'BYSCORE', 'LIMIT', '0', '1', 'WITHSCORES'))
+    consider(redis.call('ZRANGE', leased, '-' .. clock, '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', '1', 'WITHSCORES'))
+    consider(redis.call('ZRANGE', waiting, '0', '0', 'WITHSCORES'))
+    return moments[1] and string.format('%.6f', math.min(unpack(moments)) - time) or ''
 end
 
 looks.planned = function(item, interval)

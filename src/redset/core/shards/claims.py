@@ -7,26 +7,31 @@ two choices": Michael Mitzenmacher, 2001; for queues by priority Alistarh, Kopin
 Several items: the first scores of all shards say how many items each shard has among the lowest.
 """
 
+import logging
 import math
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from redset.core.claiming import Claimed, Claims, head_with
+from redset.core.clients import is_failure
 from redset.core.definition import Definition
 from redset.core.leases import BaseReservation
-from redset.core.operations import CHUNK, ListenToAny, Operation, Plan
+from redset.core.operations import CHUNK, Listen, ListenToAny, Operation, Plan, once
 from redset.core.shards.endings import ShardsEndings
-from redset.core.shards.place import Shard, Shards, as_operation, is_other_trouble
+from redset.core.shards.place import FORGET, Shard, Shards, as_operation, is_other_trouble, outcomes_of
 from redset.core.times import Duration
-from redset.core.waiting import claim_within
+from redset.core.waiting import SPARE, claim_within
 
 __all__ = ("ShardsClaims",)
 
 T = TypeVar("T")
 Res = TypeVar("Res")
+
+log = logging.getLogger("redset")
 
 #: Acks, and a function that takes the head of the reply to a claim that they would have travelled with.
 SentAcks: TypeAlias = tuple[Sequence[BaseReservation[Any]], Callable[[bytes], None] | None]
@@ -35,22 +40,172 @@ SentAcks: TypeAlias = tuple[Sequence[BaseReservation[Any]], Callable[[bytes], No
 STRAY = 16
 #: The number of shards that may fail in one call. In an outage each takes as long as the client tries.
 FAILURES = 3
+#: Seconds before a planned look at which it counts as due.
+EARLY = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """What a claim tells the server about a caller that waits; see :class:`redset.core.waiting.Waiter`."""
+
+    how: str
+    name: str
+    poll: float
+
+    @classmethod
+    def of(cls, text: str) -> "_Word | None":
+        if not text:
+            return None
+        how, name, poll = text.split(" ")
+        return cls(how, name, float(poll))
+
+    def is_announced(self, shard: Shard) -> bool:
+        """Return whether the shard knows that the caller waits."""
+        look = shard.looks.get(self.name)
+        return look is not None and look.at > time.monotonic() - FORGET
+
+    def text(self, factor: int) -> str:
+        return f"{self.how} {self.name} {self.poll * factor!r}"
+
+
+class _Wanted(NamedTuple):
+    """What a claim asks for."""
+
+    limit: int
+    lease: float
+    word: _Word | None
+    last: bool
+    follows: bool
+
+
+class _Asking:
+    """The claims of one call from one shard after another, until one has something.
+
+    The looks of waiters: those at the first shard, "home", are planned as those of a set without shards, ``poll``
+    seconds apart however many wait, and at each of them the waiter looks at all shards, in one round trip. At the
+    others the waiters are announced, so that additions wake them, with looks that are further apart by the number of
+    shards. So the server has about twice as much to do for them as on a set without shards.
+    """
+
+    def __init__(self, claims: "ShardsClaims[Any, Any]", shards: list[Shard], wanted: _Wanted) -> None:
+        self._claims = claims
+        self.shards = shards
+        self._wanted = wanted
+        self.replies: list[tuple[Shard, Claimed]] = []
+        self._trouble: Exception | None = None
+        self._failures = 0
+        #: Seconds until something falls due, of the shards that have something.
+        self._soon: dict[Shard, float] = {}
+        self.ends = False
+
+    @property
+    def has_rows(self) -> bool:
+        return bool(self.replies and self.replies[-1][1].rows)
+
+    @property
+    def home(self) -> Shard:
+        """The shard by which the looks at all shards are planned."""
+        return working(self.shards)[0]
+
+    def begin(self, chosen: Shard | None) -> Plan[None]:
+        """Claim from the chosen shard and the best of the others, without announcing the caller."""
+        for shard in self._best(chosen):
+            yield from self._try(shard, None)
+            if self.ends:
+                return
+
+    def _best(self, chosen: Shard | None) -> Iterator[Shard]:
+        """Yield the chosen shard, and then of the others the best that is not known to be empty."""
+        if chosen is not None:
+            yield chosen
+        last = self._wanted.last
+        empty = -math.inf if last else math.inf
+        others = [shard for shard in working(self.shards) if shard is not chosen and shard.heads[last] != empty]
+        self._claims._random.shuffle(others)
+        if others:
+            yield (max if last else min)(others, key=lambda shard: shard.heads[last])
+
+    def _try(self, shard: Shard, word: _Word | None) -> Plan[None]:
+        limit, lease, _, last, follows = self._wanted
+        text = "" if word is None else word.text(1 if shard is self.home else len(self.shards))
+        claim = shard.parts.claims.claim(limit, lease, waiter=text, last=last, follows=follows)
+        asked_at = time.monotonic()
+        try:
+            reply: Claimed = yield from shard.carefully(claim)
+        except Exception as error:
+            if not is_other_trouble(error):
+                raise
+            shard.rest()
+            self._trouble, self._failures = error, self._failures + 1
+            self.ends = self._failures == FAILURES
+            return
+        self.replies.append((shard, reply))
+        self._claims._note_head(shard, reply, last=last)
+        self.ends = bool(reply.rows or reply.alone)
+        if word is None:
+            return
+        if word.how == "left" or (reply.rows and word.how == "leaves"):
+            shard.looks.pop(word.name, None)
+        elif not reply.rows:
+            shard.note_look(word.name, asked_at + reply.next_look, is_precise=reply.is_precise)
+
+    def look(self) -> Plan[None]:
+        """Look at all shards that were not found empty, and claim from those that have something."""
+        asked = {shard for shard, _ in self.replies}
+        self._soon = yield from _soon_at([shard for shard in working(self.shards) if shard not in asked])
+        word = self._wanted.word
+        for shard, seconds in self._soon.items():
+            if seconds <= 0 and not self.ends:
+                yield from self._try(shard, word if word is not None and word.is_announced(shard) else None)
+
+    def announce(self) -> Plan[None]:
+        """Claim from each shard that does not know that the caller waits, or where it planned to look by now."""
+        word, asked = self._wanted.word, {shard for shard, reply in self.replies}
+        assert word is not None
+        for shard in working(self.shards):
+            look = shard.looks.get(word.name)
+            now = time.monotonic()
+            due = self._soon.get(shard, math.inf)
+            # What falls due before the next look but one at all shards needs one at just that moment.
+            is_missed = due < 2 * word.poll and look is not None and look.at > now + due + SPARE + EARLY
+            if not self.ends and (look is None or look.at <= now + EARLY or (is_missed and shard not in asked)):
+                yield from self._try(shard, word)
+
+    def leave(self, shards: list[Shard]) -> Plan[None]:
+        """Tell some shards that the caller waits no longer. Whether that succeeds does not matter."""
+        word = self._wanted.word
+        assert word is not None
+        home, left = self.home, _Word("left", word.name, word.poll)
+        for shard in shards:
+            if shard.looks.pop(word.name, None) is None:
+                continue
+            text = left.text(1 if shard is home else len(self.shards))
+            try:
+                yield from shard.carefully(shard.parts.claims.claim(0, 0.0, waiter=text))
+            except Exception as error:
+                if not is_failure(error):
+                    raise
+                log.debug("%s: the server was not told that a call stopped waiting: %s", shard.name, error)
+
+    def check(self) -> None:
+        """Raise the error of a shard if no other one had something."""
+        if self._trouble is not None and not any(reply.rows or reply.more for _, reply in self.replies):
+            raise self._trouble
 
 
 class ShardsClaimed(Claimed):
     """The replies to the claims of one call: of empty shards, and at last of one that had items."""
 
-    __slots__ = ("_late", "at", "replies", "was_cut")
+    __slots__ = ("_late", "at", "replies", "shards", "word")
 
     def __init__(
-        self, replies: list[tuple[Shard, Claimed]], late: list[int], limit: int, lease: float, *, was_cut: bool
+        self, replies: list[tuple[Shard, Claimed]], late: list[int], wanted: _Wanted, shards: list[Shard]
     ) -> None:
         self.replies = replies
+        #: The shards at the time of the claim.
+        self.shards = shards
         self._late = late
-        #: Whether a shard could not be asked.
-        self.was_cut = was_cut
-        self.limit = limit
-        self.lease = lease
+        self.limit, self.lease, self.word = wanted.limit, wanted.lease, wanted.word
         with_rows = [(shard, reply) for shard, reply in replies if reply.rows]
         #: The shard with the rows, and its reply.
         self.at = with_rows[0] if with_rows else None
@@ -122,16 +277,6 @@ class ShardsClaims(Claims[T, Res]):
     def _comes_later(self, one: Shard, other: Shard, *, last: bool) -> bool:
         return other.heads[last] > one.heads[last] if last else other.heads[last] < one.heads[last]
 
-    def _in_order(self, *, last: bool) -> Iterator[Shard]:
-        """Yield the shards to ask: the chosen one, then those of the others that work, by their next scores."""
-        chosen = self._chosen(last=last)
-        yield chosen
-        now = time.monotonic()
-        others = [shard for shard in self._shards.all if shard is not chosen]
-        self._random.shuffle(others)
-        others.sort(key=lambda shard: -shard.heads[last] if last else shard.heads[last])
-        yield from (shard for shard in others if shard.rests_until <= now)
-
     # One item, or a batch of one shard.
 
     def claim(
@@ -145,36 +290,40 @@ class ShardsClaims(Claims[T, Res]):
         last: bool = False,
         follows: bool = False,
     ) -> Operation[Claimed]:
-        return as_operation(self._claim_after(acks, on_roll_back, limit, lease, waiter, last=last, follows=follows))
+        wanted = _Wanted(limit, lease, _Word.of(waiter), last=last, follows=follows)
+        return as_operation(self._shards.settled(lambda: self._claim_after(acks, on_roll_back, wanted)))
 
     def _claim_after(
-        self,
-        acks: Sequence[BaseReservation[T]],
-        note: Callable[[bytes], None] | None,
-        limit: int,
-        lease: float,
-        waiter: str,
-        *,
-        last: bool,
-        follows: bool,
+        self, acks: Sequence[BaseReservation[T]], on_roll_back: Callable[[bytes], None] | None, wanted: "_Wanted"
     ) -> Plan[Claimed]:
-        late: list[int] = []
-        if acks:
-            # With the next claim from its shard, an ack could come after the end of its lease.
-            sent = acks, note
+        """Ack, and claim from the first shard that has something.
+
+        The acks travel with the claim if all are of the shard that it goes to. Else they are sent before, in one round
+        trip: with a later claim from their shard, they could come after the end of their leases.
+        """
+        chosen = self._chosen(last=wanted.last)
+        if not acks:
+            return (yield from self._claim_from_any(chosen, [], wanted))
+        # An ack that was sent by itself is sent again as the same call.
+        if not any(one._end_sent for one in acks) and all(self._shards.of(one._stored) is chosen for one in acks):
+            claim = chosen.parts.claims.claim(wanted.limit, wanted.lease, acks, on_roll_back, last=wanted.last)
+            reply: Claimed = yield from chosen.carefully(claim)
+            self._note_head(chosen, reply, last=wanted.last)
+            if reply.rows or reply.alone:
+                return ShardsClaimed([(chosen, reply)], reply.lost, wanted, self._shards.all)
+            return (yield from self._claim_from_any(None, reply.lost, wanted))
+        sent = acks, on_roll_back
+        if sent not in self._sent_acks:
             self._sent_acks.append(sent)
-            late = yield from self._ack(sent)
-
-        def perform() -> Plan[Claimed]:
-            return self._claim_from_any(late, limit, lease, waiter, last=last, follows=follows)
-
-        return (yield from self._shards.settled(perform))
+        late = yield from self._ack(sent)
+        return (yield from self._claim_from_any(chosen, late, wanted))
 
     def _ack(self, sent: SentAcks) -> Plan[list[int]]:
         """Send acks, or send them again. Return the positions of those that came too late."""
         acks, note = sent
-        lost = set(map(id, (yield from self._endings.ack(acks))))
-        late = [position for position, one in enumerate(acks) if id(one) in lost]
+        # After a failure, some may be known to have arrived.
+        yield from self._endings.ack([one for one in acks if not one._end_known])
+        late = [position for position, one in enumerate(acks) if one.lost.is_set()]
         if note is not None:
             # The claim may fail, and its loop must know then that they have arrived.
             note(head_with(late))
@@ -182,32 +331,27 @@ class ShardsClaims(Claims[T, Res]):
             self._sent_acks.remove(sent)
         return late
 
-    def _claim_from_any(
-        self, late: list[int], limit: int, lease: float, waiter: str, *, last: bool, follows: bool
-    ) -> Plan[ShardsClaimed]:
-        """Claim from the first shard that has something."""
-        replies: list[tuple[Shard, Claimed]] = []
-        trouble: Exception | None = None
-        failures = 0
-        for shard in self._in_order(last=last):
-            claim = shard.parts.claims.claim(limit, lease, waiter=waiter, last=last, follows=follows)
-            try:
-                reply: Claimed = yield from shard.carefully(claim)
-            except Exception as error:
-                if not is_other_trouble(error):
-                    raise
-                shard.rest()
-                trouble, failures = error, failures + 1
-                if failures == FAILURES:
-                    break
-                continue
-            replies.append((shard, reply))
-            self._note_head(shard, reply, last=last)
-            if reply.rows or reply.alone:
-                break
-        if trouble is not None and not any(reply.rows or reply.more for _, reply in replies):
-            raise trouble
-        return ShardsClaimed(replies, late, limit, lease, was_cut=trouble is not None)
+    def _claim_from_any(self, chosen: Shard | None, late: list[int], wanted: "_Wanted") -> Plan["ShardsClaimed"]:
+        """Claim from the first shard that has something.
+
+        First from the chosen one, and from the one that is said to have the best next item. If both are empty, look at
+        all in one round trip. If that shows nothing either, a caller that waits is announced at each.
+        """
+        word = wanted.word
+        asking = _Asking(self, self._shards.all, wanted)
+        if wanted.limit > 0:
+            if word is None or not word.is_announced(asking.home):
+                yield from asking.begin(chosen)
+            if not asking.ends:
+                yield from asking.look()
+        if word is not None and word.how == "left":
+            yield from asking.leave(asking.shards)
+        elif word is not None and not asking.ends:
+            yield from asking.announce()
+        elif word is not None and word.how == "leaves" and asking.has_rows:
+            yield from asking.leave([asking.home])
+        asking.check()
+        return ShardsClaimed(asking.replies, late, wanted, asking.shards)
 
     def _note_head(self, shard: Shard, reply: Claimed, *, last: bool) -> None:
         head = reply.head
@@ -222,13 +366,28 @@ class ShardsClaims(Claims[T, Res]):
 
     def listen(self, got: Claimed, left: float, should_stop: Callable[[], bool] | None = None) -> Any:
         assert isinstance(got, ShardsClaimed)
-        listens = [(shard.driver, shard.parts.claims.listen(reply, left, should_stop)) for shard, reply in got.replies]
+        word, now = got.word, time.monotonic()
+        assert word is not None
+        listens = []
+        for shard in got.shards:
+            if (look := shard.looks.get(word.name)) is not None:
+                claims = shard.parts.claims
+                listen = Listen(
+                    (shard.parts.keys.wake,),
+                    claims.place[2],
+                    look.at - now,
+                    look.is_precise,
+                    left,
+                    self._set.longest_block,
+                    should_stop,
+                )
+                listens.append((shard.driver, listen))
         return ListenToAny(tuple(listens))
 
     def roll_back_unknown(self) -> Any:
         def perform() -> Plan[None]:
             for shard in self._shards.all:
-                yield from shard.at(_one_step(shard.parts.claims.roll_back_unknown()))
+                yield from shard.at(once(shard.parts.claims.roll_back_unknown()))
             for sent in self._sent_acks[:]:
                 yield from self._ack(sent)
 
@@ -259,64 +418,74 @@ class ShardsClaims(Claims[T, Res]):
             goes_on = yield from self._claim_counted(rows, num - before, lease, last=last)
             if goes_on and len(rows) == before:
                 # Others were faster, or the lowest items cannot be claimed: take what any shard has.
-                left = min(num - before, CHUNK)
-                got = yield from self._claim_from_any([], left, lease, "", last=last, follows=bool(rows))
+                wanted = _Wanted(min(num - before, CHUNK), lease, None, last, follows=bool(rows))
+                got = yield from self._claim_from_any(self._chosen(last=last), [], wanted)
                 if got.at is not None:
                     rows += yield from self._rows(*got.at)
                 goes_on = got.at is not None and not got.alone
 
     def _claim_counted(self, rows: list[tuple[float, bytes, Any]], num: int, lease: float, *, last: bool) -> Plan[bool]:
-        """Claim from each shard as many as it has of the lowest items. Return whether more may be claimed."""
-        trouble: Exception | None = None
-        for shard, count in (yield from self._counts(num, last=last)).items():
-            try:
-                if (yield from self._claim_some(rows, shard, count, lease, last=last)):
-                    return False
-            except Exception as error:
-                if not is_other_trouble(error):
-                    raise
+        """Claim from each shard as many as it has of the lowest items. Return whether more may be claimed.
+
+        All are asked at once, and under a lease as callers that follow: a suspect item must be claimed alone. A shard
+        that held one back is asked first by the next call, and by itself.
+        """
+        counts = yield from self._counts(num, last=last)
+        for shard in [shard for shard in counts if shard.has_suspect and lease > 0 and not rows]:
+            shard.has_suspect = False
+            if (yield from self._claim_some(rows, shard, counts.pop(shard), lease, last=last, follows=bool(rows))):
+                return False
+        plans = [self._claim_some(rows, shard, counts[shard], lease, last=last, follows=True) for shard in counts]
+        goes_on, trouble = True, None
+        for shard, outcome in zip(counts, (yield from outcomes_of(plans)), strict=True):
+            if not isinstance(outcome, Exception):
+                goes_on = goes_on and not outcome
+            elif is_other_trouble(outcome):
                 shard.rest()
-                trouble = error
+                trouble = outcome
+            else:
+                raise outcome
         if trouble is not None and not rows:
             raise trouble
         # After a failure, what was claimed is returned.
-        return trouble is None
+        return trouble is None and (goes_on or not rows)
 
     def _claim_some(
-        self, rows: list[tuple[float, bytes, Any]], shard: Shard, count: int, lease: float, *, last: bool
+        self, rows: list[tuple[float, bytes, Any]], shard: Shard, count: int, lease: float, *, last: bool, follows: bool
     ) -> Plan[bool]:
         """Claim rows from a shard. Return whether nothing may be claimed beside them."""
         while count > 0:
-            claim = shard.parts.claims.claim(min(count, CHUNK), lease, last=last, follows=bool(rows))
+            claim = shard.parts.claims.claim(min(count, CHUNK), lease, last=last, follows=follows)
             reply: Claimed = yield from shard.carefully(claim)
             self._note_head(shard, reply, last=last)
             rows += yield from self._rows(shard, reply)
             count -= len(reply.stored)
             if reply.alone:
+                shard.has_suspect = not reply.rows
                 return True
             if not reply.rows or reply.was_all:
                 break
+            follows = True
         return False
 
     def _counts(self, num: int, *, last: bool) -> Plan[Counter[Shard]]:
         """Return how many of the ``num`` lowest items each shard has. Asks again where an answer ends too early."""
-        now, failures = time.monotonic(), 0
-        shards, scores = [one for one in self._shards.all if one.rests_until <= now], dict[Shard, list[float]]()
-        shards = shards or self._shards.all
+        failures, shards, scores = 0, working(self._shards.all), dict[Shard, list[float]]()
         share = num / len(shards)
         sizes = dict.fromkeys(shards, min(num, math.ceil(share + 3 * math.sqrt(share) + 1)))
         asked = list(shards)
         while True:
-            for shard in asked:
-                try:
-                    scores[shard] = yield from shard.carefully(_first_scores(shard, sizes[shard], last=last))
-                except Exception as error:
-                    if not is_other_trouble(error):
-                        raise
-                    shard.rest()
-                    scores[shard], failures = [], failures + 1
-                    if failures == FAILURES or failures == len(shards):
-                        raise
+            plans = [shard.carefully(_first_scores(shard, sizes[shard], last=last)) for shard in asked]
+            for shard, found in zip(asked, (yield from outcomes_of(plans)), strict=True):
+                if not isinstance(found, Exception):
+                    scores[shard] = found
+                    continue
+                if not is_other_trouble(found):
+                    raise found
+                shard.rest()
+                scores[shard], failures = [], failures + 1
+                if failures == FAILURES or failures == len(shards):
+                    raise found
             lowest = sorted(
                 ((score, shard.number, shard) for shard, own in scores.items() for score in own), reverse=last
             )[:num]
@@ -338,6 +507,32 @@ class ShardsClaims(Claims[T, Res]):
         return [(*row, result) for row, result in zip(stored, results, strict=True)]
 
 
+def working(shards: list[Shard]) -> list[Shard]:
+    """Return the shards that have not failed just now; all if there is none."""
+    now = time.monotonic()
+    return [shard for shard in shards if shard.rests_until <= now] or shards
+
+
+def _soon_at(shards: list[Shard]) -> Plan[dict[Shard, float]]:
+    """Return the seconds until something can be claimed, of those shards that have something, or that failed.
+
+    First a plain command to each shard, which is all as long as the set is empty; then a script to the others.
+    """
+    keys = [shard.parts.keys for shard in shards]
+    exist = [
+        shard.at(Operation("EXISTS", (own.waiting, own.leased), (), int))
+        for shard, own in zip(shards, keys, strict=True)
+    ]
+    there = [shard for shard, found in zip(shards, (yield from outcomes_of(exist)), strict=True) if found != 0]
+    waits: list[Any] = yield from outcomes_of([shard.at(shard.parts.looking.soon()) for shard in there])
+    # A claim shows the error of a shard.
+    return {
+        shard: 0.0 if isinstance(seconds, Exception) else seconds
+        for shard, seconds in zip(there, waits, strict=True)
+        if seconds is not None
+    }
+
+
 def _first_scores(shard: Shard, count: int, *, last: bool) -> Operation[list[float]]:
     """Read the lowest scores of a shard, or the highest."""
 
@@ -349,10 +544,6 @@ def _first_scores(shard: Shard, count: int, *, last: bool) -> Operation[list[flo
 
     keys = (shard.parts.keys.waiting,)
     return Operation("ZRANGE", keys, ("0", str(count - 1), *(["REV"] if last else []), "WITHSCORES"), read)
-
-
-def _one_step(step: Any) -> Plan[Any]:
-    return (yield step)
 
 
 def _bury_nothing(*_: Any) -> Plan[None]:

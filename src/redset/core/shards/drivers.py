@@ -1,10 +1,12 @@
 """The drivers of a set over shards: they perform plans in the place of operations."""
 
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from redset.core.drivers import AsyncDriver, Driver
-from redset.core.operations import At, Operation, Plan
-from redset.core.shards.place import flattened
+from redset.core.operations import At, Operation, Plan, flattened, once
+from redset.core.shards.place import found_at_once
+from redset.exceptions import WrongTypeError
 
 __all__ = ("AsyncShardsDriver", "ShardsDriver", "over_shards")
 
@@ -17,7 +19,13 @@ class ShardsDriver(Driver):
     __slots__ = ()
 
     def perform(self, operation: Operation[R]) -> R:
-        result: R = self.follow(_steps(operation))
+        if (found := found_at_once(operation)) is not None:
+            driver, step = found
+            # After a reshard the shard has refused it, and the plan performs it in another.
+            with suppress(WrongTypeError):
+                done: R = driver.perform(step)
+                return done
+        result: R = self.follow(once(operation))
         return result
 
     def follow(self, plan: Plan[R]) -> R:
@@ -35,7 +43,12 @@ class AsyncShardsDriver(AsyncDriver):
     __slots__ = ()
 
     async def perform(self, operation: Operation[R]) -> R:
-        return await self.follow(_steps(operation))
+        if (found := found_at_once(operation)) is not None:
+            driver, step = found
+            with suppress(WrongTypeError):
+                done: R = await driver.perform(step)
+                return done
+        return await self.follow(once(operation))
 
     async def follow(self, plan: Plan[R]) -> R:
         result: R = await super().follow(flattened(plan))
@@ -47,10 +60,6 @@ class AsyncShardsDriver(AsyncDriver):
     async def enqueue(self, pipeline: Any, operation: Operation[R]) -> None:
         found: Operation[Any] = await self.follow(_addition(operation))
         await super().enqueue(pipeline, found)
-
-
-def _steps(step: Any) -> Plan[Any]:
-    return (yield step)
 
 
 def _addition(plan: Any) -> Plan[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from redset.core.operations import Plan
 from redset.core.paging import Page
-from redset.core.shards.place import Shard, as_operation
+from redset.core.shards.place import Shard, as_operation, at_once
 
 __all__ = ("Source", "merged")
 
@@ -44,8 +44,7 @@ def merged(
 
     :param limit: the largest number of rows; None: no limit.
     """
-    for source in sources:
-        yield from source.fill()
+    yield from at_once([source.fill() for source in sources])
     sources = [source for source in sources if source.rows]
     ends = [place(source.rows[-1]) for source in sources if source.has_more]
     end = (max(ends) if reverse else min(ends)) if ends else None

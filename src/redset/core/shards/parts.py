@@ -4,7 +4,7 @@ These classes stand in the place of those of an ordinary set. Where those return
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from redset.core.adding import Adding, Rule, Score
@@ -22,7 +22,7 @@ from redset.core.periodic import Scheduling
 from redset.core.removing import Removing
 from redset.core.scores import rank, ranks
 from redset.core.shards.merging import Source, merged
-from redset.core.shards.place import Shard, Shards, as_operation, picked
+from redset.core.shards.place import Shard, Shards, as_operation, at_once, picked
 from redset.core.shown import shown
 from redset.core.times import Duration
 from redset.exceptions import Full
@@ -172,18 +172,30 @@ class ShardsAdding(Adding[T]):
 
 def _add_rows(shards: Shards, width: int, rows: Sequence[Any], ask: Callable[[Shard, list[Any]], Any]) -> Plan[int]:
     """Add rows, each at its shard, and return the number of new items."""
-    added = 0
 
     def at_shard(shard: Shard, positions: list[int]) -> Any:
         some = [cell for at in positions for cell in rows[width * at : width * (at + 1)]]
-        return ask(shard, some)
+        return _full_or(ask(shard, some))
 
-    try:
-        for _, new in (yield from shards.divided(rows[1::width], at_shard)):
-            added += new if isinstance(new, int) else 0
-    except Full as full:
-        raise Full(full.name, added + full.added) from None
+    results = yield from shards.divided(rows[1::width], at_shard)
+    full = [new for _, new in results if isinstance(new, Full)]
+    added = sum(new.added if isinstance(new, Full) else new if isinstance(new, int) else 0 for _, new in results)
+    if full:
+        raise Full(full[0].name, added)
     return added
+
+
+def _full_or(operation: Any) -> Any:
+    """Return an addition whose result is the error if there is no room, so that other shards are not held up."""
+    read = operation.read
+
+    def read_it(reply: Any) -> Any:
+        try:
+            return read(reply)
+        except Full as full:
+            return full
+
+    return replace(operation, read=read_it)
 
 
 class ShardsScheduling(Scheduling[T]):
@@ -365,10 +377,8 @@ class ShardsLooking(Looking[T]):
             score: float | None = yield own.at(own.parts.looking.score(Key(identity)))
             if score is None:
                 raise ValueError(f"{shown(item)} is not waiting in the set {self._set.name!r}")
-            before = 0
-            for shard in self._shards.all:
-                before += yield from _rank_in(shard, score, identity)
-            return before
+            ranks: list[int] = yield from at_once([_rank_in(shard, score, identity) for shard in self._shards.all])
+            return sum(ranks)
 
         return as_operation(self._shards.settled(index))
 
@@ -382,8 +392,9 @@ class ShardsLooking(Looking[T]):
 def _rank_in(shard: Shard, score: float, identity: bytes) -> Plan[int]:
     """Return how many items of a shard come before a place: by a search among those of the same score."""
     count = shard.parts.looking.count
-    low: int = yield shard.at(count(None, score, (True, False)))
-    high: int = yield shard.at(count(None, score, (True, True)))
+    low: int
+    high: int
+    low, high = yield from at_once([shard.at(count(None, score, (True, up_to))) for up_to in (False, True)])
     while low < high:
         middle = (low + high) // 2
         keys = (shard.parts.keys.waiting,)

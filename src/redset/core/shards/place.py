@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from redset.core.clients import is_failure
 from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.looking import identity_if_any
-from redset.core.operations import At, Operation, Plan, Sleep
+from redset.core.operations import At, Operation, Plan, Sleep, Together, once
 from redset.core.retries import tries_once
 from redset.core.several import located
 from redset.core.shards import layout as layouts
@@ -17,12 +17,15 @@ from redset.core.shards.layout import Layout, ShardCount
 from redset.exceptions import LayoutError, WrongTypeError
 
 __all__ = (
+    "FORGET",
     "RESHARDING_CHECK",
     "Shard",
     "Shards",
     "as_operation",
-    "flattened",
+    "at_once",
+    "found_at_once",
     "is_other_trouble",
+    "outcomes_of",
     "picked",
     "read_layouts",
 )
@@ -35,6 +38,15 @@ LONGEST_RESHARDING = 600.0
 #: Seconds for which a shard that failed is not claimed from: the first time, and at most. Each failure doubles them.
 REST = 1.0
 LONGEST_REST = 8.0
+#: Seconds after which a look that did not take place is forgotten.
+FORGET = 1.0
+
+
+class Look(NamedTuple):
+    """A planned look of a waiter at one shard, by the monotonic clock, and whether something falls due then."""
+
+    at: float
+    is_precise: bool
 
 
 @dataclass(eq=False)
@@ -51,6 +63,17 @@ class Shard:
     #: The number of failures in a row, and the time until which it is not claimed from.
     failures: int = 0
     rests_until: float = 0.0
+    #: Whether its last claim held back an item whose last lease expired.
+    has_suspect: bool = False
+    #: The next look of each waiter of this process, as the server has planned it.
+    looks: dict[str, Look] = field(default_factory=dict)
+
+    def note_look(self, waiter: str, at: float, *, is_precise: bool) -> None:
+        """Note when a waiter looks here. Looks that are long past are forgotten: their threads have ended."""
+        now = time.monotonic()
+        for name in [name for name, look in self.looks.copy().items() if look.at < now - FORGET]:
+            self.looks.pop(name, None)
+        self.looks[waiter] = Look(at, is_precise)
 
     def at(self, step: Any) -> Any:
         """Return the step, or the plan, that performs a step or a plan of this shard."""
@@ -77,25 +100,6 @@ class Shard:
 def as_operation(plan: Plan[R]) -> Operation[R]:
     """Return a plan in the place of an operation: the driver of a set over shards performs both."""
     return cast("Operation[R]", plan)
-
-
-def flattened(plan: Any) -> Plan[Any]:
-    """Return a plan whose steps are no plans: those of ``plan``, and in the place of a plan the steps of that."""
-    try:
-        step = next(plan)
-        while True:
-            try:
-                sent = yield from flattened(step) if hasattr(step, "send") else _once(step)
-            except BaseException as error:
-                step = plan.throw(error)
-            else:
-                step = plan.send(sent)
-    except StopIteration as end:
-        return end.value
-
-
-def _once(step: Any) -> Plan[Any]:
-    return (yield step)
 
 
 def read_layouts(name: str) -> Operation[list[bytes | None]]:
@@ -168,7 +172,9 @@ class Shards:
             if found is None:
                 found = yield from self._new()
             self._check(found)
-            self._become(found)
+            # Another thread may have been faster. Its shards know their heads.
+            if self._now is None:
+                self._become(found)
         return self.all
 
     def _stored(self) -> Plan[Layout | None]:
@@ -264,8 +270,15 @@ class Shards:
         now = self.now
         return now.shards[0 if identity is None else now.layout.shard_of(identity)]
 
-    def at(self, identity: bytes | None, ask: Callable[[Shard], Any]) -> Plan[Any]:
+    def at(self, identity: bytes | None, ask: Callable[[Shard], Any]) -> Any:
         """Perform a step at the shard of an identity."""
+        return AtItem(self, identity, ask)
+
+    def is_known(self) -> bool:
+        """Return whether the layout was read."""
+        return self._now is not None
+
+    def plan_at(self, identity: bytes | None, ask: Callable[[Shard], Any]) -> Plan[Any]:
 
         def perform() -> Plan[Any]:
             shard = self.of(identity)
@@ -273,7 +286,7 @@ class Shards:
 
         return self.settled(perform)
 
-    def at_item(self, item: Any, ask: Callable[[Shard], Any]) -> Plan[Any]:
+    def at_item(self, item: Any, ask: Callable[[Shard], Any]) -> Any:
         """Perform a step at the shard of an item."""
         return self.at(identity_if_any(self._items, item), ask)
 
@@ -281,11 +294,7 @@ class Shards:
         """Perform a step at each shard, and return the results in the order of the shards."""
 
         def perform() -> Plan[list[Any]]:
-            # A comprehension cannot yield.
-            results: list[Any] = []
-            for shard in self.all:
-                results += [(yield shard.at(ask(shard)))]
-            return results
+            return (yield from at_once([shard.at(ask(shard)) for shard in self.all]))
 
         return self.settled(perform)
 
@@ -301,11 +310,17 @@ class Shards:
             now, groups = self.now, dict[int, list[int]]()
             for position in left:
                 groups.setdefault(now.layout.shard_of(identities[position]), []).append(position)
-            for number, positions in groups.items():
-                shard = now.shards[number]
-                results.append((positions, (yield shard.at(ask(shard, positions)))))
-                # These identities are not asked for again in another layout.
-                left = sorted(set(left).difference(positions))
+            steps = [now.shards[number].at(ask(now.shards[number], positions)) for number, positions in groups.items()]
+            trouble: Exception | None = None
+            for positions, found in zip(groups.values(), (yield from outcomes_of(steps)), strict=True):
+                if isinstance(found, Exception):
+                    trouble = trouble or found
+                else:
+                    results.append((positions, found))
+                    # These identities are not asked for again in another layout.
+                    left = sorted(set(left).difference(positions))
+            if trouble is not None:
+                raise trouble
             return results
 
         return self.settled(perform)
@@ -317,6 +332,113 @@ class Shards:
             for position, one in zip(positions, found, strict=True):
                 results[position] = one
         return results
+
+
+class AtItem:
+    """The plan of a step at the shard of an item. A driver may perform the step by itself, without the plan."""
+
+    __slots__ = ("_ask", "_identity", "_plan", "_shards")
+
+    def __init__(self, shards: Shards, identity: bytes | None, ask: Callable[[Shard], Any]) -> None:
+        self._shards = shards
+        self._identity = identity
+        self._ask = ask
+        self._plan: Any = None
+
+    def found(self) -> tuple[Any, Operation[Any]] | None:
+        """Return the driver of the shard and the operation, or None if it takes more than that."""
+        if not self._shards.is_known():
+            return None
+        shard = self._shards.of(self._identity)
+        step = self._ask(shard)
+        return (shard.driver, step) if isinstance(step, Operation) else None
+
+    def _begun(self) -> Any:
+        if self._plan is None:
+            self._plan = self._shards.plan_at(self._identity, self._ask)
+        return self._plan
+
+    def __iter__(self) -> Any:
+        return self._begun()
+
+    def __next__(self) -> Any:
+        return next(self._begun())
+
+    def send(self, value: Any) -> Any:
+        return self._begun().send(value)
+
+    def throw(self, error: BaseException) -> Any:
+        return self._begun().throw(error)
+
+    def close(self) -> None:
+        self._begun().close()
+
+
+def found_at_once(operation: Any) -> tuple[Any, Operation[Any]] | None:
+    """Return the driver and the operation of a step at the shard of an item; None for anything else."""
+    return operation.found() if isinstance(operation, AtItem) else None
+
+
+def outcomes_of(steps: Sequence[Any]) -> Plan[list[Any]]:
+    """Perform steps or plans side by side, and return the result of each, or its error.
+
+    The operations that come at the same time are sent in one round trip.
+    """
+    if not steps:
+        return []
+    if all(isinstance(step, At) for step in steps):
+        found: list[Any] = yield Together(tuple(steps))
+        return found
+    plans = [step if hasattr(step, "send") else once(step) for step in steps]
+    outcomes: list[Any] = [None] * len(plans)
+    results: dict[int, Any] = dict.fromkeys(range(len(plans)))
+    try:
+        while results:
+            asked: dict[int, Any] = {}
+            for at, result in results.items():
+                try:
+                    asked[at] = plans[at].throw(result) if isinstance(result, Exception) else plans[at].send(result)
+                except StopIteration as end:
+                    outcomes[at] = end.value
+                except Exception as error:
+                    if not is_failure(error):
+                        raise
+                    outcomes[at] = error
+            results = yield from _results_of(asked)
+    finally:
+        for plan in plans:
+            plan.close()
+    return outcomes
+
+
+def _results_of(asked: dict[int, Any]) -> Plan[dict[int, Any]]:
+    """Perform the next steps of some plans. Return the result of each, or its error."""
+    groups = {at: step.steps for at, step in asked.items() if isinstance(step, Together)}
+    groups |= {at: (step,) for at, step in asked.items() if isinstance(step, At) and isinstance(step.step, Operation)}
+    results: dict[int, Any] = {}
+    if groups:
+        found = iter((yield Together(tuple(step for group in groups.values() for step in group))))
+        for at, group in groups.items():
+            own = [next(found) for _ in group]
+            results[at] = own if isinstance(asked[at], Together) else own[0]
+    for at, step in asked.items():
+        if at not in results:
+            try:
+                results[at] = yield step
+            except Exception as error:
+                if not is_failure(error):
+                    raise
+                results[at] = error
+    return results
+
+
+def at_once(steps: Sequence[Any]) -> Plan[list[Any]]:
+    """Like :func:`outcomes_of`, but raise the first error."""
+    outcomes = yield from outcomes_of(steps)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return outcomes
 
 
 def picked(items: Sequence[Any], positions: Iterable[int]) -> list[Any]:
