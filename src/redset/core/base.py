@@ -51,6 +51,7 @@ from redset.core.shards.parts import (
     ShardsAdding,
     ShardsAlgebra,
     ShardsGates,
+    ShardsGroups,
     ShardsInspecting,
     ShardsLetters,
     ShardsLooking,
@@ -284,6 +285,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             count,
             make,
             digest=definition.digest and definition.remember > 0,
+            grouping=definition.grouping,
         )
         endings = ShardsEndings(definition, shards)
         adding, paging = self._make_adding_over(definition, shards), ShardsPaging(definition, shards)
@@ -313,7 +315,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             endings=endings,
             letters=ShardsLetters(definition, shards),
             claims=ShardsClaims(definition, shards, endings, new_reservation, id(self.redis)),
-            groups=None,
+            groups=None if definition.grouping is None else ShardsGroups(definition, shards),
             side=side,
             algebra=ShardsAlgebra(side, self._keys.leased, adding, removing),
         )

@@ -5,12 +5,15 @@ These classes stand in the place of those of an ordinary set. Where those return
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from typing import Any, TypeVar
 
 from redset.core.adding import Adding, Rule, Score
 from redset.core.algebra import SortedAlgebra
 from redset.core.definition import Definition
 from redset.core.gates import Gates, Limits
+from redset.core.grouping import group_name
+from redset.core.groups import Groups, GroupStats
 from redset.core.inspecting import Inspecting, Lease, Sample, Totals
 from redset.core.items import Key
 from redset.core.letters import DeadLetter, Letters
@@ -24,7 +27,7 @@ from redset.core.scores import rank, ranks
 from redset.core.shards.merging import Source, merged
 from redset.core.shards.place import Shard, Shards, as_operation, at_once, picked
 from redset.core.shown import shown
-from redset.core.times import Duration
+from redset.core.times import Duration, Moment
 from redset.exceptions import Full
 
 __all__ = (
@@ -481,6 +484,42 @@ class ShardsGates(Gates[T]):
             )
 
         return as_operation(limit())
+
+
+class ShardsGroups(Groups[T]):
+    """The operations on the groups of a set over shards. A group is in one shard, so its limits are exact."""
+
+    __slots__ = ("_shards",)
+
+    def __init__(self, definition: Definition[T], shards: Shards) -> None:
+        super().__init__(definition)
+        self._shards = shards
+
+    def limit(self, name: Any, leases: int | None, pause: Duration | None) -> Operation[None]:
+        # Raises for a limit that cannot be.
+        super().limit(name, leases, pause)
+        return self._at(name, lambda groups: groups.limit(name, leases, pause))
+
+    def pause(self, name: Any, until: Moment | None) -> Operation[None]:
+        super().pause(name, until)
+        return self._at(name, lambda groups: groups.pause(name, until))
+
+    def resume(self, name: Any) -> Operation[None]:
+        return self._at(name, lambda groups: groups.resume(name))
+
+    def stats(self, name: Any) -> Operation[GroupStats]:
+        return self._at(name, lambda groups: groups.stats(name))
+
+    def _at(self, name: Any, ask: Callable[[Groups[T]], Any]) -> Operation[Any]:
+        found: Operation[Any] = self._shards.at_group(group_name(name), lambda shard: ask(shard.parts.groups))
+        return found
+
+    def all(self, limit: int) -> Operation[list[GroupStats]]:
+        def busiest() -> Plan[list[GroupStats]]:
+            rows = yield from self._shards.at_each(lambda shard: shard.parts.groups.all(limit))
+            return sorted(chain.from_iterable(rows), key=lambda group: -group.leases)[:limit]
+
+        return as_operation(busiest())
 
 
 class ShardsInspecting(Inspecting[T]):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, cast
 
 from redset.core.clients import is_failure
+from redset.core.definition import Groupings
 from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.looking import identity_if_any
@@ -122,6 +123,7 @@ class Shards:
     :param digest: whether items are routed by digests, since the set keeps only these of some or all.
     :param count: the number of shards that the caller wants.
     :param make: returns the shard of a layout with a number.
+    :param grouping: tells the groups of items, by which these are routed then, so that a group is in one shard.
     """
 
     def __init__(
@@ -133,8 +135,10 @@ class Shards:
         make: Callable[[Layout, int], Shard],
         *,
         digest: bool,
+        grouping: Groupings | None = None,
     ) -> None:
         self.name = name
+        self._grouping = grouping
         self._items = items
         self._form = form
         self._digest = digest
@@ -227,7 +231,7 @@ class Shards:
         if found.count is not None and found.form != self._form:
             raise LayoutError(
                 f"the shards of the set {self.name!r} are {found.form}, and this object is {self._form}: use the same "
-                "class and key="
+                "class, key=, group= and turns="
             )
         if found.count is not None and found.digest != self._digest:
             raise LayoutError(
@@ -267,8 +271,21 @@ class Shards:
 
     def of(self, identity: bytes | None) -> Shard:
         """Return the shard of an identity, once the layout is known. An item without one can be in none."""
-        now = self.now
-        return now.shards[0 if identity is None else now.layout.shard_of(identity)]
+        return self.now.shards[0 if identity is None else self._number_of(identity)]
+
+    def _number_of(self, identity: bytes) -> int:
+        """Return the number of the shard of an identity."""
+        routed = identity if self._grouping is None else self._grouping.of_stored(identity)
+        return self.now.layout.shard_of(routed)
+
+    def at_group(self, name: bytes, ask: Callable[[Shard], Any]) -> Any:
+        """Perform a step at the shard of a group."""
+
+        def perform() -> Plan[Any]:
+            shard = self.all[self.now.layout.shard_of(name)]
+            return (yield shard.at(ask(shard)))
+
+        return as_operation(self.settled(perform))
 
     def at(self, identity: bytes | None, ask: Callable[[Shard], Any]) -> Any:
         """Perform a step at the shard of an identity."""
@@ -309,7 +326,7 @@ class Shards:
             nonlocal left
             now, groups = self.now, dict[int, list[int]]()
             for position in left:
-                groups.setdefault(now.layout.shard_of(identities[position]), []).append(position)
+                groups.setdefault(self._number_of(identities[position]), []).append(position)
             steps = [now.shards[number].at(ask(now.shards[number], positions)) for number, positions in groups.items()]
             trouble: Exception | None = None
             for positions, found in zip(groups.values(), (yield from outcomes_of(steps)), strict=True):
