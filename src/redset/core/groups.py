@@ -59,11 +59,8 @@ class Groups(Generic[T]):
         self._survey = definition.script("survey")
 
     def limit(self, name: Any, leases: int | None, pause: Duration | None) -> Operation[None]:
-        words = ("-", "-")
-        if leases is not None or pause is not None:
-            number, span = written_limit(leases, pause)
-            words = (str(number), repr(span))
-        return self._operation(name, "limit", *words)
+        number, span = written_limit(leases, pause)
+        return self._operation(name, "limit", str(number) if number else "-", repr(span) if span else "-")
 
     def pause(self, name: Any, until: Moment | None) -> Operation[None]:
         return self._operation(name, "pause", NO_END if until is None else repr(max(0.0, end_of_pause(until))))

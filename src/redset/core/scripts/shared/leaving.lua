@@ -33,12 +33,14 @@ local function settle_planned(count, rows, from)
         local name = group_in_plan[rows[i]]
         claimed[name] = (claimed[name] or 0) + 1
     end
-    for i = 1, count do
+    for i = count, 1, -1 do
         local one = planned[i]
         if not removed[one] then order[#order + 1] = one end
         removed[one] = (removed[one] or 0) + 1
     end
-    for _, one in ipairs(order) do
+    -- The last one to have had a row has the last turn.
+    for at = #order, 1, -1 do
+        local one = order[at]
         local number = claimed[one.name] or 0
         local next_one = one[removed[one] + 1]
         if number > 0 and (next_one or one.is_whole and removed[one] == #one) then

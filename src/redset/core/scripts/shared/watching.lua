@@ -18,6 +18,8 @@ local function rest_group(item, seconds)
     if not name then return end
     local until_then = string.format('%.6f', time + seconds)
     redis.call('ZADD', resting, 'GT', until_then, name)
+    redis.call('ZREM', ready, name)
+    if fair and scheduled then redis.call('ZREM', upcoming, name) end
     local own = redis.call('HMGET', limits, name)[1] or ''
     local paused, rests = string.match(own, '^(%S+ %S+ %S+) (%S+)$')
     if paused and tonumber(rests) < time + seconds then redis.call('HSET', limits, name, paused .. ' ' .. until_then) end
@@ -63,10 +65,9 @@ local function settle()
     if #gone > 0 then redis.call('ZREM', groups, unpack(gone)) end
     if #entries > 0 then redis.call('ZADD', groups, unpack(entries)) end
     for name, change in pairs(changes) do
-        local most, before = limits_of(name), leases_of(name)
         count_leases(name, change)
-        -- It was blocked, or is so now.
-        if most > 0 and (before >= most) ~= (leases_of(name) >= most) then touch(name) end
+        -- It may have been blocked, also by a limit that has changed since.
+        if change < 0 and not redis.call('ZMSCORE', ready, name)[1] then touch(name) end
     end
     forget_groups(lost, dead)
     for _, name in ipairs(order) do place_group(name) end
