@@ -73,10 +73,11 @@ local function note_defaults(knew)
     if knew ~= defaults then redis.call('HSET', meta, 'per_group', defaults) end
 end
 
--- Whether items wait that have no group yet. `strays` is how many old entries the index is known to have.
+-- Whether items may wait that are not in the index. `strays` is how many old entries it is known to have. The numbers are the same
+-- when another program has replaced one item by another: so each minute some items are looked at, whatever the numbers are.
 local function are_there_strangers()
-    local strays = tonumber(facts[11] or nil) or 0
-    return redis.call('ZCARD', waiting) ~= redis.call('ZCARD', groups) - strays
+    local strays, minute = tonumber(facts[11] or nil) or 0, tonumber(facts[5] or nil)
+    return redis.call('ZCARD', waiting) ~= redis.call('ZCARD', groups) - strays or minute and minute ~= math.floor(moment[1] / 60)
 end
 
 -- WHEN NEEDED: turns
