@@ -27,7 +27,7 @@ local function settle_additions(items, names, is_out, scores, knew)
             end
             entries[#entries + 1], entries[#entries + 2] = '0', begins .. sortable(score) .. item
             if not lowest[name] then order[#order + 1] = name end
-            lowest[name] = math.min(lowest[name] or math.huge, tonumber(score) or -math.huge)
+            lowest[name] = math.min(lowest[name] or math.huge, number_of(score) or -math.huge)
         end
     end
     if #fields > 0 then redis.call('HSET', group, unpack(fields)) end
@@ -37,7 +37,7 @@ local function settle_additions(items, names, is_out, scores, knew)
         local score = lowest[name]
         -- Mostly it is ready already, with an item that comes before.
         local place = not has_moved[name] and redis.call('ZMSCORE', ready, name)[1]
-        if not (place and (fair or score >= tonumber(place))) then turns().place_group(name) end
+        if not (place and (fair or score >= number_of(place))) then turns().place_group(name) end
     end
     if knew ~= defaults then redis.call('HSET', meta, 'per_group', defaults) end
 end
