@@ -144,17 +144,21 @@ def _layout(said: str, name: str) -> str:
         )
     there, here = _described(stored), _described(own)
     return (
-        f"the set {name!r} on the server is a {there}, and this object a {here}: use the same class and key=, "
-        "another name, or forget_set()"
+        f"the set {name!r} on the server is a {there}, and this object a {here}: use the same class"
+        f"{', key=, group= and turns=,' if 'grouped' in said else ' and key=,'} another name, or forget_set()"
     )
 
 
 def _described(form: str) -> str:
     kind, *words = form.split() or [""]
-    also = {"keyed": " with a key", "digests": " that keeps digests"}
+    also = {"keyed": " with a key", "grouped": " with groups", "digests": " that keeps digests"}
+    also |= {"fair": " in fair turns", "scheduled": ""}
     if kind not in _CLASSES or not also.keys() >= set(words):
         return f"set of a kind that this version does not know, {form!r}"
-    return _CLASSES[kind] + "".join(also[word] for word in words)
+    classes = _CLASSES[kind]
+    if "fair" in words:
+        classes = "ScheduledSet" if "scheduled" in words else "SortedSet or TimeSortedSet"
+    return classes + "".join(also[word] for word in words)
 
 
 def _access_is_denied(said: str) -> bool:

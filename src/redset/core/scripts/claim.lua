@@ -139,7 +139,7 @@ if waiter and (#rows == 0 or is_awaited) then
 end
 -- Items that have no group yet: the caller learns that, and gives them one.
 local has_strangers = grouped and are_there_strangers()
-more = more or has_strangers and sorts == 1 and #rows == 0
+more = more or has_strangers and #rows == 0 and moves() and sorts == 1
 local stops = meets_suspect and (#rows > 0 or caller == 'follows') and '2 ' or more and '1 ' or '0 '
 local reply = answer_claim(kind, stops .. next_look, deadline .. lost, rows, found, undo)
 if is_known and facts[4] ~= ARGV[3] then

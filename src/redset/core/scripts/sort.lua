@@ -25,10 +25,25 @@ if verb == 'read' then
     local items, found = {}, {}
     for i = 1, #page[2], 2 do items[#items + 1] = page[2][i] end
     local names = #items > 0 and redis.call('HMGET', group, unpack(items)) or {}
+    local known, entries, touched = {}, {}, {}
     for i, item in ipairs(items) do
-        if not names[i] then found[#found + 1] = item end
+        if names[i] then
+            known[#known + 1], entries[#entries + 1] = names[i], beginning_of(names[i]) .. sortable(page[2][2 * i]) .. item
+        else
+            found[#found + 1] = item
+        end
     end
+    -- An item that was leased, delayed or dead has a group already when another program adds it.
+    local indexed = #entries > 0 and redis.call('ZMSCORE', groups, unpack(entries)) or {}
+    for i, entry in ipairs(entries) do
+        if not indexed[i] then
+            redis.call('ZADD', groups, '0', entry)
+            touched[known[i]], has_found = true, '1'
+        end
+    end
+    for name in pairs(touched) do turns().place_group(name) end
     if #found > 0 then has_found = '1' end
+    if has_turned_ready and wake_one then wake_one() end
     redis.call('HDEL', meta, 'scan')
     if page[1] ~= '0' then
         redis.call('HSET', meta, 'scan', page[1] .. ' ' .. has_found .. ' ' .. before)

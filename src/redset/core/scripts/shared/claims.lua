@@ -102,7 +102,12 @@ local function repeated_claim()
             end
         end
     end
-    if keyed and (repeated.kind == 'leased' or periodic) then found = values_of(items, 1, values) end
+    if keyed and (repeated.kind == 'leased' or periodic) then
+        found = values_of(items, 1, values)
+    elseif grouped then
+        -- Behind the values are the groups.
+        found = {unpack(undo, 1, #items)}
+    end
     if #ended.items > 0 and #ended.items == #items then
         -- Nothing is left of it: the caller is told to claim again.
         local counts, others = string.match(head, '^%S+ %S+ (%S+ %S+) %S+(.*)$')

@@ -18,13 +18,15 @@ local function settle_planned(count, rows, from)
         local name = group_in_plan[rows[i]]
         claimed[name] = (claimed[name] or 0) + 1
     end
-    for i = 1, count do
+    for i = count, 1, -1 do
         local one = planned[i]
         if not removed[one] then order[#order + 1] = one end
         removed[one] = (removed[one] or 0) + 1
     end
     local rests, stays, leaves, others, turn = {}, {}, {}, {}, nil
-    for _, one in ipairs(order) do
+    -- The last one to have had a row has the last turn.
+    for at = #order, 1, -1 do
+        local one = order[at]
         local name = one.name
         local number, next_one, most, pause = claimed[name] or 0, one[removed[one] + 1], limits_of(name)
         claimed_of[name] = (claimed_of[name] or 0) + number
@@ -67,10 +69,11 @@ local function note_defaults(knew)
     if knew ~= defaults then redis.call('HSET', meta, 'per_group', defaults) end
 end
 
--- Whether items wait that have no group yet. `strays` is how many old entries the index is known to have.
+-- Whether items may wait that are not in the index. `strays` is how many old entries it is known to have. The numbers are the same
+-- when another program has replaced one item by another: so each minute some items are looked at, whatever the numbers are.
 local function are_there_strangers()
-    local strays = tonumber(facts[11] or nil) or 0
-    return redis.call('ZCARD', waiting) ~= redis.call('ZCARD', groups) - strays
+    local strays, minute = tonumber(facts[11] or nil) or 0, tonumber(facts[5] or nil)
+    return redis.call('ZCARD', waiting) ~= redis.call('ZCARD', groups) - strays or minute and minute ~= math.floor(moment[1] / 60)
 end
 
 -- WHEN NEEDED: turns

@@ -1,6 +1,11 @@
+-- In Lua 5.4, `tonumber` knows no infinity.
+local function number_of(score)
+    return tonumber(score) or score == 'inf' and math.huge or score == '-inf' and -math.huge or nil
+end
+
 -- A score as eight bytes that sort as the numbers do.
 local function sortable(score)
-    local number = score == 'inf' and math.huge or score == '-inf' and -math.huge or tonumber(score)
+    local number = number_of(score)
     if number == 0 then number = 0 end
     local pack = rawget(_G, 'struct') and struct.pack or string.pack
     local packed = pack and pack('>d', number)
@@ -8,7 +13,11 @@ local function sortable(score)
         -- A fake server may not pack. These are the bytes of a double, by arithmetic.
         local fraction, exponent = math.frexp(math.abs(number))
         exponent, fraction = exponent + 1022, (2 * fraction - 1) * 2 ^ 52
-        if number == 0 then exponent, fraction = 0, 0 elseif math.abs(number) == math.huge then exponent, fraction = 2047, 0 end
+        if number == 0 or exponent < 1 then
+            exponent, fraction = 0, math.abs(number) * 2 ^ 537 * 2 ^ 537
+        elseif math.abs(number) == math.huge then
+            exponent, fraction = 2047, 0
+        end
         local bytes = {math.floor(exponent / 16) + (number < 0 and 128 or 0), exponent % 16 * 16 + math.floor(fraction / 2 ^ 48)}
         for i = 8, 3, -1 do
             bytes[i], fraction = fraction % 256, math.floor(fraction / 256)

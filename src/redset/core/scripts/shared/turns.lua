@@ -29,11 +29,11 @@ local function add_rows(one, entries, scores, first)
             one.is_old, one.is_whole, has_passed = true, false, true
             return
         end
-        if is_due and tonumber(score) > time then
+        if is_due and number_of(score) > time then
             one.is_whole = false
             return
         end
-        one[#one + 1] = {item, score, tonumber(score)}
+        one[#one + 1] = {item, score, number_of(score)}
     end
 end
 

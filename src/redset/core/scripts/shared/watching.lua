@@ -4,6 +4,27 @@ local watched, is_watched = {}, {}
 
 -- WHEN NEEDED: turns
 
+-- Gives items that were claimed for good the groups that they had before, from what it takes to undo a claim of so many.
+local function enter_again(items, undo, positions, count)
+    for i, item in ipairs(items) do
+        local name = undo[count + (positions and positions[i] or i)]
+        if name then redis.call('HSETNX', group, item, name) end
+    end
+end
+
+-- Has the group of an item rest for so many seconds from now, and also when a pause ends before.
+local function rest_group(item, seconds)
+    local name = redis.call('HMGET', group, item)[1]
+    if not name then return end
+    local until_then = string.format('%.6f', time + seconds)
+    redis.call('ZADD', resting, 'GT', until_then, name)
+    redis.call('ZREM', ready, name)
+    if fair and scheduled then redis.call('ZREM', upcoming, name) end
+    local own = redis.call('HMGET', limits, name)[1] or ''
+    local paused, rests = string.match(own, '^(%S+ %S+ %S+) (%S+)$')
+    if paused and number_of(rests) < time + seconds then redis.call('HSET', limits, name, paused .. ' ' .. until_then) end
+end
+
 -- Notes what items are before they change.
 local function watch(items)
     if #items == 0 then return end
@@ -43,37 +64,13 @@ local function settle()
     end
     if #gone > 0 then redis.call('ZREM', groups, unpack(gone)) end
     if #entries > 0 then redis.call('ZADD', groups, unpack(entries)) end
-    local leases_before = {}
-    for name in pairs(changes) do leases_before[name] = leases_of(name) end
     count_leases(changes)
-    for name, before in pairs(leases_before) do
-        local most = limits_of(name)
-        -- It was blocked, or is so now.
-        if most > 0 and (before >= most) ~= (leases_of(name) >= most) then touch(name) end
+    for name, change in pairs(changes) do
+        -- It may have been blocked, also by a limit that has changed since.
+        if change < 0 and not redis.call('ZMSCORE', ready, name)[1] then touch(name) end
     end
     forget_groups(lost, dead)
     for _, name in ipairs(order) do place_group(name) end
-end
-
--- WHEN NEEDED: turns
-
--- Gives items that were claimed for good the groups that they had before, from what it takes to undo a claim of so many.
-local function enter_again(items, undo, positions, count)
-    for i, item in ipairs(items) do
-        local name = undo[count + (positions and positions[i] or i)]
-        if name then redis.call('HSETNX', group, item, name) end
-    end
-end
-
--- Has the group of an item rest for so many seconds from now, and also when a pause ends before.
-local function rest_group(item, seconds)
-    local name = redis.call('HMGET', group, item)[1]
-    if not name then return end
-    local until_then = string.format('%.6f', time + seconds)
-    redis.call('ZADD', resting, 'GT', until_then, name)
-    local own = redis.call('HMGET', limits, name)[1] or ''
-    local paused, rests = string.match(own, '^(%S+ %S+ %S+) (%S+)$')
-    if paused and tonumber(rests) < time + seconds then redis.call('HSET', limits, name, paused .. ' ' .. until_then) end
 end
 
 -- ALWAYS
