@@ -108,7 +108,7 @@ class GroupedRawSet(KeyedRawSet):
             heads[name] = min(heads[name], score)
         assert not ready.keys() & upcoming.keys()
         assert not resting.keys() & (ready.keys() | upcoming.keys()), "what rests is not ready"
-        assert self.fair and self.scheduled or not upcoming
+        assert (self.fair and self.scheduled) or not upcoming
         for name in ready.keys() | upcoming.keys() | heads.keys():
             place = {"ready": name in ready, "upcoming": name in upcoming, "resting": name in resting}
             if name in uncertain:

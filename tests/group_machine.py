@@ -362,9 +362,7 @@ class GroupMachine(Machine):
 
     @invariant()
     def no_group_has_more_leases_than_it_had_room_for(self) -> None:
-        live = Counter(
-            group_of(item.decode()) for item, until in self.stored.scores("leased").items() if until > 0
-        )
+        live = Counter(group_of(item.decode()) for item, until in self.stored.scores("leased").items() if until > 0)
         limits = {name: self.own.get(name, (None, None))[0] or self.most for name in live}
         for name, count in live.items():
             if limits[name] and count > limits[name]:
@@ -400,5 +398,3 @@ class GroupMachine(Machine):
         name = group_of(item).encode()
         is_due = self.kind != "ScheduledSet" or score <= self.server_time()
         return is_due and not self.stored.is_blocked(name) and not self.stored.is_resting(name)
-
-

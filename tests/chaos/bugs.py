@@ -568,6 +568,27 @@ BUGS: dict[str, Bug] = {
         ("limited",),
         patch=maxsize_of_what_waits,
     ),
+    "pause-of-groups-forgotten": Bug(
+        "A group that is claimed from under a lease does not rest.",
+        "groups_rest",
+        ("polite",),
+        (
+            Override(
+                "shared/group_limits",
+                "limits_of",
+                "function(name)\n"
+                "    local leases, pause = original(name)\n"
+                "    return leases, under_lease and 0 or pause\n"
+                "end\n",
+            ),
+        ),
+    ),
+    "leases-of-groups-uncounted": Bug(
+        "A claim of many items does not count the leases of their groups.",
+        "groups_hold",
+        ("polite",),
+        (Override("shared/group_limits", "count_leases", "function() end"),),
+    ),
     "shard-by-process": Bug(
         "The shard of an item depends on the process, as Python's own hash does.",
         "remembered_once",

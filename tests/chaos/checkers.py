@@ -416,9 +416,10 @@ def in_order(story: Story) -> Judgements:
     Within a call rows are sorted. And what a call handed out comes before all that certainly waited from its invocation
     to its completion and was not handed out by it. An item certainly waits from the completion of its addition, if no
     lease of it can be live then, until the next that may have happened to it: a hand-out that nobody saw could have had
-    a while, so after the first of these nothing is certain. Over shards, only the scores within a call are in order.
+    a while, so after the first of these nothing is certain. Over shards, and with groups, only the scores within a call
+    are in order.
     """
-    over_shards = story.promises.shards is not None
+    over_shards = story.promises.shards is not None or story.promises.groups is not None
     for call in story.hand_outs:
         keys = _keys(story, call)
         if len(keys) == len(call.rows) > 1:
@@ -832,6 +833,51 @@ def _moment(claim: Call) -> float:
     return (claim.rows[0].token or 0) / 1e6
 
 
+def groups_hold(story: Story) -> Judgements:
+    """No claim makes more leases of a group live than it may have at once."""
+    for _, deliveries in _by_group(story):
+        live: list[tuple[float, Call]] = []
+        for delivery in deliveries:
+            call = delivery.call
+            # Later tokens were given later, so what ended before this claim ended before those that follow, too.
+            live = [one for one in live if one[0] > call.invoked]
+            held = [other for until, other in live if until > over_by(call)]
+            live.append((story.holds_until(delivery), call))
+            if len(held) + 1 > story.promises.leases_of_group:
+                yield Wrong(
+                    f"{len(held) + 1} leases of a group were live at once, with {delivery.row.item}", [*held, call]
+                )
+            else:
+                yield HOLDS
+
+
+def groups_rest(story: Story) -> Judgements:
+    """Between two claims of a group its pause passes, by the server's clock, of which the tokens tell."""
+    for _, deliveries in _by_group(story):
+        for delivery, later in pairwise(deliveries):
+            if _moment_of(later) - _moment_of(delivery) < story.promises.pause_of_group - ROUNDING:
+                what = f"{later.row.item} was handed out before the pause of its group was over"
+                yield Wrong(what, [delivery.call, later.call])
+            else:
+                yield HOLDS
+
+
+def _by_group(story: Story) -> Iterator[tuple[str, list[Delivery]]]:
+    """The deliveries under a lease of each group, in their order."""
+    if story.promises.groups is None:
+        return
+    found: dict[str, list[Delivery]] = defaultdict(list)
+    for item, deliveries in story.deliveries.items():
+        found[story.promises.group_of(item)] += [one for one in deliveries if one.row.token is not None]
+    for group, deliveries in found.items():
+        yield group, sorted(deliveries, key=_moment_of)
+
+
+def _moment_of(delivery: Delivery) -> float:
+    """When it was claimed by the server's clock: tokens are its microseconds."""
+    return (delivery.row.token or 0) / 1e6
+
+
 def maxsize_holds(story: Story) -> Judgements:
     """No addition of a new item takes a set beyond its size, where nobody takes for good and nothing is added twice."""
     periods = [period for period in story.periods("limit") if period.call.given.get("maxsize") is not None]
@@ -879,5 +925,7 @@ RULES: dict[str, Rule] = {
         rate_holds,
         leases_hold,
         maxsize_holds,
+        groups_hold,
+        groups_rest,
     )
 }

@@ -27,6 +27,15 @@ class Promises:
     #: The number of shards, among which items are divided by the CRC-32 of their identity; None: it has none.
     shards: int | None = None
 
+    #: The number of groups, by the last digit of an item; of each group at most so many leases, and at least so many
+    #: seconds between two claims.
+    groups: int | None = None
+    leases_of_group: int = 0
+    pause_of_group: float = 0.0
+
+    def group_of(self, item: str) -> str:
+        return str(int(item[-1]) % (self.groups or 1))
+
     def shard_of(self, item: str) -> int | None:
         """The number of the shard of an item."""
         return None if self.shards is None else zlib.crc32(item.encode()) % self.shards

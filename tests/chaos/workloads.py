@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import redset
 from chaos.hands import Hand, WrittenLoop, row_of, rows_of
 from chaos.history import Row
 from chaos.promises import Promises
@@ -25,6 +26,8 @@ LIMITS: tuple[dict[str, Any], ...] = (
     {"rate": 30, "per": 2.0, "burst": 3, "leases": 6, "maxsize": 10},
     {"leases": 2, "maxsize": 20},
 )
+#: Less than what consumers claim without limits.
+POLITE = Promises(groups=10, leases_of_group=4, pause_of_group=0.03)
 #: Longer than any run, also by a clock that is set forward.
 FOR_GOOD = 6 * 3600.0
 
@@ -79,6 +82,15 @@ async def add_pages_from_elsewhere(hand: Hand) -> None:
     while await hand.produces(3 * PACE):
         page = found_now(hand, "page")
         await hand.do("zadd", hand.client.zadd, hand.set.name, {page: 0}, items=[page], given={"score": 0})
+
+
+async def add_new_items_from_elsewhere(hand: Hand) -> None:
+    number = 0
+    while await hand.produces(3 * PACE):
+        number += 1
+        item = f"{hand.mark}:elsewhere:{number:06}"
+        score = time.monotonic()
+        await hand.do("zadd", hand.client.zadd, hand.set.name, {item: score}, items=[item], given={"score": score})
 
 
 async def add_versions(hand: Hand) -> None:
@@ -344,6 +356,18 @@ WORKLOADS = (
         Promises(),
         lambda face, client: face.SortedSet(client, "limited"),
         (add_new_items, add_new_items, reserve, reserve_many, hold, consume, steer),
+    ),
+    Workload(
+        "polite",
+        POLITE,
+        lambda face, client: face.SortedSet(
+            client,
+            "polite",
+            group=POLITE.group_of,
+            per_group=redset.Limit(leases=POLITE.leases_of_group, pause=POLITE.pause_of_group),
+            backoff=lambda attempt: 0.2,
+        ),
+        (add_new_items, add_new_items_from_elsewhere, reserve, reserve_many, hold, consume),
     ),
     Workload(
         "seen",

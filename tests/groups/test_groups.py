@@ -160,9 +160,9 @@ class TestLeases:
         jobs.update([str(number) for number in range(3 * len(names))], score=float)
         first = jobs.reserve_many(100)
         assert sorted(items_of(first), key=int) == [str(number) for number in range(len(names))]
-        assert {name.encode() if isinstance(name, str) else name for name in (one.name for one in jobs.groups())} == set(
-            names
-        )
+        assert {
+            name.encode() if isinstance(name, str) else name for name in (one.name for one in jobs.groups())
+        } == set(names)
         assert jobs.ack(first) == []
         assert len(jobs.reserve_many(100)) == len(names)
 

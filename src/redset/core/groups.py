@@ -11,6 +11,7 @@ from redset.core.gates import NO_END, checked_count, end_of_pause
 from redset.core.grouping import Limit, group_name, written_limit
 from redset.core.interruptions import is_interruption
 from redset.core.operations import Operation
+from redset.core.sending import NO_CALL
 from redset.core.serializing import text_if_it_is
 from redset.core.shown import described
 from redset.core.talking import Caller, Register, ask
@@ -148,4 +149,6 @@ class Sorting:
                 yield from ask(self._operation(verb, *args, read=bytes), caller, [])
 
     def _operation(self, *args: Any, read: Any) -> Operation[Any]:
-        return Operation(*self._sort, (self._options, *args), read, recorded=True)
+        # Without a record, which the claim before it still needs. Executed twice, it has the effect of once.
+        script, keys = self._sort
+        return Operation(script, (keys[0], *keys), (*NO_CALL, self._options, *args), read)

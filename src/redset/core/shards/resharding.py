@@ -50,7 +50,9 @@ def reshard(one: Any, count: Any, progress: Progress | None = None) -> Plan[bool
         raise ValueError('shards must be an int or None, not "stored": that is what the set has')
     old, coming = yield from _found(name)
     if old.form not in ("sorted", "sorted keyed"):
-        raise LayoutError(f"the set {name!r} is {old.form}: only sorted and scheduled sets without groups can be resharded")
+        raise LayoutError(
+            f"the set {name!r} is {old.form}: only sorted and scheduled sets without groups can be resharded"
+        )
     if coming is not None and coming.count != checked:
         raise LayoutError(
             f"a reshard of the set {name!r} to shards={coming.count} has not ended: call reshard() with that first"
