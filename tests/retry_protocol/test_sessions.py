@@ -21,7 +21,7 @@ import redset.aio
 from faces import Face
 from redset import ScheduledSet, SortedSet
 from redset.core import calls
-from redset.core.calls import Call, state_of
+from redset.core.calls import Call, State, state_of
 from redset.core.keys import Keys
 from servers import Server, load_scripts
 
@@ -356,6 +356,21 @@ def test_a_debt_that_an_interrupted_call_was_to_pay_is_a_debt_again(
         jobs.pop()
 
     assert jobs.pop() == "a"
+
+
+def test_a_call_that_another_thread_comes_to_share_meanwhile_breaks_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one sends it, while this one receives the reply."""
+    call = Call(calls.Session(), b"{jobs}:call:", 0, None, None, os.getpid())
+    call.become(State.SENT)
+
+    class Following(tuple[State, ...]):
+        def __contains__(self, state: object) -> bool:
+            call.shared = True
+            return False
+
+    monkeypatch.setattr(State.SENT, "next", Following())
+    call.become(State.RECEIVED)
+    assert call.state is State.RECEIVED
 
 
 class Forgetful(Wrapper):

@@ -138,14 +138,15 @@ class Call:
 
     def become(self, state: State) -> None:
         """Change the state, as :data:`NEXT` allows."""
-        if self.shared:
+        before = self.state
+        if state in before.next:
+            self.state = state
+        elif not self.shared:
+            # Another caller may have come to share it meanwhile, so this is asked last.
+            raise AssertionError(f"a call that is {before.value} cannot become {state.value}")
+        elif before is not State.RECEIVED:
             # Each of its callers changes the state; once one has received the reply, the call is received.
-            if self.state is not State.RECEIVED:
-                self.state = state
-            return
-        if state not in self.state.next:
-            raise AssertionError(f"a call that is {self.state.value} cannot become {state.value}")
-        self.state = state
+            self.state = state
 
     def lose(self) -> bool:
         """Make its outcome unknown. Return False if it was never sent."""
