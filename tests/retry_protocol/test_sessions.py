@@ -364,6 +364,8 @@ def test_a_call_that_another_thread_comes_to_share_meanwhile_breaks_neither(monk
     call.become(State.SENT)
 
     class Following(tuple[State, ...]):
+        __slots__ = ()
+
         def __contains__(self, state: object) -> bool:
             call.shared = True
             return False
