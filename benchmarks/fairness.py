@@ -1,13 +1,12 @@
 """How long the jobs of small tenants wait while a large one floods the set: in order, and with fair turns.
 
-Usage: python benchmarks/fairness.py [--flood N] [--plot FILE] [options]
+Usage: python benchmarks/fairness.py [--flood N] [--workers N] [options]
 
 Some workers take jobs of a few milliseconds. The large tenant adds all its jobs at once, the small ones one each now
 and then. Waiting times are in milliseconds. Prints figures and judges none.
 """
 
 import time
-from pathlib import Path
 from statistics import median
 from threading import Thread
 from typing import Any
@@ -30,7 +29,6 @@ def main() -> None:
     parser.add_argument("--flood", type=int, default=1000, help="jobs of the large tenant (%(default)s)")
     parser.add_argument("--workers", type=int, default=4, help="threads that take jobs (%(default)s)")
     parser.add_argument("--work", type=float, default=5, help="milliseconds of a job (%(default)s)")
-    parser.add_argument("--plot", type=Path, help="draw the waiting times there")
     options = parser.parse_args()
     with place(options) as url:
         told = conditions(options, url)
@@ -42,10 +40,6 @@ def main() -> None:
                 table.line(way, tenant, len(waits), f"{p50:.1f}", f"{p99:.1f}")
                 lines.append({"way": way, "tenant": tenant, "p50": p50, "p99": p99, "waits": waits})
     report(options, told, lines)
-    if options.plot:
-        from plots import draw_waits
-
-        draw_waits(lines, options.plot)
 
 
 def _measure(url: str, kind: dict[str, Any], options: Any) -> dict[str, list[float]]:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-__all__ = ("draw", "draw_waits")
+__all__ = ("draw",)
 
 Line: TypeAlias = dict[str, Any]
 Results: TypeAlias = dict[str, dict[str, Any]]
@@ -56,26 +56,6 @@ def draw(results: Results, folder: Path, suffix: str = "svg") -> None:
             if section in results:
                 figure = plot(results)
                 figure.savefig(folder / f"{section}.{suffix}", bbox_inches="tight", metadata={"Date": None})
-
-
-def draw_waits(lines: list[Line], path: Path) -> None:
-    """Draws the waiting times of fairness.py: of each way, how many of the jobs have waited at most so long."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-        panels = list(figure.subplots(2, 1, sharex=True))
-        for panel, tenant, title in zip(
-            panels, ("small", "large"), ("jobs of small tenants", "jobs of the tenant that floods the set"), strict=True
-        ):
-            panel.set_title(title)
-            for line, color in zip((line for line in lines if line["tenant"] == tenant), (ORANGE, BLUE), strict=True):
-                waits = sorted(line["waits"])
-                shares = [100 * (number + 1) / len(waits) for number in range(len(waits))]
-                panel.step(waits, shares, where="post", color=color, label=line["way"])
-            panel.set_ylabel("% of the jobs")
-            _logarithmic(panel)
-        panels[-1].set_xlabel("milliseconds waited, at most")
-        panels[0].legend(frameon=False, loc="lower right")
-        figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
 
 
 def _lines(results: Results, run: str) -> list[Line]:
@@ -315,6 +295,26 @@ def _order(results: Results) -> Figure:
     return figure
 
 
+def _fairness(results: Results) -> Figure:
+    """Of each way, how many of the jobs have waited at most so long."""
+    lines = _lines(results, "fairness")
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    panels = list(figure.subplots(2, 1, sharex=True))
+    for panel, tenant, title in zip(
+        panels, ("small", "large"), ("jobs of small tenants", "jobs of the tenant that floods the set"), strict=True
+    ):
+        panel.set_title(title)
+        for line, color in zip((line for line in lines if line["tenant"] == tenant), (ORANGE, BLUE), strict=True):
+            waits = sorted(line["waits"])
+            shares = [100 * (number + 1) / len(waits) for number in range(len(waits))]
+            panel.step(waits, shares, where="post", color=color, label=line["way"])
+        panel.set_ylabel("% of the jobs")
+        _logarithmic(panel)
+    panels[-1].set_xlabel("milliseconds waited, at most")
+    panels[0].legend(frameon=False, loc="lower right")
+    return figure
+
+
 def _peers(results: Results) -> Figure:
     lines = sorted(_lines(results, "peers"), key=lambda line: -line["work"])
     far = {(line["name"], line["way"]): line for line in _lines(results, "peers-far")}
@@ -354,6 +354,7 @@ PLOTS: dict[str, Callable[[Results], Figure]] = {
     "memory": _memory,
     "consumers": _consumers,
     "growth": _growth,
+    "fairness": _fairness,
     "sharding": _sharding,
     "order": _order,
     "peers": _peers,

@@ -197,6 +197,31 @@ def _growth(results: Results) -> Iterator[str]:
     )
 
 
+def _grouping(results: Results) -> Iterator[str]:
+    heads = ("", "µs of the server, or bytes", "times as much")
+    yield from _table(
+        heads,
+        ((line["name"], f"{line['us_per_item']:.1f}", f"{line['ratio']:.2f}") for line in _lines(results, "grouping")),
+    )
+
+
+def _fairness(results: Results) -> Iterator[str]:
+    heads = ("", "jobs of", "how many", "ms waited, p50", "p99")
+    yield from _table(
+        heads,
+        (
+            (
+                line["way"],
+                f"{line['tenant']} tenants",
+                str(len(line["waits"])),
+                f"{line['p50']:.0f}",
+                f"{line['p99']:.0f}",
+            )
+            for line in _lines(results, "fairness")
+        ),
+    )
+
+
 def _sharding(results: Results) -> Iterator[str]:
     """The costs, and then the outages."""
     costs = [line for line in _lines(results, "sharding") if line["what"] == "cost"]
@@ -351,6 +376,8 @@ TABLES: dict[str, tuple[Callable[[Results], Iterator[str]], str]] = {
     "memory": (_memory, "Bytes of the server's memory for each item in each state"),
     "consumers": (_consumers, "Items per second that 1 to 16 consumer processes claim, and a client in C"),
     "growth": (_growth, "How much longer a call takes on a large set than on a small one"),
+    "grouping": (_grouping, ""),
+    "fairness": (_fairness, "Milliseconds that jobs of small and of large tenants wait, in order and with fair turns"),
     "sharding": (
         _sharding,
         "The busiest node's processor time, as part of that of one set, and items per second without a node",

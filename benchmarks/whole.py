@@ -106,6 +106,20 @@ SECTIONS = {
         },
         far={},
     ),
+    "grouping": Section(
+        "grouping.py",
+        near={
+            "full": "--rounds 9",
+            "quick": "--rounds 3 --large 100000 --groups 100,10000",
+            "tiny": "--rounds 1 --items 2000 --large 2000 --groups 10,100",
+        },
+        far={},
+    ),
+    "fairness": Section(
+        "fairness.py",
+        near={"full": "", "quick": "--flood 400", "tiny": "--flood 40"},
+        far={},
+    ),
     "sharding": Section(
         "sharding.py",
         near={

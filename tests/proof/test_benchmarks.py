@@ -19,7 +19,20 @@ from servers import Server, free_port, wait_until
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 #: All but the other libraries, which would have to be installed.
-SECTIONS = ("ratios", "tasks", "latency", "costs", "memory", "consumers", "growth", "sharding", "order", "fleet")
+SECTIONS = (
+    "ratios",
+    "tasks",
+    "latency",
+    "costs",
+    "memory",
+    "consumers",
+    "growth",
+    "grouping",
+    "fairness",
+    "sharding",
+    "order",
+    "fleet",
+)
 
 
 @pytest.fixture
