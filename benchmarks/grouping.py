@@ -109,7 +109,7 @@ def _bytes(client: Any, options: Any, table: Table) -> list[dict[str, Any]]:
         "bytes an item, 100 groups": lambda item: item[-2:],
         "bytes an item, each in a group of its own": lambda item: item,
     }.items():
-        client.flushall()
+        client.execute_command("FLUSHALL", "SYNC")
         before = client.info("memory")["used_memory"]
         ss: Any = redset.SortedSet(client, "jobs", **({} if group is None else {"group": group}))
         ss.update((f"{number:07}" for number in range(options.items)), score=int)
