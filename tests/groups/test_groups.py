@@ -519,6 +519,20 @@ class TestAdding:
         assert given == ["a1", "a2", "b1"]
         assert [one.item["id"] for one in jobs.reserve_many(5)] == ["a1", "b1"]
 
+    @pytest.mark.parametrize("options", [{}, {"key": str}], ids=["plain", "keyed"])
+    def test_operators_in_place(self, grouped: Any, face: Any, raw: Any, checked: Any, options: Any) -> None:
+        jobs, others = grouped(**options), face.SortedSet("others")
+        jobs.update(["a1", "b1"], score=1)
+        others.update(["a2", "b2", "c2", "b1"], score=1)
+        jobs.union_update(["a3", "c3", "a1"], others)
+        jobs.difference_update(["a1"])
+        jobs.symmetric_difference_update(["d1", "b1"])
+        jobs.intersection_update([*"abc", "a2", "a3", "b2", "c2", "c3", "d1"])
+        raw.delete("others", *raw.keys("{others}:*"))
+        checked()
+        assert {one.name: one.waiting for one in jobs.groups()} == {"a": 2, "b": 1, "c": 2, "d": 1}
+        assert len(jobs.take(10)) == 6
+
     def test_an_addition_of_what_is_known_moves_it(self, grouped: Any, checked: Any) -> None:
         jobs = grouped()
         jobs.update(["a1", "a2", "b1"], score=5)
