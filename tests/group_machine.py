@@ -126,8 +126,10 @@ class GroupMachine(Machine):
     @precondition(lambda self: "key" not in self.options)
     @rule(item=items)
     def another_program_removes(self, item: str) -> None:
-        self.foreign -= self.raw.zrem("jobs", item)
-        self.stored.foreign.add(item.encode())
+        # An attempt that it had would stay.
+        if item.encode() not in self.stored.fields("deliveries"):
+            self.foreign -= self.raw.zrem("jobs", item)
+            self.stored.foreign.add(item.encode())
 
     # Claims
 

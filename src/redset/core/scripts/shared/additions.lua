@@ -1,16 +1,18 @@
 -- The groups of items that are added. Needs what `groups` needs. ARGV[3] ends with the limits of groups that have none of their own.
 defaults = string.match(ARGV[3], '(%S+ %S+)$')
-local names_before, scores_before
+local names_before, scores_before, entries = nil, nil, {}
 
+-- Returns an error where one of the keys is of another type.
 local function watch_additions(items)
-    names_before, scores_before = redis.call('HMGET', group, unpack(items)), redis.call('ZMSCORE', waiting, unpack(items))
+    names_before, scores_before = redis.pcall('HMGET', group, unpack(items)), redis.pcall('ZMSCORE', waiting, unpack(items))
+    if names_before.err or scores_before.err then return wrong_type() or names_before.err and names_before or scores_before end
 end
 
 -- `names` has the group of each of `items`; those of `is_out` were not added. `scores` are those that they have now, if known; the
 -- server `knew` other limits of groups. The group of a known item stays as it is.
 local function settle_additions(items, names, is_out, scores, knew)
     scores = scores or redis.call('ZMSCORE', waiting, unpack(items))
-    local fields, gone, entries = {}, {}, {}
+    local fields, gone = {}, {}
     local given, lowest, has_moved, order = {}, {}, {}, {}
     for i, item in ipairs(items) do
         local known, before, score = names_before[i], scores_before[i], scores[i]
@@ -40,4 +42,13 @@ local function settle_additions(items, names, is_out, scores, knew)
         if not (place and (fair or score >= number_of(place))) then turns().place_group(name) end
     end
     if knew ~= defaults then redis.call('HSET', meta, 'per_group', defaults) end
+end
+
+-- As `settle_additions`, but returns an error where a key of groups is of another type. The items wait already: what is missing in the
+-- index is found by later claims, as what other programs add.
+local function refusal_of_groups(...)
+    local is_settled, problem = pcall(settle_additions, ...)
+    if is_settled then return nil end
+    for i = 2, #entries, 2 do redis.pcall('ZREM', groups, entries[i]) end
+    return wrong_type() or error(problem)
 end

@@ -63,7 +63,6 @@ local function place_group(name, was_claimed)
     if was_claimed and pause > 0 then redis.call('ZADD', resting, 'GT', string.format('%.6f', time + pause), name) end
     local rests_until = redis.call('ZMSCORE', resting, name)[1]
     local rests = rests_until and number_of(rests_until) > time
-    if rests_until and not rests then redis.call('ZREM', resting, name) end
     local score
     if not rests and (most == 0 or leases_of(name) < most) then score = select(2, head_of(name)) end
     if not score then
@@ -85,6 +84,8 @@ local function place_group(name, was_claimed)
         end
         has_turned_ready = has_turned_ready or is_new
     end
+    -- Last, so that no error of the others loses the group.
+    if rests_until and not rests then redis.call('ZREM', resting, name) end
 end
 
 -- ALWAYS

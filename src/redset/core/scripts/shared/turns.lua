@@ -14,8 +14,8 @@ local function end_rests(key)
     local names = redis.call('ZRANGE', key, '-inf', clock, 'BYSCORE', 'LIMIT', '0', RESTED)
     has_passed = has_passed or #names == RESTED
     for _, name in ipairs(names) do
-        -- The first write: it frees memory.
-        redis.call('ZREM', key, name)
+        -- The first write: it frees memory, and shows whether `ready` is of another type.
+        redis.call('ZREM', ready, name)
         turns().place_group(name)
     end
 end
