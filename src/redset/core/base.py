@@ -189,12 +189,15 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             longest_block=longest_block(redis_client),
             poll=seconds(options["poll"], "poll", positive=True, most=LONGEST_POLL),
             grouping=None if group is None else Grouping(group, items, name),
-            turns=one_of_turns(options["turns"]),
+            turns=one_of_turns(options["turns"], grouped=group is not None),
             group_leases=leases,
             group_pause=pause,
             sorts=int(group is not cannot_tell),
         )
         shards = checked_count(options["shards"])
+        if shards is not None and group is not None:
+            # Items are routed by themselves, so each shard would have limits of its own.
+            raise ValueError(f"shards must be None on a set with group=, not {shards!r}")
         kind = _class_of(self)
         #: The shards of the set; None without.
         self._shards: Shards | None = None

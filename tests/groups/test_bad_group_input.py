@@ -1,0 +1,110 @@
+"""Bad input about groups: an error that names the parameter, the value and what is allowed, before anything is sent."""
+
+import math
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from redset import Limit
+
+pytestmark = pytest.mark.sampled
+
+#: What is wrong: the call, the error, and what the message says.
+Case = tuple[Callable[[Any, Any], Any], Any, type[Exception], list[str]]
+
+
+def made(face: Any, **options: Any) -> Any:
+    return face.SortedSet("jobs", **options)
+
+
+def grouped(face: Any) -> Any:
+    return made(face, group=lambda item: item[0])
+
+
+def parameter(name: str) -> Callable[[Any, Any], Any]:
+    return lambda face, value: made(face, **{"group": str, name: value})
+
+
+CASES: list[Case] = [
+    *[(parameter("group"), value, TypeError, ["group", "callable"]) for value in ("a", b"a", 1, [], 0.5, True)],
+    *[
+        (parameter("per_group"), value, TypeError, ["per_group", "redset.Limit"])
+        for value in (1, "1", (1, 2), {"leases": 1}, 0.5, False)
+    ],
+    *[
+        (parameter("turns"), value, ValueError, ["turns", "'score'", "'fair'"])
+        for value in ("", "Fair", "random", None, 1, b"fair", ["fair"], math.nan)
+    ],
+    *[
+        (lambda face, value: Limit(leases=value), value, TypeError, ["leases", "int"])
+        for value in ("1", 0.5, b"1", [], math.nan, math.inf, timedelta(1), True)
+    ],
+    *[(lambda face, value: Limit(leases=value), value, ValueError, ["leases"]) for value in (0, -1, -(10**400))],
+    *[
+        (lambda face, value: Limit(pause=value), value, TypeError, ["pause", "timedelta"])
+        for value in ("1", b"1", [], 1j, datetime(2100, 1, 1))  # noqa: DTZ001 # it is no duration
+    ],
+    *[
+        (lambda face, value: Limit(pause=value), value, ValueError, ["pause", "more than 0"])
+        for value in (0, 0.0, -1, math.nan, math.inf, -math.inf, 10**400, timedelta(0), timedelta(-1))
+    ],
+    *[
+        (lambda face, value: grouped(face).group("a").limit(leases=value), value, TypeError, ["leases", "int"])
+        for value in ("1", 0.5, b"1", [], math.nan)
+    ],
+    *[
+        (lambda face, value: grouped(face).group("a").limit(leases=value), value, ValueError, ["leases"])
+        for value in (0, -1)
+    ],
+    *[
+        (lambda face, value: grouped(face).group("a").limit(pause=value), value, ValueError, ["pause", "more than 0"])
+        for value in (0, -1, math.nan, math.inf, timedelta(0))
+    ],
+    *[
+        (lambda face, value: grouped(face).group("a").pause(value), value, TypeError, ["until"])
+        for value in ("1", b"1", [], timedelta(1))
+    ],
+    *[
+        (lambda face, value: grouped(face).group("a").pause(value), value, ValueError, ["until"])
+        for value in (math.nan, math.inf, datetime(2100, 1, 1))  # noqa: DTZ001 # that it is naive is the point
+    ],
+    *[(lambda face, value: grouped(face).group(value), value, TypeError, ["name of a group"]) for value in (None,)],
+    *[
+        (lambda face, value: grouped(face).group(value), value, ValueError, ["name of a group", "1 to 65,535 bytes"])
+        for value in ("", b"", "a" * 65_536)
+    ],
+    *[
+        (lambda face, value: grouped(face).groups(limit=value), value, (TypeError, ValueError), ["limit"])
+        for value in (0, -1, "1", None, 0.5)
+    ],
+    (lambda face, value: made(face, per_group=value), Limit(leases=1), ValueError, ["per_group", "group", "leases=1"]),
+    (lambda face, value: Limit(), None, ValueError, ["leases or a pause"]),
+    (lambda face, value: made(face, turns=value), "fair", ValueError, ["turns", "group", "'fair'"]),
+    (lambda face, value: face.ExpiringSet("x", 60, group=value), str, TypeError, ["group"]),
+    (lambda face, value: face.PeriodicSet("x", 60, per_group=value), Limit(leases=1), TypeError, ["per_group"]),
+    (lambda face, value: made(face, group=str, shards=value), 4, (TypeError, ValueError), ["shards", "group"]),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[3][0]} {case[1]!r:.20}")
+def test_it_is_refused(face: Any, raw: Any, case: Case) -> None:
+    call, value, error, words = case
+    with pytest.raises(error) as caught:
+        call(face, value)
+    said = str(caught.value)
+    for word in words:
+        assert word in said
+    if value not in (None, "", b"") and "unexpected keyword" not in said and len(repr(value)) < 30 and not callable(value):
+        assert repr(value) in said or str(value) in said, said
+    assert raw.keys() == []
+
+
+def test_the_largest_and_the_smallest(face: Any) -> None:
+    for limit in (Limit(leases=10**9), Limit(pause=1e-6), Limit(pause=timedelta(days=10_000))):
+        jobs = made(face, group=lambda item: item[0], per_group=limit)
+        jobs.update(["a1", "b1"])
+        assert sorted(jobs.take(5)) == ["a1", "b1"]
+        jobs.group("a").limit()
+        jobs.group("b").resume()
