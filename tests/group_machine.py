@@ -1,8 +1,8 @@
-"""A set with groups, step by step: what each claim gets is judged by the raw keys and by when each group was claimed from.
+"""A set with groups, step by step: each claim is judged by the raw keys and by when its groups were claimed from.
 
-There is no model of which item comes next. After each claim, nothing that could have come may be left; and from time to
-time everything is let go, and all items must come. Time passes in whole ages; leases, delays, pauses and scores end half
-way between: it never matters how long a step took.
+There is no model of which item is next. A claim that gets fewer items than it wanted must leave none that it could have
+had. From time to time all limits are lifted, and all items must come. Time passes in whole ages; leases, delays, pauses
+and scores end half way between: it never matters how long a step took.
 """
 
 import math
@@ -60,7 +60,12 @@ class GroupMachine(Machine):
         leases, pause = self.limit
         per_group = redset.Limit(leases, pause and pause * AGE) if leases or pause else None
         self.most = leases or 0
-        made_with = {"group": group_of, "per_group": per_group, "turns": self.turns, "max_attempts": MAX_ATTEMPTS}
+        made_with: dict[str, Any] = {
+            "group": group_of,
+            "per_group": per_group,
+            "turns": self.turns,
+            "max_attempts": MAX_ATTEMPTS,
+        }
         made_with |= {"backoff": lambda attempt: AGE / 2, "max_dead": 2, **self.options}
         self.consumers = [getattr(self.face, self.kind)("jobs", **made_with) for _ in range(2)]
         self.forgetful = getattr(redset, self.kind)(self.interrupted, "jobs", **made_with)
@@ -77,6 +82,8 @@ class GroupMachine(Machine):
         self.reservations: list[Any] = []
         #: For each group that is ready, the groups that were claimed from since it is.
         self.passed: dict[str, set[str]] = {}
+        #: The leases of each group after the step before.
+        self.had: Counter[str] = Counter()
 
     def jobs(self, who: int) -> Any:
         return self.consumers[who % len(self.consumers)]
@@ -152,7 +159,7 @@ class GroupMachine(Machine):
 
     @rule(batch=counts, lease=spans, who=numbers, rounds=counts)
     def consume(self, batch: int, lease: float, who: int, rounds: int) -> None:
-        """Each claim of the loop acks what the one before got; one that is left early gives back what it has not begun."""
+        """Each claim of the loop acks the items of the one before; a loop that is left early requeues the rest."""
         for reservation in self.jobs(who).consume(lease=lease, batch=batch, wait=0):
             self.note_claims([reservation.item])
             self.passed = {}
@@ -364,9 +371,7 @@ class GroupMachine(Machine):
 
     @invariant()
     def no_group_has_more_leases_than_it_had_room_for(self) -> None:
-        live = Counter(
-            group_of(item.decode()) for item, until in self.stored.scores("leased").items() if until > 0
-        )
+        live = Counter(group_of(item.decode()) for item, until in self.stored.scores("leased").items() if until > 0)
         limits = {name: self.own.get(name, (None, None))[0] or self.most for name in live}
         for name, count in live.items():
             if limits[name] and count > limits[name]:
@@ -376,8 +381,6 @@ class GroupMachine(Machine):
     @invariant()
     def a_turn_is_that_of_a_ready_group(self) -> None:
         self.passed = {name: passed for name, passed in self.passed.items() if name in self.ready()}
-
-    had: Counter[str] = Counter()
 
     # What the steps need
 
@@ -402,5 +405,3 @@ class GroupMachine(Machine):
         name = group_of(item).encode()
         is_due = self.kind != "ScheduledSet" or score <= self.server_time()
         return is_due and not self.stored.is_blocked(name) and not self.stored.is_resting(name)
-
-

@@ -81,7 +81,19 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "operators in place": lambda jobs: (jobs.difference_update({"a"}), jobs.union_update({"x"})),
 }
 #: Those that change something, in one call.
-CHANGES = ("add", "take", "pop_max", "reserve", "disc", "remove", "clear", "dead letters: ", "increment", "forget", "group:")
+CHANGES = (
+    "add",
+    "take",
+    "pop_max",
+    "reserve",
+    "disc",
+    "remove",
+    "clear",
+    "dead letters: ",
+    "increment",
+    "forget",
+    "group:",
+)
 #: Of those sets that have them.
 MORE_CALLS: dict[tuple[str, ...], dict[str, Callable[[Any], Any]]] = {
     ("plain", "scheduled", "keyed", "remembering", "grouped", "grouped, fair"): {
@@ -231,7 +243,15 @@ def test_the_documented_rights_are_those_that_scripts_need() -> None:
 @pytest.mark.sampled
 @pytest.mark.parametrize("right", RIGHTS)
 @pytest.mark.parametrize(
-    ("kind", "watched"), [("plain", True), ("keyed", False), ("remembering", False), ("periodic", True), ("grouped", False), ("grouped, fair", True)]
+    ("kind", "watched"),
+    [
+        ("plain", True),
+        ("keyed", False),
+        ("remembering", False),
+        ("periodic", True),
+        ("grouped", False),
+        ("grouped, fair", True),
+    ],
 )
 def test_where_a_right_is_missing_nothing_changes(grant: Any, raw: Any, kind: str, watched: bool, right: str) -> None:
     for name, call in calls_of(kind).items():

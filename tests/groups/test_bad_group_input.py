@@ -11,8 +11,10 @@ from redset import Limit
 
 pytestmark = pytest.mark.sampled
 
+NAIVE = datetime(2100, 1, 1)  # noqa: DTZ001 # that it is naive is the point
+
 #: What is wrong: the call, the error, and what the message says.
-Case = tuple[Callable[[Any, Any], Any], Any, type[Exception], list[str]]
+Case = tuple[Callable[[Any, Any], Any], Any, Any, list[str]]
 
 
 def made(face: Any, **options: Any) -> Any:
@@ -27,58 +29,105 @@ def parameter(name: str) -> Callable[[Any, Any], Any]:
     return lambda face, value: made(face, **{"group": str, name: value})
 
 
+def each(call: Callable[[Any, Any], Any], error: Any, words: list[str], *values: Any) -> list[Case]:
+    return [(call, value, error, words) for value in values]
+
+
 CASES: list[Case] = [
-    *[(parameter("group"), value, TypeError, ["group", "callable"]) for value in ("a", b"a", 1, [], 0.5, True)],
-    *[
-        (parameter("per_group"), value, TypeError, ["per_group", "redset.Limit"])
-        for value in (1, "1", (1, 2), {"leases": 1}, 0.5, False)
-    ],
-    *[
-        (parameter("turns"), value, ValueError, ["turns", "'score'", "'fair'"])
-        for value in ("", "Fair", "random", None, 1, b"fair", ["fair"], math.nan)
-    ],
-    *[
-        (lambda face, value: Limit(leases=value), value, TypeError, ["leases", "int"])
-        for value in ("1", 0.5, b"1", [], math.nan, math.inf, timedelta(1), True)
-    ],
-    *[(lambda face, value: Limit(leases=value), value, ValueError, ["leases"]) for value in (0, -1, -(10**400))],
-    *[
-        (lambda face, value: Limit(pause=value), value, TypeError, ["pause", "timedelta"])
-        for value in ("1", b"1", [], 1j, datetime(2100, 1, 1))  # noqa: DTZ001 # it is no duration
-    ],
-    *[
-        (lambda face, value: Limit(pause=value), value, ValueError, ["pause", "more than 0"])
-        for value in (0, 0.0, -1, math.nan, math.inf, -math.inf, 10**400, timedelta(0), timedelta(-1))
-    ],
-    *[
-        (lambda face, value: grouped(face).group("a").limit(leases=value), value, TypeError, ["leases", "int"])
-        for value in ("1", 0.5, b"1", [], math.nan)
-    ],
-    *[
-        (lambda face, value: grouped(face).group("a").limit(leases=value), value, ValueError, ["leases"])
-        for value in (0, -1)
-    ],
-    *[
-        (lambda face, value: grouped(face).group("a").limit(pause=value), value, ValueError, ["pause", "more than 0"])
-        for value in (0, -1, math.nan, math.inf, timedelta(0))
-    ],
-    *[
-        (lambda face, value: grouped(face).group("a").pause(value), value, TypeError, ["until"])
-        for value in ("1", b"1", [], timedelta(1))
-    ],
-    *[
-        (lambda face, value: grouped(face).group("a").pause(value), value, ValueError, ["until"])
-        for value in (math.nan, math.inf, datetime(2100, 1, 1))  # noqa: DTZ001 # that it is naive is the point
-    ],
-    *[(lambda face, value: grouped(face).group(value), value, TypeError, ["name of a group"]) for value in (None,)],
-    *[
-        (lambda face, value: grouped(face).group(value), value, ValueError, ["name of a group", "1 to 65,535 bytes"])
-        for value in ("", b"", "a" * 65_536)
-    ],
-    *[
-        (lambda face, value: grouped(face).groups(limit=value), value, (TypeError, ValueError), ["limit"])
-        for value in (0, -1, "1", None, 0.5)
-    ],
+    *each(parameter("group"), TypeError, ["group", "callable"], "a", b"a", 1, [], 0.5),
+    *each(parameter("per_group"), TypeError, ["per_group", "redset.Limit"], 1, "1", (1, 2), {"leases": 1}, 0.5),
+    *each(
+        parameter("turns"),
+        ValueError,
+        ["turns", "'score'", "'fair'"],
+        "",
+        "Fair",
+        "random",
+        None,
+        1,
+        b"fair",
+        ["fair"],
+        math.nan,
+    ),
+    *each(
+        lambda face, value: Limit(leases=value),
+        TypeError,
+        ["leases", "int"],
+        "1",
+        0.5,
+        b"1",
+        [],
+        math.nan,
+        math.inf,
+        timedelta(1),
+    ),
+    *each(lambda face, value: Limit(leases=value), ValueError, ["leases"], 0, -1, -(10**400)),
+    *each(
+        lambda face, value: Limit(pause=value),
+        TypeError,
+        ["pause", "timedelta"],
+        "1",
+        b"1",
+        [],
+        1j,
+        datetime(2100, 1, 1),
+    ),  # noqa: DTZ001 # it is no duration
+    *each(
+        lambda face, value: Limit(pause=value),
+        ValueError,
+        ["pause", "more than 0"],
+        0,
+        0.0,
+        -1,
+        math.nan,
+        math.inf,
+        -math.inf,
+        10**400,
+        timedelta(0),
+        timedelta(-1),
+    ),
+    *each(
+        lambda face, value: grouped(face).group("a").limit(leases=value),
+        TypeError,
+        ["leases", "int"],
+        "1",
+        0.5,
+        b"1",
+        [],
+        math.nan,
+    ),
+    *each(lambda face, value: grouped(face).group("a").limit(leases=value), ValueError, ["leases"], 0, -1),
+    *each(
+        lambda face, value: grouped(face).group("a").limit(pause=value),
+        ValueError,
+        ["pause", "more than 0"],
+        0,
+        -1,
+        math.nan,
+        math.inf,
+        timedelta(0),
+    ),
+    *each(lambda face, value: grouped(face).group("a").pause(value), TypeError, ["until"], "1", b"1", [], timedelta(1)),
+    *each(
+        lambda face, value: grouped(face).group("a").pause(value),
+        ValueError,
+        ["until"],
+        math.nan,
+        math.inf,
+        datetime(2100, 1, 1),
+    ),  # noqa: DTZ001 # that it is naive is the point
+    *each(lambda face, value: grouped(face).group(value), TypeError, ["name of a group"], None),
+    *each(
+        lambda face, value: grouped(face).group(value),
+        ValueError,
+        ["name of a group", "1 to 65,535 bytes"],
+        "",
+        b"",
+        "a" * 65_536,
+    ),
+    *each(
+        lambda face, value: grouped(face).groups(limit=value), (TypeError, ValueError), ["limit"], 0, -1, "1", None, 0.5
+    ),
     (lambda face, value: made(face, per_group=value), Limit(leases=1), ValueError, ["per_group", "group", "leases=1"]),
     (lambda face, value: Limit(), None, ValueError, ["leases or a pause"]),
     (lambda face, value: made(face, turns=value), "fair", ValueError, ["turns", "group", "'fair'"]),
@@ -96,7 +145,12 @@ def test_it_is_refused(face: Any, raw: Any, case: Case) -> None:
     said = str(caught.value)
     for word in words:
         assert word in said
-    if value not in (None, "", b"") and "unexpected keyword" not in said and len(repr(value)) < 30 and not callable(value):
+    if (
+        value not in (None, "", b"")
+        and "unexpected keyword" not in said
+        and len(repr(value)) < 30
+        and not callable(value)
+    ):
         assert repr(value) in said or str(value) in said, said
     assert raw.keys() == []
 

@@ -1,9 +1,9 @@
-"""Trouble neither loses an item of a group nor strands a group: full servers, wrong types, lost replies, killed consumers."""
+"""Trouble loses no item and strands no group: full servers, keys of a wrong type, lost replies, killed consumers."""
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -31,7 +31,9 @@ def first_letter(item: Any) -> str:
     return str(item)[0]
 
 
-def made(face: Any, turns: str = "score", per_group: Limit | None = LIMIT, kind: str = "SortedSet", **options: Any) -> Any:
+def made(
+    face: Any, turns: str = "score", per_group: Limit | None = LIMIT, kind: str = "SortedSet", **options: Any
+) -> Any:
     return getattr(face, kind)("jobs", group=first_letter, per_group=per_group, turns=turns, **options)
 
 
@@ -120,12 +122,15 @@ class TestKeysOfAWrongType:
         kept = raw.dump(name)
         raw.set(name, "text")
         before = contents(raw)
+        refusal = None
         try:
             CALLS[call](jobs, held)
         except WrongTypeError as error:
-            assert name.decode() in str(error)
-            if call not in {"add", "update", "increment"}:
-                assert contents(raw) == before
+            refusal = error
+        if refusal:
+            assert name.decode() in str(refusal)
+            # An addition does not ask for the types of all keys, which would take as long as the rest of it.
+            assert call in {"add", "update", "increment"} or contents(raw) == before
         raw.delete(name)
         if kept:
             raw.restore(name, 0, kept)
@@ -194,14 +199,13 @@ class TestLostReplies:
         stored_in(raw, fair=turns == "fair").check(frozenset() if "key" in options else None)
 
     @turns
-    def test_a_claim_that_nobody_reads_comes_back(
-        self, frank: Face, frank_proxy: Proxy, raw: Any, turns: str
-    ) -> None:
+    def test_a_claim_that_nobody_reads_comes_back(self, frank: Face, frank_proxy: Proxy, raw: Any, turns: str) -> None:
         jobs = made(frank, turns)
         jobs.update(["a1", "a2", "a3", "b1"], score=lambda item: int(item[1]))
-        for claim in (lambda: jobs.reserve_many(3), lambda: jobs.take(3)):
+        claims: list[Callable[[], Any]] = [lambda: jobs.reserve_many(3), lambda: jobs.take(3)]
+        for claim in claims:
             frank_proxy.plan(Fault.LOST_REPLY)
-            with pytest.raises(Exception):  # noqa: B017, PT011 - whatever the client raises
+            with pytest.raises(Exception):  # noqa: B017 - whatever the client raises
                 claim()
         assert sorted(one.item for one in jobs.reserve_many(5)) == ["a1", "a2", "b1"]
         stored_in(raw, fair=turns == "fair").check()
@@ -220,7 +224,9 @@ class TestKilledConsumers:
             victim.join()
             consumers.append(process(consume))
         while raw.scard("handled") < 60 and time.time() < deadline:
-            live = Counter(item[:1] for item, until in raw.zrange(Keys("jobs").leased, 0, -1, withscores=True) if until > 0)
+            live = Counter(
+                item[:1] for item, until in raw.zrange(Keys("jobs").leased, 0, -1, withscores=True) if until > 0
+            )
             assert max(live.values(), default=0) <= 2, live
             time.sleep(0.02)
         assert raw.scard("handled") == 60
@@ -252,7 +258,7 @@ class TestManyTasks:
     """Calls of many tasks are one call of the server, and each has its own outcome."""
 
     @pytest.fixture
-    def run(self, here: Place) -> Iterator[Callable[[Callable[[Any], Any]], Any]]:
+    def run(self, here: Place) -> Callable[[Callable[[Any], Any]], Any]:
         def run(main: Callable[[Any], Any]) -> Any:
             async def called() -> Any:
                 client = here.client(awaited=True)
@@ -263,19 +269,20 @@ class TestManyTasks:
 
             return asyncio.run(called())
 
-        yield run
+        return run
 
     @pytest.mark.parametrize("options", [{}, {"key": str}], ids=str)
     @turns
     def test_of_additions_and_claims(self, run: Any, raw: Any, options: Any, turns: str) -> None:
         async def main(client: Any) -> None:
-            jobs: Any = redset.aio.SortedSet(client, "jobs", group=first_letter, per_group=LIMIT, turns=turns, **options)
+            kind: Any = redset.aio.SortedSet
+            jobs = kind(client, "jobs", group=first_letter, per_group=LIMIT, turns=turns, **options)
             names = [f"{name}{number}" for name in "abc" for number in range(5)]
             assert await asyncio.gather(*(jobs.add(name, score=1) for name in names)) == [1.0] * 15
             bad = await asyncio.gather(jobs.add("", score=1), jobs.add("d1", score=1), return_exceptions=True)
             assert isinstance(bad[0], Exception)
             held = await asyncio.gather(*(jobs.reserve() for _ in range(20)), return_exceptions=True)
-            claimed = [one for one in held if not isinstance(one, KeyError)]
+            claimed: list[Any] = [one for one in held if not isinstance(one, KeyError)]
             assert Counter(one.item[0] for one in claimed) == {"a": 2, "b": 2, "c": 2, "d": 1}
             await asyncio.gather(*(one.ack() for one in claimed))
             taken = await asyncio.gather(*(jobs.take(2) for _ in range(10)))
@@ -333,5 +340,3 @@ class TestSeveralSets:
         began = time.time()
         assert several.pop(wait=20) == "a2"
         assert 0.4 < time.time() - began < 2
-
-

@@ -47,8 +47,4 @@ def test_groups_as_the_clock_of_the_server_moves_and_calls_are_lost(
     stubborn: Face, stubborn_proxy: Proxy, raw: Any, clock: FakeClock, kind: str, turns: str, limit: Any, options: Any
 ) -> None:
     members = {"kind": kind, "turns": turns, "limit": limit, "options": options}
-    run_machine(
-        GroupMachine, HOW, face=stubborn, proxy=stubborn_proxy, raw=raw, time=MovedClock(clock), **members
-    )
-
-
+    run_machine(GroupMachine, HOW, face=stubborn, proxy=stubborn_proxy, raw=raw, time=MovedClock(clock), **members)
