@@ -70,8 +70,8 @@ CASES: list[Case] = [
         b"1",
         [],
         1j,
-        datetime(2100, 1, 1),
-    ),  # noqa: DTZ001 # it is no duration
+        NAIVE,
+    ),
     *each(
         lambda face, value: Limit(pause=value),
         ValueError,
@@ -114,8 +114,8 @@ CASES: list[Case] = [
         ["until"],
         math.nan,
         math.inf,
-        datetime(2100, 1, 1),
-    ),  # noqa: DTZ001 # that it is naive is the point
+        NAIVE,
+    ),
     *each(lambda face, value: grouped(face).group(value), TypeError, ["name of a group"], None),
     *each(
         lambda face, value: grouped(face).group(value),

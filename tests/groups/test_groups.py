@@ -443,6 +443,18 @@ class TestOtherPrograms:
         raw.zadd("jobs", {"a1": 9, "b1": 1})
         assert sorted(drained(jobs, 3)) == ["a1", "a2", "b1"]
 
+    def test_they_change_a_score_that_is_changed_back(self, grouped: Any, raw: Any, checked: Any) -> None:
+        """The index has an old entry of the item that is claimed, behind the one by which it is."""
+        jobs = grouped(per_group=Limit(leases=1))
+        jobs.update(["a1", "a2"], score=lambda item: int(item[1]) * 10)
+        raw.zadd("jobs", {"a1": 30})
+        jobs.add("a1", score=5)
+        held = jobs.reserve()
+        assert held.item == "a1"
+        held.ack()
+        assert items_of(jobs.reserve_many(5)) == ["a2"]
+        checked(most=1)
+
     def test_they_delete_the_set(self, grouped: Any, raw: Any) -> None:
         jobs = grouped()
         jobs.update(["a1", "a2", "b1"], score=5)

@@ -21,6 +21,9 @@ end
 -- Whether some group has become ready, for which a waiter is to be woken.
 local has_turned_ready = false
 
+-- Item -> its group, of all that a claim has planned: they may be in none of the states until it has leased them.
+local group_in_plan = {}
+
 -- WHEN NEEDED: turns
 
 -- Forgets the groups of items that are in none of the given sorted sets.
@@ -47,7 +50,11 @@ local function head_of(name)
         local right = score and begins .. sortable(score) .. item
         if right == entry then return item, score end
         redis.call('ZREM', groups, entry)
-        if right then redis.call('ZADD', groups, '0', right) else forget_groups({item}, leased, dead) end
+        if right then
+            redis.call('ZADD', groups, '0', right)
+        elseif not group_in_plan[item] then
+            forget_groups({item}, leased, dead)
+        end
     end
 end
 

@@ -6,9 +6,8 @@ under_lease, defaults, has_own_limits = tonumber(ARGV[6]) > 0, string.match(ARGV
 -- How many rested groups one claim puts back.
 local RESTED = 20
 
--- What the last plan chose: for each row its group; item -> name of its group, of all plans; and whether it has passed over something,
--- so that more may be found at once.
-local planned, group_in_plan, has_passed = {}, {}, false
+-- What the last plan chose: for each row its group; and whether it has passed over something, so that more may be found at once.
+local planned, has_passed = {}, false
 
 local function end_rests(key)
     local names = redis.call('ZRANGE', key, '-inf', clock, 'BYSCORE', 'LIMIT', '0', RESTED)
