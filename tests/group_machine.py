@@ -187,6 +187,7 @@ class GroupMachine(Machine):
 
     def judge(self, num: int, claim: Callable[[], list[str]], *, lease: bool) -> None:
         before, uncertain = self.ready(), self.uncertain()
+        is_suspect = lease and self.has_suspects()
         scores = self.scores()
         made = claim()
         self.note_claims(made)
@@ -202,7 +203,6 @@ class GroupMachine(Machine):
             for item, score in scores_after.items()
             if self.may_be_claimed(item, score) and group_of(item) not in uncertain
         }
-        is_suspect = lease and any(words.startswith(b"expired") for words in self.stored.fields("deliveries").values())
         if len(made) < num and not self.is_gated and not is_suspect:
             assert not left, f"{made} of {num} were claimed, and {left} are left"
         if self.turns == "score" and len(made) == num == 1 and made[0] in scores:
@@ -347,9 +347,7 @@ class GroupMachine(Machine):
             self.take(3, 0)
             self.time_passes(2)
             if not self.time.moves_the_server and self.kind == "ScheduledSet":
-                late = [item for item, score in self.scores().items() if score > self.server_time()]
                 self.consumers[0].remove_between(self.server_time(), math.inf)
-                self.stored.foreign -= {item.encode() for item in late}
         else:
             raise AssertionError(f"{self.stored.scores('waiting')} are never claimed")
         assert not self.stored.names() - {name.encode() for name in self.uncertain()}
@@ -387,6 +385,13 @@ class GroupMachine(Machine):
     def moment(self, place: float) -> float:
         """A place in time, in seconds since the epoch."""
         return self.began + place * AGE
+
+    def has_suspects(self) -> bool:
+        """Whether there is an item whose lease expired: under a lease, it is claimed alone."""
+        now = self.server_time()
+        return any(words.startswith(b"expired") for words in self.stored.fields("deliveries").values()) or any(
+            0 < until <= now for until in self.stored.scores("leased").values()
+        )
 
     def ready(self) -> set[str]:
         return {name.decode() for name in self.stored.scores("ready")}
