@@ -108,14 +108,14 @@ class GroupedRawSet(KeyedRawSet):
             heads[name] = min(heads[name], score)
         assert not ready.keys() & upcoming.keys()
         assert not resting.keys() & (ready.keys() | upcoming.keys()), "what rests is not ready"
-        assert (self.fair and self.scheduled) or not upcoming
+        assert not upcoming or (self.fair and self.scheduled)
         for name in ready.keys() | upcoming.keys() | heads.keys():
             place = {"ready": name in ready, "upcoming": name in upcoming, "resting": name in resting}
             if name in uncertain:
                 continue
             assert name not in ready.keys() | upcoming.keys() or name in heads, f"{name!r} has nothing"
             if self.is_blocked(name):
-                assert not (place["ready"] or place["upcoming"]), f"{name!r} is blocked, and in {place}"
+                assert name not in ready.keys() | upcoming.keys(), f"{name!r} is blocked, and in {place}"
             else:
                 assert sum(place.values()) == 1, f"{name!r} is in {place}"
             if name in ready and not self.fair:

@@ -1,8 +1,8 @@
-"""A set with groups, step by step: what each claim gets is judged by the raw keys and by when each group was claimed from.
+"""A set with groups, step by step: each claim is judged by the raw keys and by when its groups were claimed from.
 
-There is no model of which item comes next. After each claim, nothing that could have come may be left; and from time to
-time everything is let go, and all items must come. Time passes in whole ages; leases, delays, pauses and scores end half
-way between: it never matters how long a step took.
+There is no model of which item is next. A claim that gets fewer items than it wanted must leave none that it could have
+had. From time to time all limits are lifted, and all items must come. Time passes in whole ages; leases, delays, pauses
+and scores end half way between: it never matters how long a step took.
 """
 
 import math
@@ -60,7 +60,12 @@ class GroupMachine(Machine):
         leases, pause = self.limit
         per_group = redset.Limit(leases, pause and pause * AGE) if leases or pause else None
         self.most = leases or 0
-        made_with = {"group": group_of, "per_group": per_group, "turns": self.turns, "max_attempts": MAX_ATTEMPTS}
+        made_with: dict[str, Any] = {
+            "group": group_of,
+            "per_group": per_group,
+            "turns": self.turns,
+            "max_attempts": MAX_ATTEMPTS,
+        }
         made_with |= {"backoff": lambda attempt: AGE / 2, "max_dead": 2, **self.options}
         self.consumers = [getattr(self.face, self.kind)("jobs", **made_with) for _ in range(2)]
         self.forgetful = getattr(redset, self.kind)(self.interrupted, "jobs", **made_with)
@@ -77,6 +82,8 @@ class GroupMachine(Machine):
         self.reservations: list[Any] = []
         #: For each group that is ready, the groups that were claimed from since it is.
         self.passed: dict[str, set[str]] = {}
+        #: The leases of each group after the step before.
+        self.had: Counter[str] = Counter()
 
     def jobs(self, who: int) -> Any:
         return self.consumers[who % len(self.consumers)]
@@ -126,8 +133,10 @@ class GroupMachine(Machine):
     @precondition(lambda self: "key" not in self.options)
     @rule(item=items)
     def another_program_removes(self, item: str) -> None:
-        self.foreign -= self.raw.zrem("jobs", item)
-        self.stored.foreign.add(item.encode())
+        # An attempt that it had would stay.
+        if item.encode() not in self.stored.fields("deliveries"):
+            self.foreign -= self.raw.zrem("jobs", item)
+            self.stored.foreign.add(item.encode())
 
     # Claims
 
@@ -150,7 +159,7 @@ class GroupMachine(Machine):
 
     @rule(batch=counts, lease=spans, who=numbers, rounds=counts)
     def consume(self, batch: int, lease: float, who: int, rounds: int) -> None:
-        """Each claim of the loop acks what the one before got; one that is left early gives back what it has not begun."""
+        """Each claim of the loop acks the items of the one before; a loop that is left early requeues the rest."""
         for reservation in self.jobs(who).consume(lease=lease, batch=batch, wait=0):
             self.note_claims([reservation.item])
             self.passed = {}
@@ -178,6 +187,7 @@ class GroupMachine(Machine):
 
     def judge(self, num: int, claim: Callable[[], list[str]], *, lease: bool) -> None:
         before, uncertain = self.ready(), self.uncertain()
+        is_suspect = lease and self.has_suspects()
         scores = self.scores()
         made = claim()
         self.note_claims(made)
@@ -193,7 +203,6 @@ class GroupMachine(Machine):
             for item, score in scores_after.items()
             if self.may_be_claimed(item, score) and group_of(item) not in uncertain
         }
-        is_suspect = lease and any(words.startswith(b"expired") for words in self.stored.fields("deliveries").values())
         if len(made) < num and not self.is_gated and not is_suspect:
             assert not left, f"{made} of {num} were claimed, and {left} are left"
         if self.turns == "score" and len(made) == num == 1 and made[0] in scores:
@@ -338,9 +347,7 @@ class GroupMachine(Machine):
             self.take(3, 0)
             self.time_passes(2)
             if not self.time.moves_the_server and self.kind == "ScheduledSet":
-                late = [item for item, score in self.scores().items() if score > self.server_time()]
                 self.consumers[0].remove_between(self.server_time(), math.inf)
-                self.stored.foreign -= {item.encode() for item in late}
         else:
             raise AssertionError(f"{self.stored.scores('waiting')} are never claimed")
         assert not self.stored.names() - {name.encode() for name in self.uncertain()}
@@ -373,13 +380,18 @@ class GroupMachine(Machine):
     def a_turn_is_that_of_a_ready_group(self) -> None:
         self.passed = {name: passed for name, passed in self.passed.items() if name in self.ready()}
 
-    had: Counter[str] = Counter()
-
     # What the steps need
 
     def moment(self, place: float) -> float:
         """A place in time, in seconds since the epoch."""
         return self.began + place * AGE
+
+    def has_suspects(self) -> bool:
+        """Whether there is an item whose lease expired: under a lease, it is claimed alone."""
+        now = self.server_time()
+        return any(words.startswith(b"expired") for words in self.stored.fields("deliveries").values()) or any(
+            0 < until <= now for until in self.stored.scores("leased").values()
+        )
 
     def ready(self) -> set[str]:
         return {name.decode() for name in self.stored.scores("ready")}

@@ -26,6 +26,12 @@ KINDS: dict[str, Callable[[Any], Any]] = {
     "keyed": lambda client: redset.SortedSet(client, "jobs", key=str, max_attempts=2, max_dead=1),
     "remembering": lambda client: redset.SortedSet(client, "jobs", key=str, remember=60, digest=True),
     "periodic": lambda client: redset.PeriodicSet(client, "jobs", interval=60),
+    "grouped": lambda client: redset.SortedSet(
+        client, "jobs", group=lambda item: item[0], per_group=redset.Limit(leases=5), max_attempts=2, max_dead=1
+    ),
+    "grouped, fair": lambda client: redset.ScheduledSet(
+        client, "jobs", group=lambda item: item[0], per_group=redset.Limit(pause=1e-6), turns="fair", max_dead=1
+    ),
 }
 CALLS: dict[str, Callable[[Any], Any]] = {
     "add": lambda jobs: jobs.add("new"),
@@ -75,14 +81,33 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "operators in place": lambda jobs: (jobs.difference_update({"a"}), jobs.union_update({"x"})),
 }
 #: Those that change something, in one call.
-CHANGES = ("add", "take", "pop_max", "reserve", "disc", "remove", "clear", "dead letters: ", "increment", "forget")
+CHANGES = (
+    "add",
+    "take",
+    "pop_max",
+    "reserve",
+    "disc",
+    "remove",
+    "clear",
+    "dead letters: ",
+    "increment",
+    "forget",
+    "group:",
+)
 #: Of those sets that have them.
 MORE_CALLS: dict[tuple[str, ...], dict[str, Callable[[Any], Any]]] = {
-    ("plain", "scheduled", "keyed", "remembering"): {
+    ("plain", "scheduled", "keyed", "remembering", "grouped", "grouped, fair"): {
         "increment": lambda jobs: jobs.increment("a", 1),
         "add nx": lambda jobs: jobs.add("a", nx=True),
     },
     ("scheduled", "periodic"): {"available": lambda jobs: jobs.available()},
+    ("grouped", "grouped, fair"): {
+        "group: limit": lambda jobs: jobs.group("a").limit(leases=1),
+        "group: pause": lambda jobs: jobs.group("a").pause(),
+        "group: resume": lambda jobs: jobs.group("a").resume(),
+        "group: stats": lambda jobs: jobs.group("a").stats(),
+        "groups": lambda jobs: jobs.groups(),
+    },
     ("keyed", "remembering"): {"get": lambda jobs: jobs.get("a")},
     ("remembering",): {
         "is_done": lambda jobs: jobs.is_done("done"),
@@ -161,14 +186,14 @@ def prepared(raw: Any, kind: str, *, watched: bool) -> Any:
     raw.flushall()
     jobs = KINDS[kind](raw)
     for item in "dead", "expired", "held", "parked", "done":
-        jobs.add(item) if kind in {"scheduled", "periodic"} else jobs.add(item, score=0)
+        jobs.add(item) if kind in {"scheduled", "periodic", "grouped, fair"} else jobs.add(item, score=0)
         held = jobs.reserve(lease=1000)
         if item == "dead":
             held.bury("why")
         elif item == "expired":
             raw.zadd(Keys("jobs").leased, {"expired": 1}, xx=True)
         elif item == "parked":
-            jobs.add(item) if kind in {"scheduled", "periodic"} else jobs.add(item, score=0)
+            jobs.add(item) if kind in {"scheduled", "periodic", "grouped, fair"} else jobs.add(item, score=0)
             jobs.take(1)
         elif item == "done":
             held.ack()
@@ -181,7 +206,9 @@ def prepared(raw: Any, kind: str, *, watched: bool) -> Any:
 
 def calls_of(kind: str) -> dict[str, Callable[[Any], Any]]:
     more = (calls for kinds, calls in MORE_CALLS.items() if kind in kinds)
-    return dict(itertools.chain(CALLS.items(), *(calls.items() for calls in more)))
+    calls = dict(itertools.chain(CALLS.items(), *(calls.items() for calls in more)))
+    # Nothing is claimed from the end of a set with groups.
+    return {name: call for name, call in calls.items() if not (kind.startswith("grouped") and name.endswith("_max"))}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -216,7 +243,15 @@ def test_the_documented_rights_are_those_that_scripts_need() -> None:
 @pytest.mark.sampled
 @pytest.mark.parametrize("right", RIGHTS)
 @pytest.mark.parametrize(
-    ("kind", "watched"), [("plain", True), ("keyed", False), ("remembering", False), ("periodic", True)]
+    ("kind", "watched"),
+    [
+        ("plain", True),
+        ("keyed", False),
+        ("remembering", False),
+        ("periodic", True),
+        ("grouped", False),
+        ("grouped, fair", True),
+    ],
 )
 def test_where_a_right_is_missing_nothing_changes(grant: Any, raw: Any, kind: str, watched: bool, right: str) -> None:
     for name, call in calls_of(kind).items():

@@ -201,9 +201,13 @@ class Adding(Generic[T]):
         rows[1 + self._items.keyed :: self.width] = self._items.dump_all(items)
         if self._items.keyed:
             rows[1 :: self.width] = self._items.identities(items)
-        if self._grouping is not None:
-            rows[self.width - 1 :: self.width] = self._grouping.of_each(items, rows[1 :: self.width])
+        if groups := self.groups(items, rows[1 :: self.width]):
+            rows[self.width - 1 :: self.width] = groups
         return rows
+
+    def groups(self, items: Sequence[T], identities: Sequence[bytes]) -> list[bytes]:
+        """Return the group of each item; nothing on a set without groups. Errors of the callable pass through."""
+        return [] if self._grouping is None else self._grouping.of_each(items, identities)
 
     def written_scores(self, items: Sequence[T], score: Score[T] = None) -> list[str]:
         if score is None or callable(score):

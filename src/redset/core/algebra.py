@@ -266,12 +266,12 @@ class SortedAlgebra(Algebra[T]):
         self._removing = removing
 
     def _add(self, rows: list[Row]) -> Operation[Any]:
-        columns: list[Iterable[bytes | str]] = [
-            self._adding.written_scores(self._to_score(rows)),
-            [row[0] for row in rows],
-        ]
+        items, identities = self._to_score(rows), [row[0] for row in rows]
+        columns: list[Iterable[bytes | str]] = [self._adding.written_scores(items), identities]
         if self._items.keyed:
             columns.append([self._value_to_store(row) for row in rows])
+        if groups := self._adding.groups(items, identities):
+            columns.append(groups)
         return self._adding.add_absent(list(chain.from_iterable(zip(*columns, strict=True))))
 
     def _to_score(self, rows: list[Row]) -> list[T]:

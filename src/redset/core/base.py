@@ -190,7 +190,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             longest_block=longest_block(redis_client),
             poll=seconds(options["poll"], "poll", positive=True, most=LONGEST_POLL),
             grouping=None if group is None else Grouping(group, items, name),
-            turns=one_of_turns(options["turns"]),
+            turns=one_of_turns(options["turns"], grouped=group is not None),
             group_leases=leases,
             group_pause=pause,
             sorts=int(group is not cannot_tell),

@@ -32,7 +32,8 @@ LONGEST_NAME = 65_535
 class Limit:
     """What all processes together may have of one group at a time.
 
-    :param leases: the number of live leases of the group. It does not limit ``pop`` and ``take``.
+    :param leases: the number of live leases of the group. Items that ``pop`` and ``take`` claim are not counted, but
+        they claim nothing from a group that has all its leases.
     :param pause: seconds, or a timedelta: for so long after a claim from the group, nothing else is claimed from it.
     :raises TypeError: a parameter is no number.
     :raises ValueError: both are missing, or one is not greater than 0.

@@ -80,12 +80,14 @@ def one_of_while_leased(value: Any) -> WhileLeased:
     return found
 
 
-def one_of_turns(value: Any) -> Turns:
+def one_of_turns(value: Any, *, grouped: bool) -> Turns:
     """Return ``value``, checked.
 
-    :raises ValueError: it is no such option.
+    :raises ValueError: it is no such option, or the set has no groups whose turns could be fair.
     """
     found: Turns = _one_of(Turns, value, "turns")
+    if found == "fair" and not grouped:
+        raise ValueError(f"turns must come with group, and turns={found!r} was given without it")
     return found
 
 

@@ -85,7 +85,8 @@ for i = 1, grouped and count or 0 do names[i] = columns[first + width * i - 1] e
 local picked, added = (length - start + 1 - flags) / 2, 0
 local waited = compares and redis.pcall('ZCARD', waiting)
 if picked > 0 then
-    if grouped then watch_additions(items) end
+    refusal = grouped and watch_additions(items)
+    if refusal then return refusal end
     -- The first write: refused whole on a server that is full, and where the key is no sorted set.
     added = redis.pcall('ZADD', waiting, unpack(rows, start, length))
     if type(added) == 'table' then
@@ -93,7 +94,8 @@ if picked > 0 then
         return wrong_type() or added
     end
     if field_count > 0 then replace_values(fields) end
-    if grouped then settle_additions(items, names, is_out, flags == '0' and count == 1 and {columns[first]}, facts[5]) end
+    refusal = grouped and refusal_of_groups(items, names, is_out, flags == '0' and count == 1 and {columns[first]}, facts[5])
+    if refusal then return refusal end
     if forced then
         for i = 1, count do
             -- One that there was no room for stays dead, or remembered.

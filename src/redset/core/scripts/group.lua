@@ -11,7 +11,7 @@
 -- include groups
 local name, verb = ARGV[3], ARGV[4]
 local refusal = wrong_type() or stored_otherwise(redis.call('HMGET', meta, 'layout')[1]) or find_waiters()
-    or denied(call and 'SET', 'HSET', 'ZADD', 'ZREM', 'HMGET', 'ZMSCORE', 'ZRANGE')
+    or denied(call and 'SET', 'HSET', 'HLEN', 'ZADD', 'ZREM', 'HMGET', 'ZMSCORE', 'ZRANGE')
 if refusal then return refusal end
 
 local own = redis.call('HMGET', limits, name)[1] or '- - 0 0'

@@ -12,7 +12,7 @@
 -- include groups
 local verb = ARGV[4]
 local refusal = wrong_type() or stored_otherwise(redis.call('HMGET', meta, 'layout')[1]) or find_waiters()
-    or denied(call and 'SET', 'HSET', 'HDEL', 'ZADD', 'ZREM', 'HMGET', 'ZMSCORE', 'ZRANGE', 'HINCRBY')
+    or denied(call and 'SET', 'HSET', 'HSETNX', 'HDEL', 'ZADD', 'ZREM', 'HMGET', 'ZMSCORE', 'ZRANGE', 'HINCRBY')
 if refusal then return refusal end
 
 if verb == 'read' then
@@ -41,13 +41,15 @@ if verb == 'read' then
             touched[known[i]], has_found = true, '1'
         end
     end
+    -- From now on the index may have an entry of the score that such an item had before.
+    if next(touched) then redis.call('HSETNX', meta, 'strays', '0') end
     for name in pairs(touched) do turns().place_group(name) end
     if #found > 0 then has_found = '1' end
     if has_turned_ready and wake_one then wake_one() end
     redis.call('HDEL', meta, 'scan')
     if page[1] ~= '0' then
         redis.call('HSET', meta, 'scan', page[1] .. ' ' .. has_found .. ' ' .. before)
-    elseif has_found == '0' then
+    elseif has_found == '0' and before ~= (redis.call('HMGET', meta, 'strays')[1] or '0') then
         redis.call('HSET', meta, 'strays', before)
     end
     return {page[1] == '0' and 'items' or 'more', unpack(found)}

@@ -1,10 +1,13 @@
 -- The groups of items that are added. Needs what `groups` needs. ARGV[3] ends with the limits of groups that have none of their own.
 defaults = string.match(ARGV[3], '(%S+ %S+)$')
-local names_before, scores_before
+local names_before, scores_before, entries = nil, nil, {}
 
+-- Returns an error where one of the keys is of another type.
 local function watch_additions(items)
-    scores_before = redis.call('ZMSCORE', waiting, unpack(items))
-    if #items > 1 then names_before = redis.call('HMGET', group, unpack(items)) end
+    scores_before = redis.pcall('ZMSCORE', waiting, unpack(items))
+    names_before = #items > 1 and redis.pcall('HMGET', group, unpack(items)) or nil
+    local problem = scores_before.err and scores_before or names_before and names_before.err and names_before
+    return problem and (wrong_type() or problem) or not names_before and wrong_type(group) or nil
 end
 
 -- Puts a group where it belongs after an addition; mostly it is ready already, with an item that comes before.
@@ -25,12 +28,13 @@ local function settle_additions(items, names, is_out, scores, knew)
         local is_known = redis.call('HSETNX', group, item, name) == 0
         if is_known then name = redis.call('HMGET', group, item)[1] end
         local begins = beginning_of(name)
-        redis.call('ZADD', groups, '0', begins .. sortable(score) .. item)
+        entries = {'0', begins .. sortable(score) .. item}
+        redis.call('ZADD', groups, unpack(entries))
         if not (is_known and before) then return place_added(name, number_of(score)) end
         if number_of(before) ~= number_of(score) then redis.call('ZREM', groups, begins .. sortable(before) .. item) end
         return turns().place_group(name)
     end
-    local fields, gone, entries = {}, {}, {}
+    local fields, gone = {}, {}
     local given, lowest, has_moved, order = {}, {}, {}, {}
     for i, item in ipairs(items) do
         local known, before, score = names_before[i], scores_before[i], scores[i]
@@ -56,4 +60,13 @@ local function settle_additions(items, names, is_out, scores, knew)
     for _, name in ipairs(order) do
         if has_moved[name] then turns().place_group(name) else place_added(name, lowest[name]) end
     end
+end
+
+-- As `settle_additions`, but returns an error where a key of groups is of another type. The items wait already: what is missing in the
+-- index is found by later claims, as what other programs add.
+local function refusal_of_groups(...)
+    local is_settled, problem = pcall(settle_additions, ...)
+    if is_settled then return nil end
+    for i = 2, #entries, 2 do redis.pcall('ZREM', groups, entries[i]) end
+    return wrong_type() or error(problem)
 end

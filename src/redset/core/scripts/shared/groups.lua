@@ -21,6 +21,9 @@ end
 -- Whether some group has become ready, for which a waiter is to be woken.
 local has_turned_ready = false
 
+-- Item -> its group, of all that a claim has planned: they may be in none of the states until it has leased them.
+local group_in_plan = {}
+
 -- WHEN NEEDED: turns
 
 -- Forgets the groups of items that are in none of the given sorted sets.
@@ -47,7 +50,11 @@ local function head_of(name)
         local right = score and begins .. sortable(score) .. item
         if right == entry then return item, score end
         redis.call('ZREM', groups, entry)
-        if right then redis.call('ZADD', groups, '0', right) else forget_groups({item}, leased, dead) end
+        if right then
+            redis.call('ZADD', groups, '0', right)
+        elseif not group_in_plan[item] then
+            forget_groups({item}, leased, dead)
+        end
     end
 end
 
@@ -63,7 +70,6 @@ local function place_group(name, was_claimed)
     if was_claimed and pause > 0 then redis.call('ZADD', resting, 'GT', string.format('%.6f', time + pause), name) end
     local rests_until = redis.call('ZMSCORE', resting, name)[1]
     local rests = rests_until and number_of(rests_until) > time
-    if rests_until and not rests then redis.call('ZREM', resting, name) end
     local score
     if not rests and (most == 0 or leases_of(name) < most) then score = select(2, head_of(name)) end
     if not score then
@@ -85,6 +91,8 @@ local function place_group(name, was_claimed)
         end
         has_turned_ready = has_turned_ready or is_new
     end
+    -- Last, so that no error of the others loses the group.
+    if rests_until and not rests then redis.call('ZREM', resting, name) end
 end
 
 -- ALWAYS

@@ -54,6 +54,7 @@ local function leave_turns(rows, undo)
     if under_lease then
         count_leases(claimed_of)
         claimed_of = {}
+        if facts[11] then turns().note_groups(column(rows, 2, 1)) end
         return undo
     end
     local items, count, with_groups = column(rows, 2, 1), #rows / 2, {}
@@ -77,6 +78,13 @@ local function are_there_strangers()
 end
 
 -- WHEN NEEDED: turns
+
+-- An item that another program has added where the index has an old entry of it is claimed before anybody has told its group.
+local function note_groups(items)
+    for i, name in ipairs(redis.call('HMGET', group, unpack(items))) do
+        if not name then redis.call('HSET', group, items[i], group_in_plan[items[i]]) end
+    end
+end
 
 -- The moments at which a group is ready again, or the first item of a ready one falls due.
 local function consider_groups(consider)

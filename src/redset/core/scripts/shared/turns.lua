@@ -6,34 +6,32 @@ under_lease, defaults, has_own_limits = tonumber(ARGV[6]) > 0, string.match(ARGV
 -- How many rested groups one claim puts back.
 local RESTED = 20
 
--- What the last plan chose: for each row its group; item -> name of its group, of all plans; and whether it has passed over something,
--- so that more may be found at once.
-local planned, group_in_plan, has_passed = {}, {}, false
+-- What the last plan chose: for each row its group; and whether it has passed over something, so that more may be found at once.
+local planned, has_passed = {}, false
 
 local function end_rests(key)
     local names = redis.call('ZRANGE', key, '-inf', clock, 'BYSCORE', 'LIMIT', '0', RESTED)
     has_passed = has_passed or #names == RESTED
     for _, name in ipairs(names) do
-        -- The first write: it frees memory.
-        redis.call('ZREM', key, name)
+        -- The first write: it frees memory, and shows whether `ready` is of another type.
+        redis.call('ZREM', ready, name)
         turns().place_group(name)
     end
 end
 
--- Adds the verified rows of some entries to a group's. An old entry is mended later: its group is passed over now.
+-- Adds the rows of some entries to a group's. Behind an old entry, which is mended when it is the first one, no more are read now.
 local function add_rows(one, entries, scores, first)
     local length = #one.begins
     for i, entry in ipairs(entries) do
         local item, score = string.sub(entry, length + 9), scores[first + i - 1]
         if not score or one.begins .. sortable(score) .. item ~= entry then
             one.is_old, one.is_whole, has_passed = true, false, true
-            return
-        end
-        if is_due and number_of(score) > time then
+        elseif is_due and number_of(score) > time then
             one.is_whole = false
             return
+        else
+            one[#one + 1] = {item, score, number_of(score)}
         end
-        one[#one + 1] = {item, score, number_of(score)}
     end
 end
 
@@ -64,13 +62,14 @@ local function ready_groups(count)
     for rank, one in ipairs(found) do
         add_rows(one, entries[rank], scores, first)
         first = first + #entries[rank]
-        if one[1] then
-            heads[#heads + 1] = one
-        else
+        if not one[1] then
             -- It was ready under other limits, or by an old entry.
             turns().place_group(one.name)
             has_passed = true
+            local entry = one.is_old and entries_of(one.name, '0', '1')[1]
+            if entry then add_rows(one, {entry}, redis.call('ZMSCORE', waiting, string.sub(entry, #one.begins + 9)), 1) end
         end
+        if one[1] then heads[#heads + 1] = one end
     end
     return heads
 end
