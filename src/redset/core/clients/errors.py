@@ -23,6 +23,7 @@ __all__ = (
     "explained",
     "is_failure",
     "is_outage",
+    "is_redirection",
     "script_is_unknown",
     "slot_is_moving",
     "timed_out",
@@ -82,6 +83,11 @@ def is_outage(error: BaseException) -> bool:
         return False
     said = str(error)
     return bool(names & _AWAY_NAMES) or isinstance(error, OSError) or _IS_AWAY.match(said) is not None
+
+
+def is_redirection(error: Exception) -> bool:
+    """Return whether a node of a cluster says that another one has the slot, now or for this command."""
+    return type(error).__name__ in ("AskError", "MovedError")
 
 
 def slot_is_moving(error: Exception) -> bool:

@@ -92,8 +92,9 @@ class _Asking:
         self.shards = shards
         self._wanted = wanted
         self.replies: list[tuple[Shard, Claimed]] = []
-        self._trouble: Exception | None = None
-        self._failures = 0
+        #: The shards that answered, and the errors of those that failed.
+        self._answered: set[Shard] = set()
+        self._failed: dict[Shard, Exception] = {}
         #: Seconds until something falls due, of the shards that have something.
         self._soon: dict[Shard, float] = {}
         self.ends = False
@@ -133,15 +134,9 @@ class _Asking:
         try:
             reply: Claimed = yield from shard.carefully(claim)
         except Exception as error:
-            if not is_other_trouble(error):
-                raise
-            shard.rest()
-            self._trouble, self._failures = error, self._failures + 1
-            self.ends = self._failures == FAILURES
+            self._fail(shard, error, asked_at)
             return
-        self.replies.append((shard, reply))
-        self._claims._note_head(shard, reply, last=last)
-        self.ends = bool(reply.rows or reply.alone)
+        self._note(shard, reply)
         if word is None:
             return
         if word.how == "left" or (reply.rows and word.how == "leaves"):
@@ -149,14 +144,81 @@ class _Asking:
         elif not reply.rows:
             shard.note_look(word.name, asked_at + reply.next_look, is_precise=reply.is_precise)
 
+    def _note(self, shard: Shard, reply: Claimed) -> None:
+        """Note the reply of a shard."""
+        self._answered.add(shard)
+        self.replies.append((shard, reply))
+        self._claims._note_head(shard, reply, last=self._wanted.last)
+        self.ends = bool(reply.rows or reply.alone)
+
+    def _fail(self, shard: Shard, error: Exception, asked_at: float) -> None:
+        """Note the failure of a shard. Raise the error if it is not one that leaves the others to be asked."""
+        if not is_other_trouble(error):
+            raise error
+        self._claims._shards.failed(shard, error, asked_at)
+        self._failed[shard] = error
+        # The shards of a node fail together.
+        self.ends = self.ends or len({failed.rest for failed in self._failed}) >= FAILURES
+
     def look(self) -> Plan[None]:
         """Look at all shards that were not found empty, and claim from those that have something."""
-        asked = {shard for shard, _ in self.replies}
-        self._soon = yield from _soon_at([shard for shard in working(self.shards) if shard not in asked])
+        shards = [shard for shard in working(self.shards) if shard not in self._answered and shard not in self._failed]
+        self._soon = yield from self._soon_at(shards)
         word = self._wanted.word
         for shard, seconds in self._soon.items():
             if seconds <= 0 and not self.ends:
                 yield from self._try(shard, word if word is not None and word.is_announced(shard) else None)
+
+    def _soon_at(self, shards: list[Shard]) -> Plan[dict[Shard, float]]:
+        """Return the seconds until something can be claimed, of those shards that have something.
+
+        First a plain command to each shard, which is all as long as the set is empty; then a script to the others.
+        """
+        exist = [
+            shard.asked(Operation("EXISTS", (shard.parts.keys.waiting, shard.parts.keys.leased), (), int))
+            for shard in shards
+        ]
+        found = yield from self._outcomes(shards, exist)
+        there = [shard for shard in shards if found.get(shard)]
+        soon = yield from self._outcomes(there, [shard.asked(shard.parts.looking.soon()) for shard in there])
+        return {shard: seconds for shard, seconds in soon.items() if seconds is not None}
+
+    def _outcomes(self, shards: list[Shard], steps: list[Any]) -> Plan[dict[Shard, Any]]:
+        """Perform a step at each shard, and return the results of those that have not failed."""
+        asked_at = time.monotonic()
+        outcomes = dict(zip(shards, (yield from outcomes_of(steps)), strict=True))
+        for shard, outcome in outcomes.items():
+            if isinstance(outcome, Exception):
+                self._fail(shard, outcome, asked_at)
+                self._answered.discard(shard)
+            else:
+                self._answered.add(shard)
+        return {shard: outcome for shard, outcome in outcomes.items() if not isinstance(outcome, Exception)}
+
+    def ask_the_rest(self) -> Plan[None]:
+        """Claim from the shards that failed, or that rest after a failure: the set is empty only if they are.
+
+        A shard that failed just now for the first time is asked as often as the client tries.
+
+        :raises Exception: the error of a shard that fails again.
+        """
+        limit, lease, _, last, _ = self._wanted
+        for shard in self.shards:
+            if self.ends:
+                return
+            if shard in self._answered:
+                continue
+            claim = shard.parts.claims.claim(limit, lease, last=last)
+            asked_at, is_first = time.monotonic(), shard in self._failed and shard.failures == 1
+            try:
+                reply: Claimed = yield from once(shard.at(claim)) if is_first else shard.carefully(claim)
+            except Exception as error:
+                self._fail(shard, error, asked_at)
+                raise
+            self._failed.pop(shard, None)
+            if is_first:
+                shard.rest.end()
+            self._note(shard, reply)
 
     def announce(self) -> Plan[None]:
         """Claim from each shard that does not know that the caller waits, or where it planned to look by now."""
@@ -189,8 +251,8 @@ class _Asking:
 
     def check(self) -> None:
         """Raise the error of a shard if no other one had something."""
-        if self._trouble is not None and not any(reply.rows or reply.more for _, reply in self.replies):
-            raise self._trouble
+        if self._failed and not any(reply.rows or reply.more for _, reply in self.replies):
+            raise next(iter(self._failed.values()))
 
 
 class ShardsClaimed(Claimed):
@@ -344,6 +406,8 @@ class ShardsClaims(Claims[T, Res]):
                 yield from asking.begin(chosen)
             if not asking.ends:
                 yield from asking.look()
+            if not (asking.ends or wanted.follows) and (word is None or word.how == "left"):
+                yield from asking.ask_the_rest()
         if word is not None and word.how == "left":
             yield from asking.leave(asking.shards)
         elif word is not None and not asking.ends:
@@ -435,13 +499,14 @@ class ShardsClaims(Claims[T, Res]):
             shard.has_suspect = False
             if (yield from self._claim_some(rows, shard, counts.pop(shard), lease, last=last, follows=bool(rows))):
                 return False
+        asked_at = time.monotonic()
         plans = [self._claim_some(rows, shard, counts[shard], lease, last=last, follows=True) for shard in counts]
         goes_on, trouble = True, None
         for shard, outcome in zip(counts, (yield from outcomes_of(plans)), strict=True):
             if not isinstance(outcome, Exception):
                 goes_on = goes_on and not outcome
             elif is_other_trouble(outcome):
-                shard.rest()
+                self._shards.failed(shard, outcome, asked_at)
                 trouble = outcome
             else:
                 raise outcome
@@ -470,21 +535,23 @@ class ShardsClaims(Claims[T, Res]):
 
     def _counts(self, num: int, *, last: bool) -> Plan[Counter[Shard]]:
         """Return how many of the ``num`` lowest items each shard has. Asks again where an answer ends too early."""
-        failures, shards, scores = 0, working(self._shards.all), dict[Shard, list[float]]()
+        shards, scores, failed = working(self._shards.all), dict[Shard, list[float]](), set[Shard]()
         share = num / len(shards)
         sizes = dict.fromkeys(shards, min(num, math.ceil(share + 3 * math.sqrt(share) + 1)))
         asked = list(shards)
         while True:
-            plans = [shard.carefully(_first_scores(shard, sizes[shard], last=last)) for shard in asked]
-            for shard, found in zip(asked, (yield from outcomes_of(plans)), strict=True):
+            asked_at = time.monotonic()
+            steps = [shard.asked(_first_scores(shard, sizes[shard], last=last)) for shard in asked]
+            for shard, found in zip(asked, (yield from outcomes_of(steps)), strict=True):
                 if not isinstance(found, Exception):
                     scores[shard] = found
                     continue
                 if not is_other_trouble(found):
                     raise found
-                shard.rest()
-                scores[shard], failures = [], failures + 1
-                if failures == FAILURES or failures == len(shards):
+                self._shards.failed(shard, found, asked_at)
+                failed.add(shard)
+                scores[shard] = []
+                if len(failed) == len(shards) or len({each.rest for each in failed}) >= FAILURES:
                     raise found
             lowest = sorted(
                 ((score, shard.number, shard) for shard, own in scores.items() for score in own), reverse=last
@@ -511,26 +578,6 @@ def working(shards: list[Shard]) -> list[Shard]:
     """Return the shards that have not failed just now; all if there is none."""
     now = time.monotonic()
     return [shard for shard in shards if shard.rests_until <= now] or shards
-
-
-def _soon_at(shards: list[Shard]) -> Plan[dict[Shard, float]]:
-    """Return the seconds until something can be claimed, of those shards that have something, or that failed.
-
-    First a plain command to each shard, which is all as long as the set is empty; then a script to the others.
-    """
-    keys = [shard.parts.keys for shard in shards]
-    exist = [
-        shard.at(Operation("EXISTS", (own.waiting, own.leased), (), int))
-        for shard, own in zip(shards, keys, strict=True)
-    ]
-    there = [shard for shard, found in zip(shards, (yield from outcomes_of(exist)), strict=True) if found != 0]
-    waits: list[Any] = yield from outcomes_of([shard.at(shard.parts.looking.soon()) for shard in there])
-    # A claim shows the error of a shard.
-    return {
-        shard: 0.0 if isinstance(seconds, Exception) else seconds
-        for shard, seconds in zip(there, waits, strict=True)
-        if seconds is not None
-    }
 
 
 def _first_scores(shard: Shard, count: int, *, last: bool) -> Operation[list[float]]:
