@@ -245,10 +245,10 @@ class Driver:
             return [NOT_SENT] * len(commands)
         try:
             pipeline = self._pipeline()
+            if has_nodes(self._client):
+                return replies_once(self._client, pipeline, commands)
             for words in commands:
                 enqueue(pipeline, words, **AS_STORED)
-            if has_nodes(self._client):
-                return replies_once(pipeline)
             return list(pipeline.execute(raise_on_error=False))
         except BaseException as error:
             if not is_failure(error):

@@ -6,20 +6,15 @@ the requirements for a client, and the steps to add a library.
 """
 
 from redset.core.clients.checks import check_client, check_pipeline
+from redset.core.clients.clusters import has_nodes, key_of, node_name, replies_once, replies_once_awaited
 from redset.core.clients.commands import (
-    AS_STORED,
     are_beside,
     drop_idle_connections,
     enqueue,
     executor,
-    has_nodes,
     has_one_connection,
-    key_of,
     longest_block,
-    node_name,
     pipelines_of,
-    replies_once,
-    replies_once_awaited,
 )
 from redset.core.clients.errors import (
     explained,
@@ -30,6 +25,7 @@ from redset.core.clients.errors import (
     slot_is_moving,
     timed_out,
 )
+from redset.core.clients.settings import AS_STORED
 
 __all__ = (
     "AS_STORED",

@@ -6,8 +6,8 @@ That works for every client library, and for a client of one's own that raises `
 import re
 from typing import Any
 
-from redset.core.clients.commands import user_of
 from redset.core.clients.libraries import LIBRARIES
+from redset.core.clients.settings import user_of
 from redset.core.interruptions import is_interruption
 from redset.core.keys import Keys
 from redset.exceptions import (
