@@ -1,5 +1,6 @@
 """A set over the nodes of a cluster, while shards move from node to node, and while a node is away."""
 
+import importlib
 import threading
 import time
 from collections.abc import Iterator
@@ -167,6 +168,64 @@ def test_a_node_that_answers_again_is_claimed_from(cluster: Cluster) -> None:
         # Its shards rest, but nothing else is left.
         assert jobs.pop()
         assert not any(shard.failures for shard in shards_of(jobs))
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def breaking(request: pytest.FixtureRequest, cluster: Cluster, face_type: Any) -> Iterator[tuple[Face, list[Any]]]:
+    """A face of a cluster, and a list: with each element one connection is closed while it is read from."""
+    CLIENTS["breaking"] = (request.param, {})
+    face, closing = face_type(cluster, "breaking"), list[Any]()
+    awaited = face_type is not Blocking
+    kind = importlib.import_module(f"{request.param}{'.asyncio' if awaited else ''}.connection").AbstractConnection
+    read = kind.read_response
+
+    def read_response(self: Any, *args: Any, **options: Any) -> Any:
+        if not closing:
+            return read(self, *args, **options)
+        closing.pop()
+        self.disconnect()
+        parser, self._parser = self._parser, None
+        try:
+            return read(self, *args, **options)
+        finally:
+            self._parser = parser
+
+    async def read_response_awaited(self: Any, *args: Any, **options: Any) -> Any:
+        if not closing:
+            return await read(self, *args, **options)
+        closing.pop()
+        await self.disconnect(nowait=True)
+        parser, self._parser = self._parser, None
+        try:
+            return await read(self, *args, **options)
+        finally:
+            self._parser = parser
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "read_response", read_response_awaited if awaited else read_response)
+        yield face, closing
+    face.close()
+
+
+def test_a_connection_that_the_client_closes_is_a_failure(breaking: tuple[Face, list[Any]]) -> None:
+    """After a failure cluster clients close those that others use, which meet an AttributeError."""
+    face, closing = breaking
+    jobs = face.SortedSet("jobs", shards=S)
+    items = [f"{number:03}" for number in range(60)]
+    jobs.update(items)
+    closing.append(1)
+    # A claim goes on with another shard, and a later one rolls it back.
+    got = [jobs.pop()]
+    closing.append(1)
+    got += jobs.take(10)
+    for reservation in jobs.consume(lease=5, wait=1):
+        if len(got) % 10 == 0:
+            closing.append(1)
+        got.append(reservation.item)
+        # The client's connection may be closed as well while it acks.
+        if not closing:
+            reservation.ack()
+    assert sorted(set(got)) == items
 
 
 def test_a_dead_node_stops_its_shards_only(face: Face, cluster: Cluster) -> None:

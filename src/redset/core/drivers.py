@@ -25,6 +25,7 @@ from redset.core.clients import (
     has_nodes,
     has_one_connection,
     is_failure,
+    is_of_a_lost_connection,
     is_outage,
     is_redirection,
     key_of,
@@ -219,7 +220,7 @@ class Driver:
         try:
             return self._execute_command(*words, **AS_STORED)
         except BaseException as error:
-            if not is_failure(error):
+            if not is_failure(error) or is_of_a_lost_connection(error):
                 # An interruption between sending and reading leaves a reply that the next call would read.
                 drop_idle_connections(self._client)
             raise

@@ -19,6 +19,7 @@ from redset.core.clients.commands import (
 from redset.core.clients.errors import (
     explained,
     is_failure,
+    is_of_a_lost_connection,
     is_outage,
     is_redirection,
     script_is_unknown,
@@ -39,6 +40,7 @@ __all__ = (
     "has_nodes",
     "has_one_connection",
     "is_failure",
+    "is_of_a_lost_connection",
     "is_outage",
     "is_redirection",
     "key_of",
