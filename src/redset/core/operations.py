@@ -20,6 +20,7 @@ __all__ = (
     "Args",
     "At",
     "Elsewhere",
+    "Flat",
     "Listen",
     "ListenToAny",
     "Operation",
@@ -30,6 +31,7 @@ __all__ = (
     "Sleep",
     "Together",
     "Unfinished",
+    "flat_of",
     "flattened",
     "in_chunks",
     "once",
@@ -214,13 +216,42 @@ def once(step: Any) -> Plan[Any]:
     return (yield step)
 
 
+class Flat(Generic[R]):
+    """A plan whose steps are no plans, so that a driver need not flatten it."""
+
+    __slots__ = ("plan",)
+
+    def __init__(self, plan: Plan[R]) -> None:
+        self.plan = plan
+
+    def __iter__(self) -> Plan[R]:
+        return self.plan
+
+    def __next__(self) -> Any:
+        return next(self.plan)
+
+    def send(self, value: Any) -> Any:
+        return self.plan.send(value)
+
+    def throw(self, error: BaseException) -> Any:
+        return self.plan.throw(error)
+
+    def close(self) -> None:
+        self.plan.close()
+
+
+def flat_of(plan: Any) -> Plan[Any]:
+    """Return the plan itself if it is a flat one, else one that is."""
+    return plan.plan if type(plan) is Flat else flattened(plan)
+
+
 def flattened(plan: Any) -> Plan[Any]:
     """Return a plan whose steps are no plans: those of ``plan``, and in the place of a plan the steps of that."""
     try:
         step = next(plan)
         while True:
             try:
-                sent = yield from flattened(step) if hasattr(step, "send") else once(step)
+                sent = (yield from flattened(step)) if hasattr(step, "send") else (yield step)
             except BaseException as error:
                 step = plan.throw(error)
             else:

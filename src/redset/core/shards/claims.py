@@ -11,20 +11,24 @@ import logging
 import math
 import random
 import time
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from itertools import chain
+from operator import itemgetter, neg
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from redset.core.claiming import Claimed, Claims, head_with
 from redset.core.clients import is_failure
 from redset.core.definition import Definition
 from redset.core.leases import BaseReservation
-from redset.core.operations import CHUNK, Listen, ListenToAny, Operation, Plan, once
+from redset.core.operations import CHUNK, At, Flat, Listen, ListenToAny, Operation, Plan, flattened, once
 from redset.core.shards.endings import ShardsEndings
 from redset.core.shards.place import FORGET, Shard, Shards, as_operation, is_other_trouble, outcomes_of
 from redset.core.times import Duration
 from redset.core.waiting import SPARE, claim_within
+from redset.exceptions import WrongTypeError
 
 __all__ = ("ShardsClaims",)
 
@@ -121,7 +125,14 @@ class _Asking:
             yield chosen
         last = self._wanted.last
         empty = -math.inf if last else math.inf
-        others = [shard for shard in working(self.shards) if shard is not chosen and shard.heads[last] != empty]
+        others = [
+            shard
+            for shard in working(self.shards)
+            if shard is not chosen
+            and shard not in self._answered
+            and shard not in self._failed
+            and shard.heads[last] != empty
+        ]
         self._claims._random.shuffle(others)
         if others:
             yield (max if last else min)(others, key=lambda shard: shard.heads[last])
@@ -339,7 +350,61 @@ class ShardsClaims(Claims[T, Res]):
     def _comes_later(self, one: Shard, other: Shard, *, last: bool) -> bool:
         return other.heads[last] > one.heads[last] if last else other.heads[last] < one.heads[last]
 
-    # One item, or a batch of one shard.
+    # One item.
+
+    def pop(self, wait: Duration | None, *, last: bool = False) -> Plan[T]:
+        plan = super().pop(wait, last=last)
+        return cast("Plan[T]", Flat(plan)) if wait == 0 else plan
+
+    def reserve(self, lease: Duration, wait: Duration | None) -> Plan[Res]:
+        plan = super().reserve(lease, wait)
+        return cast("Plan[Res]", Flat(plan)) if wait == 0 else plan
+
+    def _one(self, lease: float, *, last: bool) -> Plan[list[Any]]:
+        """Claim one item without waiting. The steps are no plans: this path takes little more than a plain set."""
+        first: Shard | None = None
+        reply: Claimed | None = None
+        failure: Exception | None = None
+        asked_at = 0.0
+        if self._shards.is_known():
+            first = self._chosen(last=last)
+            claim = first.parts.claims.claim(1, lease, last=last)
+            asked_at = time.monotonic()
+            try:
+                reply = (yield from first.carefully(claim)) if first.is_careful else (yield At(first.driver, claim))
+            except WrongTypeError:
+                # After a reshard. It is asked again below.
+                first = None
+            except Exception as error:
+                failure = error
+            if first is not None and reply is not None and reply.rows:
+                self._note_head(first, reply, last=last)
+                return (yield from self._loaded(first, reply))
+        wanted = _Wanted(1, lease, None, last, follows=False)
+
+        def others() -> Plan[ShardsClaimed]:
+            asking = _Asking(self, self._shards.all, wanted)
+            if first is None or first not in asking.shards:
+                return (yield from self._claim_from_any(self._chosen(last=last), [], wanted, asking))
+            if failure is not None:
+                asking._fail(first, failure, asked_at)
+            elif reply is not None:
+                asking._note(first, reply)
+            return (yield from self._claim_from_any(None, [], wanted, asking))
+
+        got = yield from flattened(self._shards.settled(others))
+        return [] if got.at is None else (yield from self._loaded(*got.at))
+
+    def _loaded(self, shard: Shard, reply: Claimed) -> Plan[list[Any]]:
+        """Return the item or the reservation of a reply's row, unless it cannot be loaded."""
+        claims = shard.parts.claims
+        items, broken = self._items.load_all(reply.stored, reply.values)
+        if broken:
+            yield from flattened(once(shard.at(claims._bury(reply, broken))))
+        found: list[Any] = claims._reservations(reply, items, broken) if reply.lease else items
+        return found
+
+    # A batch of one shard.
 
     def claim(
         self,
@@ -393,15 +458,21 @@ class ShardsClaims(Claims[T, Res]):
             self._sent_acks.remove(sent)
         return late
 
-    def _claim_from_any(self, chosen: Shard | None, late: list[int], wanted: "_Wanted") -> Plan["ShardsClaimed"]:
+    def _claim_from_any(
+        self, chosen: Shard | None, late: list[int], wanted: "_Wanted", asking: _Asking | None = None
+    ) -> Plan["ShardsClaimed"]:
         """Claim from the first shard that has something.
 
         First from the chosen one, and from the one that is said to have the best next item. If both are empty, look at
         all in one round trip. If that shows nothing either, a caller that waits is announced at each.
+
+        :param asking: the shards that were asked before.
         """
         word = wanted.word
-        asking = _Asking(self, self._shards.all, wanted)
-        if wanted.limit > 0:
+        if asking is None:
+            asking = _Asking(self, self._shards.all, wanted)
+        has_ended = asking.ends
+        if wanted.limit > 0 and not has_ended:
             if word is None or not word.is_announced(asking.home):
                 yield from asking.begin(chosen)
             if not asking.ends:
@@ -461,6 +532,8 @@ class ShardsClaims(Claims[T, Res]):
 
     def _gather(self, num: int, lease: float, wait: Duration | None, *, last: bool = False) -> Plan[list[Any]]:
         """Claim the ``num`` lowest items of all shards, as of one look at each."""
+        if num == 1 and wait == 0:
+            return (yield from self._one(lease, last=last))
         if num <= 1:
             return (yield from super()._gather(num, lease, wait, last=last))
         rows: list[tuple[float, bytes, Any]] = []
@@ -471,7 +544,7 @@ class ShardsClaims(Claims[T, Res]):
                 rows += yield from self._rows(*got.at)
                 if not got.alone:
                     yield from self._shards.settled(lambda: self._claim_lowest(rows, num, lease, last=last))
-        rows.sort(key=lambda row: row[:2], reverse=last)
+        rows.sort(key=itemgetter(0, 1), reverse=last)
         return [row[2] for row in rows]
 
     def _claim_lowest(self, rows: list[tuple[float, bytes, Any]], num: int, lease: float, *, last: bool) -> Plan[None]:
@@ -553,10 +626,7 @@ class ShardsClaims(Claims[T, Res]):
                 scores[shard] = []
                 if len(failed) == len(shards) or len({each.rest for each in failed}) >= FAILURES:
                     raise found
-            lowest = sorted(
-                ((score, shard.number, shard) for shard, own in scores.items() for score in own), reverse=last
-            )[:num]
-            counts = Counter(shard for _, _, shard in lowest)
+            counts = _counted(scores, num, last=last)
             asked = [shard for shard in shards if sizes[shard] < num and counts[shard] == sizes[shard]]
             if not asked:
                 return counts
@@ -578,6 +648,31 @@ def working(shards: list[Shard]) -> list[Shard]:
     """Return the shards that have not failed just now; all if there is none."""
     now = time.monotonic()
     return [shard for shard in shards if shard.rests_until <= now] or shards
+
+
+def _counted(scores: dict[Shard, list[float]], num: int, *, last: bool) -> Counter[Shard]:
+    """Return how many of the ``num`` lowest scores, or highest, are of each shard."""
+    in_order = sorted(chain.from_iterable(scores.values()), reverse=last)
+    if len(in_order) <= num:
+        return Counter({shard: len(own) for shard, own in scores.items() if own})
+    # The scores of each shard are in order. Those before the bound are counted, and of equal ones as many as are left.
+    bound, counts, ends = in_order[num - 1], Counter[Shard](), dict[Shard, int]()
+    for shard, own in scores.items():
+        if last:
+            first = bisect_left(own, -bound, key=neg)
+            end = bisect_right(own, -bound, key=neg)
+        else:
+            first, end = bisect_left(own, bound), bisect_right(own, bound)
+        if first:
+            counts[shard] = first
+        if end > first:
+            ends[shard] = end - first
+    left = num - counts.total()
+    for shard, equal in ends.items():
+        if left > 0:
+            counts[shard] += min(equal, left)
+            left -= equal
+    return counts
 
 
 def _first_scores(shard: Shard, count: int, *, last: bool) -> Operation[list[float]]:
