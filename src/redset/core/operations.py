@@ -20,7 +20,6 @@ __all__ = (
     "Args",
     "At",
     "Elsewhere",
-    "Flat",
     "Listen",
     "ListenToAny",
     "Operation",
@@ -31,7 +30,6 @@ __all__ = (
     "Sleep",
     "Together",
     "Unfinished",
-    "flat_of",
     "flattened",
     "in_chunks",
     "once",
@@ -214,35 +212,6 @@ def then(operation: Operation[R], convert: Callable[[R], S]) -> Operation[S]:
 def once(step: Any) -> Plan[Any]:
     """Return the plan of one step."""
     return (yield step)
-
-
-class Flat(Generic[R]):
-    """A plan whose steps are no plans, so that a driver need not flatten it."""
-
-    __slots__ = ("plan",)
-
-    def __init__(self, plan: Plan[R]) -> None:
-        self.plan = plan
-
-    def __iter__(self) -> Plan[R]:
-        return self.plan
-
-    def __next__(self) -> Any:
-        return next(self.plan)
-
-    def send(self, value: Any) -> Any:
-        return self.plan.send(value)
-
-    def throw(self, error: BaseException) -> Any:
-        return self.plan.throw(error)
-
-    def close(self) -> None:
-        self.plan.close()
-
-
-def flat_of(plan: Any) -> Plan[Any]:
-    """Return the plan itself if it is a flat one, else one that is."""
-    return plan.plan if type(plan) is Flat else flattened(plan)
 
 
 def flattened(plan: Any) -> Plan[Any]:

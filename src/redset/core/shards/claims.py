@@ -23,9 +23,9 @@ from redset.core.claiming import Claimed, Claims, head_with
 from redset.core.clients import is_failure
 from redset.core.definition import Definition
 from redset.core.leases import BaseReservation
-from redset.core.operations import CHUNK, At, Flat, Listen, ListenToAny, Operation, Plan, flattened, once
+from redset.core.operations import CHUNK, At, Listen, ListenToAny, Operation, Plan, flattened, once
 from redset.core.shards.endings import ShardsEndings
-from redset.core.shards.place import FORGET, Shard, Shards, as_operation, is_other_trouble, outcomes_of
+from redset.core.shards.place import FORGET, Flat, Shard, Shards, as_operation, is_other_trouble, outcomes_of
 from redset.core.times import Duration
 from redset.core.waiting import SPARE, claim_within
 from redset.exceptions import WrongTypeError

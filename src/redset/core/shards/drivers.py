@@ -4,8 +4,8 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from redset.core.drivers import AsyncDriver, Driver
-from redset.core.operations import At, Operation, Plan, flat_of, flattened, once
-from redset.core.shards.place import found_at_once
+from redset.core.operations import At, Operation, Plan, flattened, once
+from redset.core.shards.place import flat_of, found_at_once
 from redset.exceptions import WrongTypeError
 
 __all__ = ("AsyncShardsDriver", "ShardsDriver", "over_shards")

@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from redset.core.clients import has_nodes, is_failure, is_outage, node_name
 from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.looking import identity_if_any
-from redset.core.operations import At, Operation, Plan, Sleep, Together, once
+from redset.core.operations import At, Operation, Plan, Sleep, Together, flattened, once
 from redset.core.retries import tries_once
 from redset.core.several import located
 from redset.core.shards import layout as layouts
@@ -20,10 +20,12 @@ from redset.exceptions import LayoutError, WrongTypeError
 __all__ = (
     "FORGET",
     "RESHARDING_CHECK",
+    "Flat",
     "Shard",
     "Shards",
     "as_operation",
     "at_once",
+    "flat_of",
     "found_at_once",
     "is_other_trouble",
     "outcomes_of",
@@ -159,6 +161,35 @@ class Shard:
     @cached_property
     def _has_nodes(self) -> bool:
         return has_nodes(self.driver.caller.client)
+
+
+class Flat(Generic[R]):
+    """A plan whose steps are no plans, so that a driver need not flatten it."""
+
+    __slots__ = ("plan",)
+
+    def __init__(self, plan: Plan[R]) -> None:
+        self.plan = plan
+
+    def __iter__(self) -> Plan[R]:
+        return self.plan
+
+    def __next__(self) -> Any:
+        return next(self.plan)
+
+    def send(self, value: Any) -> Any:
+        return self.plan.send(value)
+
+    def throw(self, error: BaseException) -> Any:
+        return self.plan.throw(error)
+
+    def close(self) -> None:
+        self.plan.close()
+
+
+def flat_of(plan: Any) -> Plan[Any]:
+    """Return the plan itself if it is a flat one, else one that is."""
+    return plan.plan if type(plan) is Flat else flattened(plan)
 
 
 def as_operation(plan: Plan[R]) -> Operation[R]:
