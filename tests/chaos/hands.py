@@ -15,7 +15,7 @@ from chaos.history import CUT, Outcome, Recorder, Row
 from chaos.steps import Steps, through
 from clients import Witness
 from redset.core.operations import Elsewhere
-from redset.core.shards.place import Shard
+from redset.core.shards.place import Shard, Shards
 from redset.exceptions import Full, LeaseLost, RedsetError
 
 __all__ = ("Answer", "Hand", "Phase", "Worker", "WrittenLoop", "called", "row_of", "rows_of")
@@ -512,13 +512,13 @@ def _name(error: BaseException) -> str:
 
 
 def _count_cuts() -> None:
-    rest = Shard.rest
+    failed = Shards.failed
 
-    def counting(shard: Shard) -> None:
+    def counting(self: Shards, shard: Shard, error: Exception, asked_at: float) -> None:
         repeats.cut(shard.name.strip("{").partition("#")[0])
-        rest(shard)
+        failed(self, shard, error, asked_at)
 
-    Shard.rest = counting  # type: ignore[method-assign, assignment]
+    Shards.failed = counting  # type: ignore[method-assign]
 
 
 _count_cuts()

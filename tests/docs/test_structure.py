@@ -229,7 +229,7 @@ class TestInputAndOutput:
     def test_of_the_core_only_the_drivers_and_the_bridge_do_any(self) -> None:
         doing = {name for name, path in CORE.items() if self.is_done_by(path)}
         # The files of scripts are read once, when they are imported.
-        assert doing == {"drivers", "clients.commands", "clients.links", "scripts"}
+        assert doing == {"drivers", "clients.clusters", "clients.commands", "clients.links", "scripts"}
 
     def test_a_module_that_promises_none_does_none(self) -> None:
         promising = {

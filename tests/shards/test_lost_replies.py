@@ -23,7 +23,7 @@ def jobs(frank: Face, raw: Any) -> Any:
 
 def without_rest(jobs: Any) -> None:
     for shard in getattr(jobs, "_original", jobs)._shards.all:
-        shard.rests_until = 0.0
+        shard.rest.until = 0.0
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,5 +1,6 @@
 """A set over the nodes of a cluster, while shards move from node to node, and while a node is away."""
 
+import importlib
 import threading
 import time
 from collections.abc import Iterator
@@ -83,12 +84,12 @@ def test_a_dead_node_is_asked_seldom(cluster: Cluster) -> None:
         jobs.update([f"{number:04}" for number in range(1500)], score=int)
         jobs.pop()
         cluster.nodes[1].kill()
-        # Each shard fails once, and leaves a claim behind of which nobody knows what became.
+        # One of its shards fails, and both rest.
         wait_until(lambda: pops(jobs) and sum(shard.failures > 0 for shard in shards_of(jobs)) == 2)
         before = failures_of(jobs)
         for _ in range(200):
             assert pops(jobs)
-        # Each rests for a second at first, and then for longer.
+        # They rest for a second at first, and then for longer.
         assert sum(failures_of(jobs)) - sum(before) < 20
 
 
@@ -108,6 +109,123 @@ def shards_of(jobs: Any) -> list[Any]:
 
 def failures_of(jobs: Any) -> list[int]:
     return [shard.failures for shard in shards_of(jobs) if shard.failures]
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def impatient(request: pytest.FixtureRequest, cluster: Cluster, face_type: Any) -> Iterator[Face]:
+    """A face of a cluster whose nodes have half a second to answer."""
+    CLIENTS["impatient"] = (request.param, {"socket_timeout": 0.5})
+    made: Face = face_type(cluster, "impatient")
+    yield made
+    made.close()
+
+
+def worked(call: Any, seconds: float) -> int:
+    """Call for some seconds, and return how often."""
+    calls, ends_at = 0, time.monotonic() + seconds
+    while time.monotonic() < ends_at:
+        call()
+        calls += 1
+    return calls
+
+
+# The first node is the one that clients ask for the commands by default.
+@pytest.mark.parametrize("stopped", [0, 2])
+@pytest.mark.parametrize("call", ["pop", "take"])
+def test_a_node_that_does_not_answer_stops_its_shards_only(
+    impatient: Face, cluster: Cluster, stopped: int, call: str
+) -> None:
+    jobs = impatient.SortedSet("jobs", shards=S)
+    jobs.update([f"{number:06}" for number in range(40_000)], score=int)
+    claim = jobs.pop if call == "pop" else lambda: jobs.take(5)
+    worked(claim, 0.2)
+    before = worked(claim, 1)
+    cluster.nodes[stopped].pause()
+    try:
+        # The first call takes half a second, or twice that. The shards rest for twenty times as long.
+        assert worked(claim, 4) > before
+    finally:
+        cluster.nodes[stopped].resume()
+    assert {shard.failures for shard in shards_of(jobs)} == {0, 1}
+
+
+def test_a_node_that_answers_again_is_claimed_from(cluster: Cluster) -> None:
+    with redis.RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port, socket_timeout=0.1) as client:
+        jobs = redset.SortedSet[str](client, "jobs", shards=S)
+        jobs.update([f"{number:06}" for number in range(300)], score=int)
+        jobs.pop()
+        cluster.nodes[1].pause()
+        try:
+            wait_until(lambda: jobs.pop() and any(shard.failures for shard in shards_of(jobs)))
+            popped = 0
+            with pytest.raises(redis.RedisError):
+                # The others are empty in the end, and this one may not be.
+                while jobs.pop():
+                    popped += 1
+            assert 0 < popped < 250
+        finally:
+            cluster.nodes[1].resume()
+        # Its shards rest, but nothing else is left.
+        assert jobs.pop()
+        assert not any(shard.failures for shard in shards_of(jobs))
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def breaking(request: pytest.FixtureRequest, cluster: Cluster, face_type: Any) -> Iterator[tuple[Face, list[Any]]]:
+    """A face of a cluster, and a list: with each element one connection is closed while it is read from."""
+    CLIENTS["breaking"] = (request.param, {})
+    face, closing = face_type(cluster, "breaking"), list[Any]()
+    awaited = face_type is not Blocking
+    kind = importlib.import_module(f"{request.param}{'.asyncio' if awaited else ''}.connection").AbstractConnection
+    read = kind.read_response
+
+    def read_response(self: Any, *args: Any, **options: Any) -> Any:
+        if not closing:
+            return read(self, *args, **options)
+        closing.pop()
+        self.disconnect()
+        parser, self._parser = self._parser, None
+        try:
+            return read(self, *args, **options)
+        finally:
+            self._parser = parser
+
+    async def read_response_awaited(self: Any, *args: Any, **options: Any) -> Any:
+        if not closing:
+            return await read(self, *args, **options)
+        closing.pop()
+        await self.disconnect(nowait=True)
+        parser, self._parser = self._parser, None
+        try:
+            return await read(self, *args, **options)
+        finally:
+            self._parser = parser
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "read_response", read_response_awaited if awaited else read_response)
+        yield face, closing
+    face.close()
+
+
+def test_a_connection_that_the_client_closes_is_a_failure(breaking: tuple[Face, list[Any]]) -> None:
+    """After a failure cluster clients close those that others use, which meet an AttributeError."""
+    face, closing = breaking
+    jobs = face.SortedSet("jobs", shards=S)
+    items = [f"{number:03}" for number in range(60)]
+    jobs.update(items)
+    closing.append(1)
+    # A claim goes on with another shard, and a later one rolls it back.
+    got = [jobs.pop()]
+    closing.append(1)
+    got += jobs.take(10)
+    for reservation in jobs.consume(lease=5, wait=1):
+        if len(got) % 10 == 0:
+            closing.append(1)
+        got.append(reservation.item)
+        # The client's connection may be closed as well while it acks.
+        if not closing:
+            reservation.ack()
+    assert sorted(set(got)) == items
 
 
 def test_a_dead_node_stops_its_shards_only(face: Face, cluster: Cluster) -> None:

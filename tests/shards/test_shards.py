@@ -554,10 +554,10 @@ class TestTrouble:
 
         popped = []
         for _ in range(100 - len(lost)):
-            broken.rests_until = 0.0
+            broken.rest.until = 0.0
             popped.append(jobs.pop())
         assert sorted([*popped, *lost]) == items
-        broken.rests_until = 0.0
+        broken.rest.until = 0.0
         with pytest.raises(Exception, match=r"(?i)nosuchcommand"):
             jobs.pop()
 

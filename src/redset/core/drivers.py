@@ -22,10 +22,17 @@ from redset.core.clients import (
     drop_idle_connections,
     enqueue,
     executor,
+    has_nodes,
     has_one_connection,
     is_failure,
+    is_of_a_lost_connection,
     is_outage,
+    is_redirection,
+    key_of,
+    node_name,
     pipelines_of,
+    replies_once,
+    replies_once_awaited,
 )
 from redset.core.coalescing import Gathering, Group, Line, Part
 from redset.core.observing import hooks, is_observed, observed
@@ -65,26 +72,41 @@ NOT_SENT = ConnectionError("the command was not sent")
 class Outstanding:
     """The commands of a batch to send by themselves: those that were not sent, or that the client would retry.
 
-    After the first that fails again, the rest keeps its errors: in an outage each takes as long as the client tries.
+    After the first that fails again, the others of its node keep their errors: in an outage each takes as long as the
+    client tries. Cluster clients send a batch once, so one command of a node that failed is always sent again: that
+    makes the client read anew which node has which slots.
     """
 
-    def __init__(self, replies: list[Any], links: Links | AsyncLinks | None) -> None:
+    def __init__(
+        self, commands: Sequence[Words], replies: list[Any], links: Links | AsyncLinks | None, client: Any
+    ) -> None:
+        self._commands = commands
         self._replies = replies
         self._links = links
+        self._client = client
+        self._has_nodes = has_nodes(client)
 
     def __iter__(self) -> Iterator[int]:
         replies = self._replies
+        #: The errors of the nodes that failed again, by name; None is the name of a single server.
+        failed: dict[str | None, Exception] = {}
         for at in range(len(replies)):
-            if self._is_open(replies[at]):
-                yield at
-                again = replies[at]
-                if isinstance(again, Exception) and is_outage(again):
-                    replies[at:] = [again if reply is NOT_SENT else reply for reply in replies[at:]]
-                    return
+            if not self._is_open(replies[at]):
+                continue
+            node = node_name(self._client, key_of(self._commands[at]))
+            if node in failed:
+                replies[at] = failed[node]
+                continue
+            yield at
+            again = replies[at]
+            if isinstance(again, Exception) and is_outage(again):
+                failed[node] = again
 
     def _is_open(self, reply: Any) -> bool:
         if not isinstance(reply, Exception) or reply is NOT_SENT:
             return reply is NOT_SENT
+        if self._has_nodes:
+            return is_outage(reply) or is_redirection(reply)
         return is_outage(reply) and not tries_once.get() and (self._links is None or self._links.tries_again(reply))
 
 
@@ -198,7 +220,7 @@ class Driver:
         try:
             return self._execute_command(*words, **AS_STORED)
         except BaseException as error:
-            if not is_failure(error):
+            if not is_failure(error) or is_of_a_lost_connection(error):
                 # An interruption between sending and reading leaves a reply that the next call would read.
                 drop_idle_connections(self._client)
             raise
@@ -206,7 +228,7 @@ class Driver:
     def _send_all(self, commands: Sequence[Words]) -> list[Any]:
         """Send commands, and return the reply to each, or its error."""
         replies = self._send_together(commands)
-        for at in Outstanding(replies, self._links):
+        for at in Outstanding(commands, replies, self._links, self._client):
             replies[at] = self._tried(commands[at])
         return replies
 
@@ -224,6 +246,8 @@ class Driver:
             return [NOT_SENT] * len(commands)
         try:
             pipeline = self._pipeline()
+            if has_nodes(self._client):
+                return replies_once(self._client, pipeline, commands)
             for words in commands:
                 enqueue(pipeline, words, **AS_STORED)
             return list(pipeline.execute(raise_on_error=False))
@@ -231,7 +255,8 @@ class Driver:
             if not is_failure(error):
                 drop_idle_connections(self._client)
                 raise
-            return [error] * len(commands)
+            # Of a cluster one node failed, before anything was sent to the others.
+            return [NOT_SENT if has_nodes(self._client) else error] * len(commands)
 
     def _tried(self, words: Words) -> Any:
         """Send a command, and return the reply or the error."""
@@ -554,7 +579,7 @@ class AsyncDriver:
 
     async def _send_all(self, commands: Sequence[Words]) -> list[Any]:
         replies = await self._send_together(commands)
-        for at in Outstanding(replies, self._links):
+        for at in Outstanding(commands, replies, self._links, self.caller.client):
             replies[at] = await self._tried(commands[at])
         return replies
 
@@ -573,6 +598,8 @@ class AsyncDriver:
         if self._pipeline is None:
             return [NOT_SENT] * len(commands)
         try:
+            if has_nodes(self.caller.client):
+                return await replies_once_awaited(self.caller.client, commands)
             pipeline = self._pipeline()
             for words in commands:
                 enqueue(pipeline, words, **AS_STORED)
@@ -580,7 +607,7 @@ class AsyncDriver:
         except Exception as error:
             if not is_failure(error):
                 raise
-            return [error] * len(commands)
+            return [NOT_SENT if has_nodes(self.caller.client) else error] * len(commands)
 
     async def _tried(self, words: Words) -> Any:
         """Send a command, and return the reply or the error."""

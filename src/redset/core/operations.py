@@ -220,7 +220,7 @@ def flattened(plan: Any) -> Plan[Any]:
         step = next(plan)
         while True:
             try:
-                sent = yield from flattened(step) if hasattr(step, "send") else once(step)
+                sent = (yield from flattened(step)) if hasattr(step, "send") else (yield step)
             except BaseException as error:
                 step = plan.throw(error)
             else:

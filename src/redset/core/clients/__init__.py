@@ -6,8 +6,8 @@ the requirements for a client, and the steps to add a library.
 """
 
 from redset.core.clients.checks import check_client, check_pipeline
+from redset.core.clients.clusters import has_nodes, key_of, node_name, replies_once, replies_once_awaited
 from redset.core.clients.commands import (
-    AS_STORED,
     are_beside,
     drop_idle_connections,
     enqueue,
@@ -19,11 +19,14 @@ from redset.core.clients.commands import (
 from redset.core.clients.errors import (
     explained,
     is_failure,
+    is_of_a_lost_connection,
     is_outage,
+    is_redirection,
     script_is_unknown,
     slot_is_moving,
     timed_out,
 )
+from redset.core.clients.settings import AS_STORED
 
 __all__ = (
     "AS_STORED",
@@ -34,11 +37,18 @@ __all__ = (
     "enqueue",
     "executor",
     "explained",
+    "has_nodes",
     "has_one_connection",
     "is_failure",
+    "is_of_a_lost_connection",
     "is_outage",
+    "is_redirection",
+    "key_of",
     "longest_block",
+    "node_name",
     "pipelines_of",
+    "replies_once",
+    "replies_once_awaited",
     "script_is_unknown",
     "slot_is_moving",
     "timed_out",

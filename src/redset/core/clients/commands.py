@@ -4,10 +4,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from redset.core.clients.clusters import cluster_executor, has_nodes
 from redset.core.clients.libraries import is_of_a_library
+from redset.core.clients.settings import settings_of
 
 __all__ = (
-    "AS_STORED",
     "are_beside",
     "drop_idle_connections",
     "enqueue",
@@ -15,11 +16,7 @@ __all__ = (
     "has_one_connection",
     "longest_block",
     "pipelines_of",
-    "user_of",
 )
-
-#: Makes a client with ``decode_responses=True`` return bytes.
-AS_STORED: dict[str, Any] = {"NEVER_DECODE": True}
 
 
 def executor(client: Any) -> Callable[..., Any]:
@@ -36,7 +33,11 @@ def executor(client: Any) -> Callable[..., Any]:
     def execute_uncached(verb: bytes | str, *words: Any, **options: Any) -> Any:
         return client.execute_command(verb.lower(), *words, **options)
 
-    return execute_uncached if _caches(client) else execute
+    if _caches(client):
+        return execute_uncached
+    if has_nodes(client):
+        return cluster_executor(client)
+    return execute
 
 
 def pipelines_of(client: Any) -> Callable[[], Any] | None:
@@ -104,20 +105,5 @@ def longest_block(client: Any) -> float:
     """
     if has_one_connection(client):
         return SHARED_BLOCK
-    limit = (_settings(client) or {}).get("socket_timeout")
+    limit = (settings_of(client) or {}).get("socket_timeout")
     return float("inf") if limit is None else limit / 2
-
-
-def user_of(client: Any) -> str | None:
-    """Return the name of the user that the client logs in as, or None if it is not known."""
-    settings = _settings(client)
-    return None if settings is None else settings.get("username") or "default"
-
-
-def _settings(client: Any) -> dict[str, Any] | None:
-    """Return the arguments of the client's connections: those of a pool, of a cluster, or of an asyncio cluster."""
-    for holder in (getattr(client, "connection_pool", None), getattr(client, "nodes_manager", None), client):
-        settings: dict[str, Any] | None = getattr(holder, "connection_kwargs", None)
-        if settings is not None:
-            return settings
-    return None

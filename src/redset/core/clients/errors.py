@@ -6,8 +6,8 @@ That works for every client library, and for a client of one's own that raises `
 import re
 from typing import Any
 
-from redset.core.clients.commands import user_of
 from redset.core.clients.libraries import LIBRARIES
+from redset.core.clients.settings import user_of
 from redset.core.interruptions import is_interruption
 from redset.core.keys import Keys
 from redset.exceptions import (
@@ -22,7 +22,9 @@ from redset.exceptions import (
 __all__ = (
     "explained",
     "is_failure",
+    "is_of_a_lost_connection",
     "is_outage",
+    "is_redirection",
     "script_is_unknown",
     "slot_is_moving",
     "timed_out",
@@ -70,7 +72,42 @@ def is_failure(error: BaseException) -> bool:
     """Return whether the server, the client library or redset raised this error. All others are interruptions."""
     if not isinstance(error, Exception) or is_interruption(error):
         return False
-    return isinstance(error, RedsetError | OSError) or any(kind.__name__ in _BASES for kind in type(error).__mro__)
+    return (
+        isinstance(error, RedsetError | OSError)
+        or any(kind.__name__ in _BASES for kind in type(error).__mro__)
+        or is_of_a_lost_connection(error)
+    )
+
+
+#: The packages of cluster clients.
+_LIBRARIES = {library.name for library in LIBRARIES if library.client}
+#: The modules of the standard library that they call for a connection.
+_OF_SOCKETS = {"asyncio", "select", "selectors", "socket", "ssl"}
+
+
+def is_of_a_lost_connection(error: BaseException) -> bool:
+    """Return whether a cluster client raised this error by accident.
+
+    After a failure, redis-py and valkey-py close the connections that other threads and tasks are using. These then
+    meet an AttributeError or a ValueError. It is one if redset called, a cluster client was passed, and the library
+    itself raised it, or the standard library called by it. An error of a wrapper or a callback of the user is none.
+    """
+    if not isinstance(error, AttributeError | LookupError | ValueError) or isinstance(error, UnicodeError):
+        return False
+    modules, found = list[str](), error.__traceback__
+    while found is not None:
+        modules.append(str(found.tb_frame.f_globals.get("__name__", "")))
+        found = found.tb_next
+    while modules and modules[-1].partition(".")[0] in _OF_SOCKETS:
+        modules.pop()
+    packages = [module.partition(".")[0] for module in modules]
+    if not packages or packages[-1] not in _LIBRARIES or "redset" not in packages:
+        return False
+    by_redset = len(packages) - packages[::-1].index("redset")
+    return any(
+        package in _LIBRARIES and module.endswith(".cluster")
+        for package, module in zip(packages[by_redset:], modules[by_redset:], strict=True)
+    )
 
 
 def is_outage(error: BaseException) -> bool:
@@ -81,7 +118,17 @@ def is_outage(error: BaseException) -> bool:
     if names & _REFUSED_NAMES or isinstance(error, PermissionError):
         return False
     said = str(error)
-    return bool(names & _AWAY_NAMES) or isinstance(error, OSError) or _IS_AWAY.match(said) is not None
+    return (
+        bool(names & _AWAY_NAMES)
+        or isinstance(error, OSError)
+        or _IS_AWAY.match(said) is not None
+        or is_of_a_lost_connection(error)
+    )
+
+
+def is_redirection(error: Exception) -> bool:
+    """Return whether a node of a cluster says that another one has the slot, now or for this command."""
+    return type(error).__name__ in ("AskError", "MovedError")
 
 
 def slot_is_moving(error: Exception) -> bool:

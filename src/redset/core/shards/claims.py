@@ -11,20 +11,24 @@ import logging
 import math
 import random
 import time
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from itertools import chain
+from operator import itemgetter, neg
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from redset.core.claiming import Claimed, Claims, head_with
 from redset.core.clients import is_failure
 from redset.core.definition import Definition
 from redset.core.leases import BaseReservation
-from redset.core.operations import CHUNK, Listen, ListenToAny, Operation, Plan, once
+from redset.core.operations import CHUNK, At, Listen, ListenToAny, Operation, Plan, flattened, once
 from redset.core.shards.endings import ShardsEndings
-from redset.core.shards.place import FORGET, Shard, Shards, as_operation, is_other_trouble, outcomes_of
+from redset.core.shards.place import FORGET, Flat, Shard, Shards, as_operation, is_other_trouble, outcomes_of
 from redset.core.times import Duration
 from redset.core.waiting import SPARE, claim_within
+from redset.exceptions import WrongTypeError
 
 __all__ = ("ShardsClaims",)
 
@@ -92,8 +96,9 @@ class _Asking:
         self.shards = shards
         self._wanted = wanted
         self.replies: list[tuple[Shard, Claimed]] = []
-        self._trouble: Exception | None = None
-        self._failures = 0
+        #: The shards that answered, and the errors of those that failed.
+        self._answered: set[Shard] = set()
+        self._failed: dict[Shard, Exception] = {}
         #: Seconds until something falls due, of the shards that have something.
         self._soon: dict[Shard, float] = {}
         self.ends = False
@@ -120,7 +125,14 @@ class _Asking:
             yield chosen
         last = self._wanted.last
         empty = -math.inf if last else math.inf
-        others = [shard for shard in working(self.shards) if shard is not chosen and shard.heads[last] != empty]
+        others = [
+            shard
+            for shard in working(self.shards)
+            if shard is not chosen
+            and shard not in self._answered
+            and shard not in self._failed
+            and shard.heads[last] != empty
+        ]
         self._claims._random.shuffle(others)
         if others:
             yield (max if last else min)(others, key=lambda shard: shard.heads[last])
@@ -133,15 +145,9 @@ class _Asking:
         try:
             reply: Claimed = yield from shard.carefully(claim)
         except Exception as error:
-            if not is_other_trouble(error):
-                raise
-            shard.rest()
-            self._trouble, self._failures = error, self._failures + 1
-            self.ends = self._failures == FAILURES
+            self._fail(shard, error, asked_at)
             return
-        self.replies.append((shard, reply))
-        self._claims._note_head(shard, reply, last=last)
-        self.ends = bool(reply.rows or reply.alone)
+        self._note(shard, reply)
         if word is None:
             return
         if word.how == "left" or (reply.rows and word.how == "leaves"):
@@ -149,14 +155,81 @@ class _Asking:
         elif not reply.rows:
             shard.note_look(word.name, asked_at + reply.next_look, is_precise=reply.is_precise)
 
+    def _note(self, shard: Shard, reply: Claimed) -> None:
+        """Note the reply of a shard."""
+        self._answered.add(shard)
+        self.replies.append((shard, reply))
+        self._claims._note_head(shard, reply, last=self._wanted.last)
+        self.ends = bool(reply.rows or reply.alone)
+
+    def _fail(self, shard: Shard, error: Exception, asked_at: float) -> None:
+        """Note the failure of a shard. Raise the error if it is not one that leaves the others to be asked."""
+        if not is_other_trouble(error):
+            raise error
+        self._claims._shards.failed(shard, error, asked_at)
+        self._failed[shard] = error
+        # The shards of a node fail together.
+        self.ends = self.ends or len({failed.rest for failed in self._failed}) >= FAILURES
+
     def look(self) -> Plan[None]:
         """Look at all shards that were not found empty, and claim from those that have something."""
-        asked = {shard for shard, _ in self.replies}
-        self._soon = yield from _soon_at([shard for shard in working(self.shards) if shard not in asked])
+        shards = [shard for shard in working(self.shards) if shard not in self._answered and shard not in self._failed]
+        self._soon = yield from self._soon_at(shards)
         word = self._wanted.word
         for shard, seconds in self._soon.items():
             if seconds <= 0 and not self.ends:
                 yield from self._try(shard, word if word is not None and word.is_announced(shard) else None)
+
+    def _soon_at(self, shards: list[Shard]) -> Plan[dict[Shard, float]]:
+        """Return the seconds until something can be claimed, of those shards that have something.
+
+        First a plain command to each shard, which is all as long as the set is empty; then a script to the others.
+        """
+        exist = [
+            shard.asked(Operation("EXISTS", (shard.parts.keys.waiting, shard.parts.keys.leased), (), int))
+            for shard in shards
+        ]
+        found = yield from self._outcomes(shards, exist)
+        there = [shard for shard in shards if found.get(shard)]
+        soon = yield from self._outcomes(there, [shard.asked(shard.parts.looking.soon()) for shard in there])
+        return {shard: seconds for shard, seconds in soon.items() if seconds is not None}
+
+    def _outcomes(self, shards: list[Shard], steps: list[Any]) -> Plan[dict[Shard, Any]]:
+        """Perform a step at each shard, and return the results of those that have not failed."""
+        asked_at = time.monotonic()
+        outcomes = dict(zip(shards, (yield from outcomes_of(steps)), strict=True))
+        for shard, outcome in outcomes.items():
+            if isinstance(outcome, Exception):
+                self._fail(shard, outcome, asked_at)
+                self._answered.discard(shard)
+            else:
+                self._answered.add(shard)
+        return {shard: outcome for shard, outcome in outcomes.items() if not isinstance(outcome, Exception)}
+
+    def ask_the_rest(self) -> Plan[None]:
+        """Claim from the shards that failed, or that rest after a failure: the set is empty only if they are.
+
+        A shard that failed just now for the first time is asked as often as the client tries.
+
+        :raises Exception: the error of a shard that fails again.
+        """
+        limit, lease, _, last, _ = self._wanted
+        for shard in self.shards:
+            if self.ends:
+                return
+            if shard in self._answered:
+                continue
+            claim = shard.parts.claims.claim(limit, lease, last=last)
+            asked_at, is_first = time.monotonic(), shard in self._failed and shard.failures == 1
+            try:
+                reply: Claimed = yield from once(shard.at(claim)) if is_first else shard.carefully(claim)
+            except Exception as error:
+                self._fail(shard, error, asked_at)
+                raise
+            self._failed.pop(shard, None)
+            if is_first:
+                shard.rest.end()
+            self._note(shard, reply)
 
     def announce(self) -> Plan[None]:
         """Claim from each shard that does not know that the caller waits, or where it planned to look by now."""
@@ -189,8 +262,8 @@ class _Asking:
 
     def check(self) -> None:
         """Raise the error of a shard if no other one had something."""
-        if self._trouble is not None and not any(reply.rows or reply.more for _, reply in self.replies):
-            raise self._trouble
+        if self._failed and not any(reply.rows or reply.more for _, reply in self.replies):
+            raise next(iter(self._failed.values()))
 
 
 class ShardsClaimed(Claimed):
@@ -261,23 +334,78 @@ class ShardsClaims(Claims[T, Res]):
                 if shard.rests_until <= now and state.owes_claims(shard.driver.caller.prefix):
                     return shard
         one = self._drawn(shards)
-        if self._random.randrange(STRAY) and self._comes_later(one, other := self._drawn(shards), last=last):
+        if STRAY * self._random.random() >= 1 and self._comes_later(one, other := self._drawn(shards), last=last):
             one = other
         return one
 
     def _drawn(self, shards: list[Shard]) -> Shard:
         """Return a random one of the shards that have not failed just now; of all if there is none."""
-        draw = self._random.randrange
-        one, now = shards[draw(len(shards))], time.monotonic()
+        # A fourth of the time of randrange.
+        draw = self._random.random
+        one, now = shards[int(len(shards) * draw())], time.monotonic()
         if one.rests_until > now:
             working = [shard for shard in shards if shard.rests_until <= now] or shards
-            one = working[draw(len(working))]
+            one = working[int(len(working) * draw())]
         return one
 
     def _comes_later(self, one: Shard, other: Shard, *, last: bool) -> bool:
         return other.heads[last] > one.heads[last] if last else other.heads[last] < one.heads[last]
 
-    # One item, or a batch of one shard.
+    # One item.
+
+    def pop(self, wait: Duration | None, *, last: bool = False) -> Plan[T]:
+        plan = super().pop(wait, last=last)
+        return cast("Plan[T]", Flat(plan)) if wait == 0 else plan
+
+    def reserve(self, lease: Duration, wait: Duration | None) -> Plan[Res]:
+        plan = super().reserve(lease, wait)
+        return cast("Plan[Res]", Flat(plan)) if wait == 0 else plan
+
+    def _one(self, lease: float, *, last: bool) -> Plan[list[Any]]:
+        """Claim one item without waiting. The steps are no plans: this path takes little more than a plain set."""
+        first: Shard | None = None
+        reply: Claimed | None = None
+        failure: Exception | None = None
+        asked_at = 0.0
+        if self._shards.is_known():
+            first = self._chosen(last=last)
+            claim = first.parts.claims.claim(1, lease, last=last)
+            asked_at = time.monotonic()
+            try:
+                reply = (yield from first.carefully(claim)) if first.is_careful else (yield At(first.driver, claim))
+            except WrongTypeError:
+                # After a reshard. It is asked again below.
+                first = None
+            except Exception as error:
+                failure = error
+            if first is not None and reply is not None and reply.rows:
+                self._note_head(first, reply, last=last)
+                return (yield from self._loaded(first, reply))
+        wanted = _Wanted(1, lease, None, last, follows=False)
+
+        def others() -> Plan[ShardsClaimed]:
+            asking = _Asking(self, self._shards.all, wanted)
+            if first is None or first not in asking.shards:
+                return (yield from self._claim_from_any(self._chosen(last=last), [], wanted, asking))
+            if failure is not None:
+                asking._fail(first, failure, asked_at)
+            elif reply is not None:
+                asking._note(first, reply)
+            return (yield from self._claim_from_any(None, [], wanted, asking))
+
+        got = yield from flattened(self._shards.settled(others))
+        return [] if got.at is None else (yield from self._loaded(*got.at))
+
+    def _loaded(self, shard: Shard, reply: Claimed) -> Plan[list[Any]]:
+        """Return the item or the reservation of a reply's row, unless it cannot be loaded."""
+        claims = shard.parts.claims
+        items, broken = self._items.load_all(reply.stored, reply.values)
+        if broken:
+            yield from flattened(once(shard.at(claims._bury(reply, broken))))
+        found: list[Any] = claims._reservations(reply, items, broken) if reply.lease else items
+        return found
+
+    # A batch of one shard.
 
     def claim(
         self,
@@ -331,19 +459,27 @@ class ShardsClaims(Claims[T, Res]):
             self._sent_acks.remove(sent)
         return late
 
-    def _claim_from_any(self, chosen: Shard | None, late: list[int], wanted: "_Wanted") -> Plan["ShardsClaimed"]:
+    def _claim_from_any(
+        self, chosen: Shard | None, late: list[int], wanted: "_Wanted", asking: _Asking | None = None
+    ) -> Plan["ShardsClaimed"]:
         """Claim from the first shard that has something.
 
         First from the chosen one, and from the one that is said to have the best next item. If both are empty, look at
         all in one round trip. If that shows nothing either, a caller that waits is announced at each.
+
+        :param asking: the shards that were asked before.
         """
         word = wanted.word
-        asking = _Asking(self, self._shards.all, wanted)
-        if wanted.limit > 0:
+        if asking is None:
+            asking = _Asking(self, self._shards.all, wanted)
+        has_ended = asking.ends
+        if wanted.limit > 0 and not has_ended:
             if word is None or not word.is_announced(asking.home):
                 yield from asking.begin(chosen)
             if not asking.ends:
                 yield from asking.look()
+            if not (asking.ends or wanted.follows) and (word is None or word.how == "left"):
+                yield from asking.ask_the_rest()
         if word is not None and word.how == "left":
             yield from asking.leave(asking.shards)
         elif word is not None and not asking.ends:
@@ -397,6 +533,8 @@ class ShardsClaims(Claims[T, Res]):
 
     def _gather(self, num: int, lease: float, wait: Duration | None, *, last: bool = False) -> Plan[list[Any]]:
         """Claim the ``num`` lowest items of all shards, as of one look at each."""
+        if num == 1 and wait == 0:
+            return (yield from self._one(lease, last=last))
         if num <= 1:
             return (yield from super()._gather(num, lease, wait, last=last))
         rows: list[tuple[float, bytes, Any]] = []
@@ -407,7 +545,7 @@ class ShardsClaims(Claims[T, Res]):
                 rows += yield from self._rows(*got.at)
                 if not got.alone:
                     yield from self._shards.settled(lambda: self._claim_lowest(rows, num, lease, last=last))
-        rows.sort(key=lambda row: row[:2], reverse=last)
+        rows.sort(key=itemgetter(0, 1), reverse=last)
         return [row[2] for row in rows]
 
     def _claim_lowest(self, rows: list[tuple[float, bytes, Any]], num: int, lease: float, *, last: bool) -> Plan[None]:
@@ -435,13 +573,14 @@ class ShardsClaims(Claims[T, Res]):
             shard.has_suspect = False
             if (yield from self._claim_some(rows, shard, counts.pop(shard), lease, last=last, follows=bool(rows))):
                 return False
+        asked_at = time.monotonic()
         plans = [self._claim_some(rows, shard, counts[shard], lease, last=last, follows=True) for shard in counts]
         goes_on, trouble = True, None
         for shard, outcome in zip(counts, (yield from outcomes_of(plans)), strict=True):
             if not isinstance(outcome, Exception):
                 goes_on = goes_on and not outcome
             elif is_other_trouble(outcome):
-                shard.rest()
+                self._shards.failed(shard, outcome, asked_at)
                 trouble = outcome
             else:
                 raise outcome
@@ -470,26 +609,25 @@ class ShardsClaims(Claims[T, Res]):
 
     def _counts(self, num: int, *, last: bool) -> Plan[Counter[Shard]]:
         """Return how many of the ``num`` lowest items each shard has. Asks again where an answer ends too early."""
-        failures, shards, scores = 0, working(self._shards.all), dict[Shard, list[float]]()
+        shards, scores, failed = working(self._shards.all), dict[Shard, list[float]](), set[Shard]()
         share = num / len(shards)
         sizes = dict.fromkeys(shards, min(num, math.ceil(share + 3 * math.sqrt(share) + 1)))
         asked = list(shards)
         while True:
-            plans = [shard.carefully(_first_scores(shard, sizes[shard], last=last)) for shard in asked]
-            for shard, found in zip(asked, (yield from outcomes_of(plans)), strict=True):
+            asked_at = time.monotonic()
+            steps = [shard.asked(_first_scores(shard, sizes[shard], last=last)) for shard in asked]
+            for shard, found in zip(asked, (yield from outcomes_of(steps)), strict=True):
                 if not isinstance(found, Exception):
                     scores[shard] = found
                     continue
                 if not is_other_trouble(found):
                     raise found
-                shard.rest()
-                scores[shard], failures = [], failures + 1
-                if failures == FAILURES or failures == len(shards):
+                self._shards.failed(shard, found, asked_at)
+                failed.add(shard)
+                scores[shard] = []
+                if len(failed) == len(shards) or len({each.rest for each in failed}) >= FAILURES:
                     raise found
-            lowest = sorted(
-                ((score, shard.number, shard) for shard, own in scores.items() for score in own), reverse=last
-            )[:num]
-            counts = Counter(shard for _, _, shard in lowest)
+            counts = _counted(scores, num, last=last)
             asked = [shard for shard in shards if sizes[shard] < num and counts[shard] == sizes[shard]]
             if not asked:
                 return counts
@@ -513,24 +651,29 @@ def working(shards: list[Shard]) -> list[Shard]:
     return [shard for shard in shards if shard.rests_until <= now] or shards
 
 
-def _soon_at(shards: list[Shard]) -> Plan[dict[Shard, float]]:
-    """Return the seconds until something can be claimed, of those shards that have something, or that failed.
-
-    First a plain command to each shard, which is all as long as the set is empty; then a script to the others.
-    """
-    keys = [shard.parts.keys for shard in shards]
-    exist = [
-        shard.at(Operation("EXISTS", (own.waiting, own.leased), (), int))
-        for shard, own in zip(shards, keys, strict=True)
-    ]
-    there = [shard for shard, found in zip(shards, (yield from outcomes_of(exist)), strict=True) if found != 0]
-    waits: list[Any] = yield from outcomes_of([shard.at(shard.parts.looking.soon()) for shard in there])
-    # A claim shows the error of a shard.
-    return {
-        shard: 0.0 if isinstance(seconds, Exception) else seconds
-        for shard, seconds in zip(there, waits, strict=True)
-        if seconds is not None
-    }
+def _counted(scores: dict[Shard, list[float]], num: int, *, last: bool) -> Counter[Shard]:
+    """Return how many of the ``num`` lowest scores, or highest, are of each shard."""
+    in_order = sorted(chain.from_iterable(scores.values()), reverse=last)
+    if len(in_order) <= num:
+        return Counter({shard: len(own) for shard, own in scores.items() if own})
+    # The scores of each shard are in order. Those before the bound are counted, and of equal ones as many as are left.
+    bound, counts, ends = in_order[num - 1], Counter[Shard](), dict[Shard, int]()
+    for shard, own in scores.items():
+        if last:
+            first = bisect_left(own, -bound, key=neg)
+            end = bisect_right(own, -bound, key=neg)
+        else:
+            first, end = bisect_left(own, bound), bisect_right(own, bound)
+        if first:
+            counts[shard] = first
+        if end > first:
+            ends[shard] = end - first
+    left = num - counts.total()
+    for shard, equal in ends.items():
+        if left > 0:
+            counts[shard] += min(equal, left)
+            left -= equal
+    return counts
 
 
 def _first_scores(shard: Shard, count: int, *, last: bool) -> Operation[list[float]]:

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from redset.core.drivers import AsyncDriver, Driver
 from redset.core.operations import At, Operation, Plan, flattened, once
-from redset.core.shards.place import found_at_once
+from redset.core.shards.place import flat_of, found_at_once
 from redset.exceptions import WrongTypeError
 
 __all__ = ("AsyncShardsDriver", "ShardsDriver", "over_shards")
@@ -29,7 +29,7 @@ class ShardsDriver(Driver):
         return result
 
     def follow(self, plan: Plan[R]) -> R:
-        result: R = super().follow(flattened(plan))
+        result: R = super().follow(flat_of(plan))
         return result
 
     def enqueue(self, pipeline: Any, operation: Operation[R]) -> None:
@@ -51,11 +51,11 @@ class AsyncShardsDriver(AsyncDriver):
         return await self.follow(once(operation))
 
     async def follow(self, plan: Plan[R]) -> R:
-        result: R = await super().follow(flattened(plan))
+        result: R = await super().follow(flat_of(plan))
         return result
 
     def begin_to_follow(self, plan: Plan[R]) -> Any:
-        return super().begin_to_follow(flattened(plan))
+        return super().begin_to_follow(flat_of(plan))
 
     async def enqueue(self, pipeline: Any, operation: Operation[R]) -> None:
         found: Operation[Any] = await self.follow(_addition(operation))

@@ -3,14 +3,15 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar, cast
+from functools import cached_property
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
-from redset.core.clients import is_failure
+from redset.core.clients import has_nodes, is_failure, is_outage, node_name
 from redset.core.definition import Groupings
 from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.looking import identity_if_any
-from redset.core.operations import At, Operation, Plan, Sleep, Together, once
+from redset.core.operations import At, Operation, Plan, Sleep, Together, flattened, once
 from redset.core.retries import tries_once
 from redset.core.several import located
 from redset.core.shards import layout as layouts
@@ -20,10 +21,12 @@ from redset.exceptions import LayoutError, WrongTypeError
 __all__ = (
     "FORGET",
     "RESHARDING_CHECK",
+    "Flat",
     "Shard",
     "Shards",
     "as_operation",
     "at_once",
+    "flat_of",
     "found_at_once",
     "is_other_trouble",
     "outcomes_of",
@@ -36,9 +39,13 @@ R = TypeVar("R")
 #: Seconds between two reads of the layout record while a reshard is under way, and for which a call waits for its end.
 RESHARDING_CHECK = 0.05
 LONGEST_RESHARDING = 600.0
-#: Seconds for which a shard that failed is not claimed from: the first time, and at most. Each failure doubles them.
+#: Seconds for which nothing is claimed from a node that failed: the first time, and at most. Each failure doubles them.
 REST = 1.0
 LONGEST_REST = 8.0
+#: A node that takes long to fail rests for so many times as long, up to some seconds: so the other nodes lose at most
+#: a twentieth of their claims.
+REST_PER_SECOND = 20.0
+LONGEST_REST_OF_SLOW = 60.0
 #: Seconds after which a look that did not take place is forgotten.
 FORGET = 1.0
 
@@ -48,6 +55,36 @@ class Look(NamedTuple):
 
     at: float
     is_precise: bool
+
+
+@dataclass(eq=False)
+class Rest:
+    """The rest of the shards of a node that failed. Before a failure each shard has its own."""
+
+    #: The number of failures in a row, the time of the last one, and the seconds that it took.
+    failures: int = 0
+    began_at: float = 0.0
+    took: float = 0.0
+    #: The time until which nothing is claimed.
+    until: float = 0.0
+
+    def begin(self, asked_at: float, *, of_a_node: bool) -> None:
+        """Note the failure of a step that began at this time. Several steps that fail side by side are one failure."""
+        if asked_at < self.began_at:
+            return
+        rest, self.began_at = min(LONGEST_REST, REST * 2.0 ** min(self.failures, 16)), time.monotonic()
+        self.took = self.began_at - asked_at
+        if of_a_node:
+            rest = max(rest, min(LONGEST_REST_OF_SLOW, REST_PER_SECOND * self.took))
+        self.failures += 1
+        self.until = self.began_at + rest
+
+    def try_again(self) -> None:
+        """Note that one caller tries whether the node is back; others do not try meanwhile."""
+        self.until = max(self.until, time.monotonic() + self.took)
+
+    def end(self) -> None:
+        self.failures, self.until = 0, 0.0
 
 
 @dataclass(eq=False)
@@ -61,9 +98,8 @@ class Shard:
     parts: Any
     #: The lowest and the highest score that its next claim can get, as its last replies said.
     heads: dict[bool, float] = field(default_factory=lambda: {False: float("-inf"), True: float("inf")})
-    #: The number of failures in a row, and the time until which it is not claimed from.
-    failures: int = 0
-    rests_until: float = 0.0
+    #: Its rest after a failure, which it shares with the other shards of its node.
+    rest: Rest = field(default_factory=Rest)
     #: Whether its last claim held back an item whose last lease expired.
     has_suspect: bool = False
     #: The next look of each waiter of this process, as the server has planned it.
@@ -80,22 +116,81 @@ class Shard:
         """Return the step, or the plan, that performs a step or a plan of this shard."""
         return At(self.driver, step) if isinstance(step, Operation) else located(self.driver, step)
 
-    def rest(self) -> None:
-        """Note that it failed."""
-        self.rests_until = time.monotonic() + min(LONGEST_REST, REST * 2.0 ** min(self.failures, 16))
-        self.failures += 1
+    @property
+    def failures(self) -> int:
+        """The number of failures in a row."""
+        return self.rest.failures
+
+    @property
+    def rests_until(self) -> float:
+        """The time until which nothing is claimed from it."""
+        return self.rest.until
+
+    @property
+    def node(self) -> str | None:
+        """The name of its node; None if the client has no nodes."""
+        return node_name(self.driver.caller.client, self.parts.keys.waiting)
 
     def carefully(self, step: Any) -> Plan[Any]:
-        """Perform a step of this shard; if it has failed before, without the client's own retries."""
-        if not self.failures:
+        """Perform a step of this shard without the client's own retries, if it failed before or is in a cluster.
+
+        In a cluster the other nodes go on meanwhile, so that one that does not answer must not be waited for.
+        """
+        rest = self.rest
+        if not self.is_careful:
             return (yield self.at(step))
+        if rest.failures:
+            rest.try_again()
         tries_once.set(True)
         try:
             result = yield self.at(step)
         finally:
             tries_once.set(False)
-        self.failures = 0
+        if rest.failures:
+            rest.end()
         return result
+
+    def asked(self, operation: Operation[Any]) -> Any:
+        """Return the step, or the plan, that performs an operation carefully."""
+        return self.carefully(operation) if self.is_careful else At(self.driver, operation)
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether the steps of claims are tried once."""
+        return self.rest.failures > 0 or self._has_nodes
+
+    @cached_property
+    def _has_nodes(self) -> bool:
+        return has_nodes(self.driver.caller.client)
+
+
+class Flat(Generic[R]):
+    """A plan whose steps are no plans, so that a driver need not flatten it."""
+
+    __slots__ = ("plan",)
+
+    def __init__(self, plan: Plan[R]) -> None:
+        self.plan = plan
+
+    def __iter__(self) -> Plan[R]:
+        return self.plan
+
+    def __next__(self) -> Any:
+        return next(self.plan)
+
+    def send(self, value: Any) -> Any:
+        return self.plan.send(value)
+
+    def throw(self, error: BaseException) -> Any:
+        return self.plan.throw(error)
+
+    def close(self) -> None:
+        self.plan.close()
+
+
+def flat_of(plan: Any) -> Plan[Any]:
+    """Return the plan itself if it is a flat one, else one that is."""
+    return plan.plan if type(plan) is Flat else flattened(plan)
 
 
 def as_operation(plan: Plan[R]) -> Operation[R]:
@@ -255,6 +350,25 @@ class Shards:
         self._check_form(found)
         self._become(found)
         return True
+
+    # Failures.
+
+    def failed(self, shard: Shard, error: Exception, asked_at: float) -> None:
+        """Note the failure of a step at a shard that began at this time.
+
+        If its node does not answer, all shards of the node rest.
+        """
+        node = shard.node if is_outage(error) else None
+        rest = shard.rest
+        if node is not None:
+            # Slots may have moved since the last failure.
+            rest = next((other.rest for other in self.all if other.failures and other.node == node), rest)
+            for other in self.all:
+                if other.node == node:
+                    other.rest = rest
+                elif other.rest is rest:
+                    other.rest = Rest()
+        rest.begin(asked_at, of_a_node=node is not None)
 
     # Steps.
 
