@@ -82,7 +82,8 @@ class Outcome:
     code: int
     #: The last line of its stderr.
     last_line: str = ""
-    timed_out: bool = False
+    #: The seconds after which it was killed, if it took longer.
+    timed_out: float | None = None
     #: Whether it was killed because ``work`` ends.
     aborted: bool = False
     #: Why it could not be run.
@@ -99,8 +100,8 @@ class Outcome:
     @property
     def reason(self) -> str:
         """The reason of the failure, for the dead letter."""
-        if self.timed_out:
-            return f"timed out after {self.took:.3g} s"
+        if self.timed_out is not None:
+            return f"timed out after {self.timed_out:g} s"
         if self.last_line:
             return self.last_line
         if self.code < 0:
@@ -187,10 +188,10 @@ class Runner:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 done, waited = await asyncio.wait(waited, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 if not done:
-                    outcome.timed_out = True
+                    outcome.timed_out = self.timeout
                     break
             if not ended.done():
-                outcome.aborted = not outcome.timed_out
+                outcome.aborted = outcome.timed_out is None
                 await self._kill(process.pid, ended)
         except BaseException:
             await self._kill(process.pid, ended)

@@ -38,6 +38,7 @@ def connected(context: typer.Context, url: str | None) -> Any:
         client = connect(given)
     except ValueError as error:
         raise Failure(f"{'--url' if given else '$REDSET_URL'}: {error}") from None
+    context.call_on_close(client.close)
     try:
         client.ping()
     except Exception as error:

@@ -33,6 +33,10 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
+#: The errors of client libraries for a wrong name or password.
+_REFUSED = {"AuthenticationError", "AuthorizationError", "NoPermissionError"}
+
+
 class Failure(Exception):
     """Ends the command with an exit code and one line on stderr."""
 
@@ -51,7 +55,8 @@ def failure_of(error: Exception) -> Failure | None:
 
 
 def _code_of(error: Exception) -> int:
-    if isinstance(error, AccessDeniedError) or str(error).startswith(("NOPERM", "NOAUTH", "WRONGPASS")):
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if isinstance(error, AccessDeniedError) or names & _REFUSED or str(error).startswith("NOPERM"):
         return NO_PERMISSION
     if isinstance(error, Full | ServerFullError):
         return TRY_LATER

@@ -10,7 +10,7 @@ import typer
 from redset.cli.connecting import Name, Url, connected, known_set, make_set
 from redset.cli.escapes import unescaped
 from redset.cli.exits import NO, USAGE, Failure
-from redset.cli.writing import Json, flush, put, put_json, put_rows, say
+from redset.cli.writing import Json, cell, flush, put, put_json, put_rows, say
 from redset.core.items import Key
 from redset.core.registry import SetInfo
 from redset.exceptions import LayoutError, WrongTypeError
@@ -120,7 +120,7 @@ def _flat(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield prefix + name, value
+            yield prefix + name, cell(value, name)
 
 
 def find(

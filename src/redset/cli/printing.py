@@ -133,7 +133,7 @@ class JobLog:
         code, killed_by = (outcome.code, 0) if outcome.code >= 0 else (0, -outcome.code)
         row = (
             *(number, ":", f"{outcome.began:.3f}", f"{outcome.took:.3f}", outcome.sent, outcome.received),
-            *(-1 if outcome.timed_out else code, killed_by, command.shown(arguments)),
+            *(-1 if outcome.timed_out is not None else code, killed_by, command.shown(arguments)),
         )
         self._write("\t".join(map(str, row)) + "\n")
 

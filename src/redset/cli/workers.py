@@ -181,7 +181,7 @@ class Worker:
         code = outcome.code
         if outcome.aborted:
             await self._end(item, reservation.again)
-        elif code == 0 and not outcome.timed_out:
+        elif code == 0 and outcome.timed_out is None:
             self._done += 1
             self._failing.pop(item, None)
         elif code in (CANNOT_RUN, NOT_FOUND):
@@ -189,16 +189,16 @@ class Worker:
             self._strengthen(code)
             self._stop.set()
             await self._end(item, reservation.again)
-        elif code == TRY_LATER and not outcome.timed_out:
+        elif code == TRY_LATER and outcome.timed_out is None:
             delay = exponential_backoff(reservation.attempt)
             await self._end(item, lambda: reservation.again(delay))
         else:
-            self._note_failure(item, KILLED if code < 0 and not outcome.timed_out else FAILED)
+            self._note_failure(item, KILLED if code < 0 and outcome.timed_out is None else FAILED)
             if code == STOP:
                 say(f"the command exited with 255 for {escaped(item)}: no more items are taken")
                 self._strengthen(STOPPED)
                 self._stop.set()
-            if code == DATA and not outcome.timed_out:
+            if code == DATA and outcome.timed_out is None:
                 await self._end(item, lambda: reservation.bury(outcome.reason))
             else:
                 await self._end(item, lambda: reservation.nack(reason=outcome.reason))

@@ -159,9 +159,9 @@ def work(
         if times.get(option) == 0:
             raise Failure(f"{option} must be more than 0")
     when = Halt.read(halt)
-    with connected(context, url) as client:
-        # A worker that waits for items may be there before its producers.
-        about = known_set(client, name) if not forever else recorded(client, name) or SetInfo(name, "SortedSet")
+    client = connected(context, url)
+    # A worker that waits for items may be there before its producers.
+    about = known_set(client, name) if not forever else recorded(client, name) or SetInfo(name, "SortedSet")
     refuse_kinds(about, "ExpiringSet", "whose items are not claimed")
     if retries is None and about.kind != "PeriodicSet":
         retries = about.options.get("max_attempts") or _RETRIES

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,9 @@ from redset.cli.escapes import escaped
 from redset.cli.exits import BROKEN_PIPE, IO, Failure
 
 __all__ = ("Json", "cell", "flush", "is_terminal", "put", "put_items", "put_json", "put_rows", "say")
+
+#: The names of fields that are times, in seconds since the epoch.
+_TIMES = {"died_at", "deadline", "paused_until", "rests_until", "since", "next_due"}
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
@@ -84,19 +88,17 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
-def cell(value: Any) -> str:
-    """Return a value as the text of a column."""
+def cell(value: Any, name: str = "") -> str:
+    """Return a value as the text of a column: times, which have such names, in local time."""
     if value is None:
         return "-"
+    if name in _TIMES and isinstance(value, float) and not math.isinf(value):
+        return datetime.fromtimestamp(value).astimezone().isoformat(timespec="seconds")
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, bytes):
-        return escaped(value)
     if isinstance(value, float):
-        return f"{value:.15g}"
-    if isinstance(value, str):
-        return escaped(value.encode("utf-8", "surrogateescape"))
-    return str(value)
+        return f"{value:.3f}" if name == "lag" else f"{value:.15g}"
+    return escaped(value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape"))
 
 
 def put_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
@@ -111,7 +113,7 @@ def put_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_js
         _put_table(list(rows), columns)
     else:
         for row in rows:
-            put(("\t".join(cell(row.get(name)) for name in columns) + "\n").encode())
+            put(("\t".join(cell(row.get(name), name) for name in columns) + "\n").encode())
     flush()
 
 
@@ -127,6 +129,6 @@ def _put_table(rows: list[Mapping[str, Any]], columns: Sequence[str]) -> None:
             name.upper().replace("_", " "), justify="right" if numbers and rows else "left", overflow="fold"
         )
     for row in rows:
-        table.add_row(*(Text(cell(row.get(name))) for name in columns))
+        table.add_row(*(Text(cell(row.get(name), name)) for name in columns))
     flush()
     _try(lambda: Console(highlight=False).print(table))
