@@ -26,7 +26,10 @@ def jobs(raw: Any) -> Any:
 
 
 def work(redset: Console, *arguments: str, **options: Any) -> Done:
-    return redset.run("work", "jobs", *arguments, **options)
+    """Run the command: in this process, which starts at once, or with ``options`` of Popen in one of its own."""
+    if options:
+        return redset.run("work", "jobs", *arguments, **options)
+    return redset("work", "jobs", *arguments)
 
 
 def letters(jobs: Any) -> dict[str, tuple[str, int]]:
@@ -224,7 +227,7 @@ class TestOutput:
                 process.stdout.close()
                 assert process.wait(60) == 141
                 assert process.stderr
-                assert process.stderr.read() == b""
+                assert process.stderr.read().decode() == ""
         # What could not be printed waits, without an attempt.
         assert jobs.stats().leased == jobs.stats().delayed == 0
         assert len(jobs) >= 40

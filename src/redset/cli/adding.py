@@ -27,7 +27,7 @@ JsonLines = Annotated[bool, typer.Option("--json", help="Lines are JSON. The res
 
 def register(app: typer.Typer) -> None:
     app.command()(add)
-    app.command()(new)
+    app.command(short_help="Print lines that nobody has seen before.")(new)
 
 
 def add(

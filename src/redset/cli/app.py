@@ -41,7 +41,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
-server = typer.Typer(no_args_is_help=True, help="The embedded server, shared by all your processes.")
+server = typer.Typer(no_args_is_help=True, help="Show or stop the embedded server.")
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001 # typer passes it so
@@ -82,7 +82,7 @@ completing.register(app)
 app.add_typer(server, name="server")
 
 
-@app.command()
+@app.command(short_help="See it work: processes share work, one is killed.")
 def demo(
     producers: Annotated[int, typer.Option(min=1, help="Processes that each add all of the input.")] = 3,
     consumers: Annotated[int, typer.Option(min=1, help="Processes that claim items and hash them.")] = 4,

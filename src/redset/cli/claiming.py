@@ -19,8 +19,8 @@ _CHUNK = 1000
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(pop)
-    app.command()(peek)
+    app.command(short_help="Remove and print the next items.")(pop)
+    app.command(short_help="Show the next items.")(peek)
 
 
 def pop(

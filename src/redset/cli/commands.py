@@ -120,6 +120,33 @@ class Outcome:
 Print = Callable[[int, bytes], Awaitable[None]]
 
 
+@dataclass
+class Pipe:
+    """A pipe to read from. asyncio's own would hold up the end of a process until all its children have ended."""
+
+    reader: asyncio.StreamReader
+    #: The end that the command writes to, until it has been closed here.
+    end: int
+
+    @classmethod
+    async def open(cls, stack: contextlib.ExitStack) -> "Pipe":
+        read, write = os.pipe()
+        reader = asyncio.StreamReader()
+        pipe = cls(reader, write)
+        stack.callback(pipe.close_end)
+        file = stack.enter_context(os.fdopen(read, "rb", 0))
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), file
+        )
+        stack.callback(transport.close)
+        return pipe
+
+    def close_end(self) -> None:
+        if self.end >= 0:
+            os.close(self.end)
+            self.end = -1
+
+
 @dataclass(frozen=True)
 class Runner:
     """Runs commands, each in a session of its own."""
@@ -146,20 +173,30 @@ class Runner:
                 feed.write(item)
                 feed.seek(0)
             outcome = Outcome(0, sent=len(item) if self.command.stdin else 0)
+            pipes: list[Pipe] = []
             if printing is None:
                 outcome.stdout, outcome.stderr = _unnamed_file(), _unnamed_file()
+            else:
+                pipes = [await Pipe.open(stack), await Pipe.open(stack)]
             try:
                 process = await asyncio.create_subprocess_exec(
                     *arguments,
                     stdin=feed,
-                    stdout=outcome.stdout or subprocess.PIPE,
-                    stderr=outcome.stderr or subprocess.PIPE,
+                    stdout=outcome.stdout or pipes[0].end,
+                    stderr=outcome.stderr or pipes[1].end,
                     env=self.command.environment(item, own),
                     start_new_session=True,
                 )
             except OSError as error:
                 return self._not_run(outcome, item, error)
-            await self._attend(process, outcome, printing)
+            for pipe in pipes:
+                pipe.close_end()
+            pumps = [
+                asyncio.ensure_future(_pump(number, pipe.reader, outcome, printing))
+                for number, pipe in enumerate(pipes, 1)
+                if printing is not None
+            ]
+            await self._attend(process, outcome, pumps)
         return outcome
 
     def _not_run(self, outcome: Outcome, item: bytes, error: OSError) -> Outcome:
@@ -170,14 +207,9 @@ class Runner:
         outcome.trouble = error.strerror or str(error)
         return outcome
 
-    async def _attend(self, process: Any, outcome: Outcome, printing: Print | None) -> None:
+    async def _attend(self, process: Any, outcome: Outcome, pumps: "list[asyncio.Task[None]]") -> None:
         """Wait for the end of a process, and kill it if it has to end earlier."""
         began = time.monotonic()
-        pumps = [
-            asyncio.ensure_future(_pump(number, stream, outcome, printing))
-            for number, stream in ((1, process.stdout), (2, process.stderr))
-            if printing is not None
-        ]
         ended = asyncio.ensure_future(process.wait())
         aborted = asyncio.ensure_future(self.abort.wait())
         try:
@@ -201,14 +233,11 @@ class Runner:
             outcome.took = time.monotonic() - began
             if pumps:
                 await _let_end(pumps)
-                process._transport.close()  # noqa: SLF001 # a process in the background may keep the pipes open
         outcome.code = ended.result()
         for pump in pumps:
             if not pump.cancelled() and (error := pump.exception()) is not None:
                 raise error
-        if printing is None:
-            assert outcome.stdout is not None
-            assert outcome.stderr is not None
+        if outcome.stdout is not None and outcome.stderr is not None:
             outcome.received = os.fstat(outcome.stdout.fileno()).st_size
             outcome.last_line = _last_line_of(outcome.stderr)
 
@@ -239,7 +268,7 @@ def _signal(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-async def _pump(number: int, stream: Any, outcome: Outcome, printing: Print) -> None:
+async def _pump(number: int, stream: asyncio.StreamReader, outcome: Outcome, printing: Print) -> None:
     """Print whole lines as they come, and the rest at the end."""
     rest = b""
     while data := await stream.read(1 << 16):

@@ -16,7 +16,7 @@ _SHELLS = ("bash", "zsh", "fish")
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(completion)
+    app.command(short_help="Print a script for the shell.")(completion)
     if "_REDSET_COMPLETE" in os.environ:
         # The script of a shell asks. Typer does this itself only if it also adds options that change a user's files.
         from typer._completion_classes import completion_init

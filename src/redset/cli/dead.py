@@ -14,7 +14,7 @@ from redset.core.items import Key
 
 __all__ = ("dead",)
 
-dead = typer.Typer(no_args_is_help=True, help="Show, retry and forget dead letters: items that have failed for good.")
+dead = typer.Typer(no_args_is_help=True, help="Show, retry and forget dead letters.")
 
 _COLUMNS = ("item", "attempts", "died_at", "reason")
 

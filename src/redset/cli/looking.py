@@ -24,9 +24,9 @@ _GROUPS = ("group", "waiting", "leases", "rests_until")
 
 def register(app: typer.Typer) -> None:
     app.command()(ls)
-    app.command()(stats)
-    app.command()(find)
-    app.command()(metrics)
+    app.command(short_help="Show figures, limits and options.")(stats)
+    app.command(short_help="Show the state of items.")(find)
+    app.command(short_help="Print all figures for Prometheus.")(metrics)
 
 
 def ls(

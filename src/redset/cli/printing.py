@@ -19,6 +19,8 @@ from redset.cli.progress import Bar
 __all__ = ("JobLog", "Printer", "ReaderGone")
 
 _CHUNK = 1 << 20
+#: Seconds for which the end of the thread is awaited.
+_PATIENCE = 0.5
 
 
 class ReaderGone(Exception):
@@ -34,10 +36,11 @@ class Printer:
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
         self._loop = asyncio.get_running_loop()
-        self._writes: queue.SimpleQueue[tuple[Callable[[], None], asyncio.Future[None]]] = queue.SimpleQueue()
+        self._writes: queue.SimpleQueue[tuple[Callable[[], None], asyncio.Future[None]] | None] = queue.SimpleQueue()
         #: Is held while something is printed.
         self.busy = threading.Lock()
-        threading.Thread(target=self._write, name="redset work output", daemon=True).start()
+        self._thread = threading.Thread(target=self._write, name="redset work output", daemon=True)
+        self._thread.start()
 
     async def print_files(self, outcome: Outcome, tag: bytes) -> None:
         """Print the whole output of a command.
@@ -60,9 +63,14 @@ class Printer:
         self._writes.put((write, done))
         await done
 
+    def close(self) -> None:
+        """End the thread, unless it still prints: the reader may never read on."""
+        self._writes.put(None)
+        self._thread.join(_PATIENCE)
+
     def _write(self) -> None:
-        while True:
-            write, done = self._writes.get()
+        while (job := self._writes.get()) is not None:
+            write, done = job
             error: Exception | None = None
             with self.busy:
                 try:
@@ -136,6 +144,9 @@ class JobLog:
             *(-1 if outcome.timed_out is not None else code, killed_by, command.shown(arguments)),
         )
         self._write("\t".join(map(str, row)) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
 
     def _write(self, text: str) -> None:
         try:

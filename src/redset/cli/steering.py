@@ -29,8 +29,12 @@ _GATES = "which has neither a pause nor limits"
 
 
 def register(app: typer.Typer) -> None:
-    for command in (discard, pause, resume, limit, clear, reshard):
-        app.command()(command)
+    app.command(short_help="Remove items, waiting or leased.")(discard)
+    app.command(short_help="Let nobody claim items for a while.")(pause)
+    app.command()(resume)
+    app.command(short_help="Show or replace the limits.")(limit)
+    app.command(short_help="Remove all items in every state.")(clear)
+    app.command(short_help="Change the number of shards.")(reshard)
 
 
 def confirm(question: str, *, yes: bool) -> None:
