@@ -344,3 +344,37 @@ class TestTerminal:
         assert re.search(r"^plain +SortedSet +2 ", text, re.MULTILINE)
         assert "\x1b[1mNAME" in text
         assert "\x1b" not in self.shown(redset, "ls", NO_COLOR="1", TERM="dumb")
+
+
+class TestTableOfExitCodes:
+    """The table of all commands in docs/howto/command-line.md: each code is met in one of these ways."""
+
+    WAYS = {
+        0: ["ls"],
+        1: ["pop", "empty"],
+        2: ["pop", "no-such-set"],
+        65: ["add", "full", "--json", "{"],
+        69: ["ls", "--url", "unix:///no/such.sock"],
+        74: ["add", "full", "-a", "/no/such/file"],
+        75: ["add", "full", "b"],
+        77: ["ls", "--url", "nobody"],
+        # Met in tests of their own, of pop and of peek.
+        130: [],
+        141: [],
+    }
+
+    def test_each_row(self, redset: Console, raw: Any) -> None:
+        page = (Path(__file__).parents[2] / "docs" / "howto" / "command-line.md").read_text()
+        table = page.partition("## Exit codes")[2].partition("## ")[0]
+        assert list(map(int, re.findall(r"^\| (\d+) \|", table, re.MULTILINE))) == list(self.WAYS)
+        full: Any = library.SortedSet(raw, "full")
+        full.add("a")
+        full.limit(maxsize=1)
+        redset("add", "empty", "a")
+        redset("pop", "empty")
+        nobody = str(redset.url).replace("unix://", "unix://nobody:x@")
+        for code, way in self.WAYS.items():
+            if way:
+                done = redset(*(nobody if word == "nobody" else word for word in way))
+                assert done.code == code, (way, done)
+                assert len(done.err.splitlines()) == int(code > 1)
