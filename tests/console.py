@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from redset.cli import main
+from servers import Place, Server
 
-__all__ = ("Console", "Done", "children_of")
+__all__ = ("Console", "Done", "children_of", "own_console")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,14 @@ class Console:
         with self.start(*arguments, **feed, **options) as process:
             out, err = process.communicate(stdin, timeout=60)
         return Done(process.returncode, out or b"", (err or b"").decode())
+
+
+@pytest.fixture(name="redset")
+def own_console(here: Place, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any) -> Console:
+    """The command line, on the server of the test: ``redset("add", "jobs", "read")``."""
+    if not isinstance(here, Server):
+        pytest.skip("the command line connects to a single server")
+    return Console(here.url, monkeypatch, capfdbinary)
 
 
 def children_of(pid: int) -> list[int]:

@@ -1,14 +1,22 @@
 """Items get into sets and out of them as they are, and a command says by its exit code what has happened."""
 
+import contextlib
 import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import redset as library
-from console import Console
+from console import Console, own_console  # noqa: F401 # own_console is the fixture called redset
 from own_home import until
 
 
@@ -135,6 +143,45 @@ class TestAdd:
         done = redset("add", "jobs", "b", "c", "d")
         assert (done.code, done.out) == (75, b"")
         assert "1 of the items are in it" in done.err
+
+    def test_an_interrupt_says_how_many_were_added(self, redset: Console, raw: Any) -> None:
+        def has(number: int) -> bool:
+            return bool(raw.zcard("jobs") == number)
+
+        with redset.start("add", "jobs", stdin=subprocess.PIPE) as process:
+            assert process.stdin
+            # When the second block is there, the first one has been counted.
+            for number, line in enumerate((b"a\n", b"b\n"), 1):
+                process.stdin.write(line)
+                process.stdin.flush()
+                until(partial(has, number))
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+            assert process.stderr
+            said = process.stderr.read()
+        assert re.fullmatch(rb"redset: [12] items were added before, [12] of them new\n", said)
+
+    def test_a_bar_after_a_second(self, redset: Console) -> None:
+        ours, theirs = pty.openpty()
+        with redset.start("add", "jobs", stdin=subprocess.PIPE, stderr=theirs) as process:
+            os.close(theirs)
+            assert process.stdin
+            shown, number = b"", 0
+            while b" lines" not in shown:
+                number += 1
+                process.stdin.write(b"%d\n" % number)
+                process.stdin.flush()
+                if select.select([ours], [], [], 0.1)[0]:
+                    shown += os.read(ours, 4096)
+            process.stdin.close()
+            with contextlib.suppress(OSError):
+                while more := os.read(ours, 4096):
+                    shown += more
+            assert process.stdout
+            assert process.stdout.read() == b"%d\n" % number
+        os.close(ours)
+        assert process.returncode == 0
+        assert shown.count(b"\x1b[?25l") == shown.count(b"\x1b[?25h") == 1
 
 
 class TestNew:

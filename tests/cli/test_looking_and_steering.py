@@ -7,12 +7,12 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 import redset as library
-from console import Console
+from console import Console, own_console  # noqa: F401 # own_console is the fixture called redset
 from redset.cli.completing import _SHELLS
 from redset.cli.connecting import _complete_name
 from servers import Server, free_port, wait_until
@@ -349,7 +349,7 @@ class TestTerminal:
 class TestTableOfExitCodes:
     """The table of all commands in docs/howto/command-line.md: each code is met in one of these ways."""
 
-    WAYS = {
+    WAYS: ClassVar = {
         0: ["ls"],
         1: ["pop", "empty"],
         2: ["pop", "no-such-set"],

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 import redset as library
-from console import Console, Done, children_of
+from console import Console, Done, children_of, own_console  # noqa: F401 # own_console is the fixture called redset
 from own_home import until
 from servers import Server
 
@@ -158,6 +159,7 @@ class TestExitCodes:
         [
             ["-j", "0"],
             ["-j", "x"],
+            ["-j", "1000000000"],
             ["--retries", "0"],
             ["--lease", "0"],
             ["--timeout", "0"],
@@ -171,6 +173,15 @@ class TestExitCodes:
         jobs.add("a")
         assert redset("work", "jobs", *options, "--", "true").code == 2
         assert len(jobs) == 1
+
+    def test_more_commands_than_files_may_be_open(self, redset: Console, jobs: Any) -> None:
+        jobs.update(map(str, range(40)))
+        limit = "ulimit -Sn 100 && exec "
+        words = [sys.executable, "-m", "redset", "work", "jobs", "-j", "40", "--", "sh", "-c", "sleep 0.5; echo"]
+        done = subprocess.run(
+            ["/bin/sh", "-c", limit + shlex.join(words)], capture_output=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"\n" * 40, b"")
 
     def test_no_command_and_a_wrong_kind(self, redset: Console, raw: Any) -> None:
         seen: Any = library.ExpiringSet(raw, "seen", ttl=60)
@@ -247,6 +258,19 @@ class TestOutput:
         assert work(redset, "--joblog", "/no/such/log", "--", "true").code == 74
         assert len(jobs) == 1
 
+    def test_a_reader_that_does_not_read_is_left(self, redset: Console, jobs: Any) -> None:
+        jobs.update(["a"])
+        with redset.start("work", "jobs", "--", "sh", "-c", "head -c 1000000 /dev/zero") as process:
+            until(lambda: jobs.stats().leased == 1)
+            assert process.stdout
+            process.stdout.read(1)
+            process.send_signal(signal.SIGTERM)
+            assert process.stderr
+            process.stderr.readline()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 143
+        assert list(jobs) == ["a"]
+
     def test_a_full_disk(self, redset: Console, jobs: Any) -> None:
         jobs.update(["a", "b"])
         with Path("/dev/full").open("wb") as full:
@@ -265,7 +289,7 @@ class TestEnds:
 
     def test_a_lease_outlives_a_long_command(self, redset: Console, jobs: Any) -> None:
         jobs.add("a")
-        done = work(redset, "-j", "2", "--lease", "0.5", "--retries", "1", "--", "sh", "-c", "sleep 1.5; echo done")
+        done = work(redset, "-j", "2", "--lease", "1.5", "--retries", "1", "--", "sh", "-c", "sleep 2.5; echo done")
         assert (done.code, done.out, done.err) == (0, b"done\n", "")
 
     def test_a_discarded_item_ends_its_command(self, redset: Console, jobs: Any) -> None:
@@ -372,13 +396,13 @@ class TestEnds:
         assert (process.returncode, out) == (0, b"a\nb\n")
 
     def test_the_terminal_is_left_clean(self, redset: Console, jobs: Any) -> None:
-        jobs.update(["a", "b", "c"])
+        jobs.update(map(str, range(100)))
         ours, theirs = pty.openpty()
         shown = b""
-        command = ["work", "jobs", "-j", "1", "--", "sh", "-c", "sleep 0.7; echo $0"]
+        command = ["work", "jobs", "-j", "1", "--", "sh", "-c", "sleep 0.3; echo $0"]
         with redset.start(*command, stdout=theirs, stderr=theirs) as process:
             os.close(theirs)
-            while b"b\r\n" not in shown:
+            while b" left" not in shown:
                 shown += os.read(ours, 4096)
             process.send_signal(signal.SIGINT)
             while True:
@@ -402,7 +426,7 @@ def share(redset: Console, jobs: Any, folder: Path, files: int) -> None:
     assert redset("add", "jobs", stdin=paths.encode()).out == b"%d\n" % files
     for name in ("one", "two"):
         (folder / name).mkdir()
-    command = ["work", "jobs", "-j", "2", "--lease", "1", "--", "sh", "-c", 'echo "$0" >> began; cksum "$0" >> sums']
+    command = ["work", "jobs", "-j", "2", "--lease", "4", "--", "sh", "-c", 'echo "$0" >> began; cksum "$0" >> sums']
     one, two = (redset.start(*command, cwd=folder / name) for name in ("one", "two"))
     with one, two:
         until(lambda: jobs.totals().acked > files // 4)

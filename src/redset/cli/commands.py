@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from redset.cli.escapes import escaped
+from redset.cli.exits import IO as IO_CODE
+from redset.cli.exits import Failure
 
 __all__ = ("CANNOT_RUN", "NOT_FOUND", "Command", "Outcome", "Runner", "Unsuitable")
 
@@ -165,47 +167,57 @@ class Runner:
         :param printing: prints the output as it comes. Default: the outcome has it.
         :raises Unsuitable: the item cannot be an argument.
         """
+        outcome = Outcome(0, sent=len(item) if self.command.stdin else 0)
+        try:
+            with contextlib.ExitStack() as stack:
+                await self._run(item, own, printing, outcome, stack)
+        except BaseException:
+            outcome.close()
+            raise
+        return outcome
+
+    async def _run(
+        self,
+        item: bytes,
+        own: Mapping[bytes, bytes],
+        printing: Print | None,
+        outcome: Outcome,
+        stack: contextlib.ExitStack,
+    ) -> None:
         arguments = self.command.arguments(item)
-        with contextlib.ExitStack() as stack:
-            feed: Any = subprocess.DEVNULL
+        feed: Any = subprocess.DEVNULL
+        pipes: list[Pipe] = []
+        try:
             if self.command.stdin:
-                feed = stack.enter_context(tempfile.TemporaryFile())
+                feed = stack.enter_context(_unnamed_file())
                 feed.write(item)
                 feed.seek(0)
-            outcome = Outcome(0, sent=len(item) if self.command.stdin else 0)
-            pipes: list[Pipe] = []
             if printing is None:
                 outcome.stdout, outcome.stderr = _unnamed_file(), _unnamed_file()
             else:
                 pipes = [await Pipe.open(stack), await Pipe.open(stack)]
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *arguments,
-                    stdin=feed,
-                    stdout=outcome.stdout or pipes[0].end,
-                    stderr=outcome.stderr or pipes[1].end,
-                    env=self.command.environment(item, own),
-                    start_new_session=True,
-                )
-            except OSError as error:
-                return self._not_run(outcome, item, error)
-            for pipe in pipes:
-                pipe.close_end()
-            pumps = [
-                asyncio.ensure_future(_pump(number, pipe.reader, outcome, printing))
-                for number, pipe in enumerate(pipes, 1)
-                if printing is not None
-            ]
-            await self._attend(process, outcome, pumps)
-        return outcome
-
-    def _not_run(self, outcome: Outcome, item: bytes, error: OSError) -> Outcome:
-        if error.errno == errno.E2BIG and len(item) > _SHORT:
-            outcome.close()
-            raise Unsuitable(f"the item of {len(item):,} bytes is too long for an argument: use --stdin") from None
-        outcome.code = NOT_FOUND if error.errno == errno.ENOENT else CANNOT_RUN
-        outcome.trouble = error.strerror or str(error)
-        return outcome
+        except OSError as error:
+            raise Failure(f"cannot make a temporary file: {error.strerror}", IO_CODE) from None
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *arguments,
+                stdin=feed,
+                stdout=outcome.stdout or pipes[0].end,
+                stderr=outcome.stderr or pipes[1].end,
+                env=self.command.environment(item, own),
+                start_new_session=True,
+            )
+        except OSError as error:
+            _note_trouble(outcome, item, error)
+            return
+        for pipe in pipes:
+            pipe.close_end()
+        pumps = [
+            asyncio.ensure_future(_pump(number, pipe.reader, outcome, printing))
+            for number, pipe in enumerate(pipes, 1)
+            if printing is not None
+        ]
+        await self._attend(process, outcome, pumps)
 
     async def _attend(self, process: Any, outcome: Outcome, pumps: "list[asyncio.Task[None]]") -> None:
         """Wait for the end of a process, and kill it if it has to end earlier."""
@@ -253,6 +265,17 @@ class Runner:
 def _unnamed_file() -> IO[bytes]:
     """Return a file that has no name, and is gone when it is closed."""
     return tempfile.TemporaryFile()  # the outcome closes it
+
+
+def _note_trouble(outcome: Outcome, item: bytes, error: OSError) -> None:
+    """Note why a command could not be run.
+
+    :raises Unsuitable: it is the item.
+    """
+    if error.errno == errno.E2BIG and len(item) > _SHORT:
+        raise Unsuitable(f"the item of {len(item):,} bytes is too long for an argument: use --stdin") from None
+    outcome.code = NOT_FOUND if error.errno == errno.ENOENT else CANNOT_RUN
+    outcome.trouble = error.strerror or str(error)
 
 
 async def _let_end(pumps: "Sequence[asyncio.Future[None]]") -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import redset.aio
 from redset.cli.commands import CANNOT_RUN, NOT_FOUND, Command, Outcome, Runner, Unsuitable
 from redset.cli.escapes import escaped
-from redset.cli.exits import BROKEN_PIPE, DATA, TRY_LATER
+from redset.cli.exits import BROKEN_PIPE, DATA, TRY_LATER, Failure
 from redset.cli.options import Options
 from redset.cli.printing import JobLog, Printer, ReaderGone
 from redset.cli.progress import Bar, progress_bar
@@ -35,6 +36,10 @@ STOP = 255
 #: The stronger of two exit codes comes later.
 _STRENGTH = (0, FAILED, KILLED, STOPPED, CANNOT_RUN, NOT_FOUND)
 
+#: Files that are open in any case, and those of each command: temporary ones, a pidfd, and while it starts a pipe.
+_FILES = 64
+_FILES_OF_A_COMMAND = 6
+
 #: Seconds between two looks whether the set is done, at first and at most; and between two updates of the bar.
 _FIRST_LOOK = 0.05
 _LAST_LOOK = 0.5
@@ -43,6 +48,7 @@ _TICK = 0.25
 
 async def work_off(options: Options) -> int:
     """Run the command for each item of the set, and return the exit code."""
+    _make_room_for_files(options.jobs)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_children_without_threads())
         joblog = None if options.joblog is None else stack.enter_context(contextlib.closing(JobLog(options.joblog)))
@@ -52,6 +58,20 @@ async def work_off(options: Options) -> int:
             return await Worker(client, options, joblog, bar).run()
         finally:
             await client.aclose()
+
+
+def _make_room_for_files(jobs: int) -> None:
+    """Raise the limit of open files to what so many commands need.
+
+    :raises Failure: the user may not have so many.
+    """
+    needed = _FILES + _FILES_OF_A_COMMAND * jobs
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or needed <= soft:
+        return
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise Failure(f"-j {jobs} needs {needed:,} open files, and the limit is {hard:,} (ulimit -n)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 @contextlib.contextmanager
@@ -180,23 +200,26 @@ class Worker:
         try:
             # The output of a command that will run again would come twice.
             if not outcome.aborted:
-                await self._unless_aborted(self._printer.print_files(outcome, tag))
-                if self._joblog is not None:
-                    self._joblog.note(number, outcome, self._command, self._command.arguments(item))
+                outcome.aborted = not await self._is_printed(outcome, tag)
+            if not outcome.aborted and self._joblog is not None:
+                self._joblog.note(number, outcome, self._command, self._command.arguments(item))
         finally:
             outcome.close()
         return outcome
 
-    async def _unless_aborted(self, printing: Awaitable[None]) -> None:
-        """Wait until something is printed, or the worker is told to end at once: the reader may never read on."""
-        printed = asyncio.ensure_future(printing)
+    async def _is_printed(self, outcome: Outcome, tag: bytes) -> bool:
+        """Print the output of a command. Return False if told to end meanwhile: the reader may never read on."""
+        printed = asyncio.ensure_future(self._printer.print_files(outcome, tag))
         aborted = asyncio.ensure_future(self._abort.wait())
-        await asyncio.wait({printed, aborted}, return_when=asyncio.FIRST_COMPLETED)
-        aborted.cancel()
-        if not printed.done():
+        try:
+            await asyncio.wait({printed, aborted}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            aborted.cancel()
+            is_printed = printed.done()
             printed.cancel()
-            raise ReaderGone
-        printed.result()
+        if is_printed:
+            printed.result()
+        return is_printed
 
     async def _conclude(self, item: bytes, reservation: Any, outcome: Outcome) -> None:
         """End the lease as the outcome of the command says, and stop if it says that too."""
@@ -207,7 +230,8 @@ class Worker:
             self._done += 1
             self._failing.pop(item, None)
         elif code in (CANNOT_RUN, NOT_FOUND):
-            say(f"cannot run {escaped(self._options.words[0])}: {outcome.trouble or outcome.reason}")
+            if not self._stop.is_set():
+                say(f"cannot run {escaped(self._options.words[0])}: {outcome.trouble or outcome.reason}")
             self._strengthen(code)
             self._stop.set()
             await self._end(item, reservation.again)
