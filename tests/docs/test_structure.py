@@ -141,11 +141,15 @@ class TestImports:
                 assert one.startswith("redset.core") or one in ("redset.exceptions", "redset.interfaces"), (name, one)
 
     def test_the_synchronous_face_does_not_know_the_other(self) -> None:
-        assert not [name for name in MODULES if "redset.aio" in known_to(name)]
+        assert {name for name in MODULES if "redset.aio" in known_to(name)} == {"redset.cli.workers"}
 
-    def test_nobody_imports_the_metrics(self) -> None:
+    def test_only_the_command_line_imports_the_metrics(self) -> None:
         knowing = {name for name in MODULES for one in known_to(name) if one.startswith("redset.metrics")}
-        assert {name for name in knowing if not name.startswith("redset.metrics")} == set()
+        assert {name for name in knowing if not name.startswith("redset.metrics")} == {"redset.cli.looking"}
+
+    def test_nobody_imports_the_command_line(self) -> None:
+        knowing = {name for name in MODULES for one in known_to(name) if one.startswith("redset.cli")}
+        assert {name for name in knowing if not name.startswith("redset.cli")} == {"redset.__main__"}
 
     @pytest.mark.parametrize("face", ["redset.sets", "redset.aio", "redset.reservations", "redset.locks"])
     def test_a_face_decides_neither_what_is_sent_nor_how_it_is_read(self, face: str) -> None:

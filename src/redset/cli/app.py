@@ -4,28 +4,85 @@ import signal
 import sys
 import sysconfig
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
+from typer.core import TyperGroup
 
+import redset
 from redset import embedded
-from redset.cli.demo import run
+from redset.cli import adding, claiming, completing, looking, steering, working
+from redset.cli.connecting import Url
+from redset.cli.dead import dead
+from redset.cli.exits import INTERRUPTED, failure_of
 from redset.cli.inputs import Input, Lines, Tree, waiting_lines
+from redset.cli.writing import say
 
 __all__ = ("app",)
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-server = typer.Typer(no_args_is_help=True, help="The embedded server, shared by all your processes.")
-app.add_typer(server, name="server")
+
+class Commands(TyperGroup):
+    """Ends with one line and an exit code where a command raises an error of redset or of the client library."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except Exception as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise
+            say(str(failure))
+            sys.exit(failure.code)
+
+
+# Without markup, the examples in the help stay as they are written.
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+server = typer.Typer(no_args_is_help=True, help="Show or stop the embedded server.")
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001 # typer passes it so
+    if value:
+        print(f"redset {redset.__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def redset() -> None:
-    """Distributed, deduplicating sorted sets in Redis or Valkey."""
+def main(
+    context: typer.Context,
+    url: Url = None,
+    version: Annotated[  # noqa: ARG001 # its callback prints it
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Distributed, deduplicating sorted sets in Redis or Valkey.
+
+    Data are printed on standard output, words on standard error. Exit codes: 0 done; 1 no (empty, not there);
+    2 wrong usage; 65 input that cannot be read; 69 no server; 74 output that cannot be written; 75 the set or the
+    server is full; 77 no permission. 'redset work' has those of xargs.
+
+    \b
+    Example:
+        redset add jobs read write
+        redset work jobs -- echo working on {}
+    """
+    context.obj = url
 
 
-@app.command()
+adding.register(app)
+claiming.register(app)
+working.register(app)
+looking.register(app)
+app.add_typer(dead, name="dead")
+steering.register(app)
+completing.register(app)
+app.add_typer(server, name="server")
+
+
+@app.command(short_help="See it work: processes share work, one is killed.")
 def demo(
     producers: Annotated[int, typer.Option(min=1, help="Processes that each add all of the input.")] = 3,
     consumers: Annotated[int, typer.Option(min=1, help="Processes that claim items and hash them.")] = 4,
@@ -39,6 +96,11 @@ def demo(
     The items are the files of this Python's standard library, the files under --path, or the lines on standard
     input: redset demo < lines.txt. The server is the one at $REDSET_URL, else the embedded one.
     """
+    # The demo and rich take a tenth of a second to import, which the other commands need not pay.
+    from rich.console import Console
+
+    from redset.cli.demo import run
+
     signal.signal(signal.SIGTERM, _end)
     console = Console()
     with waiting_lines(None if path else sys.stdin) as lines:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from redset.cli.exits import Failure
 from redset.connect import client_library, connect
 from redset.core.clients.options import repeating
-from redset.exceptions import NoServerError, RedsetError
+from redset.exceptions import NoServerError
 
 __all__ = ("demo_client", "failures", "reachable_client")
 
@@ -23,13 +24,14 @@ def failures() -> tuple[type[Exception], ...]:
 def reachable_client() -> Any:
     """Return a client whose server has answered.
 
-    :raises RedsetError: the server does not answer, or its URL is wrong.
+    :raises NoServerError: the server does not answer.
+    :raises Failure: its URL is wrong.
     """
     try:
         client = demo_client()
         client.ping()
     except ValueError as error:
-        raise RedsetError(f"$REDSET_URL: {error}") from None
+        raise Failure(f"$REDSET_URL: {error}") from None
     except failures() as error:
         raise NoServerError(f"the server does not answer: {error}") from None
     return client
