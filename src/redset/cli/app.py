@@ -12,12 +12,14 @@ from rich.console import Console
 from redset import embedded
 from redset.cli.demo import run
 from redset.cli.inputs import Input, Lines, Tree, waiting_lines
+from redset.cli.web import add_web
 
 __all__ = ("app",)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 server = typer.Typer(no_args_is_help=True, help="The embedded server, shared by all your processes.")
 app.add_typer(server, name="server")
+add_web(app)
 
 
 @app.callback()
