@@ -122,6 +122,8 @@ async def apply(door: Door, info: SetInfo, action: str, target: Target, form: Ma
     elif action == "limit":
         await _limit(door, one, form)
     elif action == "clear":
+        if "sure" not in form:
+            raise Refused("Tick the box to remove everything.")
         return int(await door.call(one.clear))
     else:
         raise Refused("This action needs an item.")

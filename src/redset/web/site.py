@@ -68,10 +68,10 @@ STATES = ("waiting", "leased", "delayed", "parked", "dead")
 FRAGMENT = "x-redset-fragment"
 
 TITLES = {
-    "retry": ("Retry", "requeues it as if it had never been claimed"),
-    "forget": ("Forget", "deletes it: it is not done, and can be added again"),
-    "discard": ("Discard", "removes it from the set; a consumer that holds it loses its lease"),
-    "requeue": ("Requeue", "ends its lease or its backoff: it is waiting again, and no attempt is counted"),
+    "retry": ("Retry", "requeues what had died, as if it had never been claimed"),
+    "forget": ("Forget", "deletes the dead letter, or what is remembered of the item; it can be added again"),
+    "discard": ("Discard", "removes the item from the set; a consumer that holds it loses its lease"),
+    "requeue": ("Requeue", "ends the lease or the backoff of the item: it is waiting again, and no attempt is counted"),
     "pause": ("Pause", "lets no process claim items; leases go on, and items can be added"),
     "resume": ("Resume", "ends the pause"),
     "limit": ("Set limits", "replaces all limits of the set, for all processes"),
@@ -136,6 +136,7 @@ class _Pages:
             "cut": cut,
             "duration": duration,
             "number": number,
+            "rate": _rate,
             "name": lambda name: cut(name.encode(errors="surrogateescape")),
         }
         self._environment.globals |= {"version": __version__, "titles": TITLES, "with_metrics": metrics is not None}
@@ -166,7 +167,7 @@ class _Pages:
     def _error(self, request: Request, status: int, text: str) -> Response:
         depth = request.scope["path"].removeprefix(request.scope.get("root_path", "")).count("/") - 1
         root = "../" * depth or "./"
-        return self._page(request, "error.html", root, status, title=str(status), text=text)
+        return self._page(request, "error.html", root, status, title=str(status), message=text)
 
     # Pages.
 
@@ -197,8 +198,8 @@ class _Pages:
         )
 
     def _row(self, one: Overview, samples: list[Any]) -> dict[str, Any]:
-        claims = rates(samples, CLAIMS, one.now) if one.stats else []
-        failures = rates(samples, FAILURES, one.now) if one.stats else []
+        claims = rates(samples, one.totals, CLAIMS, one.now) if one.totals else []
+        failures = rates(samples, one.totals, FAILURES, one.now) if one.totals else []
         return {
             "one": one,
             "url": f"sets/{name_in_url(one.info.name)}/",
@@ -218,10 +219,14 @@ class _Pages:
             raise HTTPException(404, "This set has nothing of that name to show.")
         page = _page_number(request)
         samples = (await self._asked(self._door.samples([figures])))[info.name]
+        totals, now = figures.totals, figures.now
         lines = [
-            ("claims", "claims", rates(samples, CLAIMS, figures.now)),
-            ("added", "additions", rates(samples, ("added",), figures.now)),
-            ("failures", "failures", rates(samples, FAILURES, figures.now)),
+            (style, name, rates(samples, totals, counted, now) if totals else [])
+            for style, name, counted in (
+                ("added", "additions", ("added",)),
+                ("claims", "claims", CLAIMS),
+                ("failures", "failures", FAILURES),
+            )
         ]
         context: dict[str, Any] = {}
         if show in (*STATES, "living"):
@@ -257,6 +262,8 @@ class _Pages:
         context: dict[str, Any] = {
             "rows": [_entry(info, row, show, page * ITEMS + at) for at, row in enumerate(rows)],
             "pages": _pages(count, ITEMS),
+            # Scores that are times, as far as the registry tells.
+            "is_timed": info.kind not in ("SortedSet", "ExpiringSet"),
             "can_requeue": show == "leased" or can_end_delay(info),
         }
         if show == "dead":
@@ -539,6 +546,10 @@ async def _form(request: Request) -> dict[str, str]:
 def _page_number(request: Request) -> int:
     text = request.query_params.get("page", "1")
     return max(0, int(text) - 1) if text.isascii() and text.isdigit() and len(text) < 9 else 0  # noqa: PLR2004 # digits
+
+
+def _rate(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}" if value >= 100 or value == 0 else f"{value:.1f}"  # noqa: PLR2004 # digits
 
 
 def _pages(count: int, size: int) -> int:
