@@ -247,7 +247,7 @@ def read_rows(driver: Any, info: SetInfo, rows: Rows, first: int, count: int, li
     if first >= DEEPEST_OVER_SHARDS:
         return []
     parts = yield from _all(driver, [show(name, 0, first + count) for name in names])
-    merged = sorted((row for part in parts for row in part), key=lambda row: row.place, reverse=rows == "dead")
+    merged = sorted((row for part in parts for row in part), key=lambda row: row.place, reverse=rows in ("dead", "delayed"))
     return merged[first : first + count]
 
 

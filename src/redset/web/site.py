@@ -4,6 +4,7 @@ Every link is relative to the page that has it, so the application works under a
 """
 
 import asyncio
+import functools
 import hashlib
 import logging
 import math
@@ -121,31 +122,38 @@ class _Entry:
     reason: Cut | None
 
 
+@functools.cache
+def _environment() -> Environment:
+    """Return the templates, which are compiled once for all applications of a process."""
+    environment = Environment(
+        loader=PackageLoader("redset.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "cut": cut,
+        "duration": duration,
+        "name": lambda name: cut(name.encode(errors="surrogateescape")),
+        "number": number,
+        "rate": _rate,
+    }
+    environment.globals |= {"version": __version__, "titles": TITLES}
+    return environment
+
+
 class _Pages:
     def __init__(self, door: Door, metrics: Any) -> None:
         self._door = door
         self._metrics = metrics
-        self._environment = Environment(
-            loader=PackageLoader("redset.web"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.filters |= {
-            "cut": cut,
-            "duration": duration,
-            "number": number,
-            "rate": _rate,
-            "name": lambda name: cut(name.encode(errors="surrogateescape")),
-        }
-        self._environment.globals |= {"version": __version__, "titles": TITLES, "with_metrics": metrics is not None}
+        self._environment = _environment()
 
     # Answers.
 
     def _page(self, request: Request, template: str, root: str, status: int = 200, **context: Any) -> Response:
         """Return a page, or if only its live part is asked for, that, or a 304 if it has not changed."""
-        context |= {"root": root, "allowed": request.scope.get(ALLOWED, frozenset()), "notice": _notice(request)}
+        context |= {"root": root, "with_metrics": self._metrics is not None, "allowed": request.scope.get(ALLOWED, frozenset()), "notice": _notice(request)}
         live = self._environment.get_template(f"live_{template}").render(context) if context.get("is_live") else ""
         etag = f'"{hashlib.blake2b(live.encode(errors="replace"), digest_size=12).hexdigest()}"'
         headers = {"etag": etag, "vary": f"{FRAGMENT}, accept-encoding"} if live else {}
