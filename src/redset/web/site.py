@@ -182,8 +182,9 @@ class _Pages:
     async def sets(self, request: Request) -> Response:
         """All sets, the most urgent first."""
         found = await self._asked(self._door.all_figures())
-        wanted = request.query_params.get("find", "").strip().lower()
-        shown = [(info, one) for info, one in found if not wanted or wanted in escaped(info.name).lower()]
+        # What is shown of a name is searched, so nothing else needs to be typed.
+        wanted = "".join(filter(str.isprintable, request.query_params.get("find", "")))[:100]
+        shown = [(info, one) for info, one in found if wanted.lower() in escaped(info.name).lower()]
         good = sorted((one for _, one in shown if isinstance(one, Overview)), key=order)
         broken = [(info, str(one)) for info, one in shown if isinstance(one, Exception)]
         page = _page_number(request)
@@ -196,7 +197,7 @@ class _Pages:
             "./",
             title="All sets",
             is_live=True,
-            find=request.query_params.get("find", "")[:100],
+            find=wanted,
             count=len(good),
             page=page,
             pages=_pages(len(good), SETS),
@@ -277,7 +278,7 @@ class _Pages:
         if show == "dead":
             letters = await self._door.reasons(info, REASONS, REASON_BYTES)
             kinds = Counter(kind_of(reason_of(letter)) for letter in letters)
-            context["kinds"] = [(cut(kind), kind_digest(kind), n) for kind, n in kinds.most_common(KINDS)]
+            context["kinds"] = [(cut(kind.encode(errors="surrogateescape")), kind_digest(kind), n) for kind, n in kinds.most_common(KINDS)]
             context["counted"] = len(letters)
             context["other_kinds"] = max(0, len(kinds) - KINDS)
         return context
@@ -340,11 +341,11 @@ class _Pages:
         self, request: Request, info: SetInfo, action: str, target: Target, trouble: str
     ) -> Response:
         figures = await self._asked(self._door.figures(info))
-        kinds: dict[str, tuple[str, int]] = {}
+        kinds: dict[str, tuple[Cut, int]] = {}
         if target.what == "reason":
             letters = await self._asked(self._door.reasons(info, REASONS, REASON_BYTES))
             counted = Counter(kind_of(reason_of(letter)) for letter in letters)
-            kinds = {kind_digest(kind): (kind, n) for kind, n in counted.items()}
+            kinds = {kind_digest(kind): (cut(kind.encode(errors="surrogateescape")), n) for kind, n in counted.items()}
         return self._page(
             request,
             "confirm.html",
@@ -358,7 +359,7 @@ class _Pages:
             target=target,
             item=cut(target.identity),
             group=cut(target.group),
-            kind=kinds.get(target.kind, ("a kind that is not among the newest ones", 0)),
+            kind=kinds.get(target.kind, (Cut("a kind that is not among the newest ones", None), 0)),
             trouble=trouble,
             back=_back(action, target),
         )
