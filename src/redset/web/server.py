@@ -1,6 +1,7 @@
 """Serving the page by uvicorn, for the command line."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from redset.connect import connect_async
@@ -55,7 +56,9 @@ async def serve(
     server = uvicorn.Server(config)
     ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
     try:
-        await server.serve()
+        # Uvicorn exits when it cannot listen.
+        with suppress(SystemExit):
+            await server.serve()
     finally:
         await client.aclose()
     if not server.started:
