@@ -609,11 +609,17 @@ class DeadLetters(BaseDeadLetters[AsyncDriver, T]):
     async def retry(self, item: T | Key | DeadLetter[T]) -> bool:
         return await self._driver.perform(self._letters.retry(item))
 
+    async def retry_many(self, items: Iterable[T | Key | DeadLetter[T]]) -> int:
+        return await self._driver.follow(self._letters.retry_many(items))
+
     async def retry_all(self) -> int:
         return await self._driver.follow(self._letters.retry_all())
 
     async def discard(self, item: T | Key | DeadLetter[T]) -> bool:
         return await self._driver.perform(self._letters.discard(item))
+
+    async def discard_many(self, items: Iterable[T | Key | DeadLetter[T]]) -> int:
+        return await self._driver.follow(self._letters.discard_many(items))
 
     async def clear(self) -> int:
         return await self._driver.follow(self._letters.clear())

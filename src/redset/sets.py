@@ -1671,12 +1671,13 @@ class DeadLetters(BaseDeadLetters[Driver, T]):
     Iteration yields each letter once, whatever is retried, forgotten or dies meanwhile, and no newer ones.
 
     - Reading: ``len()`` or :meth:`count`, iteration, ``[a:b]`` or :meth:`slice`.
-    - Requeueing: :meth:`retry`, :meth:`retry_all`. Deleting: :meth:`discard`, :meth:`clear`.
+    - Requeueing: :meth:`retry`, :meth:`retry_many`, :meth:`retry_all`. Deleting: :meth:`discard`, :meth:`discard_many`,
+      :meth:`clear`.
 
     The methods of one letter take an item or a :class:`~redset.reservations.DeadLetter`, which is the way to name a
     letter whose item cannot be loaded.
 
-    Each method is one round trip and atomic. Iteration, :meth:`retry_all` and :meth:`clear` take one round trip for
+    Each method is one round trip and atomic. Iteration, and the methods for many or all, take one round trip for
     each 1,000 letters. Costs are given for d dead letters.
     """
 
@@ -1705,6 +1706,10 @@ class DeadLetters(BaseDeadLetters[Driver, T]):
         """Requeue one item, with its score and as if never claimed; return whether it was a dead letter. O(log d)."""
         return self._driver.perform(self._letters.retry(item))
 
+    def retry_many(self, items: Iterable[T | Key | DeadLetter[T]]) -> int:
+        """Requeue many items, and return how many were dead letters. One round trip for each 1,000; O(k log d)."""
+        return self._driver.follow(self._letters.retry_many(items))
+
     def retry_all(self) -> int:
         """Requeue all items, oldest first, and return how many. O(k log d)."""
         return self._driver.follow(self._letters.retry_all())
@@ -1712,6 +1717,10 @@ class DeadLetters(BaseDeadLetters[Driver, T]):
     def discard(self, item: T | Key | DeadLetter[T]) -> bool:
         """Delete one dead letter, and return whether there was one. O(log d)."""
         return self._driver.perform(self._letters.discard(item))
+
+    def discard_many(self, items: Iterable[T | Key | DeadLetter[T]]) -> int:
+        """Delete many dead letters, and return how many there were. One round trip for each 1,000; O(k log d)."""
+        return self._driver.follow(self._letters.discard_many(items))
 
     def clear(self) -> int:
         """Delete all dead letters, and return how many there were. O(k log d)."""

@@ -16,6 +16,7 @@ from redset.cli.connecting import Url
 from redset.cli.dead import dead
 from redset.cli.exits import INTERRUPTED, failure_of
 from redset.cli.inputs import Input, Lines, Tree, waiting_lines
+from redset.cli.web import add_web
 from redset.cli.writing import say
 
 __all__ = ("app",)
@@ -79,6 +80,7 @@ looking.register(app)
 app.add_typer(dead, name="dead")
 steering.register(app)
 completing.register(app)
+add_web(app)
 app.add_typer(server, name="server")
 
 

@@ -7,6 +7,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import Key
+from redset.core.keys import Keys
 from redset.core.letters import NO_LETTER
 from redset.core.operations import CHUNK, Operation, Plan
 
@@ -133,7 +134,11 @@ class Inspecting(Generic[T]):
         return Operation("HMGET", (self._keys.meta,), NAMES, lambda found: Totals(*map(_total, found)))
 
     def history(self) -> Operation[list[Sample]]:
-        return Operation("LRANGE", (self._keys.history,), ("0", "-1"), _read_samples)
+        return self.samples(self._keys)
+
+    @staticmethod
+    def samples(keys: Keys) -> Operation[list[Sample]]:
+        return Operation("LRANGE", (keys.history,), ("0", "-1"), _read_samples)
 
     def state(self, item: T | Key) -> Operation[State | None]:
         return self._of(item, _state)

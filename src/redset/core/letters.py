@@ -1,12 +1,12 @@
 """Dead letters: what the calls that read, retry and delete them send, and how their replies are read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.items import Key
-from redset.core.operations import CHUNK, Operation, Plan
+from redset.core.operations import CHUNK, Operation, Plan, in_chunks
 from redset.core.paging import Page
 from redset.core.scores import ranks
 from redset.core.shown import shown
@@ -86,6 +86,27 @@ class Letters(Generic[T]):
 
     def discard(self, letter: T | Key | DeadLetter[T]) -> Operation[bool]:
         return self._end("delete", [self._stored(letter)])
+
+    def retry_many(self, letters: Iterable[T | Key | DeadLetter[T]]) -> Plan[int]:
+        return self._end_many("retry", letters)
+
+    def discard_many(self, letters: Iterable[T | Key | DeadLetter[T]]) -> Plan[int]:
+        return self._end_many("delete", letters)
+
+    def _end_many(self, verb: str, letters: Iterable[T | Key | DeadLetter[T]]) -> Plan[int]:
+        ended = 0
+        for chunk in in_chunks(letters):
+            ended += sum((yield self.end_each(verb, [self._stored(letter) for letter in chunk])))
+        return ended
+
+    def end_each(self, verb: str, stored: Sequence[bytes]) -> Operation[list[bool]]:
+        """Release at most 1,000 letters, and return for each whether there was one."""
+
+        def read(ended: bytes) -> list[bool]:
+            positions = set(map(int, ended.split()))
+            return [position in positions for position in range(len(stored))]
+
+        return self._operation((verb, "0", *stored), read)
 
     def retry_all(self) -> Plan[int]:
         return self._end_all("retry")

@@ -44,7 +44,10 @@ __all__ = (
     "by_item",
     "from_each",
     "share_of",
+    "sum_of_histories",
     "sum_of_limits",
+    "sum_of_stats",
+    "sum_of_totals",
 )
 
 T = TypeVar("T")
@@ -88,7 +91,7 @@ def _lowest(scores: Iterable[float | None]) -> float | None:
     return min((score for score in scores if score is not None), default=None)
 
 
-def _sum_of_stats(all_of_them: list[Stats]) -> Stats:
+def sum_of_stats(all_of_them: list[Stats]) -> Stats:
     counted = ("waiting", "due", "leased", "expired", "delayed", "parked", "done", "dead")
     sums = {name: sum(getattr(stats, name) for stats in all_of_them) for name in counted}
     ends = [stats.paused_until for stats in all_of_them]
@@ -125,11 +128,11 @@ def share_of(limits: Limits, number: int, count: int) -> tuple[Any, ...]:
     return rate, limits.per, *(None if one is None else (one + count - 1 - number) // count for one in whole)
 
 
-def _sum_of_totals(all_of_them: list[Totals]) -> Totals:
+def sum_of_totals(all_of_them: list[Totals]) -> Totals:
     return Totals(**{one.name: sum(getattr(totals, one.name) for totals in all_of_them) for one in fields(Totals)})
 
 
-def _sum_of_histories(histories: list[list[Sample]]) -> list[Sample]:
+def sum_of_histories(histories: list[list[Sample]]) -> list[Sample]:
     """Return a sample for each minute that a shard has one of, with the totals of all shards as of then."""
     times: dict[int, float] = {}
     for sample in (sample for history in histories for sample in history):
@@ -137,7 +140,7 @@ def _sum_of_histories(histories: list[list[Sample]]) -> list[Sample]:
         times[minute] = max(times.get(minute, 0.0), sample.at)
     nothing = Totals(*[0] * len(fields(Totals)))
     return [
-        Sample(at, _sum_of_totals([_as_of(history, at, nothing) for history in histories]))
+        Sample(at, sum_of_totals([_as_of(history, at, nothing) for history in histories]))
         for _, at in sorted(times.items())[-60:]
     ]
 
@@ -387,7 +390,7 @@ class ShardsLooking(Looking[T]):
 
     def stats(self) -> Operation[Stats]:
         def stats() -> Plan[Stats]:
-            return _sum_of_stats((yield from self._shards.at_each(lambda shard: shard.parts.looking.stats())))
+            return sum_of_stats((yield from self._shards.at_each(lambda shard: shard.parts.looking.stats())))
 
         return as_operation(stats())
 
@@ -533,8 +536,8 @@ class ShardsInspecting(Inspecting[T]):
 
     state = by_item("inspecting", "state")
     inspect = by_item("inspecting", "inspect")
-    totals = from_each("inspecting", "totals", _sum_of_totals)
-    history = from_each("inspecting", "history", _sum_of_histories)
+    totals = from_each("inspecting", "totals", sum_of_totals)
+    history = from_each("inspecting", "history", sum_of_histories)
 
     def _leases(self, limit: int | None) -> Plan[list[Lease[T]]]:
         found = yield from self._shards.at_each(lambda shard: shard.parts.inspecting._leases(limit))
@@ -551,6 +554,13 @@ class ShardsLetters(Letters[T]):
     retry = by_item("letters", "retry")
     discard = by_item("letters", "discard")
     count = from_each("letters", "count", sum)
+
+    def end_each(self, verb: str, stored: Sequence[bytes]) -> Operation[list[bool]]:
+        def at_shard(shard: Shard, positions: list[int]) -> Any:
+            return shard.parts.letters.end_each(verb, picked(stored, positions))
+
+        return as_operation(self._shards.aligned(stored, at_shard))
+
     retry_all = from_each("letters", "retry_all", sum)
     clear = from_each("letters", "clear", sum)
 

@@ -1,0 +1,102 @@
+"""Charts as SVG, without styles of their own: the style sheet has their colours. No I/O."""
+
+import math
+import time
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from redset.core.inspecting import Sample, Totals
+
+__all__ = ("chart", "rates", "sparkline")
+
+#: The number of minutes that a chart shows.
+MINUTES = 60
+
+#: The totals whose sum is the number of claims, and of failures.
+CLAIMS = ("taken", "leased")
+FAILURES = ("nacked", "expired", "died")
+
+
+def rates(samples: Sequence[Sample], totals: Totals, names: Sequence[str], now: float) -> list[float]:
+    """Return the increase of some totals in each of the last 60 minutes, per minute.
+
+    The samples are those of minutes with a claim. The increase between two of them is spread over the time between.
+
+    :param totals: those of now.
+    """
+    per_minute = [0.0] * MINUTES
+    points = [(sample.at, sum(getattr(sample.totals, name) for name in names)) for sample in samples]
+    if points and points[-1][0] < now:
+        points.append((now, sum(getattr(totals, name) for name in names)))
+    for (begin, before), (end, after) in zip(points, points[1:], strict=False):
+        grown, span = max(0, after - before), max(end - begin, 1e-9)
+        first, last = (int(MINUTES - (now - at) / 60) for at in (begin, end))
+        for minute in range(max(0, first), min(last, MINUTES - 1) + 1):
+            opens = now - 60 * (MINUTES - minute)
+            share = (min(end, opens + 60) - max(begin, opens)) / span
+            per_minute[minute] += grown * max(0.0, share)
+    if points:
+        # Nothing is known of the time before the first sample: its minute is taken to be like the rest of it.
+        first = int(MINUTES - (now - points[0][0]) / 60)
+        known = 1 - (points[0][0] - (now - 60 * (MINUTES - first))) / 60
+        if 0 <= first < MINUTES - 1 and known > 0:
+            per_minute[first] /= known
+    return per_minute
+
+
+def sparkline(values: Sequence[float], label: str) -> Markup:
+    """Return a small line of a row of numbers."""
+    width, height = 120, 24
+    top = max(values, default=0)
+    step = width / max(1, len(values) - 1)
+    points = " ".join(
+        f"{round(position * step)},{height - 1 - (value / top * (height - 3) if top else 0):.0f}"
+        for position, value in enumerate(values)
+    )
+    return Markup(
+        '<svg class="spark" viewBox="0 0 {} {}" role="img" aria-label="{}" focusable="false"><polyline points="{}"/></svg>'
+    ).format(width, height, label, points)
+
+
+def chart(lines: Sequence[tuple[str, str, Sequence[float]]], now: float) -> Markup:
+    """Return a chart of the last hour.
+
+    :param lines: a class of the style sheet, a name, and numbers per minute.
+    """
+    width, height, left, bottom = 720, 150, 44, 18
+    top = _round_up(max((value for _, _, values in lines for value in values), default=0))
+    step = (width - left - 8) / (MINUTES - 1)
+
+    def x(minute: float) -> str:
+        return f"{left + minute * step:.1f}"
+
+    def y(value: float) -> str:
+        return f"{height - bottom - value / top * (height - bottom - 10):.1f}"
+
+    parts = [
+        Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}" focusable="false">').format(
+            width, height, "; ".join(f"{name}: {sum(values):,.0f} in the last hour" for _, name, values in lines)
+        )
+    ]
+    for part in (0, 0.5, 1):
+        parts.append(
+            Markup(
+                '<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="y" x="{}" y="{}">{:,g}</text>'
+            ).format(left, width - 8, y(top * part), y(top * part), left - 6, float(y(top * part)) + 4, top * part)
+        )
+    for minute in range(0, MINUTES, 15):
+        at = time.strftime("%H:%M", time.gmtime(now - 60 * (MINUTES - minute)))
+        parts.append(Markup('<text class="x" x="{}" y="{}">{}</text>').format(x(minute), height - 4, at))
+    for style, _, values in lines:
+        points = " ".join(f"{x(minute)},{y(value)}" for minute, value in enumerate(values))
+        parts.append(Markup('<polyline class="{}" points="{}"/>').format(style, points))
+    return Markup("").join(parts) + Markup("</svg>")
+
+
+def _round_up(value: float) -> float:
+    """Return the next number with one digit, so that its half has few too."""
+    if value <= 0:
+        return 2
+    unit = 10.0 ** math.floor(math.log10(value))
+    return next((factor * unit for factor in (1, 2, 4, 6, 8, 10) if factor * unit >= value and factor * unit >= 2), 2.0)

@@ -1,0 +1,98 @@
+"""A real browser, and the page of the sets served to it: Debian's chromium, driven by selenium."""
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from servers import PATIENCE, free_port, wait_until
+
+__all__ = ("is_there", "opened", "serving", "why_not")
+
+
+def why_not() -> str | None:
+    """Return why there is no browser here; None if there is one."""
+    for program in ("chromium", "chromedriver"):
+        if shutil.which(program) is None:
+            return f"there is no {program}: apt-get install chromium chromium-driver"
+    try:
+        import selenium  # noqa: F401 # whether it is there
+    except ImportError:
+        return "there is no selenium: pip install selenium"
+    return None
+
+
+def is_there() -> bool:
+    return why_not() is None
+
+
+@contextmanager
+def serving(make_app: Any) -> Iterator[str]:
+    """Yield the address of an application that is served in a thread; it is made in its event loop."""
+    port = free_port()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal made
+        if made is None:
+            made = make_app()
+        await made(scope, receive, send)
+
+    made: Any = None
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="off", access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE)
+
+
+@contextmanager
+def opened(width: int = 1280, height: int = 900, *, dark: bool = False, script: bool = True) -> Iterator[Any]:
+    """Yield a browser without a window."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(shutil.which("chromium"))
+    with tempfile.TemporaryDirectory(prefix="redset-chromium-", ignore_cleanup_errors=True) as folder:
+        for argument in (
+            *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"),
+            f"--user-data-dir={folder}",
+            f"--window-size={width},{height}",
+        ):
+            options.add_argument(argument)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        if not script:
+            options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
+        # Nothing looks for a driver in the network.
+        os.environ["SE_OFFLINE"] = "true"
+        driver = webdriver.Chrome(options, webdriver.ChromeService(str(shutil.which("chromedriver"))))
+        try:
+            scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+            metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}  # a phone
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+            yield driver
+        finally:
+            driver.quit()
+            time.sleep(0)
+
+
+def whole_page(driver: Any, path: Path) -> None:
+    """Save a picture of the whole page."""
+    import base64
+
+    size = driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
+    clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 1400), "scale": 1}
+    taken = driver.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
+    path.write_bytes(base64.b64decode(taken["data"]))
