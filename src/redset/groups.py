@@ -15,7 +15,7 @@ DriverT = TypeVar("DriverT")
 
 
 class _Group(Generic[DriverT]):
-    __slots__ = ("_driver", "_groups", "name", "set_name")
+    __slots__ = ("_driver", "_groups", "_names")
 
     def __init__(self, driver: DriverT, groups: Groups[Any] | None, set_name: str, name: Any) -> None:
         if groups is None:
@@ -23,9 +23,17 @@ class _Group(Generic[DriverT]):
         group_name(name)
         self._driver = driver
         self._groups = groups
-        #: The name of the set, and of the group.
-        self.set_name = set_name
-        self.name = name
+        self._names = set_name, name
+
+    @property
+    def set_name(self) -> str:
+        """The name of the set."""
+        return self._names[0]
+
+    @property
+    def name(self) -> Any:
+        """The name of the group."""
+        return self._names[1]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {shown(self.name)} of the set {self.set_name!r}>"
