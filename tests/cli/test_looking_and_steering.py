@@ -1,11 +1,13 @@
 """Any set that Python has made can be looked at and steered, and nothing is destroyed by a typo."""
 
+import contextlib
 import json
 import os
 import pty
 import re
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +17,7 @@ import redset as library
 from console import Console, own_console  # noqa: F401 # own_console is the fixture called redset
 from redset.cli.completing import _SHELLS
 from redset.cli.connecting import _complete_name
-from servers import Server, free_port, wait_until
+from servers import Cluster, Server, free_port, wait_until
 
 STATS = {
     *("name", "kind", "waiting", "due", "leased", "expired", "delayed", "parked", "done", "dead"),
@@ -255,6 +257,12 @@ class TestSteering:
         assert redset("reshard", "ticks", "2").code == 2
 
 
+@contextlib.contextmanager
+def stopping(cluster: Cluster) -> Iterator[Cluster]:
+    yield cluster
+    cluster.stop()
+
+
 class TestTrouble:
     def test_no_server(self, redset: Console) -> None:
         done = redset("ls", "--url", "redis://localhost:1")
@@ -295,6 +303,12 @@ class TestTrouble:
                 assert done.code == 69
                 assert "read only replica" in done.err
             assert redset("pop", "jobs", "--url", replica.url).code == 69
+
+    def test_a_node_of_a_cluster(self, redset: Console) -> None:
+        with stopping(Cluster()) as cluster:
+            node = next(node for node in range(3) if node != cluster.owner(cluster.slot_of("redset:sets")))
+            done = redset("ls", "--url", cluster.nodes[node].url)
+        assert (done.code, "node of a cluster" in done.err) == (69, True)
 
     def test_a_key_of_another_type(self, redset: Console, raw: Any) -> None:
         raw.set("text", "x")

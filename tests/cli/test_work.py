@@ -287,6 +287,13 @@ class TestEnds:
         assert letters(jobs) == {"a": ("timed out after 0.3 s", 1)}
         until(lambda: not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/fd").exists())
 
+    @pytest.mark.parametrize("code", [0, 65, 75, 127, 255])
+    def test_a_timeout_is_a_failure_whatever_the_command_says(self, redset: Console, jobs: Any, code: int) -> None:
+        jobs.add("a")
+        script = f"trap 'exit {code}' TERM; while :; do sleep 0.02; done"
+        assert work(redset, "--timeout", "0.2", "--retries", "1", "--shell", "--", script, "#").code == 123
+        assert letters(jobs) == {"a": ("timed out after 0.2 s", 1)}
+
     def test_a_lease_outlives_a_long_command(self, redset: Console, jobs: Any) -> None:
         jobs.add("a")
         done = work(redset, "-j", "2", "--lease", "1.5", "--retries", "1", "--", "sh", "-c", "sleep 2.5; echo done")

@@ -51,6 +51,10 @@ def failure_of(error: Exception) -> Failure | None:
         return error
     if not is_failure(error):
         return None
+    if type(error).__name__ == "MovedError" or str(error).startswith("MOVED "):
+        return Failure(
+            "this server is a node of a cluster, and the command line connects to single servers", UNAVAILABLE
+        )
     return Failure(" ".join(str(error).split()), _code_of(error))
 
 

@@ -223,10 +223,11 @@ class Worker:
 
     async def _conclude(self, item: bytes, reservation: Any, outcome: Outcome) -> None:
         """End the lease as the outcome of the command says, and stop if it says that too."""
-        code = outcome.code
+        # A command that was killed by the timeout has failed, whatever it exits with.
+        code = outcome.code if outcome.timed_out is None else 1
         if outcome.aborted:
             await self._end(item, reservation.again)
-        elif code == 0 and outcome.timed_out is None:
+        elif code == 0:
             self._done += 1
             self._failing.pop(item, None)
         elif code in (CANNOT_RUN, NOT_FOUND):
@@ -235,16 +236,16 @@ class Worker:
             self._strengthen(code)
             self._stop.set()
             await self._end(item, reservation.again)
-        elif code == TRY_LATER and outcome.timed_out is None:
+        elif code == TRY_LATER:
             delay = exponential_backoff(reservation.attempt)
             await self._end(item, lambda: reservation.again(delay))
         else:
-            self._note_failure(item, KILLED if code < 0 and outcome.timed_out is None else FAILED)
+            self._note_failure(item, KILLED if code < 0 else FAILED)
             if code == STOP:
                 say(f"the command exited with 255 for {escaped(item)}: no more items are taken")
                 self._strengthen(STOPPED)
                 self._stop.set()
-            if code == DATA and outcome.timed_out is None:
+            if code == DATA:
                 await self._end(item, lambda: reservation.bury(outcome.reason))
             else:
                 await self._end(item, lambda: reservation.nack(reason=outcome.reason))

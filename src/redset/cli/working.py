@@ -120,7 +120,7 @@ def work(
         about=about,
         url=url_of(context, url),
         words=tuple(map(os.fsencode, command)),
-        jobs=jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1,
+        jobs=jobs or _cores(),
         lease=times["--lease"],
         retries=retries,
         timeout=times.get("--timeout"),
@@ -139,3 +139,10 @@ def work(
     code = asyncio.run(work_off(options))
     if code:
         raise typer.Exit(code)
+
+
+def _cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
