@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import redset
-import redset.web
 from browser import opened, serving, whole_page, why_not
 from redset.core.inspecting import NAMES
 from redset.core.keys import Keys
@@ -102,7 +101,7 @@ def main(folder: Path) -> None:
     server = Server()
     client = server.client()
     make_sets(client)
-    with serving(lambda: redset.web.app(server.client(awaited=True))) as address:
+    with serving(server) as address:
         for width, dark in sorted({(width, dark) for _, _, width, dark in PICTURES}):
             with opened(width, 800, dark=dark) as driver:
                 for name, path, wide, is_dark in PICTURES:

@@ -75,7 +75,7 @@ return wrong;
 @pytest.fixture
 def address(here: Place) -> Iterator[str]:
     assert isinstance(here, Server)
-    with serving(lambda: redset.web.app(here.client(awaited=True))) as found:
+    with serving(here) as found:
         yield found
 
 
@@ -199,7 +199,7 @@ def test_a_hidden_page_asks_for_nothing(browser: Any, address: str, raw: Any) ->
 
 def test_a_server_that_is_away_is_said(browser: Any, address: str, raw: Any, here: Place) -> None:
     jobs_of(raw)
-    with serving(lambda: redset.web.app(here.client(awaited=True))) as other:
+    with serving(here) as other:
         browser.get(other + "/")
     wait_until(lambda: "not refreshed" in browser.find_element("id", "state").text)
     browser.get_log("browser")
@@ -299,7 +299,7 @@ def test_without_javascript(address: str, raw: Any) -> None:
     assert jobs.stats().dead == 0
 
 
-def test_a_form_of_another_site_does_nothing(browser: Any, address: str, raw: Any) -> None:
+def test_a_form_of_another_site_does_nothing(browser: Any, address: str, raw: Any, here: Place) -> None:
     jobs = jobs_of(raw)
 
     async def evil(scope: Any, receive: Any, send: Any) -> None:
@@ -307,7 +307,7 @@ def test_a_form_of_another_site_does_nothing(browser: Any, address: str, raw: An
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]})
         await send({"type": "http.response.body", "body": form.encode()})
 
-    with serving(lambda: evil) as other:
+    with serving(here, lambda client: evil) as other:
         browser.get(other.replace("127.0.0.1", "localhost"))
         wait_until(lambda: "nothing was done" in browser.page_source)
     assert len(jobs) == 4
