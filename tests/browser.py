@@ -76,7 +76,7 @@ def opened(width: int = 1280, height: int = 900, *, dark: bool = False, script: 
         try:
             scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
             driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-            metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}  # noqa: PLR2004 # a phone
+            metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}  # a phone
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
             yield driver
         finally:

@@ -1,5 +1,7 @@
 """Sixty items that have broken web pages of others, and a reader of pages that finds out whether one has."""
 
+# ruff: noqa: E501, Q003
+
 import unicodedata
 from html.parser import HTMLParser
 from typing import Any
@@ -48,7 +50,18 @@ assert len(set(CORPUS)) == len(CORPUS)
 #: The attributes that a page may have.
 ATTRIBUTES = {
     *("lang", "charset", "name", "content", "rel", "href", "type", "src", "defer", "class", "id", "tabindex", "method"),
-    *("action", "role", "for", "value", "autocomplete", "maxlength", "spellcheck", "required", "data-etag", "data-label"),
+    *(
+        "action",
+        "role",
+        "for",
+        "value",
+        "autocomplete",
+        "maxlength",
+        "spellcheck",
+        "required",
+        "data-etag",
+        "data-label",
+    ),
     *("scope", "colspan", "viewbox", "focusable", "points", "x1", "x2", "y1", "y2", "x", "y", "max", "data-continue"),
     *("inputmode", "size"),
 }
@@ -65,7 +78,9 @@ class Reader(HTMLParser):
         self.wrong: list[str] = []
         self.feed(page)
         self.close()
-        marks = [mark for mark in self.text if unicodedata.category(mark) in ("Cc", "Cf", "Cs") and mark not in "\n\r\t"]
+        marks = [
+            mark for mark in self.text if unicodedata.category(mark) in ("Cc", "Cf", "Cs") and mark not in "\n\r\t"
+        ]
         self.wrong += [f"mark {mark!r}" for mark in marks]
         scripts = self.tags.count("script")
         if scripts != 1:
@@ -109,7 +124,9 @@ def fill(client: Any) -> list[str]:
     held.reserve_many(60)
     keyed = redset.SortedSet(client, "keyed", serializer=_Raw(), key=lambda item: item[:50_000])
     keyed.update(CORPUS)
-    groups = redset.SortedSet(client, "groups", serializer=_Raw(), group=lambda item: item[:500], per_group=redset.Limit(1))
+    groups = redset.SortedSet(
+        client, "groups", serializer=_Raw(), group=lambda item: item[:500], per_group=redset.Limit(1)
+    )
     groups.update(CORPUS)
     groups.reserve_many(10)
     seen = redset.ExpiringSet(client, "seen", ttl=600, serializer=_Raw())

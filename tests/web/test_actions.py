@@ -90,9 +90,7 @@ class TestManyLetters:
         page.confirm(f"/sets/jobs/{action}?kind={kind_digest('ValueError: …')}")
         assert [letter.reason for letter in jobs.dead_letters] == ["OSError"]
 
-    def test_in_steps(
-        self, page: Visitor, raw: Any, shards: int | None, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_in_steps(self, page: Visitor, raw: Any, shards: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(redset.web.actions, "LONGEST_STEP", -1)
         monkeypatch.setattr(redset.web.actions, "LETTERS", 7)
         jobs = redset.SortedSet(raw, "jobs", shards=shards)
@@ -147,7 +145,8 @@ class TestTheSet:
         assert jobs.stats().limits is None
 
     @pytest.mark.parametrize(
-        "fields", [{"rate": "x"}, {"rate": "-1"}, {"rate": "nan"}, {"leases": "1.5"}, {"burst": "3"}, {"maxsize": "1e99"}]
+        "fields",
+        [{"rate": "x"}, {"rate": "-1"}, {"rate": "nan"}, {"leases": "1.5"}, {"burst": "3"}, {"maxsize": "1e99"}],
     )
     def test_limits_that_cannot_be(self, aio_page: Visitor, raw: Any, fields: dict[str, str]) -> None:
         jobs = fill(raw)
@@ -269,7 +268,11 @@ def test_large_items_that_look_alike_are_not_confused(aio_page: Visitor, raw: An
 def _links(page: str, action: str) -> list[str]:
     import re
 
-    return [link.replace("&amp;", "&") for link in re.findall(rf'href="({action}\?[^"]*)"', page) if "all=" not in link and "kind=" not in link]
+    return [
+        link.replace("&amp;", "&")
+        for link in re.findall(rf'href="({action}\?[^"]*)"', page)
+        if "all=" not in link and "kind=" not in link
+    ]
 
 
 @pytest.mark.parametrize("client", ["raw", "aio"])

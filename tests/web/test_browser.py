@@ -1,15 +1,16 @@
 """The page in a real browser: Debian's chromium. Skipped where there is none."""
+# ruff: noqa: E501
 
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hostile import CORPUS, fill
 
 import redset
 import redset.web
 from browser import opened, serving, why_not
-from hostile import CORPUS, fill
 from redset.web import ACTIONS
 from servers import Place, Server, wait_until
 
@@ -89,26 +90,33 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def clean(browser: Any) -> Iterator[None]:
     """Afterwards, neither the console nor the policy has a complaint."""
+    browser.get("about:blank")
     browser.get_log("browser")
     yield
     assert complaints(browser) == []
 
 
 def complaints(browser: Any) -> list[Any]:
-    return [entry["message"] for entry in browser.get_log("browser")] + list(browser.execute_script("return window.violations || []"))
+    return [entry["message"] for entry in browser.get_log("browser")] + list(
+        browser.execute_script("return window.violations || []")
+    )
 
 
 def jobs_of(raw: Any) -> "redset.SortedSet[str]":
     jobs = redset.SortedSet(raw, "jobs", max_attempts=1)
     jobs.update(list("abcdefghij"), score=ord)
-    for reservation, reason in zip(jobs.reserve_many(4), ("ValueError: 1", "ValueError: 2", "OSError", "OSError"), strict=True):
+    for reservation, reason in zip(
+        jobs.reserve_many(4), ("ValueError: 1", "ValueError: 2", "OSError", "OSError"), strict=True
+    ):
         reservation.bury(reason)
     jobs.reserve_many(2, lease=600)
     return jobs
 
 
 def click(browser: Any, text: str, within: str = "") -> None:
-    browser.find_element("xpath", f"{within}//*[(self::a or self::button) and starts-with(normalize-space(.), '{text}')]").click()
+    browser.find_element(
+        "xpath", f"{within}//*[(self::a or self::button) and starts-with(normalize-space(.), '{text}')]"
+    ).click()
 
 
 @pytest.mark.usefixtures("clean")
@@ -209,7 +217,14 @@ def test_a_server_that_is_away_is_said(browser: Any, address: str, raw: Any, her
 def test_hostile_items_in_every_field(browser: Any, address: str, raw: Any) -> None:
     names = fill(raw)
     assert len(CORPUS) >= 60
-    paths = ["/", "/?page=2", "/sets/dead/?show=dead", "/sets/dead/?show=dead&page=2", "/sets/groups/?show=groups", "/sets/seen/"]
+    paths = [
+        "/",
+        "/?page=2",
+        "/sets/dead/?show=dead",
+        "/sets/dead/?show=dead&page=2",
+        "/sets/groups/?show=groups",
+        "/sets/seen/",
+    ]
     paths += [f"/sets/{name}/?show=waiting" for name in ("waiting", "keyed")]
     paths += [f"/sets/held/?show={show}" for show in ("leased", "delayed", "parked")]
     for path in paths:
@@ -270,7 +285,18 @@ class TestKeyboard:
         assert browser.execute_script("return document.activeElement.id") == "main"
 
 
-PATHS = ("/", "/sets/jobs/", "/sets/jobs/?show=dead", "/sets/jobs/?show=leased", "/sets/jobs/?show=totals", "/sets/jobs/item?find=a", "/sets/jobs/limit", "/sets/jobs/clear", "/sets/jobs/pause", "/sets/none/")
+PATHS = (
+    "/",
+    "/sets/jobs/",
+    "/sets/jobs/?show=dead",
+    "/sets/jobs/?show=leased",
+    "/sets/jobs/?show=totals",
+    "/sets/jobs/item?find=a",
+    "/sets/jobs/limit",
+    "/sets/jobs/clear",
+    "/sets/jobs/pause",
+    "/sets/none/",
+)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

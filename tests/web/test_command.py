@@ -23,7 +23,9 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
     return ended.value.code
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "jobs.example", "", "127.0.0.1.example", "::ffff:10.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "10.0.0.7", "jobs.example", "", "127.0.0.1.example", "::ffff:10.0.0.1"]
+)
 def test_it_refuses_to_listen_to_others_without_a_password(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     message = run(monkeypatch, "--host", host)
     assert isinstance(message, str)
@@ -61,7 +63,18 @@ def test_the_application_without_its_libraries(monkeypatch: pytest.MonkeyPatch, 
 def test_it_serves_the_page_and_ends_with_a_signal(here: Place, raw: Any) -> None:
     assert isinstance(here, Server)
     port = free_port()
-    command = [sys.executable, "-m", "redset", "web", "--port", str(port), "--read-only", "--metrics", "--url", here.url]
+    command = [
+        sys.executable,
+        "-m",
+        "redset",
+        "web",
+        "--port",
+        str(port),
+        "--read-only",
+        "--metrics",
+        "--url",
+        here.url,
+    ]
     environment = os.environ | {"REDSET_WEB_PASSWORD": "secret"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -70,7 +83,9 @@ def test_it_serves_the_page_and_ends_with_a_signal(here: Place, raw: Any) -> Non
         word = base64.b64encode(b":secret").decode()
 
         def get(path: str) -> str:
-            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"authorization": f"Basic {word}"})
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}{path}", headers={"authorization": f"Basic {word}"}
+            )
             with urllib.request.urlopen(request) as answer:
                 return str(answer.read().decode())
 

@@ -114,7 +114,16 @@ class TestHosts:
         assert aio_page.get("/", headers={"host": host}).status_code == 200
 
     @pytest.mark.parametrize(
-        "host", ["evil.example", "", "localhost.evil.example", "localhost@evil.example", "127.0.0.1.evil.example", "::1", "a,localhost"]
+        "host",
+        [
+            "evil.example",
+            "",
+            "localhost.evil.example",
+            "localhost@evil.example",
+            "127.0.0.1.evil.example",
+            "::1",
+            "a,localhost",
+        ],
     )
     def test_others(self, aio_page: Visitor, host: str) -> None:
         assert aio_page.get("/", headers={"host": host}).status_code == 400
@@ -131,7 +140,9 @@ class TestHosts:
         with pytest.raises(ValueError, match="access= or password="):
             redset.web.app(raw, allowed_hosts=hosts)
 
-    @pytest.mark.parametrize("address", [("10.0.0.7", 1), ("::ffff:10.0.0.7", 1), ("2001:db8::1", 1), ("testclient", 1)])
+    @pytest.mark.parametrize(
+        "address", [("10.0.0.7", 1), ("::ffff:10.0.0.7", 1), ("2001:db8::1", 1), ("testclient", 1)]
+    )
     def test_another_machine_without_a_password(self, visit: Visit, address: tuple[str, int]) -> None:
         assert visit(visitor={"address": address}).get("/").status_code == 403
         with_password = visit(visitor={"address": address}, password="x")
@@ -154,8 +165,13 @@ class TestPassword:
     @pytest.mark.parametrize(
         "headers",
         [
-            basic(""), basic("pass"), basic("password "), basic("PASSWORD"),
-            {"authorization": "Bearer password"}, {"authorization": "Basic"}, {"authorization": "Basic %%%"},
+            basic(""),
+            basic("pass"),
+            basic("password "),
+            basic("PASSWORD"),
+            {"authorization": "Bearer password"},
+            {"authorization": "Basic"},
+            {"authorization": "Basic %%%"},
             {"authorization": "Basic " + base64.b64encode(b"password").decode()},
         ],
     )
@@ -163,7 +179,9 @@ class TestPassword:
         page, before = visit(password="password"), dump(raw)
         for path in ("/", "/sets/jobs/", "/static/page.js", "/nonsense"):
             assert page.get(path, headers=headers).status_code == 401
-        done = page.request("POST", "/sets/jobs/clear", data={"sure": "on"}, headers=headers | {"sec-fetch-site": "same-origin"})
+        done = page.request(
+            "POST", "/sets/jobs/clear", data={"sure": "on"}, headers=headers | {"sec-fetch-site": "same-origin"}
+        )
         assert (done.status_code, dump(raw) == before) == (401, True)
 
     def test_it_does_not_replace_the_check_of_the_origin(self, visit: Visit, jobs: Any) -> None:
@@ -191,7 +209,9 @@ class TestAccess:
             assert page.post(f"/sets/jobs/{action}", fields).status_code == 403
         assert dump(raw) == before
 
-    @pytest.mark.parametrize("some", [{"retry", "pause"}, frozenset({"clear"}), ["limit"], ("forget", "discard"), set()])
+    @pytest.mark.parametrize(
+        "some", [{"retry", "pause"}, frozenset({"clear"}), ["limit"], ("forget", "discard"), set()]
+    )
     def test_some_actions(self, visit: Visit, jobs: Any, some: Any) -> None:
         page = visit(access=lambda request: some)
         for action, fields in FORMS.items():
@@ -246,8 +266,14 @@ class TestAccess:
 
 def test_the_headers_of_every_answer(visit: Visit, jobs: Any) -> None:
     page = visit(access=lambda request: None if "refuse" in request.headers else "all")
-    answers = [page.get(path) for path in ("/", "/sets/jobs/", "/sets/jobs/pause", "/static/page.js", "/nonsense", "/sets/x/")]
-    answers += [page.get("/", headers={"refuse": "1"}), page.get("/", headers={"host": "x"}), page.post("/sets/jobs/pause", {})]
+    answers = [
+        page.get(path) for path in ("/", "/sets/jobs/", "/sets/jobs/pause", "/static/page.js", "/nonsense", "/sets/x/")
+    ]
+    answers += [
+        page.get("/", headers={"refuse": "1"}),
+        page.get("/", headers={"host": "x"}),
+        page.post("/sets/jobs/pause", {}),
+    ]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 404, 404, 403, 400, 303]
     for answer in answers:
         policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))

@@ -5,10 +5,10 @@ from html import unescape
 from typing import Any
 
 import pytest
+from hostile import CORPUS, Reader, fill
 
 import redset
 from conftest import Visitor
-from hostile import CORPUS, Reader, fill
 from redset.web.texts import escaped
 
 LARGEST = 400_000
@@ -24,17 +24,34 @@ def check(answer: Any) -> Reader:
 def test_in_every_field_of_every_page(aio_page: Visitor, raw: Any) -> None:
     names = fill(raw)
     paths = ["/", "/?page=2", *(f"/sets/held/?show={show}" for show in ("waiting", "leased", "delayed", "parked"))]
-    paths += [f"/sets/{name}/?show={show}&page={page}" for name in ("waiting", "keyed") for show in ("waiting",) for page in (1, 2)]
-    paths += ["/sets/dead/?show=dead", "/sets/dead/?show=dead&page=2", "/sets/groups/?show=groups", "/sets/seen/", "/sets/seen/?page=2"]
+    paths += [
+        f"/sets/{name}/?show={show}&page={page}"
+        for name in ("waiting", "keyed")
+        for show in ("waiting",)
+        for page in (1, 2)
+    ]
+    paths += [
+        "/sets/dead/?show=dead",
+        "/sets/dead/?show=dead&page=2",
+        "/sets/groups/?show=groups",
+        "/sets/seen/",
+        "/sets/seen/?page=2",
+    ]
     links: set[str] = set()
     for path in paths:
         answer = aio_page.get(path)
         assert answer.status_code == 200, path
         reader = check(answer)
         base = path.partition("?")[0]
-        links |= {f"{base}{link}" for link in reader.links if re.match(r"(item|retry|forget|discard|requeue|pause)\?|sets/", link)}
+        links |= {
+            f"{base}{link}"
+            for link in reader.links
+            if re.match(r"(item|retry|forget|discard|requeue|pause)\?|sets/", link)
+        }
     # Each name of a set, and each item, has a page of its own, and so has the confirmation of each action.
-    assert len([link for link in links if link.startswith("/sets/") and link.count("/") == 3 and "?" not in link]) == len(names)
+    assert len(
+        [link for link in links if link.startswith("/sets/") and link.count("/") == 3 and "?" not in link]
+    ) == len(names)
     some = sorted(links)[:: max(1, len(links) // 250)]
     for link in some:
         answer = aio_page.get(link)
@@ -46,7 +63,15 @@ def test_in_what_a_visitor_sends(aio_page: Visitor, raw: Any) -> None:
     redset.SortedSet(raw, "jobs").add("a")
     for item in CORPUS:
         text = item[:300].decode(errors="replace")
-        for path, name in (("/", "find"), ("/", "done"), ("/sets/jobs/item", "find"), ("/sets/jobs/item", "item"), ("/sets/jobs/", "show"), ("/sets/jobs/retry", "kind"), ("/sets/jobs/pause", "group")):
+        for path, name in (
+            ("/", "find"),
+            ("/", "done"),
+            ("/sets/jobs/item", "find"),
+            ("/sets/jobs/item", "item"),
+            ("/sets/jobs/", "show"),
+            ("/sets/jobs/retry", "kind"),
+            ("/sets/jobs/pause", "group"),
+        ):
             answer = aio_page.get(path, params={name: text, "n": text})
             assert answer.status_code in (200, 404)
             check(answer)
@@ -86,7 +111,12 @@ def test_the_largest_page(aio_page: Visitor, raw: Any) -> None:
     for n, reservation in enumerate(jobs.reserve_many(110)):
         reservation.bury(f"{'abcdefghijklmnopqrstuvwxyz'[n % 26]}{chr(65 + n % 50)}" + "\"'&\x02" * 100)
     largest = 0
-    for path in ("/", f"/sets/{'~01' * 66}/?show=dead", f"/sets/{'~01' * 66}/?show=dead&page=2", f"/sets/{'~01' * 66}/"):
+    for path in (
+        "/",
+        f"/sets/{'~01' * 66}/?show=dead",
+        f"/sets/{'~01' * 66}/?show=dead&page=2",
+        f"/sets/{'~01' * 66}/",
+    ):
         answer = aio_page.get(path)
         assert answer.status_code == 200
         check(answer)

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -112,10 +112,10 @@ def test_each_state(page: Visitor, raw: Any, shards: int | None) -> None:
     assert page.get("/sets/jobs/?show=totals").text.count("<dt>") == 23
     assert page.get("/sets/jobs/?show=nonsense").status_code == 404
     assert page.get("/sets/jobs/?show=groups").status_code == 404
-    shown = page.get("/sets/jobs/?show=shards")
-    assert shown.status_code == (404 if shards is None else 200)
+    parts = page.get("/sets/jobs/?show=shards")
+    assert parts.status_code == (404 if shards is None else 200)
     if shards:
-        assert shown.text.count("jobs#0.") == 3
+        assert parts.text.count("jobs#0.") == 3
 
 
 @pytest.mark.parametrize("state", ["waiting", "leased", "delayed", "dead"])
@@ -166,7 +166,7 @@ def test_names_of_sets(page: Visitor, raw: Any) -> None:
 
 
 class TestTheLivePart:
-    HEADERS = {"x-redset-fragment": "1"}
+    HEADERS: ClassVar = {"x-redset-fragment": "1"}
 
     def test_it_is_in_the_page(self, page: Visitor, raw: Any) -> None:
         redset.SortedSet(raw, "jobs").add("a")
@@ -174,7 +174,9 @@ class TestTheLivePart:
             whole, part = page.get(path), page.get(path, headers=self.HEADERS)
             assert "<html" in whole.text
             assert "<html" not in part.text
-            assert f'data-etag="{whole.headers["etag"]}"'.replace('"', "&#34;") in whole.text.replace('data-etag="', "data-etag=&#34;").replace('">', "&#34;>")
+            assert f'data-etag="{whole.headers["etag"]}"'.replace('"', "&#34;") in whole.text.replace(
+                'data-etag="', "data-etag=&#34;"
+            ).replace('">', "&#34;>")
 
     def test_what_has_not_changed_is_not_sent(self, page: Visitor, raw: Any) -> None:
         jobs = redset.SortedSet(raw, "jobs")
@@ -227,7 +229,9 @@ def test_a_thousand_sets(aio_page: Visitor, raw: Any) -> None:
         time.sleep(1.1)
         raw.config_resetstat()
         assert aio_page.get("/").status_code == 200
-        best = min(best, sum(command["usec"] for name, command in raw.info("commandstats").items() if name != "cmdstat_info"))
+        best = min(
+            best, sum(command["usec"] for name, command in raw.info("commandstats").items() if name != "cmdstat_info")
+        )
     # 100 ms, of which the commands inside of scripts count twice.
     assert best < 100_000
 
@@ -339,7 +343,8 @@ class TestCharts:
 )
 def test_troubles(stats: dict[str, Any], words: list[str]) -> None:
     names = ("waiting", "due", "leased", "expired", "delayed", "parked", "done", "dead")
-    known = redset.Stats(**dict.fromkeys(names, 0), **({"oldest_score": None, "lag": None} | {}))
+    none: dict[str, Any] = dict.fromkeys(names, 0)
+    known = redset.Stats(**none, oldest_score=None, lag=None)
     from dataclasses import replace
 
     one = Overview(SetInfo("x", "SortedSet"), None, replace(known, **stats), NOTHING, 0, None, 1e9, None)

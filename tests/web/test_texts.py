@@ -3,10 +3,10 @@
 import re
 
 import pytest
+from hostile import CORPUS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostile import CORPUS
 from redset.web.texts import cut, encoded, escaped, kind_of, name_in_url, of_url, unescaped
 
 #: Bytes with what is escaped, and what looks like an escape.

@@ -16,7 +16,9 @@ def add_web(app: typer.Typer) -> None:
 
 
 def web(
-    host: Annotated[str, typer.Option(help="The address to listen on. Beyond this machine, it needs a password.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="The address to listen on. Beyond this machine, it needs a password.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     password: Annotated[
         str | None,
@@ -27,7 +29,9 @@ def web(
         list[str] | None, typer.Option(help="A name under which browsers reach the page. May be repeated.")
     ] = None,
     metrics: Annotated[bool, typer.Option("--metrics", help="Serve the metrics for Prometheus at /metrics.")] = False,
-    url: Annotated[str | None, typer.Option(help="The server of the sets. Default: $REDSET_URL, else the embedded one.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="The server of the sets. Default: $REDSET_URL, else the embedded one.")
+    ] = None,
 ) -> None:
     """Serve a web page on all sets, with their dead letters, leases and limits.
 

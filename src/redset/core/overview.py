@@ -1,6 +1,6 @@
 """Reads for pages and screens: the figures of many sets in one round trip, and rows in which everything is cut.
 
-A set over shards is read shard by shard, by the names in its layout record: each shard is an ordinary set on the server.
+A set over shards is read shard by shard, by the names in its layout record. Each shard is an ordinary set.
 """
 
 from collections.abc import Iterable, Sequence
@@ -247,7 +247,9 @@ def read_rows(driver: Any, info: SetInfo, rows: Rows, first: int, count: int, li
     if first >= DEEPEST_OVER_SHARDS:
         return []
     parts = yield from _all(driver, [show(name, 0, first + count) for name in names])
-    merged = sorted((row for part in parts for row in part), key=lambda row: row.place, reverse=rows in ("dead", "delayed"))
+    merged = sorted(
+        (row for part in parts for row in part), key=lambda row: row.place, reverse=rows in ("dead", "delayed")
+    )
     return merged[first : first + count]
 
 

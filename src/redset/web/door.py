@@ -39,7 +39,7 @@ class Door:
         self._kinds = kinds
         driver_type: Any = AsyncDriver if self._awaits else Driver
         self._driver = driver_type(client, *registry.PLACE, recording=False, connections="own")
-        self._reading: asyncio.Task[list[Overview | Exception]] | None = None
+        self._reading: asyncio.Task[Any] | None = None
         self._figures: tuple[float, list[tuple[SetInfo, Overview | Exception]]] | None = None
         self._samples: dict[str, tuple[float, list[Sample]]] = {}
 
@@ -76,7 +76,8 @@ class Door:
         if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
             task = self._reading = asyncio.create_task(self._read_figures())
         # Shielded: others wait for the same reading.
-        return await asyncio.shield(task)
+        found: list[tuple[SetInfo, Overview | Exception]] = await asyncio.shield(task)
+        return found
 
     async def _read_figures(self) -> Any:
         infos = await self.follow(registry.infos(empty=True))
@@ -109,11 +110,12 @@ class Door:
         stale = [
             one
             for one in some
-            if one.stats is not None and now - self._samples.get(one.info.name, (-SAMPLES_FRESH, []))[0] >= SAMPLES_FRESH
+            if one.stats is not None
+            and now - self._samples.get(one.info.name, (-SAMPLES_FRESH, []))[0] >= SAMPLES_FRESH
         ]
         if stale:
             found = await self.follow(overview.histories(self._driver, stale))
-            if len(self._samples) > 1000:  # noqa: PLR2004 # so that they do not pile up
+            if len(self._samples) > 1000:  # so that they do not pile up
                 self._samples.clear()
             self._samples |= {one.info.name: (now, own) for one, own in zip(stale, found, strict=True)}
         return {one.info.name: self._samples.get(one.info.name, (0, []))[1] for one in some}

@@ -28,7 +28,6 @@ from redset import Key, RedsetError, __version__
 from redset.core.clients import is_failure
 from redset.core.overview import Overview, Row
 from redset.core.registry import SetInfo
-from redset.web import ACTIONS
 from redset.web.actions import (
     Progress,
     Refused,
@@ -43,6 +42,7 @@ from redset.web.actions import (
 from redset.web.charts import CLAIMS, FAILURES, chart, rates, sparkline
 from redset.web.door import Door
 from redset.web.guard import ALLOWED
+from redset.web.rules import ACTIONS
 from redset.web.texts import Cut, cut, duration, encoded, escaped, kind_digest, kind_of, name_in_url, number, unescaped
 from redset.web.urgency import order, troubles
 
@@ -76,7 +76,10 @@ TITLES = {
     "pause": ("Pause", "lets no process claim items; leases go on, and items can be added"),
     "resume": ("Resume", "ends the pause"),
     "limit": ("Set limits", "replaces all limits of the set, for all processes"),
-    "clear": ("Clear", "removes all items in every state, ends all leases, and forgets dead letters and what is remembered"),
+    "clear": (
+        "Clear",
+        "removes all items in every state, ends all leases, and forgets dead letters and what is remembered",
+    ),
 }
 DONE = {
     "retry": "requeued",
@@ -153,7 +156,12 @@ class _Pages:
 
     def _page(self, request: Request, template: str, root: str, status: int = 200, **context: Any) -> Response:
         """Return a page, or if only its live part is asked for, that, or a 304 if it has not changed."""
-        context |= {"root": root, "with_metrics": self._metrics is not None, "allowed": request.scope.get(ALLOWED, frozenset()), "notice": _notice(request)}
+        context |= {
+            "root": root,
+            "with_metrics": self._metrics is not None,
+            "allowed": request.scope.get(ALLOWED, frozenset()),
+            "notice": _notice(request),
+        }
         live = self._environment.get_template(f"live_{template}").render(context) if context.get("is_live") else ""
         etag = f'"{hashlib.blake2b(live.encode(errors="replace"), digest_size=12).hexdigest()}"'
         headers = {"etag": etag, "vary": f"{FRAGMENT}, accept-encoding"} if live else {}
@@ -247,7 +255,7 @@ class _Pages:
             infos = await self._asked(self._door.shards(info))
             context = {"shards": await self._asked(self._door.shard_figures(infos[:256]))}
         elif show == "totals":
-            context = {"totals": [(one.name, getattr(figures.totals, one.name)) for one in fields(figures.totals)]}  # type: ignore[arg-type] # sets with that panel have some
+            context = {"totals": [(one.name, getattr(figures.totals, one.name)) for one in fields(figures.totals)]}
         return self._page(
             request,
             "set.html",
@@ -278,7 +286,10 @@ class _Pages:
         if show == "dead":
             letters = await self._door.reasons(info, REASONS, REASON_BYTES)
             kinds = Counter(kind_of(reason_of(letter)) for letter in letters)
-            context["kinds"] = [(cut(kind.encode(errors="surrogateescape")), kind_digest(kind), n) for kind, n in kinds.most_common(KINDS)]
+            context["kinds"] = [
+                (cut(kind.encode(errors="surrogateescape")), kind_digest(kind), n)
+                for kind, n in kinds.most_common(KINDS)
+            ]
             context["counted"] = len(letters)
             context["other_kinds"] = max(0, len(kinds) - KINDS)
         return context
@@ -291,7 +302,10 @@ class _Pages:
         if find is not None:
             target = Target("item", unescaped(find))
             # A text that was not copied from this page may have backslashes of its own.
-            if await self._inspected(info, target.identity) is None and find.encode(errors="replace") != target.identity:
+            if (
+                await self._inspected(info, target.identity) is None
+                and find.encode(errors="replace") != target.identity
+            ):
                 target = Target("item", find.encode(errors="replace"))
             target = Target("item", target.identity, fields={"item": encoded(target.identity)})
         else:
@@ -381,9 +395,7 @@ class _Pages:
             self._door.forget_figures()
         return RedirectResponse(f"{_back(action, target)}&done={action}&n={count}", 303)
 
-    def _progress(
-        self, request: Request, info: SetInfo, action: str, target: Target, progress: Progress
-    ) -> Response:
+    def _progress(self, request: Request, info: SetInfo, action: str, target: Target, progress: Progress) -> Response:
         return self._page(
             request,
             "progress.html",
@@ -406,16 +418,17 @@ class _Pages:
     # What may fail.
 
     async def _info(self, request: Request) -> SetInfo:
-        info = await self._asked(self._door.info(request.path_params["name"]))
+        info: SetInfo | None = await self._asked(self._door.info(request.path_params["name"]))
         if info is None:
             raise HTTPException(404, "The registry of the server knows no set of this name.")
         return info
 
     async def _target(self, info: SetInfo, words: Mapping[str, str]) -> Target:
         try:
-            return await self._asked(target_of(self._door, info, words))
+            target: Target = await self._asked(target_of(self._door, info, words))
         except Refused as error:
             raise HTTPException(404, str(error)) from None
+        return target
 
     async def _called(self, method: Any, *args: Any) -> Any:
         return await self._asked(self._door.call(method, *args))
@@ -554,11 +567,11 @@ async def _form(request: Request) -> dict[str, str]:
 
 def _page_number(request: Request) -> int:
     text = request.query_params.get("page", "1")
-    return max(0, int(text) - 1) if text.isascii() and text.isdigit() and len(text) < 9 else 0  # noqa: PLR2004 # digits
+    return max(0, int(text) - 1) if text.isascii() and text.isdigit() and len(text) < 9 else 0  # digits
 
 
 def _rate(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}" if value >= 100 or value == 0 else f"{value:.1f}"  # noqa: PLR2004 # digits
+    return "-" if value is None else f"{value:,.0f}" if value >= 100 or value == 0 else f"{value:.1f}"  # digits
 
 
 def _pages(count: int, size: int) -> int:
