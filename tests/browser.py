@@ -88,6 +88,6 @@ def whole_page(driver: Any, path: Path) -> None:
     import base64
 
     size = driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
-    clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 1400), "scale": 1}
+    clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 1000), "scale": 1}
     taken = driver.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
     path.write_bytes(base64.b64decode(taken["data"]))

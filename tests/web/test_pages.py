@@ -1,5 +1,6 @@
 """What the pages show, in which order, and how much they read for it."""
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -218,22 +219,27 @@ def test_no_page_reads_a_whole_set(aio_page: Visitor, raw: Any) -> None:
 
 
 @pytest.mark.soak
-def test_a_thousand_sets(aio_page: Visitor, raw: Any) -> None:
+def test_a_thousand_sets(visit: Callable[..., Visitor], raw: Any) -> None:
     for n in range(1000):
         jobs = redset.TimeSortedSet(raw, f"set{n}")
         jobs.update(map(str, range(10)))
         jobs.reserve()
-    aio_page.get("/")
-    best = float("inf")
+
+    def seconds() -> float:
+        """The processor time of the server: on a machine with others, all else is longer."""
+        used = raw.info("cpu")
+        return float(used["used_cpu_user"] + used["used_cpu_sys"])
+
+    best = math.inf
     for _ in range(5):
-        time.sleep(1.1)
-        raw.config_resetstat()
-        assert aio_page.get("/").status_code == 200
-        best = min(
-            best, sum(command["usec"] for name, command in raw.info("commandstats").items() if name != "cmdstat_info")
-        )
-    # 100 ms, of which the commands inside of scripts count twice.
-    assert best < 100_000
+        # A new application has read nothing yet.
+        visitor = visit()
+        before = seconds()
+        shown = visitor.get("/?page=3")
+        best = min(best, seconds() - before)
+    assert "1,000 sets" in shown.text
+    assert len(shown.content) < 400_000
+    assert best < 0.1
 
 
 def test_a_set_that_another_program_has_written_to(page: Visitor, raw: Any) -> None:

@@ -21,8 +21,10 @@ __all__ = ("Door",)
 
 R = TypeVar("R")
 
-#: Seconds for which figures are kept: all open pages together read them once in this time.
+#: Seconds for which figures are kept: all open pages together read them once in this time. With very many sets it is
+#: as many times as long as a reading takes.
 FRESH = 1.0
+SHARE = 5
 #: Seconds for which the samples of a set are kept: a new one comes each minute.
 SAMPLES_FRESH = 20.0
 #: Seconds after which a page is given up.
@@ -40,6 +42,7 @@ class Door:
         driver_type: Any = AsyncDriver if self._awaits else Driver
         self._driver = driver_type(client, *registry.PLACE, recording=False, connections="own")
         self._reading: asyncio.Task[Any] | None = None
+        #: Until when they hold, and the figures.
         self._figures: tuple[float, list[tuple[SetInfo, Overview | Exception]]] | None = None
         self._samples: dict[str, tuple[float, list[Sample]]] = {}
 
@@ -70,7 +73,7 @@ class Door:
     async def all_figures(self) -> list[tuple[SetInfo, Overview | Exception]]:
         """Return the figures of all sets, at most a second old."""
         known = self._figures
-        if known is not None and time.monotonic() - known[0] < FRESH:
+        if known is not None and time.monotonic() < known[0]:
             return known[1]
         task = self._reading
         if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
@@ -80,10 +83,12 @@ class Door:
         return found
 
     async def _read_figures(self) -> Any:
+        begun = time.monotonic()
         infos = await self.follow(registry.infos(empty=True))
         found = await self.follow(overview.overviews(self._driver, infos))
         figures = list(zip(infos, found, strict=True))
-        self._figures = time.monotonic(), figures
+        now = time.monotonic()
+        self._figures = now + max(FRESH, SHARE * (now - begun)), figures
         return figures
 
     def forget_figures(self) -> None:
