@@ -12,6 +12,7 @@
 #   make chaos-peers  the same faults for redset and other libraries; half an hour
 #   make bench    speed, costs and memory beside the bare client, other libraries and a client in C, into docs
 #   make docs     the documentation as a site, into build/docs
+#   make screenshots  pictures of the web page for the documentation, by chromium
 #   make format   formats the sources
 
 # Tried by running them: version managers put commands on PATH that only print an error.
@@ -21,7 +22,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test soak lint docs matrix pythons chaos chaos-shards chaos-bugs chaos-peers bench format clean
+.PHONY: demo test soak lint docs matrix pythons chaos chaos-shards chaos-bugs chaos-peers bench screenshots format clean
 
 demo: .venv/for-demo
 	@$(BIN)/redset demo
@@ -66,6 +67,9 @@ chaos-peers: .venv/for-development
 
 bench: .venv/for-development
 	@$(BIN)/python benchmarks/whole.py
+
+screenshots: .venv/for-development
+	@PYTHONPATH=src:tests $(BIN)/python tests/screenshots.py
 
 format: .venv/for-development
 	@$(BIN)/ruff check --fix

@@ -1,20 +1,21 @@
 """A real browser, and the page of the sets served to it: Debian's chromium, driven by selenium."""
 
+import asyncio
 import os
 import shutil
 import tempfile
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
+import redset.web
 from servers import PATIENCE, free_port, wait_until
 
-__all__ = ("is_there", "opened", "serving", "why_not")
+__all__ = ("opened", "serving", "whole_page", "why_not")
 
 
 def why_not() -> str | None:
@@ -29,31 +30,26 @@ def why_not() -> str | None:
     return None
 
 
-def is_there() -> bool:
-    return why_not() is None
-
-
 @contextmanager
-def serving(make_app: Any) -> Iterator[str]:
-    """Yield the address of an application that is served in a thread; it is made in its event loop."""
+def serving(place: Any, make_app: Callable[[Any], Any] = redset.web.app) -> Iterator[str]:
+    """Yield the address of an application on an asyncio client of a server, which is served in a thread."""
     port = free_port()
+    servers: list[uvicorn.Server] = []
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        nonlocal made
-        if made is None:
-            made = make_app()
-        await made(scope, receive, send)
+    async def serve() -> None:
+        client = place.client(awaited=True)
+        options: Any = {"log_level": "error", "lifespan": "off", "timeout_graceful_shutdown": 1}
+        servers.append(uvicorn.Server(uvicorn.Config(make_app(client), host="127.0.0.1", port=port, **options)))
+        await servers[0].serve()
+        await client.aclose()
 
-    made: Any = None
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="off", access_log=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
-    wait_until(lambda: server.started)
+    wait_until(lambda: bool(servers) and servers[0].started)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.should_exit = True
+        servers[0].should_exit = True
         thread.join(PATIENCE)
 
 
@@ -85,7 +81,6 @@ def opened(width: int = 1280, height: int = 900, *, dark: bool = False, script: 
             yield driver
         finally:
             driver.quit()
-            time.sleep(0)
 
 
 def whole_page(driver: Any, path: Path) -> None:
@@ -93,6 +88,6 @@ def whole_page(driver: Any, path: Path) -> None:
     import base64
 
     size = driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
-    clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 1400), "scale": 1}
+    clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 1000), "scale": 1}
     taken = driver.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
     path.write_bytes(base64.b64decode(taken["data"]))

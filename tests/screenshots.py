@@ -1,4 +1,4 @@
-"""Takes the pictures of the web page for the documentation: ``python tests/screenshots.py [DIRECTORY]``.
+"""Takes the pictures of the web page: ``make screenshots``, or ``python tests/screenshots.py DIRECTORY`` for more of them.
 
 It needs chromium and chromium-driver. The sets are made up; nothing of the user's is shown.
 """
@@ -6,11 +6,11 @@ It needs chromium and chromium-driver. The sets are made up; nothing of the user
 import logging
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import redset
-import redset.web
 from browser import opened, serving, whole_page, why_not
 from redset.core.inspecting import NAMES
 from redset.core.keys import Keys
@@ -18,7 +18,9 @@ from servers import Server
 
 HERE = Path(__file__).parents[1] / "docs" / "howto" / "web-page"
 
-#: The pictures: a name, an address, and the size and the scheme of the browser.
+#: The pictures in the documentation.
+DOCUMENTED = ("sets", "sets-narrow", "dead", "set-dark")
+#: All pictures: a name, an address, and the size and the scheme of the browser.
 PICTURES: list[tuple[str, str, int, bool]] = [
     ("sets", "/", 1180, False),
     ("sets-dark", "/", 1180, True),
@@ -93,8 +95,8 @@ def _past(client: Any, name: str, rate: Any, newest: int = 0) -> None:
     client.hset(keys.meta, mapping={total: number for total, number in known.items() if total != "nacked"})
 
 
-def main(folder: Path) -> None:
-    """Take all pictures."""
+def main(folder: Path, names: Collection[str]) -> None:
+    """Take the pictures of these names."""
     if reason := why_not():
         sys.exit(reason)
     logging.disable()
@@ -102,15 +104,18 @@ def main(folder: Path) -> None:
     server = Server()
     client = server.client()
     make_sets(client)
-    with serving(lambda: redset.web.app(server.client(awaited=True))) as address:
+    with serving(server) as address:
         for width, dark in sorted({(width, dark) for _, _, width, dark in PICTURES}):
             with opened(width, 800, dark=dark) as driver:
                 for name, path, wide, is_dark in PICTURES:
-                    if (wide, is_dark) == (width, dark):
+                    if (wide, is_dark) == (width, dark) and name in names:
                         driver.get(address + path)
                         whole_page(driver, folder / f"{name}.png")
     server.stop()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if sys.argv[1:] else HERE)
+    if sys.argv[1:]:
+        main(Path(sys.argv[1]), [name for name, *_ in PICTURES])
+    else:
+        main(HERE, DOCUMENTED)

@@ -48,6 +48,7 @@ ROOMS = {
     "connections": {"pools", "clients.connections", "clients.links"},
     "emptying": {"emptying"},
     "seeing": {"inspecting", "registry"},
+    "overview": {"overview"},
     "gates": {"gates"},
     "groups": {"grouping", "groups"},
     "observing": {"observing"},
@@ -141,15 +142,24 @@ class TestImports:
                 assert one.startswith("redset.core") or one in ("redset.exceptions", "redset.interfaces"), (name, one)
 
     def test_the_synchronous_face_does_not_know_the_other(self) -> None:
-        assert {name for name in MODULES if "redset.aio" in known_to(name)} == {"redset.cli.workers"}
+        # The web page takes a client of either face.
+        knowing = {name for name in MODULES if "redset.aio" in known_to(name)}
+        assert knowing == {"redset.cli.workers", "redset.web.door"}
 
     def test_only_the_command_line_imports_the_metrics(self) -> None:
         knowing = {name for name in MODULES for one in known_to(name) if one.startswith("redset.metrics")}
-        assert {name for name in knowing if not name.startswith("redset.metrics")} == {"redset.cli.looking"}
+        assert {name for name in knowing if not name.startswith("redset.metrics")} == {
+            "redset.cli.looking",
+            "redset.cli.web",
+        }
 
     def test_nobody_imports_the_command_line(self) -> None:
         knowing = {name for name in MODULES for one in known_to(name) if one.startswith("redset.cli")}
         assert {name for name in knowing if not name.startswith("redset.cli")} == {"redset.__main__"}
+
+    def test_only_the_command_knows_the_page(self) -> None:
+        knowing = {name for name in MODULES for one in known_to(name) if one.startswith("redset.web")}
+        assert {name for name in knowing if not name.startswith("redset.web")} <= {"redset.cli.web"}
 
     @pytest.mark.parametrize("face", ["redset.sets", "redset.aio", "redset.reservations", "redset.locks"])
     def test_a_face_decides_neither_what_is_sent_nor_how_it_is_read(self, face: str) -> None:
@@ -301,7 +311,9 @@ class TestDocuments:
         for path in MODULES.values():
             inside = path.relative_to(PACKAGE)
             folder = inside.parts[-2] if len(inside.parts) > 1 else ""
-            wanted = f"{folder}/" if folder in ("clients", "scripts", "cli") or path.stem == "__init__" else path.name
+            wanted = (
+                f"{folder}/" if folder in ("clients", "scripts", "cli", "web") or path.stem == "__init__" else path.name
+            )
             if path.stem != "__main__":
                 assert wanted in DESIGN, inside
 

@@ -1,5 +1,7 @@
 """Sixty items that have broken web pages of others, and a reader of pages that finds out whether one has."""
 
+# ruff: noqa: E501, Q003
+
 import unicodedata
 from html.parser import HTMLParser
 from typing import Any

@@ -1,7 +1,8 @@
 """The page in a real browser: Debian's chromium. Skipped where there is none."""
+# ruff: noqa: E501
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -75,7 +76,7 @@ return wrong;
 @pytest.fixture
 def address(here: Place) -> Iterator[str]:
     assert isinstance(here, Server)
-    with serving(lambda: redset.web.app(here.client(awaited=True))) as found:
+    with serving(here) as found:
         yield found
 
 
@@ -89,6 +90,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def clean(browser: Any) -> Iterator[None]:
     """Afterwards, neither the console nor the policy has a complaint."""
+    browser.get("about:blank")
     browser.get_log("browser")
     yield
     assert complaints(browser) == []
@@ -111,10 +113,34 @@ def jobs_of(raw: Any) -> "redset.SortedSet[str]":
     return jobs
 
 
+def patiently(do: Callable[[], Any]) -> Any:
+    """What ``do`` returns, as soon as the page is there: a refresh may replace an element before it is clicked."""
+    from selenium.common.exceptions import WebDriverException
+
+    found: list[Any] = []
+
+    def try_it() -> bool:
+        try:
+            found.append(do())
+        except WebDriverException:
+            return False
+        return True
+
+    wait_until(try_it)
+    return found[0]
+
+
 def click(browser: Any, text: str, within: str = "") -> None:
-    browser.find_element(
-        "xpath", f"{within}//*[(self::a or self::button) and starts-with(normalize-space(.), '{text}')]"
-    ).click()
+    where = f"{within}//*[(self::a or self::button) and starts-with(normalize-space(.), '{text}')]"
+    patiently(lambda: browser.find_element("xpath", where).click())
+
+
+def click_on(browser: Any, selector: str) -> None:
+    patiently(lambda: browser.find_element("css selector", selector).click())
+
+
+def until_it_says(browser: Any, text: str) -> None:
+    wait_until(lambda: text in patiently(lambda: browser.find_element("css selector", "main").text))
 
 
 @pytest.mark.usefixtures("clean")
@@ -128,7 +154,7 @@ class TestEveryActionIsClicked:
             jobs.pause()
         browser.get(address + "/")
         if action in ("retry", "forget"):
-            browser.find_element("css selector", "a.dead").click()
+            click_on(browser, "a.dead")
             click(browser, action.capitalize(), "//table[contains(@class, 'items')]")
         else:
             click(browser, "jobs")
@@ -138,13 +164,14 @@ class TestEveryActionIsClicked:
             else:
                 click(browser, action.capitalize())
         if action == "limit":
-            browser.find_element("id", "rate").send_keys("5")
+            patiently(lambda: browser.find_element("id", "rate").send_keys("5"))
         if action == "clear":
-            browser.find_element("id", "confirm").click()
-            assert "/clear" in browser.current_url, "the box is not ticked yet"
-            browser.find_element("id", "sure").click()
-        browser.find_element("id", "confirm").click()
-        assert "Done" in browser.find_element("css selector", ".notice").text
+            click_on(browser, "#confirm")
+            # The box is not ticked yet.
+            assert jobs.stats().dead == 4
+            click_on(browser, "#sure")
+        click_on(browser, "#confirm")
+        until_it_says(browser, "Done: ")
         stats = jobs.stats()
         assert {
             "clear": lambda: stats.waiting + stats.leased + stats.dead == 0,
@@ -162,8 +189,8 @@ class TestEveryActionIsClicked:
         jobs = jobs_of(raw)
         browser.get(address + "/sets/jobs/?show=dead")
         click(browser, text)
-        browser.find_element("id", "confirm").click()
-        assert "Done" in browser.find_element("css selector", ".notice").text
+        click_on(browser, "#confirm")
+        until_it_says(browser, "Done: ")
         assert jobs.stats().dead == left
 
     def test_steps_go_on_by_themselves(
@@ -173,8 +200,8 @@ class TestEveryActionIsClicked:
         monkeypatch.setattr(redset.web.actions, "LETTERS", 1)
         jobs = jobs_of(raw)
         browser.get(address + "/sets/jobs/retry?all=1")
-        browser.find_element("id", "confirm").click()
-        wait_until(lambda: "Done: 4 requeued" in browser.page_source)
+        click_on(browser, "#confirm")
+        until_it_says(browser, "Done: 4 requeued")
         assert jobs.stats().dead == 0
 
 
@@ -184,7 +211,7 @@ def test_the_live_part_is_refreshed_and_keeps_the_focus(browser: Any, address: s
     browser.get(address + "/sets/jobs/?show=leased")
     browser.execute_script("document.querySelector('.tabs a[href=\"?show=dead\"]').focus()")
     jobs.reserve_many(1)
-    wait_until(lambda: "Leased 3" in browser.find_element("css selector", ".tabs").text)
+    until_it_says(browser, "Leased 3")
     assert browser.execute_script("return document.activeElement.getAttribute('href')") == "?show=dead"
 
 
@@ -205,9 +232,9 @@ def test_a_hidden_page_asks_for_nothing(browser: Any, address: str, raw: Any) ->
 
 def test_a_server_that_is_away_is_said(browser: Any, address: str, raw: Any, here: Place) -> None:
     jobs_of(raw)
-    with serving(lambda: redset.web.app(here.client(awaited=True))) as other:
+    with serving(here) as other:
         browser.get(other + "/")
-    wait_until(lambda: "not refreshed" in browser.find_element("id", "state").text)
+    wait_until(lambda: "not refreshed" in patiently(lambda: browser.find_element("id", "state").text))
     browser.get_log("browser")
 
 
@@ -232,7 +259,7 @@ def test_hostile_items_in_every_field(browser: Any, address: str, raw: Any) -> N
         assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
         assert complaints(browser) == [], path
     browser.get(address + "/sets/dead/?show=dead")
-    links = [link.get_attribute("href") for link in browser.find_elements("css selector", ".items th a, .items td a")]
+    links = browser.execute_script("return [...document.querySelectorAll('.items a')].map((link) => link.href)")
     for link in links[::5]:
         browser.get(link)
         assert "alert" not in browser.title
@@ -254,9 +281,10 @@ class TestKeyboard:
 
         for _ in range(60):
             self.press(browser, Keys.TAB)
-            focused = browser.switch_to.active_element
-            if focused.text.startswith(text) and focused.tag_name in ("a", "button"):
-                outline = focused.value_of_css_property("outline-style")
+            focused, outline = browser.execute_script(
+                "const one = document.activeElement; return [one.innerText, getComputedStyle(one).outlineStyle]"
+            )
+            if focused.startswith(text):
                 assert outline == "solid", "the focus is visible"
                 return
         raise AssertionError(f"no tab leads to {text}")
@@ -266,10 +294,10 @@ class TestKeyboard:
 
         jobs = jobs_of(raw)
         browser.get(address + "/")
-        for text in ("4", "Retry these", "Retry"):
+        for text, then in (("4", "Reasons"), ("Retry these", "This requeues"), ("Retry", "Done: 2 requeued")):
             self.tab_to(browser, text)
             self.press(browser, Keys.ENTER)
-            time.sleep(0.5)
+            until_it_says(browser, then)
         assert jobs.stats().dead == 2
 
     def test_the_first_tab_skips_to_the_content(self, browser: Any, address: str, raw: Any) -> None:
@@ -316,14 +344,14 @@ def test_without_javascript(address: str, raw: Any) -> None:
     jobs = jobs_of(raw)
     with opened(script=False) as driver:
         driver.get(address + "/")
-        driver.find_element("css selector", "a.dead").click()
+        click_on(driver, "a.dead")
         click(driver, "Retry all")
-        driver.find_element("id", "confirm").click()
-        assert "Done: 4 requeued" in driver.page_source
+        click_on(driver, "#confirm")
+        until_it_says(driver, "Done: 4 requeued")
     assert jobs.stats().dead == 0
 
 
-def test_a_form_of_another_site_does_nothing(browser: Any, address: str, raw: Any) -> None:
+def test_a_form_of_another_site_does_nothing(browser: Any, address: str, raw: Any, here: Place) -> None:
     jobs = jobs_of(raw)
 
     async def evil(scope: Any, receive: Any, send: Any) -> None:
@@ -331,7 +359,7 @@ def test_a_form_of_another_site_does_nothing(browser: Any, address: str, raw: An
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]})
         await send({"type": "http.response.body", "body": form.encode()})
 
-    with serving(lambda: evil) as other:
+    with serving(here, lambda client: evil) as other:
         browser.get(other.replace("127.0.0.1", "localhost"))
         wait_until(lambda: "nothing was done" in browser.page_source)
     assert len(jobs) == 4

@@ -1,9 +1,10 @@
 """What the pages show, in which order, and how much they read for it."""
 
+import math
 import re
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -112,10 +113,10 @@ def test_each_state(page: Visitor, raw: Any, shards: int | None) -> None:
     assert page.get("/sets/jobs/?show=totals").text.count("<dt>") == 23
     assert page.get("/sets/jobs/?show=nonsense").status_code == 404
     assert page.get("/sets/jobs/?show=groups").status_code == 404
-    shown = page.get("/sets/jobs/?show=shards")
-    assert shown.status_code == (404 if shards is None else 200)
+    parts = page.get("/sets/jobs/?show=shards")
+    assert parts.status_code == (404 if shards is None else 200)
     if shards:
-        assert shown.text.count("jobs#0.") == 3
+        assert parts.text.count("jobs#0.") == 3
 
 
 @pytest.mark.parametrize("state", ["waiting", "leased", "delayed", "dead"])
@@ -166,7 +167,7 @@ def test_names_of_sets(page: Visitor, raw: Any) -> None:
 
 
 class TestTheLivePart:
-    HEADERS = {"x-redset-fragment": "1"}
+    HEADERS: ClassVar = {"x-redset-fragment": "1"}
 
     def test_it_is_in_the_page(self, page: Visitor, raw: Any) -> None:
         redset.SortedSet(raw, "jobs").add("a")
@@ -218,22 +219,27 @@ def test_no_page_reads_a_whole_set(aio_page: Visitor, raw: Any) -> None:
 
 
 @pytest.mark.soak
-def test_a_thousand_sets(aio_page: Visitor, raw: Any) -> None:
+def test_a_thousand_sets(visit: Callable[..., Visitor], raw: Any) -> None:
     for n in range(1000):
         jobs = redset.TimeSortedSet(raw, f"set{n}")
         jobs.update(map(str, range(10)))
         jobs.reserve()
-    aio_page.get("/")
-    best = float("inf")
+
+    def seconds() -> float:
+        """The processor time of the server: on a machine with others, all else is longer."""
+        used = raw.info("cpu")
+        return float(used["used_cpu_user"] + used["used_cpu_sys"])
+
+    best = math.inf
     for _ in range(5):
-        time.sleep(1.1)
-        raw.config_resetstat()
-        assert aio_page.get("/").status_code == 200
-        best = min(
-            best, sum(command["usec"] for name, command in raw.info("commandstats").items() if name != "cmdstat_info")
-        )
-    # 100 ms, of which the commands inside of scripts count twice.
-    assert best < 100_000
+        # A new application has read nothing yet.
+        visitor = visit()
+        before = seconds()
+        shown = visitor.get("/?page=3")
+        best = min(best, seconds() - before)
+    assert "1,000 sets" in shown.text
+    assert len(shown.content) < 400_000
+    assert best < 0.1
 
 
 def test_a_set_that_another_program_has_written_to(page: Visitor, raw: Any) -> None:
@@ -343,7 +349,8 @@ class TestCharts:
 )
 def test_troubles(stats: dict[str, Any], words: list[str]) -> None:
     names = ("waiting", "due", "leased", "expired", "delayed", "parked", "done", "dead")
-    known = redset.Stats(**dict.fromkeys(names, 0), **({"oldest_score": None, "lag": None} | {}))
+    none: dict[str, Any] = dict.fromkeys(names, 0)
+    known = redset.Stats(**none, oldest_score=None, lag=None)
     from dataclasses import replace
 
     one = Overview(SetInfo("x", "SortedSet"), None, replace(known, **stats), NOTHING, 0, None, 1e9, None)

@@ -1,6 +1,6 @@
 """Reads for pages and screens: the figures of many sets in one round trip, and rows in which everything is cut.
 
-A set over shards is read shard by shard, by the names in its layout record: each shard is an ordinary set on the server.
+A set over shards is read shard by shard, by the names in its layout record. Each shard is an ordinary set.
 """
 
 from collections.abc import Iterable, Sequence

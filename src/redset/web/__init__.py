@@ -4,21 +4,14 @@ It needs the extra ``redset[web]``, which is imported when :func:`app` is called
 """
 
 from collections.abc import Awaitable, Callable, Collection
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
+
+from redset.web.rules import ACTIONS, THIS_MACHINE, Access
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 __all__ = ("ACTIONS", "Access", "app")
-
-#: The names of the actions that ``access`` can allow.
-ACTIONS = frozenset({"clear", "discard", "forget", "limit", "pause", "requeue", "resume", "retry"})
-
-#: What ``access`` returns for a request: ``"all"``, ``"look"``, names of actions, or None to refuse it.
-Access: TypeAlias = str | Collection[str] | None
-
-#: The hosts under which this machine reaches itself.
-THIS_MACHINE = ("localhost", "127.0.0.1", "[::1]")
 
 
 def app(
@@ -34,21 +27,24 @@ def app(
 
     Without ``access`` and ``password``, it answers requests from this machine only.
 
-    Every page is complete without JavaScript. An open page is refreshed every two seconds while it is visible; any
-    number of them cost the server of the sets one reading of all figures a second.
+    Every page is complete without JavaScript. An open page is refreshed every two seconds while it is visible. Any
+    number of open pages cost the server of the sets one reading of all figures a second.
 
     :param client: a client of redis-py or valkey-py: an asyncio one, or a synchronous one, whose calls then run in
         threads. Give it a ``socket_timeout``.
-    :param access: called with the :class:`starlette.requests.Request` of each request; may be a coroutine function.
-        Returns ``"all"``, ``"look"`` (no actions), the names of the allowed actions, or None: the request is refused. It
-        may raise :class:`starlette.exceptions.HTTPException`, for example to redirect to a login.
-    :param password: ask for this password, by HTTP Basic authentication with any user name. Use TLS beyond this machine.
+    :param access: called with the ``starlette.requests.Request`` of each request; may be a coroutine function.
+        Returns ``"all"``, ``"look"`` (no actions), the names of the allowed actions, or None: the request is refused.
+        It may raise ``starlette.exceptions.HTTPException``, for example to redirect to a login. The actions are
+        ``clear``, ``discard``, ``forget``, ``limit``, ``pause``, ``requeue``, ``resume`` and ``retry``.
+    :param password: ask for this password, by HTTP Basic authentication with any user name. Use TLS beyond this
+        machine.
     :param allowed_hosts: the host names of this application, without a port, as a browser sends them. ``"*"``: any.
     :param read_only: allow no action, whatever ``access`` returns.
     :param metrics: a registry of prometheus-client, served at ``/metrics``.
     :raises ImportError: starlette or jinja2 is not installed; the message says how to install it.
     :raises TypeError: the client is none, or an argument has a wrong type.
-    :raises ValueError: a host beyond this machine is allowed without ``access`` and ``password``; the password is empty.
+    :raises ValueError: a host beyond this machine is allowed without ``access`` and ``password``, or the password is
+        empty.
 
     >>> page = app(client, read_only=True)
     """

@@ -94,7 +94,7 @@ async def _large(door: Door, info: SetInfo, words: Mapping[str, str]) -> Target:
 
 
 def _count(text: str | None) -> int:
-    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 12 else 0  # noqa: PLR2004 # digits
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 12 else 0  # digits
 
 
 def reason_of(letter: bytes) -> str:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -29,7 +30,7 @@ def rates(samples: Sequence[Sample], totals: Totals, names: Sequence[str], now: 
     points = [(sample.at, sum(getattr(sample.totals, name) for name in names)) for sample in samples]
     if points and points[-1][0] < now:
         points.append((now, sum(getattr(totals, name) for name in names)))
-    for (begin, before), (end, after) in zip(points, points[1:], strict=False):
+    for (begin, before), (end, after) in pairwise(points):
         grown, span = max(0, after - before), max(end - begin, 1e-9)
         first, last = (int(MINUTES - (now - at) / 60) for at in (begin, end))
         for minute in range(max(0, first), min(last, MINUTES - 1) + 1):
@@ -55,7 +56,8 @@ def sparkline(values: Sequence[float], label: str) -> Markup:
         for position, value in enumerate(values)
     )
     return Markup(
-        '<svg class="spark" viewBox="0 0 {} {}" role="img" aria-label="{}" focusable="false"><polyline points="{}"/></svg>'
+        '<svg class="spark" viewBox="0 0 {} {}" role="img" aria-label="{}" focusable="false">'
+        '<polyline points="{}"/></svg>'
     ).format(width, height, label, points)
 
 
@@ -79,12 +81,9 @@ def chart(lines: Sequence[tuple[str, str, Sequence[float]]], now: float) -> Mark
             width, height, "; ".join(f"{name}: {sum(values):,.0f} in the last hour" for _, name, values in lines)
         )
     ]
-    for part in (0, 0.5, 1):
-        parts.append(
-            Markup(
-                '<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="y" x="{}" y="{}">{:,g}</text>'
-            ).format(left, width - 8, y(top * part), y(top * part), left - 6, float(y(top * part)) + 4, top * part)
-        )
+    grid = Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="y" x="{}" y="{}">{:,g}</text>')
+    heights = [(top * part, y(top * part)) for part in (0, 0.5, 1)]
+    parts += [grid.format(left, width - 8, at, at, left - 6, float(at) + 4, value) for value, at in heights]
     for minute in range(0, MINUTES, 15):
         at = time.strftime("%H:%M", time.gmtime(now - 60 * (MINUTES - minute)))
         parts.append(Markup('<text class="x" x="{}" y="{}">{}</text>').format(x(minute), height - 4, at))
@@ -99,4 +98,4 @@ def _round_up(value: float) -> float:
     if value <= 0:
         return 2
     unit = 10.0 ** math.floor(math.log10(value))
-    return next((factor * unit for factor in (1, 2, 4, 6, 8, 10) if factor * unit >= value and factor * unit >= 2), 2.0)
+    return next((factor * unit for factor in (1, 2, 4, 6, 8, 10) if factor * unit >= max(value, 2)), 2.0)

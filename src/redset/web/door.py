@@ -21,8 +21,10 @@ __all__ = ("Door",)
 
 R = TypeVar("R")
 
-#: Seconds for which figures are kept: all open pages together read them once in this time.
+#: Seconds for which figures are kept: all open pages together read them once in this time. With very many sets it is
+#: as many times as long as a reading takes.
 FRESH = 1.0
+SHARE = 5
 #: Seconds for which the samples of a set are kept: a new one comes each minute.
 SAMPLES_FRESH = 20.0
 #: Seconds after which a page is given up.
@@ -39,7 +41,8 @@ class Door:
         self._kinds = kinds
         driver_type: Any = AsyncDriver if self._awaits else Driver
         self._driver = driver_type(client, *registry.PLACE, recording=False, connections="own")
-        self._reading: asyncio.Task[list[Overview | Exception]] | None = None
+        self._reading: asyncio.Task[Any] | None = None
+        #: Until when they hold, and the figures.
         self._figures: tuple[float, list[tuple[SetInfo, Overview | Exception]]] | None = None
         self._samples: dict[str, tuple[float, list[Sample]]] = {}
 
@@ -70,19 +73,22 @@ class Door:
     async def all_figures(self) -> list[tuple[SetInfo, Overview | Exception]]:
         """Return the figures of all sets, at most a second old."""
         known = self._figures
-        if known is not None and time.monotonic() - known[0] < FRESH:
+        if known is not None and time.monotonic() < known[0]:
             return known[1]
         task = self._reading
         if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
             task = self._reading = asyncio.create_task(self._read_figures())
         # Shielded: others wait for the same reading.
-        return await asyncio.shield(task)
+        found: list[tuple[SetInfo, Overview | Exception]] = await asyncio.shield(task)
+        return found
 
     async def _read_figures(self) -> Any:
+        begun = time.monotonic()
         infos = await self.follow(registry.infos(empty=True))
         found = await self.follow(overview.overviews(self._driver, infos))
         figures = list(zip(infos, found, strict=True))
-        self._figures = time.monotonic(), figures
+        now = time.monotonic()
+        self._figures = now + max(FRESH, SHARE * (now - begun)), figures
         return figures
 
     def forget_figures(self) -> None:
@@ -114,7 +120,7 @@ class Door:
         ]
         if stale:
             found = await self.follow(overview.histories(self._driver, stale))
-            if len(self._samples) > 1000:  # noqa: PLR2004 # so that they do not pile up
+            if len(self._samples) > 1000:  # so that they do not pile up
                 self._samples.clear()
             self._samples |= {one.info.name: (now, own) for one, own in zip(stale, found, strict=True)}
         return {one.info.name: self._samples.get(one.info.name, (0, []))[1] for one in some}

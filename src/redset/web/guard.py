@@ -1,4 +1,4 @@
-"""Who may do what: everything that is decided about a request before a page is made, and the headers of every answer."""
+"""Who may do what: the checks of a request before a page is made, and the headers of every answer."""
 
 import base64
 import binascii
@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from redset.web import ACTIONS, Access
+from redset.web.rules import ACTIONS, Access
 
 __all__ = ("ALLOWED", "HEADERS", "Guard", "is_loopback")
 
@@ -84,6 +84,9 @@ class Guard:
 
     async def _refusal(self, scope: Scope, receive: Receive) -> ASGIApp | None:
         """Return the answer to a request that is refused, or note what it may do."""
+        return self._refusal_of_sender(scope) or await self._refusal_of_request(scope, receive)
+
+    def _refusal_of_sender(self, scope: Scope) -> ASGIApp | None:
         headers = Headers(scope=scope)
         if not self._is_known(headers.get("host", "")):
             return _refused(400, "This host name is not allowed. The option allowed_hosts lists the allowed ones.")
@@ -92,13 +95,16 @@ class Guard:
         if self._password is not None and not _has_password(headers, self._password):
             wanted = {"www-authenticate": 'Basic realm="redset", charset="UTF-8"'}
             return _refused(401, "The password is missing or wrong.", wanted)
+        return None
+
+    async def _refusal_of_request(self, scope: Scope, receive: Receive) -> ASGIApp | None:
         try:
             allowed = await self._allowed(Request(scope, receive))
         except HTTPException as error:
             return _refused(error.status_code, error.detail, dict(error.headers or {}))
         if allowed is None:
             return _refused(403, "You have no access to this page.")
-        if scope["method"] not in ("GET", "HEAD") and not _is_from_here(headers):
+        if scope["method"] not in ("GET", "HEAD") and not _is_from_here(Headers(scope=scope)):
             return _refused(403, "This request does not come from a page of this site, so nothing was done.")
         scope[ALLOWED] = allowed
         return None

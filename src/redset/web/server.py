@@ -6,8 +6,9 @@ from typing import Any
 
 from redset.connect import connect_async
 from redset.exceptions import RedsetError
-from redset.web import THIS_MACHINE, app
+from redset.web import app
 from redset.web.guard import is_loopback
+from redset.web.rules import THIS_MACHINE
 
 __all__ = ("check_address", "serve")
 

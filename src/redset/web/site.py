@@ -28,7 +28,6 @@ from redset import Key, RedsetError, __version__
 from redset.core.clients import is_failure
 from redset.core.overview import Overview, Row
 from redset.core.registry import SetInfo
-from redset.web import ACTIONS
 from redset.web.actions import (
     Progress,
     Refused,
@@ -43,6 +42,7 @@ from redset.web.actions import (
 from redset.web.charts import CLAIMS, FAILURES, chart, rates, sparkline
 from redset.web.door import Door
 from redset.web.guard import ALLOWED
+from redset.web.rules import ACTIONS
 from redset.web.texts import Cut, cut, duration, encoded, escaped, kind_digest, kind_of, name_in_url, number, unescaped
 from redset.web.urgency import order, troubles
 
@@ -255,7 +255,7 @@ class _Pages:
             infos = await self._asked(self._door.shards(info))
             context = {"shards": await self._asked(self._door.shard_figures(infos[:256]))}
         elif show == "totals":
-            context = {"totals": [(one.name, getattr(figures.totals, one.name)) for one in fields(figures.totals)]}  # type: ignore[arg-type] # sets with that panel have some
+            context = {"totals": [(one.name, getattr(figures.totals, one.name)) for one in fields(figures.totals)]}
         return self._page(
             request,
             "set.html",
@@ -418,16 +418,17 @@ class _Pages:
     # What may fail.
 
     async def _info(self, request: Request) -> SetInfo:
-        info = await self._asked(self._door.info(request.path_params["name"]))
+        info: SetInfo | None = await self._asked(self._door.info(request.path_params["name"]))
         if info is None:
             raise HTTPException(404, "The registry of the server knows no set of this name.")
         return info
 
     async def _target(self, info: SetInfo, words: Mapping[str, str]) -> Target:
         try:
-            return await self._asked(target_of(self._door, info, words))
+            target: Target = await self._asked(target_of(self._door, info, words))
         except Refused as error:
             raise HTTPException(404, str(error)) from None
+        return target
 
     async def _called(self, method: Any, *args: Any) -> Any:
         return await self._asked(self._door.call(method, *args))
@@ -566,11 +567,11 @@ async def _form(request: Request) -> dict[str, str]:
 
 def _page_number(request: Request) -> int:
     text = request.query_params.get("page", "1")
-    return max(0, int(text) - 1) if text.isascii() and text.isdigit() and len(text) < 9 else 0  # noqa: PLR2004 # digits
+    return max(0, int(text) - 1) if text.isascii() and text.isdigit() and len(text) < 9 else 0  # digits
 
 
 def _rate(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}" if value >= 100 or value == 0 else f"{value:.1f}"  # noqa: PLR2004 # digits
+    return "-" if value is None else f"{value:,.0f}" if value >= 100 or value == 0 else f"{value:.1f}"  # digits
 
 
 def _pages(count: int, size: int) -> int:
