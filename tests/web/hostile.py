@@ -32,7 +32,7 @@ CORPUS: list[bytes] = [
             "</bdi></a><button>x</button>",
             "<math><mtext></mtext><mglyph><svg><mtext><textarea><path id='</textarea><img onerror=alert(1) src>'>",
             # Out of attributes.
-            '" onmouseover="alert(1)', "' onfocus='alert(1)' autofocus='", "` onload=`alert(1)", 'x" style="position:fixed', "javascript:alert(1)", "data:text/html,<script>alert(1)</script>", "//evil.example/",
+            "\" onmouseover=\"alert(1)", "' onfocus='alert(1)' autofocus='", "` onload=`alert(1)", "x\" style=\"position:fixed", "javascript:alert(1)", "data:text/html,<script>alert(1)</script>", "//evil.example/",
             # Entities and templates.
             "&lt;script&gt;alert(1)&lt;/script&gt;", "&#60;script&#62;", "&amp;", "&", "&nbsp;", "&#x202e;", "{{ 7 * 7 }}", "{% raw %}", "${7*7}", "#{7*7}", "__proto__", "constructor",
             # Addresses.
