@@ -4,7 +4,7 @@
 
 Shows the crawl frontier of the textbooks (Mercator's) as one set of pages:
 
-- it remembers done pages, so a page with links from a hundred others is fetched once. A page that fails is retried after
+- it remembers done pages, so a page with links from a hundred others is fetched once. A failing one is retried after
   a backoff, and is a dead letter after its third attempt;
 - the pages of a host are a group. With any number of workers, a host gets one request at a time and a pause between
   two, and a slow host delays only itself. After a 429, the whole host rests for as long as it demands.
@@ -162,7 +162,7 @@ def is_right(web: LocalWeb, killed: str, dead: set[str], counts: set[int]) -> bo
 
 
 def is_too_early(earlier: Any, later: Any, killed: str) -> bool:
-    """Compare two requests to one host: the pause is one between claims, and a request begins a moment after its claim."""
+    """Compare two requests to one host. The pause is one between claims; a request begins a moment after its claim."""
     if later.began - earlier.began < PAUSE / 2:
         return True
     if earlier.agent == killed:

@@ -23,6 +23,9 @@ from redset.core.keys import Keys
 from redset.core.registry import Registration
 from servers import FakeClock, Place, Server, Unavailable, load_scripts, place
 
+#: Its fixtures are for the tests of the web page.
+pytest_plugins = ("visitors",)
+
 SERVER = os.environ.get("REDSET_TEST_SERVER", "valkey-9.1")
 CLIENT = os.environ.get("REDSET_TEST_CLIENT", "redis")
 

@@ -1,4 +1,4 @@
-"""Takes the pictures of the web page: ``make screenshots``, or ``python tests/screenshots.py DIRECTORY`` for more of them.
+"""Takes the pictures of the web page: ``make screenshots``, or ``python tests/screenshots.py DIRECTORY`` for more.
 
 It needs chromium and chromium-driver. The sets are made up; nothing of the user's is shown.
 """

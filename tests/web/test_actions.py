@@ -7,9 +7,9 @@ import pytest
 
 import redset
 import redset.web.actions
-from conftest import Visitor
 from redset.core.registry import SetInfo
 from redset.web.texts import encoded, kind_digest
+from visitors import Visitor
 
 
 def fill(client: Any, **options: Any) -> redset.SortedSet[str]:
@@ -259,7 +259,7 @@ def test_large_items_that_look_alike_are_not_confused(aio_page: Visitor, raw: An
     # Between the confirmation and its form, another item comes to look like it.
     jobs.discard(items[0])
     jobs.add(items[1])
-    from conftest import fields_of
+    from visitors import fields_of
 
     assert aio_page.post("/sets/jobs/discard", fields_of(fields)).status_code == 404
     assert set(jobs) == {items[1]}

@@ -16,19 +16,22 @@ from redset.web.server import check_address
 from servers import Place, Server, free_port, wait_until
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return what a command that is wrong says."""
     monkeypatch.setattr(sys, "argv", ["redset", "web", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
-    return ended.value.code
+    assert ended.value.code == 2
+    return capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "host", ["0.0.0.0", "::", "10.0.0.7", "jobs.example", "", "127.0.0.1.example", "::ffff:10.0.0.1"]
 )
-def test_it_refuses_to_listen_to_others_without_a_password(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    message = run(monkeypatch, "--host", host)
-    assert isinstance(message, str)
+def test_it_refuses_to_listen_to_others_without_a_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    message = run(monkeypatch, capsys, "--host", host)
     assert "--password" in message
     check_address(host, "x")
 
@@ -38,17 +41,17 @@ def test_this_machine_needs_none(host: str) -> None:
     check_address(host, None)
 
 
-def test_wrong_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(monkeypatch, "--password", "") == "redset: the password is empty"
-    assert run(monkeypatch, "--port", "0") == 2
+def test_wrong_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, capsys, "--password", "") == "redset: the password is empty\n"
+    assert "--port" in run(monkeypatch, capsys, "--port", "0")
 
 
-def test_without_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_libraries(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name in [name for name in sys.modules if name.startswith("redset.web.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "starlette", None)
     monkeypatch.setitem(sys.modules, "starlette.datastructures", None)
-    assert run(monkeypatch) == 'redset: the web page is an extra: pip install "redset[web]"'
+    assert run(monkeypatch, capsys) == 'redset: the web page is an extra: pip install "redset[web]"\n'
 
 
 def test_the_application_without_its_libraries(monkeypatch: pytest.MonkeyPatch, raw: Any) -> None:

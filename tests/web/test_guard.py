@@ -9,8 +9,8 @@ from starlette.exceptions import HTTPException
 
 import redset
 import redset.web
-from conftest import Visitor
 from redset.web import ACTIONS
+from visitors import Visitor
 
 Visit = Callable[..., Visitor]
 

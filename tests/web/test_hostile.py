@@ -8,8 +8,8 @@ import pytest
 from hostile import CORPUS, Reader, fill
 
 import redset
-from conftest import Visitor
 from redset.web.texts import escaped
+from visitors import Visitor
 
 LARGEST = 400_000
 

@@ -8,7 +8,7 @@ import pytest
 
 import redset
 import redset.web
-from conftest import SAME_ORIGIN, Visitor
+from visitors import SAME_ORIGIN, Visitor
 
 
 def in_starlette(page: Any) -> Any:

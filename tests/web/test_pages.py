@@ -10,7 +10,6 @@ import pytest
 
 import redset
 import redset.web
-from conftest import Visitor
 from redset.core.inspecting import Sample, Totals
 from redset.core.keys import Keys
 from redset.core.overview import Overview
@@ -18,6 +17,7 @@ from redset.core.registry import SetInfo
 from redset.web.charts import CLAIMS, chart, rates, sparkline
 from redset.web.urgency import troubles
 from servers import Place, Server
+from visitors import Visitor
 
 NOTHING = Totals(*[0] * 23)
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from redset.cli.exits import Failure
 from redset.exceptions import RedsetError
 
 __all__ = ("add_web",)
@@ -42,10 +43,13 @@ def web(
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in {"starlette", "jinja2", "uvicorn"}:
             raise
-        raise RedsetError('the web page is an extra: pip install "redset[web]"') from None
+        raise Failure('the web page is an extra: pip install "redset[web]"') from None
     if password == "":
-        raise RedsetError("the password is empty")
-    check_address(host, password)
+        raise Failure("the password is empty")
+    try:
+        check_address(host, password)
+    except RedsetError as error:
+        raise Failure(str(error)) from None
     registry = _registry(url) if metrics else None
     asyncio.run(
         serve(
