@@ -45,6 +45,8 @@ class Console:
         self.url = url
         self._patch = patch
         self._capture = capture
+        # What is started often should be compiled once.
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         if url is not None:
             patch.setenv("REDSET_URL", url)
 

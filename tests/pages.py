@@ -147,6 +147,8 @@ class Page:
         environment = {
             "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
             "REDSET_URL": self.url,
+            # What is started often should be compiled once.
+            "PYTHONDONTWRITEBYTECODE": "",
             # What is here beside the plugin that is told of.
             "PYTEST_ADDOPTS": "-p redset.testing -p no:asyncio -p no:anyio -p no:cacheprovider",
         }

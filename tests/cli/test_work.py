@@ -301,7 +301,7 @@ class TestEnds:
 
     def test_a_discarded_item_ends_its_command(self, redset: Console, jobs: Any) -> None:
         jobs.add("a")
-        with redset.start("work", "jobs", "--lease", "0.5", "--", "sleep", "60") as process:
+        with redset.start("work", "jobs", "--lease", "3", "--", "sleep", "60") as process:
             until(lambda: jobs.stats().leased == 1)
             jobs.discard("a")
             _, err = process.communicate(timeout=60)
@@ -470,7 +470,13 @@ def test_two_workers_share_many_files_and_one_is_killed(redset: Console, jobs: A
 def test_a_million_lines(redset: Console, raw: Any, tmp_path: Path) -> None:
     with (tmp_path / "lines").open("wb") as lines:
         lines.writelines(b"https://example.org/page/%d\n" % number for number in range(1_000_000))
-    began = time.monotonic()
+    before = cpu_of(raw)
     assert redset("add", "pages", "-a", f"{tmp_path}/lines").out == b"1000000\n"
-    # 200,000 a second on an idle machine.
-    assert time.monotonic() - began < 20
+    # Processor time of both sides, since the machine may be shared: 200,000 a second take 5 s.
+    assert cpu_of(raw) - before < 10
+
+
+def cpu_of(raw: Any) -> float:
+    """Return the seconds of processor time of this process and of the server."""
+    server = raw.info("cpu")
+    return time.process_time() + float(server["used_cpu_user"] + server["used_cpu_sys"])

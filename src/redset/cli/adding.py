@@ -27,7 +27,7 @@ JsonLines = Annotated[bool, typer.Option("--json", help="Lines are JSON. The res
 
 def register(app: typer.Typer) -> None:
     app.command()(add)
-    app.command(short_help="Print lines that nobody has seen before.")(new)
+    app.command(short_help="Print each line once, over all processes.")(new)
 
 
 def add(
@@ -169,10 +169,10 @@ def new(
     null: Null = False,
     url: Url = None,
 ) -> None:
-    """Print only the lines that nobody has seen before: a distributed uniq that remembers.
+    """Print only lines that no process has added before: a distributed uniq that remembers.
 
-    Of all processes that see a line, one prints it, until its time to live has passed. The set is an ExpiringSet. A new
-    one needs --ttl; later calls use the same time unless they give another one.
+    Of all processes that read a line, one prints it, until its time to live has passed. The set is an ExpiringSet. A
+    new one needs --ttl; later calls use the same time unless they give another one.
 
     \b
     Examples:

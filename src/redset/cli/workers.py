@@ -101,7 +101,7 @@ class Worker:
         self._joblog = joblog
         self._bar = bar
         self._printer = Printer(bar)
-        #: Claim nothing more; kill what runs.
+        #: Claim nothing more; kill the running commands.
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
         self._command = Command(options.words, options.shell, options.stdin)
@@ -135,7 +135,7 @@ class Worker:
             return await self._exit_code()
 
     async def _all_of(self, slots: "list[asyncio.Task[None]]", others: "list[asyncio.Task[None]]") -> None:
-        """Wait for the slots. After an error, kill what runs, give it back, and raise the error."""
+        """Wait for the slots. After an error, kill the running commands, requeue their items, and raise the error."""
         pending = {*slots, *others}
         while pending & set(slots):
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
@@ -242,7 +242,7 @@ class Worker:
         else:
             self._note_failure(item, KILLED if code < 0 else FAILED)
             if code == STOP:
-                say(f"the command exited with 255 for {escaped(item)}: no more items are taken")
+                say(f"the command exited with 255 for {escaped(item)}: no more items are claimed")
                 self._strengthen(STOPPED)
                 self._stop.set()
             if code == DATA:
@@ -265,12 +265,12 @@ class Worker:
                 if time.monotonic() < deadline and not self._abort.is_set():
                     await asyncio.sleep(1)
                     continue
-                say(f"the server does not answer: {escaped(item)} waits again when its lease has expired")
+                say(f"the server does not answer: {escaped(item)} is requeued when its lease expires")
             return
 
     def _note_failure(self, item: bytes, code: int) -> None:
         self._failed += 1
-        # A worker that goes on for ever would note more and more.
+        # With --forever the notes would grow without end.
         if not self._options.forever:
             self._failing[item] = code
 
@@ -334,7 +334,7 @@ class Worker:
 
     async def _exit_code(self) -> int:
         if self._signal and not self._code:
-            # A worker that goes on for ever is ended by a signal. Another one has left something undone.
+            # With --forever a signal is the usual end. Without it, the signal may have left items undone.
             return 0 if self._options.forever else 128 + self._signal
         for code in (FAILED, KILLED):
             items = [item for item, failed in self._failing.items() if failed == code]
@@ -370,10 +370,10 @@ class Worker:
 
     def _signalled(self, number: int) -> None:
         if self._signal:
-            say("killing what runs, and giving it back")
+            say("killing the running commands and requeuing their items")
             self._abort.set()
         elif self._running:
-            say(f"finishing {self._running:,} running; again: kill them and give their items back")
+            say(f"finishing {self._running:,} running commands; a second signal kills them and requeues their items")
         self._signal = number
         self._stop.set()
 

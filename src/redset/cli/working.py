@@ -36,7 +36,7 @@ def work(
         ),
     ] = None,
     lease: Annotated[
-        str, typer.Option(metavar="DURATION", help="How late another process takes over after a crash.")
+        str, typer.Option(metavar="DURATION", help="How long after a crash another worker claims the item.")
     ] = "60s",
     retries: Annotated[
         int | None,
@@ -67,7 +67,7 @@ def work(
     ] = None,
     url: Url = None,
 ) -> None:
-    """Run a command for each item: xargs over any number of machines, which crashes do not stop.
+    """Run a command for each item: a crash-safe xargs over any number of machines.
 
     Run the same line on as many machines as you like. Each item goes to one of them, under a lease that is extended
     while its command runs. If a machine dies, its items go to another one when the lease expires. It ends when nothing
@@ -81,7 +81,7 @@ def work(
         0          the item is done
         75         try later; no attempt is counted
         65         the item is bad: it becomes a dead letter
-        126, 127   the command cannot be run: work stops, and the item waits on
+        126, 127   the command cannot be run: work stops, and the item is requeued
         others     the attempt has failed; the last line of stderr is the reason
 
     \b
@@ -92,7 +92,8 @@ def work(
         125        a command was killed by a signal
         126, 127   the command cannot be run, is not there
 
-    SIGINT or SIGTERM once: finish what runs. Twice: kill it and give its items back.
+    SIGINT or SIGTERM once: claim no more items, and let running commands end.
+    Twice: kill the commands and requeue their items.
 
     \b
     Examples:
