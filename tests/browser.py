@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import uvicorn
 import redset.web
 from servers import PATIENCE, free_port, wait_until
 
-__all__ = ("opened", "serving", "whole_page", "why_not")
+__all__ = ("axe", "opened", "serving", "whole_page", "why_not")
 
 
 def why_not() -> str | None:
@@ -91,3 +92,21 @@ def whole_page(driver: Any, path: Path) -> None:
     clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 1000), "scale": 1}
     taken = driver.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
     path.write_bytes(base64.b64decode(taken["data"]))
+
+
+def axe() -> str | None:
+    """Return the source of axe-core, which judges whether everybody can use a page; None where it cannot be had."""
+    cache = Path(__file__).parents[1] / ".cache" / "axe"
+    source = cache / "package" / "axe.min.js"
+    if not source.exists():
+        if shutil.which("npm") is None:
+            return None
+        cache.mkdir(parents=True, exist_ok=True)
+        pack = ["npm", "pack", "axe-core@4", "--silent", "--pack-destination", str(cache)]
+        try:
+            subprocess.run(pack, capture_output=True, check=True, timeout=60, cwd=cache)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        for archive in cache.glob("axe-core-*.tgz"):
+            shutil.unpack_archive(archive, cache, filter="data")
+    return source.read_text(encoding="utf-8") if source.exists() else None

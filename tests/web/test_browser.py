@@ -10,7 +10,7 @@ from hostile import CORPUS, fill
 
 import redset
 import redset.web
-from browser import opened, serving, why_not
+from browser import axe, opened, serving, why_not
 from redset.web import ACTIONS
 from servers import Place, Server, wait_until
 
@@ -338,6 +338,29 @@ def test_contrast_labels_and_width(address: str, raw: Any, dark: bool, width: in
             assert driver.execute_script(CONTRAST) == [], path
             assert driver.execute_script(STRUCTURE) == [], path
             assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth"), path
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing(address: str, raw: Any, dark: bool) -> None:
+    source = axe()
+    if source is None:
+        pytest.skip("axe-core cannot be had: it comes from the npm registry")
+    jobs = jobs_of(raw)
+    jobs.pause()
+    redset.TimeSortedSet(raw, "late").add("x", score=time.time() - 500)
+    groups = redset.SortedSet(raw, "groups", group=lambda item: item, per_group=redset.Limit(1))
+    groups.update(["a", "b"])
+    with opened(1280, dark=dark) as driver:
+        for path in (*PATHS, "/sets/groups/?show=groups", "/sets/jobs/retry?all=1"):
+            driver.get(address + path)
+            driver.execute_script(source)
+            found = driver.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
+            assert found["passes"]
+            wrong = [
+                (each["id"], each["impact"], [node["html"][:200] for node in each["nodes"]])
+                for each in found["violations"]
+            ]
+            assert wrong == [], path
 
 
 def test_without_javascript(address: str, raw: Any) -> None:
