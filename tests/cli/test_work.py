@@ -434,9 +434,13 @@ def share(redset: Console, jobs: Any, folder: Path, files: int) -> None:
     for name in ("one", "two"):
         (folder / name).mkdir()
     command = ["work", "jobs", "-j", "2", "--lease", "4", "--", "sh", "-c", 'echo "$0" >> began; cksum "$0" >> sums']
+    # Both begin at once, however long each takes to start.
+    jobs.pause()
     one, two = (redset.start(*command, cwd=folder / name) for name in ("one", "two"))
     with one, two:
-        until(lambda: jobs.totals().acked > files // 4)
+        until(lambda: jobs.redis.zcard("{jobs}:looks") == 2)
+        jobs.resume()
+        until(lambda: jobs.totals().acked > files // 4 and (folder / "one" / "began").exists())
         os.kill(one.pid, signal.SIGSTOP)
         children = children_of(one.pid)
         for pid in (one.pid, *children):

@@ -159,7 +159,7 @@ class TestImports:
 
     def test_only_the_command_knows_the_page(self) -> None:
         knowing = {name for name in MODULES for one in known_to(name) if one.startswith("redset.web")}
-        assert {name for name in knowing if not name.startswith("redset.web")} <= {"redset.cli.web"}
+        assert {name for name in knowing if not name.startswith("redset.web")} <= {"redset.cli.top", "redset.cli.web"}
 
     @pytest.mark.parametrize("face", ["redset.sets", "redset.aio", "redset.reservations", "redset.locks"])
     def test_a_face_decides_neither_what_is_sent_nor_how_it_is_read(self, face: str) -> None:

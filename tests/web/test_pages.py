@@ -14,7 +14,8 @@ from redset.core.inspecting import Sample, Totals
 from redset.core.keys import Keys
 from redset.core.overview import Overview
 from redset.core.registry import SetInfo
-from redset.web.charts import CLAIMS, chart, rates, sparkline
+from redset.web.charts import chart, sparkline
+from redset.web.rates import CLAIMS, rates
 from redset.web.urgency import troubles
 from servers import Place, Server
 from visitors import Visitor

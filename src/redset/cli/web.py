@@ -36,7 +36,9 @@ def web(
 ) -> None:
     """Serve a web page on all sets, with their dead letters, leases and limits.
 
-    Example: redset web --port 8000
+    \b
+    Example:
+        redset web --port 8000
     """
     try:
         from redset.web.server import check_address, serve

@@ -39,9 +39,10 @@ from redset.web.actions import (
     step,
     target_of,
 )
-from redset.web.charts import CLAIMS, FAILURES, chart, rates, sparkline
+from redset.web.charts import chart, sparkline
 from redset.web.door import Door
 from redset.web.guard import ALLOWED
+from redset.web.rates import CLAIMS, FAILURES, rates
 from redset.web.rules import ACTIONS
 from redset.web.texts import Cut, cut, duration, encoded, escaped, kind_digest, kind_of, name_in_url, number, unescaped
 from redset.web.urgency import order, troubles

@@ -1,0 +1,90 @@
+"""The live table shows the sets with the greatest lag first, changes nothing, and leaves the terminal clean."""
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import termios
+import time
+from typing import Any
+
+import pytest
+
+import redset as library
+from console import Console, own_console  # noqa: F401 # own_console is the fixture called redset
+from servers import wait_until
+
+
+@pytest.fixture
+def sets(raw: Any) -> None:
+    """Some with a lag, one that fails, one without times, one over shards."""
+    library.ScheduledSet(raw, "late").add("a", score=time.time() - 600)
+    library.TimeSortedSet(raw, "later").update("abc", score=time.time() - 3600)
+    failing = library.SortedSet(raw, "failing")
+    failing.add("a")
+    failing.reserve().bury("broken")
+    failing.limit(rate=10, leases=5)
+    library.SortedSet(raw, "wide", shards=4).update("abcdefgh")
+    library.ExpiringSet(raw, "seen", ttl=60).add("a")
+
+
+@pytest.mark.usefixtures("sets")
+def test_it_is_printed_once_where_there_is_no_terminal(redset: Console) -> None:
+    shown = redset.run("top", env=os.environ | {"COLUMNS": "130"}).lines
+    assert shown[0].strip() == "5 sets"
+    assert [line.split()[0] for line in shown[2:]] == ["later", "late", "failing", "seen", "wide"]
+    assert "starving" in shown[2]
+    assert "10 in 1 s" in shown[4]
+    assert shown[6].split()[1:3] == ["starving", "8"]
+
+
+@pytest.mark.usefixtures("sets")
+@pytest.mark.parametrize("columns", [20, 80, 200])
+def test_a_line_is_never_wider_than_the_screen(redset: Console, columns: int) -> None:
+    shown = redset.run("top", "--once", env=os.environ | {"COLUMNS": str(columns)}).lines
+    assert len(shown) == 7
+    assert all(len(line) <= columns for line in shown)
+
+
+@pytest.mark.usefixtures("sets")
+def test_on_a_terminal_it_is_refreshed_until_it_is_interrupted(redset: Console, raw: Any) -> None:
+    before = {key: raw.type(key) for key in raw.keys("*")}
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 8, 80, 0, 0))
+    settings = termios.tcgetattr(theirs)
+    text = b""
+
+    def read(word: bytes) -> bool:
+        nonlocal text
+        if select.select([ours], [], [], 0.05)[0]:
+            text += os.read(ours, 65536)
+        return word in text
+
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    with redset.start(
+        "top", "--interval", "0.1", stdout=theirs, stdin=theirs, env=environment | {"TERM": "xterm"}
+    ) as process:
+        wait_until(lambda: read(b"later"))
+        # Two rows have room.
+        wait_until(lambda: read(b"3 more"))
+        raw.delete("later", "{later}:meta")
+        library.TimeSortedSet(raw, "newest").add("a", score=1e9)
+        wait_until(lambda: read(b"newest"))
+        process.send_signal(signal.SIGINT)
+        wait_until(lambda: read(b"\x1b[?1049l") and process.poll() is not None)
+    assert process.returncode == 0
+    # It has left the other screen and shows the cursor again.
+    assert text.rstrip().endswith((b"\x1b[?1049l\x1b[?25h", b"\x1b[?25h\x1b[?1049l", b"\x1b[?25h"))
+    assert b"\x1b[?1049l" in text
+    assert termios.tcgetattr(theirs) == settings
+    assert before.keys() - raw.keys("*") <= {b"later", b"{later}:meta"}
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_without_a_server(redset: Console) -> None:
+    done = redset.run("top", "--url", "redis://127.0.0.1:1")
+    assert done.code == 69
+    assert "does not answer" in done.err
