@@ -258,6 +258,19 @@ def test_a_script_is_read_on_two_screens(script: Path) -> None:
     assert len(script.read_text().splitlines()) <= 150
 
 
+def test_each_right_that_is_checked_can_be_probed_on_a_server_without_a_function_for_that() -> None:
+    scripts = {path: path.read_text() for path in (PACKAGE / "core" / "scripts").rglob("*.lua")}
+    rights = next(text for path, text in scripts.items() if path.stem == "rights")
+    probed = set(re.findall(r"([A-Z]+) = \d", rights))
+    checked = {
+        name
+        for text in scripts.values()
+        for call in re.findall(r"\bdenied\(((?:[^()]|\([^()]*\))*)\)", text)
+        for name in re.findall(r"'([A-Z]+)'", call)
+    }
+    assert {"SET", "HLEN"} <= checked <= probed
+
+
 class TestKeys:
     NAMES = vars(Keys("{x}")).keys()
 

@@ -10,7 +10,7 @@ local function can_run(command)
     -- How many arguments that are no numbers, no members and no options.
     local counts = {
         SET = 2, ZADD = 2, HSET = 3, HINCRBY = 2, HSETNX = 2, RPUSH = 1, EXPIRE = 1, ZREM = 1, HDEL = 1, ZREMRANGEBYRANK = 2,
-        ZPOPMIN = 1, ZRANGE = 2, ZMSCORE = 1, ZCOUNT = 2, ZCARD = 0, HMGET = 1, HEXISTS = 1, TTL = 0, DEL = 0,
+        ZPOPMIN = 1, ZRANGE = 2, ZMSCORE = 1, ZCOUNT = 2, ZCARD = 0, HMGET = 1, HEXISTS = 1, TTL = 0, DEL = 0, HLEN = 0,
     }
     -- Without a record the first key is the one of an item's set.
     if not call and (command == 'ZREM' or command == 'DEL') then return true end
