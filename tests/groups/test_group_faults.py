@@ -17,6 +17,7 @@ from faces import Awaited, Face
 from group_keys import GroupedRawSet
 from proxy import Fault, Proxy
 from redset import Limit
+from redset.core.groups import Sorting
 from redset.core.keys import Keys
 from redset.exceptions import LeaseLost, RedsetError, ServerFullError, WrongTypeError
 from servers import Cluster, Place, wait_until
@@ -340,3 +341,26 @@ class TestSeveralSets:
         began = time.time()
         assert several.pop(wait=20) == "a2"
         assert 0.4 < time.time() - began < 2
+
+
+def test_acks_have_arrived_although_others_items_could_not_get_their_groups(
+    face: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim that acks has been executed when the server goes away, so its loop must not ack again."""
+    jobs = face.SortedSet("jobs", group=lambda item: item[0], per_group=Limit(leases=1))
+    jobs.add("a1")
+    loop = jobs.consume(wait=0)
+    assert next(loop).item == "a1"
+    raw.zadd("jobs", {"b1": 1})
+    sort, failures = Sorting._sort_some, [ConnectionResetError("gone")]
+
+    def fail_once(self: Sorting, caller: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return sort(self, caller)
+
+    monkeypatch.setattr(Sorting, "_sort_some", fail_once)
+    assert next(loop).item == "b1"
+    assert not failures
+    loop.close()
+    assert loop.lost == 0
