@@ -301,7 +301,7 @@ class TestEnds:
 
     def test_a_discarded_item_ends_its_command(self, redset: Console, jobs: Any) -> None:
         jobs.add("a")
-        with redset.start("work", "jobs", "--lease", "3", "--", "sleep", "60") as process:
+        with redset.start("work", "jobs", "--lease", "3", "--", "sh", "-c", "sleep 60") as process:
             until(lambda: jobs.stats().leased == 1)
             jobs.discard("a")
             _, err = process.communicate(timeout=60)
