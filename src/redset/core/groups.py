@@ -6,13 +6,12 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from redset.core.clients import is_outage
 from redset.core.definition import Definition
 from redset.core.gates import NO_END, checked_count, end_of_pause
 from redset.core.grouping import Limit, group_name, written_limit
 from redset.core.interruptions import is_interruption
 from redset.core.operations import Operation
-from redset.core.sending import NO_CALL, Sleep
+from redset.core.sending import NO_CALL
 from redset.core.serializing import text_if_it_is
 from redset.core.shown import described
 from redset.core.talking import Caller, Register, ask
@@ -28,8 +27,6 @@ log = logging.getLogger("redset")
 GROUPS = b"groups"
 #: The number of items that one claim looks at for that.
 LOOKED_AT = 100
-#: Seconds until the next claim after this has failed.
-PAUSE = 0.05
 #: The number of columns of a group in the reply of ``survey.lua``.
 COLUMNS = 6
 
@@ -135,16 +132,6 @@ class Sorting:
         if request != GROUPS:
             yield from self._register(caller, request)
             return
-        try:
-            yield from self._sort_some(caller)
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            # The claim has been executed, and its acks with it. The next one shows whether the server is away.
-            log.debug("%s: the groups of some items could not be told: %s", caller.name, error)
-            yield Sleep(PAUSE)
-
-    def _sort_some(self, caller: Caller) -> Generator[Any, Any, None]:
         _, *found = yield from ask(self._operation("read", str(LOOKED_AT), read=list), caller, [])
         sorted_ones: list[bytes] = []
         buried: list[bytes] = []

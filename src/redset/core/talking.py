@@ -111,10 +111,11 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
     request = reply[-1] if type(reply) is list else None
     if request in REQUESTS:
         reply = _without_request(reply, operation)
-    result = _answered(call, operation, state, claims, reply)
+    result = _answered(call, operation, state, reply)
     if request in REQUESTS or call.is_large:
         # Before a claim is received: after that, no step may be interrupted.
         yield from _afterwards(call, caller, request)
+    _receive_empty(call, state, claims, result)
     return result
 
 
@@ -213,15 +214,11 @@ def _lose(call: Call, operation: Operation[Any], state: ClientState, claims: lis
         state.owe(call)
 
 
-def _answered(call: Call, operation: Operation[R], state: ClientState, claims: list[Any], reply: Any) -> R:
-    """Read a reply, and receive the call unless it claimed rows."""
+def _answered(call: Call, operation: Operation[R], state: ClientState, reply: Any) -> R:
+    """Read a reply, and receive the call unless it is a claim."""
     if operation.roll_back is not None:
         result: Any = operation.read(reply)
-        if result:
-            call.is_large = result.is_large
-        else:
-            claims.remove(call)
-            _receive(call, state)
+        call.is_large = bool(result) and result.is_large
         return result  # type: ignore[no-any-return] # what the operation reads
     if operation.unfinished is not None:
         operation.unfinished.reply = reply
@@ -350,6 +347,16 @@ def _receive(call: Call, state: ClientState) -> None:
     """Note that the reply of a call was received, so that its session can make the next one."""
     state.received(call)
     call.become(State.RECEIVED)
+
+
+def _receive_empty(call: Call, state: ClientState, claims: list[Any], result: Any) -> None:
+    """Receive a claim without rows, which nothing can break off any more.
+
+    If something did before, the claim is rolled back, and so its caller learns which of its acks have arrived.
+    """
+    if call.roll_back is not None and not result:
+        claims.remove(call)
+        _receive(call, state)
 
 
 def break_off(error: BaseException, claims: list[Any], caller: Caller) -> Talk[None]:
