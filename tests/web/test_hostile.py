@@ -8,7 +8,7 @@ import pytest
 from hostile import CORPUS, Reader, fill
 
 import redset
-from redset.web.texts import escaped
+from redset.escapes import escaped
 from visitors import Visitor
 
 LARGEST = 400_000

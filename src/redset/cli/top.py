@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from redset.cli.connecting import Url, connected
+from redset.cli.escapes import escaped
 from redset.core import overview, registry
 from redset.core.clients import is_failure
 from redset.core.drivers import Driver
@@ -19,7 +20,7 @@ from redset.core.overview import Overview
 from redset.core.retries import tries_once
 from redset.reservations import Limits
 from redset.web.rates import CLAIMS, FAILURES, rates
-from redset.web.texts import duration, escaped, number
+from redset.web.texts import duration, number
 from redset.web.urgency import troubles
 
 __all__ = ("register",)

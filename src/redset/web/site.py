@@ -28,6 +28,7 @@ from redset import Key, RedsetError, __version__
 from redset.core.clients import is_failure
 from redset.core.overview import Overview, Row
 from redset.core.registry import SetInfo
+from redset.escapes import escaped, unescaped
 from redset.web.actions import (
     Progress,
     Refused,
@@ -44,7 +45,7 @@ from redset.web.door import Door
 from redset.web.guard import ALLOWED
 from redset.web.rates import CLAIMS, FAILURES, rates
 from redset.web.rules import ACTIONS
-from redset.web.texts import Cut, cut, duration, encoded, escaped, kind_digest, kind_of, name_in_url, number, unescaped
+from redset.web.texts import Cut, cut, duration, encoded, kind_digest, kind_of, name_in_url, number
 from redset.web.urgency import order, troubles
 
 __all__ = ("site",)
@@ -301,7 +302,7 @@ class _Pages:
         words = dict(request.query_params)
         find = words.get("find")
         if find is not None:
-            target = Target("item", unescaped(find))
+            target = Target("item", unescaped(find, strict=False))
             # A text that was not copied from this page may have backslashes of its own.
             if (
                 await self._inspected(info, target.identity) is None

@@ -5,6 +5,8 @@ import math
 import re
 from dataclasses import dataclass
 
+from redset.escapes import escaped
+
 __all__ = (
     "LARGE",
     "LONGEST",
@@ -13,13 +15,11 @@ __all__ = (
     "digest_of",
     "duration",
     "encoded",
-    "escaped",
     "kind_digest",
     "kind_of",
     "name_in_url",
     "number",
     "of_url",
-    "unescaped",
 )
 
 #: The number of characters after which a text is cut.
@@ -32,7 +32,6 @@ LONGEST_NAME = 200
 #: Bytes that stand for themselves in a URL.
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _ENCODED = re.compile(r"(?:[A-Za-z0-9_-]|~[0-9a-f]{2})*")
-_ESCAPE = re.compile(r"\\(\\|x[0-9a-fA-F]{2}|U[0-9a-fA-F]{8})")
 
 #: The words of a reason that differ between items: addresses, quoted words, identifiers and numbers.
 _VARYING = re.compile(
@@ -49,47 +48,6 @@ class Cut:
     text: str
     #: The number of bytes of the whole; None if the text is whole.
     length: int | None
-
-
-def escaped(stored: bytes | str) -> str:
-    r"""Return bytes as text in which control and direction marks, and what is not UTF-8, are escaped.
-
-    A backslash is doubled, so that :func:`unescaped` returns the bytes.
-
-    >>> escaped(b"a\x00b") == r"a\x00b", escaped("caf\xe9".encode()), escaped(b"\xff") == r"\xff"
-    (True, 'café', True)
-    """
-    text = stored.decode(errors="surrogateescape") if isinstance(stored, bytes) else stored
-    return text if text.isprintable() and "\\" not in text else "".join(map(_escaped, text))
-
-
-def _escaped(character: str) -> str:
-    if character == "\\":
-        return r"\\"
-    if character.isprintable():
-        return character
-    if character < "\x80" or "\udc80" <= character <= "\udcff":
-        return rf"\x{ord(character) & 0xFF:02x}"
-    return rf"\U{ord(character):08x}"
-
-
-def unescaped(text: str) -> bytes:
-    r"""Return the bytes that :func:`escaped` shows. A backslash that begins no escape stands for itself.
-
-    >>> unescaped(r"a\x00b"), unescaped(r"C:\temp")
-    (b'a\x00b', b'C:\\temp')
-    """
-
-    def replaced(found: re.Match[str]) -> str:
-        escape = found[1]
-        if escape == "\\":
-            return "\\"
-        code = int(escape[1:], 16)
-        if escape[0] == "x":
-            return chr(code) if code < 0x80 else chr(0xDC00 + code)
-        return chr(code) if code <= 0x10FFFF and not 0xD800 <= code < 0xE000 else found[0]
-
-    return _ESCAPE.sub(replaced, text).encode(errors="surrogateescape")
 
 
 def cut(stored: bytes | str, length: int | None = None, most: int = LONGEST) -> Cut:
