@@ -118,7 +118,7 @@ def _simulate(rule: str, options: argparse.Namespace) -> dict[str, Any]:
     fleet, passed = Fleet(options.nodes, options.shards), Passed(options.waiting + options.claims + options.consumers)
     for _ in range(options.waiting):
         fleet.add()
-    # What each consumer knows of each shard: the number of its first item.
+    # By consumer and shard: the number of the shard's first item, as the consumer knows it.
     heads = [array("l", bytes(array("l").itemsize * options.shards)) for _ in range(options.consumers)]
     cycle = options.consumers * 2 * request / (options.nodes * options.busy)
     work = max(0.0, cycle - 2 * ROUND_TRIP)

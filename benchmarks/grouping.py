@@ -1,4 +1,4 @@
-"""What groups cost the server: beside a set without them, and with more and more groups.
+"""Compares the server's time for a set with groups with that for a set without, and for more and more groups.
 
 Usage: python benchmarks/grouping.py [--items N] [--large N] [options]
 

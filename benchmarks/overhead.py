@@ -1,4 +1,4 @@
-"""What shards cost on a single server: the calls of a set over shards compared with those of a plain set.
+"""Compares the calls of a set over shards with those of a plain set, on a single server.
 
 Usage: python benchmarks/overhead.py [options]
 

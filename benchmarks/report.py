@@ -59,13 +59,13 @@ def _below(results: Results, *runs: str) -> Iterator[str]:
 
 
 def _common(results: Results) -> dict[str, str]:
-    """What all runs ran under, but those that only simulate."""
+    """The conditions that all runs have in common, except those that only simulate."""
     first, *others = _measured(results)
     return {what: value for what, value in first.items() if all(other.get(what) == value for other in others)}
 
 
 def _measured(results: Results) -> list[dict[str, str]]:
-    """What each run with a server ran under."""
+    """The conditions of each run with a server."""
     return [run["conditions"] for run in results.values() if "server" in run["conditions"]]
 
 

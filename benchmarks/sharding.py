@@ -36,7 +36,7 @@ import redset
 COLUMNS = {"": "<24", "one_set": ">10", "shards": ">10", "ratio": ">8", "half_lie_between": ">18", "requests": ">13"}
 COLUMNS |= {"scripts_us": ">12", "scripts_ratio": ">14"}
 STOPPED = {"": "<40", "before": ">10", "after": ">10", "ratio": ">8", "errors": ">8"}
-#: What the ratio may be: a third, and fifteen percent.
+#: The goal for the ratio: a third, and 15 % more.
 GOAL = 1.15 / 3
 
 #: Seconds for which nobody calls.

@@ -4,7 +4,7 @@ from typing import Any, Generic, TypeVar
 
 from redset.core.drivers import AsyncDriver, Driver
 from redset.core.grouping import Limit, group_name
-from redset.core.groups import Groups, GroupStats
+from redset.core.groups import Groups, GroupStats, groups_of
 from redset.core.shown import shown
 from redset.core.times import Duration, Moment
 from redset.core.twins import told_by
@@ -18,11 +18,9 @@ class _Group(Generic[DriverT]):
     __slots__ = ("_driver", "_groups", "_names")
 
     def __init__(self, driver: DriverT, groups: Groups[Any] | None, set_name: str, name: Any) -> None:
-        if groups is None:
-            raise TypeError(f"the set {set_name!r} has no groups: create it with group=")
+        self._groups = groups_of(groups, set_name)
         group_name(name)
         self._driver = driver
-        self._groups = groups
         self._names = set_name, name
 
     @property

@@ -95,7 +95,7 @@ class Outcome:
     #: The number of bytes of the item that were fed to it, and of its stdout.
     sent: int = 0
     received: int = 0
-    #: What it has written, to be printed and closed; None if it was printed as it came.
+    #: The file with the output of the command, to be printed and closed; None if its output was printed as it came.
     stdout: IO[bytes] | None = None
     stderr: IO[bytes] | None = None
 

@@ -17,7 +17,7 @@ from redset.core.shown import described
 from redset.core.talking import Caller, Register, ask
 from redset.core.times import Duration, Moment
 
-__all__ = ("GROUPS", "GroupStats", "Groups", "Sorting", "all_groups")
+__all__ = ("GROUPS", "GroupStats", "Groups", "Sorting", "all_groups", "groups_of")
 
 T = TypeVar("T")
 
@@ -84,12 +84,20 @@ def all_groups(groups: Groups[Any] | None, set_name: str, limit: int) -> Operati
 
     :raises TypeError: the set has no groups.
     """
-    if groups is None:
-        raise TypeError(f"the set {set_name!r} has no groups: create it with group=")
     most = checked_count(limit, "limit")
     if not most:
         raise TypeError(f"limit must be an int, not {limit!r}")
-    return groups.all(most)
+    return groups_of(groups, set_name).all(most)
+
+
+def groups_of(groups: Groups[Any] | None, set_name: str) -> Groups[Any]:
+    """Return the operations on the groups of a set.
+
+    :raises TypeError: it has no groups.
+    """
+    if groups is None:
+        raise TypeError(f"the set {set_name!r} has no groups: create it with group=")
+    return groups
 
 
 def _read(reply: list[bytes]) -> list[GroupStats]:
