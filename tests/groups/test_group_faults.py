@@ -1,6 +1,7 @@
 """Trouble loses no item and strands no group: full servers, keys of a wrong type, lost replies, killed consumers."""
 
 import asyncio
+import random
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -369,3 +370,30 @@ def test_acks_have_arrived_although_others_items_could_not_get_their_groups(
     assert (held.item, loop.lost, bool(held.lost)) == ("a1", 0, False)
     assert jobs.totals().acked == 1
     assert jobs.pop() == "b1"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_loop_outlives_faults_also_between_a_claim_and_the_groups_of_others_items(
+    frank: Face, frank_proxy: Proxy, raw: Any, seed: int
+) -> None:
+    """What was claimed is neither lost nor received twice, and each ack arrives once."""
+    chance = random.Random(seed)
+    jobs = frank.SortedSet("jobs", group=lambda item: item[-1])
+    jobs.update([f"{number:03}" for number in range(30)])
+    items: list[str] = []
+    loop = jobs.consume(wait=5, batch=chance.choice([1, 5]), stop=lambda: len(set(items)) == 60)
+    for number, held in enumerate(loop):
+        items.append(held.item)
+        if number < 30:
+            raw.zadd("jobs", {f"other {number:02}": 0})
+        if number >= 50:
+            # The end of a loop, with its last acks, is tried once.
+            frank_proxy.forget()
+        elif not frank_proxy.is_planned:
+            frank_proxy.plan(
+                *chance.randrange(4) * [Fault.NONE],
+                chance.choice([Fault.LOST_COMMAND, Fault.LOST_REPLY, Fault.CUT_REPLY]),
+            )
+    assert loop.lost == 0
+    assert len(items) == len(set(items)) == 60
+    assert jobs.stats().leased == 0

@@ -114,17 +114,23 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
     result = _answered(call, operation, state, reply)
     if request in REQUESTS or call.is_large:
         # Before a claim is received: after that, no step may be interrupted.
-        yield from _afterwards(call, caller, request)
+        yield from _afterwards(call, operation, caller, claims, request)
     _receive_empty(call, state, claims, result)
     return result
 
 
-def _afterwards(call: Call, caller: Caller, request: Any) -> Talk[None]:
-    if request in REQUESTS:
-        yield from _register(caller, request)
-    if call.is_large:
-        caller.state.large_at = time.monotonic()
-        yield EMPTY_SOON
+def _afterwards(call: Call, operation: Operation[Any], caller: Caller, claims: list[Any], request: Any) -> Talk[None]:
+    """Do what a reply requests. A claim for which that fails was not received, as if its reply had been lost."""
+    try:
+        if request in REQUESTS:
+            yield from _register(caller, request)
+        if call.is_large:
+            caller.state.large_at = time.monotonic()
+            yield EMPTY_SOON
+    except BaseException as error:
+        if operation.roll_back is not None:
+            _lose(call, operation, caller.state, claims, error)
+        raise
 
 
 def _ask_unrecorded(operation: Operation[R], caller: Caller) -> Talk[R]:

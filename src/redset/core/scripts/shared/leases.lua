@@ -15,6 +15,7 @@ local parking
 local function may_not_move()
     return may_not_finish()
         or denied('ZADD', 'HSET', 'DEL', 'ZREM', 'ZMSCORE', 'HMGET', 'HINCRBY', max_dead > 0 and 'ZCARD', max_dead > 0 and 'ZPOPMIN')
+        or grouped and denied('ZRANGE', 'HSETNX') or nil
 end
 
 local function unpark(item)
