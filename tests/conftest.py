@@ -19,6 +19,7 @@ from faces import Awaited, Blocking, Face
 from proxy import Proxy
 from redset import embedded
 from redset.core import calls
+from redset.core.forms import layout_of
 from redset.core.keys import Keys
 from redset.core.registry import Registration
 from servers import FakeClock, Place, Server, Unavailable, load_scripts, place
@@ -143,7 +144,7 @@ def raw(here: Place) -> Iterator[Any]:
 @pytest.fixture
 def registered(raw: Any) -> None:
     """Has the set "jobs" be registered, as after its first call, so that its next call is one command."""
-    raw.hset(Keys("jobs").meta, mapping={"layout": "sorted", "registered": "0 0"})
+    raw.hset(Keys("jobs").meta, mapping={"layout": layout_of(frozenset()), "registered": "0 0"})
 
 
 @pytest.fixture

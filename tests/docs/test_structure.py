@@ -27,7 +27,7 @@ HEART = {
 MOST_LINES = 2000
 #: Helpers of the heart, which know none of the rules of a set.
 FOUNDATION = {
-    *("scores", "times", "callables", "serializing", "scripts"),
+    *("scores", "times", "callables", "serializing", "scripts", "forms"),
     *("shown", "interruptions", "retries", "clients", "sending"),
 }
 #: The rooms around the heart, which does not know them.

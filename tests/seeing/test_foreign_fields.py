@@ -61,7 +61,9 @@ def test_a_maxsize_that_is_no_number_is_none(face: Face, raw: Any, junk: str) ->
     assert jobs.stats().limits is None
 
 
-@pytest.mark.parametrize("layout", ["sharded", "", "sorted strangely", "a, b; c", "sorted keyed digests more"])
+@pytest.mark.parametrize(
+    "layout", ["sharded", "", "1", "1 sorted strangely", "a, b; c", "1 sorted keyed digests more", "9" * 5000]
+)
 def test_a_layout_that_this_version_does_not_know_is_named(face: Face, raw: Any, layout: str) -> None:
     raw.hset(META, "layout", layout)
     with pytest.raises(LayoutError, match="of a kind that this version does not know"):

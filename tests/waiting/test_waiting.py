@@ -889,3 +889,18 @@ def assert_soon(limit: float, measure: Callable[[], float], *, at_least: float =
         assert len(found) < 15, f"milliseconds: {[round(1000 * one, 1) for one in found]}"
         found.append(measure())
         assert found[-1] >= at_least
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("sets", ["one", "shards", "several", "several over shards"])
+def test_the_time_may_pass_at_any_step(face: Any, monkeypatch: pytest.MonkeyPatch, way: str, sets: str) -> None:
+    """A claim that found the time over tells nobody that it waits, whatever was found just before or is found after."""
+    shards = 2 if sets.endswith("shards") else None
+    jobs = face.SortedSet("jobs", shards=shards)
+    if sets.startswith("several"):
+        jobs = face.several("first_of", jobs, face.SortedSet("others", shards=shards))
+    for steps in range(9):
+        left = iter(steps * [0.002])
+        monkeypatch.setattr(core_waiting.Wait, "left", lambda _, left=left: next(left, 0.0))
+        with pytest.raises((KeyError, StopIteration)):
+            WAYS[way](jobs, 1.0)

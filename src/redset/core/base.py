@@ -13,6 +13,7 @@ from redset.core.clients import check_client, longest_block
 from redset.core.definition import LONGEST_POLL, Definition, Kind
 from redset.core.endings import Endings
 from redset.core.expiring import Expiring, LivingAlgebra
+from redset.core.forms import layout_of
 from redset.core.gates import Gates
 from redset.core.grouping import Grouping, cannot_tell, checked_group, checked_per_group
 from redset.core.groups import Groups, Sorting
@@ -39,7 +40,6 @@ from redset.core.periodic import PeriodicItems, Scheduling
 from redset.core.receipts import Receipts
 from redset.core.registry import Registration, SetInfo
 from redset.core.removing import Removing
-from redset.core.scripts import layout_of
 from redset.core.serializing import PLAIN as PLAIN_SERIALIZER
 from redset.core.serializing import checked_serializer
 from redset.core.shards.claims import ShardsClaims

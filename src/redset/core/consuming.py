@@ -163,7 +163,9 @@ class BaseConsumption(BaseLoop[DriverT, Res], Generic[T, DriverT, Res]):
                     if is_last:
                         return None
                     self._waiter.enter()
-                    yield from self._outage.once(self._claims.listen(got, wait.left(), self._stop))
+                    # If the time has passed meanwhile, the claim told nobody that this call waits.
+                    if (left := wait.left()) > 0:
+                        yield from self._outage.once(self._claims.listen(got, left, self._stop))
             if self._is_ours:
                 yield from stop_waiting(self._claims, self._waiter, self._outage)
         finally:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
+from redset.core.forms import layout_of
 from redset.core.items import Items
 from redset.core.keys import Keys
-from redset.core.scripts import Script, layout_of, options_of, prepared
+from redset.core.scripts import Script, options_of, prepared
 from redset.core.times import Duration, Moment
 
 __all__ = (

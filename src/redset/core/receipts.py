@@ -12,6 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.endings import Endings
+from redset.core.forms import described, other_version
 from redset.core.leases import BaseReservation, Later
 from redset.core.shown import shown
 from redset.exceptions import LayoutError
@@ -33,7 +34,7 @@ class Receipt(NamedTuple):
     """The content of a receipt."""
 
     set_name: str
-    #: The form in which the set stores its items; see `redset.core.scripts.layout_of`.
+    #: The form in which the set stores its items; see `redset.core.forms`.
     layout: str
     stored: bytes
     delivery: bytes
@@ -136,8 +137,9 @@ class Receipts(Generic[T, Res]):
         if receipt.layout != self._set.layout:
             # The end of a lease checks no layout. Ended as another kind, a periodic item would have no further ticks.
             raise LayoutError(
-                f"the receipt is of a set {self._set.name!r} that is {receipt.layout}, and this object is "
-                f"{self._set.layout}: use the same class and key="
+                other_version(self._set.name, receipt.layout)
+                or f"the receipt is of a set {self._set.name!r} that is {described(receipt.layout)}, and this object "
+                f"is {described(self._set.layout)}: use the same class and key="
             )
         # This process has seen no claim, so the clocks of both machines say how long the lease still lasts.
         left = max(0.0, min(receipt.lease, receipt.deadline - time.time()))

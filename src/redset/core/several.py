@@ -281,8 +281,7 @@ class _Gathering:
 
     def listen(self) -> Plan[None]:
         """Wait for the first of the sets. Return at once if the claims did not yet tell the server that it waits."""
-        if _enter_all(self._waiters):
-            left = self._wait.left()
+        if _enter_all(self._waiters) and (left := self._wait.left()) > 0:
             listens = [(member, member.claims.listen(reply, left)) for member, reply in self._replies.items()]
             yield from self._outage.once(_listen_to_all(listens))
 
@@ -398,7 +397,9 @@ class BaseSeveralConsumption(BaseLoop[DriverT, Any]):
                 return
 
     def _listen(self, replies: list[tuple[Member, Claimed]], wait: Wait) -> Plan[None]:
-        listens = [(member, member.claims.listen(reply, wait.left(), self._stop)) for member, reply in replies]
+        if (left := wait.left()) <= 0:
+            return
+        listens = [(member, member.claims.listen(reply, left, self._stop)) for member, reply in replies]
         yield from self._current._outage.once(_listen_to_all(listens))
 
     def _close(self) -> Plan[None]:

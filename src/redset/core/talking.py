@@ -4,8 +4,7 @@ A :data:`Talk` is a generator: it yields requests, is sent replies or thrown err
 only carry these back and forth. :mod:`redset.core.calls` has the states of a call.
 
 A claim is received when the plan that made it returns. If the plan does not return, none of its claims was received,
-and all are rolled back: at once after an interruption, and as debts of the set after a failure of the server or the
-client library.
+and all are rolled back: at once after an interruption, and as debts of the set after a failure of server or client.
 """
 
 import logging

@@ -248,7 +248,9 @@ def claim_within(
                 if is_last:
                     return got
                 waiter.enter()
-                yield from outage.once(claims.listen(got, wait.left()))
+                # If the time has passed meanwhile, the claim told nobody that this call waits.
+                if (left := wait.left()) > 0:
+                    yield from outage.once(claims.listen(got, left))
     finally:
         waiter.leave()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from redset.core.clients.libraries import LIBRARIES
 from redset.core.clients.settings import user_of
+from redset.core.forms import described, other_version
 from redset.core.interruptions import is_interruption
 from redset.core.keys import Keys
 from redset.exceptions import (
@@ -169,14 +170,6 @@ def explained(error: Exception, name: str, keys: "tuple[bytes, ...]", client: An
     return None
 
 
-#: The classes that store items in each form.
-_CLASSES = {
-    "sorted": "SortedSet, TimeSortedSet or ScheduledSet",
-    "periodic": "PeriodicSet",
-    "expiring": "ExpiringSet",
-}
-
-
 def _layout(said: str, name: str) -> str:
     """Return the message for a set that the server has in another form."""
     # The first form was read from the hash of the set, into which any program may write.
@@ -189,23 +182,13 @@ def _layout(said: str, name: str) -> str:
             f"the set {name!r} remembers {kept.get(memory, repr(memory))}, and this object would remember "
             f"{kept[own_memory]}: make both with the same digest="
         )
-    there, here = _described(stored), _described(own)
+    if (other := other_version(name, stored)) is not None:
+        return other
+    there, here = described(stored), described(own)
     return (
-        f"the set {name!r} on the server is a {there}, and this object a {here}: use the same class"
+        f"the set {name!r} on the server is {there}, and this object {here}: use the same class"
         f"{', key=, group= and turns=,' if 'grouped' in said else ' and key=,'} another name, or forget_set()"
     )
-
-
-def _described(form: str) -> str:
-    kind, *words = form.split() or [""]
-    also = {"keyed": " with a key", "grouped": " with groups", "digests": " that keeps digests"}
-    also |= {"fair": " in fair turns", "scheduled": ""}
-    if kind not in _CLASSES or not also.keys() >= set(words):
-        return f"set of a kind that this version does not know, {form!r}"
-    classes = _CLASSES[kind]
-    if "fair" in words:
-        classes = "ScheduledSet" if "scheduled" in words else "SortedSet or TimeSortedSet"
-    return classes + "".join(also[word] for word in words)
 
 
 def _access_is_denied(said: str) -> bool:

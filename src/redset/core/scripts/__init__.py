@@ -9,7 +9,7 @@ generates code from them in front of the script:
 - ``-- OPTIONS`` reads the options of the set, which are numbers, from ``ARGV[3]``; see :data:`OPTIONS`.
 - ``-- TIME`` reads the server's clock: ``time`` in seconds, to the microsecond, and ``clock``, the same as a string, to
   be compared with scores.
-- ``layout`` and ``memory`` are the forms in which items, and remembered items, are stored; see :func:`layout_of`.
+- ``layout`` and ``memory`` are the forms in which items, and remembered items, are stored; see `redset.core.forms`.
 - ``-- include NAME`` is replaced by ``shared/NAME.lua``, which defines functions. ``-- inline NAME`` is replaced by
   statements of the function around it.
 - ``-- WHEN NEEDED: moves`` begins functions that ``moves()`` returns, ``-- WHEN NEEDED: rare`` those of ``rare()``,
@@ -27,9 +27,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from redset.core.forms import layout_of
 from redset.core.keys import TYPES, Keys
 
-__all__ = ("Script", "layout_of", "options_of", "prepared", "script")
+__all__ = ("Script", "options_of", "prepared", "script")
 
 #: The features that a set may have: `values` of identities (`keyed`) or of intervals (`periodic`), and done items that
 #: are remembered in `done`, as themselves or as hashes (`digest`); whether additions of leased items are dropped
@@ -150,15 +151,6 @@ def options_of(definition: Any) -> str:
         getattr(definition, name) for name, feature in OPTIONS.items() if not feature or feature in definition.features
     )
     return " ".join(map(repr, values))
-
-
-def layout_of(features: frozenset[str]) -> str:
-    """Return the name of the form in which sets with these features store their items. A set has one form."""
-    kind = next((kind for kind in ("expiring", "periodic") if kind in features), "sorted")
-    words = {word: word in features for word in ("keyed", "grouped", "fair")}
-    # The turns of groups of which nothing is due are stored apart.
-    words |= {"scheduled": features >= {"fair", "scheduled"}, "digests": features >= {"expiring", "digest"}}
-    return " ".join([kind, *(word for word, holds in words.items() if holds)])
 
 
 def _head(keys: tuple[str, ...], kinds: set[str]) -> Iterator[str]:

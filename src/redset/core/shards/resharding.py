@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from redset.core.forms import described, layout_of, other_version
 from redset.core.gates import Limits, read_gates
 from redset.core.inspecting import Totals
 from redset.core.keys import REGISTRY, TYPES, Keys
@@ -33,6 +34,8 @@ __all__ = ("Progress", "reshard")
 #: Is told how many entries were copied, and of how many. An item that is leased has several.
 Progress = Callable[[int, int], None]
 
+#: The layouts of sets that can be resharded.
+RESHARDED = {layout_of(frozenset(features)) for features in ((), ("keyed",))}
 #: The keys that are moved, in the order of the script: an item is in these.
 MOVED = ("waiting", "leased", "parked", "dead", "done", "deliveries", "letters", "values")
 #: The fields of the hash of a set that say how its items are stored, and those that only grow.
@@ -49,9 +52,11 @@ def reshard(one: Any, count: Any, progress: Progress | None = None) -> Plan[bool
     if checked == "stored":
         raise ValueError('shards must be an int or None, not "stored": that is what the set has')
     old, coming = yield from _found(name)
-    if old.form not in ("sorted", "sorted keyed"):
+    if old.form not in RESHARDED:
         raise LayoutError(
-            f"the set {name!r} is {old.form}: only sorted and scheduled sets without groups can be resharded"
+            other_version(name, old.form)
+            or f"the set {name!r} is {described(old.form)}: only sorted and scheduled sets without groups can be "
+            "resharded"
         )
     if coming is not None and coming.count != checked:
         raise LayoutError(

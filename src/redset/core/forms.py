@@ -1,0 +1,62 @@
+"""The layout of a set: the form in which it is stored, and its version. Each script compares it with the set's own."""
+
+import re
+
+__all__ = ("VERSION", "described", "layout_of", "other_version")
+
+#: Raised with each change of what is stored that the version before could not read, or could damage.
+VERSION = 1
+
+#: The classes that store items in each form.
+_CLASSES = {
+    "sorted": "a SortedSet, TimeSortedSet or ScheduledSet",
+    "periodic": "a PeriodicSet",
+    "expiring": "an ExpiringSet",
+}
+
+
+def layout_of(features: frozenset[str]) -> str:
+    """Return the layout of sets with these features. A set has one."""
+    kind = next((kind for kind in ("expiring", "periodic") if kind in features), "sorted")
+    words = {word: word in features for word in ("keyed", "grouped", "fair")}
+    # The turns of groups of which nothing is due are stored apart.
+    words |= {"scheduled": features >= {"fair", "scheduled"}, "digests": features >= {"expiring", "digest"}}
+    return " ".join([str(VERSION), kind, *(word for word, holds in words.items() if holds)])
+
+
+def _parts(layout: str) -> tuple[int, str, list[str]]:
+    """Return the version, the kind and the further words of a layout; version 0 stands for one without a version."""
+    number, _, rest = layout.partition(" ")
+    version, rest = (int(number), rest) if re.fullmatch("[0-9]{1,9}", number) else (0, layout)
+    kind, *words = rest.split() or [""]
+    return version, kind, words
+
+
+def described(layout: str) -> str:
+    """Return a layout in words. It was read from a hash into which any program may write."""
+    _, kind, words = _parts(layout)
+    also = {"keyed": " with a key", "grouped": " with groups", "digests": " that keeps digests"}
+    also |= {"fair": " in fair turns", "scheduled": ""}
+    if kind not in _CLASSES or not also.keys() >= set(words):
+        return f"a set of a kind that this version does not know, {layout!r}"
+    classes = _CLASSES[kind]
+    if "fair" in words:
+        classes = "a ScheduledSet" if "scheduled" in words else "a SortedSet or TimeSortedSet"
+    return classes + "".join(also[word] for word in words)
+
+
+def other_version(name: str, layout: str) -> str | None:
+    """Return what to do about a set that another version of redset has stored; None if this version can read it."""
+    version, kind, _ = _parts(layout)
+    if version > VERSION:
+        return (
+            f"the set {name!r} is stored in layout {version}, by a newer redset, and this one reads layout {VERSION}: "
+            "upgrade redset here; nothing was changed"
+        )
+    if version < VERSION and kind in _CLASSES:
+        return (
+            f"the set {name!r} is stored in layout {version}, by an older redset, and this one reads layout {VERSION}: "
+            "take its items out with the redset that stored it, and add them here under another name; or drop the set "
+            "with forget_set(). Nothing was changed"
+        )
+    return None
