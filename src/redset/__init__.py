@@ -14,7 +14,7 @@ from redset.scorers import priority_then_time
 from redset.sets import ExpiringSet, PeriodicSet, ScheduledSet, SortedSet, TimeSortedSet
 from redset.several import first_of, shared
 
-__version__ = "1.0.0.dev0"
+__version__ = "1.0.0rc1"
 
 __all__ = (
     "DeadLetter",

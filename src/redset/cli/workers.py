@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import resource
 import signal
 import sys
 import time
@@ -65,6 +64,8 @@ def _make_room_for_files(jobs: int) -> None:
 
     :raises Failure: the user may not have so many.
     """
+    import resource  # not on Windows, where this module can be imported all the same
+
     needed = _FILES + _FILES_OF_A_COMMAND * jobs
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or needed <= soft:

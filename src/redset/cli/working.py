@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -104,6 +105,8 @@ def work(
     """
     if not command[0]:
         raise Failure("the command is empty")
+    if sys.platform == "win32":
+        raise Failure("redset work does not run on Windows, which has no process groups: consume() in Python does")
     times = {"--lease": duration(lease, "--lease"), "--kill-after": duration(kill_after, "--kill-after")}
     if timeout is not None:
         times["--timeout"] = duration(timeout, "--timeout")
