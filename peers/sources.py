@@ -1,8 +1,8 @@
 """Which redset it is that is measured: the one of these sources."""
 
 import contextlib
+import re
 import subprocess
-import tomllib
 from pathlib import Path
 
 __all__ = ("version_of_redset",)
@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def version_of_redset() -> str:
     """Such as ``1.0.0 at 1a2b3c4d``; the commit as far as git knows it, and whether the sources differ from it."""
-    version = str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+    source = (ROOT / "src" / "redset" / "__init__.py").read_text()
+    version = str(re.findall(r"^__version__ = \"(.+)\"", source, re.MULTILINE)[0])
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         return f"{version} at {_git('rev-parse', '--short=8', 'HEAD')}{_changes()}"
     return version

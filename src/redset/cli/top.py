@@ -23,7 +23,7 @@ from redset.web.rates import CLAIMS, FAILURES, rates
 from redset.web.texts import duration, number
 from redset.web.urgency import troubles
 
-__all__ = ("register",)
+__all__ = ("Screen", "register")
 
 #: Seconds for which the samples of the last hour are kept: a new one comes each minute.
 SAMPLES_FRESH = 20.0
@@ -65,7 +65,7 @@ def top(
         redset top
         redset top --once
     """
-    screen = _Screen(connected(context, url))
+    screen = Screen(connected(context, url))
     console = Console()
     if once or not console.is_terminal:
         console.print(screen.table(None))
@@ -79,7 +79,7 @@ def top(
         return
 
 
-class _Screen:
+class Screen:
     """Reads the figures of all sets, in one round trip for 1,000 sets, and makes the table."""
 
     def __init__(self, client: Any) -> None:

@@ -11,11 +11,11 @@ from redset.core import overview, registry
 from redset.core.clients import check_client
 from redset.core.drivers import AsyncDriver, Driver
 from redset.core.inspecting import Sample
-from redset.core.operations import Plan
+from redset.core.operations import Plan, once
 from redset.core.overview import Overview
 from redset.core.registry import SetInfo
 from redset.core.retries import tries_once
-from redset.web.texts import name_in_url
+from redset.web.texts import DIGEST, name_in_url, of_url
 
 __all__ = ("Door",)
 
@@ -97,10 +97,14 @@ class Door:
 
     async def info(self, in_url: str) -> SetInfo | None:
         """Return what the registry says of the set that a URL names; None if it knows none."""
-        for info, _ in await self.all_figures():
-            if name_in_url(info.name) == in_url:
-                return info
-        return None
+        try:
+            name = of_url(in_url).decode()
+        except ValueError:
+            # It may be the digest of a long name.
+            infos = await self.follow(registry.infos(empty=True)) if in_url.startswith(DIGEST) else []
+            return next((info for info in infos if name_in_url(info.name) == in_url), None)
+        found: SetInfo | None = await self.follow(once(registry.info(name)))
+        return found
 
     async def figures(self, info: SetInfo) -> Overview:
         """Return the figures of one set, as of now."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from redset.escapes import escaped
 
 __all__ = (
+    "DIGEST",
     "LARGE",
     "LONGEST",
     "Cut",
@@ -28,6 +29,8 @@ LONGEST = 200
 LARGE = 150
 #: The longest encoded name of a set in a URL.
 LONGEST_NAME = 200
+#: The beginning of what stands for a longer one. It is encoded nothing.
+DIGEST = "~~"
 
 #: Bytes that stand for themselves in a URL.
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -94,7 +97,7 @@ def name_in_url(name: str) -> str:
     text = encoded(stored[: LONGEST_NAME + 1])
     if len(text) <= LONGEST_NAME:
         return text
-    return f"~~{hashlib.sha1(stored, usedforsecurity=False).hexdigest()}"
+    return f"{DIGEST}{hashlib.sha1(stored, usedforsecurity=False).hexdigest()}"
 
 
 def kind_of(reason: str) -> str:
