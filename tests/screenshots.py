@@ -1,17 +1,21 @@
-"""Takes the pictures of the web page: ``make screenshots``, or ``python tests/screenshots.py DIRECTORY`` for more.
+"""Takes the pictures of the web page and the live table: ``make screenshots``; others into ``DIRECTORY``.
 
 It needs chromium and chromium-driver. The sets are made up; nothing of the user's is shown.
 """
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 import redset
 from browser import opened, serving, whole_page, why_not
+from redset.cli.top import Screen
 from redset.core.inspecting import NAMES
 from redset.core.keys import Keys
 from servers import Server
@@ -95,6 +99,14 @@ def _past(client: Any, name: str, rate: Any, newest: int = 0) -> None:
     client.hset(keys.meta, mapping={total: number for total, number in known.items() if total != "nacked"})
 
 
+def picture_table(client: Any, file: Path) -> None:
+    """Write the live table as a picture, as it is in a window of 140 columns."""
+    with Path(os.devnull).open("w") as nowhere:
+        console = Console(record=True, width=140, file=nowhere, force_terminal=True, color_system="truecolor")
+        console.print(Screen(client).table(30, 140))
+    console.save_svg(str(file), title="redset top")
+
+
 def main(folder: Path, names: Collection[str]) -> None:
     """Take the pictures of these names."""
     if reason := why_not():
@@ -104,6 +116,7 @@ def main(folder: Path, names: Collection[str]) -> None:
     server = Server()
     client = server.client()
     make_sets(client)
+    picture_table(client, folder / "table.svg")
     with serving(server) as address:
         for width, dark in sorted({(width, dark) for _, _, width, dark in PICTURES}):
             with opened(width, 800, dark=dark) as driver:

@@ -124,10 +124,12 @@ class TestPackage:
         assert len(links) > 20
         for link in links:
             assert link.startswith(("https://", "#")), link
-            beginning, _, path = link.partition(f"/blob/v{redset.__version__}/")
-            if path:
-                assert beginning == "https://github.com/percolate/redset"
-                assert (ROOT / path.partition("#")[0]).exists(), link
+            for site in ("github.com/percolate/redset/blob", "raw.githubusercontent.com/percolate/redset"):
+                if link.startswith(f"https://{site}"):
+                    path = link.removeprefix(f"https://{site}/v{redset.__version__}/").partition("#")[0]
+                    assert (ROOT / path).exists(), link
+        assert "![" in text
+        assert not re.findall(r"!\[[^]]*\]\(https://github", text)
 
     def test_it_says_what_it_is(self, metadata: email.message.Message) -> None:
         assert metadata["Name"] == "redset"
