@@ -7,11 +7,11 @@ from typing import Any, NoReturn
 
 from redset import embedded
 from redset.core.clients.libraries import client_library
-from redset.core.clients.options import completed
+from redset.core.clients.options import client_from_url
 
 __all__ = ("client_library", "connect", "connect_async")
 
-_SCHEMES = ("redis://", "rediss://", "unix://")
+_SCHEMES = ("redis://", "rediss://", "redis+cluster://", "rediss+cluster://", "unix://")
 
 
 def connect(url: str | None = None, **client_options: Any) -> Any:
@@ -25,7 +25,11 @@ def connect(url: str | None = None, **client_options: Any) -> Any:
     lost or times out is sent again, up to ten times within some seconds. redis-py's ``Redis(...)`` does that by
     default, its ``from_url`` does not. Repeated calls harm no set, and consumers survive a restart of the server.
 
-    :param url: ``redis://host:port/db``, ``rediss://…`` (TLS) or ``unix:///path/of/the.sock``.
+    With ``redis+cluster://host:port`` it is a client of the cluster that the node belongs to. A synchronous one asks the
+    node for the others here, and repeats lost calls as its library does.
+
+    :param url: ``redis://host:port/db``, ``rediss://…`` (TLS), ``unix:///path/of/the.sock``, ``redis+cluster://…`` or
+        ``rediss+cluster://…``.
     :param client_options: further arguments of the client's ``from_url``: ``decode_responses=True``,
         ``socket_timeout=5``; ``retry=…`` or ``retry_on_error=…`` instead of the ten times. With TLS,
         ``socket_connect_timeout`` defaults to 2 seconds and limits the handshake too.
@@ -60,7 +64,7 @@ def _from_url(library: Any, url: str, client_options: dict[str, Any]) -> Any:
     if url.partition("?")[0] == "unix://":
         _refuse(url, "it names no socket")
     try:
-        return library.from_url(url, **completed(client_options, library, url))
+        return client_from_url(library, url, client_options)
     except ValueError as error:
         # The library's reason quotes the part that is wrong, which may be the password.
         _refuse(url, "its port or an option is wrong" if "@" in url else str(error))

@@ -140,7 +140,7 @@ Url = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="redis://host:port/db, rediss://... or unix:///path. Default: $REDSET_URL, else the embedded server.",
+        help="redis[s][+cluster]://host:port/db or unix:///path. Default: $REDSET_URL, else the embedded server.",
         show_default=False,
     ),
 ]

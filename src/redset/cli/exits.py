@@ -53,7 +53,7 @@ def failure_of(error: Exception) -> Failure | None:
         return None
     if type(error).__name__ == "MovedError" or str(error).startswith("MOVED "):
         return Failure(
-            "this server is a node of a cluster, and the command line connects to single servers", UNAVAILABLE
+            "this server is a node of a cluster: name it by redis+cluster:// in place of redis://", UNAVAILABLE
         )
     return Failure(" ".join(str(error).split()), _code_of(error))
 

@@ -41,9 +41,9 @@ def troubles(one: Overview) -> list[Trouble]:
         found.append(Trouble("paused", f"paused {until}{waits}", 4 if stats.waiting else 6, stats.waiting))
     elif stats.due and not stats.leased:
         idle = None if one.last_claim is None else one.now - one.last_claim
-        if idle is None:
+        if idle is None and (stats.lag is None or lag > STARVING):
             found.append(Trouble("starving", f"{number(stats.due)} due, no claim yet", 0, max(lag, 1)))
-        elif idle > STARVING:
+        elif idle is not None and idle > STARVING:
             found.append(Trouble("starving", f"{number(stats.due)} due, no claim for {duration(idle)}", 0, idle))
     if one.recent_deaths:
         found.append(Trouble("failing", f"{number(one.recent_deaths)} died in 15 min", 1, one.recent_deaths))

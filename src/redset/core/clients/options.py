@@ -8,13 +8,30 @@ from typing import Any, Self
 from redset.core.clients.libraries import part_of
 from redset.core.retries import tries_once
 
-__all__ = ("completed", "repeating")
+__all__ = ("client_from_url", "repeating")
+
+#: What stands in a scheme for a cluster: ``redis+cluster://``.
+CLUSTER = "+cluster://"
 
 #: Seconds for a TLS connection and its handshake, which a server without TLS never answers.
 _TLS_TIMEOUT = 2
 
 
-def completed(options: dict[str, Any], library: Any, url: str) -> dict[str, Any]:
+def client_from_url(library: Any, url: str, options: dict[str, Any]) -> Any:
+    """Return a client of one server, or of the cluster that a node belongs to.
+
+    :raises ValueError: the url is wrong.
+    """
+    if CLUSTER not in url:
+        return library.from_url(url, **_completed(options, library, url))
+    kind = getattr(library, "ValkeyCluster", None) or library.RedisCluster
+    if library.__name__.endswith("asyncio"):
+        # Else every fifth redirection closes all connections.
+        options = {"reinitialize_steps": 0} | options
+    return kind.from_url(url.replace(CLUSTER, "://", 1), **options)
+
+
+def _completed(options: dict[str, Any], library: Any, url: str) -> dict[str, Any]:
     """Return the options for a client of this url: those of the caller, then the defaults of redset.
 
     :param library: the module of one face of a client library.
