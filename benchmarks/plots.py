@@ -315,6 +315,28 @@ def _fairness(results: Results) -> Figure:
     return figure
 
 
+def _endurance(results: Results) -> Figure:
+    """Minute by minute; each panel begins at zero, so that what is flat looks flat."""
+    lines = _lines(results, "endurance")
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    minutes = [line["minute"] for line in lines]
+    panels = {
+        "MB": {"server_mb": "server", "clients_mb": "both clients"},
+        "open descriptors": {"files": ""},
+        "milliseconds for a cycle": {"p50_ms": "p50", "p99_ms": "p99"},
+    }
+    for panel, (title, figures) in zip(figure.subplots(len(panels), 1, sharex=True), panels.items(), strict=True):
+        panel.set_title(title)
+        for (name, label), color in zip(figures.items(), (BLUE, ORANGE), strict=False):
+            panel.plot(minutes, [line[name] for line in lines], color=color, label=label)
+        panel.set_ylim(bottom=0)
+        panel.grid(axis="y")
+        if len(figures) > 1:
+            panel.legend(frameon=False, loc="center right")
+    panel.set_xlabel("minutes")
+    return figure
+
+
 def _peers(results: Results) -> Figure:
     lines = sorted(_lines(results, "peers"), key=lambda line: -line["work"])
     far = {(line["name"], line["way"]): line for line in _lines(results, "peers-far")}
@@ -355,6 +377,7 @@ PLOTS: dict[str, Callable[[Results], Figure]] = {
     "consumers": _consumers,
     "growth": _growth,
     "fairness": _fairness,
+    "endurance": _endurance,
     "sharding": _sharding,
     "order": _order,
     "peers": _peers,

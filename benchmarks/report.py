@@ -222,6 +222,27 @@ def _fairness(results: Results) -> Iterator[str]:
     )
 
 
+def _endurance(results: Results) -> Iterator[str]:
+    """The first minutes beside the last ones."""
+    lines = _lines(results, "endurance")
+    part = max(1, min(10, len(lines) // 2))
+    figures = {
+        "cycles per second": ("per_second", "{:,.0f}"),
+        "a cycle, p50, ms": ("p50_ms", "{:.2f}"),
+        "a cycle, p99, ms": ("p99_ms", "{:.1f}"),
+        "memory of the server, MB": ("server_mb", "{:.2f}"),
+        "memory of both clients, MB": ("clients_mb", "{:.1f}"),
+        "open descriptors": ("files", "{:.0f}"),
+    }
+    yield from _table(
+        ("medians", f"first {part} minutes", f"last {part} minutes"),
+        (
+            (name, *(form.format(median(line[figure] for line in some)) for some in (lines[:part], lines[-part:])))
+            for name, (figure, form) in figures.items()
+        ),
+    )
+
+
 def _sharding(results: Results) -> Iterator[str]:
     """The costs, and then the outages."""
     costs = [line for line in _lines(results, "sharding") if line["what"] == "cost"]
@@ -378,6 +399,7 @@ TABLES: dict[str, tuple[Callable[[Results], Iterator[str]], str]] = {
     "growth": (_growth, "How much longer a call takes on a large set than on a small one"),
     "grouping": (_grouping, ""),
     "fairness": (_fairness, "Milliseconds that jobs of small and of large tenants wait, in order and with fair turns"),
+    "endurance": (_endurance, "Memory of server and clients, open descriptors and delays, minute by minute"),
     "sharding": (
         _sharding,
         "The busiest node's processor time, as part of that of one set, and items per second without a node",

@@ -45,6 +45,8 @@ class Section:
     #: What the script is told, for each size of a run: on loopback, and at a distance where that is of interest.
     near: dict[Size, str]
     far: dict[Size, str]
+    #: Whether it belongs to a run of all sections.
+    by_default: bool = True
 
 
 def _plain(*names: str) -> str:
@@ -147,6 +149,12 @@ SECTIONS = {
         },
         far={},
     ),
+    "endurance": Section(
+        "endurance.py",
+        near={"full": "--minutes 60", "quick": "--minutes 10", "tiny": "--minutes 1"},
+        far={},
+        by_default=False,  # it takes an hour
+    ),
     "peers": Section(
         "peers.py",
         near={"full": "--rounds 2", "quick": "--quick"},
@@ -180,7 +188,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("full", "quick", "tiny"), default="full", help="how much (%(default)s)")
     parser.add_argument("--quick", dest="size", action="store_const", const="quick", help="the same as --size quick")
-    parser.add_argument("--sections", help=f"of {','.join(SECTIONS)}; all by default")
+    parser.add_argument("--sections", help=f"of {','.join(SECTIONS)}; by default all but endurance")
     parser.add_argument(
         "--docs",
         type=Path,
@@ -193,7 +201,8 @@ def _options() -> argparse.Namespace:
 
 def _commands(options: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
     """The runs that make up the whole, each by its name."""
-    for name in (options.sections or ",".join(SECTIONS)).split(","):
+    default = ",".join(name for name, section in SECTIONS.items() if section.by_default)
+    for name in (options.sections or default).split(","):
         section = SECTIONS[name]
         for run, arguments, distance in (
             (name, section.near, []),
