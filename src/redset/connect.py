@@ -25,8 +25,8 @@ def connect(url: str | None = None, **client_options: Any) -> Any:
     lost or times out is sent again, up to ten times within some seconds. redis-py's ``Redis(...)`` does that by
     default, its ``from_url`` does not. Repeated calls harm no set, and consumers survive a restart of the server.
 
-    With ``redis+cluster://host:port`` it is a client of the cluster that the node belongs to. A synchronous one asks the
-    node for the others here, and repeats lost calls as its library does.
+    With ``redis+cluster://host:port`` it is a client of the cluster that the node belongs to. A synchronous one asks
+    the node for the others here, and repeats lost calls as its library does.
 
     :param url: ``redis://host:port/db``, ``rediss://…`` (TLS), ``unix:///path/of/the.sock``, ``redis+cluster://…`` or
         ``rediss+cluster://…``.

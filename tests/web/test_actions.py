@@ -173,6 +173,16 @@ def test_a_group(page: Visitor, raw: Any) -> None:
     page.confirm(f"/sets/jobs/resume?group={name}")
     assert jobs.group("é/").stats().paused_until is None
 
+    assert f"limit?group={name}" in page.get("/sets/jobs/?show=groups").text
+    assert page.confirm(f"/sets/jobs/limit?group={name}", leases="3", pause="0.5").status_code == 303
+    assert jobs.group("é/").stats().limit == redset.Limit(3, 0.5)
+    assert 'value="0.5"' in page.get(f"/sets/jobs/limit?group={name}").text
+    for fields in {"leases": "1.5"}, {"pause": "x"}, {"leases": "-1"}:
+        assert page.post("/sets/jobs/limit", {"group": name} | fields).status_code == 400
+    assert jobs.group("é/").stats().limit == redset.Limit(3, 0.5)
+    page.confirm(f"/sets/jobs/limit?group={name}", leases="", pause="")
+    assert jobs.group("é/").stats().limit == redset.Limit(1)
+
 
 def test_a_keyed_set_names_items_by_their_keys(page: Visitor, raw: Any) -> None:
     jobs = redset.SortedSet(raw, "jobs", key=lambda item: item.partition(":")[0], max_attempts=1)

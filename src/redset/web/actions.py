@@ -136,6 +136,8 @@ async def _on_group(door: Door, one: Any, action: str, name: bytes, form: Mappin
         await door.call(group.pause, _end_of_pause(form))
     elif action == "resume":
         await door.call(group.resume)
+    elif action == "limit":
+        await _called(door, group.limit, leases=_whole_number(form, "leases"), pause=_positive(form, "pause"))
     else:
         raise Refused("This cannot be done with a group.")
     return 1
@@ -203,17 +205,21 @@ def _positive(form: Mapping[str, str], name: str) -> float | None:
     return value
 
 
+def _whole_number(form: Mapping[str, str], name: str) -> int | None:
+    value = _positive(form, name)
+    if value is not None and value != int(value):
+        raise Refused(f"{name} must be a whole number.")
+    return None if value is None else int(value)
+
+
 async def _limit(door: Door, one: Any, form: Mapping[str, str]) -> None:
-    options: dict[str, Any] = {name: _positive(form, name) for name in ("rate", "per", "burst", "leases", "maxsize")}
-    for name in ("burst", "leases", "maxsize"):
-        if options[name] is not None:
-            if options[name] != int(options[name]):
-                raise Refused(f"{name} must be a whole number.")
-            options[name] = int(options[name])
-    if options["rate"] is None or options["per"] is None:
-        options["per"] = options["per"] or 1.0
+    counts = {name: _whole_number(form, name) for name in ("burst", "leases", "maxsize")}
+    await _called(door, one.limit, rate=_positive(form, "rate"), per=_positive(form, "per") or 1.0, **counts)
+
+
+async def _called(door: Door, limit: Any, **options: Any) -> None:
     try:
-        await door.call(one.limit, **options)
+        await door.call(limit, **options)
     except (ValueError, TypeError) as error:
         raise Refused(f"These limits cannot be set: {error}.") from None
 

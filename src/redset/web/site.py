@@ -24,7 +24,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from redset import Key, RedsetError, __version__
+from redset import Key, Limit, RedsetError, __version__
 from redset.core.clients import is_failure
 from redset.core.overview import Overview, Row
 from redset.core.registry import SetInfo
@@ -375,10 +375,16 @@ class _Pages:
             target=target,
             item=cut(target.identity),
             group=cut(target.group),
+            group_limit=await self._limit_of(info, target) if target.what == "group" else None,
             kind=kinds.get(target.kind, (Cut("a kind that is not among the newest ones", None), 0)),
             trouble=trouble,
             back=_back(action, target),
         )
+
+    async def _limit_of(self, info: SetInfo, target: Target) -> Limit | None:
+        stats = await self._called(self._door.opened(info).group(target.group).stats)
+        limit: Limit | None = stats.limit
+        return limit
 
     async def _do(
         self, request: Request, info: SetInfo, action: str, target: Target, form: Mapping[str, str]
@@ -519,7 +525,7 @@ def _fits(action: str, target: Target, info: SetInfo) -> bool:
         "item": {"retry", "forget", "discard", "requeue"},
         "reason": {"retry", "forget"},
         "all": {"retry", "forget"},
-        "group": {"pause", "resume"},
+        "group": {"pause", "resume", "limit"},
         "set": {"pause", "resume", "limit", "clear"},
     }[target.what]
     if info.kind == "ExpiringSet":
