@@ -193,6 +193,26 @@ class TestEveryActionIsClicked:
         until_it_says(browser, "Done: ")
         assert jobs.stats().dead == left
 
+    @pytest.mark.parametrize("action", ["limit", "pause", "resume"])
+    def test_of_a_group(self, browser: Any, address: str, raw: Any, action: str) -> None:
+        groups = redset.SortedSet(raw, "groups", group=lambda item: item[0], per_group=redset.Limit(1))
+        groups.update(["a1", "a2"])
+        if action == "resume":
+            groups.group("a").pause()
+        browser.get(address + "/")
+        click(browser, "groups")
+        click(browser, "Groups")
+        click(browser, action.capitalize(), "//table")
+        if action == "limit":
+            leases = patiently(lambda: browser.find_element("id", "leases"))
+            leases.clear()
+            leases.send_keys("3")
+        click_on(browser, "#confirm")
+        until_it_says(browser, "Done: ")
+        stats = groups.group("a").stats()
+        assert (stats.paused_until is not None) == (action == "pause")
+        assert stats.limit == redset.Limit(3 if action == "limit" else 1)
+
     def test_steps_go_on_by_themselves(
         self, browser: Any, address: str, raw: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
