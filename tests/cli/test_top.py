@@ -4,10 +4,14 @@ import fcntl
 import os
 import pty
 import select
+import shutil
 import signal
 import struct
+import subprocess
+import sys
 import termios
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,6 +86,63 @@ def test_on_a_terminal_it_is_refreshed_until_it_is_interrupted(redset: Console, 
     assert before.keys() - raw.keys("*") <= {b"later", b"{later}:meta"}
     os.close(ours)
     os.close(theirs)
+
+
+class Window:
+    """A window of tmux in which a shell runs."""
+
+    def __init__(self, socket: Path, columns: int, lines: int, **environment: str) -> None:
+        self._tmux = ("tmux", "-f", "/dev/null", "-S", str(socket))
+        size = ("-x", str(columns), "-y", str(lines))
+        given = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "TMUX")}
+        self._run("new-session", "-d", *size, "env PS1='ready> ' sh", env=given | {"TERM": "xterm"} | environment)
+        self._run("set-option", "-g", "window-size", "manual")
+
+    def _run(self, *words: str, env: dict[str, str] | None = None) -> str:
+        return subprocess.run([*self._tmux, *words], check=True, capture_output=True, text=True, env=env).stdout
+
+    def type(self, *keys: str) -> None:
+        self._run("send-keys", *keys)
+
+    def resize(self, columns: int, lines: int) -> None:
+        self._run("resize-window", "-x", str(columns), "-y", str(lines))
+
+    def shown(self, *, escapes: bool = False) -> list[str]:
+        return self._run("capture-pane", "-p", *(["-e"] if escapes else [])).rstrip("\n").splitlines()
+
+    def close(self) -> None:
+        subprocess.run([*self._tmux, "kill-server"], check=False, capture_output=True)
+
+
+@pytest.mark.skipif(not shutil.which("tmux"), reason="needs tmux")
+@pytest.mark.usefixtures("sets")
+@pytest.mark.parametrize("colour", [True, False])
+def test_in_a_terminal_that_is_resized(redset: Console, tmp_path: Path, colour: bool) -> None:
+    window = Window(tmp_path / "tmux", 80, 24, **({} if colour else {"NO_COLOR": "1"}))
+
+    def says(*words: str) -> bool:
+        return all(any(word in line for line in window.shown()) for word in words)
+
+    try:
+        wait_until(lambda: says("ready>"))
+        window.type(f"{sys.executable} -m redset top --interval 0.2 --url {redset.url}", "Enter")
+        wait_until(lambda: says("5 sets", "claims/min", "starving"))
+        assert not says("limits")
+        assert any("\x1b[31m" in line or "\x1b[1m\x1b[31m" in line for line in window.shown(escapes=True)) == colour
+        window.resize(130, 24)
+        wait_until(lambda: says("limits", "10 in 1 s", "last hour"))
+        window.resize(40, 8)
+        wait_until(lambda: says("3 more"))
+        assert all(len(line) <= 40 for line in window.shown())
+        window.resize(80, 24)
+        wait_until(lambda: says("wide") and not says("more"))
+        window.type("C-c")
+        # The shell is as it was, and takes commands.
+        wait_until(lambda: says("ready>") and not says("5 sets"))
+        window.type("echo it is $((6 * 7))", "Enter")
+        wait_until(lambda: says("it is 42"))
+    finally:
+        window.close()
 
 
 def test_without_a_server(redset: Console) -> None:

@@ -97,7 +97,12 @@ def demo(
     """Let many processes add the same items and many share the work, kill one, and check that each was done once.
 
     The items are the files of this Python's standard library, the files under --path, or the lines on standard
-    input: redset demo < lines.txt. The server is the one at $REDSET_URL, else the embedded one.
+    input. The server is the one at $REDSET_URL, else the embedded one.
+
+    \b
+    Examples:
+        redset demo
+        redset demo --consumers 8 < lines.txt
     """
     # The demo and rich take a tenth of a second to import, which the other commands need not pay.
     from rich.console import Console
@@ -120,7 +125,12 @@ def demo(
 
 @server.command()
 def status() -> None:
-    """Show the state of the embedded server. Exit code 1 if it does not run."""
+    """Show the state of the embedded server. Exit code 1 if it does not run.
+
+    \b
+    Example:
+        redset server status
+    """
     found = embedded.status()
     if found is None:
         print(f"The embedded server is not running; its data are in {embedded.data_directory()}")
@@ -132,7 +142,12 @@ def status() -> None:
 
 @server.command()
 def stop() -> None:
-    """Stop the embedded server and keep its data."""
+    """Stop the embedded server and keep its data.
+
+    \b
+    Example:
+        redset server stop
+    """
     print("Stopped; the data stay." if embedded.stop() else "The embedded server was not running.")
 
 
