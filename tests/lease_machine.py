@@ -96,7 +96,7 @@ class Model:
     def bring_back(self) -> None:
         for item, delivered in list(self.leased.items()):
             if delivered.until <= self.now and delivered.token:
-                self.fail(item, 0, "its lease ran out", expired=True)
+                self.fail(item, 0, "its lease expired", expired=True)
             elif delivered.until <= self.now:
                 self.try_again(item, delivered.attempts, delivered.score, 0)
 

@@ -234,7 +234,7 @@ def test_an_item_that_kills_its_consumers_dies_with_a_reason_of_its_own(jobs: So
         run_out(jobs, jobs.reserve())
     assert jobs.take(1) == []
 
-    assert [letter.reason for letter in jobs.dead_letters] == ["its lease ran out"]
+    assert [letter.reason for letter in jobs.dead_letters] == ["its lease expired"]
 
 
 @each_failure

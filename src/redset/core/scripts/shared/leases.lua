@@ -77,7 +77,7 @@ local function requeue(rows)
         local has_expired, parked_score = tonumber(deadlines[i]) > 0, unpark(item)
         if has_expired then moves.count('expired', 1) end
         if has_expired and moves.are_exhausted(attempts) then
-            leased_to_dead(item, attempts, score, 'its lease ran out', parked_score)
+            leased_to_dead(item, attempts, score, 'its lease expired', parked_score)
         else
             leased_to_waiting(item, attempts, score, 0, parked_score, has_expired and 'expired')
         end
