@@ -1,0 +1,92 @@
+"""A big table by chunks of rows, with polars: any number of processes and machines share the work.
+
+    REDSET_URL=redis://localhost python chunks.py sales sales.parquet results
+
+Start it as often as you like, and again after a crash: each process adds all chunks, of which the set keeps one each
+and leaves out those that are done, and works until none is left. The name of the job, here sales, is part of the name
+of the set. Use a new one, and a new directory, for a changed table or other ROWS.
+
+Guarantee: each chunk is done at least once, by one process at a time, and stored exactly once in effect: its file
+appears complete under the name of the chunk, before the ack. Exit code 0: the results of all chunks are there.
+"""
+
+import argparse
+import os
+import sys
+import uuid
+from pathlib import Path
+
+import polars as pl
+
+import redset
+
+ROWS = 10_000  # in a chunk; use the size of the row groups of a Parquet file, or a multiple
+LEASE = 30  # seconds after which the chunk of a killed process is done by another one
+
+
+# set
+def chunks_of(job: str) -> redset.SortedSet[str]:
+    client = redset.connect(socket_timeout=5)
+    return redset.SortedSet(client, f"recipe-chunks:{job}", scorer=start_of, remember=7 * 24 * 3600, max_attempts=3)
+
+
+def start_of(chunk: str) -> int:
+    """Return the first row of a chunk: "20000-29999"."""
+    return int(chunk.partition("-")[0])
+
+
+def all_chunks(rows: int) -> list[str]:
+    return [f"{start}-{start + ROWS - 1}" for start in range(0, rows, ROWS)]
+
+
+# work
+def work(chunks: redset.SortedSet[str], table: pl.LazyFrame, results: Path) -> None:
+    """Work until all chunks are done or dead, also those that other processes have under way."""
+    for reservation in chunks.consume(lease=LEASE, stop=lambda: not left(chunks)):
+        with reservation as chunk, reservation.keep_alive():
+            rows = table.slice(start_of(chunk), ROWS).collect()
+            write(summary(rows), results / f"{chunk}.parquet")
+
+
+def left(chunks: redset.SortedSet[str]) -> int:
+    """Return the number of chunks that are not done."""
+    stats = chunks.stats()
+    return stats.waiting + stats.leased + stats.expired + stats.delayed
+
+
+def write(frame: pl.DataFrame, path: Path) -> None:
+    """Write a file that is there completely or not at all, even if two processes write it, or the machine fails."""
+    unfinished = path.with_suffix(f".{uuid.uuid4().hex}.unfinished")
+    with unfinished.open("xb") as file:
+        frame.write_parquet(file)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+# end
+def summary(rows: pl.DataFrame) -> pl.DataFrame:
+    """Stand for the work."""
+    return rows.group_by("shop").agg(pl.col("cents").sum(), pl.len().alias("sales"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("job")
+    parser.add_argument("table", type=Path)
+    parser.add_argument("results", type=Path)
+    options = parser.parse_args()
+    options.results.mkdir(parents=True, exist_ok=True)
+    table = pl.scan_parquet(options.table)
+    wanted = all_chunks(table.select(pl.len()).collect().item())
+
+    chunks = chunks_of(options.job)
+    chunks.update(wanted)
+    work(chunks, table, options.results)
+    missing = [chunk for chunk in wanted if not (options.results / f"{chunk}.parquet").exists()]
+    print(f"{len(wanted)} chunks, {len(missing)} without a result")
+    return bool(missing)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    operations = [
+        migrations.CreateModel(
+            "Order",
+            [
+                ("id", models.BigAutoField(primary_key=True)),
+                ("text", models.CharField(max_length=200)),
+                ("placed", models.DateTimeField(auto_now_add=True)),
+            ],
+        ),
+        migrations.CreateModel(
+            "Invoice",
+            [
+                ("order", models.OneToOneField("shop.Order", models.CASCADE, primary_key=True)),
+                ("text", models.TextField()),
+            ],
+        ),
+    ]
