@@ -11,6 +11,7 @@ appears complete under the name of the chunk, before the ack. Exit code 0: the r
 """
 
 import argparse
+import logging
 import os
 import sys
 import uuid
@@ -22,6 +23,7 @@ import redset
 
 ROWS = 10_000  # in a chunk; use the size of the row groups of a Parquet file, or a multiple
 LEASE = 30  # seconds after which the chunk of a killed process is done by another one
+log = logging.getLogger(__name__)
 
 
 # set
@@ -43,9 +45,13 @@ def all_chunks(rows: int) -> list[str]:
 def work(chunks: redset.SortedSet[str], table: pl.LazyFrame, results: Path) -> None:
     """Work until all chunks are done or dead, also those that other processes have under way."""
     for reservation in chunks.consume(lease=LEASE, stop=lambda: not left(chunks)):
-        with reservation as chunk, reservation.keep_alive():
-            rows = table.slice(start_of(chunk), ROWS).collect()
-            write(summary(rows), results / f"{chunk}.parquet")
+        try:
+            with reservation as chunk, reservation.keep_alive():
+                rows = table.slice(start_of(chunk), ROWS).collect()
+                write(summary(rows), results / f"{chunk}.parquet")
+        except Exception:
+            # The block has nacked the chunk, unless its lease was lost.
+            log.exception("chunk %s failed, attempt %d", reservation.item, reservation.attempt)
 
 
 def left(chunks: redset.SortedSet[str]) -> int:

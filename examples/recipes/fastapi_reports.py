@@ -39,12 +39,14 @@ def result_of(number: int | str) -> str:
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with contextlib.aclosing(await redset.aio.connect(socket_timeout=5)) as client:
+        await client.ping()  # If the server cannot be reached, the process ends here.
         app.state.client = client
         app.state.reports = reports_of(client)
         page = redset.web.app(client, password=os.environ["REDSET_WEB_PASSWORD"], allowed_hosts=HOSTS)
         app.mount("/redset", page)
         stop = asyncio.Event()
         app.state.consumer = asyncio.create_task(consume(app.state.reports, client, stop))
+        app.state.consumer.add_done_callback(report_error)
         try:
             yield
         finally:
@@ -72,6 +74,11 @@ async def consume(reports: redset.aio.SortedSet[str], client: Any, stop: asyncio
                 log.exception("report %s failed, attempt %d", reservation.item, reservation.attempt)
                 with contextlib.suppress(redset.LeaseLost):
                     await reservation.nack(reason=repr(error))
+
+
+def report_error(consumer: asyncio.Task[None]) -> None:
+    if not consumer.cancelled() and (error := consumer.exception()) is not None:
+        log.critical("the consumer has ended", exc_info=error)
 
 
 # routes

@@ -6,7 +6,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             "Order",
             [
-                ("id", models.BigAutoField(primary_key=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("text", models.CharField(max_length=200)),
                 ("placed", models.DateTimeField(auto_now_add=True)),
             ],
@@ -14,7 +14,10 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             "Invoice",
             [
-                ("order", models.OneToOneField("shop.Order", models.CASCADE, primary_key=True)),
+                (
+                    "order",
+                    models.OneToOneField("shop.Order", models.CASCADE, primary_key=True, serialize=False),
+                ),
                 ("text", models.TextField()),
             ],
         ),
