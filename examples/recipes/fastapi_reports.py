@@ -58,7 +58,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 # consumer
 async def consume(reports: redset.aio.SortedSet[str], client: Any, stop: asyncio.Event) -> None:
-    async with reports.consume(lease=LEASE, stop=stop) as loop:
+    async with reports.consume(lease=LEASE) as loop:
         async for reservation in loop:
             try:
                 async with reservation.keep_alive():
