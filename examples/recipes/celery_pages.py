@@ -5,9 +5,9 @@
     python celery_pages.py feed                       # one or more of them
     python celery_pages.py add https://example.org/   # from anywhere
 
-Guarantee: each page is done at least once, by one task at a time, and stored exactly once in effect, because it is
-stored under its URL. A task that is lost, at whatever step, costs the rest of its lease; the feeder then sends another.
-A task that comes too late, or twice, finds that its lease has ended, and does nothing.
+Guarantee: each page is done at least once, by one task at a time, or is a dead letter after five failed attempts. It is
+stored exactly once in effect: a second task writes the same title under the same URL. If a task is lost, at any step,
+its lease expires, and the feeder sends another. A task that comes late, or again after it has ended, does nothing.
 """
 
 import logging
@@ -25,7 +25,7 @@ QUEUED = 20  # tasks that wait in Celery's queue at most; twice the number of wo
 log = logging.getLogger(__name__)
 
 # app
-# Celery acknowledges a task before it runs, by default. Do not change that: the lease is what brings a task back.
+# By default, Celery acknowledges a task before it runs. Leave that so: if the task is lost, its lease expires.
 app = Celery("pages")
 app.conf.update(task_ignore_result=True, worker_prefetch_multiplier=1, broker_connection_retry_on_startup=True)
 client = redset.connect(socket_timeout=5)
@@ -33,7 +33,6 @@ pages = redset.SortedSet[str](client, "recipe-celery-pages", remember=3600, max_
 TITLES = "recipe-celery-titles"
 
 
-# task
 @app.task
 def work(receipt: str) -> None:
     """Do the page of a receipt, unless its lease has ended."""
@@ -46,7 +45,6 @@ def work(receipt: str) -> None:
         log.warning("%s: the lease has ended: another task has the page, or it is done", reservation.item)
 
 
-# feed
 def feed(stop: threading.Event) -> None:
     """Send a task for each lease, and keep the queue short: its order is no longer that of the set."""
     while not stop.is_set():

@@ -2,18 +2,21 @@
 
     REDSET_URL=redis://localhost python chunks.py sales sales.parquet results
 
-Start it as often as you like, and again after a crash: each process adds all chunks, of which the set keeps one each
-and leaves out those that are done, and works until none is left. The name of the job, here sales, is part of the name
-of the set. Use a new one, and a new directory, for a changed table or other ROWS.
+Start any number of them, and start one again after a crash. Each adds all chunks: the set keeps one of each, and leaves
+out finished ones. Each works until no chunk is left. The name of the job, here sales, is part of the name of the set.
+Use a new name and a new directory for a changed table, or for another number of ROWS.
 
-Guarantee: each chunk is done at least once, by one process at a time, and stored exactly once in effect: its file
-appears complete under the name of the chunk, before the ack. Exit code 0: the results of all chunks are there.
+Guarantee: each chunk is done at least once, by one process at a time, or is a dead letter after three failed attempts.
+It is stored exactly once in effect: its file appears complete under the name of the chunk, before the ack. After a
+SIGTERM or a Ctrl-C, the current chunk is finished. Exit code 0 means that the results of all chunks are there.
 """
 
 import argparse
 import logging
 import os
+import signal
 import sys
+import threading
 import uuid
 from pathlib import Path
 
@@ -42,9 +45,9 @@ def all_chunks(rows: int) -> list[str]:
 
 
 # work
-def work(chunks: redset.SortedSet[str], table: pl.LazyFrame, results: Path) -> None:
-    """Work until all chunks are done or dead, also those that other processes have under way."""
-    for reservation in chunks.consume(lease=LEASE, stop=lambda: not left(chunks)):
+def work(chunks: redset.SortedSet[str], table: pl.LazyFrame, results: Path, stop: threading.Event) -> None:
+    """Work until all chunks are done or dead, also those of other processes, or until ``stop`` is set."""
+    for reservation in chunks.consume(lease=LEASE, stop=lambda: stop.is_set() or not left(chunks)):
         try:
             with reservation as chunk, reservation.keep_alive():
                 rows = table.slice(start_of(chunk), ROWS).collect()
@@ -86,9 +89,12 @@ def main() -> int:
     table = pl.scan_parquet(options.table)
     wanted = all_chunks(table.select(pl.len()).collect().item())
 
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     chunks = chunks_of(options.job)
     chunks.update(wanted)
-    work(chunks, table, options.results)
+    work(chunks, table, options.results, stop)
     missing = [chunk for chunk in wanted if not (options.results / f"{chunk}.parquet").exists()]
     print(f"{len(wanted)} chunks, {len(missing)} without a result")
     return bool(missing)

@@ -14,8 +14,8 @@
 
 Guarantee: each run is started by one host, and by a second one only if the first dies or loses its connection before
 the run has ended: at least once. So a command must be harmless when it is repeated. A job does not overlap with itself,
-with one exception: the command of a killed or stopped cron.py may go on while another host runs it again. Missed runs
-are not made up for: after an outage, each job runs once.
+with one exception: the command of a killed or stopped cron.py may go on while another host runs it again. After an
+outage, each job runs once, however many of its runs were missed.
 """
 
 import logging
@@ -69,7 +69,6 @@ def jobs_to_run() -> redset.PeriodicSet[str]:
     return redset.PeriodicSet(redset.connect(socket_timeout=5), "recipe-cron", interval=DAY, max_attempts=3)
 
 
-# work
 def work(table: dict[str, Job], stop: threading.Event) -> None:
     """Run due jobs, one at a time, until ``stop`` is set."""
     jobs = jobs_to_run()
@@ -115,7 +114,6 @@ def run(reservation: redset.Reservation[str], job: Job) -> None:
         log.log(level, "%s: exit code %d", reservation.item, command.returncode)
 
 
-# main
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     table = table_in(Path(sys.argv[1]))

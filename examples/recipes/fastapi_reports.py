@@ -4,9 +4,10 @@
 
 Any number of processes and machines can run it: they share the set.
 
-Guarantee: a report that was answered with 202 is made at least once, and stored exactly once in effect, because it is
-stored under its number: a second attempt writes the same again. After a SIGTERM, the report under way has GRACE seconds
-to finish; then it is handed back, and no attempt is counted. After a SIGKILL, its lease expires.
+Guarantee: a report that was answered with 202 is made at least once, or is a dead letter after five failed attempts.
+It is stored exactly once in effect: a second attempt writes the same text under the same number. After a SIGTERM, the
+current report has GRACE seconds to finish; then it is requeued, and no attempt is counted. After a SIGKILL, its lease
+expires.
 """
 
 import asyncio
@@ -58,7 +59,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 # consumer
 async def consume(reports: redset.aio.SortedSet[str], client: Any, stop: asyncio.Event) -> None:
-    async with reports.consume(lease=LEASE) as loop:
+    async with reports.consume(lease=LEASE, stop=stop) as loop:
         async for reservation in loop:
             try:
                 async with reservation.keep_alive():

@@ -5,9 +5,9 @@
     python rq_pages.py feed                       # one or more of them
     python rq_pages.py add https://example.org/   # from anywhere
 
-Guarantee: each page is done at least once, by one job at a time, and stored exactly once in effect, because it is
-stored under its URL. A job that is lost, at whatever step, costs the rest of its lease; the feeder then enqueues
-another. A job that comes too late, or twice, finds that its lease has ended, and does nothing.
+Guarantee: each page is done at least once, by one job at a time, or is a dead letter after five failed attempts. It is
+stored exactly once in effect: a second job writes the same title under the same URL. If a job is lost, at any step, its
+lease expires, and the feeder enqueues another. A job that comes late, or again after it has ended, does nothing.
 """
 
 import logging
@@ -28,7 +28,6 @@ client = redset.connect(socket_timeout=5)
 pages = redset.SortedSet[str](client, "recipe-rq-pages", remember=3600, max_attempts=5)
 
 
-# job
 def work(receipt: str) -> None:
     """Do the page of a receipt, unless its lease has ended."""
     reservation = pages.reservation(receipt)

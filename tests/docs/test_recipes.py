@@ -163,6 +163,14 @@ def number_of(items: Any, state: str) -> int:
     return int(getattr(items.stats(), state))
 
 
+def test_each_recipe_is_on_a_page() -> None:
+    pages = "".join(page.read_text() for page in (ROOT / "docs" / "howto").glob("*.md"))
+    recipes = [path for path in RECIPES.iterdir() if path.name != "__pycache__"]
+
+    assert len(recipes) > 5
+    assert [path.name for path in recipes if f"`examples/recipes/{path.name}`" not in pages] == []
+
+
 # FastAPI
 
 
@@ -477,8 +485,11 @@ def test_chunks_are_done_once_and_go_on_after_kills(client: Any, programs: Progr
     results = programs.home / "results"
     killed = [programs.start(*command) for _ in range(3)]
     until(lambda: len(list(results.glob("*-*.parquet"))) > 10)
+    stopped = killed.pop()
     for program in killed:
         program.kill()
+    assert "chunks," in stopped.ends_after(signal.SIGINT, code=1)
+    assert number_of(redset.open_set(client, "recipe-chunks:sales"), "leased") <= len(killed)
     contents = [path.read_bytes() for path in results.glob("*-*.parquet")]
     assert len(contents) < 60
     assert all(content.startswith(b"PAR1") and content.endswith(b"PAR1") for content in contents), "files are complete"

@@ -4,9 +4,9 @@
     REDSET_URL=redis://localhost uvicorn shop.asgi:application    # the site, and the page of redset at /redset/
     REDSET_URL=redis://localhost python manage.py work            # on any number of machines
 
-Guarantee: each committed order gets exactly one invoice, by at least one attempt. An invoice has the primary key of its
-order, so a second attempt finds it. If a process dies between its commit and the addition to the set, or the server of
-the set loses data, the next sweep of a worker adds the order again.
+Guarantee: each committed order gets exactly one invoice, by one or more attempts, or is a dead letter after five failed
+ones. An invoice has the primary key of its order, so a second attempt finds it. If a process dies between its commit
+and the addition to the set, or the server of the set loses data, the next sweep of a worker adds the order.
 """
 
 import os

@@ -29,7 +29,6 @@ async def access(request: Any) -> str | None:
     return "all" if user.is_superuser else "look"
 
 
-# mount
 page = redset.web.app(redset.connect(socket_timeout=5), access=access, allowed_hosts=settings.ALLOWED_HOSTS)
 
 

@@ -1,4 +1,4 @@
-"""The set of orders without an invoice. The database has the truth; the set says who makes which invoice, and when."""
+"""The set of orders without an invoice. The database says which are missing; the set decides which is made when."""
 
 import functools
 import json
@@ -14,12 +14,11 @@ from shop.models import Invoice, Order
 # set
 @functools.cache
 def invoices() -> redset.SortedSet[int]:
-    """Return the set, in a process that has forked already."""
+    """Return the set. A web server that forks does so before the first call."""
     client = redset.connect(socket_timeout=5)
     return redset.SortedSet(client, "recipe-invoices", serializer=json, remember=3600, max_attempts=5)
 
 
-# place
 def place(text: str) -> Order:
     """Store an order, and have its invoice made when the transaction is committed."""
     order = Order.objects.create(text=text)
