@@ -190,7 +190,7 @@ async def make_report(number):
 
 fastapi_reports.make_report = make_report
 fastapi_reports.GRACE = 0.1
-fastapi_reports.LEASE = 1
+fastapi_reports.LEASE = 2
 """
 
 
@@ -467,7 +467,7 @@ def summary(rows, summary=chunks.summary):
 
 chunks.summary = summary
 chunks.ROWS = 1000
-chunks.LEASE = 1
+chunks.LEASE = 2
 sys.exit(chunks.main())
 """
 
@@ -510,7 +510,7 @@ def test_chunks_are_done_once_and_go_on_after_kills(client: Any, programs: Progr
 
 SHORT_LEASES = """
 import cron
-cron.LEASE = 1
+cron.LEASE = 2
 cron.main()
 """
 
