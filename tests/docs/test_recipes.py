@@ -265,10 +265,13 @@ import django
 django.setup()
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.db import SessionStore
+from django.core.management import call_command
 from django.db import transaction
 from shop.jobs import invoices, place
 from shop.models import Order
 
+call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+call_command("migrate", verbosity=0)
 try:
     with transaction.atomic():
         place("rolled back")
@@ -313,8 +316,6 @@ print(Invoice.objects.count(), Order.objects.filter(invoice=None).count())
 
 def test_django_makes_an_invoice_of_each_committed_order(client: Any, programs: Programs) -> None:
     manage = str(SHOP / "manage.py")
-    programs.run(manage, "makemigrations", "--check", "--dry-run")
-    programs.run(manage, "migrate")
     invoices: redset.SortedSet[int] = redset.SortedSet(
         client, "recipe-invoices", serializer=json, remember=3600, max_attempts=5
     )
