@@ -409,7 +409,10 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         self._driver.enqueue(pipeline, self._adding.addition(item, score, nx=nx, xx=xx, gt=gt, lt=lt, force=force))
 
     def update(self, *iterables: Iterable[T], score: Moment | Callable[[T], Moment] | None = None) -> int:
-        """Add all items of ``iterables``, and return how many were new; see :meth:`add`.
+        """Add all items of ``iterables``, and return how many were new.
+
+        An item is new if it was not waiting, so a leased or delayed one counts. An item that is left out does not, see
+        :meth:`add`.
 
         Sends 1,000 items per round trip, each time atomically, and keeps no more of them in memory. An error of an
         iterable, the scorer or the serializer passes through, with a note that says how many items were added before

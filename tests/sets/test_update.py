@@ -46,6 +46,18 @@ def test_the_items_of_all_iterables_are_added_and_those_counted_that_are_new(job
     assert jobs.update("abc") == 0
 
 
+def test_a_leased_and_a_delayed_item_count_as_new_and_one_that_is_left_out_does_not(face: Any) -> None:
+    jobs = face.SortedSet("jobs", remember=60)
+    jobs.update(["leased", "delayed", "done", "dead"], score={"delayed": 1, "done": 2, "dead": 3, "leased": 4}.get)
+    jobs.reserve().nack(delay=60)
+    jobs.reserve().ack()
+    jobs.reserve().bury()
+    lease = jobs.reserve()
+
+    assert lease.item == "leased"
+    assert [jobs.update([item]) for item in ("leased", "delayed", "done", "dead")] == [1, 1, 0, 0]
+
+
 def test_nothing_is_nothing(jobs: SortedSet[str], raw: Any) -> None:
     assert jobs.update() == jobs.update([], ()) == 0
     assert raw.dbsize() == 0
