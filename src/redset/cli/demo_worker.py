@@ -96,12 +96,12 @@ def consume(jobs: SortedSet[bytes | str], source: Input) -> Iterator[str]:
 def falter(jobs: SortedSet[bytes | str], source: Input) -> Iterator[str]:
     """Consume half of the first batch, then stop, to be killed.
 
-    The first report comes at that point, and so means that the process holds leases.
+    The reports come all at once at that point, and so mean that the process holds leases.
     """
     claimed = min(len(jobs), BATCH)
     reports = consume(jobs, source)
-    yield from list(islice(reports, (claimed + 1) // 2))
-    if claimed:
+    if found := list(islice(reports, (claimed + 1) // 2)):
+        yield "\n".join(found)
         sys.stdin.read()  # ends when the demo is killed first
 
 
