@@ -113,13 +113,16 @@ class Families:
 
     def process_spider_output(self, response: Any, result: Iterable[Any], spider: Any = None) -> Iterator[Any]:
         del spider
-        yield from self._each(result, self._hand_of(response))
+        return self._each(result, self._hand_of(response))
 
     async def process_spider_output_async(
         self, response: Any, result: AsyncIterator[Any], spider: Any = None
     ) -> AsyncIterator[Any]:
         del spider
-        async for thing in self._each_async(result, self._hand_of(response)):
+        # Once more what _each_async does: a generator in a generator is slow.
+        parent = self._hand_of(response)
+        async for thing in result:
+            self._note(thing, parent)
             yield thing
 
 

@@ -26,7 +26,7 @@ from redset.scrapy.hands import Errback, Families, Hand
 from redset.scrapy.options import Options
 from redset.scrapy.requests import ID, TOKEN, Entry, host_of, slot_of, stored_slot, to_dict, to_request
 from redset.scrapy.seen import Seen
-from redset.scrapy.timers import looping_call
+from redset.scrapy.timers import call_later, looping_call
 
 __all__ = ("Scheduler",)
 
@@ -34,6 +34,8 @@ log = logging.getLogger("redset.scrapy")
 
 #: Seconds between two looks of a process that waits for requests.
 TICK = 0.05
+#: Seconds that a claim waits for more requests to end.
+BATCHING = 0.006
 #: Seconds between two looks of a process that has waited for a second.
 SLOW_TICK = 0.2
 #: The milliseconds since the epoch are fewer, so that the priority decides before the time of the addition.
@@ -77,6 +79,10 @@ class Scheduler(BaseScheduler):
         self._starts: dict[str, int] = {}
         self._revived: list[str] = []
         self._has_warned = False
+        #: How many requests have ended since the last claim, and when that was.
+        self._freed = 0
+        self._last_refill = 0.0
+        self._is_waking = False
         self._next_look = 0.0
         self._last_work = time.monotonic()
 
@@ -93,6 +99,10 @@ class Scheduler(BaseScheduler):
         self._is_new = not self._frontier.begin()
         self._feed = Feed(options.start_set, options, self._frontier, spider) if options.start_set else None
         self._next_extension = time.monotonic() + options.lease / 3
+        #: How many requests are claimed beyond those that the engine has room for. Those of a slot with a delay would
+        #: be sent later than claimed, and so at other intervals.
+        limits = [options.per_slot, *options.slots.values()]
+        self._ahead = 0 if any(limit and limit.pause for limit in limits) else options.concurrency // 2
         self._watch()
         self._timer = looping_call(self._tick)
         self._timer.start(TICK, now=False)
@@ -236,11 +246,16 @@ class Scheduler(BaseScheduler):
 
     def _refill(self) -> None:
         """Send what is to be sent, and claim what the engine has room for."""
+        if self._is_early():
+            return
+        self._freed = 0
+        self._last_refill = time.monotonic()
         if not self._flush() or self._is_dry:
             return
         room = self._room()
         if room <= 0:
             return
+        room += self._ahead
         claimed = self._frontier.claim(room)
         self._is_dry = len(claimed) < room
         self._ready.extend(claimed)
@@ -249,6 +264,20 @@ class Scheduler(BaseScheduler):
                 self._take(request, None, fed=True)
         if claimed:
             self._note_work()
+
+    def _is_early(self) -> bool:
+        """Return whether to wait some milliseconds for more requests to end, so that one claim replaces all of them."""
+        if not self._hands or self._freed * 2 >= len(self._hands):
+            return False
+        wait = self._last_refill + BATCHING - time.monotonic()
+        if wait > 0 and not self._is_waking:
+            self._is_waking = True
+            call_later(wait, self._wake)
+        return wait > 0
+
+    def _wake(self) -> None:
+        self._is_waking = False
+        self._wake_engine()
 
     def _room(self) -> int:
         engine = self._crawler.engine
@@ -317,6 +346,7 @@ class Scheduler(BaseScheduler):
 
     def _end(self, hand: Hand) -> None:
         self._is_dry = False
+        self._freed += 1
         if hand.reservation is None:
             self._end_in_memory(hand)
         elif not hand.lost:
@@ -339,6 +369,8 @@ class Scheduler(BaseScheduler):
         parent = hand.parent
         if hand.failure is not None:
             log.error("%s has failed, which could not be stored: %s", hand.request, hand.failure)
+            # Its parent will yield it again.
+            self._seen.discard(hand.key)
         if parent is None:
             return
         if hand.failure is not None:

@@ -35,6 +35,10 @@ class Seen:
         self._drop_old(now)
         return False
 
+    def discard(self, key: str) -> None:
+        """Forget a key."""
+        self._keys.pop(key, None)
+
     def _drop_old(self, now: float) -> None:
         """Drop up to two keys, so that each addition does the same work. The oldest key is the first."""
         for _ in range(2):

@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.internet.task import LoopingCall
 
-__all__ = ("looping_call",)
+__all__ = ("call_later", "looping_call")
 
 
 def looping_call(call: Callable[[], None]) -> Any:
@@ -16,3 +16,14 @@ def looping_call(call: Callable[[], None]) -> Any:
         # Scrapy 2.13 always has a reactor of Twisted.
         return LoopingCall(call)
     return create_looping_call(call)
+
+
+def call_later(seconds: float, call: Callable[[], None]) -> None:
+    """Call once, later."""
+    try:
+        from scrapy.utils.asyncio import call_later as later
+    except ImportError:
+        from twisted.internet import reactor
+
+        later = reactor.callLater  # type: ignore[attr-defined]
+    later(seconds, call)

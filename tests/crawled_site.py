@@ -1,6 +1,6 @@
 """A site to crawl: fast, with an access log, and with every page that goes wrong in a way of its own.
 
-    python tests/crawling/site.py --pages 3000
+    python tests/crawled_site.py --pages 3000
 
 Served by asyncio, in a thread of the test or as a process of its own.
 """
@@ -37,13 +37,6 @@ class Visit:
     began: float
     status: int = 0
     ended: float = 0.0
-
-
-@dataclass
-class Page:
-    """What pages are asked for, by path: a function that is given the visit, and how many there were of this path."""
-
-    answer: Callable[[Visit, int], Answer]
 
 
 @dataclass

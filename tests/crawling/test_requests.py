@@ -1,0 +1,102 @@
+"""What a request may have, and how it may end: each is handled as by Scrapy's own scheduler, by any process."""
+
+from pathlib import Path
+
+import pytest
+
+from crawled_site import Answer, Site, Visit, linked
+from crawls import crawling, until
+from servers import Server
+
+pytestmark = pytest.mark.no_cover
+
+BROKEN = ("/broken", "/broken-handled", "/never")
+
+
+def answer(visit: Visit, times: int) -> Answer:
+    path = visit.path
+    if path.startswith("/missing") and not path.endswith("-instead"):
+        return Answer(404)
+    if path in BROKEN or (path == "/flaky" and times < 3):
+        return Answer(500)
+    if path == "/moved":
+        return Answer(302, headers=(("Location", "/target"),))
+    return Answer(body=f"{visit.method} {visit.body} {visit.cookie}")
+
+
+@pytest.fixture(scope="module", params=["asyncio", "select"])
+def crawled(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """A crawl by two processes, with each reactor."""
+    server.empty()
+    pipelines = {"crawl_spiders.Pipeline": 1}
+    more = {"TWISTED_REACTOR": "twisted.internet.selectreactor.SelectReactor"} if request.param == "select" else {}
+    with (
+        Site(answer) as site,
+        crawling(
+            *(server.url, tmp_path_factory.mktemp("crawl")),
+            ITEM_PIPELINES=pipelines,
+            DOWNLOADER_MIDDLEWARES={"crawl_spiders.Refusing": 1},
+            **more,
+        ) as crawl,
+    ):
+        spiders = [crawl.start("Everything", site.url()) for _ in range(2)]
+        for spider in spiders:
+            spider.process.wait(60)
+        yield site, crawl, spiders
+
+
+def test_each_is_parsed_once(crawled) -> None:  # type: ignore[no-untyped-def]
+    site, crawl, _ = crawled
+    parsed = crawl.parsed(site)
+    once = (
+        *("/", "/kwargs", "/cookie", "/once", "/flaky", "/target", "/async", "/coroutine", "/lambda"),
+        *("/child-of-async", "/child-of-coroutine", "/missing-handled-instead", "/child-of-failing"),
+    )
+    assert {path: parsed[path] for path in once} == dict.fromkeys(once, 1)
+    assert parsed["/twice"] == parsed["/post"] == 2
+    assert set(parsed) == {*once, "/twice", "/post", "/pipeline-error"}
+
+
+def test_its_parts_arrive(crawled) -> None:  # type: ignore[no-untyped-def]
+    site, crawl, _ = crawled
+    by_path = {line["url"].partition(f":{site.port}")[2]: line for line in crawl.noted()}
+    assert by_path["/kwargs"]["right"]
+    assert by_path["/cookie"]["text"] == "GET  session=s1"
+    assert {" ".join(line["text"].split()[:2]) for line in crawl.noted() if line["url"].endswith("/post")} == {"POST a=1", "POST a=2"}
+
+
+def test_failures_are_tried_again_and_then_dead_letters_with_their_reason(crawled) -> None:  # type: ignore[no-untyped-def]
+    site, crawl, _ = crawled
+    dead = crawl.dead(site)
+    assert {path: reason for path, reason in dead.items() if "lambda" not in path} == {
+        "/missing": "404 Not Found",
+        "/broken": "500 Internal Server Error",
+        "/never": "500 Internal Server Error",
+        "/pipeline-error": "in an item pipeline: OSError: disk full",
+        "/callback-error": "ValueError: no such thing",
+    }
+    asked = {path: len(site.visits(path)) for path in ("/missing", "/broken", "/broken-handled", "/flaky", "/never")}
+    assert asked == {"/missing": 1, "/broken": 3, "/broken-handled": 3, "/flaky": 3, "/never": 1}
+    assert len(site.visits("/callback-error")) == len(site.visits("/pipeline-error")) == 3
+
+
+def test_an_errback_is_called_once_after_the_last_attempt(crawled) -> None:  # type: ignore[no-untyped-def]
+    site, crawl, _ = crawled
+    handled = sorted(line["url"].partition(f":{site.port}")[2] for line in crawl.noted("handled"))
+    assert handled == ["/broken", "/broken-handled", "/missing-handled"]
+
+
+def test_a_request_that_cannot_be_stored_is_tried_again_with_the_page_that_yields_it(crawled) -> None:  # type: ignore[no-untyped-def]
+    site, crawl, _ = crawled
+    assert len(site.visits("/lambda-broken")) == len(site.visits("/parent-of-lambda")) == 3
+    assert crawl.dead(site)["/parent-of-lambda"].endswith("/lambda-broken>: ZeroDivisionError: division by zero")
+
+
+def test_nothing_stays_leased(crawled) -> None:  # type: ignore[no-untyped-def]
+    site, crawl, spiders = crawled
+    assert crawl.is_over()
+    assert not site.visits("/ignored")
+    assert sum(spider.stats().get("scheduler/ignored/redset", 0) for spider in spiders) == 1
+    for spider in spiders:
+        assert spider.stats()["finish_reason"] == "finished"
+        assert spider.process.returncode == 0
