@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import scrapy
@@ -30,6 +31,12 @@ class Recorder(scrapy.Spider):
 
     async def start(self) -> AsyncIterator[Any]:
         yield scrapy.Request(self.url, dont_filter=True)
+
+    def closed(self, reason: str) -> None:
+        stats = self.crawler.stats
+        assert stats is not None
+        numbers = {name: value for name, value in stats.get_stats().items() if isinstance(value, int | float)}
+        self.note("closed", reason=reason, stats=numbers)
 
 
 class Follower(Recorder):
@@ -96,7 +103,9 @@ class Everything(Recorder):
         self.note("parsed", url=response.url)
 
     def with_kwargs(self, response: Any, words: Any) -> None:
-        right = words == ("a", b"\xff", {1: None}) and response.meta["set"] == {1, 2} and response.meta["bytes"] == b"\0"
+        right = (
+            words == ("a", b"\xff", {1: None}) and response.meta["set"] == {1, 2} and response.meta["bytes"] == b"\0"
+        )
         self.note("parsed", url=response.url, right=right)
 
     def posted(self, response: Any) -> None:
@@ -170,7 +179,7 @@ class Idle(Follower):
         self.note("idle")
 
 
-class HalfWay(Follower):
+class HalfWay(Recorder):
     """Waits in the middle of its first callback, in the first process."""
 
     name = "halfway"
@@ -179,7 +188,7 @@ class HalfWay(Follower):
         links = response.css("a::attr(href)").getall()
         for link in links[:20]:
             yield response.follow(link)
-        first = not os.path.exists(self.results)
+        first = not Path(self.results).exists()  # noqa: ASYNC240 - nothing else is to go on
         self.note("half")
         if links and first:
             await asyncio.sleep(60)

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 
@@ -48,7 +48,7 @@ class Site:
     log: list[Visit] = field(default_factory=list)
     _counts: Counter[str] = field(default_factory=Counter)
 
-    def __enter__(self) -> "Site":
+    def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
@@ -100,7 +100,8 @@ class Site:
         extra = "".join(f"{name}: {value}\r\n" for name, value in answer.headers)
         visit.status, visit.ended = answer.status, time.time()
         writer.write(
-            f"HTTP/1.1 {answer.status} X\r\nContent-Type: text/html\r\nContent-Length: {len(data)}\r\n{extra}\r\n".encode()
+            f"HTTP/1.1 {answer.status} X\r\nContent-Type: text/html\r\n{extra}"
+            f"Content-Length: {len(data)}\r\n\r\n".encode()
             + data
         )
         await writer.drain()
@@ -126,9 +127,7 @@ def tree(pages: int, hosts: int = 1, port: int = 0) -> Callable[[Visit, int], An
         number = int(urlsplit(visit.path).path.strip("/") or 0)
         numbers = [number * 2 + 1, number * 2 + 2, *((number * 7 + step * 13) % pages for step in range(8))]
         base = visit.host.partition(":")[2]
-        return Answer(
-            body=linked([f"http://127.0.0.{1 + one % hosts}:{base}/{one}" for one in numbers if one < pages])
-        )
+        return Answer(body=linked([f"http://127.0.0.{1 + one % hosts}:{base}/{one}" for one in numbers if one < pages]))
 
     return answer
 

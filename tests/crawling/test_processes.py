@@ -1,18 +1,16 @@
 """Spider processes share a crawl: they may be killed, stopped and started again, and the server may go away."""
 
-import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 import redset
-from crawled_site import Answer, Site, Visit, linked, tree
+from crawled_site import Answer, Site, Visit, linked
 from crawls import Crawl, crawling, until
-from redset import Key
 from servers import Server
 
 pytestmark = pytest.mark.no_cover
@@ -20,7 +18,7 @@ pytestmark = pytest.mark.no_cover
 LINKS = linked([f"/{number}" for number in range(40)])
 
 
-def slowly(seconds: float = 0.05):  # type: ignore[no-untyped-def]
+def slowly(seconds: float = 0.05) -> Callable[[Visit, int], Answer]:
     """Return the answers of a site with one level of links, whose pages take a while."""
 
     def answer(visit: Visit, _: int) -> Answer:
@@ -53,6 +51,7 @@ def test_a_killed_process_loses_nothing(url: str, tmp_path: Path) -> None:
         assert crawl.is_over()
 
 
+@pytest.mark.soak
 def test_links_are_stored_before_their_page_is_acked(url: str, tmp_path: Path) -> None:
     """A process that is killed in the middle of a callback has the page processed again, with all links."""
 
@@ -70,7 +69,7 @@ def test_one_interrupt_gives_back_what_was_not_begun(url: str, tmp_path: Path) -
         until(lambda: len(crawl.noted()) > 5)
         first.interrupt()
         first.wait()
-        assert first.stats()["finish_reason"] == "shutdown"
+        assert crawl.stats(first)["reason"] == "shutdown"
         stats = crawl.set().stats()
         assert stats.leased == stats.delayed == 0
         assert stats.waiting > 10
@@ -93,17 +92,18 @@ def test_the_server_may_be_restarted(tmp_path: Path) -> None:
                 spider.wait()
             assert crawl.parsed(site) == Counter(dict.fromkeys(["/", *(f"/{number}" for number in range(40))], 1))
             assert {visit.path: len(site.visits(visit.path)) for visit in site.log} == crawl.parsed(site)
-            assert sum(spider.stats().get("scheduler/outages/redset", 0) for spider in spiders) >= 1
+            assert sum(crawl.stats(spider).get("scheduler/outages/redset", 0) for spider in spiders) >= 1
     finally:
         server.stop()
 
 
+@pytest.mark.soak
 def test_leases_are_extended_while_a_page_takes_long(url: str, tmp_path: Path) -> None:
     with Site(slowly(3.5)) as site, crawling(url, tmp_path, REDSET_LEASE=1) as crawl:
         spiders = [crawl.start("Follower", site.url(), CONCURRENT_REQUESTS_PER_DOMAIN=50) for _ in range(2)]
         for spider in spiders:
             spider.wait()
-            assert "scheduler/lost/redset" not in spider.stats()
+            assert "scheduler/lost/redset" not in crawl.stats(spider)
         assert set(Counter(visit.path for visit in site.log).values()) == {1}
 
 
@@ -117,6 +117,7 @@ def test_start_requests_are_fetched_once_a_crawl_and_again_in_the_next(url: str,
         assert crawl.parsed(site) == Counter({"/": 2, **{f"/{number}": 1 for number in range(40)}})
 
 
+@pytest.mark.soak
 def test_a_dead_start_request_is_retried_by_the_next_run(url: str, tmp_path: Path) -> None:
     with Site(lambda visit, times: Answer(500 if times <= 3 else 200)) as site, crawling(url, tmp_path) as crawl:
         crawl.start("Follower", site.url()).wait()
@@ -126,6 +127,7 @@ def test_a_dead_start_request_is_retried_by_the_next_run(url: str, tmp_path: Pat
         assert not crawl.dead(site)
 
 
+@pytest.mark.soak
 def test_limits_of_a_host_hold_across_processes(url: str, tmp_path: Path) -> None:
     with Site(slowly(0.1)) as site, crawling(url, tmp_path, CONCURRENT_REQUESTS_PER_DOMAIN=3) as crawl:
         for spider in [crawl.start("Follower", site.url()) for _ in range(2)]:
@@ -134,6 +136,7 @@ def test_limits_of_a_host_hold_across_processes(url: str, tmp_path: Path) -> Non
         assert len({line["pid"] for line in crawl.noted()}) == 2
 
 
+@pytest.mark.soak
 def test_the_delay_of_a_host_holds_across_processes(url: str, tmp_path: Path) -> None:
     with Site(slowly(0)) as site, crawling(url, tmp_path, DOWNLOAD_DELAY=0.2) as crawl:
         for spider in [crawl.start("Follower", site.url()) for _ in range(2)]:
@@ -209,6 +212,7 @@ class TestStartSet:
             ]
             assert crawl.is_over()
 
+    @pytest.mark.soak
     def test_one_that_a_killed_process_has_is_claimed_again(self, crawl: Crawl) -> None:
         starts = redset.SortedSet(crawl.client, "starts")
         starts.add("1")
@@ -226,6 +230,7 @@ def test_a_wrong_url_is_an_error_at_the_start(tmp_path: Path) -> None:
         assert not crawl.noted()
 
 
+@pytest.mark.soak
 def test_a_request_that_the_spider_does_not_know_becomes_a_dead_letter(url: str, tmp_path: Path) -> None:
     with Site(slowly(0)) as site, crawling(url, tmp_path) as crawl:
         crawl.set().update(

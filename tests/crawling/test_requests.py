@@ -1,14 +1,17 @@
 """What a request may have, and how it may end: each is handled as by Scrapy's own scheduler, by any process."""
 
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import pytest
 
-from crawled_site import Answer, Site, Visit, linked
-from crawls import crawling, until
+from crawled_site import Answer, Site, Visit
+from crawls import Crawl, Spider, crawling
 from servers import Server
 
 pytestmark = pytest.mark.no_cover
+
+Crawled: TypeAlias = tuple[Site, Crawl, list[Spider]]
 
 BROKEN = ("/broken", "/broken-handled", "/never")
 
@@ -24,17 +27,23 @@ def answer(visit: Visit, times: int) -> Answer:
     return Answer(body=f"{visit.method} {visit.body} {visit.cookie}")
 
 
-@pytest.fixture(scope="module", params=["asyncio", "select"])
-def crawled(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+@pytest.fixture(scope="module", params=["asyncio", pytest.param("select", marks=pytest.mark.soak)])
+def crawled(
+    request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Crawled]:
     """A crawl by two processes, with each reactor."""
     server.empty()
-    pipelines = {"crawl_spiders.Pipeline": 1}
-    more = {"TWISTED_REACTOR": "twisted.internet.selectreactor.SelectReactor"} if request.param == "select" else {}
+    more: dict[str, Any] = {}
+    if request.param == "select":
+        more["TWISTED_REACTOR"] = "twisted.internet.selectreactor.SelectReactor"
+        {"TWISTED_REACTOR": "twisted.internet.selectreactor.SelectReactor"} if request.param == "select" else {}
+    )
     with (
         Site(answer) as site,
         crawling(
-            *(server.url, tmp_path_factory.mktemp("crawl")),
-            ITEM_PIPELINES=pipelines,
+            server.url,
+            tmp_path_factory.mktemp("crawl"),
+            ITEM_PIPELINES={"crawl_spiders.Pipeline": 1},
             DOWNLOADER_MIDDLEWARES={"crawl_spiders.Refusing": 1},
             **more,
         ) as crawl,
@@ -45,7 +54,7 @@ def crawled(request: pytest.FixtureRequest, server: Server, tmp_path_factory: py
         yield site, crawl, spiders
 
 
-def test_each_is_parsed_once(crawled) -> None:  # type: ignore[no-untyped-def]
+def test_each_is_parsed_once(crawled: Crawled) -> None:
     site, crawl, _ = crawled
     parsed = crawl.parsed(site)
     once = (
@@ -57,15 +66,18 @@ def test_each_is_parsed_once(crawled) -> None:  # type: ignore[no-untyped-def]
     assert set(parsed) == {*once, "/twice", "/post", "/pipeline-error"}
 
 
-def test_its_parts_arrive(crawled) -> None:  # type: ignore[no-untyped-def]
+def test_its_parts_arrive(crawled: Crawled) -> None:
     site, crawl, _ = crawled
     by_path = {line["url"].partition(f":{site.port}")[2]: line for line in crawl.noted()}
     assert by_path["/kwargs"]["right"]
     assert by_path["/cookie"]["text"] == "GET  session=s1"
-    assert {" ".join(line["text"].split()[:2]) for line in crawl.noted() if line["url"].endswith("/post")} == {"POST a=1", "POST a=2"}
+    assert {" ".join(line["text"].split()[:2]) for line in crawl.noted() if line["url"].endswith("/post")} == {
+        "POST a=1",
+        "POST a=2",
+    }
 
 
-def test_failures_are_tried_again_and_then_dead_letters_with_their_reason(crawled) -> None:  # type: ignore[no-untyped-def]
+def test_failures_are_tried_again_and_then_dead_letters_with_their_reason(crawled: Crawled) -> None:
     site, crawl, _ = crawled
     dead = crawl.dead(site)
     assert {path: reason for path, reason in dead.items() if "lambda" not in path} == {
@@ -80,23 +92,23 @@ def test_failures_are_tried_again_and_then_dead_letters_with_their_reason(crawle
     assert len(site.visits("/callback-error")) == len(site.visits("/pipeline-error")) == 3
 
 
-def test_an_errback_is_called_once_after_the_last_attempt(crawled) -> None:  # type: ignore[no-untyped-def]
+def test_an_errback_is_called_once_after_the_last_attempt(crawled: Crawled) -> None:
     site, crawl, _ = crawled
     handled = sorted(line["url"].partition(f":{site.port}")[2] for line in crawl.noted("handled"))
     assert handled == ["/broken", "/broken-handled", "/missing-handled"]
 
 
-def test_a_request_that_cannot_be_stored_is_tried_again_with_the_page_that_yields_it(crawled) -> None:  # type: ignore[no-untyped-def]
+def test_a_request_that_cannot_be_stored_is_tried_again_with_the_page_that_yields_it(crawled: Crawled) -> None:
     site, crawl, _ = crawled
     assert len(site.visits("/lambda-broken")) == len(site.visits("/parent-of-lambda")) == 3
     assert crawl.dead(site)["/parent-of-lambda"].endswith("/lambda-broken>: ZeroDivisionError: division by zero")
 
 
-def test_nothing_stays_leased(crawled) -> None:  # type: ignore[no-untyped-def]
+def test_nothing_stays_leased(crawled: Crawled) -> None:
     site, crawl, spiders = crawled
     assert crawl.is_over()
     assert not site.visits("/ignored")
-    assert sum(spider.stats().get("scheduler/ignored/redset", 0) for spider in spiders) == 1
+    assert sum(crawl.stats(spider).get("scheduler/ignored/redset", 0) for spider in spiders) == 1
     for spider in spiders:
-        assert spider.stats()["finish_reason"] == "finished"
+        assert crawl.stats(spider)["reason"] == "finished"
         assert spider.process.returncode == 0

@@ -12,6 +12,6 @@ except ImportError as error:
     raise ImportError('redset.scrapy needs the package scrapy: pip install "redset[scrapy]"') from error
 del scrapy
 
-from redset.scrapy.scheduler import Scheduler
+from redset.scrapy.scheduler import Scheduler  # noqa: E402 - after the check
 
 __all__ = ("Scheduler",)

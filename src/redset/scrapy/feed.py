@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from scrapy import Request, Spider
@@ -28,7 +27,7 @@ class Feed:
         self._frontier = frontier
         self._make = getattr(spider, "make_request_from_data", self._request)
         self.set: SortedSet[Any] = SortedSet(
-            frontier.client, name, max_attempts=options.max_attempts, backoff=options.backoff
+            frontier.client, name, max_attempts=options.max_attempts, **options.backoffs()
         )
         self._stored: list[Reservation[Any]] = []
         self._failed: list[tuple[Reservation[Any], str]] = []
@@ -38,10 +37,10 @@ class Feed:
     def _request(url: str) -> Request:
         return Request(url, dont_filter=True)
 
-    def claim(self, number: int) -> list[Request]:
-        """Claim items, and return the requests that are made of them."""
-        requests: list[Request] = []
-        for reservation in self._frontier.reach(lambda: self.set.reserve_many(number, self._lease), default=[]):
+    def claim(self, number: int) -> list[tuple[Request, int]]:
+        """Claim items, and return the requests that are made of them, each with the token of its item's lease."""
+        requests: list[tuple[Request, int]] = []
+        for reservation in self._frontier.reach(lambda: self.set.reserve_many(number, self._lease), default=()):
             try:
                 made = self._make(reservation.item)
                 mine = [made] if isinstance(made, Request) else list(made or ())
@@ -51,21 +50,22 @@ class Feed:
                 log.exception("No request could be made of %r", reservation.item)
                 self._failed.append((reservation, described(error)))
             else:
-                requests += mine
+                requests += [(request, reservation.token) for request in mine]
                 self._stored.append(reservation)
         return requests
 
     def ack(self) -> None:
         """Ack the items whose requests the server has."""
-        while self._failed and self._frontier.reach(self._nack_one, default=False):
-            self._failed.pop()
-        if self._stored and self._frontier.reach(lambda: self.set.ack(self._stored), default=None) is not None:
-            self._stored = []
+        self._frontier.reach(self._end, default=None)
 
-    def _nack_one(self) -> bool:
-        reservation, reason = self._failed[-1]
-        self.set.nack([reservation], reason=reason)
-        return True
+    def _end(self) -> None:
+        while self._failed:
+            reservation, reason = self._failed[-1]
+            self.set.nack([reservation], reason=reason)
+            self._failed.pop()
+        if self._stored:
+            self.set.ack(self._stored)
+            self._stored = []
 
     @property
     def is_clean(self) -> bool:

@@ -27,6 +27,7 @@ from redset.sets import SortedSet
 __all__ = ("End", "Frontier")
 
 R = TypeVar("R")
+D = TypeVar("D")
 
 log = logging.getLogger("redset.scrapy")
 
@@ -63,7 +64,7 @@ class Frontier:
             serializer=self.values,
             key=key_of,
             max_attempts=options.max_attempts,
-            backoff=options.backoff,
+            **options.backoffs(),
             remember=options.remember,
             group=self._slot_of_key,
             per_group=options.per_slot,
@@ -127,11 +128,9 @@ class Frontier:
 
     def _send_entries(self) -> None:
         first = self._entries[0]
-        chunk = list(takewhile(lambda entry: entry.mode == "new", islice(self._entries, CHUNK))) or [first]
+        chunk = list(takewhile(lambda entry: not entry.is_change, islice(self._entries, CHUNK))) or [first]
         self._slots = {entry.key: entry.slot for entry in chunk}
-        if first.mode == "forced":
-            new = int(self.set.add(first, first.score, force=True) is not None)
-        elif first.mode == "changed":
+        if first.is_change:
             new = self.set.update(chunk, score=first.score)
         else:
             new = self.set._driver.perform(  # noqa: SLF001 - update() replaces the values of items that wait
@@ -139,7 +138,7 @@ class Frontier:
             )
         for _ in chunk:
             self._entries.popleft()
-        if first.mode != "changed":
+        if not first.is_change:
             self._count("enqueued", new)
             if new < len(chunk):
                 self._stats.inc_value("dupefilter/filtered", len(chunk) - new)
@@ -158,7 +157,8 @@ class Frontier:
 
     def claim(self, number: int) -> list[Reservation[Any]]:
         """Claim up to so many requests; none while the server is away."""
-        claimed = self.reach(lambda: self.set.reserve_many(number, self._options.lease), default=[])
+        claimed: list[Reservation[Any]] = []
+        claimed = self.reach(lambda: self.set.reserve_many(number, self._options.lease), default=claimed)
         if claimed:
             self._ahead = claimed[0].deadline - self._options.lease - time.time()
             self._count("dequeued", len(claimed))
@@ -166,7 +166,8 @@ class Frontier:
 
     def extend(self, reservations: Iterable[Reservation[Any]]) -> list[Reservation[Any]]:
         """Extend leases, and return those that were lost."""
-        lost = self.reach(lambda: self.set.extend(reservations, self._options.lease), default=[])
+        lost: list[Reservation[Any]] = []
+        lost = self.reach(lambda: self.set.extend(reservations, self._options.lease), default=lost)
         self._count_lost(lost)
         return lost
 
@@ -180,7 +181,7 @@ class Frontier:
 
     def forget_done(self, keys: Iterable[str]) -> None:
         """Let done requests be added again."""
-        self.reach(lambda: [self.set.forget(key) for key in map(Key, keys) if self.set.is_done(key)], default=[])
+        self.reach(lambda: [self.set.forget(key) for key in map(Key, keys) if self.set.is_done(key)], default=None)
 
     def retry_dead(self, keys: Iterable[str]) -> None:
         """Requeue dead requests."""
@@ -203,7 +204,7 @@ class Frontier:
         """Whether the last call has not reached the server."""
         return self._is_away
 
-    def reach(self, call: Callable[[], R], default: R) -> R:
+    def reach(self, call: Callable[[], R], default: D) -> R | D:
         """Return the result of a call; ``default`` while the server is away."""
         if time.monotonic() < self._away_until:
             return default
@@ -238,7 +239,7 @@ class Frontier:
         done = self.is_clean
         if not done:
             log.error(
-                "The server of the crawl could not be reached: %d leases will expire, and their requests be tried again",
+                "The server of the crawl could not be reached: %d leases will expire, and others get their requests",
                 sum(map(len, self._ends.values())) + sum(len(reservations) for _, reservations in self._outbox),
             )
         self.client.close()

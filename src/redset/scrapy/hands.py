@@ -23,7 +23,19 @@ class Hand:
     """A request in hand: from its claim until its callback has ended and the server was told."""
 
     __slots__ = (
-        *("attempts", "children", "failure", "ignored", "is_final", "key", "lost", "own", "parent", "reason", "request"),
+        *(
+            "attempts",
+            "children",
+            "failure",
+            "ignored",
+            "is_final",
+            "key",
+            "lost",
+            "own",
+            "parent",
+            "reason",
+            "request",
+        ),
         *("reservation", "rest", "slot"),
     )
 
@@ -150,13 +162,13 @@ class Errback:
         # If it raises an error, the failure stays noted.
         result = self.theirs(failure)
         if isawaitable(result):
-            return self._awaited(result, failure)
-        return self._handled(result, failure)
+            return self._awaited(result)
+        return self._handled(result)
 
-    async def _awaited(self, result: Awaitable[Any], failure: Failure) -> Any:
-        return self._handled(await result, failure)
+    async def _awaited(self, result: Awaitable[Any]) -> Any:
+        return self._handled(await result)
 
-    def _handled(self, result: Any, failure: Failure) -> Any:
+    def _handled(self, result: Any) -> Any:
         if not isinstance(result, Failure):
             self._hand.succeed()
             return self._families.traced(result, self._hand)
@@ -168,4 +180,4 @@ def reason_of(failure: Failure) -> str:
     error = failure.value
     if isinstance(error, HttpError):
         return response_status_message(error.response.status)
-    return described(error)
+    return described(error) if error is not None else str(failure)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from scrapy.settings import BaseSettings
 from scrapy.utils.misc import load_object
@@ -76,9 +76,9 @@ class Options:
             debug=settings.getbool("DUPEFILTER_DEBUG"),
         )
 
-    def limit_of(self, slot: str) -> Limit | None:
-        """Return the limits of a slot."""
-        return self.slots.get(slot, self.per_slot)
+    def backoffs(self) -> dict[str, Any]:
+        """Return the argument ``backoff`` of a set, if it is not the default one."""
+        return {} if self.backoff is None else {"backoff": self.backoff}
 
 
 def _positive(settings: BaseSettings, name: str, default: float) -> float:
@@ -100,8 +100,8 @@ def _backoff(given: Any) -> Callable[[int], float] | None:
     except (TypeError, ValueError):
         backoff = load_object(given)
         if not callable(backoff):
-            raise ValueError(f"the setting REDSET_BACKOFF must be seconds or a callable, not {given!r}") from None
-        return backoff
+            raise TypeError(f"the setting REDSET_BACKOFF must be seconds or a callable, not {given!r}") from None
+        return cast("Callable[[int], float]", backoff)
     return lambda attempt: min(first * 2.0 ** min(attempt - 1, 32), LONGEST)
 
 

@@ -38,9 +38,8 @@ class Entry(NamedTuple):
     data: bytes
     score: float
     slot: str
-    #: ``new``: unless the set has it, in whatever state. ``forced``: also if it is done or dead. ``changed``: the new
-    #: data of a request that is leased.
-    mode: str = "new"
+    #: Whether this is the new data of a request that is leased. Any other request is added unless the set has it.
+    is_change: bool = False
 
 
 class Values:
@@ -55,7 +54,7 @@ class Values:
     def loads(self, data: bytes) -> dict[str, Any]:
         value = self._serializer.loads(data)
         if not isinstance(value, dict) or not isinstance(value.get(ID), str):
-            raise ValueError("it is no request")
+            raise TypeError("it is no request")
         return value
 
     def data_of(self, key: str, fields: dict[str, Any]) -> bytes:

@@ -22,7 +22,7 @@ from redset.core.shown import described
 from redset.reservations import Reservation
 from redset.scrapy.feed import Feed
 from redset.scrapy.frontier import End, Frontier
-from redset.scrapy.hands import Errback, Families, Hand
+from redset.scrapy.hands import Errback, Families, Hand, reason_of
 from redset.scrapy.options import Options
 from redset.scrapy.requests import ID, TOKEN, Entry, host_of, slot_of, stored_slot, to_dict, to_request
 from redset.scrapy.seen import Seen
@@ -92,7 +92,8 @@ class Scheduler(BaseScheduler):
         """Contact the server. Errors pass through, so that a spider with a wrong URL does not start."""
         crawler = self._crawler
         assert crawler.stats is not None
-        self._spider, self._stats = spider, crawler.stats
+        assert crawler.engine is not None
+        self._spider, self._stats, self._engine = spider, crawler.stats, crawler.engine
         self._options = options = Options.of(crawler.settings, spider.name)
         self._seen = Seen(options)
         self._frontier = Frontier(options, self._stats)
@@ -154,7 +155,7 @@ class Scheduler(BaseScheduler):
 
     # Requests that come.
 
-    def _take(self, request: Request, parent: Hand | None, *, fed: bool = False) -> bool:
+    def _take(self, request: Request, parent: Hand | None, *, fed: int = 0) -> bool:
         assert self._crawler.request_fingerprinter is not None
         fingerprint = self._crawler.request_fingerprinter.fingerprint(request).hex()
         key = f"{host_of(request)} {fingerprint}"
@@ -162,7 +163,8 @@ class Scheduler(BaseScheduler):
             self._retry(request, parent)
             return True
         if fed:
-            key += " fed"
+            # Whoever feeds a URL again wants it again, even while the first request is under way.
+            key += f" fed {fed}"
         elif request.dont_filter:
             key = self._own_key(request, key, parent)
         elif self._seen.add(key):
@@ -175,8 +177,8 @@ class Scheduler(BaseScheduler):
             self._memory.append((request, key, parent))
             self._count("enqueued", "memory")
             return True
-        score = -request.priority * SPAN + time.time_ns() // 1_000_000
-        self._frontier.add(Entry(key, data, score, slot_of(request), "forced" if fed else "new"))
+        score = -request.priority * SPAN + time.time_ns() / 1_000_000
+        self._frontier.add(Entry(key, data, score, slot_of(request)))
         self._is_dry = False
         return True
 
@@ -240,7 +242,7 @@ class Scheduler(BaseScheduler):
         changed = request.replace(meta=after, priority=old.priority, dont_filter=old.dont_filter)
         data = self._data(hand.key, changed)
         if data is not None and hand.reservation is not None:
-            self._frontier.add(Entry(hand.key, data, hand.reservation.score, hand.slot, "changed"))
+            self._frontier.add(Entry(hand.key, data, hand.reservation.score, hand.slot, is_change=True))
 
     # Requests that go.
 
@@ -260,8 +262,8 @@ class Scheduler(BaseScheduler):
         self._is_dry = len(claimed) < room
         self._ready.extend(claimed)
         if self._is_dry and self._feed is not None:
-            for request in self._feed.claim(room - len(claimed)):
-                self._take(request, None, fed=True)
+            for request, token in self._feed.claim(room - len(claimed)):
+                self._take(request, None, fed=token)
         if claimed:
             self._note_work()
 
@@ -280,9 +282,7 @@ class Scheduler(BaseScheduler):
         self._wake_engine()
 
     def _room(self) -> int:
-        engine = self._crawler.engine
-        assert engine is not None
-        return (self._options.concurrency or 1000) - len(engine.downloader.active)
+        return (self._options.concurrency or 1000) - len(self._engine.downloader.active)
 
     def _load(self, reservation: Reservation[Any]) -> Request | None:
         """Return the request of a reservation, which is then in hand."""
@@ -331,9 +331,7 @@ class Scheduler(BaseScheduler):
 
     def _settle(self) -> None:
         """End the leases of the requests that the engine is done with, on whatever way they have left it."""
-        engine = self._crawler.engine
-        assert engine is not None
-        active, scraping = engine.downloader.active, engine.scraper.slot
+        active, scraping = self._engine.downloader.active, self._engine.scraper.slot
         scraped = scraping.active if scraping is not None else ()
         ended = [request for request in self._hands if request not in active and request not in scraped]
         for request in ended:
@@ -403,13 +401,13 @@ class Scheduler(BaseScheduler):
         if now >= self._next_extension:
             self._extend()
         self._flush()
-        engine = self._crawler.engine
+        engine = self._engine
         if self._ready or self._memory:
             self._wake_engine()
-        elif engine is not None and not engine.needs_backout() and not engine.paused and now >= self._next_look:
+        elif now >= self._next_look and not engine.paused and not engine.needs_backout():
             self._is_dry = False
             self._refill()
-            if self._ready or self._memory or self._frontier.is_clean and self._is_idle() and self._is_over():
+            if self._ready or self._memory or self._is_over():
                 self._wake_engine()
             is_slow = now - self._last_work > 1
             self._next_look = now + (SLOW_TICK if is_slow else 0)
@@ -435,7 +433,7 @@ class Scheduler(BaseScheduler):
 
     def _wake_engine(self) -> None:
         """Let the engine ask for requests. Without this, it does so every five seconds."""
-        slot = getattr(self._crawler.engine, "_slot", None)
+        slot = getattr(self._engine, "_slot", None)
         if slot is not None:
             slot.nextcall.schedule()
 
@@ -474,9 +472,7 @@ class Scheduler(BaseScheduler):
             (self._reached_downloader, signals.request_reached_downloader),
         ):
             self._crawler.signals.connect(handler, signal=signal)
-        engine = self._crawler.engine
-        assert engine is not None
-        middlewares = engine.scraper.spidermw
+        middlewares = self._engine.scraper.spidermw
         middlewares._add_middleware(self._families)  # noqa: SLF001 - SPIDER_MIDDLEWARES are settled by now
         for name in ("process_spider_output", "process_spider_exception"):
             # Behind all others: what it yields is what the engine enqueues.
@@ -492,12 +488,12 @@ class Scheduler(BaseScheduler):
     def _spider_error(self, failure: Failure, response: Any) -> None:
         hand = self._hand_of(response)
         if hand is not None:
-            hand.fail(described(failure.value))
+            hand.fail(reason_of(failure))
 
     def _item_error(self, response: Any, failure: Failure) -> None:
         hand = self._hand_of(response)
         if hand is not None:
-            hand.fail(f"in an item pipeline: {described(failure.value)}")
+            hand.fail(f"in an item pipeline: {reason_of(failure)}")
 
     def _response_downloaded(self, response: Response, request: Request) -> None:
         hand = self._hands.get(request)
@@ -509,9 +505,7 @@ class Scheduler(BaseScheduler):
 
     def _reached_downloader(self, request: Request) -> None:
         """Let the downloader add no random delay of its own to that between claims, which holds for all processes."""
-        engine = self._crawler.engine
-        assert engine is not None
-        slot = engine.downloader.slots.get(request.meta.get("download_slot"))
+        slot = self._engine.downloader.slots.get(request.meta.get("download_slot", ""))
         if slot is not None and slot.delay and request in self._hands:
             if hasattr(slot, "jitter"):
                 slot.jitter = 0.0

@@ -1,7 +1,7 @@
 """Timers of Scrapy's event loop, whichever that is."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.task import LoopingCall
 
@@ -25,5 +25,6 @@ def call_later(seconds: float, call: Callable[[], None]) -> None:
     except ImportError:
         from twisted.internet import reactor
 
-        later = reactor.callLater  # type: ignore[attr-defined]
-    later(seconds, call)
+        cast("Any", reactor).callLater(seconds, call)
+    else:
+        later(seconds, call)

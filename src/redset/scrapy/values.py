@@ -39,24 +39,30 @@ def _encoded(value: Any, where: str) -> Any:
     kind = type(value)
     if kind in PLAIN:
         return value
-    if kind is dict:
-        if all(type(key) is str for key in value) and MARK not in value:
-            return {key: _encoded(one, f"{where}[{key!r}]") for key, one in value.items()}
-        return _marked("dict", [[_encoded(key, where), _encoded(one, f"{where}[{key!r}]")] for key, one in value.items()])
     if kind is list:
         return [_encoded(one, f"{where}[{number}]") for number, one in enumerate(value)]
-    if kind in (tuple, set, frozenset):
-        return _marked(kind.__name__, [_encoded(one, where) for one in value])
-    if kind is bytes:
-        return _marked("bytes", b64encode(value).decode())
-    if kind in (date, datetime):
-        return _marked(kind.__name__, value.isoformat())
+    if kind is dict:
+        return _encoded_dict(value, where)
+    writer = WRITERS.get(kind)
+    if writer is not None:
+        return writer(value, where)
     if isinstance(value, scrapy.Item):
         return _item(kind, dict(value), where)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
         return _item(kind, fields, where)
-    raise TypeError(f"{where.lstrip() or 'the value'} is of the type {kind.__module__}.{kind.__qualname__}")
+    raise TypeError(f"{where or 'the value'} is of the type {kind.__module__}.{kind.__qualname__}")
+
+
+def _encoded_dict(value: dict[Any, Any], where: str) -> Any:
+    if MARK not in value and all(type(key) is str for key in value):
+        return {key: _encoded(one, f"{where}[{key!r}]") for key, one in value.items()}
+    pairs = [[_encoded(key, where), _encoded(one, f"{where}[{key!r}]")] for key, one in value.items()]
+    return _marked("dict", pairs)
+
+
+def _encoded_many(value: Any, where: str) -> Any:
+    return _marked(type(value).__name__, [_encoded(one, where) for one in value])
 
 
 def _marked(kind: str, value: Any) -> dict[str, Any]:
@@ -83,8 +89,18 @@ def _load_item(value: Any) -> Any:
     return kind(**fields)
 
 
+#: How values of these types are written.
+WRITERS: dict[type, Callable[[Any, str], Any]] = {
+    tuple: _encoded_many,
+    set: _encoded_many,
+    frozenset: _encoded_many,
+    bytes: lambda value, where: _marked("bytes", b64encode(value).decode()),
+    date: lambda value, where: _marked("date", value.isoformat()),
+    datetime: lambda value, where: _marked("datetime", value.isoformat()),
+}
+#: How they are read.
 LOADERS: dict[str, Callable[[Any], Any]] = {
-    "dict": lambda pairs: {key: value for key, value in pairs},
+    "dict": dict,
     "tuple": tuple,
     "set": set,
     "frozenset": frozenset,
