@@ -36,7 +36,7 @@ def crawled(
     more: dict[str, Any] = {}
     if request.param == "select":
         more["TWISTED_REACTOR"] = "twisted.internet.selectreactor.SelectReactor"
-        {"TWISTED_REACTOR": "twisted.internet.selectreactor.SelectReactor"} if request.param == "select" else {}
+    with (
         Site(answer) as site,
         crawling(
             server.url,
