@@ -56,7 +56,7 @@ class Follower(Recorder):
 class Pipeline:
     """Fails to store one item."""
 
-    def process_item(self, item: Any) -> Any:
+    def process_item(self, item: Any, spider: Any = None) -> Any:
         if "/pipeline-error" in item["url"]:
             raise OSError("disk full")
         return item
@@ -65,7 +65,7 @@ class Pipeline:
 class Refusing:
     """A downloader middleware that lets one page not be requested."""
 
-    def process_request(self, request: scrapy.Request) -> None:
+    def process_request(self, request: scrapy.Request, spider: Any = None) -> None:
         if "/ignored" in request.url:
             raise IgnoreRequest("not wanted")
 

@@ -129,7 +129,7 @@ def test_a_dead_start_request_is_retried_by_the_next_run(url: str, tmp_path: Pat
 
 @pytest.mark.soak
 def test_limits_of_a_host_hold_across_processes(url: str, tmp_path: Path) -> None:
-    with Site(slowly(0.1)) as site, crawling(url, tmp_path, CONCURRENT_REQUESTS_PER_DOMAIN=3) as crawl:
+    with Site(slowly(0.4)) as site, crawling(url, tmp_path, CONCURRENT_REQUESTS_PER_DOMAIN=3) as crawl:
         for spider in [crawl.start("Follower", site.url()) for _ in range(2)]:
             spider.wait()
         assert busiest(site) == 3
