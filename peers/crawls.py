@@ -4,8 +4,8 @@ Usage: python peers/crawls.py [--pages N] [--every SECONDS] [--runs N] [redset |
 
 Four spider processes crawl a local site, of which each page takes 50 ms and links to ten others. One process is killed
 by SIGKILL every few seconds, and another started in its place, until most pages were parsed. scrapy-redis runs with
-SCHEDULER_PERSIST, since otherwise each process that ends deletes the queue. When all processes have ended, or nothing was
-parsed for 30 seconds, one more process is started, as somebody would who sees that pages are missing.
+SCHEDULER_PERSIST, since otherwise each process that ends deletes the queue. When all processes have ended, or nothing
+was parsed for 30 seconds, one more process is started if pages are missing, as somebody would who sees that.
 
 - lost: pages that were never parsed, and that nothing is left to fetch
 - left: requests on the server that no process takes
@@ -26,10 +26,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
+from sources import version_of_redset  # noqa: E402
+
 from crawled_site import Answer, Site, Visit, tree  # noqa: E402
 from crawls import Crawl, Spider, crawling  # noqa: E402
 from servers import Server  # noqa: E402
-from sources import version_of_redset  # noqa: E402
 
 COLUMNS = "{:<14} {:>7} {:>7} {:>6} {:>6} {:>13} {:>12} {:>9} {:>8}"
 
