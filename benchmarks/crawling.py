@@ -4,8 +4,8 @@ Usage: python benchmarks/crawling.py [--pages N] [--hosts N] [options]
 
 The site is local, in a process of its own, and has N pages with ten links each. Each round crawls it by one spider
 process with each scheduler, in turns; with redset the server is empty. ``pages/s`` is the median of the rounds,
-``ratio`` the median of the rounds' ratios. ``cpu ms`` is the processor time of the spider process for a page, which a busy machine
-changes less; the server's time is not in it.
+``ratio`` the median of the rounds' ratios. ``cpu ms`` is the processor time of the spider process for a page, which a
+busy machine changes less; the server's time is not in it.
 """
 
 import argparse

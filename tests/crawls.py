@@ -109,7 +109,7 @@ class Crawl:
             "pages",
             serializer=json,
             key=lambda page: page["id"],
-            remember=24 * 3600,
+            remember=30 * 24 * 3600,
             group=lambda key: key.partition(" ")[0],
             **options,
         )

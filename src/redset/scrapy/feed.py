@@ -17,6 +17,9 @@ __all__ = ("Feed",)
 
 log = logging.getLogger("redset.scrapy")
 
+#: Seconds between two looks at an empty set.
+PAUSE = 0.2
+
 
 class Feed:
     """The set that start requests are made from. Its items are acked when their requests are stored."""
@@ -32,6 +35,7 @@ class Feed:
         self._stored: list[Reservation[Any]] = []
         self._failed: list[tuple[Reservation[Any], str]] = []
         self._last_work = time.monotonic()
+        self._next_look = 0.0
 
     @staticmethod
     def _request(url: str) -> Request:
@@ -40,6 +44,8 @@ class Feed:
     def claim(self, number: int) -> list[tuple[Request, int]]:
         """Claim items, and return the requests that are made of them, each with the token of its item's lease."""
         requests: list[tuple[Request, int]] = []
+        if time.monotonic() < self._next_look:
+            return requests
         for reservation in self._frontier.reach(lambda: self.set.reserve_many(number, self._lease), default=()):
             try:
                 made = self._make(reservation.item)
@@ -52,6 +58,9 @@ class Feed:
             else:
                 requests += [(request, reservation.token) for request in mine]
                 self._stored.append(reservation)
+        if not requests:
+            # A crawl that is limited by its hosts asks after each page.
+            self._next_look = time.monotonic() + PAUSE
         return requests
 
     def ack(self) -> None:

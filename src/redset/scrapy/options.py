@@ -59,7 +59,7 @@ class Options:
             name=settings.get("REDSET_NAME") or spider_name,
             lease=_positive(settings, "REDSET_LEASE", 60.0),
             max_attempts=int(_positive(settings, "REDSET_MAX_ATTEMPTS", max(3, retry_times + 1))),
-            remember=_positive(settings, "REDSET_REMEMBER", 24 * 3600.0),
+            remember=_positive(settings, "REDSET_REMEMBER", 30 * 24 * 3600.0),
             backoff=_backoff(settings.get("REDSET_BACKOFF")),
             serializer=_serializer(settings.get("REDSET_SERIALIZER")),
             per_slot=_limit(leases, delay),

@@ -85,6 +85,8 @@ class Scheduler(BaseScheduler):
         self._is_waking = False
         self._next_look = 0.0
         self._last_work = time.monotonic()
+        #: None until the server was reached.
+        self._timer: Any = None
 
     # The interface of Scrapy.
 
@@ -137,6 +139,8 @@ class Scheduler(BaseScheduler):
 
     def close(self, reason: str) -> None:
         """Tell the server everything, and give back what was claimed and not begun."""
+        if self._timer is None:
+            return
         self._timer.stop()
         self._settle()
         unfinished = [*self._hands.values(), *self._parents]
