@@ -30,6 +30,7 @@ class Recorder(scrapy.Spider):
             os.close(descriptor)
 
     async def start(self) -> AsyncIterator[Any]:
+        self.note("started")
         yield scrapy.Request(self.url, dont_filter=True)
 
     def closed(self, reason: str) -> None:

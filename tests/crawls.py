@@ -52,7 +52,7 @@ class Spider:
     def text(self) -> str:
         return self.log.read_text()
 
-    def wait(self, timeout: float = 60) -> "Spider":
+    def wait(self, timeout: float = 120) -> "Spider":
         try:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -93,6 +93,18 @@ class Crawl:
         )
         self.spiders.append(made)
         return made
+
+    def start_together(self, number: int, spider: str, url: str, **settings: Any) -> list[Spider]:
+        """Start spiders, none of which ends before all have begun, however busy the machine is."""
+        before = len(self.noted("started"))
+        held = self.set()
+        held.add({"id": "127.0.0.1 held by the test"})
+        (lease,) = held.reserve_many(1, lease=300)
+        spiders = [self.start(spider, url, **settings) for _ in range(number)]
+        until(lambda: len(self.noted("started")) >= before + number, 120)
+        lease.ack()
+        held.forget({"id": "127.0.0.1 held by the test"})
+        return spiders
 
     def noted(self, what: str = "parsed") -> list[dict[str, Any]]:
         text = self.results.read_text() if self.results.exists() else ""
@@ -142,7 +154,7 @@ def crawling(url: str, folder: Path, **settings: Any) -> Iterator[Crawl]:
         crawl.close()
 
 
-def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 90) -> Any:
     """Wait until a condition holds, and return what it has returned."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

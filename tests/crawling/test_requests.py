@@ -46,9 +46,9 @@ def crawled(
             **more,
         ) as crawl,
     ):
-        spiders = [crawl.start("Everything", site.url()) for _ in range(2)]
+        spiders = crawl.start_together(2, "Everything", site.url())
         for spider in spiders:
-            spider.process.wait(60)
+            spider.process.wait(120)
         yield site, crawl, spiders
 
 
