@@ -42,7 +42,7 @@ def test_a_killed_process_loses_nothing(url: str, tmp_path: Path) -> None:
 
     with Site(answer) as site, crawling(url, tmp_path, REDSET_LEASE=4) as crawl:
         first = crawl.start("Follower", site.url())
-        until(lambda: len(crawl.noted()) == 38)
+        until(lambda: crawl.set().stats().done == 38)
         first.kill()
         crawl.start("Follower", site.url()).wait()
         assert crawl.parsed(site) == Counter(dict.fromkeys(["/", *(f"/{number}" for number in range(40))], 1))
