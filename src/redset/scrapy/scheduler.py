@@ -35,7 +35,7 @@ log = logging.getLogger("redset.scrapy")
 #: Seconds between two looks of a process that waits for requests.
 TICK = 0.05
 #: Seconds that a claim waits for more requests to end.
-BATCHING = 0.006
+BATCHING = 0.01
 #: Seconds between two looks of a process that has waited for a second.
 SLOW_TICK = 0.2
 #: The milliseconds since the epoch are fewer, so that the priority decides before the time of the addition.
