@@ -161,6 +161,10 @@ class TestImports:
         knowing = {name for name in MODULES for one in known_to(name) if one.startswith("redset.web")}
         assert {name for name in knowing if not name.startswith("redset.web")} <= {"redset.cli.top", "redset.cli.web"}
 
+    def test_nobody_imports_the_scheduler_for_scrapy(self) -> None:
+        knowing = {name for name in MODULES for one in known_to(name) if one.startswith("redset.scrapy")}
+        assert {name for name in knowing if not name.startswith("redset.scrapy")} == set()
+
     @pytest.mark.parametrize("face", ["redset.sets", "redset.aio", "redset.reservations", "redset.locks"])
     def test_a_face_decides_neither_what_is_sent_nor_how_it_is_read(self, face: str) -> None:
         assert not known_to(face) & {"redset.core.scripts", "redset.core.keys", "redset.core.talking"}
@@ -325,7 +329,9 @@ class TestDocuments:
             inside = path.relative_to(PACKAGE)
             folder = inside.parts[-2] if len(inside.parts) > 1 else ""
             wanted = (
-                f"{folder}/" if folder in ("clients", "scripts", "cli", "web") or path.stem == "__init__" else path.name
+                f"{folder}/"
+                if folder in ("clients", "scripts", "cli", "web", "scrapy") or path.stem == "__init__"
+                else path.name
             )
             if path.stem != "__main__":
                 assert wanted in DESIGN, inside
