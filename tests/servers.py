@@ -46,6 +46,9 @@ __all__ = (
 #: Seconds that a test waits for what must come: many times what it takes, also on a busy machine.
 PATIENCE = 60.0
 
+#: Seconds: less than any step of a clock in a test.
+NOT_YET = 0.05
+
 #: Fetched wheels are kept here, for all virtual environments.
 CACHE = Path(__file__).parents[1] / ".cache" / "servers"
 
@@ -612,8 +615,9 @@ class FakeClock:
 
     def _is_seen_by(self, server: Server) -> bool:
         """Servers keep the time they have read for up to a millisecond."""
-        seen = server.asked("""EVAL "return table.concat(redis.call('TIME'), '.')" 0""")
-        return abs(float(seen) - self.now()) < 1
+        before = self.now()
+        seconds, microseconds = server.asked("""EVAL "return table.concat(redis.call('TIME'), ' ')" 0""").split()
+        return before - NOT_YET < int(seconds) + int(microseconds) / 1e6 < self.now() + NOT_YET
 
 
 class Fake:

@@ -1,5 +1,6 @@
 """Crashes, with real processes: of consumers, which are killed or stopped, and of the server, which forgets or dies."""
 
+import itertools
 import os
 import random
 import signal
@@ -48,17 +49,23 @@ def said(raw: Any) -> str:
 
 def test_whatever_consumers_that_are_killed_had_in_hand_is_handled_by_others(process: Any, raw: Any) -> None:
     jobs = redset.SortedSet(raw, "jobs")
-    for number in range(200):
-        jobs.add(str(number))
-    consumers = [process(consume_slowly) for _ in range(3)]
+    numbers = itertools.count()
 
+    def has_in_hand(pid: int) -> bool:
+        """There is always more to do, however late a process begins."""
+        if len(jobs) < 20:
+            jobs.update([str(next(numbers)) for _ in range(20)])
+        return bool(raw.hexists("in hand", pid))
+
+    consumers = [process(consume_slowly) for _ in range(3)]
     for _ in range(8):
         victim = consumers.pop(0)
-        wait_until(partial(raw.hexists, "in hand", victim.pid))
+        wait_until(partial(has_in_hand, victim.pid))
         victim.kill()
         victim.join()
         consumers.append(process(consume_slowly))
-    wait_until(lambda: raw.scard("handled") == 200)
+    added = next(numbers)
+    wait_until(lambda: raw.scard("handled") == added)
 
     # The last ones of each are acked when it sees that there is nothing left.
     wait_until(lambda: jobs.stats().leased + jobs.stats().expired == 0)
