@@ -21,6 +21,7 @@ import uuid
 from pathlib import Path
 
 import polars as pl
+import redis
 
 import redset
 
@@ -58,8 +59,11 @@ def work(chunks: redset.SortedSet[str], table: pl.LazyFrame, results: Path, stop
 
 
 def left(chunks: redset.SortedSet[str]) -> int:
-    """Return the number of chunks that are not done."""
-    stats = chunks.stats()
+    """Return the number of chunks that are not done; some, while the server is away."""
+    try:
+        stats = chunks.stats()
+    except redis.RedisError:
+        return 1
     return stats.waiting + stats.leased + stats.expired + stats.delayed
 
 

@@ -4,10 +4,11 @@ import asyncio
 import os
 import re
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 from redset import embedded
 from redset.core.clients.libraries import client_library
-from redset.core.clients.options import client_from_url
+from redset.core.clients.options import CLUSTER, client_from_url
 
 __all__ = ("client_library", "connect", "connect_async")
 
@@ -63,13 +64,18 @@ def _from_url(library: Any, url: str, client_options: dict[str, Any]) -> Any:
         _refuse(url, f"it must begin with {', '.join(_SCHEMES[:-1])} or {_SCHEMES[-1]}")
     if url.partition("?")[0] == "unix://":
         _refuse(url, "it names no socket")
+    if CLUSTER in url and urlsplit(url).path.strip("/") not in ("", "0"):
+        _refuse(url, "a cluster has only the database 0")
     try:
         return client_from_url(library, url, client_options)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         # The library's reason quotes the part that is wrong, which may be the password.
-        _refuse(url, "its port or an option is wrong" if "@" in url else str(error))
+        is_secret = "@" in url or "password" in url.lower()
+        _refuse(url, "its port or an option is wrong" if is_secret else str(error))
 
 
 def _refuse(url: str, reason: str) -> NoReturn:
-    without_password = re.sub("//.*@", "//***@", url)
+    scheme = url[: url.index("//") + 2] if "//" in url else ""
+    without_password = scheme + "***@" + url.rpartition("@")[2] if "@" in url else url
+    without_password = re.sub("((?:password|username)=)[^&]*", r"\1***", without_password, flags=re.IGNORECASE)
     raise ValueError(f"{without_password!r} is no url of a server: {reason}") from None

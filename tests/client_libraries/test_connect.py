@@ -55,7 +55,35 @@ class TestUrls:
 
     @pytest.mark.parametrize(
         "url",
-        ["", "localhost", "localhost:6379", "http://localhost", "redis:/x", "unix://", "unix://?db=1", "redis://a:b"],
+        [
+            "redis://localhost:x?password=topsecret",
+            "redis+cluster://h:x?PASSWORD=topsecret",
+            "bob:topsecret@localhost:6379",
+            "redis:/:topsecret@localhost",
+            "redis://:top\nsecret@h:x",
+            "redis://u:topsecret@h@i:x",
+        ],
+    )
+    def test_no_message_shows_a_password(self, url: str) -> None:
+        with pytest.raises(ValueError, match="is no url of a server") as raised:
+            connect(url)
+        assert "secret" not in str(raised.value)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            *(
+                "",
+                "localhost",
+                "localhost:6379",
+                "http://localhost",
+                "redis:/x",
+                "unix://",
+                "unix://?db=1",
+                "redis://a:b",
+            ),
+            *("redis+cluster://a/1", "redis+cluster://a:b", "redis+cluster:/a"),
+        ],
     )
     def test_a_wrong_url(self, url: str) -> None:
         with pytest.raises(ValueError, match="is no url of a server") as caught:

@@ -1,16 +1,25 @@
 """What this release stores is read by those after it, and what another layout stores is refused with advice."""
 
+import asyncio
+import io
+import json
 import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import redset
+import redset.web
 import stored
+from redset.cli.top import Screen
+from redset.core import overview, registry
+from redset.core.drivers import Driver
 from redset.core.keys import Keys
 from redset.exceptions import LayoutError
+from visitors import Visitor
 
 pytestmark = pytest.mark.conformance
 
@@ -131,3 +140,69 @@ def test_two_releases_at_work_on_one_set_lose_nothing(here: Any, raw: Any) -> No
     assert run_next_release().stdout.split() == ["c", "d", "e"]
     assert raw.zcard(Keys("jobs").leased) == 0
     assert int(raw.hget(Keys("jobs").meta, "acked")) == 5
+
+
+#: What another program, or a later version, may have written into the record of a set over shards.
+RECORDS = [
+    *(b"[1]", b"5", b"{}", b"\xff", b"null", b'"x"'),
+    b'{"version": 2, "form": "2 sorted", "parts": [1]}',
+    *(
+        json.dumps({"generation": 0, "shards": 2, "form": "1 sorted", "digest": False, "past": []} | change).encode()
+        for change in (
+            *({"shards": "x"}, {"shards": 2.5}, {"shards": 0}, {"shards": -1}, {"shards": 10**9}, {"shards": True}),
+            *({"form": 3}, {"form": None}, {"past": "abc"}, {"past": [1, 2, "x"]}, {"past": 5}, {"past": [2] * 2000}),
+            *({"generation": "q"}, {"generation": None}, {"generation": -1}, {"digest": 1}),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_a_record_of_shards_that_cannot_be_read_stops_no_other_set(restored: Any, record: bytes) -> None:
+    restored.hset("sharded", "layout", record)
+    with pytest.raises(LayoutError, match="'sharded'"):
+        stored.KINDS["sharded"](restored).add("new")
+    with pytest.raises(LayoutError, match="'sharded'"):
+        redset.reshard(restored, "sharded", 3)
+    assert {one.name for one in redset.list_sets(restored)} == set(stored.KINDS)
+
+    driver = Driver(restored, *registry.PLACE, recording=False, connections="own")
+    infos = driver.follow(registry.infos(empty=True))
+    found = dict(zip((one.name for one in infos), driver.follow(overview.overviews(driver, infos)), strict=True))
+    assert [name for name, one in found.items() if isinstance(one, Exception)] == ["sharded"]
+    shown = io.StringIO()
+    Console(file=shown, width=120).print(Screen(restored).table(30, 120))
+    assert "1 cannot be read, see 'redset ls': sharded" in shown.getvalue()
+
+    assert redset.forget_set(restored, "sharded")
+    assert "sharded" not in {one.name for one in redset.list_sets(restored)}
+    jobs = stored.KINDS["sharded"](restored)
+    assert jobs.add("new") is not None
+
+
+def test_a_newer_record_is_forgotten_with_its_shards(restored: Any) -> None:
+    record = json.loads(restored.hget("sharded", "layout"))
+    restored.hset("sharded", "layout", json.dumps({"form": "2 sorted", "names": record["names"]}))
+    redset.forget_set(restored, "sharded")
+    assert not restored.keys("*sharded*")
+
+
+def test_shards_of_another_layout_than_their_record_are_not_moved(restored: Any) -> None:
+    name = json.loads(restored.hget("sharded", "layout"))["names"][1]
+    restored.hset(Keys(name).meta, "layout", "2 sorted")
+    before = stored.read_all(restored)
+    with pytest.raises(LayoutError, match="the set 'sharded' is stored in layout 2"):
+        redset.reshard(restored, "sharded", 3)
+    assert stored.read_all(restored) == before
+
+
+@pytest.mark.parametrize("name", ["plain", "sharded"])
+def test_the_page_requeues_nothing_of_another_layout(restored: Any, name: str) -> None:
+    names = json.loads(restored.hget(name, "layout"))["names"] if name == "sharded" else [name]
+    for each in names:
+        restored.hset(Keys(each).meta, "layout", "2 sorted")
+    before = stored.read_all(restored)
+    with asyncio.Runner() as runner:
+        page = Visitor(runner, redset.web.app(restored))
+        assert page.post(f"/sets/{name}/requeue", {"item": "leased"}).status_code == 409
+    assert stored.read_all(restored) == before

@@ -141,8 +141,8 @@ def test_a_node_that_does_not_answer_stops_its_shards_only(
     worked(claim, 0.2)
     cluster.nodes[stopped].pause()
     try:
-        # The first call takes half a second, or twice that. The shards rest for twenty times as long. Calls that all waited
-        # for the node would be eight.
+        # The first call takes half a second, or twice that. The shards rest for twenty times as long. Calls that all
+        # waited for the node would be eight.
         assert worked(claim, 4) > 20
     finally:
         cluster.nodes[stopped].resume()

@@ -177,6 +177,8 @@ def test_a_group(page: Visitor, raw: Any) -> None:
     assert page.confirm(f"/sets/jobs/limit?group={name}", leases="3", pause="0.5").status_code == 303
     assert jobs.group("é/").stats().limit == redset.Limit(3, 0.5)
     assert 'value="0.5"' in page.get(f"/sets/jobs/limit?group={name}").text
+    assert page.get("/sets/jobs/limit?group=").status_code == 404
+    assert page.post("/sets/jobs/pause", {"minutes": "1e308"}).status_code == 400
     for fields in {"leases": "1.5"}, {"pause": "x"}, {"leases": "-1"}:
         assert page.post("/sets/jobs/limit", {"group": name} | fields).status_code == 400
     assert jobs.group("é/").stats().limit == redset.Limit(3, 0.5)

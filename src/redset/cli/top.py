@@ -87,6 +87,8 @@ class Screen:
         self._samples: dict[str, list[Sample]] = {}
         self._samples_until = 0.0
         self._last: list[Overview] = []
+        #: The names of sets that cannot be read.
+        self._broken: list[str] = []
 
     def table(self, height: int | None, width: int | None = None) -> Any:
         """Return what is shown.
@@ -106,6 +108,9 @@ class Screen:
         sets = sorted(self._last, key=lambda one: (-(_lag(one) or 0.0), one.info.name))
         shown = sets if height is None else sets[: max(1, height - AROUND)]
         below = [trouble] if trouble else []
+        if self._broken:
+            names = ", ".join(map(escaped, self._broken))
+            below.append(f"{len(self._broken):,} cannot be read, see 'redset ls': {names}")
         if len(shown) < len(sets):
             below.append(f"and {len(sets) - len(shown):,} more; make the window higher, or: redset top --once")
         columns = width or Console().size.width
@@ -117,6 +122,7 @@ class Screen:
             infos = self._driver.follow(registry.infos(empty=True))
             found = self._driver.follow(overview.overviews(self._driver, infos))
             self._last = [one for one in found if not isinstance(one, Exception)]
+            self._broken = [info.name for info, one in zip(infos, found, strict=True) if isinstance(one, Exception)]
             if time.monotonic() >= self._samples_until:
                 with_totals = [one for one in self._last if one.stats is not None]
                 samples = self._driver.follow(overview.histories(self._driver, with_totals))

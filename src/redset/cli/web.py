@@ -68,7 +68,10 @@ def web(
 
 
 def _registry(url: str | None) -> Any:
-    from prometheus_client import CollectorRegistry
+    try:
+        from prometheus_client import CollectorRegistry
+    except ImportError:
+        raise Failure('--metrics needs prometheus-client: pip install "redset[prometheus]"') from None
 
     from redset.connect import connect
     from redset.metrics import Collector

@@ -1,8 +1,8 @@
-"""The layout of a set: the form in which it is stored, and its version. Each script compares it with the set's own."""
+"""The layout of a set: the form in which it is stored, and its version. Scripts compare it before they change it."""
 
 import re
 
-__all__ = ("VERSION", "described", "layout_of", "other_version")
+__all__ = ("VERSION", "described", "layout_of", "other_version", "refusal")
 
 #: Raised with each change of what is stored that the version before could not read, or could damage.
 VERSION = 1
@@ -27,7 +27,7 @@ def layout_of(features: frozenset[str]) -> str:
 def _parts(layout: str) -> tuple[int, str, list[str]]:
     """Return the version, the kind and the further words of a layout; version 0 stands for one without a version."""
     number, _, rest = layout.partition(" ")
-    version, rest = (int(number), rest) if re.fullmatch("[0-9]{1,9}", number) else (0, layout)
+    version, rest = (int(number), rest) if re.fullmatch("[1-9][0-9]{0,8}", number) else (0, layout)
     kind, *words = rest.split() or [""]
     return version, kind, words
 
@@ -43,6 +43,18 @@ def described(layout: str) -> str:
     if "fair" in words:
         classes = "a ScheduledSet" if "scheduled" in words else "a SortedSet or TimeSortedSet"
     return classes + "".join(also[word] for word in words)
+
+
+def refusal(name: str, stored: str, own: str) -> str:
+    """Return what to say of a set on the server that has another layout."""
+    other = other_version(name, stored)
+    if other is not None:
+        return other
+    options = ", key=, group= and turns=," if "grouped" in stored + own else " and key=,"
+    return (
+        f"the set {name!r} on the server is {described(stored)}, and this object {described(own)}: use the same class"
+        f"{options} another name, or forget_set()"
+    )
 
 
 def other_version(name: str, layout: str) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
-from redset.core.clients import is_failure
+from redset.core.forms import refusal
 from redset.core.gates import read_gates
 from redset.core.inspecting import Inspecting, Sample, Totals
 from redset.core.keys import Keys
@@ -19,6 +19,7 @@ from redset.core.scores import read_score
 from redset.core.scripts import script
 from redset.core.shards.layout import FIELD, Layout, read_record
 from redset.core.shards.parts import sum_of_histories, sum_of_stats, sum_of_totals
+from redset.exceptions import LayoutError
 
 __all__ = (
     "Overview",
@@ -109,26 +110,32 @@ class Performer:
 
 
 def layouts(driver: Any, infos: Iterable[SetInfo]) -> Plan[dict[str, Layout]]:
-    """Return the layouts of those sets that are over shards, by name."""
+    """Return the layouts of those sets that are over shards and can be read, by name."""
+    found = yield from _records(driver, infos)
+    return {name: layout for name, layout in found.items() if isinstance(layout, Layout)}
+
+
+def _records(driver: Any, infos: Iterable[SetInfo]) -> Plan[dict[str, Layout | LayoutError]]:
+    """Return the layouts of those sets that are over shards, or why one cannot be read, by name."""
     names = [info.name for info in infos if "shards" in info.options]
     asked = [Operation("HGET", (Keys(name).waiting,), (FIELD,), lambda reply: reply) for name in names]
     records = yield from Performer(driver).together(asked)
-    found: dict[str, Layout] = {}
+    found: dict[str, Layout | LayoutError] = {}
     for name, record in zip(names, records, strict=True):
         try:
             layout = None if isinstance(record, Exception) else read_record(name, record)
-        except Exception as error:
-            if not is_failure(error):
-                raise
-            continue
-        if layout is not None:
-            found[name] = layout
+        except LayoutError as error:
+            found[name] = error
+        else:
+            if layout is not None:
+                found[name] = layout
     return found
 
 
 def overviews(driver: Any, infos: Sequence[SetInfo]) -> Plan[list[Overview | Exception]]:
     """Return the figures of each set, or the error of one that cannot be read. One round trip for each 1,000 sets."""
-    over_shards = yield from layouts(driver, infos)
+    records = yield from _records(driver, infos)
+    over_shards = {name: layout for name, layout in records.items() if isinstance(layout, Layout)}
     asked: list[Operation[Any]] = []
     counts: list[int] = []
     for info in infos:
@@ -139,7 +146,7 @@ def overviews(driver: Any, infos: Sequence[SetInfo]) -> Plan[list[Overview | Exc
     found: list[Overview | Exception] = []
     for info, count in zip(infos, counts, strict=True):
         own = [next(parts) for _ in range(count)]
-        errors = [part for part in own if isinstance(part, Exception)]
+        errors = [part for part in (records.get(info.name), *own) if isinstance(part, Exception)]
         shards = len(own) if info.name in over_shards else None
         found.append(errors[0] if errors else _merged(info, own, shards))
     return found
@@ -273,9 +280,18 @@ def read_reasons(driver: Any, info: SetInfo, newest: int, limit: int) -> Plan[li
     return [letter for part in (yield from _all(driver, asked)) for letter in part]
 
 
-def delivery_of(driver: Any, info: SetInfo, identity: bytes) -> Plan[bytes | None]:
-    """Return "token attempts score" of an item as the server keeps it, None if it has none."""
-    names = yield from _names(driver, info)
+def delivery_of(driver: Any, info: SetInfo, identity: bytes, one: Any) -> Plan[bytes | None]:
+    """Return "token attempts score" of an item as the server keeps it, None if it has none.
+
+    :raises LayoutError: the set has another layout. The end of a lease would not find out.
+    """
+    names, layout = (yield from _names(driver, info)), one._endings.definition.layout
+    asked: list[Operation[Any]] = [
+        Operation("HGET", (Keys(name).meta,), ("layout",), lambda reply: reply) for name in names
+    ]
+    for stored in (yield from _all(driver, asked)):
+        if stored is not None and stored != layout.encode():
+            raise LayoutError(refusal(info.name, stored.decode(errors="replace"), layout))
     asked = [Operation("HGET", (Keys(name).deliveries,), (identity,), lambda reply: reply) for name in names]
     return next((found for found in (yield from _all(driver, asked)) if found is not None), None)
 

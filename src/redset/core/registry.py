@@ -15,10 +15,10 @@ from redset.core.grouping import Limit, cannot_tell
 from redset.core.keys import REGISTRY, Keys
 from redset.core.operations import Operation, Plan
 from redset.core.scripts import script
-from redset.core.shards.layout import FIELD, PAST, Layout, read_record
+from redset.core.shards.layout import FIELD, PAST, Layout, names_in, read_past, read_record
 from redset.core.shown import shown
 from redset.core.talking import Caller, Talk, ask
-from redset.exceptions import AccessDeniedError, WrongTypeError
+from redset.exceptions import AccessDeniedError, LayoutError, WrongTypeError
 
 __all__ = ("PLACE", "Registration", "SetInfo", "forget", "info", "infos", "opened", "read_scan")
 
@@ -136,7 +136,11 @@ def _read(name: bytes, record: bytes | None) -> SetInfo | None:
 
 def _has_items(about: SetInfo) -> Plan[bool]:
     # Without shards, it is one round trip for each set.
-    layout = (yield from _layout(about.name)) if "shards" in about.options else None
+    try:
+        layout = (yield from _layout(about.name)) if "shards" in about.options else None
+    except LayoutError:
+        # Another version or another program has written its record: there is something.
+        return True
     for name in (about.name,) if layout is None else layout.names:
         keys = Keys(name)
         if (yield Operation("EXISTS", (keys.waiting, keys.leased, keys.parked, keys.dead), (), bool)):
@@ -159,9 +163,12 @@ def _is_hash(reply: Any) -> bool:
 
 def _every_name(name: str) -> Plan[set[str]]:
     """Return all names under which anything of a set may be stored, also from before a reshard."""
-    layout = yield from _layout(name)
+    try:
+        layout = yield from _layout(name)
+    except LayoutError:
+        return {name, *(yield Operation("HGET", (Keys(name).waiting,), (FIELD,), names_in))}
     if layout is None:
-        past = yield Operation("HGET", (Keys(name).meta,), (PAST,), lambda reply: tuple(json.loads(reply or b"[]")))
+        past = yield Operation("HGET", (Keys(name).meta,), (PAST,), read_past)
         layout = Layout(name, len(past), None, "", digest=False, past=past)
     found: set[str] = layout.every_name if layout.past or layout.count else {name}
     return found

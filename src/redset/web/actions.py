@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redset import Key, LeaseLost
+from redset.core.grouping import group_name
 from redset.core.overview import Row, receipt_of
 from redset.core.registry import SetInfo
 from redset.web.door import Door
@@ -17,6 +18,8 @@ __all__ = ("Progress", "Refused", "Step", "Target", "apply", "named", "reason_of
 
 #: Seconds for which one step works.
 LONGEST_STEP = 1.0
+#: Minutes: a hundred years.
+LONGEST_PAUSE = 100 * 365 * 24 * 60
 #: The number of dead letters that a step reads at a time, and the number of bytes of each item.
 LETTERS = 500
 WHOLE = 2000
@@ -69,7 +72,8 @@ async def target_of(door: Door, info: SetInfo, words: Mapping[str, str]) -> Targ
         return Target("reason", kind=words["kind"], fields={"kind": words["kind"]})
     if "group" in words:
         try:
-            return Target("group", group=of_url(words["group"]), fields={"group": words["group"]})
+            name = of_url(words["group"])
+            return Target("group", group=group_name(name), fields={"group": words["group"]})
         except ValueError as error:
             raise Refused(str(error)) from None
     if "all" in words:
@@ -116,7 +120,7 @@ async def apply(door: Door, info: SetInfo, action: str, target: Target, form: Ma
     if target.what == "item":
         return await _on_item(door, info, one, action, target.identity)
     if action == "pause":
-        await door.call(one.pause, _end_of_pause(form))
+        await _called(door, one.pause, until=_end_of_pause(form))
     elif action == "resume":
         await door.call(one.resume)
     elif action == "limit":
@@ -133,7 +137,7 @@ async def apply(door: Door, info: SetInfo, action: str, target: Target, form: Ma
 async def _on_group(door: Door, one: Any, action: str, name: bytes, form: Mapping[str, str]) -> int:
     group = one.group(name)
     if action == "pause":
-        await door.call(group.pause, _end_of_pause(form))
+        await _called(door, group.pause, until=_end_of_pause(form))
     elif action == "resume":
         await door.call(group.resume)
     elif action == "limit":
@@ -163,7 +167,7 @@ async def _requeue(door: Door, info: SetInfo, one: Any, identity: bytes) -> int:
     found = await door.call(one.inspect, Key(identity))
     state = None if found is None else found.state
     if state in ("leased", "parked"):
-        delivery = await door.delivery(info, identity)
+        delivery = await door.delivery(info, identity, one)
         if delivery is None or found.deadline is None:
             return 0
         reservation = await door.call(one.reservation, receipt_of(one, identity, delivery, found.deadline))
@@ -189,6 +193,8 @@ def can_end_delay(info: SetInfo) -> bool:
 
 def _end_of_pause(form: Mapping[str, str]) -> float | None:
     minutes = _positive(form, "minutes")
+    if minutes is not None and minutes > LONGEST_PAUSE:
+        raise Refused(f"minutes must be at most {LONGEST_PAUSE:,}; without a number the pause has no end.")
     return None if minutes is None else time.time() + 60 * minutes
 
 
@@ -217,11 +223,11 @@ async def _limit(door: Door, one: Any, form: Mapping[str, str]) -> None:
     await _called(door, one.limit, rate=_positive(form, "rate"), per=_positive(form, "per") or 1.0, **counts)
 
 
-async def _called(door: Door, limit: Any, **options: Any) -> None:
+async def _called(door: Door, method: Any, **options: Any) -> None:
     try:
-        await door.call(limit, **options)
-    except (ValueError, TypeError) as error:
-        raise Refused(f"These limits cannot be set: {error}.") from None
+        await door.call(method, **options)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise Refused(f"This cannot be set: {error}.") from None
 
 
 # Actions on many dead letters, in steps.

@@ -138,8 +138,8 @@ class Door:
     def reasons(self, info: SetInfo, *args: Any) -> Coroutine[Any, Any, list[bytes]]:
         return self.follow(overview.read_reasons(self._driver, info, *args))
 
-    def delivery(self, info: SetInfo, identity: bytes) -> Coroutine[Any, Any, bytes | None]:
-        return self.follow(overview.delivery_of(self._driver, info, identity))
+    def delivery(self, info: SetInfo, identity: bytes, one: Any) -> Coroutine[Any, Any, bytes | None]:
+        return self.follow(overview.delivery_of(self._driver, info, identity, one))
 
     def shards(self, info: SetInfo) -> Coroutine[Any, Any, list[SetInfo]]:
         return self.follow(overview.shard_infos(self._driver, info))

@@ -8,7 +8,7 @@ from typing import Any
 
 from redset.core.clients.libraries import LIBRARIES
 from redset.core.clients.settings import user_of
-from redset.core.forms import described, other_version
+from redset.core.forms import refusal
 from redset.core.interruptions import is_interruption
 from redset.core.keys import Keys
 from redset.exceptions import (
@@ -182,13 +182,7 @@ def _layout(said: str, name: str) -> str:
             f"the set {name!r} remembers {kept.get(memory, repr(memory))}, and this object would remember "
             f"{kept[own_memory]}: make both with the same digest="
         )
-    if (other := other_version(name, stored)) is not None:
-        return other
-    there, here = described(stored), described(own)
-    return (
-        f"the set {name!r} on the server is {there}, and this object {here}: use the same class"
-        f"{', key=, group= and turns=,' if 'grouped' in said else ' and key=,'} another name, or forget_set()"
-    )
+    return refusal(name, stored, own)
 
 
 def _access_is_denied(said: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Self
 from redset.core.clients.libraries import part_of
 from redset.core.retries import tries_once
 
-__all__ = ("client_from_url", "repeating")
+__all__ = ("CLUSTER", "client_from_url", "repeating")
 
 #: What stands in a scheme for a cluster: ``redis+cluster://``.
 CLUSTER = "+cluster://"
@@ -24,6 +24,8 @@ def client_from_url(library: Any, url: str, options: dict[str, Any]) -> Any:
     """
     if CLUSTER not in url:
         return library.from_url(url, **_completed(options, library, url))
+    if url.startswith("rediss"):
+        options = {"socket_connect_timeout": _TLS_TIMEOUT} | options
     kind = getattr(library, "ValkeyCluster", None) or library.RedisCluster
     if library.__name__.endswith("asyncio"):
         # Else every fifth redirection closes all connections.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
+from redset.core.forms import other_version
 from redset.core.items import hash_of
 from redset.core.keys import Keys
 from redset.core.operations import Operation
@@ -23,7 +24,9 @@ __all__ = (
     "create",
     "first",
     "moved_name",
+    "names_in",
     "plain",
+    "read_past",
     "read_record",
 )
 
@@ -33,6 +36,8 @@ ShardCount: TypeAlias = int | Literal["stored"] | None
 #: The slots of a cluster, and the largest number of shards.
 SLOTS = 16384
 MOST = 1024
+#: More than a set can have had.
+MOST_RESHARDS = 500
 #: The fields of the layout record, which is a hash under the set's own name: the layout, and during a reshard the next
 #: one.
 FIELD, NEXT = "layout", "next"
@@ -156,10 +161,44 @@ def read_record(name: str, text: bytes | None) -> Layout | None:
         return None
     try:
         record = json.loads(text)
-        count = record["shards"]
-        return Layout(name, record["generation"], count, record["form"], record["digest"], tuple(record["past"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise LayoutError(f"the layout record of the set {name!r} is not one of redset: {shown(text)}") from error
+        form = record["form"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        record, form = {}, None
+    # A newer redset may have written other fields.
+    if isinstance(form, str) and (other := other_version(name, form)) is not None:
+        raise LayoutError(other)
+    generation, count, digest, past = map(record.get, ("generation", "shards", "digest", "past"))
+    is_right = _is_number(generation, 0, MOST_RESHARDS) and _is_count(count) and isinstance(digest, bool)
+    has_past = isinstance(past, list) and len(past) <= MOST_RESHARDS and all(map(_is_count, past))
+    if not (is_right and has_past and isinstance(form, str)):
+        raise LayoutError(f"the layout record of the set {name!r} is not one of redset: {shown(text)}")
+    return Layout(name, generation, count, form, digest, tuple(past))
+
+
+def names_in(text: bytes | None) -> tuple[str, ...]:
+    """Return the names of the shards in a record that this version cannot read, as far as they can be told."""
+    try:
+        names = json.loads(text or b"{}")["names"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ()
+    return tuple(one for one in names if isinstance(one, str)) if isinstance(names, list) else ()
+
+
+def read_past(text: bytes | None) -> tuple[int | None, ...]:
+    """Return the numbers of shards that a set without shards had before, as far as they can be read."""
+    try:
+        found = tuple(json.loads(text or b"[]"))
+    except (ValueError, TypeError, RecursionError):
+        return ()
+    return found if all(map(_is_count, found)) else ()
+
+
+def _is_count(value: Any) -> bool:
+    return value is None or _is_number(value, 1, MOST)
+
+
+def _is_number(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
 
 
 def create(layout: Layout) -> Operation[bool]:

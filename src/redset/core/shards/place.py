@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from redset.core.clients import has_nodes, is_failure, is_outage, node_name
 from redset.core.definition import Groupings
-from redset.core.forms import described, other_version
+from redset.core.forms import refusal
 from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.looking import identity_if_any
@@ -325,11 +325,7 @@ class Shards:
 
     def _check_form(self, found: Layout) -> None:
         if found.count is not None and found.form != self._form:
-            raise LayoutError(
-                other_version(self.name, found.form)
-                or f"the set {self.name!r} on the server is {described(found.form)}, and this object "
-                f"{described(self._form)}: use the same class, key=, group= and turns="
-            )
+            raise LayoutError(refusal(self.name, found.form, self._form))
         if found.count is not None and found.digest != self._digest:
             raise LayoutError(
                 f"the set {self.name!r} remembers with digest={found.digest}, by which its items are divided among its "

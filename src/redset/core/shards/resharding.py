@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from redset.core.forms import described, layout_of, other_version
+from redset.core.forms import described, layout_of, other_version, refusal
 from redset.core.gates import Limits, read_gates
 from redset.core.inspecting import Totals
 from redset.core.keys import REGISTRY, TYPES, Keys
@@ -90,10 +90,10 @@ def _found(name: str) -> Plan[tuple[Layout, Layout | None]]:
     form, remembers, past = yield Operation("HMGET", (Keys(name).meta,), (*FORM, layouts.PAST), list)
     if form is None and next_one is None:
         raise LayoutError(f"there is no set {name!r} to be resharded, or it has never had an item")
-    before = tuple(json.loads(past)) if past else ()
+    before = layouts.read_past(past)
     if next_one is not None:
         return Layout(name, next_one.generation - 1, None, next_one.form, next_one.digest, next_one.past[:-1]), next_one
-    return Layout(name, len(before), None, form.decode(), remembers == b"digests", before), None
+    return Layout(name, len(before), None, form.decode(errors="replace"), remembers == b"digests", before), None
 
 
 @dataclass
@@ -109,6 +109,7 @@ class _Move:
 
     def perform(self) -> Plan[None]:
         limits = yield from self._limits()
+        yield from self._check_layouts()
         yield from self._announce()
         for name in self.old.names:
             yield from self._seal(name)
@@ -126,6 +127,13 @@ class _Move:
         yield from self._write_limits(limits)
         yield from self._flip(targets)
         yield from _delete_copied(self.new)
+
+    def _check_layouts(self) -> Plan[None]:
+        """Raise a LayoutError, before anything is changed, if a shard does not have the layout of the record."""
+        for name in self.old.names:
+            stored = yield Operation("HGET", (Keys(name).meta,), (FORM[0],), lambda reply: reply)
+            if stored is not None and stored != self.old.form.encode():
+                raise LayoutError(refusal(self.old.name, stored.decode(errors="replace"), self.old.form))
 
     # Limits.
 
