@@ -246,5 +246,6 @@ def found(name: str, *modules: Any) -> Any:
 def _is_awaited(kind: type) -> bool:
     """Whether it has something to be awaited."""
     asynchronous = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
-    members = (getattr(kind, name) for name in dir(kind))
+    # A name that is listed may not be there: zope.interface puts one into every class.
+    members = (getattr(kind, name, None) for name in dir(kind))
     return hasattr(kind, "__aiter__") or any(test(member) for member in members for test in asynchronous)
