@@ -21,8 +21,6 @@ from redset.core.keys import Keys
 from redset.exceptions import LayoutError
 from visitors import Visitor
 
-pytestmark = pytest.mark.conformance
-
 KEPT = stored.kept()
 OTHERS = sorted(set(stored.KINDS) - {"expiring"})
 
