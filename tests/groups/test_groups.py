@@ -681,3 +681,13 @@ class TestManyThreads:
         for name in "abc":
             began = sorted(began for item, began, _ in claims if item[0] == name)
             assert all(later - earlier >= 0.05 - 1e-5 for earlier, later in pairwise(began))
+
+
+def test_a_group_that_is_not_ready_any_more_takes_nobodys_turn(face: Any, raw: Any) -> None:
+    """Another program has moved its only item, and so the fourth of the groups is the third to be claimed from."""
+    jobs = face.ScheduledSet("jobs", group=lambda item: item[0], turns="fair")
+    for item in ("b1", "a1", "a2", "c1", "d1"):
+        jobs.add(item, score=1)
+    raw.zadd("jobs", {"b1": time.time() + 1000})
+    assert jobs.take(3) == ["a1", "c1", "d1"]
+    assert jobs.take(3) == ["a2"]

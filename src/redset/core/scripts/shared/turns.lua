@@ -35,23 +35,15 @@ local function add_rows(one, entries, scores, first)
     end
 end
 
--- The groups that are ready, in their order, with their first `number` rows and how many the claim may have of each.
-local function ready_groups(count)
-    local names
-    if is_due and not fair then
-        names = redis.call('ZRANGE', ready, '-inf', clock, 'BYSCORE', 'LIMIT', '0', count)
-    else
-        names = redis.call('ZRANGE', ready, '0', count - 1)
-    end
-    if #names == 0 then return {} end
+-- Adds to `heads` some groups that are ready, in their order, with their first rows and how many the claim may have of each.
+local function add_heads(heads, names, count)
     read_groups(names)
-    local number = math.ceil(2 * count / #names)
-    local found, heads, entries, items = {}, {}, {}, {}
+    local number, before, found, entries, items = math.ceil(2 * count / #names), #heads, {}, {}, {}
     for rank, name in ipairs(names) do
         local most, pause = limits_of(name)
         local left = pause > 0 and 1 or count
         if under_lease and most > 0 then left = math.min(left, most - leases_of(name)) end
-        local one = {name = name, rank = rank, left = left, at = 1, begins = beginning_of(name)}
+        local one = {name = name, rank = before + rank, left = left, at = 1, begins = beginning_of(name)}
         local wanted = math.min(left, number) + 1
         entries[rank] = left > 0 and entries_of(name, '0', wanted) or {}
         one.offset, one.is_whole = #entries[rank], #entries[rank] < wanted
@@ -70,6 +62,21 @@ local function ready_groups(count)
             if entry then add_rows(one, {entry}, redis.call('ZMSCORE', waiting, string.sub(entry, #one.begins + 9)), 1) end
         end
         if one[1] then heads[#heads + 1] = one end
+    end
+end
+
+-- The groups that are ready, in their order. In the place of those that were not ready any more come those behind them, once.
+local function ready_groups(count)
+    local heads, known, wanted = {}, {}, count
+    for _ = 1, 2 do
+        local names, new = is_due and not fair and redis.call('ZRANGE', ready, '-inf', clock, 'BYSCORE', 'LIMIT', '0', wanted)
+            or redis.call('ZRANGE', ready, '0', wanted - 1), {}
+        for _, name in ipairs(names) do
+            if not known[name] then known[name], new[#new + 1] = true, name end
+        end
+        if #new > 0 then add_heads(heads, new, count) end
+        if #heads >= count or #names < wanted then break end
+        wanted = 2 * count
     end
     return heads
 end
