@@ -589,12 +589,6 @@ BUGS: dict[str, Bug] = {
         ("polite",),
         (Override("shared/group_limits", "count_leases", "function() end"),),
     ),
-    "turns-forgotten": Bug(
-        "A group keeps its turn when it is claimed from.",
-        "groups_take_turns",
-        ("turns",),
-        (Override("shared/groups", "next_turn", "function() return '1' end"),),
-    ),
     "shard-by-process": Bug(
         "The shard of an item depends on the process, as Python's own hash does.",
         "remembered_once",

@@ -417,10 +417,10 @@ def in_order(story: Story) -> Judgements:
     to its completion and was not handed out by it. An item certainly waits from the completion of its addition, if no
     lease of it can be live then, until the next that may have happened to it: a hand-out that nobody saw could have had
     a while, so after the first of these nothing is certain. Over shards, and with groups, only the scores within a call
-    are in order, and in fair turns nothing is.
+    are in order.
     """
     over_shards = story.promises.shards is not None or story.promises.groups is not None
-    for call in story.hand_outs if not story.promises.turns else ():
+    for call in story.hand_outs:
         keys = _keys(story, call)
         if len(keys) == len(call.rows) > 1:
             places = [key[0] for key in keys] if over_shards else keys
@@ -835,8 +835,6 @@ def _moment(claim: Call) -> float:
 
 def groups_hold(story: Story) -> Judgements:
     """No claim makes more leases of a group live than it may have at once."""
-    if not story.promises.leases_of_group:
-        return
     for _, deliveries in _by_group(story):
         live: list[tuple[float, Call]] = []
         for delivery in deliveries:
@@ -855,8 +853,6 @@ def groups_hold(story: Story) -> Judgements:
 
 def groups_rest(story: Story) -> Judgements:
     """Between two claims of a group its pause passes, by the server's clock, of which the tokens tell."""
-    if not story.promises.pause_of_group:
-        return
     for _, deliveries in _by_group(story):
         for delivery, later in pairwise(deliveries):
             if _moment_of(later) - _moment_of(delivery) < story.promises.pause_of_group - ROUNDING:
@@ -864,32 +860,6 @@ def groups_rest(story: Story) -> Judgements:
                 yield Wrong(what, [delivery.call, later.call])
             else:
                 yield HOLDS
-
-
-def groups_take_turns(story: Story) -> Judgements:
-    """While something of a group certainly waits, no other group is claimed from twice before it."""
-    if not story.promises.turns:
-        return
-    group_of, others = story.promises.group_of, (story.promises.groups or 1) - 1
-    deliveries = sorted((one for _, some in _by_group(story) for one in some), key=_moment_of)
-    for wait in _certain_waits(story):
-        group = group_of(wait.key[1])
-        passed: list[Call] = []
-        most: list[Call] = []
-        for delivery in deliveries:
-            if delivery.until < wait.since or wait.until < delivery.since:
-                continue
-            if group_of(delivery.row.item) == group:
-                # It may have been claimed from then, and has the last turn.
-                passed = []
-            elif wait.since <= delivery.since and delivery.until <= wait.until:
-                passed = [*passed, delivery.call]
-                most = max(most, passed, key=len)
-        if len(most) > others:
-            what = f"{len(most)} items of {others} other groups were handed out while {wait.key[1]} waited"
-            yield Wrong(what, [wait.call, *most])
-        else:
-            yield HOLDS
 
 
 def _by_group(story: Story) -> Iterator[tuple[str, list[Delivery]]]:
@@ -957,6 +927,5 @@ RULES: dict[str, Rule] = {
         maxsize_holds,
         groups_hold,
         groups_rest,
-        groups_take_turns,
     )
 }

@@ -32,8 +32,6 @@ class Promises:
     groups: int | None = None
     leases_of_group: int = 0
     pause_of_group: float = 0.0
-    #: Whether groups are claimed from in turns, each as soon as something of it waits.
-    turns: bool = False
 
     def group_of(self, item: str) -> str:
         return str(int(item[-1]) % (self.groups or 1))

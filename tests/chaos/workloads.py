@@ -28,7 +28,6 @@ LIMITS: tuple[dict[str, Any], ...] = (
 )
 #: Less than what consumers claim without limits.
 POLITE = Promises(groups=10, leases_of_group=4, pause_of_group=0.03)
-TURNS = Promises(groups=10, turns=True)
 #: Longer than any run, also by a clock that is set forward.
 FOR_GOOD = 6 * 3600.0
 
@@ -369,14 +368,6 @@ WORKLOADS = (
             backoff=lambda attempt: 0.2,
         ),
         (add_new_items, add_new_items_from_elsewhere, reserve, reserve_many, hold, consume),
-    ),
-    Workload(
-        "turns",
-        TURNS,
-        lambda face, client: face.SortedSet(
-            client, "turns", group=TURNS.group_of, turns="fair", backoff=lambda attempt: 0.2
-        ),
-        (add_new_items, add_new_items, add_several_new_items, reserve, reserve_many),
     ),
     Workload(
         "seen",
