@@ -280,6 +280,10 @@ class Cluster:
                 f"CLUSTER MEET 127.0.0.1 {self.nodes[0].port}",
             ):
                 assert node.asked(command) == "+OK"
+        self.become_whole()
+
+    def become_whole(self) -> None:
+        """Returns when each node has all slots for served."""
         wait_until(lambda: all(self._is_known_by(node) for node in self.nodes))
 
     def _is_known_by(self, node: Server) -> bool:

@@ -1,5 +1,6 @@
 """Client libraries: a client of thirty lines is enough, and what redset knows of libraries by name is so."""
 
+import importlib
 import inspect
 import os
 import subprocess
@@ -96,6 +97,22 @@ def test_its_errors_are_recognised() -> None:
     assert is_outage(ConnectionError("lost"))
     assert is_outage(TimeoutError())
     assert not is_failure(ValueError("of a caller"))
+
+
+@pytest.mark.parametrize(
+    ("library", "error"), [("redis", "RedisClusterException"), ("valkey", "ValkeyClusterException")]
+)
+def test_a_cluster_without_a_node_is_away_and_one_that_refuses_is_not(library: str, error: str) -> None:
+    errors = importlib.import_module(f"{library}.exceptions")
+    raised = getattr(errors, error)
+
+    assert is_outage(raised("All slots are not covered after query all startup_nodes. 5461 of 16384 covered..."))
+    assert is_outage(raised("startup_nodes could not agree on a valid slots cache: ..."))
+    assert not is_outage(raised("No way to dispatch this command"))
+    for cause, away in [(errors.ConnectionError("lost"), True), (errors.AuthenticationError("no"), False)]:
+        error_of_all = raised("Cluster cannot be connected")
+        error_of_all.__cause__ = cause
+        assert is_outage(error_of_all) is away
 
 
 @pytest.mark.parametrize("library", [one for one in LIBRARIES if one.client], ids=lambda library: library.name)

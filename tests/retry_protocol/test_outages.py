@@ -10,7 +10,7 @@ import pytest
 import redset
 import redset.aio
 from faces import Awaited, Blocking, Face
-from servers import Server
+from servers import Cluster, Server
 
 pytestmark = pytest.mark.sampled
 
@@ -147,4 +147,33 @@ def test_the_first_contact_fails_at_once(face_type: Any, mortal: Server) -> None
     assert call.ends(SOON)
     assert isinstance(call.result, Exception)
     face.client = before
+    face.close()
+
+
+@pytest.fixture(scope="module")
+def mortal_cluster() -> Iterator[Cluster]:
+    """A cluster whose nodes a test may kill, if it starts them again."""
+    cluster = Cluster()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.mark.parametrize("library", ["redis", "valkey"])
+def test_a_consumer_survives_the_loss_of_all_nodes_of_a_cluster(
+    face_type: Any, mortal_cluster: Cluster, library: str
+) -> None:
+    """The client then looks for the nodes, and raises an error of its own if it finds none."""
+    face = face_type(mortal_cluster, library)
+    call = Running(lambda: [next(iter(face.SortedSet("jobs").consume())).item])
+    time.sleep(0.5)
+    for node in mortal_cluster.nodes:
+        node.kill()
+    time.sleep(1.5)
+    for node in mortal_cluster.nodes:
+        node.start()
+    mortal_cluster.become_whole()
+    redset.SortedSet(mortal_cluster.client(), "jobs").add("late")
+
+    assert call.ends(30)
+    assert call.result == ["late"]
     face.close()

@@ -40,8 +40,10 @@ def script_is_unknown(error: Exception) -> bool:
     return type(error).__name__ == "NoScriptError" or str(error).startswith("NOSCRIPT")
 
 
-#: Error replies of a server that cannot execute commands at the moment.
+#: Error replies of a server that cannot execute commands at the moment, and what a cluster client says while nodes
+#: disagree.
 _AWAY = (
+    "All slots are not covered",
     "BUSY ",
     "CLUSTERDOWN",
     "LOADING",
@@ -51,6 +53,7 @@ _AWAY = (
     "READONLY",
     "TRYAGAIN",
     "UNBLOCKED",
+    "startup_nodes could not agree",
 )
 #: The beginning of such an error. Redis 6.2 puts the line of the script in front.
 _IS_AWAY = re.compile(rf"(?:.*@user_script: \d+: -)?(?:{'|'.join(_AWAY)})")
@@ -124,6 +127,8 @@ def is_outage(error: BaseException) -> bool:
         or isinstance(error, OSError)
         or _IS_AWAY.match(said) is not None
         or is_of_a_lost_connection(error)
+        # A cluster client that reaches no node raises an error of its own from that of the last node.
+        or (error.__cause__ is not None and is_outage(error.__cause__))
     )
 
 
