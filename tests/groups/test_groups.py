@@ -691,3 +691,26 @@ def test_a_group_that_is_not_ready_any_more_takes_nobodys_turn(face: Any, raw: A
     raw.zadd("jobs", {"b1": time.time() + 1000})
     assert jobs.take(3) == ["a1", "c1", "d1"]
     assert jobs.take(3) == ["a2"]
+
+
+def test_the_order_holds_where_another_program_has_removed_the_first_item_of_a_group(face: Any, raw: Any) -> None:
+    jobs = face.SortedSet("jobs", group=lambda item: item[0], per_group=Limit(leases=5))
+    for item, score in (("a1", 3), ("a2", 1), ("b1", 2)):
+        jobs.add(item, score=score)
+    raw.zrem("jobs", "a2")
+    assert [jobs.pop(), jobs.pop()] == ["b1", "a1"]
+
+
+def test_many_groups_whose_items_are_gone_hide_no_other(face: Any, raw: Any) -> None:
+    jobs = face.SortedSet("jobs", group=str)
+    jobs.update([f"{number:03}" for number in range(100)])
+    raw.zrem("jobs", *(f"{number:03}" for number in range(99)))
+    assert jobs.pop() == "099"
+
+
+def test_the_order_holds_where_another_program_has_removed_a_later_item_of_a_group(face: Any, raw: Any) -> None:
+    jobs = face.SortedSet("jobs", group=lambda item: item[0])
+    for item, score in (("a1", 1), ("a2", 2), ("a3", 3), ("b1", 5)):
+        jobs.add(item, score=score)
+    raw.zrem("jobs", "a2")
+    assert jobs.take(3) == ["a1", "a3", "b1"]

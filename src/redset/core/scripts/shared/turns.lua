@@ -3,7 +3,7 @@
 -- include watching
 under_lease, defaults, has_own_limits = tonumber(ARGV[6]) > 0, string.match(ARGV[3], '(%S+ %S+) %S+$'), facts[13]
 
--- How many rested groups one claim puts back.
+-- How many rested groups one claim puts back, and how often it reads which groups are ready.
 local RESTED = 20
 
 -- What the last plan chose: for each row its group; and whether it has passed over something, so that more may be found at once.
@@ -26,6 +26,7 @@ local function add_rows(one, entries, scores, first)
         local item, score = string.sub(entry, length + 9), scores[first + i - 1]
         if not score or one.begins .. sortable(score) .. item ~= entry then
             one.is_old, one.is_whole, has_passed = true, false, true
+            return
         elseif is_due and number_of(score) > time then
             one.is_whole = false
             return
@@ -35,15 +36,17 @@ local function add_rows(one, entries, scores, first)
     end
 end
 
--- Adds to `heads` some groups that are ready, in their order, with their first rows and how many the claim may have of each.
-local function add_heads(heads, names, count)
+-- Returns those of some ready groups that have rows, each with its first `number` rows and how many the claim may have of it; and
+-- whether all have. Puts the others where they belong.
+local function heads_of(names, count)
     read_groups(names)
-    local number, before, found, entries, items = math.ceil(2 * count / #names), #heads, {}, {}, {}
+    local number = math.ceil(2 * count / #names)
+    local found, heads, entries, items = {}, {}, {}, {}
     for rank, name in ipairs(names) do
         local most, pause = limits_of(name)
         local left = pause > 0 and 1 or count
         if under_lease and most > 0 then left = math.min(left, most - leases_of(name)) end
-        local one = {name = name, rank = before + rank, left = left, at = 1, begins = beginning_of(name)}
+        local one = {name = name, rank = rank, left = left, at = 1, begins = beginning_of(name)}
         local wanted = math.min(left, number) + 1
         entries[rank] = left > 0 and entries_of(name, '0', wanted) or {}
         one.offset, one.is_whole = #entries[rank], #entries[rank] < wanted
@@ -54,31 +57,26 @@ local function add_heads(heads, names, count)
     for rank, one in ipairs(found) do
         add_rows(one, entries[rank], scores, first)
         first = first + #entries[rank]
-        if not one[1] then
+        if one[1] then
+            heads[#heads + 1] = one
+        else
             -- It was ready under other limits, or by an old entry.
             turns().place_group(one.name)
             has_passed = true
-            local entry = one.is_old and entries_of(one.name, '0', '1')[1]
-            if entry then add_rows(one, {entry}, redis.call('ZMSCORE', waiting, string.sub(entry, #one.begins + 9)), 1) end
         end
-        if one[1] then heads[#heads + 1] = one end
     end
+    return heads, #heads == #names
 end
 
--- The groups that are ready, in their order. In the place of those that were not ready any more come those behind them, once.
+-- The groups that are ready, in their order. A group that was put elsewhere may come later, so the order is then read again.
 local function ready_groups(count)
-    local heads, known, wanted = {}, {}, count
-    for _ = 1, 2 do
-        local names, new = is_due and not fair and redis.call('ZRANGE', ready, '-inf', clock, 'BYSCORE', 'LIMIT', '0', wanted)
-            or redis.call('ZRANGE', ready, '0', wanted - 1), {}
-        for _, name in ipairs(names) do
-            if not known[name] then known[name], new[#new + 1] = true, name end
-        end
-        if #new > 0 then add_heads(heads, new, count) end
-        if #heads >= count or #names < wanted then break end
-        wanted = 2 * count
+    for tries = 1, RESTED do
+        local names = is_due and not fair and redis.call('ZRANGE', ready, '-inf', clock, 'BYSCORE', 'LIMIT', '0', count)
+            or redis.call('ZRANGE', ready, '0', count - 1)
+        if #names == 0 then return {} end
+        local heads, are_right = heads_of(names, count)
+        if are_right or tries == RESTED then return heads end
     end
-    return heads
 end
 
 -- The next rows: of the ready group with the lowest score, or of each ready group in turn.
@@ -95,6 +93,8 @@ local function choose_rows(count)
         if #planned == count then break end
         one.left, one.at = one.left - 1, one.at + 1
         local goes_on = one.left > 0 and turns().next_row(one)
+        -- The row behind an old entry is not known, and may come before the rows of other groups.
+        if one.is_old and one.left > 0 and not goes_on then break end
         if fair then
             first = first + 1
             if goes_on then heads[#heads + 1] = one end
