@@ -30,6 +30,8 @@ REFUSALS = {
     "ServerFullError",
     "TryAgainError",
 }
+#: The base classes of the errors of client libraries. Those of a cluster client that finds no node are not RedisErrors.
+ERRORS_OF_CLIENTS = {"RedisClusterException", "RedisError", "ValkeyClusterException", "ValkeyError"}
 
 #: In asyncio one call in so many is cancelled, within so many seconds. So is one step of a consume loop, which ends it.
 IMPATIENT = 10
@@ -164,14 +166,16 @@ class Hand:
             self.recorder.complete(call, error=self.cut_since(cuts))
             return Answer("ok")
         except Exception as error:
-            outcome = outcome_of(error, repeated=repeats.seen() > repeated)
-            self.recorder.complete(call, outcome, error=type(error).__name__)
+            again = repeats.seen() > repeated
+            outcome = outcome_of(error, repeated=again)
+            self.recorder.complete(call, outcome, error=type(error).__name__, repeated=again)
             if outcome == "unknown":
                 await self.pause(0.05)
             return Answer(outcome)
         outcome = "ok" if done(value) else "refused"
-        cut = self.cut_since(cuts)
-        self.recorder.complete(call, outcome, rows=rows(value), error=cut, replicated=await replica.has_it())
+        cut, again = self.cut_since(cuts), repeats.seen() > repeated
+        has_it = await replica.has_it()
+        self.recorder.complete(call, outcome, rows=rows(value), error=cut, replicated=has_it, repeated=again)
         return Answer(outcome, value)
 
     def cut_since(self, before: int) -> str:
@@ -467,9 +471,7 @@ def outcome_of(error: BaseException, *, repeated: bool) -> Outcome:
     names = [kind.__name__ for kind in type(error).__mro__]
     if isinstance(error, (Full, LeaseLost)) or (not repeated and REFUSALS.intersection(names)):
         return "refused"
-    if isinstance(error, (RedsetError, OSError, asyncio.CancelledError)) or {"RedisError", "ValkeyError"}.intersection(
-        names
-    ):
+    if isinstance(error, (RedsetError, OSError, asyncio.CancelledError)) or ERRORS_OF_CLIENTS.intersection(names):
         return "unknown"
     if is_of_the_client(error):
         return "unknown"

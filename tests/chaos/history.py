@@ -63,6 +63,8 @@ class Call:
     error: str = ""
     #: Whether replicas have it (WAIT); None where nobody asked.
     replicated: bool | None = None
+    #: Whether the client may have sent it more than once.
+    repeated: bool = False
 
 
 @dataclass
@@ -134,6 +136,7 @@ class Recorder:
         rows: list[Row] | None = None,
         error: str = "",
         replicated: bool | None = None,
+        repeated: bool = False,
     ) -> None:
         """Call it as soon as the call has returned."""
         moment = time.monotonic()
@@ -142,6 +145,7 @@ class Recorder:
             | ({"rows": rows} if rows else {})
             | ({"error": error} if error else {})
             | ({} if replicated is None else {"replicated": replicated})
+            | ({"repeated": True} if repeated else {})
         )
 
     def fault(self, fault: Fault) -> None:
@@ -202,6 +206,7 @@ class History:
             call.completed, call.outcome = event["at"], event["outcome"]
             call.rows = [Row(*row) for row in event.get("rows", ())]
             call.error, call.replicated = event.get("error", ""), event.get("replicated")
+            call.repeated = event.get("repeated", False)
 
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:

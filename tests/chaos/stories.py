@@ -375,8 +375,8 @@ def _additions(call: Call) -> Iterator[tuple[str, Addition]]:
     versions = call.given.get("versions") or [call.given.get("version")] * count
     for item, score, version in zip(call.items, scores, versions, strict=True):
         yield item, Addition(call, score, version)
-        if call.name == "zadd":
-            # A client that has lost the reply sends the same again, and the item may be done by then.
+        if call.name == "zadd" and (call.repeated or call.completed is None):
+            # A plain ZADD that its client sends again adds the item again, which may be done by then.
             yield item, Addition(call, score, version)
 
 
