@@ -17,7 +17,7 @@ from redset.core.observing import enter_body, hooks, leave_body
 from redset.core.operations import CHUNK, Plan, Unfinished
 from redset.core.shown import shown
 from redset.core.times import Duration, seconds
-from redset.core.waiting import NONE, Outage, Wait, Waiter, stop_waiting
+from redset.core.waiting import NONE, Outage, Wait, Waiter, listen, stop_waiting
 
 __all__ = ("BaseConsumption", "BaseLoop", "Stop")
 
@@ -163,9 +163,7 @@ class BaseConsumption(BaseLoop[DriverT, Res], Generic[T, DriverT, Res]):
                     if is_last:
                         return None
                     self._waiter.enter()
-                    # If the time has passed meanwhile, the claim told nobody that this call waits.
-                    if (left := wait.left()) > 0:
-                        yield from self._outage.once(self._claims.listen(got, left, self._stop))
+                    yield from listen(self._claims, got, wait, self._outage, self._stop)
             if self._is_ours:
                 yield from stop_waiting(self._claims, self._waiter, self._outage)
         finally:

@@ -31,6 +31,7 @@ __all__ = (
     "blocking",
     "claim_within",
     "heard_nothing",
+    "listen",
     "stop_waiting",
 )
 
@@ -227,6 +228,14 @@ def stop_waiting(claims: Claims[Any, Any], waiter: Waiter, outage: Outage) -> Pl
     return True
 
 
+def listen(
+    claims: Claims[Any, Any], got: Claimed, wait: Wait, outage: Outage, stop: Callable[[], bool] | None = None
+) -> Plan[None]:
+    """Wait for a wake-up, unless the time has passed: then the claim did not tell the server that this call waits."""
+    if (left := wait.left()) > 0:
+        yield from outage.once(claims.listen(got, left, stop))
+
+
 def claim_within(
     claims: Claims[Any, Any], limit: int, lease: float, seconds: Duration | None, *, last: bool
 ) -> Plan[Claimed]:
@@ -248,9 +257,7 @@ def claim_within(
                 if is_last:
                     return got
                 waiter.enter()
-                # If the time has passed meanwhile, the claim told nobody that this call waits.
-                if (left := wait.left()) > 0:
-                    yield from outage.once(claims.listen(got, left))
+                yield from listen(claims, got, wait, outage)
     finally:
         waiter.leave()
 
