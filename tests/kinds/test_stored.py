@@ -98,6 +98,12 @@ CALLS: list[Callable[[Any], Any]] = [
     lambda jobs: jobs.take(1),
     lambda jobs: jobs.reserve(),
     lambda jobs: jobs.clear(),
+    lambda jobs: jobs.update(["new", "waiting"]),
+    lambda jobs: jobs.remove_between(0, 10**12),
+    lambda jobs: jobs.dead_letters.retry("dead"),
+    lambda jobs: jobs.dead_letters.discard("dead"),
+    lambda jobs: jobs.limit(leases=5),
+    lambda jobs: jobs.pause(),
 ]
 
 #: The next release: takes what waits, once the set is stored in its layout.

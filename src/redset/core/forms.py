@@ -1,8 +1,10 @@
-"""The layout of a set: the form in which it is stored, and its version. Scripts compare it before they change it."""
+"""The layout of a set: the form in which it is stored, and its version. Scripts compare it before each change."""
 
 import re
 
-__all__ = ("VERSION", "described", "layout_of", "other_version", "refusal")
+from redset.exceptions import LayoutError
+
+__all__ = ("VERSION", "check_layout", "described", "layout_of", "other_version", "refusal")
 
 #: Raised with each change of what is stored that the version before could not read, or could damage.
 VERSION = 1
@@ -45,8 +47,14 @@ def described(layout: str) -> str:
     return classes + "".join(also[word] for word in words)
 
 
+def check_layout(name: str, stored: bytes | None, own: str) -> None:
+    """Raise a LayoutError if the hash of a set names another layout than ``own``. None: it names none yet."""
+    if stored is not None and stored != own.encode():
+        raise LayoutError(refusal(name, stored.decode(errors="replace"), own))
+
+
 def refusal(name: str, stored: str, own: str) -> str:
-    """Return what to say of a set on the server that has another layout."""
+    """Return the message for a set on the server that has another layout."""
     other = other_version(name, stored)
     if other is not None:
         return other
@@ -58,7 +66,7 @@ def refusal(name: str, stored: str, own: str) -> str:
 
 
 def other_version(name: str, layout: str) -> str | None:
-    """Return what to do about a set that another version of redset has stored; None if this version can read it."""
+    """Return the message for a set that another version of redset has stored; None if this version can read it."""
     version, kind, _ = _parts(layout)
     if version > VERSION:
         return (

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
-from redset.core.forms import refusal
+from redset.core.forms import check_layout
 from redset.core.gates import read_gates
 from redset.core.inspecting import Inspecting, Sample, Totals
 from redset.core.keys import Keys
@@ -290,8 +290,7 @@ def delivery_of(driver: Any, info: SetInfo, identity: bytes, one: Any) -> Plan[b
         Operation("HGET", (Keys(name).meta,), ("layout",), lambda reply: reply) for name in names
     ]
     for stored in (yield from _all(driver, asked)):
-        if stored is not None and stored != layout.encode():
-            raise LayoutError(refusal(info.name, stored.decode(errors="replace"), layout))
+        check_layout(info.name, stored, layout)
     asked = [Operation("HGET", (Keys(name).deliveries,), (identity,), lambda reply: reply) for name in names]
     return next((found for found in (yield from _all(driver, asked)) if found is not None), None)
 

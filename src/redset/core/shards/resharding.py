@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from redset.core.forms import described, layout_of, other_version, refusal
+from redset.core.forms import check_layout, described, layout_of, other_version
 from redset.core.gates import Limits, read_gates
 from redset.core.inspecting import Totals
 from redset.core.keys import REGISTRY, TYPES, Keys
@@ -132,8 +132,7 @@ class _Move:
         """Raise a LayoutError, before anything is changed, if a shard does not have the layout of the record."""
         for name in self.old.names:
             stored = yield Operation("HGET", (Keys(name).meta,), (FORM[0],), lambda reply: reply)
-            if stored is not None and stored != self.old.form.encode():
-                raise LayoutError(refusal(self.old.name, stored.decode(errors="replace"), self.old.form))
+            check_layout(self.old.name, stored, self.old.form)
 
     # Limits.
 
