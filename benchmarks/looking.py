@@ -1,4 +1,4 @@
-"""What it costs the server to be looked at: by the live table, and by the web page.
+"""The cost of the live table and of the web page for the server.
 
 Usage: python benchmarks/looking.py [options]
 

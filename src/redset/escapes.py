@@ -8,7 +8,7 @@ import unicodedata
 
 __all__ = ("escaped", "unescaped")
 
-#: What needs no escape and no closer look.
+#: Texts without a character that is escaped.
 _PLAIN = re.compile(r"[ -\[\]-~]*")
 _NAMED = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _BACK = {written[1].encode(): character.encode() for character, written in _NAMED.items()}

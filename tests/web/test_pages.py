@@ -343,6 +343,9 @@ class TestCharts:
         ({"paused_until": float("inf")}, ["paused"]),
         ({"waiting": 5, "due": 5, "lag": 300.0}, ["starving", "lagging"]),
         ({"waiting": 5, "due": 5, "lag": 300.0, "leased": 1}, ["lagging"]),
+        # Nobody has claimed anything yet: the set may have been made just now.
+        ({"waiting": 5, "due": 5, "lag": 5.0}, []),
+        ({"waiting": 5, "due": 5}, ["starving"]),
         ({"waiting": 5, "due": 0}, []),
         ({"waiting": 5, "due": 5, "paused_until": 2e9, "lag": 300.0}, ["paused"]),
         ({"expired": 2}, ["expired"]),

@@ -19,14 +19,12 @@ from redset.core.inspecting import Sample
 from redset.core.overview import Overview
 from redset.core.retries import tries_once
 from redset.reservations import Limits
-from redset.web.rates import CLAIMS, FAILURES, rates
+from redset.web.rates import CLAIMS, FAILURES, SAMPLES_FRESH, rates
 from redset.web.texts import duration, number
 from redset.web.urgency import troubles
 
 __all__ = ("Screen", "register")
 
-#: Seconds for which the samples of the last hour are kept: a new one comes each minute.
-SAMPLES_FRESH = 20.0
 #: The number of lines around the rows: title, heads, rules, the line below.
 AROUND = 6
 #: The columns, and how wide the screen has to be for each.
@@ -91,7 +89,7 @@ class Screen:
         self._broken: list[str] = []
 
     def table(self, height: int | None, width: int | None = None) -> Any:
-        """Return what is shown.
+        """Read the figures, and return the table with the lines below it.
 
         :param height: the lines of the screen; None for all sets.
         """
@@ -101,7 +99,7 @@ class Screen:
         except Exception as error:
             if not is_failure(error):
                 raise
-            # What was read before is still shown: the server may be away for a moment.
+            # The last figures are still shown, since the server may be away for a moment only.
             trouble = f"The server does not answer: {error}"
             if height is None:
                 raise

@@ -90,7 +90,7 @@ class Frontier:
     def _slot_of_key(self, key: str) -> str:
         return self._slots.get(key) or key.partition(" ")[0]
 
-    # What is to be sent.
+    # Additions, ends and rests to be sent.
 
     @property
     def is_clean(self) -> bool:
@@ -157,8 +157,8 @@ class Frontier:
 
     def claim(self, number: int) -> list[Reservation[Any]]:
         """Claim up to so many requests; none while the server is away."""
-        claimed: list[Reservation[Any]] = []
-        claimed = self.reach(lambda: self.set.reserve_many(number, self._options.lease), default=claimed)
+        nothing: list[Reservation[Any]] = []
+        claimed = self.reach(lambda: self.set.reserve_many(number, self._options.lease), default=nothing)
         if claimed:
             self._ahead = claimed[0].deadline - self._options.lease - time.time()
             self._count("dequeued", len(claimed))
@@ -166,8 +166,8 @@ class Frontier:
 
     def extend(self, reservations: Iterable[Reservation[Any]]) -> list[Reservation[Any]]:
         """Extend leases, and return those that were lost."""
-        lost: list[Reservation[Any]] = []
-        lost = self.reach(lambda: self.set.extend(reservations, self._options.lease), default=lost)
+        nothing: list[Reservation[Any]] = []
+        lost = self.reach(lambda: self.set.extend(reservations, self._options.lease), default=nothing)
         self._count_lost(lost)
         return lost
 

@@ -23,20 +23,8 @@ class Hand:
     """A request in hand: from its claim until its callback has ended and the server was told."""
 
     __slots__ = (
-        *(
-            "attempts",
-            "children",
-            "failure",
-            "ignored",
-            "is_final",
-            "key",
-            "lost",
-            "own",
-            "parent",
-            "reason",
-            "request",
-        ),
-        *("reservation", "rest", "slot"),
+        *("attempts", "children", "failure", "ignored", "is_final", "key", "lost", "own", "parent"),
+        *("reason", "request", "reservation", "rest", "slot"),
     )
 
     def __init__(

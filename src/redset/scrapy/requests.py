@@ -12,7 +12,7 @@ __all__ = ("ID", "TOKEN", "Entry", "Values", "host_of", "key_of", "slot_of", "st
 #: The key of ``meta`` by which a copy of a request is recognized. It is never stored.
 TOKEN = "redset_token"  # noqa: S105 - no secret
 
-#: What an absent key of a stored request stands for.
+#: The values of the keys that a stored request leaves out.
 DEFAULTS: dict[str, Any] = {
     "callback": None,
     "errback": None,

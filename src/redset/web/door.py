@@ -15,6 +15,7 @@ from redset.core.operations import Plan, once
 from redset.core.overview import Overview
 from redset.core.registry import SetInfo
 from redset.core.retries import tries_once
+from redset.web.rates import SAMPLES_FRESH
 from redset.web.texts import DIGEST, name_in_url, of_url
 
 __all__ = ("Door",)
@@ -25,8 +26,6 @@ R = TypeVar("R")
 #: as many times as long as a reading takes.
 FRESH = 1.0
 SHARE = 5
-#: Seconds for which the samples of a set are kept: a new one comes each minute.
-SAMPLES_FRESH = 20.0
 #: Seconds after which a page is given up.
 PATIENCE = 10.0
 

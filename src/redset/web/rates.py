@@ -5,10 +5,13 @@ from itertools import pairwise
 
 from redset.core.inspecting import Sample, Totals
 
-__all__ = ("CLAIMS", "FAILURES", "MINUTES", "rates")
+__all__ = ("CLAIMS", "FAILURES", "MINUTES", "SAMPLES_FRESH", "rates")
 
 #: The number of minutes that a chart shows.
 MINUTES = 60
+
+#: Seconds for which the samples of a set are kept: a new one comes each minute.
+SAMPLES_FRESH = 20.0
 
 #: The totals whose sum is the number of claims, and of failures.
 CLAIMS = ("taken", "leased")

@@ -29,7 +29,7 @@ LONGEST = 200
 LARGE = 150
 #: The longest encoded name of a set in a URL.
 LONGEST_NAME = 200
-#: The beginning of what stands for a longer one. It is encoded nothing.
+#: The beginning of the digest that stands for a longer name. No encoded name begins with it.
 DIGEST = "~~"
 
 #: Bytes that stand for themselves in a URL.

@@ -10,7 +10,7 @@ from redset.core.retries import tries_once
 
 __all__ = ("CLUSTER", "client_from_url", "repeating")
 
-#: What stands in a scheme for a cluster: ``redis+cluster://``.
+#: The end of the scheme of a cluster: ``redis+cluster://``.
 CLUSTER = "+cluster://"
 
 #: Seconds for a TLS connection and its handshake, which a server without TLS never answers.
