@@ -78,7 +78,8 @@ def test_a_request_is_stored_as_what_differs_from_the_default() -> None:
     spider = Spider()
     plain = to_dict(scrapy.Request("http://a/", meta={"redset_token": 1, "retry_times": 2}), spider)
     assert plain == {"url": "http://a/"}
-    request = scrapy.http.JsonRequest("http://a/", data={"a": 1}, callback=spider.parse, priority=3)
+    headers = {"X-Name": "\xe9", "X-Bytes": [bytes(range(32, 256)), b"!"]}
+    request = scrapy.http.JsonRequest("http://a/", data={"a": 1}, callback=spider.parse, priority=3, headers=headers)
     store = Values(values)
     again = to_request(store.loads(store.data_of("a 1", to_dict(request, spider))), spider)
     assert type(again) is scrapy.http.JsonRequest
@@ -117,12 +118,12 @@ def test_settings_of_scrapy_are_limits_of_groups() -> None:
     assert options.name == "spider"
 
 
-def test_keys_are_known_for_a_while() -> None:
+def test_fingerprints_are_known_for_a_while() -> None:
     seen = Seen(Options.of(Settings({"REDSET_REMEMBER": 0.1}), "spider"))
     assert [seen.add("a"), seen.add("a")] == [False, True]
     seen.discard("a")
     assert not seen.add("a")
-    seen._keys["a"] -= 1
+    seen._known["a"] -= 1
     assert not seen.add("a")
 
 

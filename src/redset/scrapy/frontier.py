@@ -1,22 +1,25 @@
 """The set of a crawl, as one spider process uses it: what is to be sent is kept until the server has it.
 
 Additions and the ends of leases are collected and sent together. All additions go before all ends, so that a page is
-acked only after its links are stored. When the server cannot be reached, everything is kept and sent again: additions
-are deduplicated, and an end that is repeated has the effect of one.
+acked only after its links are stored. Acks travel with the next claim. When the server cannot be reached, everything
+is kept and sent again: additions are deduplicated, and an end that is repeated has the effect of one.
 """
 
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import islice, takewhile
 from typing import Any, NamedTuple, TypeVar
 
 from scrapy.statscollectors import StatsCollector
 
 from redset.connect import connect
+from redset.core.claiming import Claimed, lost_in
 from redset.core.interruptions import is_interruption
 from redset.core.items import Key
+from redset.core.operations import CHUNK, Plan
 from redset.core.retries import tries_once
 from redset.core.shown import described
 from redset.reservations import Reservation
@@ -31,8 +34,6 @@ D = TypeVar("D")
 
 log = logging.getLogger("redset.scrapy")
 
-#: Additions sent in one round trip.
-CHUNK = 1000
 #: Seconds between two attempts to reach a server that is away.
 PAUSE = 0.25
 #: Seconds for the answer of a server, which blocks the spider meanwhile.
@@ -46,6 +47,9 @@ class End(NamedTuple):
     verb: str
     reason: str = ""
     delay: float = 0.0
+
+
+ACK = End("ack")
 
 
 class Frontier:
@@ -73,6 +77,9 @@ class Frontier:
         )
         self._entries: deque[Entry] = deque()
         self._ends: dict[End, list[Reservation[Any]]] = {}
+        self._acks: list[Reservation[Any]] = []
+        #: Whether it is unknown if acks have arrived, since the claim with which they travelled was not answered.
+        self._acks_are_open = False
         #: Ends that are sent: the same ones again, if the server does not answer.
         self._outbox: deque[tuple[End, list[Reservation[Any]]]] = deque()
         self._rests: dict[str, float] = {}
@@ -95,13 +102,13 @@ class Frontier:
     @property
     def is_clean(self) -> bool:
         """Whether the server has everything."""
-        return not (self._entries or self._ends or self._outbox or self._rests)
+        return not (self._entries or self._acks or self._ends or self._outbox or self._rests)
 
     def add(self, entry: Entry) -> None:
         self._entries.append(entry)
 
     def end(self, reservation: Reservation[Any], end: End) -> None:
-        self._ends.setdefault(end, []).append(reservation)
+        (self._acks if end == ACK else self._ends.setdefault(end, [])).append(reservation)
 
     def rest(self, slot: str, seconds: float) -> None:
         """Let a slot rest, in all processes."""
@@ -114,17 +121,24 @@ class Frontier:
     def _flush(self) -> bool:
         while self._entries:
             self._send_entries()
-        while self._ends or self._outbox:
-            if not self._outbox:
-                self._outbox.extend(self._ends.items())
-                self._ends = {}
+        self._learn_of_acks()
+        if self._acks:
+            self._outbox.append((ACK, self._acks))
+            self._acks = []
+        self._flush_ends()
+        return True
+
+    def _flush_ends(self) -> None:
+        """Send all ends but the acks that may travel with a claim, and the rests."""
+        self._outbox.extend(self._ends.items())
+        self._ends = {}
+        while self._outbox:
             self._count_lost(self._send_ends(*self._outbox[0]))
             self._outbox.popleft()
         while self._rests:
             slot, until = next(iter(self._rests.items()))
             self.set.group(slot).pause(until)
             del self._rests[slot]
-        return True
 
     def _send_entries(self) -> None:
         first = self._entries[0]
@@ -144,7 +158,7 @@ class Frontier:
                 self._stats.inc_value("dupefilter/filtered", len(chunk) - new)
 
     def _send_ends(self, end: End, reservations: list[Reservation[Any]]) -> list[Reservation[Any]]:
-        if end.verb == "ack":
+        if end == ACK:
             return self.set.ack(reservations)
         if end.verb == "nack":
             return self.set.nack(reservations, None, end.reason)
@@ -155,14 +169,53 @@ class Frontier:
 
     # Claims and leases.
 
-    def claim(self, number: int) -> list[Reservation[Any]]:
-        """Claim up to so many requests; none while the server is away."""
+    def claim(self, number: int) -> tuple[list[Reservation[Any]], bool]:
+        """Send everything, and claim up to so many requests; return also whether there may be more.
+
+        While the server is away: none, and that there are no more.
+        """
         nothing: list[Reservation[Any]] = []
-        claimed = self.reach(lambda: self.set.reserve_many(number, self._options.lease), default=nothing)
+        claimed, has_more = self.reach(lambda: self._claim(number), default=(nothing, False))
         if claimed:
             self._ahead = claimed[0].deadline - self._options.lease - time.time()
             self._count("dequeued", len(claimed))
-        return claimed
+        return claimed, has_more
+
+    def _claim(self, number: int) -> tuple[list[Reservation[Any]], bool]:
+        while self._entries:
+            self._send_entries()
+        self._learn_of_acks()
+        self._flush_ends()
+        acks, claims = self._acks[:CHUNK], self.set._claims  # noqa: SLF001 - consume() claims as this does
+
+        def plan() -> Plan[tuple[list[Reservation[Any]], bool]]:
+            on_roll_back = partial(self._note_roll_back, acks) if acks else None
+            got: Claimed = yield claims.claim(min(number, CHUNK), self._options.lease, acks, on_roll_back)
+            self._acked(acks, got.lost)
+            return (yield from claims.received(got)), not got.was_all
+
+        self._acks_are_open = bool(acks)
+        return self.set._driver.follow(plan())  # noqa: SLF001
+
+    def _learn_of_acks(self) -> None:
+        """Roll back a claim whose outcome is unknown, and so learn whether the acks that it carried have arrived."""
+        if self._acks_are_open:
+            claims, driver = self.set._claims, self.set._driver  # noqa: SLF001
+
+            def plan() -> Plan[None]:
+                yield claims.roll_back_unknown()
+
+            driver.follow(plan())
+            self._acks_are_open = False
+
+    def _note_roll_back(self, acks: list[Reservation[Any]], head: bytes) -> None:
+        if head:
+            self._acked(acks, lost_in(head))
+
+    def _acked(self, acks: list[Reservation[Any]], late: list[int]) -> None:
+        self._acks_are_open = False
+        self._acks = self._acks[len(acks) :]
+        self._count_lost([acks[position] for position in late])
 
     def extend(self, reservations: Iterable[Reservation[Any]]) -> list[Reservation[Any]]:
         """Extend leases, and return those that were lost."""

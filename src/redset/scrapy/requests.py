@@ -69,6 +69,11 @@ def key_of(item: Any) -> str:
     return key
 
 
+def fingerprint_of(key: str) -> str:
+    """Return the fingerprint in a key, and what distinguishes its request from others with that fingerprint."""
+    return key.partition(" ")[2]
+
+
 def host_of(request: Request) -> str:
     """Return the host of a request, or a dash for one without a host."""
     return urlparse_cached(request).hostname or "-"
@@ -96,6 +101,11 @@ def to_dict(request: Request, spider: Spider) -> dict[str, Any]:
     # The number of retries is that of the attempts, which the set counts.
     meta = {key: value for key, value in fields["meta"].items() if key not in (TOKEN, "retry_times")}
     fields["meta"] = meta
+    # Headers are bytes, which JSON can carry only in a form that takes longer and that nobody can read.
+    fields["headers"] = {
+        name.decode("latin-1"): [value.decode("latin-1") for value in values]
+        for name, values in fields["headers"].items()
+    }
     return {name: value for name, value in fields.items() if name not in DEFAULTS or value != DEFAULTS[name]}
 
 
@@ -110,4 +120,8 @@ def to_request(fields: dict[str, Any], spider: Spider) -> Request:
         kind = getattr(sys.modules.get(module), name, None)
         if not (isinstance(kind, type) and issubclass(kind, Request)):
             raise ValueError(f"{fields['_class']} is no class of requests that this process knows")
-    return request_from_dict(fields, spider=spider)
+    headers = {
+        name.encode("latin-1"): [value.encode("latin-1") for value in values]
+        for name, values in fields.get("headers", {}).items()
+    }
+    return request_from_dict({**fields, "headers": headers}, spider=spider)

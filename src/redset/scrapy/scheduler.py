@@ -24,7 +24,7 @@ from redset.scrapy.feed import Feed
 from redset.scrapy.frontier import End, Frontier
 from redset.scrapy.hands import Errback, Families, Hand, reason_of
 from redset.scrapy.options import Options
-from redset.scrapy.requests import ID, TOKEN, Entry, host_of, slot_of, stored_slot, to_dict, to_request
+from redset.scrapy.requests import ID, TOKEN, Entry, fingerprint_of, host_of, slot_of, stored_slot, to_dict, to_request
 from redset.scrapy.seen import Seen
 from redset.scrapy.timers import call_later, looping_call
 
@@ -35,7 +35,7 @@ log = logging.getLogger("redset.scrapy")
 #: Seconds between two looks of a process that waits for requests.
 TICK = 0.05
 #: Seconds that a claim waits for more requests to end.
-BATCHING = 0.01
+BATCHING = 0.02
 #: Seconds between two looks of a process that has waited for a second.
 SLOW_TICK = 0.2
 #: The milliseconds since the epoch are fewer, so that the priority decides before the time of the addition.
@@ -105,7 +105,7 @@ class Scheduler(BaseScheduler):
         #: How many requests are claimed beyond those that the engine has room for. Those of a slot with a delay would
         #: be sent later than claimed, and so at other intervals.
         limits = [options.per_slot, *options.slots.values()]
-        self._ahead = 0 if any(limit and limit.pause for limit in limits) else options.concurrency // 2
+        self._ahead = 0 if any(limit and limit.pause for limit in limits) else options.concurrency
         self._watch()
         self._timer = looping_call(self._tick)
         self._timer.start(TICK, now=False)
@@ -162,18 +162,19 @@ class Scheduler(BaseScheduler):
     def _take(self, request: Request, parent: Hand | None, *, fed: int = 0) -> bool:
         assert self._crawler.request_fingerprinter is not None
         fingerprint = self._crawler.request_fingerprinter.fingerprint(request).hex()
-        key = f"{host_of(request)} {fingerprint}"
-        if parent is not None and self._is_retry(request, key, parent):
+        if parent is not None and self._is_retry(request, fingerprint, parent):
             self._retry(request, parent)
             return True
+        # Most links are known, so this is asked before anything else is made of them.
+        if not (fed or request.dont_filter) and self._seen.add(fingerprint):
+            self._note_duplicate(request)
+            return False
+        key = f"{host_of(request)} {fingerprint}"
         if fed:
             # Whoever feeds a URL again wants it again, even while the first request is under way.
             key += f" fed {fed}"
         elif request.dont_filter:
             key = self._own_key(request, key, parent)
-        elif self._seen.add(key):
-            self._note_duplicate(request)
-            return False
         data = self._data(key, request)
         if data is None:
             if parent is not None:
@@ -225,12 +226,12 @@ class Scheduler(BaseScheduler):
         if self._options.debug:
             log.debug("Filtered duplicate request: %s", request)
 
-    def _is_retry(self, request: Request, key: str, hand: Hand) -> bool:
+    def _is_retry(self, request: Request, fingerprint: str, hand: Hand) -> bool:
         """Return whether a request is one in hand that is to be tried again, as RetryMiddleware copies it."""
         return (
-            hand.reservation is not None
-            and hand.key.startswith(key)
-            and request.meta.get("retry_times", 0) > hand.request.meta.get("retry_times", 0)
+            request.meta.get("retry_times", 0) > hand.request.meta.get("retry_times", 0)
+            and hand.reservation is not None
+            and hand.key.startswith(f"{host_of(request)} {fingerprint}")
         )
 
     def _retry(self, request: Request, hand: Hand) -> None:
@@ -256,14 +257,14 @@ class Scheduler(BaseScheduler):
             return
         self._freed = 0
         self._last_refill = time.monotonic()
-        if not self._flush() or self._is_dry:
-            return
-        room = self._room()
+        room = 0 if self._is_dry else self._room()
         if room <= 0:
+            self._flush()
             return
         room += self._ahead
-        claimed = self._frontier.claim(room)
-        self._is_dry = len(claimed) < room
+        claimed, has_more = self._frontier.claim(room)
+        self._is_dry = not has_more
+        self._note_flush()
         self._ready.extend(claimed)
         if self._is_dry and self._feed is not None:
             for request, token in self._feed.claim(room - len(claimed)):
@@ -301,7 +302,7 @@ class Scheduler(BaseScheduler):
             self._stats.inc_value("scheduler/dead/redset")
             return None
         if not request.dont_filter:
-            self._seen.add(fields[ID])
+            self._seen.add(fingerprint_of(fields[ID]))
         return self._hand_out(request, fields[ID], None, reservation)
 
     def _hand_out(
@@ -372,7 +373,7 @@ class Scheduler(BaseScheduler):
         if hand.failure is not None:
             log.error("%s has failed, which could not be stored: %s", hand.request, hand.failure)
             # Its parent will yield it again.
-            self._seen.discard(hand.key)
+            self._seen.discard(fingerprint_of(hand.key))
         if parent is None:
             return
         if hand.failure is not None:
@@ -404,7 +405,8 @@ class Scheduler(BaseScheduler):
         self._settle()
         if now >= self._next_extension:
             self._extend()
-        self._flush()
+        if now - self._last_refill >= TICK:
+            self._flush()
         engine = self._engine
         if self._ready or self._memory:
             self._wake_engine()
@@ -425,15 +427,20 @@ class Scheduler(BaseScheduler):
             mine[reservation].lost = True
         self._ready = deque(one for one in self._ready if one not in lost)
 
-    def _flush(self) -> bool:
-        done = self._frontier.flush()
-        if done and self._feed is not None:
+    def _flush(self) -> None:
+        self._frontier.flush()
+        self._note_flush()
+
+    def _note_flush(self) -> None:
+        """Do what depends on that the server has everything."""
+        if not self._frontier.is_clean:
+            return
+        if self._feed is not None:
             self._feed.ack()
-        if done and self._revived:
+        if self._revived:
             # No crawl was under way when the spider was opened, so this is the next run.
             self._frontier.retry_dead(self._revived)
-            self._revived = []
-        return done
+            self._revived, self._is_dry = [], False
 
     def _wake_engine(self) -> None:
         """Let the engine ask for requests. Without this, it does so every five seconds."""

@@ -1,7 +1,7 @@
-"""The keys that this process has added or claimed lately, so that a link on each page is sent once and not each time.
+"""The fingerprints that this process has added or claimed lately, so that a link on each page is sent once only.
 
-The server decides; this saves it the questions that it would answer in the same way. A key is left out after a minute,
-since the server may forget it too: its retention ends, or somebody forgets or clears it.
+The server decides; this saves it the questions that it would answer in the same way. A fingerprint is left out after a
+minute, since the server may forget its request too: its retention ends, or somebody forgets or clears it.
 """
 
 import time
@@ -10,39 +10,39 @@ from redset.scrapy.options import Options
 
 __all__ = ("Seen",)
 
-#: Seconds for which a key is known.
+#: Seconds for which one is known.
 LIFE = 60.0
-#: The number of keys to know.
+#: The number of those to know.
 MOST = 200_000
 
 
 class Seen:
-    """Keys that the server knows."""
+    """The fingerprints of requests that the server knows."""
 
     def __init__(self, options: Options) -> None:
         self._life = min(LIFE, options.remember / 2)
-        self._keys: dict[str, float] = {}
+        self._known: dict[str, float] = {}
 
-    def add(self, key: str) -> bool:
-        """Add a key, and return whether it was known."""
+    def add(self, fingerprint: str) -> bool:
+        """Add one, and return whether it was known."""
         now = time.monotonic()
-        added = self._keys.get(key)
+        added = self._known.get(fingerprint)
         if added is not None and now - added < self._life:
             return True
         if added is not None:
-            del self._keys[key]
-        self._keys[key] = now
+            del self._known[fingerprint]
+        self._known[fingerprint] = now
         self._drop_old(now)
         return False
 
-    def discard(self, key: str) -> None:
-        """Forget a key."""
-        self._keys.pop(key, None)
+    def discard(self, fingerprint: str) -> None:
+        """Forget one."""
+        self._known.pop(fingerprint, None)
 
     def _drop_old(self, now: float) -> None:
-        """Drop up to two keys, so that each addition does the same work. The oldest key is the first."""
+        """Drop up to two, so that each addition does the same work. The oldest is the first."""
         for _ in range(2):
-            key, added = next(iter(self._keys.items()))
-            if len(self._keys) <= MOST and now - added < self._life:
+            fingerprint, added = next(iter(self._known.items()))
+            if len(self._known) <= MOST and now - added < self._life:
                 return
-            del self._keys[key]
+            del self._known[fingerprint]

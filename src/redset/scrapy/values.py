@@ -27,12 +27,14 @@ def dumps(value: Any) -> bytes:
 
     :raises TypeError: it has a value in it that JSON cannot carry; the message says where.
     """
-    return json.dumps(_encoded(value, ""), ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
+    return ENCODER.encode(_encoded(value, "")).encode(errors="surrogatepass")
 
 
 def loads(data: bytes) -> Any:
     """Return the value."""
-    return json.loads(data.decode(errors="surrogatepass"), object_hook=_decoded)
+    text = data.decode(errors="surrogatepass")
+    # Most requests have no marked value, and a hook is called for each object.
+    return (MARKED if f'"{MARK}"' in text else PLAIN_DECODER).decode(text)
 
 
 def _encoded(value: Any, where: str) -> Any:
@@ -114,3 +116,9 @@ LOADERS: dict[str, Callable[[Any], Any]] = {
 def _decoded(value: dict[str, Any]) -> Any:
     kind = value.get(MARK)
     return value if kind is None else LOADERS[kind](value["v"])
+
+
+# json.dumps and json.loads would make new ones for each call.
+ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+PLAIN_DECODER = json.JSONDecoder()
+MARKED = json.JSONDecoder(object_hook=_decoded)
