@@ -57,9 +57,11 @@ def arguments(description: str | None, *, rounds: int, cores: str = "apart") -> 
 def place(options: argparse.Namespace) -> Iterator[str]:
     """The url of a server that was started for this run, with this process on its core and the server on its own.
 
-    ``options.loopback`` is from here on that of the same server without the distance, for what is not measured.
+    ``options.loopback`` is from here on that of the same server without the distance, for what is not measured, and
+    ``options.other_core`` the server's core, for other processes that are not measured; None for any.
     """
     ours, the_servers = _cores(options.cores)
+    options.other_core = the_servers
     if ours is not None:
         os.sched_setaffinity(0, {ours})
     with (

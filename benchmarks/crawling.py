@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/crawling.py [--pages N] [--hosts N] [options]
 
-The site is local, in a process of its own, and has N pages with ten links each. Each round crawls it by one spider
-process with each scheduler, in turns; with redset the server is empty. ``pages/s`` is the median of the rounds,
+The site is local, in a process on the server's core, and has N pages with ten links each. Each round crawls it by one
+spider process with each scheduler, in turns; with redset the server is empty. ``pages/s`` is the median of the rounds,
 ``ratio`` the median of the rounds' ratios. ``cpu ms`` is the processor time of the spider process for a page, which a
 busy machine changes less; the server's time is not in it.
 """
@@ -58,7 +58,7 @@ process.start()
 
 
 def main() -> None:
-    parser = arguments(__doc__, rounds=5, cores="any")
+    parser = arguments(__doc__, rounds=5)
     parser.add_argument("--pages", type=int, default=3000, help="of the site (%(default)s)")
     parser.add_argument("--hosts", default="1,20", help="among how many hosts they are, with commas (%(default)s)")
     options = parser.parse_args()
@@ -67,7 +67,7 @@ def main() -> None:
         told = conditions(options, url)
         table = Table(told, **COLUMNS)
         for hosts in map(int, options.hosts.split(",")):
-            with site(options.pages, hosts) as start:
+            with site(options.pages, hosts, options.other_core) as start:
                 lines += _compare(options, url, start, hosts, table)
     report(options, told, lines)
 
@@ -116,11 +116,13 @@ def crawl(start: str, settings: dict[str, Any]) -> tuple[int, float, float]:
 
 
 @contextmanager
-def site(pages: int, hosts: int) -> Iterator[str]:
+def site(pages: int, hosts: int, core: int | None) -> Iterator[str]:
     """The address of the first page of a site."""
     command = [sys.executable, ROOT / "tests" / "crawled_site.py", "--pages", str(pages), "--hosts", str(hosts)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
+            if core is not None:
+                os.sched_setaffinity(process.pid, {core})
             assert process.stdout is not None
             yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}/0"
         finally:

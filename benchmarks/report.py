@@ -205,6 +205,23 @@ def _grouping(results: Results) -> Iterator[str]:
     )
 
 
+def _crawling(results: Results) -> Iterator[str]:
+    heads = ("", "pages/s", "ratio", "ms of processor time a page", "ratio")
+    yield from _table(
+        heads,
+        (
+            (
+                line["name"],
+                f"{line['pages_per_second']:.0f}",
+                f"{line['ratio']:.2f} ({line['lowest']:.2f} .. {line['highest']:.2f})",
+                f"{line['cpu_ms']:.2f}",
+                f"{line['cpu_ratio']:.2f}",
+            )
+            for line in _lines(results, "crawling")
+        ),
+    )
+
+
 def _fairness(results: Results) -> Iterator[str]:
     heads = ("", "jobs of", "how many", "ms waited, p50", "p99")
     yield from _table(
@@ -399,6 +416,7 @@ TABLES: dict[str, tuple[Callable[[Results], Iterator[str]], str]] = {
     "growth": (_growth, "How much longer a call takes on a large set than on a small one"),
     "grouping": (_grouping, ""),
     "fairness": (_fairness, "Milliseconds that jobs of small and of large tenants wait, in order and with fair turns"),
+    "crawling": (_crawling, ""),
     "endurance": (_endurance, "Memory of server and clients, open descriptors and delays, minute by minute"),
     "sharding": (
         _sharding,

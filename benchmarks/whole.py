@@ -149,6 +149,15 @@ SECTIONS = {
         },
         far={},
     ),
+    "crawling": Section(
+        "crawling.py",
+        near={
+            "full": "--rounds 5",
+            "quick": "--rounds 1 --pages 500",
+            "tiny": "--rounds 1 --pages 20 --hosts 2",
+        },
+        far={},
+    ),
     "endurance": Section(
         "endurance.py",
         near={"full": "--minutes 60", "quick": "--minutes 10", "tiny": "--minutes 1"},

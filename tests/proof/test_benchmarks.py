@@ -32,6 +32,7 @@ SECTIONS = (
     "sharding",
     "order",
     "fleet",
+    "crawling",
 )
 
 
