@@ -129,7 +129,9 @@ def test_a_dead_start_request_is_retried_by_the_next_run(url: str, tmp_path: Pat
 
 @pytest.mark.soak
 def test_limits_of_a_host_hold_across_processes(url: str, tmp_path: Path) -> None:
-    with Site(slowly(0.4)) as site, crawling(url, tmp_path, CONCURRENT_REQUESTS_PER_DOMAIN=3) as crawl:
+    # A process has room for two, so three at once are of both.
+    limits = {"CONCURRENT_REQUESTS": 2, "CONCURRENT_REQUESTS_PER_DOMAIN": 3}
+    with Site(slowly(0.4)) as site, crawling(url, tmp_path, **limits) as crawl:
         for spider in crawl.start_together(2, "Follower", site.url()):
             spider.wait()
         assert len({line["pid"] for line in crawl.noted()}) == 2

@@ -74,6 +74,9 @@ class Scheduler(BaseScheduler):
         self._memory: deque[tuple[Request, str, Hand | None]] = deque()
         #: Whether the last claim got less than it asked for, and nothing has changed since.
         self._is_dry = False
+        #: Whether the last claim got all that it asked for. Else hosts may have as many leases as they may have, and
+        #: what is claimed ahead would keep other processes from them.
+        self._goes_on = False
         #: The keys of the start requests; how often each was added; those that are to be retried if they are dead.
         self._start_keys: dict[str, None] = {}
         self._starts: dict[str, int] = {}
@@ -261,9 +264,10 @@ class Scheduler(BaseScheduler):
         if room <= 0:
             self._flush()
             return
-        room += self._ahead
+        if self._goes_on:
+            room += self._ahead
         claimed, has_more = self._frontier.claim(room)
-        self._is_dry = not has_more
+        self._is_dry, self._goes_on = not has_more, has_more
         self._note_flush()
         self._ready.extend(claimed)
         if self._is_dry and self._feed is not None:
