@@ -97,6 +97,51 @@ def jobs(raw: Any) -> Any:
     return redset.SortedSet(raw, "jobs")
 
 
+#: The commands that a script runs for each call: no more when nothing is parked, dead or awaited.
+COMMANDS = {
+    "add": 6,
+    "pop": 8,
+    "pop beside leases": 11,
+    "reserve": 10,
+    "reserve beside leases": 13,
+    "ack": 9,
+    "consume": 15,
+}
+
+
+def test_a_call_runs_few_commands(jobs: Any, raw: Any, here: Place) -> None:
+    if not isinstance(here, Server):
+        pytest.skip("the statistics of a single server are looked at")
+    jobs.update([f"job {number}" for number in range(20)], score=1)
+    reservations = [jobs.reserve()]
+    reservations.pop().ack()
+    loop = iter(jobs.consume(lease=600))
+    calls: list[tuple[str, Callable[[], Any]]] = [
+        ("add", lambda: jobs.add("another")),
+        ("pop", jobs.pop),
+        ("reserve", lambda: reservations.append(jobs.reserve(lease=600))),
+        ("reserve beside leases", lambda: reservations.append(jobs.reserve(lease=600))),
+        ("pop beside leases", jobs.pop),
+        ("ack", lambda: reservations.pop().ack()),
+        ("consume", lambda: next(loop)),
+    ]
+    found = {}
+    for name, call in calls:
+        if name == "consume":
+            next(loop)
+        raw.config_resetstat()
+        call()
+        stats = raw.info("commandstats")
+        found[name] = sum(
+            each["calls"]
+            for command, each in stats.items()
+            if not command.startswith(("cmdstat_config", "cmdstat_eval"))
+        )
+    loop.close()
+
+    assert found == COMMANDS
+
+
 def test_a_claim_that_meets_many_expired_leases_returns_the_items_it_has(jobs: Any, raw: Any, timed: Any) -> None:
     fill(raw)
     let_all_leases_expire(jobs)

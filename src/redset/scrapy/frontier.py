@@ -293,7 +293,7 @@ class Frontier:
         if not done:
             log.error(
                 "The server of the crawl could not be reached: %d leases will expire, and others get their requests",
-                sum(map(len, self._ends.values())) + sum(len(reservations) for _, reservations in self._outbox),
+                len(self._acks) + sum(len(ended) for _, ended in (*self._ends.items(), *self._outbox)),
             )
         self.client.close()
         return done

@@ -43,15 +43,15 @@ local acks, given, acked = {}, {}, {}
 for i = 8, #ARGV, 2 do
     acks[#acks + 1], given[#given + 1], acked[ARGV[i]] = ARGV[i], ARGV[i + 1], true
 end
-local in_work = #acks > 0 or redis.call('EXISTS', leased, deliveries, parked, dead, letters, looks) > 0
-local others = in_work and redis.call('EXISTS', parked, dead, letters, looks) or 0
-local is_awaited = others > 0 and redis.call('EXISTS', looks) == 1
-local is_rare = repeated or unread or others > (is_awaited and 1 or 0)
+-- A key counts as often as it is named, so one number tells which there are.
+local there = redis.call('EXISTS', leased, deliveries, parked, parked, parked, dead, dead, dead, letters, letters, letters, looks, looks, looks, looks, looks, looks, looks, looks, looks, looks, looks, looks)
+local in_work, is_awaited, is_rare = #acks > 0 or there > 0, there >= 12, repeated or unread or there % 12 > 2
 local expired = in_work and read_expired() or {}
 -- Where items have groups, the ends of leases come before the choice.
 local chooses_late = grouped and (#acks > 0 or #expired > 0 or unread)
 local met = limit > 0 and not chooses_late and next_rows(limit) or {}
-local fields = in_work and not met.err and read_fields(acks, column(met, 2, 1)) or {}
+local fields, asked = read_fields(acks, in_work and column(met, 2, 1) or {})
+local deadlines = #acks > 0 and redis.pcall('ZMSCORE', leased, unpack(asked))
 local refusal = expired.err and expired or met.err and met or fields.err and fields or stored_otherwise(facts[3], facts[8])
 local is_tight = gate and gate.leases > 0 and not refusal and gates().free_leases(gate) < limit
 local is_first = not facts[3] or done and not facts[8]
@@ -77,13 +77,13 @@ end
 if unread then
     rare().roll_back()
     expired, fields = read_expired(), read_fields(acks, {})
+    deadlines = #acks > 0 and redis.call('ZMSCORE', leased, unpack(acks))
 end
 if chooses_late then
     turns().watch(acks)
     turns().watch(column(expired, 2, 1))
 end
-local lost = #acks > 0
-    and moves().end_leases(acks, given, fields, redis.call('ZMSCORE', leased, unpack(acks)), time) or ''
+local lost = deadlines and moves().end_leases(acks, given, fields, deadlines, time) or ''
 if #expired > 0 then rare().requeue(expired) end
 if chooses_late then turns().settle() end
 local more = #expired == 2 * BUDGET
@@ -96,7 +96,7 @@ if limit > 0 then
     -- What was read before the first write may have changed by it.
     local is_stale = chooses_late or requeued or unread or died > 0 or #met > 2 * limit
     for i = 1, #met, 2 do is_stale = is_stale or acked[met[i]] end
-    local passed = is_stale and take_next(limit) or take(met, fields, #acks)
+    local passed = is_stale and take_next(limit) or take(met, fields, #acks, #asked > #acks and deadlines)
     local stayed = passed
     while #rows < 2 * limit and stayed > 0 and not (meets_suspect and #rows > 0) do
         more = more or passed >= BUDGET

@@ -29,8 +29,9 @@ end
 parking = false
 -- A waiter may wait for a lease to end, if the set limits how many there are.
 local makes_room = false
-if redis.call('EXISTS', parked, looks) > 0 then
-    parking = redis.call('EXISTS', parked) == 1
+local there = redis.call('EXISTS', parked, looks, looks)
+if there > 0 then
+    parking = there % 2 == 1
     local gate = redis.pcall('HMGET', meta, 'gate')[1]
     makes_room = grouped or gate and string.sub(gate, -2) ~= ' 0'
 end

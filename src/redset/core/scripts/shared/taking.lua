@@ -4,17 +4,17 @@
 local rows, claimed, delivered, meets_suspect, is_suspect = {}, {}, false, false, false
 
 -- Removes rows from the beginning of `waiting`, and claims those that are to be claimed. Returns how many are not. `known` has what
--- `deliveries` has of them, behind the first `offset`.
-local function take(met, known, offset)
+-- `deliveries` has of them, behind the first `offset`, and `scores`, if given, what `leased` has.
+local function take(met, known, offset, scores)
     meets_suspect, is_suspect = false, false
     if #met == 0 then return 0 end
     local items, fields, deadlines, is_known = column(met, 2, 1), {}, {}, is_rare or done
-    -- In a small sorted set, too, each of many items is looked for from one end to the other.
-    if in_work and (#items <= 10 or redis.call('ZCARD', leased) > 0) then
+    -- Of many items, each would be looked for from one end of a small sorted set to the other.
+    if in_work and not scores and (#items <= 10 or redis.call('ZCARD', leased) > 0) then
         deadlines = redis.call('ZMSCORE', leased, unpack(items))
     end
     for i = 1, in_work and #items or 0 do
-        fields[i] = known[offset + i]
+        fields[i], deadlines[i] = known[offset + i], scores and scores[offset + i] or deadlines[i]
         is_known = is_known or fields[i] or deadlines[i]
     end
     local count = #rows / 2

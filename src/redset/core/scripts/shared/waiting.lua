@@ -33,21 +33,21 @@ local function read_expired()
     return redis.pcall('ZRANGE', leased, '-' .. clock, clock, 'BYSCORE', 'LIMIT', '0', BUDGET, 'WITHSCORES')
 end
 
--- What `deliveries` has of acks and behind these of other items.
+-- What `deliveries` has of acks and behind these of other items; and whose scores in `leased` are to be read with those of the acks:
+-- of many items, each would be looked for from one end of a small sorted set to the other.
 local function read_fields(acks, items)
     local all, met, length = {}, {}, #acks
     for i = 1, length do all[i] = acks[i] end
-    -- In a small hash the server compares each of many items with every field. So it is not asked for the items where the acks are
-    -- all that the hash has.
+    -- In a small hash, too. So it is not asked for the items where the acks are all that the hash has.
     if #items > 10 and redis.pcall('HLEN', deliveries) == length then
         local fields, has_others = length > 0 and redis.pcall('HMGET', deliveries, unpack(acks)) or {}, false
         for i = 1, length do
             has_others, met[acks[i]] = has_others or not fields[i] or met[acks[i]], true
         end
-        if not has_others then return fields end
+        if not has_others then return fields, acks end
     end
     for i = 1, #items do all[length + i] = items[i] end
-    return #all > 0 and redis.pcall('HMGET', deliveries, unpack(all)) or {}
+    return #all > 0 and redis.pcall('HMGET', deliveries, unpack(all)) or {}, #items > 10 and acks or all
 end
 
 -- WHEN NEEDED: rare
