@@ -11,7 +11,7 @@ import redset.aio
 import redset.web
 from console import Console
 from redset.connect import connect, connect_async
-from servers import Cluster
+from servers import Cluster, Server, free_port
 from visitors import Visitor
 
 pytestmark = pytest.mark.usefixtures("sets")
@@ -94,3 +94,14 @@ def test_the_page_shows_them(url: str) -> None:
 def test_an_unreachable_cluster_says_what_to_do(console: Console) -> None:
     done = console("ls", "--url", "redis+cluster://localhost:1")
     assert (done.code, len(done.err.splitlines())) == (69, 1)
+    assert "the server does not answer" in done.err
+    assert "--url" in done.err
+
+
+def test_a_single_server_that_is_named_as_a_cluster_is_told(console: Console) -> None:
+    with Server(port=free_port()) as server:
+        done = console("ls", "--url", f"redis+cluster://127.0.0.1:{server.port}")
+    assert (done.code, done.err) == (
+        69,
+        "redset: this server is no cluster: name it by redis:// in place of redis+cluster://\n",
+    )

@@ -33,23 +33,23 @@ def connected(context: typer.Context, url: str | None) -> Any:
 
     :raises Failure: it does not answer, or the URL is wrong.
     """
-    given = url_of(context, url)
+    given, client = url_of(context, url), None
     try:
+        # A cluster is contacted at once.
         client = connect(given)
-    except ValueError as error:
-        raise Failure(f"{'--url' if given else '$REDSET_URL'}: {error}") from None
-    context.call_on_close(client.close)
-    try:
+        context.call_on_close(client.close)
         client.ping()
     except Exception as error:
-        if is_failure(error) and is_outage(error):
+        if isinstance(error, ValueError) and client is None:
+            raise Failure(f"{'--url' if given else '$REDSET_URL'}: {error}") from None
+        if is_outage(error):
             raise Failure(
                 f"the server does not answer: {error} Start it, or name another one by --url or $REDSET_URL.",
                 UNAVAILABLE,
             ) from None
-        if not is_failure(error) or not str(error).startswith("NOPERM"):
-            raise
         # A user may have the rights to use a set and not to send PING.
+        if client is None or not (is_failure(error) and str(error).startswith("NOPERM")):
+            raise
     return client
 
 

@@ -55,6 +55,8 @@ def failure_of(error: Exception) -> Failure | None:
         return Failure(
             "this server is a node of a cluster: name it by redis+cluster:// in place of redis://", UNAVAILABLE
         )
+    if "Cluster mode is not enabled" in str(error):
+        return Failure("this server is no cluster: name it by redis:// in place of redis+cluster://", UNAVAILABLE)
     return Failure(" ".join(str(error).split()), _code_of(error))
 
 
