@@ -186,14 +186,14 @@ class GroupMachine(Machine):
             self.rests.pop(name, None)
 
     def judge(self, num: int, claim: Callable[[], list[str]], *, lease: bool) -> None:
-        before, uncertain = self.ready(), self.uncertain()
+        before, uncertain, unclaimed = self.ready(), self.uncertain(), self.unclaimed()
         is_suspect = lease and self.has_suspects()
         scores = self.scores()
         made = claim()
         self.note_claims(made)
         after, scores_after = self.ready(), self.scores()
         for name in made if self.turns == "fair" else ():
-            for other in (before & after) - uncertain - {group_of(name)}:
+            for other in (before & after) - uncertain - unclaimed - {group_of(name)}:
                 passed = self.passed.setdefault(other, set())
                 assert group_of(name) not in passed, f"{group_of(name)!r} comes twice while {other!r} is ready"
                 passed.add(group_of(name))
@@ -399,6 +399,11 @@ class GroupMachine(Machine):
     def uncertain(self) -> set[str]:
         """The groups of which another program has added or removed something."""
         return {group_of(item.decode()) for item in self.stored.foreign}
+
+    def unclaimed(self) -> set[str]:
+        """The groups with a waiting item that a claim may park or leave out, which may have been the group's turn."""
+        known = {item for name in ("leased", "dead", "done") for item in self.stored.scores(name)}
+        return {group_of(item.decode()) for item in known.intersection(self.stored.scores("waiting"))}
 
     def scores(self) -> dict[str, float]:
         return {item.decode(): score for item, score in self.stored.scores("waiting").items()}
