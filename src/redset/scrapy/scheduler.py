@@ -74,8 +74,8 @@ class Scheduler(BaseScheduler):
         self._memory: deque[tuple[Request, str, Hand | None]] = deque()
         #: Whether the last claim got less than it asked for, and nothing has changed since.
         self._is_dry = False
-        #: Whether the last claim got all that it asked for. Else hosts may have as many leases as they may have, and
-        #: what is claimed ahead would keep other processes from them.
+        #: Whether the last claim got all that it asked for. Else the limit of a host may hold, and requests that are
+        #: claimed ahead would keep other processes from its leases.
         self._goes_on = False
         #: The keys of the start requests; how often each was added; those that are to be retried if they are dead.
         self._start_keys: dict[str, None] = {}
@@ -436,7 +436,7 @@ class Scheduler(BaseScheduler):
         self._note_flush()
 
     def _note_flush(self) -> None:
-        """Do what depends on that the server has everything."""
+        """Do what may be done once the server has everything."""
         if not self._frontier.is_clean:
             return
         if self._feed is not None:

@@ -10,9 +10,9 @@ from redset.scrapy.options import Options
 
 __all__ = ("Seen",)
 
-#: Seconds for which one is known.
+#: Seconds for which a fingerprint is known.
 LIFE = 60.0
-#: The number of those to know.
+#: The largest number of fingerprints that are known.
 MOST = 200_000
 
 
@@ -24,7 +24,7 @@ class Seen:
         self._known: dict[str, float] = {}
 
     def add(self, fingerprint: str) -> bool:
-        """Add one, and return whether it was known."""
+        """Add a fingerprint, and return whether it was known."""
         now = time.monotonic()
         added = self._known.get(fingerprint)
         if added is not None and now - added < self._life:
@@ -36,11 +36,11 @@ class Seen:
         return False
 
     def discard(self, fingerprint: str) -> None:
-        """Forget one."""
+        """Forget a fingerprint."""
         self._known.pop(fingerprint, None)
 
     def _drop_old(self, now: float) -> None:
-        """Drop up to two, so that each addition does the same work. The oldest is the first."""
+        """Drop up to two fingerprints, so that each addition does the same work. The oldest is the first."""
         for _ in range(2):
             fingerprint, added = next(iter(self._known.items()))
             if len(self._known) <= MOST and now - added < self._life:

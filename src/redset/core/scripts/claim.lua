@@ -43,7 +43,7 @@ local acks, given, acked = {}, {}, {}
 for i = 8, #ARGV, 2 do
     acks[#acks + 1], given[#given + 1], acked[ARGV[i]] = ARGV[i], ARGV[i + 1], true
 end
--- A key counts as often as it is named, so one number tells which there are.
+-- EXISTS counts a key as often as it is named: 1 for a key of work, 3 for one of a rare state, 12 for `looks`.
 local there = redis.call('EXISTS', leased, deliveries, parked, parked, parked, dead, dead, dead, letters, letters, letters, looks, looks, looks, looks, looks, looks, looks, looks, looks, looks, looks, looks)
 local in_work, is_awaited, is_rare = #acks > 0 or there > 0, there >= 12, repeated or unread or there % 12 > 2
 local expired = in_work and read_expired() or {}

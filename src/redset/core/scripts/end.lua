@@ -29,7 +29,7 @@ end
 parking = false
 -- A waiter may wait for a lease to end, if the set limits how many there are.
 local makes_room = false
-local there = redis.call('EXISTS', parked, looks, looks)
+local there = redis.call('EXISTS', parked, looks, looks)  -- 1 for `parked`, 2 for `looks`
 if there > 0 then
     parking = there % 2 == 1
     local gate = redis.pcall('HMGET', meta, 'gate')[1]

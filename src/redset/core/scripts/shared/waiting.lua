@@ -33,8 +33,8 @@ local function read_expired()
     return redis.pcall('ZRANGE', leased, '-' .. clock, clock, 'BYSCORE', 'LIMIT', '0', BUDGET, 'WITHSCORES')
 end
 
--- What `deliveries` has of acks and behind these of other items; and whose scores in `leased` are to be read with those of the acks:
--- of many items, each would be looked for from one end of a small sorted set to the other.
+-- Returns the fields of `deliveries` for the acks and then for other items; and the items whose scores in `leased` the claim reads at
+-- once: only the acks, if there are many others, since the server looks for each from one end of a small sorted set to the other.
 local function read_fields(acks, items)
     local all, met, length = {}, {}, #acks
     for i = 1, length do all[i] = acks[i] end
