@@ -1,5 +1,6 @@
 """``redset work`` handles each item once, tells by exit codes what has happened, and loses nothing when it is ended."""
 
+import asyncio
 import os
 import pty
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ import pytest
 import redset as library
 from console import Console, Done, children_of, own_console  # noqa: F401 # own_console is the fixture called redset
 from own_home import until
+from redset.cli.commands import Command, Outcome, Runner
+from redset.cli.printing import Printer
+from redset.cli.progress import Bar
 from servers import Server
 
 
@@ -242,6 +247,28 @@ class TestOutput:
         # What could not be printed waits, without an attempt.
         assert jobs.stats().leased == jobs.stats().delayed == 0
         assert len(jobs) >= 40
+
+    def test_what_nobody_waits_for_any_more_is_not_printed(self, capfd: pytest.CaptureFixture[str]) -> None:
+        async def output_of(text: bytes) -> Outcome:
+            command = Command((b"echo", text), stdin=True)
+            return await Runner(command, None, 1.0, asyncio.Event()).run(b"", {}, None)
+
+        async def body() -> None:
+            printer = Printer(Bar("", hidden=True))
+            with printer.busy:
+                outcomes = [await output_of(b"aborted") for _ in range(2)]
+                prints = [asyncio.create_task(printer.print_files(outcome, b"")) for outcome in outcomes]
+                await asyncio.sleep(0)
+                for task, outcome in zip(prints, outcomes, strict=True):
+                    task.cancel()
+                    outcome.close()
+            await asyncio.wait(prints)
+            with closing(await output_of(b"printed")) as outcome:
+                await printer.print_files(outcome, b"")
+            printer.close()
+
+        asyncio.run(asyncio.wait_for(body(), 30))
+        assert capfd.readouterr() == ("printed\n", "")
 
     def test_the_job_log(self, redset: Console, jobs: Any, tmp_path: Path) -> None:
         jobs.add("a\tb")

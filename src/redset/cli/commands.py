@@ -95,9 +95,8 @@ class Outcome:
     #: The number of bytes of the item that were fed to it, and of its stdout.
     sent: int = 0
     received: int = 0
-    #: The file with the output of the command, to be printed and closed; None if its output was printed as it came.
-    stdout: IO[bytes] | None = None
-    stderr: IO[bytes] | None = None
+    #: The output of the command by the number of the stream, 1 or 2, unless it was printed as it came.
+    files: dict[int, IO[bytes]] = field(default_factory=dict)
 
     @property
     def reason(self) -> str:
@@ -112,10 +111,15 @@ class Outcome:
             return f"killed by signal {-self.code}"
         return f"exit code {self.code}"
 
+    def hand_over(self) -> dict[int, IO[bytes]]:
+        """Return the files that are not empty. Whoever asked closes them."""
+        full = {number: file for number, file in self.files.items() if file.seek(0, os.SEEK_END)}
+        self.files = {number: file for number, file in self.files.items() if number not in full}
+        return full
+
     def close(self) -> None:
-        for file in (self.stdout, self.stderr):
-            if file is not None:
-                file.close()
+        for file in self.files.values():
+            file.close()
 
 
 #: Prints a piece of the output of a command as it comes: the number of the stream, 1 or 2, and whole lines.
@@ -193,7 +197,7 @@ class Runner:
                 feed.write(item)
                 feed.seek(0)
             if printing is None:
-                outcome.stdout, outcome.stderr = _unnamed_file(), _unnamed_file()
+                outcome.files = {1: _unnamed_file(), 2: _unnamed_file()}
             else:
                 pipes = [await Pipe.open(stack), await Pipe.open(stack)]
         except OSError as error:
@@ -202,8 +206,8 @@ class Runner:
             process = await asyncio.create_subprocess_exec(
                 *arguments,
                 stdin=feed,
-                stdout=outcome.stdout or pipes[0].end,
-                stderr=outcome.stderr or pipes[1].end,
+                stdout=outcome.files[1] if outcome.files else pipes[0].end,
+                stderr=outcome.files[2] if outcome.files else pipes[1].end,
                 env=self.command.environment(item, own),
                 start_new_session=True,
             )
@@ -249,9 +253,9 @@ class Runner:
         for pump in pumps:
             if not pump.cancelled() and (error := pump.exception()) is not None:
                 raise error
-        if outcome.stdout is not None and outcome.stderr is not None:
-            outcome.received = os.fstat(outcome.stdout.fileno()).st_size
-            outcome.last_line = _last_line_of(outcome.stderr)
+        if outcome.files:
+            outcome.received = os.fstat(outcome.files[1].fileno()).st_size
+            outcome.last_line = _last_line_of(outcome.files[2])
 
     async def _kill(self, group: int, ended: "asyncio.Future[int]") -> None:
         """End a session: by SIGTERM, and what is left of it after the grace period by SIGKILL."""

@@ -6,7 +6,8 @@ import errno
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -36,31 +37,30 @@ class Printer:
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
         self._loop = asyncio.get_running_loop()
-        self._writes: queue.SimpleQueue[tuple[Callable[[], None], asyncio.Future[None]] | None] = queue.SimpleQueue()
+        self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         #: Is held while something is printed.
         self.busy = threading.Lock()
         self._thread = threading.Thread(target=self._write, name="redset work output", daemon=True)
         self._thread.start()
 
     async def print_files(self, outcome: Outcome, tag: bytes) -> None:
-        """Print the whole output of a command.
+        """Print the whole output of a command, and close the files of it.
 
         :param tag: stands in front of each line.
         :raises ReaderGone: nobody reads.
         :raises Failure: it cannot be written.
         """
-        files = [(1, outcome.stdout), (2, outcome.stderr)]
-        full = [(number, file) for number, file in files if file is not None and file.seek(0, os.SEEK_END)]
-        if full:
-            await self._perform(lambda: _write_files(full, tag))
+        files = outcome.hand_over()
+        if files:
+            await self._perform(lambda: _write_files(files, tag), files)
 
     async def print_lines(self, number: int, lines: bytes, tag: bytes) -> None:
         """Print whole lines of a command; raises as :meth:`print_files` does."""
         await self._perform(lambda: _write_all(number, _tagged(lines, tag) if tag else lines))
 
-    async def _perform(self, write: Callable[[], None]) -> None:
+    async def _perform(self, write: Callable[[], None], files: "_Files | None" = None) -> None:
         done: asyncio.Future[None] = self._loop.create_future()
-        self._writes.put((write, done))
+        self._writes.put(_Write(write, done, files or {}))
         await done
 
     def close(self) -> None:
@@ -70,12 +70,15 @@ class Printer:
 
     def _write(self) -> None:
         while (job := self._writes.get()) is not None:
-            write, done = job
             error: Exception | None = None
-            with self.busy:
+            with self.busy, contextlib.ExitStack() as files:
+                for file in job.files.values():
+                    files.enter_context(file)
                 try:
-                    self._bar.erase()
-                    write()
+                    # Nobody waits for it any more: the command will run again, and print it then.
+                    if not job.done.cancelled():
+                        self._bar.erase()
+                        job.write()
                 except OSError as trouble:
                     if trouble.errno == errno.EPIPE:
                         error = ReaderGone()
@@ -83,7 +86,19 @@ class Printer:
                         error = Failure(f"cannot write the output: {trouble.strerror}", IO_CODE)
             # The loop may have ended meanwhile.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(_settle, done, error)
+                self._loop.call_soon_threadsafe(_settle, job.done, error)
+
+
+#: What is to be printed, by the number of the stream, 1 or 2.
+_Files = Mapping[int, IO[bytes]]
+
+
+@dataclass(frozen=True)
+class _Write:
+    write: Callable[[], None]
+    done: "asyncio.Future[None]"
+    #: Are closed by the thread, for it may still read them when nobody waits for it any more.
+    files: _Files
 
 
 def _settle(done: "asyncio.Future[None]", error: Exception | None) -> None:
@@ -95,8 +110,8 @@ def _settle(done: "asyncio.Future[None]", error: Exception | None) -> None:
         done.set_exception(error)
 
 
-def _write_files(files: list[tuple[int, IO[bytes]]], tag: bytes) -> None:
-    for number, file in files:
+def _write_files(files: _Files, tag: bytes) -> None:
+    for number, file in files.items():
         file.seek(0)
         for chunk in _lines_of(file, tag) if tag else iter(partial(file.read, _CHUNK), b""):
             _write_all(number, chunk)
