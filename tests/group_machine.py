@@ -402,7 +402,9 @@ class GroupMachine(Machine):
 
     def unclaimed(self) -> set[str]:
         """The groups with a waiting item that a claim may park or leave out, which may have been the group's turn."""
-        known = {item for name in ("leased", "dead", "done") for item in self.stored.scores(name)}
+        now, leased = self.server_time(), self.stored.scores("leased")
+        known = {item for item, until in leased.items() if not 0 < until <= now}
+        known.update(self.stored.scores("dead"), self.stored.scores("done"))
         return {group_of(item.decode()) for item in known.intersection(self.stored.scores("waiting"))}
 
     def scores(self) -> dict[str, float]:
