@@ -88,12 +88,12 @@ class TestMoments:
         def measure() -> float:
             time.sleep(0.4)
             made.update(["a1", "a2"], score=1)
-            made.reserve().ack()
+            # The server's moment is a little later than this one.
             opens_at = time.time() + 0.4
+            made.reserve().ack()
             late = lateness(opens_at, waiting(lambda: WAYS[way](made)))
             made.clear()
-            # The server's moment is a little earlier than this one.
-            return late + 0.01
+            return late
 
         assert_prompt(measure)
 
