@@ -22,6 +22,9 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# The tests start hundreds of processes, which compile everything again where Python is told to store no bytecode.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo test soak lint docs matrix pythons chaos chaos-shards chaos-bugs chaos-peers bench screenshots format clean
 
 demo: .venv/for-demo
@@ -29,7 +32,7 @@ demo: .venv/for-demo
 
 # Many tests wait for a server's clock, so there are more processes than cores.
 test: .venv/for-development
-	@$(BIN)/python -m pytest -m "not soak" --numprocesses=4 --dist=worksteal --durations=10 $(if $(COVERAGE),--cov --cov-report=term)
+	@$(BIN)/python -m pytest -m "not soak" --numprocesses=6 --dist=worksteal --durations=10 $(if $(COVERAGE),--cov --cov-report=term)
 
 soak: .venv/for-development
 	@$(BIN)/python -m pytest -m soak --numprocesses=4 --dist=worksteal --durations=10

@@ -117,6 +117,7 @@ class TestTheWholeDemo:
         assert row(shown, "most repeated line") == "3 x b"
 
     @pytest.mark.no_cover
+    @pytest.mark.soak
     def test_the_files_of_this_python(self) -> None:
         command = python("-m", "redset", "demo", stdin=subprocess.DEVNULL)
         shown, err = command.communicate()
@@ -131,6 +132,7 @@ class TestTheWholeDemo:
         assert row(shown, "must be 0") == ALL_ZERO
         assert row(shown, "identical files")
 
+    @pytest.mark.soak
     def test_a_tree_given_comes_before_lines(self, tree: Path, tmp_path: Path) -> None:
         (tmp_path / "lines").write_text("a\nb\n")
         with (tmp_path / "lines").open() as lines:

@@ -130,6 +130,7 @@ def worked(call: Any, seconds: float) -> int:
 
 
 # The first node is the one that clients ask for the commands by default.
+@pytest.mark.sampled
 @pytest.mark.parametrize("stopped", [0, 2])
 @pytest.mark.parametrize("call", ["pop", "take"])
 def test_a_node_that_does_not_answer_stops_its_shards_only(
