@@ -323,7 +323,7 @@ class TestEnds:
 
     def test_a_lease_outlives_a_long_command(self, redset: Console, jobs: Any) -> None:
         jobs.add("a")
-        done = work(redset, "-j", "2", "--lease", "1.5", "--retries", "1", "--", "sh", "-c", "sleep 2.5; echo done")
+        done = work(redset, "-j", "2", "--lease", "4", "--retries", "1", "--", "sh", "-c", "sleep 5; echo done")
         assert (done.code, done.out, done.err) == (0, b"done\n", "")
 
     def test_a_discarded_item_ends_its_command(self, redset: Console, jobs: Any) -> None:
