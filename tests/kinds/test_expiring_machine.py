@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(seconds_for(HOW))]
 
 #: Few enough that the same item comes again, and false ones among them.
 items: st.SearchStrategy[Any] = st.sampled_from([0, 1, 2, "", "a", "é", [], {}, None, False, [1, "b"]])
-#: Seconds. Fewer than 500 moves never end where a time to live does: so those that the test itself takes change nothing.
+#: Seconds. Fewer than 500 moves never end where a time to live does: so the seconds of the test itself change nothing.
 ttls = st.sampled_from([1000, 2000, 3000, 500_000])
 moves = st.sampled_from([501, 1501, 2501, 100_501, -499, -1499])
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from redset.core.clients import has_nodes, is_failure, is_outage, node_name
@@ -106,6 +105,9 @@ class Shard:
     #: The next look of each waiter of this process, as the server has planned it.
     looks: dict[str, Look] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._has_nodes = has_nodes(self.driver.caller.client)
+
     def note_look(self, waiter: str, at: float, *, is_precise: bool) -> None:
         """Note when a waiter looks here. Looks that are long past are forgotten: their threads have ended."""
         now = time.monotonic()
@@ -159,10 +161,6 @@ class Shard:
     def is_careful(self) -> bool:
         """Whether the steps of claims are tried once."""
         return self.rest.failures > 0 or self._has_nodes
-
-    @cached_property
-    def _has_nodes(self) -> bool:
-        return has_nodes(self.driver.caller.client)
 
 
 class Flat(Generic[R]):
