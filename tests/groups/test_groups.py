@@ -693,6 +693,21 @@ def test_a_group_that_is_not_ready_any_more_takes_nobodys_turn(face: Any, raw: A
     assert jobs.take(3) == ["a2"]
 
 
+@pytest.mark.parametrize("verb", ["discard", "retry"])
+def test_a_lease_of_an_item_that_another_program_took_away_and_brought_back_ends(
+    face: Any, raw: Any, verb: str
+) -> None:
+    """The set has forgotten its group meanwhile, but not its place in it."""
+    jobs = face.SortedSet("jobs", group=lambda item: item[0], per_group=Limit(leases=1))
+    jobs.add("a1", score=1)
+    raw.zrem("jobs", "a1")
+    jobs.discard("a1") if verb == "discard" else jobs.dead_letters.retry("a1")
+    raw.zadd("jobs", {"a1": 1})
+    jobs.reserve().ack()
+    jobs.add("a2", score=1)
+    assert jobs.reserve().item == "a2"
+
+
 def test_the_order_holds_where_another_program_has_removed_the_first_item_of_a_group(face: Any, raw: Any) -> None:
     jobs = face.SortedSet("jobs", group=lambda item: item[0], per_group=Limit(leases=5))
     for item, score in (("a1", 3), ("a2", 1), ("b1", 2)):

@@ -194,8 +194,7 @@ class Endings(Generic[T]):
         ends = [how(one) for one in mine]
         batch = Batch(ends)
         if not mine or batch.extends:
-            # An extension is idempotent: it is requested anew.
-            return batch
+            return batch  # An extension is idempotent: it is requested anew.
         # `dict.setdefault` is atomic, so threads that request the same at once send the same.
         before: Batch = vars(mine[0]).setdefault("_batch", batch)
         if before is not batch and before.is_the_same(ends):

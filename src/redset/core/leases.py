@@ -64,8 +64,7 @@ class BaseReservation(Generic[T]):
         #: The earliest time at which the lease can expire, by this process's monotonic clock.
         self._expires_at = ends_at
         self._pid = calls.PID
-        # CPython 3.11 has crashed where threads were the first to ask for this dict while others set attributes.
-        vars(self)
+        vars(self)  # CPython 3.11 has crashed where threads asked first for this dict while others set attributes.
 
     @property
     def _is_ours(self) -> bool:

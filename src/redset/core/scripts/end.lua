@@ -26,25 +26,27 @@ local fields, deadlines = {}, {}
 if how ~= 'taken' and #items > 0 then
     fields, deadlines = redis.pcall('HMGET', deliveries, unpack(items)), redis.pcall('ZMSCORE', leased, unpack(items))
 end
-parking = false
 -- A waiter may wait for a lease to end, if the set limits how many there are.
 local makes_room = false
 local there = redis.call('EXISTS', parked, looks, looks)  -- 1 for `parked`, 2 for `looks`
-if there > 0 then
-    parking = there % 2 == 1
-    local gate = redis.pcall('HMGET', meta, 'gate')[1]
-    makes_room = grouped or gate and string.sub(gate, -2) ~= ' 0'
-end
 local refusal = fields.err and fields or deadlines.err and deadlines
-if refusal or grouped or parking or makes_room or how ~= 'ack' then
+parking = there % 2 == 1
+if grouped then
+    refusal = refusal or turns().watch(items, how ~= 'taken' and deadlines) or how == 'ack' and turns().look_at_groups()
+end
+if there > 0 then
+    local gate = redis.pcall('HMGET', meta, 'gate')[1]
+    makes_room = grouped and not are_all_ready or gate and string.sub(gate, -2) ~= ' 0'
+end
+if refusal or parking or makes_room or how ~= 'ack' then
     refusal = wrong_type() or refusal or find_waiters() or rare().may_not_move()
 else
     refusal = (values or done) and wrong_type(waiting, values, done) or may_not_finish()
+        or grouped and denied('ZADD', 'ZREM', 'HSET', 'HSETNX', 'ZRANGE', 'ZMSCORE', 'HMGET')
 end
 if refusal then return refusal end
 
 local lost = ''
-if grouped then turns().watch(items) end
 if how == 'taken' then
     redis.call('ZREM', dead, ARGV[5])
     for i = 5, #ARGV, 3 do

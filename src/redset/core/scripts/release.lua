@@ -12,7 +12,7 @@
 -- include watching if grouped
 local verb, oldest = ARGV[3], tonumber(ARGV[4])
 local refusal = wrong_type() or stored_otherwise(unpack(redis.call('HMGET', meta, 'layout', 'remembers'))) or find_waiters()
-    or denied(call and 'SET', verb == 'retry' and 'ZADD', grouped and 'ZRANGE', grouped and 'ZADD', 'HDEL', 'HMGET', 'ZMSCORE', 'ZREM', 'HINCRBY')
+    or denied(call and 'SET', verb == 'retry' and 'ZADD', grouped and 'ZRANGE', grouped and 'ZADD', grouped and 'HSETNX', 'HDEL', 'HMGET', 'ZMSCORE', 'ZREM', 'HINCRBY')
 if refusal then return refusal end
 
 local items = {unpack(ARGV, 5)}

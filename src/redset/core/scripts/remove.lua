@@ -15,7 +15,7 @@
 -- include watching if grouped
 local by_name = ARGV[3] == 'items'
 local refusal = wrong_type() or stored_otherwise(redis.call('HMGET', meta, 'layout')[1]) or by_name and find_waiters()
-    or denied(call and 'SET', 'ZRANGE', 'ZMSCORE', 'HDEL', 'ZREMRANGEBYRANK', 'HINCRBY', grouped and 'ZADD', grouped and 'HSET')
+    or denied(call and 'SET', 'ZRANGE', 'ZMSCORE', 'HDEL', 'ZREMRANGEBYRANK', 'HINCRBY', grouped and 'ZADD', grouped and 'HSET', grouped and 'HSETNX')
 if refusal then return refusal end
 
 if by_name then

@@ -1,6 +1,6 @@
 -- Keeps the groups up to date with what becomes of items. Needs what `groups` needs.
 -- include groups
-local watched, is_watched = {}, {}
+local watched, is_watched, are_all_ready = {}, {}, false
 
 -- WHEN NEEDED: turns
 
@@ -25,16 +25,35 @@ local function rest_group(item, seconds)
     if paused and number_of(rests) < time + seconds then redis.call('HSET', limits, name, paused .. ' ' .. until_then) end
 end
 
--- Notes what items are before they change.
-local function watch(items)
-    if #items == 0 then return end
-    local names, scores, deadlines = redis.call('HMGET', group, unpack(items)), redis.call('ZMSCORE', waiting, unpack(items)), redis.call('ZMSCORE', leased, unpack(items))
-    for i, item in ipairs(items) do
+-- Notes what items are before they change. `deadlines`, if given, has what `leased` has of them. Returns an error, or nil.
+local function watch(items, deadlines)
+    if #items == 0 then return nil end
+    local names, scores = redis.pcall('HMGET', group, unpack(items)), redis.pcall('ZMSCORE', waiting, unpack(items))
+    deadlines = deadlines or redis.pcall('ZMSCORE', leased, unpack(items))
+    local problem = names.err and names or scores.err and scores or deadlines.err and deadlines
+    for i, item in ipairs(problem and {} or items) do
         if names[i] and not is_watched[item] then
             is_watched[item] = true
-            watched[#watched + 1] = {item, names[i], scores[i], deadlines[i] and tonumber(deadlines[i]) > 0}
+            watched[#watched + 1] = {item, names[i], scores[i], deadlines[i] and tonumber(deadlines[i]) > 0, scores[i] or deadlines[i]}
         end
     end
+    return problem
+end
+
+-- Reads what is needed of the groups of watched items if some of their leases end and nothing else changes. Returns an error, or nil.
+local function look_at_groups()
+    local names, is_known = {}, {}
+    for _, one in ipairs(watched) do
+        if not is_known[one[2]] then is_known[one[2]], names[#names + 1] = true, one[2] end
+    end
+    local places = #names > 0 and redis.pcall('ZMSCORE', ready, unpack(names)) or {}
+    local live = #names > 0 and redis.pcall('HMGET', busy, unpack(names)) or {}
+    if places.err or live.err then return places.err and places or live end
+    are_all_ready = true
+    for i, name in ipairs(names) do
+        are_all_ready, live_leases[name] = are_all_ready and places[i], tonumber(live[i] or nil) or 0
+    end
+    return wrong_type(dead) or not are_all_ready and wrong_type(groups, resting, upcoming, limits, meta) or nil
 end
 
 -- Brings the groups up to date with what became of the watched items.
@@ -44,7 +63,7 @@ local function settle()
     for i, one in ipairs(known) do items[i] = one[1] end
     local scores, deadlines = redis.call('ZMSCORE', waiting, unpack(items)), redis.call('ZMSCORE', leased, unpack(items))
     watched, is_watched = {}, {}
-    local lost = {}
+    local lost, has_vanished = {}, false
     local function touch(name)
         if not touched[name] then touched[name], order[#order + 1] = true, name end
     end
@@ -60,16 +79,21 @@ local function settle()
         end
         if is_leased ~= (was_leased or false) then changes[name] = (changes[name] or 0) + (is_leased and 1 or -1) end
         if score ~= before then touch(name) end
-        if not score and not deadline then lost[#lost + 1] = item end
+        if not score and not deadline then
+            lost[#lost + 1] = item
+            has_vanished = has_vanished or not one[5]
+        end
     end
     if #gone > 0 then redis.call('ZREM', groups, unpack(gone)) end
     if #entries > 0 then redis.call('ZADD', groups, unpack(entries)) end
     count_leases(changes)
     for name, change in pairs(changes) do
         -- It may have been blocked, also by a limit that has changed since.
-        if change < 0 and not redis.call('ZMSCORE', ready, name)[1] then touch(name) end
+        if change < 0 and not (are_all_ready or redis.call('ZMSCORE', ready, name)[1]) then touch(name) end
     end
     forget_groups(lost, dead)
+    -- Another program may have removed it from `waiting`: then the index still has its entry, for when it is added again.
+    if has_vanished then redis.call('HSETNX', meta, 'strays', '0') end
     for _, name in ipairs(order) do place_group(name) end
 end
 
