@@ -129,17 +129,41 @@ def test_a_call_runs_few_commands(jobs: Any, raw: Any, here: Place) -> None:
     for name, call in calls:
         if name == "consume":
             next(loop)
-        raw.config_resetstat()
-        call()
-        stats = raw.info("commandstats")
-        found[name] = sum(
-            each["calls"]
-            for command, each in stats.items()
-            if not command.startswith(("cmdstat_config", "cmdstat_eval"))
-        )
+        found[name] = commands_of(call, raw)
     loop.close()
 
     assert found == COMMANDS
+
+
+#: The same on a set with groups, none of which is at its limit.
+COMMANDS_WITH_GROUPS = {"add": 12, "reserve": 24, "ack": 19, "pop": 20}
+
+
+def test_a_call_on_a_set_with_groups_runs_a_few_more(raw: Any, here: Place) -> None:
+    if not isinstance(here, Server):
+        pytest.skip("the statistics of a single server are looked at")
+    jobs = redset.SortedSet[str](raw, "jobs", group=lambda job: job[0], per_group=redset.Limit(leases=3))
+    jobs.update([f"{name} {number}" for name in "abcd" for number in range(5)], score=1)
+    held = [jobs.reserve(), jobs.reserve()]
+    held.pop().ack()
+    calls: dict[str, Callable[[], Any]] = {
+        "add": lambda: jobs.add("a another", score=2),
+        "reserve": lambda: held.append(jobs.reserve()),
+        "ack": lambda: held.pop().ack(),
+        "pop": jobs.pop,
+    }
+
+    assert {name: commands_of(call, raw) for name, call in calls.items()} == COMMANDS_WITH_GROUPS
+
+
+def commands_of(call: Callable[[], Any], raw: Any) -> int:
+    """Return how many commands the script of a call runs."""
+    raw.config_resetstat()
+    call()
+    stats = raw.info("commandstats")
+    return sum(
+        each["calls"] for command, each in stats.items() if not command.startswith(("cmdstat_config", "cmdstat_eval"))
+    )
 
 
 def test_a_claim_that_meets_many_expired_leases_returns_the_items_it_has(jobs: Any, raw: Any, timed: Any) -> None:
