@@ -40,8 +40,9 @@ settings.register_profile(
 settings.load_profile("redset")
 
 
-# A shell has what it starts in the background ignore interrupts, and with that all that the tests start.
+# A shell has what it starts in the background ignore interrupts, and nohup hang-ups; so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 #: Environment variables that change how programs print, or which server redset uses. With those of the locale unset,

@@ -61,6 +61,7 @@ def test_a_page(
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_the_guides_run_twice_and_in_another_order(names: dict[str, Any], here: Server, tmp_path: Path) -> None:
     guides = [path for path in GUIDES if path not in WITH_SERVERS]
     for number, path in enumerate([*reversed(guides), *guides]):
