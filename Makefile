@@ -30,9 +30,9 @@ export PYTHONDONTWRITEBYTECODE =
 demo: .venv/for-demo
 	@$(BIN)/redset demo
 
-# Many tests wait for a server's clock, so there are more processes than cores.
+# Many tests wait for a server's clock, so there are more processes than cores; fewer where each is slowed down.
 test: .venv/for-development
-	@$(BIN)/python -m pytest -m "not soak" --numprocesses=6 --dist=worksteal --durations=10 $(if $(COVERAGE),--cov --cov-report=term)
+	@$(BIN)/python -m pytest -m "not soak" --numprocesses=$(if $(COVERAGE),4,6) --dist=worksteal --durations=10 $(if $(COVERAGE),--cov --cov-report=term)
 
 soak: .venv/for-development
 	@$(BIN)/python -m pytest -m soak --numprocesses=4 --dist=worksteal --durations=10
