@@ -30,7 +30,8 @@ export PYTHONDONTWRITEBYTECODE =
 demo: .venv/for-demo
 	@$(BIN)/redset demo
 
-# Many tests wait for a server's clock, so there are more processes than cores; fewer where each is slowed down.
+# Many tests wait for a server's clock, so there are more processes than cores. Coverage slows each process down, so it has
+# fewer.
 test: .venv/for-development
 	@$(BIN)/python -m pytest -m "not soak" --numprocesses=$(if $(COVERAGE),4,6) --dist=worksteal --durations=10 $(if $(COVERAGE),--cov --cov-report=term)
 

@@ -52,15 +52,15 @@ class Printer:
         """
         files = outcome.hand_over()
         if files:
-            await self._perform(lambda: _write_files(files, tag), files)
+            await self._perform(lambda: _write_files(files, tag), *files.values())
 
     async def print_lines(self, number: int, lines: bytes, tag: bytes) -> None:
         """Print whole lines of a command; raises as :meth:`print_files` does."""
         await self._perform(lambda: _write_all(number, _tagged(lines, tag) if tag else lines))
 
-    async def _perform(self, write: Callable[[], None], files: "_Files | None" = None) -> None:
+    async def _perform(self, write: Callable[[], None], *files: IO[bytes]) -> None:
         done: asyncio.Future[None] = self._loop.create_future()
-        self._writes.put(_Write(write, done, files or {}))
+        self._writes.put(_Write(write, done, files))
         await done
 
     def close(self) -> None:
@@ -72,10 +72,10 @@ class Printer:
         while (job := self._writes.get()) is not None:
             error: Exception | None = None
             with self.busy, contextlib.ExitStack() as files:
-                for file in job.files.values():
+                for file in job.files:
                     files.enter_context(file)
                 try:
-                    # Nobody waits for it any more: the command will run again, and print it then.
+                    # If nobody waits any more, the command will run again and print its output then.
                     if not job.done.cancelled():
                         self._bar.erase()
                         job.write()
@@ -89,16 +89,12 @@ class Printer:
                 self._loop.call_soon_threadsafe(_settle, job.done, error)
 
 
-#: What is to be printed, by the number of the stream, 1 or 2.
-_Files = Mapping[int, IO[bytes]]
-
-
 @dataclass(frozen=True)
 class _Write:
     write: Callable[[], None]
     done: "asyncio.Future[None]"
-    #: Are closed by the thread, for it may still read them when nobody waits for it any more.
-    files: _Files
+    #: The thread closes them, since it may still read them when nobody waits any more.
+    files: tuple[IO[bytes], ...]
 
 
 def _settle(done: "asyncio.Future[None]", error: Exception | None) -> None:
@@ -110,7 +106,7 @@ def _settle(done: "asyncio.Future[None]", error: Exception | None) -> None:
         done.set_exception(error)
 
 
-def _write_files(files: _Files, tag: bytes) -> None:
+def _write_files(files: Mapping[int, IO[bytes]], tag: bytes) -> None:
     for number, file in files.items():
         file.seek(0)
         for chunk in _lines_of(file, tag) if tag else iter(partial(file.read, _CHUNK), b""):

@@ -41,8 +41,7 @@ end
 if refusal or parking or makes_room or how ~= 'ack' then
     refusal = wrong_type() or refusal or find_waiters() or rare().may_not_move()
 else
-    refusal = (values or done) and wrong_type(waiting, values, done) or may_not_finish()
-        or grouped and denied('ZADD', 'ZREM', 'HSET', 'HSETNX', 'ZRANGE', 'ZMSCORE', 'HMGET')
+    refusal = (values or done) and wrong_type(waiting, values, done) or (grouped and rare().may_not_move or may_not_finish)()
 end
 if refusal then return refusal end
 

@@ -40,7 +40,8 @@ local function watch(items, deadlines)
     return problem
 end
 
--- Reads what is needed of the groups of watched items if some of their leases end and nothing else changes. Returns an error, or nil.
+-- Reads the places and the leases of the groups of watched items, for a call that ends leases and changes nothing else. Returns an
+-- error, or nil.
 local function look_at_groups()
     local names, is_known = {}, {}
     for _, one in ipairs(watched) do
@@ -92,7 +93,8 @@ local function settle()
         if change < 0 and not (are_all_ready or redis.call('ZMSCORE', ready, name)[1]) then touch(name) end
     end
     forget_groups(lost, dead)
-    -- Another program may have removed it from `waiting`: then the index still has its entry, for when it is added again.
+    -- Another program may have removed such an item from `waiting`. The index still has its entry, which is right again when the item
+    -- is added with the same score.
     if has_vanished then redis.call('HSETNX', meta, 'strays', '0') end
     for _, name in ipairs(order) do place_group(name) end
 end
