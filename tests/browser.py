@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 
 import redset.web
+from clients import close_awaited
 from servers import PATIENCE, free_port, wait_until
 
 __all__ = ("axe", "opened", "serving", "whole_page", "why_not")
@@ -42,7 +43,7 @@ def serving(place: Any, make_app: Callable[[Any], Any] = redset.web.app) -> Iter
         options: Any = {"log_level": "error", "lifespan": "off", "timeout_graceful_shutdown": 1}
         servers.append(uvicorn.Server(uvicorn.Config(make_app(client), host="127.0.0.1", port=port, **options)))
         await servers[0].serve()
-        await client.aclose()
+        await close_awaited(client)
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()

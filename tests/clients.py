@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-__all__ = ("AsyncWitness", "Witness", "client_of_cluster", "client_of_master", "client_of_nodes")
+__all__ = ("AsyncWitness", "Witness", "client_of_cluster", "client_of_master", "client_of_nodes", "close_awaited")
 
 
 def client_of_cluster(port: int, library: str = "redis", *, awaited: bool = False, **options: Any) -> Any:
@@ -74,6 +74,11 @@ def _following(library: str, *, awaited: bool) -> Any:
             await super().send_packed_command(*args, **options)
 
     return AsyncFollowing if awaited else Following
+
+
+async def close_awaited(client: Any) -> None:
+    """End an asyncio client: old ones have no ``aclose``, new ones warn about ``close``."""
+    await (getattr(client, "aclose", None) or client.close)()
 
 
 class Witness:

@@ -13,6 +13,7 @@ import redset
 import redset.aio
 import redset.locks
 import redset.sets
+from clients import close_awaited
 from servers import Place
 
 __all__ = ("CLIENTS", "Awaited", "Blocking", "Face")
@@ -145,8 +146,7 @@ class Awaited:
                 self.call(iterator.aclose)
 
     def close_client(self) -> None:
-        # Old clients have no aclose, new ones warn about close.
-        self.call(getattr(self.client, "aclose", None) or self.client.close)
+        self.call(close_awaited, self.client)
         if pool := getattr(self.client, "connection_pool", None):
             self.call(pool.disconnect)
 

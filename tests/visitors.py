@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 import redset.web
+from clients import close_awaited
 from servers import Place
 
 #: What a browser sends with a form of the page itself.
@@ -50,7 +51,7 @@ class Visitor:
         raise AssertionError("the action has no end")
 
     def close(self) -> None:
-        self._runner.run(self._client.aclose())
+        self._runner.run(close_awaited(self._client))
 
 
 def fields_of(page: str) -> dict[str, str]:
@@ -87,7 +88,7 @@ def visit(runner: asyncio.Runner, here: Place) -> Iterator[Callable[..., Visitor
     for visitor in visitors:
         visitor.close()
     for client in clients:
-        runner.run(client.aclose())
+        runner.run(close_awaited(client))
 
 
 @pytest.fixture(params=["sync", "aio"])

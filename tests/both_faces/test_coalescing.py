@@ -15,6 +15,7 @@ import pytest
 
 import redset
 import redset.aio
+from clients import close_awaited
 from conftest import CLIENT
 from faces import CLIENTS
 from invariants import RawSet
@@ -87,7 +88,7 @@ async def gate_to(here: Any) -> Any:
     try:
         yield Gate(client)
     finally:
-        await (getattr(client, "aclose", None) or client.close)()
+        await close_awaited(client)
 
 
 @pytest.fixture
@@ -950,7 +951,7 @@ def test_nothing_is_kept_of_a_loop_that_is_closed(here: Any) -> None:
         try:
             await call(client.client)
         finally:
-            await (getattr(client.client, "aclose", None) or client.client.close)()
+            await close_awaited(client.client)
 
     for _ in range(3):
         asyncio.run(with_client())

@@ -9,6 +9,7 @@ import pytest
 import redset
 import redset.aio
 import redset.web
+from clients import close_awaited
 from console import Console
 from redset.connect import connect, connect_async
 from servers import Cluster, Server, free_port
@@ -53,7 +54,7 @@ def test_both_faces_connect_by_a_url(url: str) -> None:
         try:
             return await redset.aio.SortedSet(client, "a").take(5)
         finally:
-            await client.aclose()
+            await close_awaited(client)
 
     assert asyncio.run(take()) == ["read", "write"]
     with connect(url, decode_responses=True) as client:
@@ -88,7 +89,7 @@ def test_the_page_shows_them(url: str) -> None:
         visitor.confirm("/sets/a/discard?item=read")
         assert "write" in visitor.get("/sets/a/").text
         assert ">read<" not in visitor.get("/sets/a/").text
-        runner.run(client.aclose())
+        runner.run(close_awaited(client))
 
 
 def test_an_unreachable_cluster_says_what_to_do(console: Console) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import redis
 
+from clients import close_awaited
 from own_home import own_home, python, until  # noqa: F401 - own_home is the fixture called home
 from proxy import Fault, Proxy
 from redset import embedded
@@ -103,7 +104,7 @@ class TestUrls:
             for url in (None, embedded.start()):
                 client = await connect_async(url, decode_responses=True)
                 assert await client.echo("hello") == "hello"
-                await client.aclose()
+                await close_awaited(client)
 
         asyncio.run(hello())
 
@@ -149,7 +150,7 @@ class TestLostCommands:
         async def evaluate() -> None:
             client = await connect_async(frank_proxy.url)
             assert await client.eval("return 1", "0") == 1
-            await client.aclose()
+            await close_awaited(client)
 
         asyncio.run(evaluate())
 

@@ -10,6 +10,7 @@ import redis
 import redis.asyncio
 
 import redset.aio
+from clients import close_awaited
 from redset import SortedSet
 from servers import Server
 
@@ -87,7 +88,7 @@ def test_hundreds_of_tasks_need_few_connections(path: str, blocking: bool, size:
         async with asyncio.timeout(30):
             await asyncio.gather(*working)
         assert (await jobs.stats()).leased == 0
-        await client.aclose()
+        await close_awaited(client)
         # The pool is not the client's own.
         await client.connection_pool.disconnect()
         return got

@@ -14,6 +14,7 @@ import redis
 
 import redset
 import redset.aio
+from clients import close_awaited
 from faces import Awaited, Face
 from group_keys import GroupedRawSet
 from proxy import Fault, Proxy
@@ -267,7 +268,7 @@ class TestManyTasks:
                 try:
                     return await main(client)
                 finally:
-                    await client.aclose()
+                    await close_awaited(client)
 
             return asyncio.run(called())
 

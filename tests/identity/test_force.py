@@ -9,6 +9,7 @@ import pytest
 
 import redset
 import redset.aio
+from clients import close_awaited
 from invariants import KeyedRawSet
 from proxy import Fault
 from redset import SortedSet
@@ -108,7 +109,7 @@ def test_items_without_room_stay_remembered_or_dead(here: Any, raw: Any, end: An
         mine = redset.aio.SortedSet(client, "pages", remember=1000)
         # The second one and those behind it are one call.
         added = await asyncio.gather(*(mine.add(item, force=True) for item in "abcd"), return_exceptions=True)
-        await client.aclose()
+        await close_awaited(client)
         return added
 
     assert [isinstance(result, redset.Full) for result in asyncio.run(add_all())] == [False, False, True, True]

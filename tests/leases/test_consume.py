@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import redset.aio
+from clients import close_awaited
 from invariants import RawSet
 from redset import SortedSet
 from redset.core import consuming
@@ -575,7 +576,7 @@ def in_asyncio(client: Callable[[], Any]) -> Callable[..., None]:
                     await jobs.add(item, score=score)
                 await use(jobs)
             finally:
-                await connected.aclose()
+                await close_awaited(connected)
 
         asyncio.run(used())
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import redset.aio
+from clients import close_awaited
 from redset import SortedSet
 from redset.exceptions import LeaseLost
 from servers import Place, asks_to, server_time, wait_until
@@ -247,7 +248,7 @@ def in_asyncio(here: Place) -> Callable[..., None]:
                     await use(jobs, await jobs.reserve(lease=lease))
                 assert [task.get_name() for task in asyncio.all_tasks()] == [asyncio.current_task().get_name()]  # type: ignore[union-attr]
             finally:
-                await client.aclose()
+                await close_awaited(client)
 
         asyncio.run(used())
 

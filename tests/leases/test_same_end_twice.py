@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import redset.aio
+from clients import close_awaited
 from conftest import CLIENT
 from faces import CLIENTS
 from redset import SortedSet
@@ -122,7 +123,7 @@ def test_tasks_that_end_the_same_at_once(here: Any, verb: str, cancelled: int | 
             if number != cancelled:
                 assert task.exception() is None or isinstance(task.exception(), LeaseLost)
         assert (await jobs.stats()).leased == (40 if verb == "extend" else 0)
-        await client.aclose()
+        await close_awaited(client)
 
     asyncio.run(run())
 
@@ -142,6 +143,6 @@ def test_a_task_that_asks_for_the_same_again_holds_nobody_up(here: Any, verb: st
 
         async with asyncio.timeout(PATIENCE):
             assert await asyncio.gather(*tasks) == [None] * 4
-        await client.aclose()
+        await close_awaited(client)
 
     asyncio.run(run())

@@ -18,6 +18,7 @@ import pytest
 
 import redset
 import redset.aio
+from clients import close_awaited
 from conftest import CLIENT
 from faces import CLIENTS
 from invariants import RawSet, assert_each_once
@@ -313,7 +314,7 @@ async def connected(here: Any) -> Any:
         yield client
         await assert_no_reply_is_left(client)
     finally:
-        await (getattr(client, "aclose", None) or client.close)()
+        await close_awaited(client)
 
 
 async def assert_no_reply_is_left(client: Any) -> None:

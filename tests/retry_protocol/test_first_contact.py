@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import pytest
 
+from clients import close_awaited
 from redset.connect import connect, connect_async
 from servers import Server
 
@@ -40,7 +41,7 @@ def command(library: ModuleType) -> Iterator[Callable[..., Command]]:
             if not library.__name__.endswith("asyncio"):
                 return cast("Command", clients.enter_context(connect(url, **options)).execute_command)
             client = runner.run(connect_async(url, **options))
-            clients.callback(lambda: runner.run(client.aclose()))
+            clients.callback(lambda: runner.run(close_awaited(client)))
 
             async def execute(*words: str) -> Any:
                 return await client.execute_command(*words)

@@ -12,6 +12,7 @@ import pytest
 
 import redset
 import redset.aio
+from clients import close_awaited
 from redset import SortedSet
 from redset.exceptions import LeaseLost
 from servers import Server
@@ -130,7 +131,7 @@ def test_a_child_of_a_program_with_asyncio_ends_nothing(server_itself: Server) -
                 os._exit(0)
             os.waitpid(child, 0)  # noqa: ASYNC222 # nothing else runs here
             leased = (await jobs.stats()).leased
-        await client.aclose()
+        await close_awaited(client)
         return leased
 
     assert asyncio.run(main()) == 3

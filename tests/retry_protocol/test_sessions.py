@@ -18,6 +18,7 @@ import pytest
 import redis
 
 import redset.aio
+from clients import close_awaited
 from faces import Face
 from redset import ScheduledSet, SortedSet
 from redset.core import calls
@@ -94,7 +95,7 @@ def test_tasks_at_once_need_no_more_sessions_than_there_are_tasks(here: Any, raw
         jobs = redset.aio.SortedSet(client, "jobs")
         for number in range(5):
             await asyncio.gather(*(jobs.add(f"{number} {task}") for task in range(10)))
-        await client.aclose()
+        await close_awaited(client)
 
     asyncio.run(add_at_once())
 

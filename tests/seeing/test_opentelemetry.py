@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import redset
 import redset.aio
+from clients import close_awaited
 from redset.core.observing import hooks
 from redset.exceptions import DeserializationError
 from redset.metrics import instrument
@@ -181,7 +182,7 @@ def test_coalesced_calls_are_counted_one_by_one(here: Place, seen: Seen) -> None
         jobs = redset.aio.SortedSet(client, "jobs")
         await asyncio.gather(*(jobs.add(f"{number:03}") for number in range(100)))
         popped = await asyncio.gather(*(jobs.pop() for _ in range(100)))
-        await client.aclose()
+        await close_awaited(client)
         return popped
 
     assert len(set(asyncio.run(main()))) == 100
@@ -333,7 +334,7 @@ def test_spans_of_an_async_body_are_children_of_its_span(here: Place, seen: Seen
             with seen.tracer.start_as_current_span(f"work {item}"):
                 pass
         assert trace.get_current_span() is trace.INVALID_SPAN
-        await client.aclose()
+        await close_awaited(client)
 
     asyncio.run(main())
 

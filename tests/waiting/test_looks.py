@@ -13,6 +13,7 @@ import redis
 
 import redset
 import redset.aio
+from clients import close_awaited
 from servers import PATIENCE, Place, Server, wait_until
 
 T = TypeVar("T")
@@ -273,7 +274,7 @@ class TestTasksOfOneEventLoop:
             try:
                 assert await other_looks(other) == 2
             finally:
-                await other.aclose()
+                await close_awaited(other)
 
         in_event_loop(here, main)
 
@@ -284,6 +285,6 @@ def in_event_loop(here: Place, main: Callable[[Any], Coroutine[Any, Any, T]]) ->
         try:
             return await main(client)
         finally:
-            await client.aclose()
+            await close_awaited(client)
 
     return asyncio.run(run())

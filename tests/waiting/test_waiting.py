@@ -29,6 +29,7 @@ from redis.retry import Retry
 
 import redset
 import redset.aio
+from clients import close_awaited
 from faces import CLIENTS, Awaited, Blocking
 from redset.core import waiting as core_waiting
 from redset.core.definition import Definition
@@ -740,7 +741,7 @@ def test_a_cancelled_task_loses_nothing(here: Place, reserves: bool) -> None:
             await adding
         assert len(taken) + cancelled == 3 * rounds, "nothing else happened"
         left = await everything(jobs)
-        await (getattr(client, "aclose", None) or client.close)()
+        await close_awaited(client)
         return taken, left
 
     async def wait(jobs: Any) -> str:
@@ -776,7 +777,7 @@ def test_when_the_one_who_listens_is_cancelled_another_one_listens(here: Place) 
     async def run() -> list[float]:
         async with contextlib.AsyncExitStack() as stack:
             client = here.client(awaited=True)
-            stack.push_async_callback(client.aclose)
+            stack.push_async_callback(close_awaited, client)
             jobs = redset.aio.SortedSet(client, "jobs")
             return [await latency(jobs) for _ in range(7)]
 

@@ -10,6 +10,7 @@ import pytest
 
 import redset
 import redset.web
+from clients import close_awaited
 from redset.core.inspecting import Sample, Totals
 from redset.core.keys import Keys
 from redset.core.overview import Overview
@@ -286,7 +287,7 @@ def test_the_server_is_away(visit: Callable[..., Visitor], runner: Any) -> None:
         assert shown.status_code == 503
         assert "does not answer" in shown.text
     assert page.get("/static/style.css").status_code == 200
-    runner.run(client.aclose())
+    runner.run(close_awaited(client))
 
 
 def test_metrics(visit: Callable[..., Visitor], raw: Any) -> None:
