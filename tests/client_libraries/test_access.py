@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import redset
+from redset.core import drivers
 from redset.core.keys import Keys
 from redset.core.scripts import FEATURES, Script
 from redset.exceptions import AccessDeniedError, RedsetError
@@ -18,6 +19,8 @@ from servers import Place, Server
 
 pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
 
+#: Seconds after which something is taken not to happen any more.
+PATIENCE = 30
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "server-settings.md"
 
 KINDS: dict[str, Callable[[Any], Any]] = {
@@ -271,6 +274,18 @@ def test_an_addition_that_cannot_look_for_waiters_is_refused(grant: Any, raw: An
     with pytest.raises(AccessDeniedError):
         redset.SortedSet(grant(right), "jobs").add("a")
     assert not raw.exists("jobs")
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_who_may_not_block_is_told_when_waiting(grant: Any, monkeypatch: pytest.MonkeyPatch, several: bool) -> None:
+    client = grant("blpop")
+    jobs: Any = redset.SortedSet[str](client, "jobs")
+    if several:
+        # A thread listens to each set, as where they are in several slots of a cluster.
+        monkeypatch.setattr(drivers, "are_beside", lambda *_: False)
+        jobs = redset.first_of(jobs, redset.SortedSet[str](client, "{jobs}:others"))
+    with pytest.raises(AccessDeniedError, match="BLPOP"):
+        jobs.pop(wait=PATIENCE)
 
 
 #: States that a claim or an end meets although nothing is parked, dead or waited for.

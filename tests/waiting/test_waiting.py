@@ -31,10 +31,12 @@ import redset
 import redset.aio
 from clients import close_awaited
 from faces import CLIENTS, Awaited, Blocking
+from redset.core import drivers
 from redset.core import waiting as core_waiting
 from redset.core.definition import Definition
 from redset.core.keys import Keys
 from redset.core.operations import Listen, Plan
+from redset.core.waiting import blocking
 from redset.exceptions import WrongTypeError
 from servers import Place, Server, wait_until
 
@@ -881,6 +883,28 @@ def test_a_wake_up_key_that_comes_to_hold_something_else_is_named(face: Any, raw
     raw.zadd(WAKE, {"what": 1})
 
     assert WAKE in awake(future).result
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("sets", ["one", "several", "several, each heard by a thread", "shards"])
+def test_a_wake_up_key_that_holds_something_else_since_the_claim_is_named(
+    face: Any, raw: Any, monkeypatch: pytest.MonkeyPatch, sets: str
+) -> None:
+    jobs = face.SortedSet("jobs", shards=2 if sets == "shards" else None)
+    if sets.startswith("several"):
+        jobs = face.several("first_of", jobs, face.SortedSet("others"))
+    if sets.endswith("thread"):
+        monkeypatch.setattr(drivers, "are_beside", lambda *_: False)
+
+    def just_before(keys: tuple[bytes, ...], longest: float) -> Any:
+        for key in keys:
+            raw.zadd(key, {"what": 1})
+        return blocking(keys, longest)
+
+    for module in drivers, core_waiting:
+        monkeypatch.setattr(module, "blocking", just_before)
+    with pytest.raises(WrongTypeError, match=r"jobs.*wake|others.*wake"):
+        jobs.pop(wait=PATIENCE)
 
 
 def assert_soon(limit: float, measure: Callable[[], float], *, at_least: float = -math.inf) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import Any, TypeVar
 
@@ -52,7 +53,7 @@ from redset.core.talking import (
     follow,
     roll_back,
 )
-from redset.core.waiting import LATENESS, LISTEN, LONGEST_BLOCK, SOON, Listener, blocking, heard_nothing
+from redset.core.waiting import LATENESS, LISTEN, LONGEST_BLOCK, SOON, Listener, blocking, fault
 
 __all__ = ("AsyncDriver", "Driver")
 
@@ -276,8 +277,10 @@ class Driver:
                 if self._hears(listen, left):
                     return
         except Exception as error:
-            if not heard_nothing(error):
+            if (found := fault(error, self.caller.name, listen.keys, self._client)) is error:
                 raise
+            if found is not None:
+                raise found from None
 
     def _listen_to_any(self, listens: list[Listen]) -> None:
         """Wait for the first of several sets: by one command, or if they are in several slots, by a thread for each."""
@@ -285,30 +288,37 @@ class Driver:
         if all(are_beside(self._client, first.keys[0], listen.keys[0]) for listen in listens):
             self._listen(replace(first, keys=tuple(key for listen in listens for key in listen.keys)))
             return
-        woken, is_over = Event(), Event()
-
-        def listen_to(listen: Listen) -> None:
-            try:
-                while not is_over.is_set():
-                    if self._execute(*blocking(listen.keys, min(first.look, listen.longest, LISTEN))) is not None:
-                        if is_over.is_set():
-                            # It came too late for this waiter: another one may need it.
-                            self._execute("RPUSH", listen.keys[0], "1")
-                            self._execute("EXPIRE", listen.keys[0], "60")
-                        woken.set()
-            except Exception as error:
-                log.debug("%s: a wake-up list could not be read: %s", self.caller.name, error)
-
+        is_over, heard = Event(), SimpleQueue[Exception | None]()
         try:
             ends_at = time.monotonic() + max(SOON, min(first.look, first.left))
             should_stop = first.should_stop or bool
             for listen in listens:
-                Thread(target=listen_to, args=(listen,), daemon=True).start()
+                longest = min(first.look, listen.longest, LISTEN)
+                Thread(target=self._listen_aside, args=(listen, longest, is_over, heard), daemon=True).start()
             while (left := ends_at - time.monotonic()) > 0 and not should_stop():
-                if woken.wait(min(left, LISTEN)):
+                with suppress(Empty):
+                    if (found := heard.get(timeout=min(left, LISTEN))) is not None:
+                        raise found
                     return
         finally:
             is_over.set()
+
+    def _listen_aside(
+        self, listen: Listen, longest: float, is_over: Event, heard: "SimpleQueue[Exception | None]"
+    ) -> None:
+        """Put each wake-up as None into ``heard``, until a fault or until it is over."""
+        try:
+            while not is_over.is_set():
+                if self._execute(*blocking(listen.keys, longest)) is not None:
+                    if is_over.is_set():
+                        # It came too late for this waiter: another one may need it.
+                        self._execute("RPUSH", listen.keys[0], "1")
+                        self._execute("EXPIRE", listen.keys[0], "60")
+                    heard.put(None)
+        except Exception as error:
+            log.debug("%s: a wake-up list could not be read: %s", self.caller.name, error)
+            if (found := fault(error, self.caller.name, listen.keys, self._client)) is not None:
+                heard.put(found)
 
     def _hears(self, listen: Listen, left: float) -> bool:
         """Send one blocking command, or sleep, and return whether there was a wake-up."""
@@ -623,7 +633,7 @@ class AsyncDriver:
         self._enter()
         shares = self._gathering
         if shares.listener is None:
-            shares.listener = Listener(self._carry_out, shares.run, listen.keys)
+            shares.listener = Listener(self._carry_out, shares.run, listen.keys, self.caller.name, self.caller.client)
         await shares.listener.wait(listen)
 
     async def _listen_to_any(self, request: ListenToAny) -> None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from redset.core import calls
 from redset.core.claiming import Claimed, Claims
-from redset.core.clients import is_failure, is_outage, slot_is_moving, timed_out
+from redset.core.clients import explained, is_failure, is_outage, slot_is_moving, timed_out
 from redset.core.operations import Listen, Plan, Sleep
 from redset.core.retries import tries_once
 from redset.core.times import Duration, seconds
@@ -30,7 +30,7 @@ __all__ = (
     "Waiter",
     "blocking",
     "claim_within",
-    "heard_nothing",
+    "fault",
     "listen",
     "stop_waiting",
 )
@@ -267,9 +267,14 @@ def blocking(keys: tuple[bytes, ...], longest: float) -> tuple[bytes | str, ...]
     return "BLPOP", *keys, f"{max(SHORTEST_BLOCK, min(longest, LONGEST_BLOCK)):.3f}"
 
 
-def heard_nothing(error: Exception) -> bool:
-    """Return whether the error of a blocking command counts as no wake-up; the next claim shows real faults."""
-    return timed_out(error) or slot_is_moving(error) or is_outage(error)
+def fault(error: Exception, name: str, keys: tuple[bytes, ...], client: Any) -> Exception | None:
+    """Return what to raise for the error of a blocking command, or None: it heard nothing, and the next claim fails.
+
+    :param name: of the set that is waited for.
+    """
+    if timed_out(error) or slot_is_moving(error) or is_outage(error):
+        return None
+    return (explained(error, name, keys, client) if is_failure(error) else None) or error
 
 
 class Listener:
@@ -284,9 +289,13 @@ class Listener:
         execute: Callable[[Any], Coroutine[Any, Any, Any]],
         run: Callable[[Coroutine[Any, Any, None], Callable[[], None]], Any],
         keys: tuple[bytes, ...],
+        name: str,
+        client: Any,
     ) -> None:
         self._execute = execute
         self._run = run
+        self._name = name
+        self._client = client
         self._keys = keys
         #: Seconds for which one command blocks at most: what the waiter that came last wants.
         self._longest = LONGEST_BLOCK
@@ -333,8 +342,8 @@ class Listener:
             try:
                 heard = await self._execute(blocking(self._keys, self._longest)) is not None
             except Exception as error:
-                if not heard_nothing(error):
-                    self._fail(error)
+                if (found := fault(error, self._name, self._keys, self._client)) is not None:
+                    self._fail(found)
                     return
                 await asyncio.sleep(LATENESS)
                 heard = not timed_out(error)
