@@ -65,6 +65,24 @@ def test_a_consumer_outlives_them(jobs: Any, frank_proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("fault", [Fault.LOST_COMMAND, Fault.LOST_REPLY])
+@pytest.mark.parametrize("position", range(6))
+def test_no_ack_is_lost_whatever_fails_behind_it(
+    frank: Face, frank_proxy: Proxy, raw: Any, fault: Fault, position: int
+) -> None:
+    """Most acks of the last items travel with a claim from a shard that is empty, and other shards are asked then."""
+    for number in range(4):
+        redset.SortedSet(raw, f"jobs {number}", shards=3).update("abc")
+        jobs = frank.SortedSet(f"jobs {number}", shards=3)
+        items = list[str]()
+        loop = jobs.consume(stop=lambda items=items: len(items) == 3 and not frank_proxy.is_planned)
+        for held in loop:
+            items.append(held.item)
+            frank_proxy.plan(*position * [Fault.NONE], *3 * [fault])
+        assert loop.lost == 0
+        assert jobs.totals().acked == 3
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST_COMMAND, Fault.LOST_REPLY])
 def test_acks_that_are_repeated_after_some_arrived_are_not_lost(jobs: Any, frank_proxy: Proxy, fault: Fault) -> None:
     held = jobs.reserve_many(30)
     # The first shard answers.

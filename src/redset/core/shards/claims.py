@@ -439,6 +439,9 @@ class ShardsClaims(Claims[T, Res]):
             self._note_head(chosen, reply, last=wanted.last)
             if reply.rows or reply.alone:
                 return ShardsClaimed([(chosen, reply)], reply.lost, wanted, self._shards.all)
+            if on_roll_back is not None:
+                # The claims from the others may fail, and its loop must know then that the acks have arrived.
+                on_roll_back(head_with(reply.lost))
             return (yield from self._claim_from_any(None, reply.lost, wanted))
         sent = acks, on_roll_back
         if sent not in self._sent_acks:
