@@ -331,7 +331,10 @@ class WrittenLoop:
         #: The calls of what was learnt since the last look: whether each came too late.
         self._learnt: list[tuple[int, bool]] = []
         self._plans = loop._next, loop._claim, loop._send_late, loop._close
-        self._acked = loop._acked
+        self._acked, self._try_to_roll_back, self._send_end = loop._acked, loop._try_to_roll_back, loop._send_end
+        #: Whether a closing loop has sent acks again, found that their leases are over, and cannot learn whether they
+        #: arrived before.
+        self._is_in_doubt = False
         loop._claims = self._claims = Claims(loop._claims)
         loop._next, loop._claim, loop._send_late, loop._close = (
             self._going_on,
@@ -339,7 +342,7 @@ class WrittenLoop:
             self._sending_late,
             self._closing,
         )
-        loop._acked = self._learning
+        loop._acked, loop._try_to_roll_back, loop._send_end = self._learning, self._trying, self._sending
 
     async def next(self) -> Any | None:
         """The next reservation, or None at the end."""
@@ -453,9 +456,18 @@ class WrittenLoop:
             else:
                 self._hand.recorder.complete(call, replicated=replicated)
 
+    def _trying(self) -> Steps:
+        known = yield from self._try_to_roll_back()
+        self._is_in_doubt = not known
+        return known
+
+    def _sending(self, *args: Any) -> Steps:
+        self._is_in_doubt = False
+        return (yield from self._send_end(*args))
+
     def _learning(self, acks: Sequence[Any], late: Sequence[int]) -> None:
         for position, one in enumerate(acks):
-            if (call := self._open.pop(id(one), None)) is not None:
+            if (call := self._open.pop(id(one), None)) is not None and not self._is_in_doubt:
                 self._learnt.append((call, position in late))
         self._acked(acks, late)
 
