@@ -154,6 +154,7 @@ def is_right(web: LocalWeb, killed: str, dead: set[str], counts: set[int]) -> bo
         },
         "broken pages that are no dead letters": broken - dead,
         "pages that were requested too early": too_early,
+        "hosts that were requested too often": {host for host, requests in by_host.items() if is_too_often(requests)},
         "wrong numbers of pages done and stored": counts - {len(wanted)},
     }
     for what, found in verdicts.items():
@@ -162,13 +163,16 @@ def is_right(web: LocalWeb, killed: str, dead: set[str], counts: set[int]) -> bo
 
 
 def is_too_early(earlier: Any, later: Any, killed: str) -> bool:
-    """Compare two requests to one host. The pause is one between claims; a request begins a moment after its claim."""
-    if later.began - earlier.began < PAUSE / 2:
-        return True
+    """Compare two requests to one host: one at a time, and none while the host rests after a 429."""
     if earlier.agent == killed:
         return False  # Its last request may go on when the lease has expired.
     rest = 0.9 if earlier.status == 429 else 0.0
     return bool(later.began < (earlier.answered or 0) + rest)
+
+
+def is_too_often(requests: list[Any]) -> bool:
+    """Judge all requests to one host: the pause is one between claims, and a request begins a while after its claim."""
+    return bool(requests[-1].began - requests[0].began < (len(requests) - 1) * PAUSE / 2)
 
 
 def arguments() -> argparse.Namespace:

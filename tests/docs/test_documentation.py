@@ -49,6 +49,7 @@ def names(here: Place, raw: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
     return {"client": raw}
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", PAGES, ids=str)
 def test_a_page(
     path: Path, names: dict[str, Any], here: Server, request: pytest.FixtureRequest, tmp_path: Path
