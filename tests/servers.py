@@ -682,6 +682,15 @@ def asks_to(verb: str, words: Sequence[Any]) -> bool:
     return any(isinstance(word, bytes) and word.startswith(f"{verb} ".encode()) for word in words)
 
 
+def assert_soon(limit: float, measure: Callable[[], float], *, at_least: float = -math.inf) -> None:
+    """Three of at most fifteen rounds are. What is late always is late in each of them, unlike a busy machine."""
+    found: list[float] = []
+    while sum(one < limit for one in found) < 3:
+        assert len(found) < 15, f"milliseconds: {[round(1000 * one, 1) for one in found]}"
+        found.append(measure())
+        assert found[-1] >= at_least
+
+
 def wait_until(true: Callable[[], object]) -> None:
     """Return when it is true.
 

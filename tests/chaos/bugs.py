@@ -589,6 +589,15 @@ BUGS: dict[str, Bug] = {
         ("polite",),
         (Override("shared/group_limits", "count_leases", "function() end"),),
     ),
+    "turns-not-given-up": Bug(
+        "A claim takes all it can from the group whose turn it is, which keeps its turn.",
+        "no_group_starves",
+        ("fair",),
+        (
+            Override("shared/groups", "next_turn", "function() return '0' end"),
+            Override("shared/turns", "ready_groups", "function(count) return {original(count)[1]} end"),
+        ),
+    ),
     "shard-by-process": Bug(
         "The shard of an item depends on the process, as Python's own hash does.",
         "remembered_once",

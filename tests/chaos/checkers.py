@@ -417,8 +417,10 @@ def in_order(story: Story) -> Judgements:
     to its completion and was not handed out by it. An item certainly waits from the completion of its addition, if no
     lease of it can be live then, until the next that may have happened to it: a hand-out that nobody saw could have had
     a while, so after the first of these nothing is certain. Over shards, and with groups, only the scores within a call
-    are in order.
+    are in order, and not even these where groups take turns.
     """
+    if story.promises.takes_turns:
+        return
     over_shards = story.promises.shards is not None or story.promises.groups is not None
     for call in story.hand_outs:
         keys = _keys(story, call)
@@ -443,10 +445,12 @@ class _Wait(NamedTuple):
     since: float
     until: float
     call: Call
+    #: As which attempt it was handed out next, if that is known.
+    attempt: int | None
 
 
 def _passed_over(story: Story) -> Judgements:
-    waits = sorted(_certain_waits(story), key=lambda wait: wait.since)
+    waits = sorted(_certain_waits(story, _doubts(story)), key=lambda wait: wait.since)
     waiting: list[_Wait] = []
     position = 0
     for call in sorted(story.hand_outs, key=lambda call: call.completed or math.inf):
@@ -484,8 +488,7 @@ def _score_of(told: float | None, additions: Sequence[Addition]) -> float | None
     return scores.pop() if len(scores) == 1 else None
 
 
-def _certain_waits(story: Story) -> Iterator[_Wait]:
-    doubts = _doubts(story)
+def _certain_waits(story: Story, doubts: list[tuple[float, float]]) -> Iterator[_Wait]:
     ends_of_doubts = [ended for _, ended in doubts]
     for item, additions in story.additions.items():
         deliveries = story.deliveries.get(item, ())
@@ -513,7 +516,7 @@ def _certain_waits(story: Story) -> Iterator[_Wait]:
                 doubts[doubt][0] if doubt < len(doubts) else math.inf,
             )
             if score is not None and ended < until:
-                yield _Wait((score, item), ended, until, event.call)
+                yield _Wait((score, item), ended, until, event.call, next_one.row.attempt if next_one else None)
 
 
 def _held_until(story: Story, delivery: Delivery) -> float:
@@ -523,8 +526,11 @@ def _held_until(story: Story, delivery: Delivery) -> float:
     return min((over_by(end.call) for end in story.ends_of(delivery, "ack") if end.certain), default=math.inf)
 
 
-def _doubts(story: Story) -> list[tuple[float, float]]:
-    """When a hand-out that nobody saw, or a failover, may have had any item: spans that do not meet."""
+def _doubts(story: Story, *, with_killed: bool = True) -> list[tuple[float, float]]:
+    """When a hand-out that nobody saw, or a failover, may have had any item: spans that do not meet.
+
+    :param with_killed: whether hand-outs count of which nothing can be put back, since their process was killed.
+    """
     spans = list(story.failovers)
     # One that was repeated after its lease ran out was then handed others.
     spans += [
@@ -536,7 +542,8 @@ def _doubts(story: Story) -> list[tuple[float, float]]:
     ]
     for call in story.unseen:
         settled = story.settled_by(call)
-        spans.append((call.invoked, story.had_by(call) if settled == math.inf else settled))
+        if with_killed or settled != math.inf:
+            spans.append((call.invoked, story.had_by(call) if settled == math.inf else settled))
     doubts: list[tuple[float, float]] = []
     for began, ended in sorted(spans):
         if doubts and began <= doubts[-1][1]:
@@ -835,6 +842,8 @@ def _moment(claim: Call) -> float:
 
 def groups_hold(story: Story) -> Judgements:
     """No claim makes more leases of a group live than it may have at once."""
+    if not story.promises.leases_of_group:
+        return
     for _, deliveries in _by_group(story):
         live: list[tuple[float, Call]] = []
         for delivery in deliveries:
@@ -853,6 +862,8 @@ def groups_hold(story: Story) -> Judgements:
 
 def groups_rest(story: Story) -> Judgements:
     """Between two claims of a group its pause passes, by the server's clock, of which the tokens tell."""
+    if not story.promises.pause_of_group:
+        return
     for _, deliveries in _by_group(story):
         for delivery, later in pairwise(deliveries):
             if _moment_of(later) - _moment_of(delivery) < story.promises.pause_of_group - ROUNDING:
@@ -876,6 +887,50 @@ def _by_group(story: Story) -> Iterator[tuple[str, list[Delivery]]]:
 def _moment_of(delivery: Delivery) -> float:
     """When it was claimed by the server's clock: tokens are its microseconds."""
     return (delivery.row.token or 0) / 1e6
+
+
+def no_group_starves(story: Story) -> Judgements:
+    """Where groups take turns, one of which an item certainly waits is claimed from once in as many claims as there are
+    groups.
+
+    What a killed process claimed comes back as a second attempt. So an item that then has its first one was not among
+    it; but another one of its group may have been, which was a turn.
+    """
+    if not story.promises.takes_turns:
+        return
+    claims = [call for call in story.hand_outs if call.rows]
+    began = [call.invoked for call in claims]
+    own: dict[str, list[Call]] = defaultdict(list)
+    for call in claims:
+        for group in {story.promises.group_of(row.item) for row in call.rows}:
+            own[group].append(call)
+    killed = [(call.invoked, story.had_by(call)) for call in story.unseen if story.settled_by(call) == math.inf]
+    for wait in _certain_waits(story, _doubts(story, with_killed=False)):
+        unseen = [span for span in killed if span[0] < wait.until and wait.since < span[1]]
+        if unseen and wait.attempt != 1:
+            continue
+        for since, until in _without(own[story.promises.group_of(wait.key[1])], wait):
+            within = claims[bisect_left(began, since) : bisect_left(began, until)]
+            others = [call for call in within if over_by(call) <= until]
+            turns = sum(span[0] < until and since < span[1] for span in unseen)
+            if sum(len(call.rows) for call in others) > (turns + 1) * ((story.promises.groups or 1) - 1):
+                yield Wrong(f"the group of {wait.key[1]} had no turn while others had several", [wait.call, *others])
+            else:
+                yield HOLDS
+
+
+def _without(calls: list[Call], wait: _Wait) -> Iterator[tuple[float, float]]:
+    """The spans of a wait in which none of these calls can have taken effect."""
+    since = wait.since
+    for call in calls:
+        if call.invoked >= wait.until:
+            break
+        if over_by(call) > since:
+            if call.invoked > since:
+                yield since, call.invoked
+            since = over_by(call)
+    if since < wait.until:
+        yield since, wait.until
 
 
 def maxsize_holds(story: Story) -> Judgements:
@@ -927,5 +982,6 @@ RULES: dict[str, Rule] = {
         maxsize_holds,
         groups_hold,
         groups_rest,
+        no_group_starves,
     )
 }

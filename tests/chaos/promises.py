@@ -32,6 +32,8 @@ class Promises:
     groups: int | None = None
     leases_of_group: int = 0
     pause_of_group: float = 0.0
+    #: Groups take turns, whatever the scores of their items.
+    takes_turns: bool = False
 
     def group_of(self, item: str) -> str:
         return str(int(item[-1]) % (self.groups or 1))

@@ -28,6 +28,8 @@ LIMITS: tuple[dict[str, Any], ...] = (
 )
 #: Less than what consumers claim without limits.
 POLITE = Promises(groups=10, leases_of_group=4, pause_of_group=0.03)
+#: Without limits, so that a group is ready for as long as one of its items waits.
+FAIR = Promises(groups=10, takes_turns=True)
 #: Longer than any run, also by a clock that is set forward.
 FOR_GOOD = 6 * 3600.0
 
@@ -91,6 +93,15 @@ async def add_new_items_from_elsewhere(hand: Hand) -> None:
         item = f"{hand.mark}:elsewhere:{number:06}"
         score = time.monotonic()
         await hand.do("zadd", hand.client.zadd, hand.set.name, {item: score}, items=[item], given={"score": score})
+
+
+async def flood(hand: Hand) -> None:
+    """Items of one group, more than are claimed, with lower scores than all others."""
+    number = 0
+    while await hand.produces(PACE):
+        items = [f"{hand.mark}:{number + each:06}0" for each in range(10)]
+        number += 10
+        await hand.do("update", hand.set.update, items, items=items, score=0)
 
 
 async def add_versions(hand: Hand) -> None:
@@ -212,7 +223,7 @@ async def reserve_and_add_again(hand: Hand) -> None:
 async def reserve_many(hand: Hand) -> None:
     """Several at once, which are done at once."""
     while await hand.consumes(PACE):
-        number = hand.random.randrange(1, 10)
+        number = 30 if hand.is_draining() else hand.random.randrange(1, 10)
         answer = await hand.do(
             "reserve", hand.set.reserve_many, number, rows=rows_of, given={"number": number}, lease=2 * LEASE
         )
@@ -368,6 +379,14 @@ WORKLOADS = (
             backoff=lambda attempt: 0.2,
         ),
         (add_new_items, add_new_items_from_elsewhere, reserve, reserve_many, hold, consume),
+    ),
+    Workload(
+        "fair",
+        FAIR,
+        lambda face, client: face.SortedSet(
+            client, "fair", group=FAIR.group_of, turns="fair", backoff=lambda attempt: 0.2
+        ),
+        (add_new_items, flood, reserve, reserve_many),
     ),
     Workload(
         "seen",

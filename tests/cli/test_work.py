@@ -235,7 +235,7 @@ class TestOutput:
         assert (done.code, len(done.out)) == (0, 6_000_000)
 
     def test_a_reader_that_goes_ends_it_quietly(self, redset: Console, jobs: Any) -> None:
-        jobs.update(map(str, range(50)))
+        jobs.update(map(str, range(1000)))
         for options in ([], ["--line-buffer"]):
             with redset.start("work", "jobs", "-j", "2", *options, "--", "seq", "3") as process:
                 assert process.stdout
@@ -246,7 +246,7 @@ class TestOutput:
                 assert process.stderr.read().decode() == ""
         # What could not be printed waits, without an attempt.
         assert jobs.stats().leased == jobs.stats().delayed == 0
-        assert len(jobs) >= 40
+        assert len(jobs) >= 500
 
     def test_what_nobody_waits_for_any_more_is_not_printed(self, capfd: pytest.CaptureFixture[str]) -> None:
         async def output_of(text: bytes) -> Outcome:

@@ -40,7 +40,7 @@ def test_a_killed_process_loses_nothing(url: str, tmp_path: Path) -> None:
         # The first requests of a few pages hang, until their process is killed.
         return Answer(after=60 if times == 1 and visit.path in ("/3", "/4", "/5") else 0.01)
 
-    with Site(answer) as site, crawling(url, tmp_path, REDSET_LEASE=4) as crawl:
+    with Site(answer) as site, crawling(url, tmp_path, REDSET_LEASE=8) as crawl:
         first = crawl.start("Follower", site.url())
         until(lambda: crawl.set().stats().done == 38)
         first.kill()
@@ -226,7 +226,7 @@ class TestStartSet:
 def test_a_wrong_url_is_an_error_at_the_start(tmp_path: Path) -> None:
     with crawling("redis://127.0.0.1:1", tmp_path) as crawl:
         spider = crawl.start("Follower", "http://127.0.0.1:1/")
-        spider.process.wait(30)
+        spider.process.wait(120)
         assert "Connection" in spider.text()
         assert not crawl.noted()
 
@@ -240,7 +240,7 @@ def test_a_request_that_the_spider_does_not_know_becomes_a_dead_letter(url: str,
                 {"id": "a 2", "url": "http://a/", "_class": "subprocess.Popen"},
             ]
         )
-        crawl.start("Follower", site.url("/0")).process.wait(30)
+        crawl.start("Follower", site.url("/0")).process.wait(120)
         reasons = {letter.identity: letter.reason for letter in crawl.set().dead_letters}
         assert "gone" in reasons[b"a 1"]
         assert "no class of requests" in reasons[b"a 2"]

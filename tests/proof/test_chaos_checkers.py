@@ -827,3 +827,55 @@ def test_no_addition_takes_a_set_beyond_its_size() -> None:
     assert found(held, ack(5, "a", 4_000_000), add(6, "c"), left="bc") == set()
     assert found(limit(4), add(5, "c"), left="abc") == set()
     assert found(limit(4, maxsize=3), add(5, "c"), left="abc") == set()
+
+
+# Groups: the last digit of an item
+
+
+GROUPS = Promises(groups=3, leases_of_group=2, pause_of_group=1.0)
+TURNS = Promises(groups=3, takes_turns=True)
+
+
+def test_no_claim_makes_more_leases_of_a_group_than_there_may_be() -> None:
+    added = add(0, "a1", "b1", "c1", "d2")
+    two = [added, claim(2, "a1"), claim(4, "b1")]
+    assert caught_by(judge(GROUPS, *two, claim(6, "d2"), left=["a1", "b1", "c1", "d2"])) == set()
+    assert caught_by(judge(GROUPS, *two, claim(6, "c1"), left=["a1", "b1", "c1", "d2"])) == {"groups_hold"}
+    acked = [*two, ack(5, "a1", 2_000_000, outcome="unknown"), claim(6, "c1")]
+    assert caught_by(judge(GROUPS, *acked, left=["a1", "b1", "c1", "d2"])) == set()
+
+
+def test_a_group_rests_between_two_claims() -> None:
+    added = add(0, "a1", "b1", "c2")
+    there = ["a1", "b1", "c2"]
+    assert caught_by(judge(GROUPS, added, claim(2, "a1"), claim(2.5, "c2"), left=there)) == set()
+    assert caught_by(judge(GROUPS, added, claim(2, "a1"), claim(2.5, "b1"), left=there)) == {"groups_rest"}
+    assert caught_by(judge(GROUPS, added, claim(2, "a1"), claim(2.5, "b1", second=3.5), left=there)) == set()
+
+
+def test_a_group_of_which_an_item_waits_has_its_turn() -> None:
+    others = ["a1", "d2", "b1", "e2", "c1"]
+    claims = [claim(2 + number, item) for number, item in enumerate(others)]
+    added = add(0, *others)
+    in_turn = [*claims[:2], claim(3.5, "x0"), *claims[2:]]
+    assert caught_by(judge(TURNS, added, add(1, "x0"), *in_turn, left=[*others, "x0"])) == set()
+    late = claim(8, "x0")
+    assert caught_by(judge(TURNS, added, add(1, "x0"), *claims, late, left=[*others, "x0"])) == {"no_group_starves"}
+    assert caught_by(judge(TURNS, added, add(4.5, "x0"), *claims, late, left=[*others, "x0"])) == set()
+    # A killed process may have had one turn for it; that item would be at its second attempt then.
+    unseen = call("reserve", 1.5, outcome="unknown", lease=10, dies=True)
+    known = add(1, "x0"), unseen
+    assert caught_by(judge(TURNS, added, *known, *claims[:4], late, left=[*others, "x0"])) == set()
+    assert caught_by(judge(TURNS, added, *known, *claims, late, left=[*others, "x0"])) == {"no_group_starves"}
+    second = reserve(20, "x0", 8_000_000, attempt=2)
+    assert caught_by(judge(TURNS, added, *known, *claims, second, left=[*others, "x0"])) == set()
+    # Other items of the group have had its turns meanwhile.
+    own = claim(3.5, "y0"), claim(5.5, "z0")
+    more = add(1, "x0", "y0", "z0"), *own, late
+    assert caught_by(judge(TURNS, added, *claims, *more, left=[*others, "x0", "y0", "z0"])) == set()
+
+
+def test_several_of_one_call_are_so_many_claims() -> None:
+    many = claim(2, "a1", "b1", "c1")
+    events = add(0, "a1", "b1", "c1", "x0"), many, claim(3, "x0")
+    assert caught_by(judge(TURNS, *events, left=["a1", "b1", "c1", "x0"])) == {"no_group_starves"}

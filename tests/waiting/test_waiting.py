@@ -38,7 +38,7 @@ from redset.core.keys import Keys
 from redset.core.operations import Listen, Plan
 from redset.core.waiting import blocking
 from redset.exceptions import WrongTypeError
-from servers import Place, Server, wait_until
+from servers import Place, Server, assert_soon, wait_until
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
 
@@ -905,15 +905,6 @@ def test_a_wake_up_key_that_holds_something_else_since_the_claim_is_named(
         monkeypatch.setattr(module, "blocking", just_before)
     with pytest.raises(WrongTypeError, match=r"jobs.*wake|others.*wake"):
         jobs.pop(wait=PATIENCE)
-
-
-def assert_soon(limit: float, measure: Callable[[], float], *, at_least: float = -math.inf) -> None:
-    """Three of at most fifteen rounds are. What is late always is late in each of them, unlike a busy machine."""
-    found: list[float] = []
-    while sum(one < limit for one in found) < 3:
-        assert len(found) < 15, f"milliseconds: {[round(1000 * one, 1) for one in found]}"
-        found.append(measure())
-        assert found[-1] >= at_least
 
 
 @pytest.mark.parametrize("way", WAYS)
