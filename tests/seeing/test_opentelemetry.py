@@ -154,11 +154,11 @@ def test_each_call_has_a_duration_and_reads_have_none(jobs: Any, seen: Seen) -> 
 
 def test_a_claim_that_waits_has_the_duration_of_its_calls(jobs: Any, seen: Seen) -> None:
     with pytest.raises(KeyError):
-        jobs.pop(wait=0.5)
+        jobs.pop(wait=2)
 
     (point,) = seen.points("messaging.client.operation.duration")
     assert point.count >= 2
-    assert point.max < 0.4
+    assert point.max < 1.5
 
 
 def test_a_failed_call_has_the_type_of_its_error(frank: Any, frank_proxy: Any, seen: Seen) -> None:

@@ -272,7 +272,7 @@ def test_an_outage_is_known_before_a_scrape_times_out() -> None:
 
     began = time.monotonic()
     assert metrics.get_sample_value("redset_up") == 0
-    assert time.monotonic() - began < 1, "the client would try ten times"
+    assert time.monotonic() - began < 10, "the time that Prometheus gives a scrape; the client would try ten times"
 
 
 def test_describing_asks_no_server() -> None:
