@@ -71,12 +71,12 @@ def other_version(name: str, layout: str) -> str | None:
     if version > VERSION:
         return (
             f"the set {name!r} is stored in layout {version}, by a newer redset, and this one reads layout {VERSION}: "
-            "upgrade redset here; nothing was changed"
+            "upgrade redset here; that request changed nothing"
         )
     if version < VERSION and kind in _CLASSES:
         return (
             f"the set {name!r} is stored in layout {version}, by an older redset, and this one reads layout {VERSION}: "
             "take its items out with the redset that stored it, and add them here under another name; or drop the set "
-            "with forget_set(). Nothing was changed"
+            "with forget_set(). That request changed nothing"
         )
     return None

@@ -164,7 +164,7 @@ def explained(error: Exception, name: str, keys: "tuple[bytes, ...]", client: An
         return WrongTypeError(_wrong_type(said, keys))
     if "used memory > 'maxmemory'" in said:
         return ServerFullError(
-            f"the server is full (maxmemory) and refused to write to the set {name!r}; nothing was changed. "
+            f"the server is full (maxmemory) and refused to write to the set {name!r}; that request changed nothing. "
             "Items can still be claimed; more can be added when there is room again"
         )
     if "CROSSSLOT" in said or "same hash slot" in said or "same key slot" in said:
@@ -200,14 +200,15 @@ def _access_denied(said: str, name: str, keys: "tuple[bytes, ...]", client: Any)
     known = user[1] if user and user[1] != "this" else user_of(client)
     who = f"the user {known!r}" if known else "the user of this client"
     if command := re.search(r"'([^']+)' command", said):
-        return f"{who} has no right to run the command {command[1].upper()}, which redset needs; nothing was changed"
+        needed = command[1].upper()
+        return f"{who} has no right to run the command {needed}, which redset needs; that request changed nothing"
     if "key" in said:
         keys_of_set = Keys(name)
         records = keys_of_set.call_prefix.decode() + "*"
         named = ", ".join(repr(key.decode(errors="replace")) for key in keys)
         return (
             f"{who} has no right to access one of the keys {named} or {records!r} of the set {name!r}; "
-            f"it needs ~{name} and ~{keys_of_set.prefix}*; nothing was changed"
+            f"it needs ~{name} and ~{keys_of_set.prefix}*; that request changed nothing"
         )
     return f"{who} lacks a right that the set {name!r} needs: {said}"
 
