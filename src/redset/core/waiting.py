@@ -268,7 +268,7 @@ def blocking(keys: tuple[bytes, ...], longest: float) -> tuple[bytes | str, ...]
 
 
 def fault(error: Exception, name: str, keys: tuple[bytes, ...], client: Any) -> Exception | None:
-    """Return what to raise for the error of a blocking command, or None: it heard nothing, and the next claim fails.
+    """Return what to raise for the error of a blocking command. None: it heard nothing, and the next claim tells why.
 
     :param name: of the set that is waited for.
     """
