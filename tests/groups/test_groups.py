@@ -729,3 +729,16 @@ def test_the_order_holds_where_another_program_has_removed_a_later_item_of_a_gro
         jobs.add(item, score=score)
     raw.zrem("jobs", "a2")
     assert jobs.take(3) == ["a1", "a3", "b1"]
+
+
+@turns
+def test_a_call_ends_where_the_set_may_have_no_more_leases_and_another_program_has_removed_an_item(
+    grouped: Any, raw: Any, turns: str
+) -> None:
+    jobs = grouped(turns=turns)
+    for item, score in (("b1", 1), ("c1", 2), ("c2", 3)):
+        jobs.add(item, score=score)
+    raw.zrem("jobs", "c2")
+    jobs.limit(leases=1)
+    assert items_of(jobs.reserve_many(2)) == ["b1"]
+    assert jobs.reserve_many(2) == []

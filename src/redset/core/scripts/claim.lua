@@ -105,8 +105,8 @@ if limit > 0 then
         passed = passed + stayed
     end
 end
-
-more = more or grouped and has_passed
+-- Where none may be claimed, there is nothing to go on for.
+more = more or grouped and limit > 0 and has_passed
 local kind, deadline, undo, found = 'taken', '0', nil, values and values_of(rows, 2, values)
 if lease > 0 and #rows > 0 then
     kind, deadline, undo = 'leased', moves().waiting_to_leased(rows, claimed, lease, last_token, facts), {is_suspect and 'expired' or nil}
