@@ -6,6 +6,7 @@ with what the model counts.
 
 import math
 import os
+import signal
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,8 +28,9 @@ from servers import FakeClock, server_time
 
 __all__ = ("Ageing", "Gate", "LimitedMachine", "Machine", "MovedClock", "RealTime", "Time", "run_machine", "thoroughly")
 
-#: Seconds for each step of each example, on the busiest machine.
+#: Seconds for each step of each example, on the busiest machine, and for the longest one.
 PATIENCE = 2
+LONGEST_STEP = 300
 
 
 class Time(Protocol):
@@ -131,6 +133,12 @@ class Machine(RuleBasedStateMachine):
         return {}
 
     # After each step
+
+    @invariant()
+    def no_call_goes_on_for_ever(self) -> None:
+        """The alarm of pytest-timeout, which is set for the whole test, comes when one step takes too long."""
+        if callable(signal.getsignal(signal.SIGALRM)):
+            signal.setitimer(signal.ITIMER_REAL, LONGEST_STEP)
 
     @invariant()
     def the_raw_keys_are_as_they_should_be(self) -> None:
