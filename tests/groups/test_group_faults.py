@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from redset import Limit
 from redset.core.groups import Sorting
 from redset.core.keys import Keys
 from redset.exceptions import LeaseLost, RedsetError, ServerFullError, WrongTypeError
-from servers import Cluster, Place, wait_until
+from servers import Cluster, FakeClock, Place, wait_until
 
 pytestmark = [pytest.mark.conformance, pytest.mark.sampled, pytest.mark.no_cover]
 
@@ -212,6 +212,48 @@ class TestLostReplies:
                 claim()
         assert sorted(one.item for one in jobs.reserve_many(5)) == ["a1", "a2", "b1"]
         stored_in(raw, fair=turns == "fair").check()
+
+
+class TestFullServer:
+    @pytest.fixture
+    def fill(self, here: Place, clock: FakeClock, raw: Any) -> Iterator[Callable[[], None]]:
+        policy = raw.config_get("maxmemory-policy")["maxmemory-policy"]
+
+        def full() -> None:
+            raw.config_set("maxmemory-policy", "noeviction")
+            raw.config_set("maxmemory", "1")
+
+        yield full
+        raw.config_set("maxmemory", "0")
+        raw.config_set("maxmemory-policy", policy)
+
+    @turns
+    def test_a_claim_that_gets_nothing_ends(
+        self, face: Any, raw: Any, clock: FakeClock, fill: Callable[[], None], turns: str
+    ) -> None:
+        jobs = made(face, turns)
+        jobs.add("a1")
+        jobs.take(1)
+        fill()
+        # The first claim of a minute notes the totals, which a full server refuses.
+        clock.advance(61)
+        raw.config_resetstat()
+        assert jobs.take(1) == []
+        assert jobs.reserve_many(1) == []
+        assert raw.info("commandstats")["cmdstat_evalsha"]["calls"] < 10
+
+    @turns
+    def test_items_of_other_programs_do_not_keep_others_from_being_claimed(
+        self, face: Any, raw: Any, fill: Callable[[], None], turns: str
+    ) -> None:
+        jobs = made(face, turns)
+        jobs.update(["a1", "b1", "c1"], score=1)
+        raw.zadd("jobs", {"x1": 5})
+        fill()
+        assert jobs.take(2) == ["a1", "b1"]
+        assert jobs.reserve().item == "c1"
+        raw.config_set("maxmemory", "0")
+        assert jobs.take(1) == ["x1"]
 
 
 class TestKilledConsumers:

@@ -122,13 +122,13 @@ class TestMoments:
 
         assert_soon(PROMPT, measure, at_least=-0.005)
 
-    @pytest.mark.parametrize("change", ["resume", "raise", "lift", "rest"])
+    @pytest.mark.parametrize("change", ["resume", "shorten", "raise", "lift", "rest"])
     def test_a_change(self, jobs: Any, way: str, change: str, waiting: Any) -> None:
         made = jobs(leases=1)
 
         def measure() -> float:
             made.update(["a1", "a2"], score=1)
-            if change == "resume":
+            if change in {"resume", "shorten"}:
                 made.group("a").pause()
             else:
                 held = made.reserve()
@@ -137,6 +137,9 @@ class TestMoments:
             opens_at = time.time()
             if change == "resume":
                 made.group("a").resume()
+            elif change == "shorten":
+                opens_at += 0.3
+                made.group("a").pause(opens_at)
             elif change == "rest":
                 opens_at += 0.3
                 held.again(delay=0.3, group=True)

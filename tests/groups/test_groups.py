@@ -731,6 +731,20 @@ def test_the_order_holds_where_another_program_has_removed_a_later_item_of_a_gro
     assert jobs.take(3) == ["a1", "a3", "b1"]
 
 
+def test_a_call_sends_few_scripts_where_another_program_has_removed_one_of_many_items(
+    grouped: Any, raw: Any, clock: FakeClock
+) -> None:
+    jobs = grouped(per_group=Limit(leases=1))
+    jobs.update([f"a{number:04}" for number in range(3000)], score=1)
+    held = jobs.reserve()
+    raw.zrem("jobs", "a0001")
+    raw.config_resetstat()
+    assert jobs.reserve_many(1) == []
+    assert raw.info("commandstats")["cmdstat_evalsha"]["calls"] < 10
+    held.ack()
+    assert len(jobs.take(3000)) == 2998
+
+
 @turns
 def test_a_call_ends_where_the_set_may_have_no_more_leases_and_another_program_has_removed_an_item(
     grouped: Any, raw: Any, turns: str

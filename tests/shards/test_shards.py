@@ -288,6 +288,16 @@ class TestClaiming:
         assert jobs.take(300) == items[:300]
         assert jobs.pop() == items[300]
 
+    @pytest.mark.parametrize("num", [1, 2])
+    def test_many_that_are_leased_hide_no_other(self, jobs: Any, num: int) -> None:
+        """A claim parks some of them, and the caller goes on."""
+        items = numbers(2000)
+        jobs.update(items, score=1)
+        held = jobs.reserve_many(2000)
+        assert len(held) == 2000
+        jobs.update([*items, "free", "another"], score=lambda item: 1 if item.isdigit() else 2)
+        assert len(jobs.take(num) if num > 1 else [jobs.pop()]) == num
+
     def test_items_that_are_not_due(self, face: Any) -> None:
         later = face.ScheduledSet("jobs", shards=S)
         later.update([f"later {number}" for number in range(20)], score=time.time() + 60)

@@ -86,6 +86,23 @@ def test_resume_wakes_a_consumer(face: Any, way: str, waiting: Any) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_pause_may_be_shortened(face: Any, way: str, waiting: Any) -> None:
+    jobs = face.SortedSet("jobs")
+
+    def measure() -> float:
+        jobs.add("a")
+        jobs.pause()
+        future = waiting(lambda: WAYS[way](jobs))
+        until = time.time() + 0.3
+        jobs.pause(until)
+        late = lateness(until, future)
+        jobs.clear()
+        return late
+
+    assert_soon(PROMPT, measure, at_least=-0.002)
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_the_end_of_a_pause_is_known(face: Any, way: str, waiting: Any) -> None:
     jobs = face.SortedSet("jobs")
 

@@ -169,6 +169,17 @@ class TestBulk:
         assert list(jobs.with_scores()) == [("a", 1), ("b", 1), ("c", 1)]
         RawSet(raw, "jobs").check()
 
+    def test_a_leased_item_that_is_added_again_takes_room(self, face: Any, raw: Any) -> None:
+        jobs = face.SortedSet("jobs")
+        jobs.add("a")
+        jobs.reserve()
+        jobs.limit(maxsize=2)
+        with pytest.raises(Full) as raised:
+            jobs.update(["a", "b"], score=1)
+        assert raised.value.added == 1
+        assert list(jobs) == ["a"]
+        RawSet(raw, "jobs").check()
+
     def test_how_many_is_where_to_go_on(self, face: Any, raw: Any) -> None:
         jobs = face.SortedSet("jobs")
         jobs.limit(maxsize=4)

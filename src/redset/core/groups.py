@@ -16,6 +16,7 @@ from redset.core.serializing import text_if_it_is
 from redset.core.shown import described
 from redset.core.talking import Caller, Register, ask
 from redset.core.times import Duration, Moment
+from redset.exceptions import ServerFullError
 
 __all__ = ("GROUPS", "GroupStats", "Groups", "Sorting", "all_groups", "groups_of")
 
@@ -23,8 +24,8 @@ T = TypeVar("T")
 
 log = logging.getLogger("redset")
 
-#: Requests that items which other programs have added get their groups.
-GROUPS = b"groups"
+#: Requests that items which other programs have added get their groups; for a claim that has other items, if possible.
+GROUPS, IF_POSSIBLE = b"groups", b"groups, if possible"
 #: The number of items that one claim looks at for that.
 LOOKED_AT = 100
 #: The number of columns of a group in the reply of ``survey.lua``.
@@ -137,9 +138,17 @@ class Sorting:
         self._register = register
 
     def __call__(self, caller: Caller, request: bytes) -> Generator[Any, Any, None]:
-        if request != GROUPS:
+        if request not in (GROUPS, IF_POSSIBLE):
             yield from self._register(caller, request)
             return
+        try:
+            yield from self._sort_some(caller)
+        except ServerFullError as error:
+            if request == GROUPS:
+                raise
+            log.debug("%s: items of other programs have no groups yet: %s", caller.name, error)
+
+    def _sort_some(self, caller: Caller) -> Generator[Any, Any, None]:
         _, *found = yield from ask(self._operation("read", str(LOOKED_AT), read=list), caller, [])
         sorted_ones: list[bytes] = []
         buried: list[bytes] = []

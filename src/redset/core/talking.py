@@ -52,7 +52,7 @@ Talk: TypeAlias = Generator[Request, Any, R]
 Coalesce: TypeAlias = Callable[[Operation[Any], list[Any]], Talk[Any] | None]
 
 #: The end of a reply that requests that the set be registered; see :mod:`redset.core.registry`.
-REQUESTS = (b"register", b"differs", b"groups")
+REQUESTS = (b"register", b"differs", b"groups", b"groups, if possible")
 #: Seconds between two checks whether the claims that others are rolling back are rolled back.
 PAYING_CHECK = 0.01
 #: Registers the set of a caller, as one of :data:`REQUESTS` asks.

@@ -120,7 +120,7 @@ if is_first and #rows > 0 then moves().write_form() end
 if grouped and #rows > 0 then note_defaults(facts[12]) end
 if next(counts) then moves().write_totals() end
 local minute, is_known = math.floor(moment[1] / 60), facts[3] or #rows > 0
-if is_known and tonumber(facts[5] or 0) ~= minute then rare().write_sample(minute) end
+if is_known and tonumber(facts[5] or 0) ~= minute and not rare().write_sample(minute) then facts[5] = minute end
 -- Items that stay behind wake another waiter, unless a full limit of leases would stop its claim. One that stops waiting may have been
 -- woken for them.
 local leaves_items = #rows > 0 or requeued or grouped and has_turned_ready or gate and #acks > 0 or caller == 'left' and not (gate and gates().opens_at(gate))
@@ -139,12 +139,12 @@ if waiter and (#rows == 0 or is_awaited) then
 end
 -- Items that have no group yet: the caller learns that, and gives them one.
 local has_strangers = grouped and are_there_strangers()
-more = more or has_strangers and #rows == 0 and moves() and sorts == 1
+more = more or has_strangers and are_near and #rows == 0 and moves() and sorts == 1
 local stops = meets_suspect and (#rows > 0 or caller == 'follows') and '2 ' or more and '1 ' or '0 '
 local reply = answer_claim(kind, stops .. next_look, deadline .. lost, rows, found, undo)
 if is_known and facts[4] ~= ARGV[3] then
     reply[#reply + 1] = facts[4] and 'differs' or 'register'
 elseif has_strangers then
-    reply[#reply + 1] = 'groups'
+    reply[#reply + 1] = #rows > 0 and 'groups, if possible' or 'groups'
 end
 return reply

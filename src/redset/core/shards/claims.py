@@ -394,6 +394,10 @@ class ShardsClaims(Claims[T, Res]):
             return (yield from self._claim_from_any(None, [], wanted, asking))
 
         got = yield from flattened(self._shards.settled(others))
+        while got.at is None and got.more and not got.alone:
+            got = yield from flattened(
+                self._shards.settled(lambda: self._claim_from_any(self._chosen(last=last), [], wanted))
+            )
         return [] if got.at is None else (yield from self._loaded(*got.at))
 
     def _loaded(self, shard: Shard, reply: Claimed) -> Plan[list[Any]]:
@@ -563,7 +567,7 @@ class ShardsClaims(Claims[T, Res]):
                 got = yield from self._claim_from_any(self._chosen(last=last), [], wanted)
                 if got.at is not None:
                     rows += yield from self._rows(*got.at)
-                goes_on = got.at is not None and not got.alone
+                goes_on = (got.at is not None or got.more) and not got.alone
 
     def _claim_counted(self, rows: list[tuple[float, bytes, Any]], num: int, lease: float, *, last: bool) -> Plan[bool]:
         """Claim from each shard as many as it has of the lowest items. Return whether more may be claimed.
@@ -605,7 +609,7 @@ class ShardsClaims(Claims[T, Res]):
             if reply.alone:
                 shard.has_suspect = not reply.rows
                 return True
-            if not reply.rows or reply.was_all:
+            if reply.was_all:
                 break
             follows = True
         return False

@@ -36,16 +36,18 @@ end
 local OTHERS = {}
 for _, name in ipairs({'last', 'cleared', 'layout', 'remembers', 'registered', 'minute', 'gate', 'maxsize', 'per_group', 'limited', 'strays', 'scan'}) do OTHERS[name] = true end
 
--- Notes the totals as they are now, for this minute. A server that refuses that refuses no claim.
+-- Notes the totals as they are now, for this minute, and returns whether the server took the minute. One that refuses that refuses
+-- no claim.
 local function write_sample(minute)
     local fields, sample = redis.pcall('HGETALL', meta), {clock}
     for i = 1, #fields, 2 do
         local is_total = not OTHERS[fields[i]] and string.find(fields[i], '^[%l_]+$') and string.find(fields[i + 1], '^%d+$')
         if is_total then sample[#sample + 1] = fields[i] .. ' ' .. fields[i + 1] end
     end
-    redis.pcall('HSET', meta, 'minute', minute)
+    local is_noted = type(redis.pcall('HSET', meta, 'minute', minute)) ~= 'table'
     redis.pcall('LPUSH', history, table.concat(sample, ' '))
     redis.pcall('LTRIM', history, '0', '59')
+    return is_noted
 end
 
 -- ALWAYS
