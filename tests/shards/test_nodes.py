@@ -48,6 +48,31 @@ def test_each_node_has_its_part(face: Face, cluster: Cluster) -> None:
         client.close()
 
 
+def test_a_request_to_all_nodes_that_breaks_off_leaves_no_reply_unread(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where another thread closes a connection while its reply is read."""
+    client = cluster.client("valkey")
+    jobs = redset.SortedSet[str](client, "jobs", shards=S)
+    assert jobs.stats().waiting == 0
+    batches = importlib.import_module("valkey.cluster").NodeCommands
+    write, connections = batches.write, list[Any]()
+
+    def write_and_break_the_first(batch: Any) -> None:
+        write(batch)
+        if not connections:
+            monkeypatch.setattr(batch.connection._parser, "_buffer", None)
+        connections.append(batch.connection)
+
+    monkeypatch.setattr(batches, "write", write_and_break_the_first)
+    driver = jobs._shards.all[0].driver  # type: ignore[union-attr]
+    replies = driver._send_together([("EXISTS", name.encode()) for name in NAMES])
+    assert len(connections) == 3
+    assert [type(reply) for reply in replies] == [AttributeError] * S, "nobody knows what was sent"
+    assert all(connection._sock is None for connection in connections[1:])
+    client.close()
+
+
 def test_shards_that_move_lose_nothing(face: Face, cluster: Cluster) -> None:
     jobs = face.SortedSet("jobs", shards=S)
     items = [f"{number:04}" for number in range(1500)]

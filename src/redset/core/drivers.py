@@ -256,8 +256,12 @@ class Driver:
             if not is_failure(error):
                 drop_idle_connections(self._client)
                 raise
-            # Of a cluster one node failed, before anything was sent to the others.
-            return [NOT_SENT if has_nodes(self._client) else error] * len(commands)
+            broke_off = is_of_a_lost_connection(error)
+            if broke_off:
+                # valkey-py keeps connections of which it has not read all replies.
+                drop_idle_connections(self._client)
+            # Else, of a cluster one node failed, before anything was sent to the others.
+            return [NOT_SENT if has_nodes(self._client) and not broke_off else error] * len(commands)
 
     def _tried(self, words: Words) -> Any:
         """Send a command, and return the reply or the error."""

@@ -82,7 +82,8 @@ def drop_idle_connections(client: Any) -> None:
     """Close the idle connections: a reply that was never read may be on one of them."""
     nodes = client.get_nodes() if hasattr(client, "get_nodes") else [client]
     for node in nodes:
-        pool: Any = getattr(getattr(node, "redis_connection", node), "connection_pool", None)
+        of_node = getattr(node, "redis_connection", None) or getattr(node, "valkey_connection", None) or node
+        pool: Any = getattr(of_node, "connection_pool", None)
         if pool is not None:
             try:
                 pool.disconnect(inuse_connections=False)
