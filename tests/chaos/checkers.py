@@ -890,11 +890,11 @@ def _moment_of(delivery: Delivery) -> float:
 
 
 def no_group_starves(story: Story) -> Judgements:
-    """Where groups take turns, one of which an item certainly waits is claimed from once in as many claims as there are
-    groups.
+    """Where groups take turns, a group with an item that certainly waits is claimed from once in as many claims as
+    there are groups.
 
-    What a killed process claimed comes back as a second attempt. So an item that then has its first one was not among
-    it; but another one of its group may have been, which was a turn.
+    An item that a killed process had claimed comes back with its second attempt. So an item that comes with its first
+    was not claimed by that process. Another item of its group may have been, and that counts as a turn.
     """
     if not story.promises.takes_turns:
         return

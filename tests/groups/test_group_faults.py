@@ -216,7 +216,7 @@ class TestLostReplies:
 
 class TestFullServer:
     @pytest.fixture
-    def fill(self, here: Place, clock: FakeClock, raw: Any) -> Iterator[Callable[[], None]]:
+    def fill(self, clock: FakeClock, raw: Any) -> Iterator[Callable[[], None]]:
         policy = raw.config_get("maxmemory-policy")["maxmemory-policy"]
 
         def full() -> None:

@@ -221,10 +221,15 @@ class Driver:
         try:
             return self._execute_command(*words, **AS_STORED)
         except BaseException as error:
-            if not is_failure(error) or is_of_a_lost_connection(error):
-                # An interruption between sending and reading leaves a reply that the next call would read.
-                drop_idle_connections(self._client)
+            self._check_broken_off(error)
             raise
+
+    def _check_broken_off(self, error: BaseException) -> bool:
+        """Return whether the error came between sending and reading. The next call does not read what that left."""
+        is_broken_off = not is_failure(error) or is_of_a_lost_connection(error)
+        if is_broken_off:
+            drop_idle_connections(self._client)
+        return is_broken_off
 
     def _send_all(self, commands: Sequence[Words]) -> list[Any]:
         """Send commands, and return the reply to each, or its error."""
@@ -253,15 +258,11 @@ class Driver:
                 enqueue(pipeline, words, **AS_STORED)
             return list(pipeline.execute(raise_on_error=False))
         except BaseException as error:
+            is_broken_off = self._check_broken_off(error)
             if not is_failure(error):
-                drop_idle_connections(self._client)
                 raise
-            broke_off = is_of_a_lost_connection(error)
-            if broke_off:
-                # valkey-py keeps connections of which it has not read all replies.
-                drop_idle_connections(self._client)
             # Else, of a cluster one node failed, before anything was sent to the others.
-            return [NOT_SENT if has_nodes(self._client) and not broke_off else error] * len(commands)
+            return [NOT_SENT if has_nodes(self._client) and not is_broken_off else error] * len(commands)
 
     def _tried(self, words: Words) -> Any:
         """Send a command, and return the reply or the error."""

@@ -24,10 +24,9 @@ T = TypeVar("T")
 
 log = logging.getLogger("redset")
 
-#: Requests that items which other programs have added get their groups; for a claim that has other items, if possible.
+#: Requests that items which other programs have added get their groups. If the claim has other items, a full server may
+#: refuse that.
 GROUPS, IF_POSSIBLE = b"groups", b"groups, if possible"
-#: The number of items that one claim looks at for that.
-LOOKED_AT = 100
 #: The number of columns of a group in the reply of ``survey.lua``.
 COLUMNS = 6
 
@@ -149,7 +148,7 @@ class Sorting:
             log.debug("%s: items of other programs have no groups yet: %s", caller.name, error)
 
     def _sort_some(self, caller: Caller) -> Generator[Any, Any, None]:
-        _, *found = yield from ask(self._operation("read", str(LOOKED_AT), read=list), caller, [])
+        _, *found = yield from ask(self._operation("read", read=list), caller, [])
         sorted_ones: list[bytes] = []
         buried: list[bytes] = []
         for identity in found:

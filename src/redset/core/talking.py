@@ -51,7 +51,7 @@ Talk: TypeAlias = Generator[Request, Any, R]
 #: Returns the talk of an operation that joins a coalesced call, or None if it is sent by itself.
 Coalesce: TypeAlias = Callable[[Operation[Any], list[Any]], Talk[Any] | None]
 
-#: The end of a reply that requests that the set be registered; see :mod:`redset.core.registry`.
+#: The ends of replies that request that the set be registered, or that items get their groups; see :class:`Caller`.
 REQUESTS = (b"register", b"differs", b"groups", b"groups, if possible")
 #: Seconds between two checks whether the claims that others are rolling back are rolled back.
 PAYING_CHECK = 0.01

@@ -91,7 +91,6 @@ local more = #expired == 2 * BUDGET
 if is_tight then limit = math.min(limit, gates().free_leases(gate)) end
 
 -- inline taking
-
 if limit > 0 then
     -- What was read before the first write may have changed by it.
     local is_stale = chooses_late or requeued or unread or died > 0 or #met > 2 * limit
@@ -120,6 +119,7 @@ if is_first and #rows > 0 then moves().write_form() end
 if grouped and #rows > 0 then note_defaults(facts[12]) end
 if next(counts) then moves().write_totals() end
 local minute, is_known = math.floor(moment[1] / 60), facts[3] or #rows > 0
+-- A minute that a full server does not take counts as noted, or each claim of a set with groups would look for items without one.
 if is_known and tonumber(facts[5] or 0) ~= minute and not rare().write_sample(minute) then facts[5] = minute end
 -- Items that stay behind wake another waiter, unless a full limit of leases would stop its claim. One that stops waiting may have been
 -- woken for them.
@@ -139,7 +139,7 @@ if waiter and (#rows == 0 or is_awaited) then
 end
 -- Items that have no group yet: the caller learns that, and gives them one.
 local has_strangers = grouped and are_there_strangers()
-more = more or has_strangers and are_near and #rows == 0 and moves() and sorts == 1
+more = more or has_strangers and may_go_on and #rows == 0 and moves() and sorts == 1
 local stops = meets_suspect and (#rows > 0 or caller == 'follows') and '2 ' or more and '1 ' or '0 '
 local reply = answer_claim(kind, stops .. next_look, deadline .. lost, rows, found, undo)
 if is_known and facts[4] ~= ARGV[3] then

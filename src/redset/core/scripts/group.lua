@@ -35,6 +35,6 @@ if field ~= '- - 0 0' then redis.call('HSET', limits, name, field) end
 local count = redis.call('HLEN', limits)
 if count > 0 then redis.call('HSET', meta, 'limited', count) else redis.call('HDEL', meta, 'limited') end
 turns().place_group(name)
--- Who waits for another moment, or for none, plans its look anew.
+-- A caller that waits plans its next look by the new moment; a pause without an end has none.
 if not (verb == 'pause' and paused_until == '-1') and wake_one then wake_one() end
 return answer('')

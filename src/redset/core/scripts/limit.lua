@@ -31,6 +31,6 @@ if pause ~= '0' or limits ~= NO_LIMITS then
     redis.call('HSET', meta, 'gate', string.format('%.17g %s %s %s', level, clock, pause, limits))
 end
 if verb == 'limit' and ARGV[8] ~= '0' then redis.call('HSET', meta, 'maxsize', ARGV[8]) end
--- Who waits for another moment, or for none, plans its look anew.
+-- A caller that waits plans its next look by the new moment; a pause without an end has none.
 if not (verb == 'pause' and pause == '-1') and wake_one then wake_one() end
 return answer('')

@@ -4,7 +4,7 @@
 -- KEYS if grouped: group groups ready resting upcoming busy limits
 -- OPTIONS
 -- TIME
--- ARGV: number, seen, options; `read`, how many to look at; or `sort`, and for each: item, its group; or `bury`, and for each: item, reason
+-- ARGV: number, seen, options; `read`; or `sort`, and for each: item, its group; or `bury`, and for each: item, reason
 -- Returns "items" or "more" and items without a group: more if there may be others; else nothing.
 -- include record
 -- include wakeups
@@ -21,7 +21,7 @@ if verb == 'read' then
     local strays = redis.call('ZCARD', groups) - redis.call('ZCARD', waiting)
     local cursor, has_found, before = string.match(redis.call('HMGET', meta, 'scan')[1] or '', '^(%d+) (%d) (%S+)$')
     if not cursor then cursor, has_found, before = '0', '0', tostring(strays) end
-    local page = redis.call('ZSCAN', waiting, cursor, 'COUNT', ARGV[5])
+    local page = redis.call('ZSCAN', waiting, cursor, 'COUNT', LOOKED_AT)
     local items, found = {}, {}
     for i = 1, #page[2], 2 do items[#items + 1] = page[2][i] end
     local names = #items > 0 and redis.call('HMGET', group, unpack(items)) or {}

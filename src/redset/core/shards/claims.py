@@ -394,11 +394,9 @@ class ShardsClaims(Claims[T, Res]):
             return (yield from self._claim_from_any(None, [], wanted, asking))
 
         got = yield from flattened(self._shards.settled(others))
-        while got.at is None and got.more and not got.alone:
-            got = yield from flattened(
-                self._shards.settled(lambda: self._claim_from_any(self._chosen(last=last), [], wanted))
-            )
-        return [] if got.at is None else (yield from self._loaded(*got.at))
+        if got.at is not None:
+            return (yield from self._loaded(*got.at))
+        return (yield from flattened(super()._gather(1, lease, 0, last=last))) if got.more and not got.alone else []
 
     def _loaded(self, shard: Shard, reply: Claimed) -> Plan[list[Any]]:
         """Return the item or the reservation of a reply's row, unless it cannot be loaded."""

@@ -18,6 +18,9 @@ local function entries_of(name, first, number)
 end
 -- include group_limits
 
+-- How many items one request for items without a group looks at.
+local LOOKED_AT = 100
+
 -- Whether some group has become ready, for which a waiter is to be woken.
 local has_turned_ready = false
 

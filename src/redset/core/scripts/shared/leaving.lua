@@ -73,13 +73,13 @@ end
 -- Whether items may wait that are not in the index. `strays` is how many old entries it is known to have. The numbers are the same
 -- when another program has replaced one item by another: so each minute some items are looked at, whatever the numbers are.
 --
--- `are_near`: whether a caller that got nothing goes on until they are found. After a removal by another program there may be none, so
--- each call looks at some only, unless that is all.
-local are_near
+-- `may_go_on`: whether a caller that got nothing goes on until these are found. After another program has removed items there may be
+-- none of these; each call then looks at some items only, unless that is all.
+local may_go_on
 local function are_there_strangers()
     local strays, minute = tonumber(facts[11] or nil) or 0, tonumber(facts[5] or nil)
     local waits, indexed = redis.call('ZCARD', waiting), redis.call('ZCARD', groups) - strays
-    are_near = waits >= indexed or waits <= 100
+    may_go_on = waits >= indexed or waits <= LOOKED_AT
     return waits ~= indexed or minute and minute ~= math.floor(moment[1] / 60)
 end
 

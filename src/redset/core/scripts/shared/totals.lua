@@ -36,8 +36,7 @@ end
 local OTHERS = {}
 for _, name in ipairs({'last', 'cleared', 'layout', 'remembers', 'registered', 'minute', 'gate', 'maxsize', 'per_group', 'limited', 'strays', 'scan'}) do OTHERS[name] = true end
 
--- Notes the totals as they are now, for this minute, and returns whether the server took the minute. One that refuses that refuses
--- no claim.
+-- Notes the totals as they are now, for this minute, and returns whether the server took the minute. If it did not, the claim goes on.
 local function write_sample(minute)
     local fields, sample = redis.pcall('HGETALL', meta), {clock}
     for i = 1, #fields, 2 do
