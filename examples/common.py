@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import redset
 
-__all__ = ("cleared", "deaf_to_interrupts", "left", "run", "running")
+__all__ = ("cleared", "deaf_to_interrupts", "run", "running")
 
 
 def run(main: Callable[[], bool]) -> NoReturn:
@@ -65,9 +65,3 @@ def cleared(*sets: Any, others: Sequence[str] = ()) -> Iterator[None]:
             redset.forget_set(client, each.name)
         for key in others:
             client.delete(key)
-
-
-def left(items: Any) -> int:
-    """Return the number of items of a set that are waiting, delayed or leased."""
-    stats = items.stats()
-    return int(stats.waiting + stats.leased + stats.expired + stats.delayed + stats.parked)

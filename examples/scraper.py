@@ -33,7 +33,7 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 from urllib.request import Request, urlopen
 
 import redset
-from common import cleared, left, run, running
+from common import cleared, run, running
 from local_web import LocalWeb
 
 PAUSE = 0.05  # seconds between two requests to one host
@@ -108,7 +108,7 @@ def main() -> bool:
     with cleared(crawl, others=[TITLES]), running(*workers.values()):
         web.start()
         crawl.add(web.url(0))
-        while left(crawl) and any(worker.is_alive() for worker in workers.values()):
+        while crawl.stats().unfinished and any(worker.is_alive() for worker in workers.values()):
             killed = killed or kill_one(web, workers)
             time.sleep(0.05)
         web.stop()

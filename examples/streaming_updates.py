@@ -27,7 +27,7 @@ from multiprocessing.synchronize import Event
 from typing import TypedDict
 
 import redset
-from common import cleared, left, run, running
+from common import cleared, run, running
 
 SYMBOLS = 20  # of each producer
 WORK = 0.005  # seconds of work per update
@@ -82,7 +82,7 @@ def main() -> bool:
     with cleared(queue), running(*producers, *consumers):
         last = sum((arrived.get() for _ in producers), Counter[str]())
         print(f"{last.total():,} updates of {len(last)} symbols have arrived; {len(queue)} symbols wait ...")
-        while left(queue):
+        while queue.stats().unfinished:
             time.sleep(0.05)
         done.set()
         reports = [row for _ in consumers for row in processed.get()]

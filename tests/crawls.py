@@ -136,8 +136,7 @@ class Crawl:
         return {"reason": line["reason"], **line["stats"]}
 
     def is_over(self) -> bool:
-        stats = self.set().stats()
-        return not (stats.waiting or stats.leased or stats.delayed or stats.parked)
+        return not self.set().stats().unfinished
 
     def close(self) -> None:
         for spider in self.spiders:

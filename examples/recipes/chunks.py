@@ -61,10 +61,9 @@ def work(chunks: redset.SortedSet[str], table: pl.LazyFrame, results: Path, stop
 def left(chunks: redset.SortedSet[str]) -> int:
     """Return the number of chunks that are not done; some, while the server is away."""
     try:
-        stats = chunks.stats()
+        return chunks.stats().unfinished
     except redis.RedisError:
         return 1
-    return stats.waiting + stats.leased + stats.expired + stats.delayed
 
 
 def write(frame: pl.DataFrame, path: Path) -> None:

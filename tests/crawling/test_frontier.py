@@ -10,6 +10,7 @@ from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
 
 from proxy import Chance, Fault, Proxy
+from redset.core.keys import Keys
 from redset.scrapy.frontier import PAUSE, End, Frontier
 from redset.scrapy.options import Options
 from redset.scrapy.requests import Entry
@@ -57,6 +58,17 @@ def test_a_page_is_acked_after_its_links_are_stored(frontier: Frontier) -> None:
     assert frontier.flush()
     stats = frontier.set.stats()
     assert (stats.waiting, stats.leased, stats.done) == (3, 0, 1)
+
+
+def test_a_crawl_is_not_over_when_the_leases_of_a_killed_process_have_just_expired(frontier: Frontier) -> None:
+    frontier.add(entry(frontier, 0))
+    (page,), _ = frontier.claim(1)
+    frontier.client.zadd(Keys(frontier.set.name).leased, {page.item["id"]: 1.0}, xx=True)
+    assert not frontier.is_over()
+    (page,), _ = frontier.claim(1)
+    frontier.end(page, End("ack"))
+    assert frontier.flush()
+    assert frontier.is_over()
 
 
 FAULTS = [fault for fault in Fault if fault is not Fault.NONE]

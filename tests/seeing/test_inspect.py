@@ -6,6 +6,7 @@ import pytest
 
 from faces import Face
 from redset import Key
+from redset.core.keys import Keys
 
 pytestmark = pytest.mark.conformance
 
@@ -31,6 +32,24 @@ def jobs(face: Face) -> Any:
 def test_each_state_is_named(jobs: Any, state: str) -> None:
     assert jobs.state(state) == state
     assert jobs.inspect(state).state == state
+
+
+def test_all_but_the_done_and_the_dead_are_unfinished(jobs: Any) -> None:
+    stats = jobs.stats()
+    # The parked one counts as the leased item that it is, too.
+    assert stats.unfinished == stats.waiting + stats.leased + stats.delayed + stats.parked == 1 + 2 + 1 + 1
+
+
+def test_an_item_is_unfinished_while_nobody_has_claimed_it_since_its_lease_expired(face: Face, raw: Any) -> None:
+    jobs = face.SortedSet("jobs")
+    jobs.add("a")
+    jobs.reserve()
+    raw.zadd(Keys("jobs").leased, {"a": 1.0}, xx=True)
+    stats = jobs.stats()
+    assert (stats.waiting, stats.leased, stats.expired) == (0, 0, 1)
+    assert stats.unfinished == 1
+    jobs.reserve().ack()
+    assert jobs.stats().unfinished == 0
 
 
 def test_an_unknown_item_has_no_state(jobs: Any) -> None:

@@ -87,7 +87,7 @@ def consume(jobs: SortedSet[bytes | str], source: Input) -> Iterator[str]:
     A result is reported before its item is acked: the loop acks when it goes on. In the opposite order, a process that
     is killed in between would lose the result of a done item.
     """
-    while _is_left(jobs):
+    while jobs.stats().unfinished:
         for reservation in jobs.consume(lease=LEASE, batch=BATCH, wait=_WAIT):
             with suppress(LeaseLost):  # The lease expired; another consumer may have the item.
                 yield _result(reservation, source).written()
@@ -121,11 +121,6 @@ def main(job: str, name: str, *source: str) -> None:
     except expected as error:
         print(f"{FAILED}{ascii(str(error))[1:-1]}", flush=True)
         sys.exit(1)
-
-
-def _is_left(jobs: SortedSet[bytes | str]) -> bool:
-    stats = jobs.stats()
-    return any((stats.waiting, stats.leased, stats.expired, stats.delayed, stats.parked))
 
 
 def _result(reservation: Reservation[bytes | str], source: Input) -> Result:

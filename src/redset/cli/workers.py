@@ -316,7 +316,7 @@ class Worker:
             if not (is_failure(error) and is_outage(error)):
                 raise
             return None
-        return int(stats.waiting + stats.leased + stats.expired + stats.delayed + stats.parked)
+        return int(stats.unfinished)
 
     async def _draw(self) -> None:
         """Show how far the work is, on a terminal."""

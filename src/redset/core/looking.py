@@ -52,6 +52,15 @@ class Stats:
     #: The limits, or None.
     limits: Limits | None = None
 
+    @property
+    def unfinished(self) -> int:
+        """What is left to do: everything but remembered items and dead letters. At 0 the work is over.
+
+        Unlike ``waiting + leased`` it includes the items whose leases have expired and that nobody has claimed since.
+        An addition parked behind a lease counts as well as the leased item.
+        """
+        return self.waiting + self.leased + self.expired + self.delayed + self.parked
+
 
 class Looking(Generic[T]):
     """The reads of one set."""

@@ -92,7 +92,7 @@ class Frontier:
         """Contact the server, and return whether it has a crawl under way. Errors pass through."""
         for slot, limit in self._options.slots.items():
             self.set.group(slot).limit(limit.leases, limit.pause)
-        return not self._is_over()
+        return self.set.stats().unfinished > 0
 
     def _slot_of_key(self, key: str) -> str:
         return self._slots.get(key) or key.partition(" ")[0]
@@ -225,12 +225,8 @@ class Frontier:
         return lost
 
     def is_over(self) -> bool:
-        """Return whether nothing waits, is delayed or is leased in any process."""
-        return self.is_clean and self.reach(self._is_over, default=False)
-
-    def _is_over(self) -> bool:
-        stats = self.set.stats()
-        return not (stats.waiting or stats.leased or stats.delayed or stats.parked)
+        """Return whether no process has anything to do."""
+        return self.is_clean and self.reach(lambda: not self.set.stats().unfinished, default=False)
 
     def forget_done(self, keys: Iterable[str]) -> None:
         """Let done requests be added again."""
