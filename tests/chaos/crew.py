@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,14 @@ class Crew:
         return {"kill": Hazard(3, self._kill), "stop": Hazard(2, self._stop)}
 
     def start(self) -> None:
+        # A Ctrl-C ends this process, which ends the workers. They are deaf to it from their first instruction. The tracker
+        # comes first, since its start lets the signal through again.
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for worker in self._orders:
             self._start(worker)
 
