@@ -4,12 +4,14 @@
 """
 
 import gc
+import importlib.metadata
 import multiprocessing
 import os
 import signal
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import cache
 from typing import Any
 
 import pytest
@@ -39,6 +41,8 @@ settings.register_profile(
 )
 settings.load_profile("redset")
 
+# redis-py reads its version from a file for each of the thousands of connections that the tests make.
+importlib.metadata.version = cache(importlib.metadata.version)
 
 # A shell has what it starts in the background ignore interrupts, and nohup hang-ups; so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

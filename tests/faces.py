@@ -132,7 +132,8 @@ class Awaited:
         """``thing`` as a test uses it: what is redset's own as a :class:`Twin`, all else as it is."""
         if isinstance(thing, list):
             return [self.adapt(each) for each in thing]
-        if type(thing).__module__.startswith("redset.") and _is_awaited(type(thing)):
+        kind: Any = type(thing)
+        if kind.__module__.startswith("redset.") and _is_awaited(kind):
             return Twin(thing, self)
         return self.iterate(thing) if isinstance(thing, AsyncIterator) else thing
 
@@ -243,6 +244,7 @@ def found(name: str, *modules: Any) -> Any:
     raise AttributeError(f"redset has no {name}")
 
 
+@functools.cache
 def _is_awaited(kind: type) -> bool:
     """Whether it has something to be awaited."""
     asynchronous = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)

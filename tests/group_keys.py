@@ -74,11 +74,12 @@ class GroupedRawSet(KeyedRawSet):
         return self.scores("resting").get(name, 0.0) > self._now()
 
     def check(self, without_value: frozenset[bytes] | None = None) -> None:
-        super().check(without_value)
-        self._check_index()
-        self._check_group_of_each_item()
-        self._check_busy()
-        self._check_places()
+        with self.at_once():
+            super().check(without_value)
+            self._check_index()
+            self._check_group_of_each_item()
+            self._check_busy()
+            self._check_places()
 
     def _check_index(self) -> None:
         index, waiting = self.index(), self.scores("waiting")

@@ -1,6 +1,8 @@
 """What is always true of the raw keys of a set, whatever was done with it."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from redset.core.keys import REGISTRY, Keys
@@ -48,18 +50,51 @@ def uncounted(of: Counter[str], there: int) -> int:
 class RawSet:
     """The keys of one set as they are on the server."""
 
+    #: The type of each key, by its name in :class:`Keys`.
+    TYPES = TYPES
+    #: Seconds that the record of a call lives.
+    RECORD_LIFE = 600
+
     def __init__(self, raw: Any, name: str) -> None:
         self._raw = raw
         self._keys = Keys(name)
-        self._named = {getattr(self._keys, key): key for key in TYPES if hasattr(self._keys, key)}
+        self._named = {getattr(self._keys, key): key for key in self.TYPES}
+        #: What the keys have had at one moment.
+        self._snapshot: dict[str, Any] | None = None
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within the block, sorted sets and hashes are as they are at its beginning, read in one round trip."""
+        if self._snapshot is not None:
+            yield
+            return
+        keys = [key for key, kind in self.TYPES.items() if kind in (b"zset", b"hash")]
+        pipeline = self._raw.pipeline(transaction=False)
+        for key in keys:
+            self._ask(pipeline, key)
+        self._snapshot = dict(zip(keys, pipeline.execute(raise_on_error=False), strict=True))
+        try:
+            yield
+        finally:
+            self._snapshot = None
+
+    def _ask(self, client: Any, key: str) -> Any:
+        name = getattr(self._keys, key)
+        return client.hgetall(name) if self.TYPES[key] == b"hash" else client.zrange(name, 0, -1, withscores=True)
+
+    def _read(self, key: str) -> Any:
+        found = self._ask(self._raw, key) if self._snapshot is None else self._snapshot[key]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def scores(self, key: str) -> dict[bytes, float]:
         """The members of a sorted set."""
-        return dict(self._raw.zrange(getattr(self._keys, key), 0, -1, withscores=True)) if key in self.present() else {}
+        return dict(self._read(key))
 
     def fields(self, key: str) -> dict[bytes, bytes]:
         """The fields of a hash."""
-        return dict(self._raw.hgetall(getattr(self._keys, key))) if key in self.present() else {}
+        return dict(self._read(key))
 
     def present(self) -> set[str]:
         """The keys that there are, by their names, without the records of calls."""
@@ -71,19 +106,21 @@ class RawSet:
 
     def check(self) -> None:
         """Raises an AssertionError that says which invariant does not hold."""
-        self._check_keys()
-        self._check_dead_letters()
-        self._check_leases()
-        self._check_totals_of_leases()
+        with self.at_once():
+            self._check_keys()
+            self._check_dead_letters()
+            self._check_leases()
+            self._check_totals_of_leases()
 
     def check_totals(self, foreign: int = 0) -> None:
         """Check the three equations of the totals.
 
         :param foreign: how many entries other programs have added.
         """
-        of = self._totals()
-        there = sum(len(self.scores(key)) for key in ("waiting", "leased", "parked", "dead"))
-        self._check_totals_of_leases()
+        with self.at_once():
+            of = self._totals()
+            there = sum(len(self.scores(key)) for key in ("waiting", "leased", "parked", "dead"))
+            self._check_totals_of_leases()
         assert uncounted(of, there) == foreign, (of, there, foreign)
 
     def _check_totals_of_leases(self) -> None:
@@ -98,15 +135,23 @@ class RawSet:
         return Counter({name.decode(): int(value) for name, value in fields if value.isdigit()})
 
     def _check_keys(self) -> None:
-        for key in self._all_keys():
+        keys = self._all_keys()
+        pipeline = self._raw.pipeline(transaction=False)
+        for key in keys:
+            pipeline.type(key)
+            pipeline.pttl(key)
+        replies = pipeline.execute()
+        for key, kind, left in zip(keys, replies[::2], replies[1::2], strict=True):
             name = self._named.get(key)
             if name is None:
-                assert key.startswith(getattr(self._keys, "call_prefix", b"\0")), f"nobody knows the key {key!r}"
-                assert 0 < self._raw.ttl(key) <= 600, f"the record {key!r} does not end by itself"
+                assert key.startswith(self._keys.call_prefix), f"nobody knows the key {key!r}"
+                assert 0 < left <= 1000 * self.RECORD_LIFE, f"the record {key!r} does not end by itself"
             else:
-                assert self._raw.type(key) == TYPES[name], f"{name} is a {self._raw.type(key)!r}"
-                if name not in BOOKKEEPING:
-                    assert self._raw.ttl(key) == -1, f"{name} would expire"
+                assert kind == self.TYPES[name], f"{name} is a {kind!r}"
+                if name == "done":
+                    assert left > 0, "what is remembered does not end by itself"
+                elif name not in BOOKKEEPING:
+                    assert left == -1, f"{name} would expire"
 
     def _check_dead_letters(self) -> None:
         dead, letters = self.scores("dead"), self.fields("letters")
@@ -140,18 +185,13 @@ class KeyedRawSet(RawSet):
     """The keys of a set that is keyed, or remembers, or both, as they are on the server."""
 
     TYPES = TYPES | {"values": b"hash", "done": b"zset"}
-    #: Seconds that the record of a call lives.
-    RECORD_LIFE = 600
-
-    def __init__(self, raw: Any, name: str) -> None:
-        super().__init__(raw, name)
-        self._named = {getattr(self._keys, key): key for key in self.TYPES}
 
     def check(self, without_value: frozenset[bytes] | None = None) -> None:
         """:param without_value: the identities whose value nobody ever gave; None when the set is not keyed."""
-        super().check()
-        self._check_values(without_value)
-        self._check_memory()
+        with self.at_once():
+            super().check()
+            self._check_values(without_value)
+            self._check_memory()
 
     def identities(self) -> set[bytes]:
         """Whatever is in any state but done."""
@@ -160,19 +200,6 @@ class KeyedRawSet(RawSet):
     def memory(self) -> int:
         """The bytes of all keys, the records of calls too."""
         return sum(self._raw.memory_usage(key, samples=0) for key in self._all_keys())
-
-    def _check_keys(self) -> None:
-        for key in self._all_keys():
-            name = self._named.get(key)
-            if name is None:
-                assert key.startswith(self._keys.call_prefix), f"nobody knows the key {key!r}"
-                assert 0 < self._raw.ttl(key) <= self.RECORD_LIFE, f"the record {key!r} does not end by itself"
-            else:
-                assert self._raw.type(key) == self.TYPES[name], f"{name} is a {self._raw.type(key)!r}"
-                if name == "done":
-                    assert self._raw.pttl(key) > 0, "what is remembered does not end by itself"
-                elif name not in BOOKKEEPING:
-                    assert self._raw.ttl(key) == -1, f"{name} would expire"
 
     def _check_values(self, without_value: frozenset[bytes] | None) -> None:
         valued = self.fields("values").keys()
@@ -201,7 +228,8 @@ class PeriodicRawSet(KeyedRawSet):
 
     def check(self, without_value: frozenset[bytes] | None = frozenset()) -> None:
         """:param without_value: None when nobody ever gave an interval nor a value."""
-        if without_value is not None:
-            # An item without an interval of its own has no value.
-            without_value |= self.identities()
-        super().check(without_value)
+        with self.at_once():
+            if without_value is not None:
+                # An item without an interval of its own has no value.
+                without_value |= self.identities()
+            super().check(without_value)

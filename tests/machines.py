@@ -142,7 +142,8 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def the_raw_keys_are_as_they_should_be(self) -> None:
-        self.check_keys()
+        with self.stored.at_once():
+            self.check_keys()
 
     @invariant()
     def the_counts_are_right(self) -> None:

@@ -62,8 +62,8 @@ class Crew:
         return {"kill": Hazard(3, self._kill), "stop": Hazard(2, self._stop)}
 
     def start(self) -> None:
-        # A Ctrl-C ends this process, which ends the workers. They are deaf to it from their first instruction. The tracker
-        # comes first, since its start lets the signal through again.
+        # A Ctrl-C ends this process, which ends the workers. They are deaf to it from their first instruction. The
+        # tracker comes first, since its start lets the signal through again.
         resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
