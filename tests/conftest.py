@@ -291,12 +291,15 @@ def pytest_collection_finish() -> None:
 
 #: What is about scores, in which a TimeSortedSet differs from a SortedSet.
 ABOUT_SCORES = ("adding", "compatibility", "duplicates", "faces", "flags", "stats", "update", "lease_machine")
-#: What waits more than it works. It comes first, or it would be left for the end, where it has nothing to wait beside.
-WAITING_MOST = ("waiting", "chaos", "chaos_bugs", "failover", "examples", "slot_moves")
+#: What waits more than it works.
+WAITING_MOST = (
+    *("waiting", "documentation", "failover", "lost_replies", "nodes", "outages", "crashes", "connections"),
+    *("group_waiters", "keep_alive", "examples", "slot_moves"),
+)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Spares us the sets that differ from others only by their scorer, of which a server sees nothing.
 
     Leaves to `make soak` what a sample of the cases of a test leaves out.
@@ -305,16 +308,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     spared = [item for item in items if "TimeSortedSet" in item.name and feature(item) not in here]
     config.hook.pytest_deselected(items=spared)
     chosen = set(items) - set(spared)
-    items[:] = sorted((item for item in items if item in chosen), key=lambda item: feature(item) not in WAITING_MOST)
+    items[:] = [item for item in items if item in chosen]
     for item in beyond_the_sample(items):
         item.add_marker(pytest.mark.soak)
+    yield
+    items[:] = with_something_to_wait_beside(items)
+
+
+def with_something_to_wait_beside(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """The tests in an order in which each process, whose first share is as long as that of each other, begins with
+    tests that wait."""
+    waiting = [item for item in items if feature(item) in WAITING_MOST]
+    working = [item for item in items if feature(item) not in WAITING_MOST]
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    for process in range(processes):
+        for tests in (waiting, working):
+            yield from tests[process * len(tests) // processes : (process + 1) * len(tests) // processes]
 
 
 def beyond_the_sample(items: list[pytest.Item]) -> Iterator[pytest.Item]:
-    """The cases of tests with the marker ``sampled`` without which each value of each parameter is tried as well."""
+    """The cases of tests without which each value of each parameter is tried as well; others on each server."""
     tried: set[tuple[object, ...]] = set()
-    for item in sorted(items, key=lambda item: zlib.crc32(item.nodeid.encode())):
-        if item.get_closest_marker("sampled") and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+    for item in sorted(items, key=lambda item: zlib.crc32(f"{SERVER} {CLIENT} {item.nodeid}".encode())):
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and not item.get_closest_marker("soak"):
             test = item.nodeid.partition("[")[0]
             values = {(test, name, id(value)) for name, value in item.callspec.params.items()}
             if values <= tried:

@@ -27,7 +27,7 @@ from redset.core.retries import tries_once
 from redset.exceptions import LeaseLost, RedsetError
 from servers import Server, load_scripts, wait_until
 
-pytestmark = [pytest.mark.sampled, pytest.mark.usefixtures("without_registry")]
+pytestmark = pytest.mark.usefixtures("without_registry")
 
 PREFIX = Keys("jobs").call_prefix
 

@@ -230,7 +230,6 @@ class Crowd:
                 self.done.append(reservation.item)
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("way", WAYS)
 def test_no_item_is_lost_or_claimed_twice(
     here: Any, raw: Any, run: Any, way: Any, caplog: pytest.LogCaptureFixture

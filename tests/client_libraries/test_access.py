@@ -243,7 +243,6 @@ def test_the_documented_rights_are_those_that_scripts_need() -> None:
     assert {right.upper() for right in RIGHTS} == used | {"EVAL", "EVALSHA", "BLPOP", "LRANGE", "ZRANK"}
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("right", RIGHTS)
 @pytest.mark.parametrize(
     ("kind", "watched"),
@@ -296,7 +295,6 @@ MET: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("right", RIGHTS)
 @pytest.mark.parametrize("state", MET)
 def test_where_a_right_is_missing_no_leased_item_changes(grant: Any, raw: Any, right: str, state: str) -> None:

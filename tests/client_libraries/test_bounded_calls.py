@@ -20,7 +20,7 @@ MANY = 40_000
 #: The guaranteed milliseconds, times a factor for slower machines. A call without the bound takes hundreds.
 LIMIT = 5.0 * 8
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
+pytestmark = pytest.mark.no_cover
 
 
 @dataclass

@@ -22,7 +22,7 @@ from redset.core.clients.connections import AsyncConnections, AsyncLink, Connect
 from redset.core.drivers import AsyncDriver, Driver
 from servers import Place, Server, client_module, free_port, wait_until
 
-pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.sampled]
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 class Library:

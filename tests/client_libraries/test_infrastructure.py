@@ -173,6 +173,7 @@ def test_a_test_with_a_clock_has_its_sets_on_the_server_of_that_clock(face: Any,
     assert polls.pop() == "x"
 
 
+@pytest.mark.soak
 @pytest.mark.no_cover
 def test_the_users_environment_changes_nothing(tmp_path: Path) -> None:
     """Run the tests of the command line under environment variables that change its output."""

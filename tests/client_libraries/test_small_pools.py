@@ -14,8 +14,6 @@ from clients import close_awaited
 from redset import SortedSet
 from servers import Server
 
-pytestmark = pytest.mark.sampled
-
 
 @pytest.fixture
 def path(here: Any) -> str:

@@ -107,6 +107,7 @@ def test_leases_are_extended_while_a_page_takes_long(url: str, tmp_path: Path) -
         assert set(Counter(visit.path for visit in site.log).values()) == {1}
 
 
+@pytest.mark.soak
 def test_start_requests_are_fetched_once_a_crawl_and_again_in_the_next(url: str, tmp_path: Path) -> None:
     with Site(slowly(0.2)) as site, crawling(url, tmp_path, CONCURRENT_REQUESTS_PER_DOMAIN=4) as crawl:
         for run in (1, 2):

@@ -155,7 +155,9 @@ class TestDemo:
 @pytest.mark.no_cover
 @pytest.mark.usefixtures("home")
 class TestBreakingOffTheDemo:
-    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    @pytest.mark.parametrize(
+        ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.soak)]
+    )
     def test_leaves_nothing_behind(self, number: signal.Signals, code: int, tmp_path: Path) -> None:
         client, command = demo_at_work(tmp_path)
         os.killpg(command.pid, number)
@@ -172,7 +174,7 @@ class TestBreakingOffTheDemo:
         command.communicate()
         until(lambda: len(client.client_list()) == 1)
 
-    @pytest.mark.parametrize("handling", [False, True])
+    @pytest.mark.parametrize("handling", [pytest.param(False, marks=pytest.mark.soak), True])
     def test_a_server_that_dies_is_one_line(self, tmp_path: Path, *, handling: bool) -> None:
         client, command = demo_at_work(tmp_path, lines=5_000 if handling else 200_000)
         if handling:

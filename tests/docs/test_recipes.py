@@ -400,7 +400,7 @@ for _ in range(2):
 }
 
 
-@pytest.mark.parametrize("module", QUEUES)
+@pytest.mark.parametrize("module", [pytest.param("celery_pages", marks=pytest.mark.soak), "rq_pages"])
 def test_a_task_queue_does_each_page_once_and_that_of_a_killed_worker_again(
     client: Any, programs: Programs, module: str
 ) -> None:

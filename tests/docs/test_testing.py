@@ -267,7 +267,6 @@ class TestPlugin:
         ids=["server", "client"],
     )
     @pytest.mark.parametrize("fixture", ["redset_client", "redset_async_client"])
-    @pytest.mark.sampled
     @pytest.mark.usefixtures("no_other_plugins")
     def test_what_is_missing_is_named(
         self, missing: str, named: str, fixture: str, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch

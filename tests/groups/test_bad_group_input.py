@@ -9,8 +9,6 @@ import pytest
 
 from redset import Limit
 
-pytestmark = pytest.mark.sampled
-
 NAIVE = datetime(2100, 1, 1)  # noqa: DTZ001 # that it is naive is the point
 
 #: What is wrong: the call, the error, and what the message says.

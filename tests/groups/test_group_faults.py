@@ -24,7 +24,7 @@ from redset.core.keys import Keys
 from redset.exceptions import LeaseLost, RedsetError, ServerFullError, WrongTypeError
 from servers import Cluster, FakeClock, Place, wait_until
 
-pytestmark = [pytest.mark.conformance, pytest.mark.sampled, pytest.mark.no_cover]
+pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
 
 LIMIT = Limit(leases=2)
 turns = pytest.mark.parametrize("turns", ["score", "fair"])

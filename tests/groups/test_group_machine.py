@@ -13,7 +13,7 @@ from servers import FakeClock
 
 HOW = thoroughly(examples=4, steps=40)
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.sampled, pytest.mark.timeout(seconds_for(HOW))]
+pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(seconds_for(HOW))]
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -16,7 +16,7 @@ from redset import Limit
 from redset.core.definition import Definition
 from servers import Place, Server, assert_soon, wait_until
 
-pytestmark = [pytest.mark.conformance, pytest.mark.no_cover, pytest.mark.sampled]
+pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
 
 #: Seconds that a test waits for what must come.
 PATIENCE = 20.0

@@ -20,7 +20,7 @@ from redset.core.keys import Keys
 from redset.exceptions import LayoutError, LeaseLost
 from servers import FakeClock
 
-pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
+pytestmark = pytest.mark.conformance
 
 #: Every way to claim some items; each returns a list of what it claimed.
 WAYS: dict[str, Callable[[Any], list[Any]]] = {

@@ -12,7 +12,7 @@ import pytest
 from faces import Face
 from redset import Key
 
-pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
+pytestmark = pytest.mark.conformance
 
 
 class Colour(str, enum.Enum):  # noqa: UP042

@@ -70,8 +70,6 @@ ASKED: dict[str, Callable[[Any, Any], Any]] = {
     "dead letters: discard": lambda pages, item: pages.dead_letters.discard(item),
 }
 
-pytestmark = pytest.mark.sampled
-
 each_taker = pytest.mark.parametrize("take", TAKERS.values(), ids=TAKERS.keys())
 each_end = pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
 each_name = pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())

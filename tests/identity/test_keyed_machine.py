@@ -21,7 +21,7 @@ from servers import FakeClock
 
 HOW = thoroughly(examples=4)
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.sampled, pytest.mark.timeout(seconds_for(HOW))]
+pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(seconds_for(HOW))]
 
 #: Seconds that finished items are remembered: it is over half way between two moments of the machine.
 REMEMBER = AGE * 5 / 2

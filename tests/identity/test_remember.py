@@ -14,7 +14,7 @@ from redset.core.keys import Keys
 from redset.exceptions import LeaseLost, WrongTypeError
 from servers import FakeClock, run_out, wait_until
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
+pytestmark = pytest.mark.no_cover
 
 
 #: Seconds.

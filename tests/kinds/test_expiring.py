@@ -18,8 +18,6 @@ from redset.core.keys import REGISTRY, Keys
 from redset.exceptions import DeserializationError
 from servers import FakeClock
 
-pytestmark = pytest.mark.sampled
-
 #: How long an item lives that is added without a time of its own.
 TTL = 1000.0
 HOUR, DAY = 3600.0, 86400.0

@@ -12,7 +12,7 @@ import redis.asyncio
 import redset.aio
 from redset import ExpiringSet, SortedSet
 
-pytestmark = [pytest.mark.conformance, pytest.mark.no_cover, pytest.mark.sampled]
+pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
 
 TTL = 1000
 FORMS: dict[str, Callable[..., set[str]]] = {

@@ -14,8 +14,6 @@ from redset import Key
 from redset.exceptions import LeaseLost, RedsetError
 from servers import PATIENCE, Fake, FakeClock, Place, server_time
 
-pytestmark = pytest.mark.sampled
-
 EVERY = 100.0
 """The interval of the sets here: no test takes so long."""
 HOUR = 3600.0

@@ -21,7 +21,7 @@ from redset.core.keys import Keys
 from redset.exceptions import ServerFullError, WrongTypeError
 from servers import PATIENCE, Server, wait_until
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
+pytestmark = pytest.mark.no_cover
 
 EVERY = 100.0
 POLLERS = 8

@@ -10,7 +10,7 @@ from redset import SortedSet
 from redset.core.parameters import exponential_backoff
 from servers import FakeClock, run_out, wait_until
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
+pytestmark = pytest.mark.no_cover
 
 
 #: The two ways to fail.

@@ -18,8 +18,6 @@ from redset.core.keys import Keys
 from redset.exceptions import LeaseLost
 from servers import Place, wait_until
 
-pytestmark = pytest.mark.sampled
-
 
 @pytest.fixture
 def jobs(face: Any, kind: str) -> Any:

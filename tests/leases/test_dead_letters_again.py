@@ -9,7 +9,7 @@ from invariants import RawSet
 from redset import DeadLetter, SortedSet
 from servers import server_time
 
-pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
+pytestmark = pytest.mark.conformance
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from redset import SortedSet
 from redset.exceptions import LeaseLost
 from servers import run_out
 
-pytestmark = [pytest.mark.conformance, pytest.mark.no_cover, pytest.mark.sampled]
+pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
 
 
 def popped(jobs: Any) -> list[str]:

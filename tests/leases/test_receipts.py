@@ -28,8 +28,6 @@ ENDS: dict[str, Callable[[Any], Any]] = {
 }
 STATES = {"ack": (0, 0, 0), "nack": (0, 1, 0), "again": (1, 0, 0), "bury": (0, 0, 1)}
 
-pytestmark = pytest.mark.sampled
-
 
 @pytest.fixture
 def jobs(face: Any) -> Any:

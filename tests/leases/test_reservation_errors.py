@@ -11,8 +11,6 @@ from redset.core.keys import Keys
 from redset.exceptions import LeaseLost, ServerFullError, WrongTypeError
 from servers import wait_until
 
-pytestmark = pytest.mark.sampled
-
 KEYS = Keys("jobs")
 
 

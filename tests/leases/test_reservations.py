@@ -13,7 +13,7 @@ from redset.core.keys import Keys
 from redset.exceptions import LeaseLost
 from servers import FakeClock, asks_to, server_time, wait_until
 
-pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
+pytestmark = pytest.mark.conformance
 
 #: Each way of ending a lease, or of changing its end.
 ENDS: dict[str, Callable[[Any], None]] = {

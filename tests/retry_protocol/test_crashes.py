@@ -25,7 +25,7 @@ from faces import CLIENTS, Awaited, Blocking
 from redset.exceptions import LeaseLost
 from servers import PATIENCE, Place, Server, wait_until
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
+pytestmark = pytest.mark.no_cover
 
 #: Clients that try again for as long as a server may take to come back.
 for face, retry in (("sync", Retry), ("aio", redis.asyncio.retry.Retry)):

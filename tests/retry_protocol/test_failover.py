@@ -13,7 +13,7 @@ from faces import Awaited, Face
 from redset.core.scripts import Script
 from servers import PATIENCE, Sentinel, wait_until
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
+pytestmark = pytest.mark.no_cover
 
 #: What becomes of the master, by what a test says; while the block runs there is a new one.
 Failover = Callable[[], AbstractContextManager[None]]

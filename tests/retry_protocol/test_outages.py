@@ -12,8 +12,6 @@ import redset.aio
 from faces import Awaited, Blocking, Face
 from servers import Cluster, Server
 
-pytestmark = pytest.mark.sampled
-
 #: Seconds within which a call must have ended that should have ended at once. The client's retries take longer.
 SOON = 3.0
 

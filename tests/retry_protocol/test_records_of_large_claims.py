@@ -10,8 +10,6 @@ from redset import SortedSet
 from redset.core.emptying import IDLE
 from servers import wait_until
 
-pytestmark = pytest.mark.sampled
-
 SMALL = 1000
 
 

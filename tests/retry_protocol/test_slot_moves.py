@@ -16,7 +16,7 @@ from faces import CLIENTS, Blocking, Face
 from redset.core.scripts import Script
 from servers import PATIENCE, Cluster, wait_until
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
+pytestmark = pytest.mark.no_cover
 
 # In asyncio redis-py closes all its connections with every fifth MOVED, those that other tasks use as well.
 CLIENTS["patching"] = ("redis", {"reinitialize_steps": 0})

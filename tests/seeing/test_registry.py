@@ -11,7 +11,7 @@ from redset.core.keys import REGISTRY, Keys
 from redset.core.operations import Operation
 from redset.core.registry import forget
 
-pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
+pytestmark = pytest.mark.conformance
 
 #: Sets of each form in which items are stored.
 FORMS: dict[str, Callable[[Face], Any]] = {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from redset import Key, SortedSet
 
-pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
+pytestmark = pytest.mark.conformance
 
 
 @pytest.fixture

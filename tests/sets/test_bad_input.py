@@ -20,8 +20,6 @@ HUGE = 10**400
 #: A value, the error, and a part of what the message says is allowed.
 Wrong: TypeAlias = tuple[Any, type[Exception], str]
 
-pytestmark = pytest.mark.sampled
-
 
 def each(error: type[Exception], allowed: str, *values: Any) -> list[Wrong]:
     return [(value, error, allowed) for value in values]

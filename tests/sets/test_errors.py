@@ -22,8 +22,6 @@ from redset.core.keys import Keys
 from redset.exceptions import RedsetError, ServerFullError, WrongTypeError
 from servers import Place, Server
 
-pytestmark = pytest.mark.sampled
-
 #: Every operation on what waits, and on the dead letters.
 ON_WAITING: dict[str, Callable[[Any], Any]] = {
     "add": lambda jobs: jobs.add("x", score=1),

@@ -8,7 +8,7 @@ import pytest
 from invariants import KeyedRawSet
 from redset import Key
 
-pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
+pytestmark = pytest.mark.conformance
 
 #: For each rule the score afterwards of an item that does not wait and is added with 4, and of one that waits with 5
 #: and is added with 4, 5 and 6.

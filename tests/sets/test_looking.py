@@ -9,7 +9,7 @@ import pytest
 from redset import Key, SortedSet
 from redset.exceptions import DeserializationError, RedsetError
 
-pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
+pytestmark = pytest.mark.conformance
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from redset import Key, SortedSet
 from redset.core.keys import Keys
 from redset.exceptions import DeserializationError, WrongTypeError
 
-pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
+pytestmark = pytest.mark.conformance
 
 #: More than two pages.
 MANY = 2345

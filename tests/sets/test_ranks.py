@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from invariants import KeyedRawSet
 from redset import Key, SortedSet
 
-pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
+pytestmark = pytest.mark.conformance
 
 MANY = 2345
 BOUNDS = [None, 0, 1, 2, 3, 7, -1, -2, -3, -7, 100, -100, 2**70, -(2**70)]

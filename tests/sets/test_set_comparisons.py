@@ -13,7 +13,7 @@ from test_set_operators import OTHERS, JSONTuples, delete, filled, words
 
 from redset import Key, SortedSet, TimeSortedSet
 
-pytestmark = [pytest.mark.conformance, pytest.mark.no_cover, pytest.mark.sampled]
+pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
 
 NAMED: dict[str, Callable[[set[str], set[str]], bool]] = {
     "equals": operator.eq,

@@ -14,7 +14,7 @@ from test_set_operators import OTHERS, JSONTuples, delete, filled, words
 from redset import Key, SortedSet
 from redset.exceptions import LeaseLost
 
-pytestmark = [pytest.mark.conformance, pytest.mark.no_cover, pytest.mark.sampled]
+pytestmark = [pytest.mark.conformance, pytest.mark.no_cover]
 
 FORMS: dict[str, Callable[[set[str], set[str]], set[str]]] = {
     "union_update": operator.or_,

@@ -16,7 +16,7 @@ from redset import Key, SortedSet
 from redset.exceptions import DeserializationError
 from redset.serializers import JSONSerializer
 
-pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
+pytestmark = pytest.mark.conformance
 
 FORMS: dict[str, Callable[..., set[str]]] = {
     "union": set.union,

@@ -12,7 +12,7 @@ from faces import Awaited
 from redset import SortedSet
 from redset.core.keys import Keys
 
-pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
+pytestmark = pytest.mark.conformance
 
 
 @pytest.fixture

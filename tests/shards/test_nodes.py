@@ -15,7 +15,7 @@ from redset.core.clients import is_failure
 from redset.core.shards.layout import Layout
 from servers import PATIENCE, Cluster, wait_until
 
-pytestmark = [pytest.mark.no_cover]
+pytestmark = pytest.mark.no_cover
 
 # In asyncio redis-py closes all its connections with every fifth MOVED, those that other tasks use as well.
 CLIENTS["patching"] = ("redis", {"reinitialize_steps": 0})
@@ -155,7 +155,6 @@ def worked(call: Any, seconds: float) -> int:
 
 
 # The first node is the one that clients ask for the commands by default.
-@pytest.mark.sampled
 @pytest.mark.parametrize("stopped", [0, 2])
 @pytest.mark.parametrize("call", ["pop", "take"])
 def test_a_node_that_does_not_answer_stops_its_shards_only(

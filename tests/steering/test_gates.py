@@ -15,7 +15,7 @@ from proxy import Fault
 from redset.exceptions import AccessDeniedError, LeaseLost
 from servers import FakeClock, Place, Server
 
-pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
+pytestmark = pytest.mark.conformance
 
 #: Every way to claim; each returns a list of what it claimed.
 WAYS: dict[str, Callable[[Any], list[Any]]] = {

@@ -12,7 +12,7 @@ from invariants import RawSet
 from proxy import Fault
 from redset.exceptions import Full, RedsetError
 
-pytestmark = [pytest.mark.conformance, pytest.mark.sampled]
+pytestmark = pytest.mark.conformance
 
 #: Every way to add one item to a set of any kind but periodic.
 WAYS: dict[str, Callable[[Any, Any], Any]] = {

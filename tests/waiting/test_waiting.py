@@ -40,7 +40,7 @@ from redset.core.waiting import blocking
 from redset.exceptions import WrongTypeError
 from servers import Place, Server, assert_soon, wait_until
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.sampled]
+pytestmark = pytest.mark.no_cover
 
 #: Seconds that a test waits for what must come.
 PATIENCE = 20.0
