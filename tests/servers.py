@@ -632,7 +632,8 @@ class Fake:
     def __init__(self) -> None:
         import fakeredis
 
-        self._server = fakeredis.FakeServer()
+        kind = "dragonfly" if os.environ.get("FAKEREDIS_LUA_VERSION") == "5.4" else "redis"
+        self._server = fakeredis.FakeServer(server_type=kind)
 
     def client(self, library: str = "redis", *, awaited: bool = False, **options: Any) -> Any:
         import fakeredis

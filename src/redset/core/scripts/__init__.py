@@ -69,10 +69,25 @@ _WORD = re.compile(r"""--[^\n]*|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[\w.]+""")
 _INLINED = re.compile(r"^-- inline (\w+)\n", re.MULTILINE)
 _INCLUDED = re.compile(r"^-- include (\w+)(?: if (\w+))?\n", re.MULTILINE)
 
-#: In Lua 5.4, `unpack` is in another place.
+#: Lua 5.4 has `unpack` in another place, and reads no infinity. Dragonfly, which uses it, gives scores as numbers. Lua
+#: 5.1, which all other servers have, knows neither `math.type` nor what `_ENV` means.
 _PROLOGUE = """\
 local unpack = table.unpack or unpack
 local moves, rare, gates, turns
+local _ENV = math.type and (function()
+    local redis, tonumber, infinite = redis, tonumber, {inf = math.huge, ['-inf'] = -math.huge}
+    local function written(reply)
+        if math.type(reply) == 'float' then return string.format('%.17g', reply) end
+        for i = 1, type(reply) == 'table' and #reply or 0 do reply[i] = written(reply[i]) end
+        return reply
+    end
+    local function call(...) return written(redis.call(...)) end
+    local function pcall(...) return written(redis.pcall(...)) end
+    return setmetatable({
+        redis = setmetatable({call = call, pcall = pcall}, {__index = redis}),
+        tonumber = function(text, ...) return tonumber(text, ...) or infinite[text] end,
+    }, {__index = _ENV})
+end)()
 """
 
 _HOLDS_OTHER = """\

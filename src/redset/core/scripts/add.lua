@@ -82,7 +82,7 @@ if keyed or grouped or left ~= '' or full ~= '' then
 end
 
 for i = 1, grouped and count or 0 do names[i] = columns[first + width * i - 1] end
-local picked, added = (length - start + 1 - flags) / 2, 0
+local picked, added = math.floor((length - start + 1 - flags) / 2), 0
 local waited = compares and redis.pcall('ZCARD', waiting)
 if picked > 0 then
     refusal = grouped and watch_additions(items)

@@ -110,7 +110,7 @@ local kind, deadline, undo, found = 'taken', '0', nil, values and values_of(rows
 if lease > 0 and #rows > 0 then
     kind, deadline, undo = 'leased', moves().waiting_to_leased(rows, claimed, lease, last_token, facts), {is_suspect and 'expired' or nil}
 elseif #rows > 0 then
-    redis.call('HSET', meta, 'taken', (tonumber(facts[6]) or 0) + #rows / 2)
+    redis.call('HSET', meta, 'taken', (tonumber(facts[6]) or 0) + math.floor(#rows / 2))
     if delivered or values or done then undo = moves().waiting_to_done(rows, found, delivered) end
 end
 if grouped then undo = leave_turns(rows, undo) end

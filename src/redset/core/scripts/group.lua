@@ -22,11 +22,11 @@ if verb == 'limit' then
     leases, pause = ARGV[5], ARGV[6]
 else
     -- Between two claims it rests also when it is resumed. After the end of a pause there may have been another claim.
-    if paused_until ~= '-1' and number_of(paused_until) <= time then rests_until = redis.call('ZMSCORE', resting, name)[1] or '0' end
+    if paused_until ~= '-1' and tonumber(paused_until) <= time then rests_until = redis.call('ZMSCORE', resting, name)[1] or '0' end
     redis.call('ZREM', resting, name)
     paused_until = verb == 'pause' and ARGV[5] or '0'
     local ends = paused_until == '-1' and math.huge or tonumber(paused_until)
-    ends = math.max(ends, number_of(rests_until))
+    ends = math.max(ends, tonumber(rests_until))
     if ends > time then redis.call('ZADD', resting, ends == math.huge and '+inf' or string.format('%.6f', ends), name) end
     if verb == 'resume' then rests_until = '0' end
 end

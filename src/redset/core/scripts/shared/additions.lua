@@ -13,7 +13,7 @@ end
 -- Puts a group where it belongs after an addition; mostly it is ready already, with an item that comes before.
 local function place_added(name, score)
     local place = redis.call('ZMSCORE', ready, name)[1]
-    if not (place and (fair or score >= number_of(place))) then turns().place_group(name) end
+    if not (place and (fair or score >= tonumber(place))) then turns().place_group(name) end
 end
 
 -- `names` has the group of each of `items`; those of `is_out` were not added. `scores` are those that they have now, if known; the
@@ -30,8 +30,8 @@ local function settle_additions(items, names, is_out, scores, knew)
         local begins = beginning_of(name)
         entries = {'0', begins .. sortable(score) .. item}
         redis.call('ZADD', groups, unpack(entries))
-        if not (is_known and before) then return place_added(name, number_of(score)) end
-        if number_of(before) ~= number_of(score) then redis.call('ZREM', groups, begins .. sortable(before) .. item) end
+        if not (is_known and before) then return place_added(name, tonumber(score)) end
+        if tonumber(before) ~= tonumber(score) then redis.call('ZREM', groups, begins .. sortable(before) .. item) end
         return turns().place_group(name)
     end
     local fields, gone = {}, {}
@@ -51,7 +51,7 @@ local function settle_additions(items, names, is_out, scores, knew)
             end
             entries[#entries + 1], entries[#entries + 2] = '0', begins .. sortable(score) .. item
             if not lowest[name] then order[#order + 1] = name end
-            lowest[name] = math.min(lowest[name] or math.huge, number_of(score) or -math.huge)
+            lowest[name] = math.min(lowest[name] or math.huge, tonumber(score) or -math.huge)
         end
     end
     if #fields > 0 then redis.call('HSET', group, unpack(fields)) end

@@ -11,8 +11,8 @@
 -- Reads the field for a claim of `wanted` items, of which `permits` is what the pause and the rate let it have. Returns nil if another
 -- program has written something else there.
 local function read_gate(field, wanted, lease)
-    local numbers, words, rest = {}, {string.match(field, '^(%S+) (%S+) ((%S+) (%S+) (%S+) (%S+) (%S+))$')}, nil
-    rest = table.remove(words, 3)
+    local numbers, words = {}, {string.match(field, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')}
+    local rest = string.match(field, '^%S+ %S+ (.*)$')
     for i = 1, 7 do
         numbers[i] = tonumber(words[i])
         if not numbers[i] then return nil end

@@ -72,7 +72,7 @@ local function place_group(name, was_claimed)
     local most, pause = limits_of(name)
     if was_claimed and pause > 0 then redis.call('ZADD', resting, 'GT', string.format('%.6f', time + pause), name) end
     local rests_until = redis.call('ZMSCORE', resting, name)[1]
-    local rests = rests_until and number_of(rests_until) > time
+    local rests = rests_until and tonumber(rests_until) > time
     local score
     if not rests and (most == 0 or leases_of(name) < most) then score = select(2, head_of(name)) end
     if not score then
@@ -81,7 +81,7 @@ local function place_group(name, was_claimed)
     elseif not fair then
         local is_new = redis.call('ZADD', ready, score, name) == 1
         has_turned_ready = has_turned_ready or is_new
-    elseif scheduled and number_of(score) > time then
+    elseif scheduled and tonumber(score) > time then
         redis.call('ZREM', ready, name)
         redis.call('ZADD', upcoming, score, name)
     else

@@ -1,11 +1,6 @@
--- In Lua 5.4, `tonumber` knows no infinity.
-local function number_of(score)
-    return tonumber(score) or score == 'inf' and math.huge or score == '-inf' and -math.huge or nil
-end
-
 -- A score as eight bytes that sort as the numbers do.
 local function sortable(score)
-    local number = number_of(score)
+    local number = tonumber(score)
     if number == 0 then number = 0 end
     local pack = rawget(_G, 'struct') and struct.pack or string.pack
     local packed = pack and pack('>d', number)

@@ -41,7 +41,7 @@ end
 -- `deliveries` has of each, `facts` what `meta` has. Returns the deadline.
 local function waiting_to_leased(rows, fields, lease, last_token, facts)
     local last, deadline = token_before(last_token), string.format('%.6f', time + lease)
-    local leases, count = {}, #rows / 2
+    local leases, count = {}, math.floor(#rows / 2)
     for i = 1, count do
         local attempt = fields[i] and attempts_and_score(fields[i]) + 1 or '1'
         -- The last come first: a sorted set takes them in faster that way while it is small.

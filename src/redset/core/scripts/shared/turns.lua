@@ -27,11 +27,11 @@ local function add_rows(one, entries, scores, first)
         if not score or one.begins .. sortable(score) .. item ~= entry then
             one.is_old, one.is_whole, has_passed = true, false, true
             return
-        elseif is_due and number_of(score) > time then
+        elseif is_due and tonumber(score) > time then
             one.is_whole = false
             return
         else
-            one[#one + 1] = {item, score, number_of(score)}
+            one[#one + 1] = {item, score, tonumber(score)}
         end
     end
 end

@@ -22,7 +22,7 @@ local function rest_group(item, seconds)
     if fair and scheduled then redis.call('ZREM', upcoming, name) end
     local own = redis.call('HMGET', limits, name)[1] or ''
     local paused, rests = string.match(own, '^(%S+ %S+ %S+) (%S+)$')
-    if paused and number_of(rests) < time + seconds then redis.call('HSET', limits, name, paused .. ' ' .. until_then) end
+    if paused and tonumber(rests) < time + seconds then redis.call('HSET', limits, name, paused .. ' ' .. until_then) end
 end
 
 -- Notes what items are before they change. `deadlines`, if given, has what `leased` has of them. Returns an error, or nil.
