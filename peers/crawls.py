@@ -130,7 +130,7 @@ def wait(crawl: Crawl, spiders: list[Spider]) -> None:
 def left(kind: str, crawl: Crawl) -> int:
     if kind == "redset":
         stats = crawl.set().stats()
-        return int(stats.waiting + stats.leased + stats.delayed + stats.dead)
+        return int(stats.unfinished + stats.dead)
     return int(crawl.client.zcard("follower:requests"))
 
 

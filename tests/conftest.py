@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import cache
 from typing import Any
@@ -291,7 +291,7 @@ def pytest_collection_finish() -> None:
 
 #: What is about scores, in which a TimeSortedSet differs from a SortedSet.
 ABOUT_SCORES = ("adding", "compatibility", "duplicates", "faces", "flags", "stats", "update", "lease_machine")
-#: What waits more than it works.
+#: Files whose tests wait more than they work.
 WAITING_MOST = (
     *("waiting", "documentation", "failover", "lost_replies", "nodes", "outages", "crashes", "connections"),
     *("group_waiters", "keep_alive", "examples", "slot_moves"),
@@ -316,8 +316,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def with_something_to_wait_beside(items: list[pytest.Item]) -> Iterator[pytest.Item]:
-    """The tests in an order in which each process, whose first share is as long as that of each other, begins with
-    tests that wait."""
+    """Yield the tests in the order in which they are shared out: each process begins with some that wait."""
     waiting = [item for item in items if feature(item) in WAITING_MOST]
     working = [item for item in items if feature(item) not in WAITING_MOST]
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -327,15 +326,34 @@ def with_something_to_wait_beside(items: list[pytest.Item]) -> Iterator[pytest.I
 
 
 def beyond_the_sample(items: list[pytest.Item]) -> Iterator[pytest.Item]:
-    """The cases of tests without which each value of each parameter is tried as well; others on each server."""
+    """Yield the cases of tests without which each value of each parameter is tried as well.
+
+    The parameters of one ``parametrize`` are one: each row of a table is tried.
+    """
     tried: set[tuple[object, ...]] = set()
-    for item in sorted(items, key=lambda item: zlib.crc32(f"{SERVER} {CLIENT} {item.nodeid}".encode())):
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and not item.get_closest_marker("soak"):
-            test = item.nodeid.partition("[")[0]
-            values = {(test, name, id(value)) for name, value in item.callspec.params.items()}
-            if values <= tried:
-                yield item
-            tried |= values
+    where = f"{SERVER} {CLIENT} {importlib.metadata.version('redis')} {os.environ.get('FAKEREDIS_LUA_VERSION')}"
+    for item in sorted(items, key=lambda item: zlib.crc32(f"{where} {item.nodeid}".encode())):
+        if not (isinstance(item, pytest.Function) and hasattr(item, "callspec")) or is_left_out(item):
+            continue
+        rows = {name: id(mark) for mark in item.iter_markers("parametrize") for name in names_in(mark)}
+        values: dict[int | str, tuple[object, ...]] = {}
+        for name, value in item.callspec.params.items():
+            values.setdefault(rows.get(name, name), (item.nodeid.partition("[")[0],))
+            values[rows.get(name, name)] += (name, id(value))
+        if set(values.values()) <= tried:
+            yield item
+        tried.update(values.values())
+
+
+def names_in(mark: pytest.Mark) -> Sequence[str]:
+    """The names of the parameters of a ``parametrize``."""
+    names = mark.args[0]
+    return names.replace(",", " ").split() if isinstance(names, str) else names
+
+
+def is_left_out(item: pytest.Item) -> bool:
+    """Whether it is no case of ``make test``, or is skipped there."""
+    return item.get_closest_marker("soak") is not None or any(mark.args[0] for mark in item.iter_markers("skipif"))
 
 
 def feature(item: pytest.Item) -> str:

@@ -59,12 +59,12 @@ class RawSet:
         self._raw = raw
         self._keys = Keys(name)
         self._named = {getattr(self._keys, key): key for key in self.TYPES}
-        #: What the keys have had at one moment.
+        #: The contents of the keys, within `at_once`.
         self._snapshot: dict[str, Any] | None = None
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within the block, sorted sets and hashes are as they are at its beginning, read in one round trip."""
+        """Read all sorted sets and hashes in one round trip, for the block. Nobody may write meanwhile."""
         if self._snapshot is not None:
             yield
             return

@@ -632,8 +632,8 @@ class Fake:
     def __init__(self) -> None:
         import fakeredis
 
-        kind = "dragonfly" if os.environ.get("FAKEREDIS_LUA_VERSION") == "5.4" else "redis"
-        self._server = fakeredis.FakeServer(server_type=kind)
+        acts_as_dragonfly = os.environ.get("FAKEREDIS_LUA_VERSION") == "5.4"
+        self._server = fakeredis.FakeServer(**({"server_type": "dragonfly"} if acts_as_dragonfly else {}))
 
     def client(self, library: str = "redis", *, awaited: bool = False, **options: Any) -> Any:
         import fakeredis

@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 from dataclasses import replace
-from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,8 @@ class Crew:
         :param size: how many workers of each face.
         """
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["redis", "redis.asyncio", "valkey", "valkey.asyncio", "chaos.workers"])
+        libraries = ("redis", "redis.asyncio", "valkey", "valkey.asyncio")
+        self._context.set_forkserver_preload(["chaos.apart", *libraries, "chaos.workers"])
         self._directory = directory
         self._recorder = recorder
         self._random = random.Random(f"clocks {seed}")
@@ -62,14 +62,6 @@ class Crew:
         return {"kill": Hazard(3, self._kill), "stop": Hazard(2, self._stop)}
 
     def start(self) -> None:
-        # A Ctrl-C ends this process, which ends the workers. They are deaf to it from their first instruction. The
-        # tracker comes first, since its start lets the signal through again.
-        resource_tracker.ensure_running()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            forkserver.ensure_running()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for worker in self._orders:
             self._start(worker)
 

@@ -61,6 +61,7 @@ class Orders:
 
 def work(orders: Orders) -> None:
     """All that a worker does, until the run is over."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     stacks = orders.stacks.open("w")
     faulthandler.register(signal.SIGUSR1, stacks)
     threading.Thread(target=end_with_the_run, daemon=True).start()

@@ -21,7 +21,7 @@ from servers import Cluster, Server, free_port, wait_until
 
 STATS = {
     *("name", "kind", "waiting", "due", "leased", "expired", "delayed", "parked", "done", "dead"),
-    *("oldest_score", "lag", "paused_until", "limits"),
+    *("oldest_score", "lag", "paused_until", "limits", "unfinished"),
 }
 
 

@@ -1,6 +1,7 @@
 """Another program may write into the keys of a set and of the registry. It fails no call, and loses no item."""
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.conformance
 
 META, HISTORY = Keys("jobs").meta, Keys("jobs").history
 #: What is no total, no token and no limit.
-JUNK = ["words", "", "1e400", "nan", "99999999999999999999", "-5", "1.5", "two words"]
+JUNK = ["words", "", "1e400", "nan", "99999999999999999999", "-5", "1.5", "2000000000000000.5", "two words"]
 #: Fields of a set's own hash that scripts calculate with.
 FIELDS = ["taken", "leased", "last", "cleared", "minute", "gate", "registered", "added", "acked", "a field"]
 
@@ -28,8 +29,7 @@ def leased(jobs: Any) -> list[str]:
     return [reservation.item]
 
 
-@pytest.mark.parametrize("junk", JUNK)
-@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize(("field", "junk"), [*product(FIELDS, JUNK)])
 def test_what_another_program_wrote_into_the_hash_of_a_set_fails_no_call(
     face: Face, raw: Any, field: str, junk: str
 ) -> None:
@@ -50,6 +50,15 @@ def test_what_another_program_wrote_into_the_hash_of_a_set_fails_no_call(
 
 def vars_of(totals: Any) -> list[int]:
     return [getattr(totals, name) for name in totals.__slots__]
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_what_another_program_wrote_as_the_leases_of_a_group_fails_no_call(face: Face, raw: Any, junk: str) -> None:
+    jobs = face.SortedSet("jobs", group=lambda item: item[:1])
+    jobs.update(["a1", "a2", "a3"], score=1)
+    raw.hset(Keys("jobs").busy, "a", junk)
+    assert taken(jobs) + leased(jobs) + leased(jobs) == ["a1", "a2", "a3"]
+    assert jobs.stats().unfinished == 0
 
 
 @pytest.mark.parametrize("junk", ["words", "", "two words"])

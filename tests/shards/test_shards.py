@@ -2,6 +2,7 @@
 
 import binascii
 import json
+import math
 import random
 import time
 import zlib
@@ -605,3 +606,11 @@ class TestTrouble:
         with ThreadPoolExecutor(8) as threads:
             taken = list(threads.map(lambda _: [jobs.pop(), *jobs.take(3), jobs.reserve().item], range(80)))
         assert sorted(item for some in taken for item in some) == items
+
+
+def test_a_wait_for_what_is_never_due_ends(face: Any) -> None:
+    jobs = face.ScheduledSet("jobs", shards=2)
+    jobs.add("a", score=math.inf)
+    with pytest.raises(KeyError):
+        jobs.reserve(wait=0.3)
+    assert jobs.score("a") == math.inf

@@ -82,7 +82,7 @@ def produce(jobs: SortedSet[bytes | str], source: Input) -> Iterator[str]:
 
 
 def consume(jobs: SortedSet[bytes | str], source: Input) -> Iterator[str]:
-    """Hash items until none waits and none is leased.
+    """Hash items until none is left, in whatever state.
 
     A result is reported before its item is acked: the loop acks when it goes on. In the opposite order, a process that
     is killed in between would lose the result of a done item.

@@ -67,7 +67,10 @@ def _figures(client: Any, about: SetInfo) -> dict[str, Any] | None:
 
 def _stats_of(one: Any, about: SetInfo) -> dict[str, Any]:
     head = {"name": about.name, "kind": about.kind}
-    return {**head, "living": len(one)} if about.kind == "ExpiringSet" else {**head, **asdict(one.stats())}
+    if about.kind == "ExpiringSet":
+        return {**head, "living": len(one)}
+    found = one.stats()
+    return {**head, **asdict(found), "unfinished": found.unfinished}
 
 
 def stats(

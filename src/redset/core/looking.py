@@ -54,10 +54,10 @@ class Stats:
 
     @property
     def unfinished(self) -> int:
-        """What is left to do: everything but remembered items and dead letters. At 0 the work is over.
+        """The number of entries that are waiting, leased, expired, delayed or parked.
 
-        Unlike ``waiting + leased`` it includes the items whose leases have expired and that nobody has claimed since.
-        An addition parked behind a lease counts as well as the leased item.
+        0 when no consumer has a lease and none can get one any more, until somebody adds. An item that was added again
+        while it was leased or delayed counts twice. Items claimed for good do not count.
         """
         return self.waiting + self.leased + self.expired + self.delayed + self.parked
 

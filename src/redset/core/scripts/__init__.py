@@ -69,8 +69,8 @@ _WORD = re.compile(r"""--[^\n]*|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[\w.]+""")
 _INLINED = re.compile(r"^-- inline (\w+)\n", re.MULTILINE)
 _INCLUDED = re.compile(r"^-- include (\w+)(?: if (\w+))?\n", re.MULTILINE)
 
-#: Lua 5.4 has `unpack` in another place, and reads no infinity. Dragonfly, which uses it, gives scores as numbers. Lua
-#: 5.1, which all other servers have, knows neither `math.type` nor what `_ENV` means.
+#: In Lua 5.4, `unpack` is in another place, and `tonumber` does not read `inf`. Dragonfly, which uses it, gives scores
+#: as numbers. Lua 5.1, which Redis and Valkey use, has no `math.type`, and `_ENV` has no meaning there.
 _PROLOGUE = """\
 local unpack = table.unpack or unpack
 local moves, rare, gates, turns
@@ -87,7 +87,7 @@ local _ENV = math.type and (function()
         redis = setmetatable({call = call, pcall = pcall}, {__index = redis}),
         tonumber = function(text, ...) return tonumber(text, ...) or infinite[text] end,
     }, {__index = _ENV})
-end)()
+end)() or _G
 """
 
 _HOLDS_OTHER = """\

@@ -57,7 +57,7 @@ looks.soon = function(which)
     if count_claimable(which) > 0 or redis.call('ZCOUNT', leased, '-' .. clock, clock) > 0 then return '0' end
     local moments = {}
     local function consider(found)
-        if found[2] then moments[#moments + 1] = math.abs(found[2]) end
+        if found[2] then moments[#moments + 1] = math.abs(tonumber(found[2])) end
     end
     consider(redis.call('ZRANGE', leased, clock, '+inf', 'BYSCORE', 'LIMIT', '0', '1', 'WITHSCORES'))
     consider(redis.call('ZRANGE', leased, '-' .. clock, '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', '1', 'WITHSCORES'))

@@ -8,12 +8,18 @@ local own_limits, live_leases, defaults, has_own_limits, set_leases, set_pause =
 -- Group -> how many of its items this call has claimed, which are not in `busy` yet; and whether under a lease.
 local claimed_of, under_lease = {}, false
 
+-- The number of leases in a field of `busy`, into which any program may write.
+local function whole(field)
+    local number = tonumber(field or nil) or 0
+    return math.abs(number) < 2 ^ 53 and math.floor(number) or 0
+end
+
 -- Reads what calls about several groups need, at once.
 local function read_groups(names)
     local live = under_lease and redis.call('HMGET', busy, unpack(names)) or {}
     local own = has_own_limits and redis.call('HMGET', limits, unpack(names)) or {}
     for i, name in ipairs(names) do
-        live_leases[name], own_limits[name] = under_lease and (tonumber(live[i] or nil) or 0), own[i] or false
+        live_leases[name], own_limits[name] = under_lease and whole(live[i]), own[i] or false
     end
 end
 
@@ -30,7 +36,7 @@ local function limits_of(name)
 end
 
 local function leases_of(name)
-    if not live_leases[name] then live_leases[name] = tonumber(redis.call('HMGET', busy, name)[1] or nil) or 0 end
+    if not live_leases[name] then live_leases[name] = whole(redis.call('HMGET', busy, name)[1]) end
     return live_leases[name] + (under_lease and claimed_of[name] or 0)
 end
 

@@ -34,7 +34,7 @@ end
 local function token_before(last_token)
     local last = tonumber(last_token) or 0
     -- Another program may have written a number there that is none of the exact ones.
-    return math.max(last < 2 ^ 53 and last or 0, moment[1] * 1000000 + moment[2] - 1)
+    return math.max(last < 2 ^ 53 and math.floor(last) or 0, moment[1] * 1000000 + moment[2] - 1)
 end
 
 -- Leases the items of `rows` under tokens that count up, and puts their deliveries in the place of their scores. `fields` has what
