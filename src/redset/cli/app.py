@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 import redset
 from redset import embedded
-from redset.cli import adding, claiming, completing, looking, steering, top, working
+from redset.cli import adding, claiming, completing, looking, steering, watching, working
 from redset.cli.connecting import Url
 from redset.cli.dead import dead
 from redset.cli.exits import INTERRUPTED, failure_of
@@ -80,7 +80,7 @@ looking.register(app)
 app.add_typer(dead, name="dead")
 steering.register(app)
 completing.register(app)
-top.register(app)
+watching.register(app)
 add_web(app)
 app.add_typer(server, name="server")
 

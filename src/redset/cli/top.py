@@ -1,16 +1,14 @@
-"""``redset top``: a live table of all sets."""
+"""The live table of all sets that ``redset top`` shows."""
 
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from redset.cli.connecting import Url, connected
 from redset.cli.escapes import escaped
 from redset.core import overview, registry
 from redset.core.clients import is_failure
@@ -23,7 +21,7 @@ from redset.web.rates import CLAIMS, FAILURES, SAMPLES_FRESH, rates
 from redset.web.texts import duration, number
 from redset.web.urgency import troubles
 
-__all__ = ("Screen", "register")
+__all__ = ("Screen", "watch")
 
 #: The number of lines around the rows: title, heads, rules, the line below.
 AROUND = 6
@@ -46,24 +44,9 @@ BARS = "▁▂▃▄▅▆▇█"
 MINUTES_OF_BAR = 4
 
 
-def register(app: typer.Typer) -> None:
-    app.command(short_help="Watch all sets in a live table.")(top)
-
-
-def top(
-    context: typer.Context,
-    interval: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Between two refreshes.")] = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="Print the table once, as without a terminal.")] = False,
-    url: Url = None,
-) -> None:
-    """Show all sets in a live table, those with the greatest lag first. It changes nothing; Ctrl-C ends it.
-
-    \b
-    Examples:
-        redset top
-        redset top --once
-    """
-    screen = Screen(connected(context, url))
+def watch(client: Any, interval: float, *, once: bool) -> None:
+    """Show the table, and again after each ``interval`` seconds unless ``once``, or where there is no terminal."""
+    screen = Screen(client)
     console = Console()
     if once or not console.is_terminal:
         console.print(screen.table(None))
