@@ -2,7 +2,7 @@
 #
 #   make demo     the main job on an embedded server and the files of this Python installation
 #   make test     the suite; with COVERAGE=yes it measures that too
-#   make soak     the tests that go on for long: crawls, long runs with faults, interruptions at each bytecode, all cases
+#   make soak     the tests that go on for long: crawls, recipes, runs with faults, interruptions at each bytecode, all cases
 #   make lint     formatting, lint, types
 #   make matrix   the conformance tests on every server and client that can be had
 #   make pythons  the whole suite on every Python that can be had

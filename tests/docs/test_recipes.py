@@ -25,7 +25,7 @@ from own_home import until
 from redset.testing import temporary_directory
 from servers import Server, free_port, is_alive
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.soak]
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "examples" / "recipes"
@@ -400,7 +400,7 @@ for _ in range(2):
 }
 
 
-@pytest.mark.parametrize("module", [pytest.param("celery_pages", marks=pytest.mark.soak), "rq_pages"])
+@pytest.mark.parametrize("module", QUEUES)
 def test_a_task_queue_does_each_page_once_and_that_of_a_killed_worker_again(
     client: Any, programs: Programs, module: str
 ) -> None:
