@@ -56,8 +56,8 @@ class Stats:
     def unfinished(self) -> int:
         """The number of entries that are waiting, leased, expired, delayed or parked.
 
-        0 when no consumer has a lease and none can get one any more, until somebody adds. An item that was added again
-        while it was leased or delayed counts twice. Items claimed for good do not count.
+        At 0 no lease is held and nothing is left to be claimed. An item that was added again while it was leased or
+        delayed counts twice. Items claimed for good do not count.
         """
         return self.waiting + self.leased + self.expired + self.delayed + self.parked
 
