@@ -13,7 +13,7 @@ from crawled_site import Answer, Site, Visit, linked
 from crawls import Crawl, crawling, until
 from servers import Server
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.soak]
+pytestmark = pytest.mark.no_cover
 
 LINKS = linked([f"/{number}" for number in range(40)])
 
@@ -33,6 +33,7 @@ def url(server: Server) -> str:
     return server.url
 
 
+@pytest.mark.soak
 def test_a_killed_process_loses_nothing(url: str, tmp_path: Path) -> None:
     def answer(visit: Visit, times: int) -> Answer:
         if visit.path == "/":
@@ -51,6 +52,7 @@ def test_a_killed_process_loses_nothing(url: str, tmp_path: Path) -> None:
         assert crawl.is_over()
 
 
+@pytest.mark.soak
 def test_links_are_stored_before_their_page_is_acked(url: str, tmp_path: Path) -> None:
     """A process that is killed in the middle of a callback has the page processed again, with all links."""
 
@@ -62,6 +64,7 @@ def test_links_are_stored_before_their_page_is_acked(url: str, tmp_path: Path) -
         assert set(crawl.parsed(site)) == {"/", *(f"/{number}" for number in range(40))}
 
 
+@pytest.mark.soak
 def test_one_interrupt_gives_back_what_was_not_begun(url: str, tmp_path: Path) -> None:
     with Site(slowly(0.1)) as site, crawling(url, tmp_path, CONCURRENT_REQUESTS=4) as crawl:
         first = crawl.start("Follower", site.url())
@@ -96,6 +99,7 @@ def test_the_server_may_be_restarted(tmp_path: Path) -> None:
         server.stop()
 
 
+@pytest.mark.soak
 def test_leases_are_extended_while_a_page_takes_long(url: str, tmp_path: Path) -> None:
     with Site(slowly(7)) as site, crawling(url, tmp_path, REDSET_LEASE=3) as crawl:
         spiders = crawl.start_together(2, "Follower", site.url(), CONCURRENT_REQUESTS_PER_DOMAIN=50)
@@ -105,6 +109,7 @@ def test_leases_are_extended_while_a_page_takes_long(url: str, tmp_path: Path) -
         assert set(Counter(visit.path for visit in site.log).values()) == {1}
 
 
+@pytest.mark.soak
 def test_start_requests_are_fetched_once_a_crawl_and_again_in_the_next(url: str, tmp_path: Path) -> None:
     with Site(slowly(0.2)) as site, crawling(url, tmp_path, CONCURRENT_REQUESTS_PER_DOMAIN=4) as crawl:
         for run in (1, 2):
@@ -115,6 +120,7 @@ def test_start_requests_are_fetched_once_a_crawl_and_again_in_the_next(url: str,
         assert crawl.parsed(site) == Counter({"/": 2, **{f"/{number}": 1 for number in range(40)}})
 
 
+@pytest.mark.soak
 def test_a_dead_start_request_is_retried_by_the_next_run(url: str, tmp_path: Path) -> None:
     with Site(lambda visit, times: Answer(500 if times <= 3 else 200)) as site, crawling(url, tmp_path) as crawl:
         crawl.start("Follower", site.url()).wait()
@@ -124,6 +130,7 @@ def test_a_dead_start_request_is_retried_by_the_next_run(url: str, tmp_path: Pat
         assert not crawl.dead(site)
 
 
+@pytest.mark.soak
 def test_limits_of_a_host_hold_across_processes(url: str, tmp_path: Path) -> None:
     # A process has room for two, so three at once are of both.
     limits = {"CONCURRENT_REQUESTS": 2, "CONCURRENT_REQUESTS_PER_DOMAIN": 3}
@@ -134,6 +141,7 @@ def test_limits_of_a_host_hold_across_processes(url: str, tmp_path: Path) -> Non
         assert busiest(site) == 3
 
 
+@pytest.mark.soak
 def test_the_delay_of_a_host_holds_across_processes(url: str, tmp_path: Path) -> None:
     with Site(slowly(0)) as site, crawling(url, tmp_path, DOWNLOAD_DELAY=0.2) as crawl:
         for spider in crawl.start_together(2, "Follower", site.url()):
@@ -163,6 +171,7 @@ def test_a_host_rests_after_a_retry_after(url: str, tmp_path: Path) -> None:
         assert not crawl.dead(site)
 
 
+@pytest.mark.soak
 def test_priorities_decide(url: str, tmp_path: Path) -> None:
     body = linked(["/1", "/2", "/urgent", "/3"])
     with Site(lambda visit, _: Answer(body=body if visit.path == "/" else "")) as site:
@@ -171,6 +180,7 @@ def test_priorities_decide(url: str, tmp_path: Path) -> None:
         assert [visit.path for visit in site.log] == ["/", "/urgent", "/1", "/2", "/3"]
 
 
+@pytest.mark.soak
 def test_the_signal_spider_idle_is_sent_while_others_work(url: str, tmp_path: Path) -> None:
     with Site(slowly(1)) as site, crawling(url, tmp_path) as crawl:
         crawl.set().add({"id": "127.0.0.1 leased by another"})
@@ -208,6 +218,7 @@ class TestStartSet:
             ]
             assert crawl.is_over()
 
+    @pytest.mark.soak
     def test_one_that_a_killed_process_has_is_claimed_again(self, crawl: Crawl) -> None:
         starts = redset.SortedSet(crawl.client, "starts")
         starts.add("1")
@@ -217,6 +228,7 @@ class TestStartSet:
             assert crawl.parsed(site) == Counter({"/1": 1})
 
 
+@pytest.mark.soak
 def test_a_wrong_url_is_an_error_at_the_start(tmp_path: Path) -> None:
     with crawling("redis://127.0.0.1:1", tmp_path) as crawl:
         spider = crawl.start("Follower", "http://127.0.0.1:1/")
@@ -225,6 +237,7 @@ def test_a_wrong_url_is_an_error_at_the_start(tmp_path: Path) -> None:
         assert not crawl.noted()
 
 
+@pytest.mark.soak
 def test_a_request_that_the_spider_does_not_know_becomes_a_dead_letter(url: str, tmp_path: Path) -> None:
     with Site(slowly(0)) as site, crawling(url, tmp_path) as crawl:
         crawl.set().update(

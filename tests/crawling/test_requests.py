@@ -9,7 +9,7 @@ from crawled_site import Answer, Site, Visit
 from crawls import Crawl, Spider, crawling
 from servers import Server
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.soak]
+pytestmark = pytest.mark.no_cover
 
 Crawled: TypeAlias = tuple[Site, Crawl, list[Spider]]
 
@@ -27,7 +27,7 @@ def answer(visit: Visit, times: int) -> Answer:
     return Answer(body=f"{visit.method} {visit.body} {visit.cookie}")
 
 
-@pytest.fixture(scope="module", params=["asyncio", "select"])
+@pytest.fixture(scope="module", params=["asyncio", pytest.param("select", marks=pytest.mark.soak)])
 def crawled(
     request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Crawled]:
