@@ -114,6 +114,20 @@ class TestLeases:
         with pytest.raises(LeaseLost):
             held.ack()
 
+    def test_acks_of_dead_items_come_too_late_and_leave_these_their_groups(
+        self, grouped: Any, clock: FakeClock, raw: Any, checked: Any
+    ) -> None:
+        jobs = grouped(max_attempts=1, per_group=Limit(leases=2))
+        jobs.update(["a1", "a2", "b1"])
+        late = jobs.reserve(lease=10)
+        in_time = jobs.reserve(lease=1000)
+        clock.advance(11)
+        assert jobs.pop() == "b1"
+        assert [letter.item for letter in jobs.dead_letters] == ["a1"]
+        assert jobs.ack([late, in_time]) == [late]
+        assert raw.hgetall(Keys("jobs").group) == {b"a1": b"a"}
+        checked()
+
     def test_a_lowered_limit_leaves_leases_alone(self, grouped: Any, checked: Any) -> None:
         jobs = grouped(per_group=Limit(leases=3))
         jobs.update(["a1", "a2", "a3", "a4"])

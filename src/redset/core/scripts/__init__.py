@@ -141,6 +141,8 @@ class Script:
         names = {key: f"KEYS[{position}]" for position, key in enumerate(self.keys, 1)} | dict.fromkeys(absent, "nil")
         names.pop("call", None)
         names |= {name: str(name in features).lower() for name in CONSTANTS}
+        # Without the clock.
+        names |= {} if "TIME" in kinds else {"time": "nil"}
         names |= {"layout": f"'{layout_of(features)}'", "memory": f"'{'digests' if 'digest' in features else 'items'}'"}
         body = _filled_in(text, features)
         body = _WORD.sub(lambda word: names.get(word[0], "" if word[0].startswith("--") else word[0]), body)

@@ -6,7 +6,7 @@
 -- KEYS if forced: letters
 -- KEYS if grouped: group groups ready resting upcoming busy limits
 -- TIME if done
--- TIME if grouped
+-- TIME if fair
 -- TIME if delayed
 -- ARGV: number, seen; "want replaces flags"; as many flags of ZADD, where INCR takes one row; then rows: score, item, on keyed
 --       sets score, item, value, on sets with groups behind these the group; of a `delayed` addition the score is in seconds from now
@@ -85,16 +85,18 @@ for i = 1, grouped and count or 0 do names[i] = columns[first + width * i - 1] e
 local picked, added = math.floor((length - start + 1 - flags) / 2), 0
 local waited = compares and redis.pcall('ZCARD', waiting)
 if picked > 0 then
-    refusal = grouped and watch_additions(items)
+    local single = flags == '0' and count == 1 and {columns[first]}
+    refusal = grouped and watch_additions(items, names, single)
     if refusal then return refusal end
     -- The first write: refused whole on a server that is full, and where the key is no sorted set.
     added = redis.pcall('ZADD', waiting, unpack(rows, start, length))
     if type(added) == 'table' then
+        if grouped then forget_addition(items) end
         if string.find(tostring(added.err), 'NaN', 1, true) then return answer('nan') end
         return wrong_type() or added
     end
     if field_count > 0 then replace_values(fields) end
-    refusal = grouped and refusal_of_groups(items, names, is_out, flags == '0' and count == 1 and {columns[first]}, facts[5])
+    refusal = grouped and refusal_of_groups(items, names, is_out, single, facts[5])
     if refusal then return refusal end
     if forced then
         for i = 1, count do

@@ -59,9 +59,9 @@ if refusal or is_rare or is_tight or #expired > 0 then
     refusal = wrong_type() or refusal or rare().may_not_move() or denied(
         'ZREMRANGEBYRANK', 'ZRANGE', 'ZCARD', grouped and 'HSETNX', from_end and 'ZCOUNT', unread and values and 'HSETNX')
 else
-    refusal = (values or done) and wrong_type(values, done) or (in_work or values or done) and may_not_finish()
-        or (in_work or done) and denied('DEL', 'ZADD', 'ZREM', 'ZCARD')
-        or grouped and (wrong_type(group, lease > 0 and busy or group) or chooses_late and wrong_type(waiting, groups, ready, resting) or denied('DEL', 'HDEL', 'ZREM', 'ZADD', 'ZMSCORE', 'HMGET'))
+    refusal = (values or done) and wrong_type(values, done) or (in_work or values or done or grouped) and may_not_finish()
+        or (in_work or done or grouped) and denied('DEL', 'ZADD', 'ZREM', 'ZCARD')
+        or grouped and (chooses_late and wrong_type(group, busy, waiting, groups, ready, resting) or is_other_type() or denied('ZMSCORE', 'HMGET'))
     parking = false
 end
 refusal = refusal or waiter and #met == 0 and wrong_type(looks, wake) or is_awaited and find_waiters() or denied(call and 'SET', lease > 0 and 'ZADD', 'HSET', #acks > 0 and 'ZREMRANGEBYRANK')

@@ -32,7 +32,7 @@ local there = redis.call('EXISTS', parked, looks, looks)  -- 1 for `parked`, 2 f
 local refusal = fields.err and fields or deadlines.err and deadlines
 parking = there % 2 == 1
 if grouped then
-    refusal = refusal or turns().watch(items, how ~= 'taken' and deadlines) or how == 'ack' and turns().look_at_groups()
+    refusal = refusal or turns().watch(items, how ~= 'taken' and deadlines) or how == 'ack' and turns().look_at_groups(parking)
 end
 if there > 0 then
     local gate = redis.pcall('HMGET', meta, 'gate')[1]
@@ -41,7 +41,8 @@ end
 if refusal or parking or makes_room or how ~= 'ack' then
     refusal = wrong_type() or refusal or find_waiters() or rare().may_not_move()
 else
-    refusal = (values or done) and wrong_type(waiting, values, done) or (grouped and rare().may_not_move or may_not_finish)()
+    refusal = (values or done) and wrong_type(waiting, values, done) or may_not_finish()
+        or grouped and (not are_all_ready and rare().may_not_move() or denied('HSET')) or nil
 end
 if refusal then return refusal end
 

@@ -29,7 +29,7 @@ end
 local reply = {clock, redis.call('HMGET', meta, 'per_group')[1] or '0 0'}
 for _, name in ipairs(names) do
     local begins = beginning_of(name)
-    local first = entries_of(name, '0', '1')[1]
+    local first = entries_of(begins, '0', '1')[1]
     for _, word in ipairs({
         name,
         string.format('%d', redis.call('ZLEXCOUNT', groups, '[' .. begins, '(' .. begins .. '\255\255')),

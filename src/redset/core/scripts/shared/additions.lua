@@ -1,13 +1,21 @@
 -- The groups of items that are added. Needs what `groups` needs. ARGV[3] ends with the limits of groups that have none of their own.
 defaults = string.match(ARGV[3], '(%S+ %S+)$')
-local names_before, scores_before, entries = nil, nil, {}
+local names_before, scores_before, entries, is_new = nil, nil, {}, false
 
--- Returns an error where one of the keys is of another type.
-local function watch_additions(items)
-    scores_before = redis.pcall('ZMSCORE', waiting, unpack(items))
-    names_before = #items > 1 and redis.pcall('HMGET', group, unpack(items)) or nil
-    local problem = scores_before.err and scores_before or names_before and names_before.err and names_before
-    return problem and (wrong_type() or problem) or not names_before and wrong_type(group) or nil
+-- Returns an error where one of the keys is of another type. Most additions are of a `single` item, most of these of a new one: then
+-- the first write gives it its group, and there is nothing to be read.
+local function watch_additions(items, names, single)
+    local set = single and redis.pcall('HSETNX', group, items[1], names[1])
+    is_new = set == 1
+    if is_new then return nil end
+    scores_before, names_before = redis.pcall('ZMSCORE', waiting, unpack(items)), redis.pcall('HMGET', group, unpack(items))
+    local problem = scores_before.err and scores_before or names_before.err and names_before
+    return problem and (wrong_type() or problem) or type(set) == 'table' and set or nil
+end
+
+-- Takes back what `watch_additions` has written, when items cannot be added.
+local function forget_addition(items)
+    if is_new then redis.pcall('HDEL', group, items[1]) end
 end
 
 -- Puts a group where it belongs after an addition; mostly it is ready already, with an item that comes before.
@@ -21,25 +29,17 @@ end
 local function settle_additions(items, names, is_out, scores, knew)
     scores = scores or redis.call('ZMSCORE', waiting, unpack(items))
     if knew ~= defaults then redis.call('HSET', meta, 'per_group', defaults) end
-    if not names_before then
-        local item, name, before, score = items[1], names[1], scores_before[1], scores[1]
-        if is_out[1] or not score then return end
-        -- Most items are new: then this gives them their group in one step.
-        local is_known = redis.call('HSETNX', group, item, name) == 0
-        if is_known then name = redis.call('HMGET', group, item)[1] end
-        local begins = beginning_of(name)
-        entries = {'0', begins .. sortable(score) .. item}
+    if is_new then
+        entries = {'0', beginning_of(names[1]) .. sortable(scores[1]) .. items[1]}
         redis.call('ZADD', groups, unpack(entries))
-        if not (is_known and before) then return place_added(name, tonumber(score)) end
-        if tonumber(before) ~= tonumber(score) then redis.call('ZREM', groups, begins .. sortable(before) .. item) end
-        return turns().place_group(name)
+        return place_added(names[1], tonumber(scores[1]))
     end
     local fields, gone = {}, {}
     local given, lowest, has_moved, order = {}, {}, {}, {}
     for i, item in ipairs(items) do
         local known, before, score = names_before[i], scores_before[i], scores[i]
         local name = known or given[item] or names[i]
-        if score and not is_out[i] and not (known and score == before) then
+        if score and not is_out[i] and not (known and before and tonumber(score) == tonumber(before)) then
             if not known and not given[item] then
                 given[item] = name
                 fields[#fields + 1], fields[#fields + 2] = item, name

@@ -12,8 +12,8 @@ local function beginning_of(name)
     return string.format('%04x', #name) .. name
 end
 
-local function entries_of(name, first, number)
-    local begins = beginning_of(name)
+-- Some entries of the group whose members begin so.
+local function entries_of(begins, first, number)
     return redis.call('ZRANGE', groups, '[' .. begins, '(' .. begins .. '\255\255', 'BYLEX', 'LIMIT', first, number)
 end
 -- include group_limits
@@ -46,7 +46,7 @@ end
 local function head_of(name)
     local begins = beginning_of(name)
     while true do
-        local entry = entries_of(name, '0', '1')[1]
+        local entry = entries_of(begins, '0', '1')[1]
         if not entry then return nil end
         local item = string.sub(entry, #begins + 9)
         local score = redis.call('ZMSCORE', waiting, item)[1]
@@ -72,7 +72,8 @@ local function place_group(name, was_claimed)
     local most, pause = limits_of(name)
     if was_claimed and pause > 0 then redis.call('ZADD', resting, 'GT', string.format('%.6f', time + pause), name) end
     local rests_until = redis.call('ZMSCORE', resting, name)[1]
-    local rests = rests_until and tonumber(rests_until) > time
+    -- A script that does not read the clock leaves the ends of rests to the next claim.
+    local rests = rests_until and not (time and tonumber(rests_until) <= time)
     local score
     if not rests and (most == 0 or leases_of(name) < most) then score = select(2, head_of(name)) end
     if not score then

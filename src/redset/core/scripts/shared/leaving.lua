@@ -2,13 +2,10 @@
 
 -- Removes the first of the planned rows from `waiting` and from the index.
 local function remove_next(count, met)
-    local items, entries = {}, {}
-    for i = 1, count do
-        local item, score = met[2 * i - 1], met[2 * i]
-        items[i], entries[i] = item, planned[i].begins .. sortable(score) .. item
-    end
+    local items = {}
+    for i = 1, count do items[i] = met[2 * i - 1] end
     redis.call('ZREM', waiting, unpack(items))
-    redis.call('ZREM', groups, unpack(entries))
+    redis.call('ZREM', groups, unpack(planned_entries, 1, count))
 end
 
 -- Puts the groups of the first planned rows where they belong. Of the claimed `rows`, those behind `from` are new.
@@ -63,6 +60,12 @@ local function leave_turns(rows, undo)
     end
     redis.call('HDEL', group, unpack(items))
     return with_groups
+end
+
+-- An error where `group` is of another type; of the other keys, the choice of rows has told. Each call asks this, so it takes no TYPE.
+local function is_other_type()
+    local length = redis.pcall('HLEN', group)
+    return type(length) == 'table' and (wrong_type(group) or length) or nil
 end
 
 -- Has the server know the limits of groups that have none of their own, if it `knew` others.

@@ -1,8 +1,10 @@
--- A score as eight bytes that sort as the numbers do.
+local pack = rawget(_G, 'struct') and struct.pack or string.pack
+
+-- A score as eight bytes that sort as the numbers do: those of a double, with the first bit changed, or all bits if it is negative.
 local function sortable(score)
     local number = tonumber(score)
     if number == 0 then number = 0 end
-    local pack = rawget(_G, 'struct') and struct.pack or string.pack
+    if pack and number >= 0 then return pack('>d', -1.0 * number) end
     local packed = pack and pack('>d', number)
     if not packed then
         -- A fake server may not pack. These are the bytes of a double, by arithmetic.

@@ -6,8 +6,8 @@ under_lease, defaults, has_own_limits = tonumber(ARGV[6]) > 0, string.match(ARGV
 -- How many rested groups one claim puts back, and how often it reads which groups are ready.
 local RESTED = 20
 
--- What the last plan chose: for each row its group; and whether it has passed over something, so that more may be found at once.
-local planned, has_passed = {}, false
+-- What the last plan chose: for each row its group and its entry; and whether more may be found at once, since it passed over something.
+local planned, planned_entries, has_passed = {}, {}, false
 
 local function end_rests(key)
     local names = redis.call('ZRANGE', key, '-inf', clock, 'BYSCORE', 'LIMIT', '0', RESTED)
@@ -20,18 +20,19 @@ local function end_rests(key)
 end
 
 -- Adds the rows of some entries to a group's. Behind an old entry, which is mended when it is the first one, no more are read now.
-local function add_rows(one, entries, scores, first)
+-- Those of `items` and `scores` behind the first `offset` are theirs.
+local function add_rows(one, entries, items, scores, offset)
     local length = #one.begins
     for i, entry in ipairs(entries) do
-        local item, score = string.sub(entry, length + 9), scores[first + i - 1]
-        if not score or one.begins .. sortable(score) .. item ~= entry then
+        local item, score = items[offset + i], scores[offset + i]
+        if not score or string.sub(entry, length + 1, length + 8) ~= sortable(score) then
             one.is_old, one.is_whole, has_passed = true, false, true
             return
         elseif is_due and tonumber(score) > time then
             one.is_whole = false
             return
         else
-            one[#one + 1] = {item, score, tonumber(score)}
+            one[#one + 1] = {item, score, tonumber(score), entry}
         end
     end
 end
@@ -40,7 +41,7 @@ end
 -- whether all have. Puts the others where they belong.
 local function heads_of(names, count)
     read_groups(names)
-    local number = math.ceil(2 * count / #names)
+    local number = math.ceil(count / #names)
     local found, heads, entries, items = {}, {}, {}, {}
     for rank, name in ipairs(names) do
         local most, pause = limits_of(name)
@@ -48,17 +49,17 @@ local function heads_of(names, count)
         if under_lease and most > 0 then left = math.min(left, most - leases_of(name)) end
         local one = {name = name, rank = rank, left = left, at = 1, begins = beginning_of(name)}
         local wanted = math.min(left, number) + 1
-        entries[rank] = left > 0 and entries_of(name, '0', wanted) or {}
+        entries[rank] = left > 0 and entries_of(one.begins, '0', wanted) or {}
         one.offset, one.is_whole = #entries[rank], #entries[rank] < wanted
         for _, entry in ipairs(entries[rank]) do items[#items + 1] = string.sub(entry, #one.begins + 9) end
         found[rank] = one
     end
-    local scores, first = #items > 0 and redis.call('ZMSCORE', waiting, unpack(items)) or {}, 1
+    local scores, offset = #items > 0 and redis.call('ZMSCORE', waiting, unpack(items)) or {}, 0
     for rank, one in ipairs(found) do
-        add_rows(one, entries[rank], scores, first)
-        first = first + #entries[rank]
+        add_rows(one, entries[rank], items, scores, offset)
+        offset = offset + #entries[rank]
         if one[1] then
-            heads[#heads + 1] = one
+            heads[#heads + 1], one.score = one, one[1][3]
         else
             -- It was ready under other limits, or by an old entry.
             turns().place_group(one.name)
@@ -88,7 +89,7 @@ local function choose_rows(count)
     while #planned < count and first <= #heads do
         local one = heads[first]
         local row = one[one.at]
-        planned[#planned + 1], group_in_plan[row[1]] = one, one.name
+        group_in_plan[row[1]], planned[#planned + 1], planned_entries[#planned + 1] = one.name, one, row[4]
         rows[#rows + 1], rows[#rows + 2] = row[1], row[2]
         if #planned == count then break end
         one.left, one.at = one.left - 1, one.at + 1
@@ -121,27 +122,26 @@ end
 -- The next row of a group, or nil.
 local function next_row(one)
     if not one[one.at] and not one.is_old and one.at > one.offset then
-        local entries, items = entries_of(one.name, one.offset, one.offset), {}
+        local entries, items = entries_of(one.begins, one.offset, one.offset), {}
         one.offset, one.is_whole = one.offset + #entries, #entries < one.offset
         for i, entry in ipairs(entries) do items[i] = string.sub(entry, #one.begins + 9) end
-        add_rows(one, entries, #items > 0 and redis.call('ZMSCORE', waiting, unpack(items)) or {}, 1)
+        add_rows(one, entries, items, #items > 0 and redis.call('ZMSCORE', waiting, unpack(items)) or {}, 0)
     end
-    return one[one.at]
-end
-
-local function is_before(one, other)
-    local mine, others = one[one.at][3], other[other.at][3]
-    return mine < others or mine == others and one.rank < other.rank
+    local row = one[one.at]
+    one.score = row and row[3]
+    return row
 end
 
 -- Has the first of `heap` sink to its place: the group whose next row comes before all others is the first.
 local function sink(heap)
     local at, moved = 1, heap[1]
     while true do
-        local child = 2 * at
-        if child < #heap and is_before(heap[child + 1], heap[child]) then child = child + 1 end
-        if child > #heap or is_before(moved, heap[child]) then break end
-        heap[at], at = heap[child], child
+        local child, least, other = 2 * at, heap[2 * at], heap[2 * at + 1]
+        if other and (other.score < least.score or other.score == least.score and other.rank < least.rank) then
+            child, least = child + 1, other
+        end
+        if not least or moved.score < least.score or moved.score == least.score and moved.rank < least.rank then break end
+        heap[at], at = least, child
     end
     heap[at] = moved
 end

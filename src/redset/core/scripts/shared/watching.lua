@@ -1,6 +1,6 @@
 -- Keeps the groups up to date with what becomes of items. Needs what `groups` needs.
 -- include groups
-local watched, is_watched, are_all_ready = {}, {}, false
+local watched, is_watched, are_all_ready, stay_there = {}, {}, false, false
 
 -- WHEN NEEDED: turns
 
@@ -40,12 +40,14 @@ local function watch(items, deadlines)
     return problem
 end
 
--- Reads the places and the leases of the groups of watched items, for a call that ends leases and changes nothing else. Returns an
--- error, or nil.
-local function look_at_groups()
+-- Reads the places and the leases of the groups of watched items, for a call that ends leases and changes nothing else, unless some
+-- are parked (`may_move`). Returns an error, or nil.
+local function look_at_groups(may_move)
     local names, is_known = {}, {}
+    stay_there = not may_move
     for _, one in ipairs(watched) do
         if not is_known[one[2]] then is_known[one[2]], names[#names + 1] = true, one[2] end
+        stay_there = stay_there and one[5]
     end
     local places = #names > 0 and redis.pcall('ZMSCORE', ready, unpack(names)) or {}
     local live = #names > 0 and redis.pcall('HMGET', busy, unpack(names)) or {}
@@ -54,7 +56,7 @@ local function look_at_groups()
     for i, name in ipairs(names) do
         are_all_ready, live_leases[name] = are_all_ready and places[i], tonumber(live[i] or nil) or 0
     end
-    return wrong_type(dead) or not are_all_ready and wrong_type(groups, resting, upcoming, limits, meta) or nil
+    return not stay_there and wrong_type(dead) or not are_all_ready and wrong_type(groups, resting, upcoming, limits, meta) or nil
 end
 
 -- Brings the groups up to date with what became of the watched items.
@@ -62,7 +64,7 @@ local function settle()
     if #watched == 0 then return end
     local items, known, gone, entries, changes, touched, order = {}, watched, {}, {}, {}, {}, {}
     for i, one in ipairs(known) do items[i] = one[1] end
-    local scores, deadlines = redis.call('ZMSCORE', waiting, unpack(items)), redis.call('ZMSCORE', leased, unpack(items))
+    local scores, deadlines = not stay_there and redis.call('ZMSCORE', waiting, unpack(items)), redis.call('ZMSCORE', leased, unpack(items))
     watched, is_watched = {}, {}
     local lost, has_vanished = {}, false
     local function touch(name)
@@ -70,7 +72,8 @@ local function settle()
     end
     for i, one in ipairs(known) do
         local item, name, before, was_leased = one[1], one[2], one[3], one[4]
-        local score, deadline = scores[i], deadlines[i]
+        local score, deadline = before, deadlines[i]
+        if scores then score = scores[i] end
         local is_leased = deadline and tonumber(deadline) > 0 or false
         if score ~= before then
             if before then gone[#gone + 1] = beginning_of(name) .. sortable(before) .. item end
@@ -92,7 +95,7 @@ local function settle()
         -- It may have been blocked, also by a limit that has changed since.
         if change < 0 and not (are_all_ready or redis.call('ZMSCORE', ready, name)[1]) then touch(name) end
     end
-    forget_groups(lost, dead)
+    forget_groups(lost, not stay_there and dead or nil)
     -- Another program may have removed such an item from `waiting`. The index still has its entry, which is right again when the item
     -- is added with the same score.
     if has_vanished then redis.call('HSETNX', meta, 'strays', '0') end
