@@ -1,5 +1,6 @@
 """Real servers for the tests: found or fetched, started on sockets and ports of their own, and never left behind."""
 
+import asyncio
 import contextlib
 import functools
 import importlib.util
@@ -34,6 +35,8 @@ __all__ = (
     "Sentinel",
     "Server",
     "Unavailable",
+    "blocked_clients",
+    "eventually",
     "free_port",
     "has_everything",
     "is_alive",
@@ -704,9 +707,19 @@ def wait_until(true: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
+async def eventually(true: Callable[[], object]) -> None:
+    """Return when it is true, as :func:`wait_until` does; it is asked in a thread, and other tasks go on."""
+    await asyncio.to_thread(wait_until, true)
+
+
 def server_time(raw: Any) -> float:
     seconds, microseconds = raw.time()
     return float(seconds + microseconds / 10**6)
+
+
+def blocked_clients(raw: Any) -> int:
+    """How many connections listen at a server: with BLPOP, as those who wait do."""
+    return int(raw.info("clients")["blocked_clients"])
 
 
 def run_out(jobs: Any, reservation: Any) -> None:

@@ -25,7 +25,7 @@ from redset.core.calls import state_of
 from redset.core.keys import Keys
 from redset.core.retries import tries_once
 from redset.exceptions import LeaseLost, RedsetError
-from servers import Server, load_scripts, wait_until
+from servers import Server, eventually, load_scripts
 
 pytestmark = pytest.mark.usefixtures("without_registry")
 
@@ -704,7 +704,7 @@ class TestCancellation:
             await alone.is_held.wait()
             # The other one queues behind it.
             (line,) = (line for line in gathering_of(gate).lines.values() if not line.is_idle())
-            await asyncio.to_thread(wait_until, lambda: line._queue)
+            await eventually(lambda: line._queue)
             alone.release.set()
             await together.is_held.wait()
             (kept,) = (task.result() for task in tasks if task.done())
@@ -914,7 +914,7 @@ def test_who_waits_and_gets_none_of_what_others_got_is_told_of_the_next(run: Any
         )
         hold.release.set()
         assert (await leader, await tasks[0]) == ("a", "b")
-        await asyncio.to_thread(wait_until, lambda: raw.exists(Keys("jobs").looks))
+        await eventually(lambda: raw.exists(Keys("jobs").looks))
         assert not tasks[1].done()
         await jobs.add("c")
         assert await tasks[1] == "c"

@@ -67,11 +67,14 @@ def test_hundreds_of_tasks_need_few_connections(path: str, blocking: bool, size:
 
     async def main() -> list[str]:
         client = redis.asyncio.Redis(connection_pool=pool_of(redis.asyncio, blocking, size, path))
-        jobs, got = redset.aio.SortedSet[str](client, "jobs"), []
+        jobs, got, stop = redset.aio.SortedSet[str](client, "jobs"), list[str](), asyncio.Event()
 
         async def work() -> None:
             if way == "consume":
-                got.extend([job.item async for job in jobs.consume(wait=1)])
+                async for job in jobs.consume(wait=20, stop=stop):
+                    got.append(job.item)
+                    if len(got) == tasks:
+                        stop.set()
             elif way == "pop":
                 got.append(await jobs.pop(wait=20))
             else:

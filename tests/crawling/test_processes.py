@@ -88,7 +88,8 @@ def test_the_server_may_be_restarted(tmp_path: Path) -> None:
             spiders = crawl.start_together(2, "Follower", site.url(), CONCURRENT_REQUESTS=4)
             until(lambda: len(crawl.noted()) > 5)
             server.stop()
-            time.sleep(1)  # The outage.
+            until(lambda: any("The server of the crawl does not answer" in spider.text() for spider in spiders))
+            time.sleep(0.5)
             server.restart()
             for spider in spiders:
                 spider.wait()
@@ -190,7 +191,7 @@ def test_the_signal_spider_idle_is_sent_while_others_work(url: str, tmp_path: Pa
         time.sleep(0.5)  # It goes on waiting.
         assert spider.is_running()
         other.ack()
-        spider.wait(10)
+        spider.wait(30)
         # The engine asks every five seconds, as it does with any scheduler, and not every time that this one looks.
         assert len(crawl.noted("idle")) <= 10
 

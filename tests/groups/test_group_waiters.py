@@ -225,7 +225,7 @@ class TestIdle:
             with ThreadPoolExecutor(5) as threads:
                 futures = [threads.submit(jobs.take, 1, wait=2.0) for _ in range(5)]
                 time.sleep(0.5)
-                before, began = scripts(), time.monotonic()
+                began, before = time.monotonic(), scripts()
                 time.sleep(1)
                 # One look each 0.2 s.
                 assert scripts() - before <= 2 * (time.monotonic() - began) / 0.2 + 2

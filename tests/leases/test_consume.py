@@ -16,7 +16,7 @@ from redset import SortedSet
 from redset.core import consuming
 from redset.core.keys import Keys
 from redset.exceptions import LeaseLost
-from servers import Place, wait_until
+from servers import Place, eventually, wait_until
 
 
 @pytest.fixture
@@ -589,7 +589,7 @@ def test_leaving_an_async_for_gives_back_soon(in_asyncio: Any, raw: Any) -> None
     async def leave(jobs: Any) -> None:
         async for _ in jobs.consume(batch=3, wait=0):
             break
-        await asyncio.to_thread(wait_until, lambda: raw.zcard("jobs") == 3)
+        await eventually(lambda: raw.zcard("jobs") == 3)
         assert await next_attempts(jobs) == {"a": 2, "b": 1, "c": 1}
 
     in_asyncio(leave)

@@ -12,7 +12,7 @@ import redset.aio
 from clients import close_awaited
 from redset import SortedSet
 from redset.exceptions import LeaseLost
-from servers import Place, asks_to, server_time, wait_until
+from servers import Place, asks_to, eventually, server_time, wait_until
 
 #: Seconds. Long enough for a machine that is busy, since an extension that comes too late fails a test.
 LEASE = 6.0
@@ -257,10 +257,6 @@ def in_asyncio(here: Place) -> Callable[..., None]:
 
 async def for_ever() -> None:
     await asyncio.Event().wait()
-
-
-async def eventually(true: Callable[[], bool]) -> None:
-    await asyncio.to_thread(wait_until, true)
 
 
 def test_a_task_extends_the_lease_while_the_block_runs(in_asyncio: Any) -> None:

@@ -14,7 +14,7 @@ import redis
 import redset
 import redset.aio
 from clients import close_awaited
-from servers import PATIENCE, Place, Server, wait_until
+from servers import PATIENCE, Place, Server, eventually, wait_until
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def test_many_look_as_seldom_as_one(client: redis.Redis, start: Any) -> None:
     futures = [start(redset.SortedSet) for _ in range(WAITERS)]
     wait_for(client, WAITERS)
     time.sleep(0.5)
-    before, began = scripts(client), time.monotonic()
+    began, before = time.monotonic(), scripts(client)
     time.sleep(2)
     looks = scripts(client) - before
 
@@ -79,7 +79,7 @@ def test_an_item_that_falls_due_is_looked_for_by_two(client: redis.Redis, start:
     futures = [start(redset.ScheduledSet) for _ in range(WAITERS)]
     wait_for(client, WAITERS)
     time.sleep(0.5)
-    jobs, before, began = redset.ScheduledSet(client, "jobs"), scripts(client), time.monotonic()
+    jobs, began, before = redset.ScheduledSet(client, "jobs"), time.monotonic(), scripts(client)
     jobs.add("a", delay=1)
     wait_until(lambda: any(future.done() for future in futures))
     time.sleep(0.2)
@@ -93,9 +93,9 @@ def test_an_item_that_falls_due_is_looked_for_by_two(client: redis.Redis, start:
 
 def test_each_moment_has_a_waiter_of_its_own(client: redis.Redis, start: Any) -> None:
     """Who looks a little later is no substitute: a rate may permit a claim each few milliseconds."""
-    futures = [start(redset.SortedSet) for _ in range(5)]
+    futures = [start(partial(redset.SortedSet, poll=PATIENCE)) for _ in range(5)]
     wait_for(client, 5)
-    jobs, until = redset.SortedSet(client, "jobs"), time.time() + 5
+    jobs, until = redset.SortedSet(client, "jobs", poll=PATIENCE), time.time() + PATIENCE / 2
 
     def is_looked_for(moment: float) -> bool:
         return client.zcount(LOOKS, -moment - 0.002, -moment + 0.002) >= 1
@@ -113,8 +113,12 @@ def test_each_moment_has_a_waiter_of_its_own(client: redis.Redis, start: Any) ->
 def test_who_looks_just_before_such_a_moment_is_punctual(client: redis.Redis, seconds: float) -> None:
     """Else it may miss the moment: a server may end a blocking command a tenth of a second late."""
     jobs = redset.SortedSet(client, "jobs")
-    jobs.pause(time.time() + seconds)
-    claimed = jobs._driver.perform(jobs._claims.claim(1, 0.0, waiter="waits one 0.2"))
+    until = 0.0
+    # On a busy machine the moment may be over by then.
+    while time.time() > until:
+        until = time.time() + seconds
+        jobs.pause(until)
+        claimed = jobs._driver.perform(jobs._claims.claim(1, 0.0, waiter="waits one 0.2"))
 
     assert claimed.next_look <= min(seconds, 0.2)
     assert claimed.is_precise
@@ -157,13 +161,14 @@ def test_a_planned_look_is_not_lost_with_one_who_got_an_item(client: redis.Redis
 def test_waiters_of_two_kinds_do_not_look_for_each_other(face: Any, raw: Any) -> None:
     """One that can claim only what is due looks in vain for what is not, so another one looks as well."""
     with ThreadPoolExecutor() as threads, face.another() as other:
-        due = [threads.submit(other.ScheduledSet("jobs").pop, wait=1) for _ in range(5)]
+        due = [threads.submit(other.ScheduledSet("jobs").pop, wait=PATIENCE) for _ in range(5)]
         future = threads.submit(face.SortedSet("jobs").pop, wait=PATIENCE)
         wait_until(lambda: raw.zcount(LOOKS, "-inf", 0) == 1 <= raw.zcount(LOOKS, 0, "+inf"))
         raw.zadd("jobs", {"item": time.time() + 60})
         assert future.result(PATIENCE) == "item"
-        for one in due:
-            assert isinstance(one.exception(PATIENCE), KeyError)
+        assert not any(one.done() for one in due)
+        raw.zadd("jobs", dict.fromkeys("abcde", 1))
+        assert sorted(one.result(PATIENCE) for one in due) == list("abcde")
 
 
 @pytest.mark.conformance
@@ -174,11 +179,8 @@ def test_nothing_is_left_of_waiters_who_left(face: Any, raw: Any) -> None:
 
 def test_those_who_died_are_forgotten_when_they_are_late(face: Any, raw: Any) -> None:
     now = time.time()
-    raw.zadd(LOOKS, {"dead": -(now - 2), "late": -(now - 0.1), "dead, of another kind": now - 2})
-    with ThreadPoolExecutor() as threads:
-        future = threads.submit(face.SortedSet("jobs").take, 1, wait=0.3)
-        wait_until(lambda: raw.zcard(LOOKS) == 2)
-        assert future.result() == []
+    raw.zadd(LOOKS, {"dead": -(now - 60), "late": -now, "dead, of another kind": now - 60})
+    assert face.SortedSet("jobs").take(1, wait=0.01) == []
     assert raw.zrange(LOOKS, 0, -1) == [b"late"]
     assert 0 < raw.ttl(LOOKS) < 10
 
@@ -261,18 +263,16 @@ class TestTasksOfOneEventLoop:
         """The clients may be on two servers, each of which plans the looks of its own waiters."""
 
         async def main(client: Any) -> None:
-            async def other_looks(other: Any) -> int:
+            async def other_looks(other: Any) -> None:
                 sets = [redset.aio.SortedSet[str](one, "jobs") for one in (client, other)]
                 waiting = [asyncio.create_task(one.pop(wait=PATIENCE)) for one in sets]
-                await asyncio.sleep(0.3)
-                looks: int = await asyncio.to_thread(raw.zcard, LOOKS)
+                await eventually(lambda: raw.zcard(LOOKS) == 2)
                 await sets[0].update(["a", "b"], score=1)
                 await asyncio.gather(*waiting)
-                return looks
 
             other = here.client(awaited=True)
             try:
-                assert await other_looks(other) == 2
+                await other_looks(other)
             finally:
                 await close_awaited(other)
 

@@ -83,11 +83,15 @@ def test_a_waiter_looks_so_often(face: Any, raw: Any, poll: float, least: int, m
     jobs = face.SortedSet("jobs", poll=poll)
     jobs.take(1, wait=0.001)
     raw.config_set("hz", 500)
-    raw.config_resetstat()
-    jobs.take(1, wait=1)
 
-    # The first and the last claim are no looks.
-    assert least <= raw.info("commandstats")["cmdstat_evalsha"]["calls"] - 2 <= most
+    def looks() -> int:
+        raw.config_resetstat()
+        jobs.take(1, wait=1)
+        # The first and the last claim are no looks.
+        return int(raw.info("commandstats")["cmdstat_evalsha"]["calls"]) - 2
+
+    # On a busy machine there are fewer in some seconds; by default there are five.
+    wait_until(lambda: least <= looks() <= most)
 
 
 def test_an_item_of_another_program_is_found_at_the_next_look(face: Any, raw: Any) -> None:
