@@ -10,11 +10,11 @@ from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise, permutations, zip_longest
 from typing import Literal, NamedTuple, TypeAlias
 
-from chaos.history import Call, History, Left
+from chaos.history import Call, History, Left, Row
 from chaos.promises import Promises
 from chaos.stories import ADDITIONS, FOR_GOOD, Addition, Delivery, Period, Return, Story, over_by, stories
 from invariants import deaths_add_up, leases_add_up, uncounted
@@ -783,9 +783,9 @@ def rate_holds(story: Story) -> Judgements:
     """In no window of t seconds by the server's clock, of which the tokens tell, are there more claims than the burst
     and rate / per * t.
     """
-    for period, claims in _limited(story, "rate"):
+    for period, claims, parts in _limited(story, "rate"):
         given = period.call.given
-        rate, burst = given["rate"] / given["per"], given["burst"]
+        rate, burst = given["rate"] / given["per"] / parts, given["burst"] / parts
         count, lowest, first = 0, math.inf, 0
         for position, claim in enumerate(claims):
             leaked = rate * _moment(claim)
@@ -802,15 +802,18 @@ def rate_holds(story: Story) -> Judgements:
 
 def leases_hold(story: Story) -> Judgements:
     """No claim makes more leases live than there may be at once."""
-    # By their tokens, until when they certainly are live.
-    leases = [
-        (delivery.row.token, story.holds_until(delivery), delivery.call)
-        for deliveries in story.deliveries.values()
-        for delivery in deliveries
-        if delivery.row.token is not None
-    ]
-    leases.sort(key=lambda lease: lease[0])
-    for period, claims in _limited(story, "leases"):
+    # Of each shard, by their tokens, until when they certainly are live.
+    leases_of: dict[int | None, list[tuple[int, float, Call]]] = defaultdict(list)
+    for item, deliveries in story.deliveries.items():
+        for delivery in deliveries:
+            if (token := delivery.row.token) is not None:
+                lease = token, story.holds_until(delivery), delivery.call
+                leases_of[story.promises.shard_of(item)].append(lease)
+    for period, claims, parts in _limited(story, "leases"):
+        if not claims:
+            continue
+        leases = sorted(leases_of[story.promises.shard_of(claims[0].rows[0].item)], key=lambda lease: lease[0])
+        most = period.call.given["leases"] // parts
         live: list[tuple[float, Call]] = []
         position = 0
         for claim in claims:
@@ -820,19 +823,30 @@ def leases_hold(story: Story) -> Judgements:
             # Later tokens were given later, so what ended before this claim ended before those that follow, too.
             live = [one for one in live if one[0] > claim.invoked]
             held = [call for until, call in live if until > over_by(claim)]
-            if len(held) + len(claim.rows) > period.call.given["leases"]:
+            if len(held) + len(claim.rows) > most:
                 what = f"{len(held) + len(claim.rows)} leases were live at once, with {claim.rows[-1].item}"
                 yield Wrong(what, [period.call, *held, claim])
             else:
                 yield HOLDS
 
 
-def _limited(story: Story, limit: str) -> Iterator[tuple[Period, list[Call]]]:
-    """The claims under a lease that were made while such a limit certainly held, in their order."""
+def _limited(story: Story, limit: str) -> Iterator[tuple[Period, list[Call], int]]:
+    """The claims under a lease that were made while such a limit certainly held, in order; and into how many parts
+    the limit was divided. Each shard has one: its claims have the rows of that shard only.
+    """
     leased = [call for call in story.hand_outs if call.rows and call.rows[0].token is not None]
     for period in story.periods("limit"):
-        if period.call.given.get(limit) is not None:
-            yield period, sorted(filter(period.has, leased), key=_moment)
+        if period.call.given.get(limit) is None:
+            continue
+        claims: dict[int | None, list[Call]] = defaultdict(list)
+        for call in filter(period.has, leased):
+            rows: dict[int | None, list[Row]] = defaultdict(list)
+            for row in call.rows:
+                rows[story.promises.shard_of(row.item)].append(row)
+            for shard, of_shard in rows.items():
+                claims[shard].append(replace(call, rows=of_shard))
+        for claimed in claims.values():
+            yield period, sorted(claimed, key=_moment), story.promises.shards or 1
 
 
 def _moment(claim: Call) -> float:
@@ -934,12 +948,14 @@ def _without(calls: list[Call], wait: _Wait) -> Iterator[tuple[float, float]]:
 
 
 def maxsize_holds(story: Story) -> Judgements:
-    """No addition of a new item takes a set beyond its size, where nobody takes for good and nothing is added twice."""
+    """No addition of a new item takes a set beyond its size, where nobody takes for good and nothing is added twice; or
+    a shard beyond its part.
+    """
     periods = [period for period in story.periods("limit") if period.call.given.get("maxsize") is not None]
     if story.promises.taken_for_good or not periods:
         return
     # Of each item its addition, and until when it is certainly there.
-    there: list[tuple[Call, float]] = []
+    there: list[tuple[Call, float, int | None]] = []
     for item, additions in story.additions.items():
         finished = [
             end.call.invoked
@@ -947,12 +963,19 @@ def maxsize_holds(story: Story) -> Judgements:
             for end in story.ends_of(delivery, "ack", "bury")
         ]
         call = additions[0].call
-        there.append((call, min(story.removed(item, call.invoked), *finished, math.inf)))
+        until = min(story.removed(item, call.invoked), *finished, math.inf)
+        there.append((call, until, story.promises.shard_of(item)))
     for period in periods:
         near = [one for one in there if one[0].invoked < period.until and one[1] > period.since]
-        for call in (call for call, _ in near if period.has(call)):
-            others = [other for other, until in near if over_by(other) < call.invoked and until > over_by(call)]
-            if len(others) + 1 > period.call.given["maxsize"]:
+        for call, _, shard in near:
+            if not period.has(call):
+                continue
+            others = [
+                other
+                for other, until, where in near
+                if where == shard and over_by(other) < call.invoked and until > over_by(call)
+            ]
+            if len(others) + 1 > period.call.given["maxsize"] // (story.promises.shards or 1):
                 what = f"{call.items[0]} was added to {len(others)} others"
                 yield Wrong(what, [period.call, *others, call])
             else:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -25,6 +25,12 @@ LIMITS: tuple[dict[str, Any], ...] = (
     {"rate": 20, "per": 1.0, "burst": 5, "leases": 3, "maxsize": 30},
     {"rate": 30, "per": 2.0, "burst": 3, "leases": 6, "maxsize": 10},
     {"leases": 2, "maxsize": 20},
+)
+#: Each shard has an equal part of them.
+LIMITS_OVER_SHARDS: tuple[dict[str, Any], ...] = (
+    {"rate": 24, "per": 1.0, "burst": 6, "leases": 12, "maxsize": 60},
+    {"rate": 36, "per": 2.0, "burst": 6, "leases": 6, "maxsize": 30},
+    {"leases": 6, "maxsize": 36},
 )
 #: Less than what consumers claim without limits.
 POLITE = Promises(groups=10, leases_of_group=4, pause_of_group=0.03)
@@ -148,20 +154,23 @@ async def add_many_seen(hand: Hand) -> None:
 # Limits
 
 
-async def steer(hand: Hand) -> None:
-    """One worker changes the limits, pauses and resumes, so that it is known which of them hold."""
-    if not hand.process.startswith("sync-1/"):
-        return
-    while await hand.produces(1.0):
-        await hand.do("limit", hand.set.limit, **hand.random.choice(LIMITS))
-        await hand.pause(hand.random.uniform(0.5, 1.5))
-        await hand.do("pause", hand.set.pause)
-        await hand.pause(hand.random.uniform(0.2, 0.6))
-        await hand.do("resume", hand.set.resume)
-    # What is left must be claimed.
-    for name, method in ("resume", hand.set.resume), ("limit", hand.set.limit):
-        while (await hand.do(name, method)).outcome != "ok":
-            pass
+def steered_by(choices: Sequence[dict[str, Any]]) -> Role:
+    async def steer(hand: Hand) -> None:
+        """One worker changes the limits, pauses and resumes, so that it is known which of them hold."""
+        if not hand.process.startswith("sync-1/"):
+            return
+        while await hand.produces(1.0):
+            await hand.do("limit", hand.set.limit, **hand.random.choice(choices))
+            await hand.pause(hand.random.uniform(0.5, 1.5))
+            await hand.do("pause", hand.set.pause)
+            await hand.pause(hand.random.uniform(0.2, 0.6))
+            await hand.do("resume", hand.set.resume)
+        # What is left must be claimed.
+        for name, method in ("resume", hand.set.resume), ("limit", hand.set.limit):
+            while (await hand.do(name, method)).outcome != "ok":
+                pass
+
+    return steer
 
 
 def if_new(item: str) -> Callable[[bool], list[Row]]:
@@ -366,7 +375,7 @@ WORKLOADS = (
         "limited",
         Promises(),
         lambda face, client: face.SortedSet(client, "limited"),
-        (add_new_items, add_new_items, reserve, reserve_many, hold, consume, steer),
+        (add_new_items, add_new_items, reserve, reserve_many, hold, consume, steered_by(LIMITS)),
     ),
     Workload(
         "polite",
@@ -440,6 +449,24 @@ SHARDED = (
             client, "shards-rows", shards=SHARDS, serializer=json, key=lambda row: row["id"]
         ),
         (add_versions, reserve, hold),
+    ),
+    Workload(
+        "shards-later",
+        Promises(scheduled=True, taken_for_good=True, shards=SHARDS),
+        lambda face, client: face.ScheduledSet(client, "shards-later", shards=SHARDS),
+        (add_for_later, pop, reserve),
+    ),
+    Workload(
+        "shards-feeds",
+        Promises(scheduled=True, interval=1.5, taken_for_good=True, shards=SHARDS),
+        lambda face, client: face.PeriodicSet(client, "shards-feeds", interval=1.5, shards=SHARDS),
+        (add_feeds, take, reserve),
+    ),
+    Workload(
+        "shards-limited",
+        Promises(shards=SHARDS),
+        lambda face, client: face.SortedSet(client, "shards-limited", shards=SHARDS),
+        (add_new_items, add_new_items, reserve, reserve_many, hold, consume, steered_by(LIMITS_OVER_SHARDS)),
     ),
     Workload(
         "shards-seen",

@@ -829,6 +829,31 @@ def test_no_addition_takes_a_set_beyond_its_size() -> None:
     assert found(limit(4, maxsize=3), add(5, "c"), left="abc") == set()
 
 
+def test_each_shard_has_its_part_of_a_limit() -> None:
+    promises = Promises(shards=2)
+    # By the CRC-32 of their names.
+    here, there = ["a", "b"], ["d", "e"]
+    assert [promises.shard_of(item) for item in here + there] == [1, 1, 0, 0]
+
+    def found(limits: Call, *claims: Call) -> set[str]:
+        items = [row.item for one in claims for row in one.rows]
+        return caught_by(judge(promises, add(0, *items), limits, *claims, left=items))
+
+    four = here + there
+    assert found(limit(1, leases=4), claim(2, *four)) == set()
+    assert found(limit(1, leases=2), claim(2, *four)) == {"leases_hold"}
+    assert found(limit(1, leases=2), claim(2, *here)) == {"leases_hold"}, "the other shard has the other lease"
+    assert found(limit(1, rate=0.1, per=1.0, burst=4), claim(2, *four)) == set()
+    assert found(limit(1, rate=0.1, per=1.0, burst=2), claim(2, *here)) == {"rate_holds"}
+
+    def grown(most: int, *items: str) -> set[str]:
+        added = [add(2 + at, item) for at, item in enumerate(items)]
+        return caught_by(judge(promises, limit(1, maxsize=most), *added, waiting=items))
+
+    assert grown(4, *four) == set()
+    assert grown(2, *here) == {"maxsize_holds"}
+
+
 # Groups: the last digit of an item
 
 
