@@ -136,7 +136,7 @@ def test_a_call_runs_few_commands(jobs: Any, raw: Any, here: Place) -> None:
 
 
 #: The same on a set with groups, none of which is at its limit.
-COMMANDS_WITH_GROUPS = {"add": 12, "reserve": 24, "ack": 19, "pop": 20}
+COMMANDS_WITH_GROUPS = {"add": 9, "reserve": 23, "ack": 16, "pop": 20}
 
 
 def test_a_call_on_a_set_with_groups_runs_a_few_more(raw: Any, here: Place) -> None:
