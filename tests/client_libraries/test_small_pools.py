@@ -60,6 +60,49 @@ def test_threads_that_add_have_their_turn_while_others_wait(
 
 
 @pytest.mark.parametrize("blocking", [True, False], ids=["blocking pool", "plain pool"])
+@pytest.mark.usefixtures("raw")
+def test_other_calls_have_the_last_connection_before_a_thread_ends_to_wait(path: str, blocking: bool) -> None:
+    client = redis.Redis(connection_pool=pool_of(redis, blocking, 1, path))
+    jobs, other = SortedSet[str](client, "jobs"), SortedSet[str](client, "other")
+    threads = [threading.Thread(target=jobs.pop, kwargs={"wait": 60}) for _ in range(30)]
+    for thread in threads:
+        thread.start()
+    began = time.monotonic()
+    for _ in range(5):
+        other.add("item")
+    lasted = time.monotonic() - began
+    jobs.update(map(str, range(30)))
+    for thread in threads:
+        thread.join()
+    # Each of so many looks some seconds after the one before, and would block until then.
+    assert lasted < 10
+    client.close()
+    client.connection_pool.disconnect()
+
+
+@pytest.mark.parametrize("blocking", [True, False], ids=["blocking pool", "plain pool"])
+@pytest.mark.usefixtures("raw")
+def test_other_calls_have_the_last_connection_before_a_task_ends_to_wait(path: str, blocking: bool) -> None:
+    async def main() -> float:
+        client = redis.asyncio.Redis(connection_pool=pool_of(redis.asyncio, blocking, 1, path))
+        jobs = redset.aio.SortedSet[str](client, "jobs")
+        others = [redset.aio.SortedSet[str](client, f"other {number}") for number in range(30)]
+        waiting = [asyncio.create_task(other.pop(wait=60)) for other in others]
+        began = time.monotonic()
+        for other in others:
+            await jobs.add("item")
+            await other.add("the end")
+        lasted = time.monotonic() - began
+        await asyncio.gather(*waiting)
+        await close_awaited(client)
+        await client.connection_pool.disconnect()
+        return lasted
+
+    # A command blocks for some seconds.
+    assert asyncio.run(main()) < 20
+
+
+@pytest.mark.parametrize("blocking", [True, False], ids=["blocking pool", "plain pool"])
 @pytest.mark.parametrize(("size", "way"), [(1, "consume"), (2, "consume"), (1, "pop"), (2, "reserve")])
 @pytest.mark.usefixtures("raw")
 def test_hundreds_of_tasks_need_few_connections(path: str, blocking: bool, size: int, way: str) -> None:

@@ -124,6 +124,22 @@ def test_who_looks_just_before_such_a_moment_is_punctual(client: redis.Redis, se
     assert claimed.is_precise
 
 
+@pytest.mark.parametrize(("word", "stays"), [("comes", False), ("waits", True), ("leaves", False)])
+def test_who_gets_something_is_known_as_long_as_others_wait_under_its_name(
+    client: redis.Redis, word: str, *, stays: bool
+) -> None:
+    """The last of those that were known may have left while others were on their way."""
+    jobs = redset.SortedSet(client, "jobs")
+    for known in ({}, {"one": -time.time() - 1}):
+        client.delete(LOOKS)
+        jobs.update(["a", "b"])
+        if known:
+            client.zadd(LOOKS, known)
+        claimed = jobs._driver.perform(jobs._claims.claim(1, 0.0, waiter=f"{word} one 0.2"))
+        assert claimed.rows
+        assert (client.zscore(LOOKS, "one") is not None) == (stays or word == "comes" and bool(known))
+
+
 def test_the_looks_of_those_who_leave_are_closed_up(client: redis.Redis, start: Any) -> None:
     """The last of many was to look seconds later."""
     for _ in range(2 * WAITERS):

@@ -6,6 +6,7 @@ does I/O in this module and in :mod:`redset.core.clients` only.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import suppress
@@ -53,7 +54,7 @@ from redset.core.talking import (
     follow,
     roll_back,
 )
-from redset.core.waiting import LATENESS, LISTEN, LONGEST_BLOCK, SOON, Listener, blocking, fault
+from redset.core.waiting import LATENESS, LISTEN, LONGEST_BLOCK, SOON, TURN, Listener, blocking, fault
 
 __all__ = ("AsyncDriver", "Driver")
 
@@ -340,6 +341,11 @@ class Driver:
             block = min(block, listen.longest, LISTEN if listen.should_stop else block)
             return self._execute(*blocking(listen.keys, block)) is not None
         assert links is not None
+        if (free := links.free()) < 1:
+            time.sleep(min(left, TURN))
+            return False
+        if free == 1:
+            block = min(block, LISTEN)
         words, patience = (blocking(listen.keys, left + 1), left) if is_last else (blocking(listen.keys, block), None)
         link = links.take()
         try:
@@ -638,8 +644,20 @@ class AsyncDriver:
         self._enter()
         shares = self._gathering
         if shares.listener is None:
-            shares.listener = Listener(self._carry_out, shares.run, listen.keys, self.caller.name, self.caller.client)
+            shares.listener = Listener(
+                self._carry_out,
+                shares.run,
+                self._free,
+                listen.keys,
+                self.caller.name,
+                self.caller.client,
+            )
         await shares.listener.wait(listen)
+
+    async def _free(self) -> float:
+        """Return how many connections of redset's own are free, as soon as there is one."""
+        links, here = self._links, self._loop_links
+        return await here.some_free() if here is not None and links is not None and links.usable() else math.inf
 
     async def _listen_to_any(self, request: ListenToAny) -> None:
         tasks = [asyncio.ensure_future(driver.listen(listen)) for driver, listen in request.listens]

@@ -19,7 +19,7 @@ __all__ = ("AsyncLinks", "Choice", "Links", "LoopLinks", "let_go")
 #: The connections that a set uses: redset's own if the client is plain, or always those of the client.
 Choice: TypeAlias = Literal["own", "client"]
 
-#: Seconds after which a thread that waits for a link checks whether an interruption dropped one.
+#: Seconds after which a call that waits for a link checks whether an interruption dropped one.
 LOOK = 0.05
 
 
@@ -70,6 +70,10 @@ class Links:
             if link is not None:
                 return link
         return self._wait()
+
+    def free(self) -> int:
+        """Return how many links a call that is in no hurry may have: none while others wait for one."""
+        return 0 if self._queue else self.connections.limit - len(self._all) + len(self._idle)
 
     def put(self, link: Link) -> None:
         self._idle.append(link)
@@ -181,6 +185,8 @@ class LoopLinks:
         self._idle: list[AsyncLink] = []
         self._all: WeakSet[AsyncLink] = WeakSet()
         self._queue: deque[asyncio.Future[AsyncLink]] = deque()
+        #: Those that come after all others.
+        self._patient: list[asyncio.Future[None]] = []
 
     def take(self) -> AsyncLink | None:
         """Return an idle link or a new one, or None if the limit is reached."""
@@ -193,6 +199,14 @@ class LoopLinks:
         link = self._connections.link()
         self._all.add(link)
         return link
+
+    async def some_free(self) -> int:
+        """Return how many links a call that is in no hurry may have, once there is one for which no other waits."""
+        while self._queue or (free := self._connections.limit - len(self._all) + len(self._idle)) < 1:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._patient.append(turn)
+            await asyncio.wait({turn}, timeout=LOOK)
+        return free
 
     async def wait(self) -> AsyncLink:
         """Return the next link that is free, in the order of requests.
@@ -220,6 +234,10 @@ class LoopLinks:
                 turn.set_result(link)
                 return
         self._idle.append(link)
+        while self._patient:
+            patient = self._patient.pop()
+            if not patient.done():
+                patient.set_result(None)
 
 
 def _none_free(connections: Connections | AsyncConnections) -> str:

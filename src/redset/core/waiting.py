@@ -24,6 +24,7 @@ __all__ = (
     "LONGEST_BLOCK",
     "NONE",
     "SOON",
+    "TURN",
     "Listener",
     "Outage",
     "Wait",
@@ -37,8 +38,11 @@ __all__ = (
 
 log = logging.getLogger("redset")
 
-#: Seconds after which a call that waits, or pauses in an outage, checks whether it is told to stop.
+#: Seconds after which a call that waits, or pauses in an outage, checks whether it is told to stop; and for which a
+#: command blocks at most on the last connection that is free, so that other calls get it in turn.
 LISTEN = 0.2
+#: Seconds after which a call that waits sees again whether a connection is free.
+TURN = 0.02
 #: Seconds for which a command blocks at least: with 0 it would block for ever. And at most: who waits longer notices no
 #: sooner that the server's machine is gone.
 SHORTEST_BLOCK = 0.002
@@ -116,7 +120,8 @@ class Waiter:
     def word(self, wait: Wait) -> str:
         """Return what a claim tells the server about this call, empty if it does not wait."""
         if wait.left() > 0:
-            return f"{'leaves' if self._is_last() else 'waits'} {self._here()} {self._poll!r}"
+            how = "comes" if not self.waits else "leaves" if self._is_last() else "waits"
+            return f"{how} {self._here()} {self._poll!r}"
         return self.last_word()
 
     def last_word(self) -> str:
@@ -288,12 +293,17 @@ class Listener:
         self,
         execute: Callable[[Any], Coroutine[Any, Any, Any]],
         run: Callable[[Coroutine[Any, Any, None], Callable[[], None]], Any],
+        free: Callable[[], Coroutine[Any, Any, float]],
         keys: tuple[bytes, ...],
         name: str,
         client: Any,
     ) -> None:
+        """
+        :param free: returns how many connections are free, as soon as there is one.
+        """
         self._execute = execute
         self._run = run
+        self._free = free
         self._name = name
         self._client = client
         self._keys = keys
@@ -339,8 +349,9 @@ class Listener:
 
     async def _listen(self) -> None:
         while self._waiting:
+            longest = self._longest if await self._free() > 1 else min(self._longest, LISTEN)
             try:
-                heard = await self._execute(blocking(self._keys, self._longest)) is not None
+                heard = await self._execute(blocking(self._keys, longest)) is not None
             except Exception as error:
                 if (found := fault(error, self._name, self._keys, self._client)) is not None:
                     self._fail(found)

@@ -9,8 +9,8 @@
 -- ARGV: number, seen, options; how many at most; `any`, or `due` for only those whose score has come, or `any last` or `due last`
 --       for the last of them first; seconds of the lease, 0 to claim for good; what the caller does, see below; then what to ack
 --       before: item, delivery, item, delivery, ...
---   the caller: "waits ID POLL" if it waits as this waiter when it gets nothing, "leaves ID POLL" if it also stops waiting when it
---       gets something, "left ID POLL" if it has stopped; "follows" if it has claimed others for the same list; else "-"
+--   the caller: "comes ID POLL" if it waits as this waiter when it gets nothing, "waits ID POLL" if others wait as this waiter too,
+--       "leaves ID POLL" if none does, "left ID POLL" if it has stopped; "follows" if it has claimed others for the same list; else "-"
 -- Returns rows; on keyed sets behind them a list of the value of each, or nil; behind these
 -- "more next died dropped deadline lost ..."; and behind that `register` if the set is not registered, `differs` if it is with other options, `groups` if another program has added items.
 --   rows: item, score; under a lease item, delivery, or '' in a repeated reply when the lease has ended
@@ -128,12 +128,12 @@ if wake_one and leaves_items and not (gate and gate.is_full) and #next_rows(1) >
 
 -- When a caller that waits and got nothing looks again; or others look instead of one that got something, or stops waiting.
 local next_look = '0'
-if waiter and (#rows == 0 or is_awaited) then
+if waiter and (#rows == 0 or is_awaited or caller == 'waits') then
     local due = gate and gates().opens_at(gate) or rare().next_due()
-    if #rows == 0 and caller ~= 'left' then
+    if caller ~= 'left' and (#rows == 0 or caller == 'waits' and not redis.pcall('ZMSCORE', looks, waiter)[1]) then
         next_look = rare().plan_look(waiter, due)
     else
-        if caller ~= 'waits' then rare().forget_look(waiter) end
+        if caller == 'leaves' or caller == 'left' then rare().forget_look(waiter) end
         rare().leave_looks(due)
     end
 end
