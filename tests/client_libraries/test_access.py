@@ -315,6 +315,22 @@ def test_where_a_right_is_missing_no_leased_item_changes(grant: Any, raw: Any, r
 
 
 @pytest.mark.parametrize("right", RIGHTS)
+def test_where_a_right_is_missing_no_ack_goes_before_that_of_an_item_which_is_gone(
+    grant: Any, raw: Any, right: str
+) -> None:
+    jobs = KINDS["grouped"](raw)
+    jobs.update(["a1", "a2", "a3"], score=lambda item: int(item[1]))
+    receipts = [one.receipt for one in jobs.reserve_many(2, lease=1000)]
+    jobs.reservation(receipts[1]).nack(0)
+    raw.zrem("jobs", "a2")
+
+    def ack(worker: Any) -> None:
+        worker.ack([worker.reservation(receipt) for receipt in receipts])
+
+    assert_nothing_changes(raw, grant(right), "acks", "grouped", ack)
+
+
+@pytest.mark.parametrize("right", RIGHTS)
 def test_where_a_right_is_missing_no_ack_goes_before_a_claim_that_fails(grant: Any, raw: Any, right: str) -> None:
     """With many items a claim checks first whether any can be leased."""
     jobs = redset.SortedSet(raw, "jobs")

@@ -166,6 +166,16 @@ class TestKeysOfAWrongType:
             raw.restore(name, 0, kept)
         assert got + jobs.take(1) == ["a2"]
 
+    @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
+    def test_a_count_of_leases_that_is_none_loses_no_item(self, face: Any, raw: Any, count: int) -> None:
+        jobs = made(face)
+        items = [f"{name}{number}" for name in "ab" for number in range(4)]
+        jobs.update(items, score=lambda item: (item[0] == "b") * 100 + int(item[1]))
+        raw.set(Keys("jobs").busy, "no hash")
+        taken = jobs.take(count)
+        assert len(taken) == count
+        assert sorted([*taken, *(item.decode() for item in raw.zrange("jobs", 0, -1))]) == items
+
 
 class TestLostReplies:
     @pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.CUT_REPLY, Fault.LOST_COMMAND])

@@ -707,6 +707,19 @@ def test_a_group_that_is_not_ready_any_more_takes_nobodys_turn(face: Any, raw: A
     assert jobs.take(3) == ["a2"]
 
 
+def test_an_addition_to_a_group_that_has_rested_comes_first_if_its_score_is_the_lowest(
+    face: Any, clock: FakeClock
+) -> None:
+    """Of many groups whose rest is over, one claim puts back a few."""
+    jobs = face.SortedSet("jobs", group=lambda item: item[:2], per_group=Limit(pause=1))
+    names = [f"{number:02}" for number in range(30)]
+    jobs.update([f"{name}{item}" for name in names for item in "ab"], score=lambda item: 5 if item[2] == "a" else 6)
+    assert len(jobs.take(30)) == 30
+    clock.advance(2)
+    jobs.add("29c", score=-1)
+    assert jobs.take(1) == ["29c"]
+
+
 @pytest.mark.parametrize("verb", ["discard", "retry"])
 def test_a_lease_of_an_item_that_another_program_took_away_and_brought_back_ends(
     face: Any, raw: Any, verb: str

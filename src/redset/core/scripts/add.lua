@@ -30,7 +30,7 @@ local compares = flags ~= '0' or want == 'scores'
 local facts = redis.pcall('HMGET', meta, 'layout', 'registered', 'remembers', 'maxsize', 'per_group', 'limited')
 local refusal = facts.err and (wrong_type() or facts) or stored_otherwise(facts[1], facts[3]) or find_waiters()
     or done and wrong_type(waiting, values, done, dead, letters) or keyed and wrong_type(values) or facts[4] and wrong_type(waiting, leased)
-    or denied(call and 'SET', 'HINCRBY', (not facts[1] or keyed) and 'HSET', (values or done or compares) and 'ZMSCORE',
+    or denied(call and 'SET', 'HINCRBY', (not facts[1] or keyed) and 'HSET', (values or done or compares or grouped) and 'ZMSCORE',
         compares and 'ZCARD', grouped and 'HSET', grouped and 'HSETNX', grouped and 'HDEL', grouped and 'ZREM', grouped and 'ZRANGE', forced and 'ZREM', forced and 'HDEL')
 if refusal then return refusal end
 

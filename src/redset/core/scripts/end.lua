@@ -42,7 +42,7 @@ if refusal or parking or makes_room or how ~= 'ack' then
     refusal = wrong_type() or refusal or find_waiters() or rare().may_not_move()
 else
     refusal = (values or done) and wrong_type(waiting, values, done) or may_not_finish()
-        or grouped and (not are_all_ready and rare().may_not_move() or denied('HSET')) or nil
+        or grouped and (not (are_all_ready and stay_there) and rare().may_not_move() or denied('HSET')) or nil
 end
 if refusal then return refusal end
 

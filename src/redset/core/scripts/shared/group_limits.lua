@@ -36,7 +36,7 @@ local function limits_of(name)
 end
 
 local function leases_of(name)
-    if not live_leases[name] then live_leases[name] = whole(redis.call('HMGET', busy, name)[1]) end
+    if not live_leases[name] then live_leases[name] = whole(redis.pcall('HMGET', busy, name)[1]) end
     return live_leases[name] + (under_lease and claimed_of[name] or 0)
 end
 

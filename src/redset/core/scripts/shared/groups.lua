@@ -72,8 +72,9 @@ local function place_group(name, was_claimed)
     local most, pause = limits_of(name)
     if was_claimed and pause > 0 then redis.call('ZADD', resting, 'GT', string.format('%.6f', time + pause), name) end
     local rests_until = redis.call('ZMSCORE', resting, name)[1]
-    -- A script that does not read the clock leaves the ends of rests to the next claim.
-    local rests = rests_until and not (time and tonumber(rests_until) <= time)
+    -- An addition reads the clock only here.
+    local moment = rests_until and not time and redis.call('TIME')
+    local rests = rests_until and tonumber(rests_until) > (time or moment[1] + moment[2] / 1000000)
     local score
     if not rests and (most == 0 or leases_of(name) < most) then score = select(2, head_of(name)) end
     if not score then
