@@ -7,7 +7,7 @@ ss``, ``await ss.at(i)`` for ``ss[i]``, ``await ss.slice(a, b)`` for ``ss[a:b]``
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any, Generic, Self
 
@@ -581,10 +581,11 @@ class _Iterator(AsyncIterator[Reservation[T]]):
         self._close = close
         self._leaving: Leaving | None = None
 
-    def __anext__(self) -> Coroutine[Any, Any, Reservation[T]]:
+    async def __anext__(self) -> Reservation[T]:
+        # This coroutine refers to the iterator, which would else be dropped during ``await anext(aiter(loop))``.
         if self._leaving is None:
             self._leaving = Leaving(self._close)
-        return self._consumption.__anext__()
+        return await self._consumption.__anext__()
 
     async def aclose(self) -> None:
         await self._consumption.close()

@@ -595,6 +595,14 @@ def test_leaving_an_async_for_gives_back_soon(in_asyncio: Any, raw: Any) -> None
     in_asyncio(leave)
 
 
+def test_an_iterator_that_nobody_keeps_goes_on_while_its_next_item_is_awaited(in_asyncio: Any) -> None:
+    async def begin(jobs: Any) -> None:
+        async with jobs.consume(wait=0) as consumption:
+            assert (await anext(aiter(consumption))).item == "a"
+
+    in_asyncio(begin)
+
+
 def test_leaving_an_async_with_has_given_back(in_asyncio: Any) -> None:
     async def leave(jobs: Any) -> None:
         with pytest.raises(Breaks):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 
 import redset
 import redset.aio
@@ -85,6 +86,20 @@ def test_a_wait_ends_in_time_though_the_server_is_away(away: Face, mortal: Serve
 
     assert call.ends(1.5 + SOON)
     assert "Connection" in type(call.result).__name__
+
+
+@pytest.mark.parametrize("way", WAITING)
+def test_a_wait_ends_after_one_time_out_though_the_server_hangs(away: Face, mortal: Server, way: str) -> None:
+    """The client's own retries would take as many time-outs, of five seconds each."""
+    jobs = away.SortedSet("jobs")
+    call = Running(lambda: WAITING[way](jobs))
+    wait_for_a_listener(mortal)
+    mortal.pause()
+    try:
+        assert call.ends(1.5 + 5 + SOON)
+    finally:
+        mortal.resume()
+    assert isinstance(call.result, (TimeoutError, ConnectionError, redis.TimeoutError, redis.ConnectionError))
 
 
 def test_a_consumer_that_is_told_to_stop_while_the_server_is_away_ends_at_once(away: Face, mortal: Server) -> None:

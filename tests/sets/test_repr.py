@@ -73,9 +73,12 @@ def test_an_item_that_cannot_be_shown_hides_nothing_else(face: Face) -> None:
     jobs.add(Bad())
     reservation = jobs.reserve()
     assert repr(reservation).startswith("<Reservation item=<Bad whose repr raises RuntimeError> attempt=1 token=")
+    (lease,) = jobs.leases()
+    assert repr(lease).startswith("Lease(item=<Bad whose repr raises RuntimeError>, deadline=")
     reservation.ack()
 
     jobs.add(Bad())
+    assert repr(jobs.inspect(Bad())).startswith("Inspection(state='waiting', score=0.0, ")
     jobs.reserve().bury("no")
     (letter,) = jobs.dead_letters
     assert "item=<Bad whose repr raises RuntimeError>, raw=b'bad', reason='no'" in repr(letter)

@@ -137,7 +137,7 @@ def test_who_gets_something_is_known_as_long_as_others_wait_under_its_name(
             client.zadd(LOOKS, known)
         claimed = jobs._driver.perform(jobs._claims.claim(1, 0.0, waiter=f"{word} one 0.2"))
         assert claimed.rows
-        assert (client.zscore(LOOKS, "one") is not None) == (stays or word == "comes" and bool(known))
+        assert (client.zscore(LOOKS, "one") is not None) == (stays or (word == "comes" and bool(known)))
 
 
 def test_the_looks_of_those_who_leave_are_closed_up(client: redis.Redis, start: Any) -> None:

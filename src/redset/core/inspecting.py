@@ -10,6 +10,7 @@ from redset.core.items import Key
 from redset.core.keys import Keys
 from redset.core.letters import NO_LETTER
 from redset.core.operations import CHUNK, Operation, Plan
+from redset.core.shown import shown_fields
 
 __all__ = ("Inspecting", "Inspection", "Lease", "Sample", "State", "Totals")
 
@@ -82,9 +83,11 @@ class Sample:
     totals: Totals
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Inspection(Generic[T]):
     """All that is known of one item. A field that does not apply to its state is None."""
+
+    __repr__ = shown_fields
 
     #: Of several states the first of: parked, leased, waiting, delayed, dead, done.
     state: State
@@ -104,9 +107,11 @@ class Inspection(Generic[T]):
     value: T | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Lease(Generic[T]):
     """A leased item."""
+
+    __repr__ = shown_fields
 
     item: T
     #: Seconds since the epoch, by the server's clock.

@@ -1,10 +1,11 @@
 """Texts for an item or an error that never raise, even if its ``repr`` or ``str`` does."""
 
+from dataclasses import fields
 from typing import Any
 
 from redset.core.interruptions import is_interruption
 
-__all__ = ("described", "shown")
+__all__ = ("described", "shown", "shown_fields")
 
 
 def shown(thing: Any) -> str:
@@ -15,6 +16,12 @@ def shown(thing: Any) -> str:
         if is_interruption(error):
             raise
         return f"<{type(thing).__name__} whose repr raises {type(error).__name__}>"
+
+
+def shown_fields(thing: Any) -> str:
+    """Return what the ``repr`` of a dataclass is, by :func:`shown` of each field."""
+    texts = (f"{each.name}={shown(getattr(thing, each.name))}" for each in fields(thing))
+    return f"{type(thing).__name__}({', '.join(texts)})"
 
 
 def described(error: BaseException) -> str:

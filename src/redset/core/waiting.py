@@ -61,6 +61,8 @@ SPARE = 0.05
 #: The longest pause in seconds between two tries during an outage, and the longest first one.
 LONGEST_PAUSE = 2.0
 SHORTEST_PAUSE = 0.05
+#: Seconds after the end of its time for which a call still tries again if no claim had failed before.
+GRACE = 1.0
 
 
 class Wait:
@@ -144,7 +146,7 @@ class Outage:
     Jitter", AWS Architecture Blog, 2015).
     """
 
-    __slots__ = ("_began", "_log_at", "_longest", "_name", "_should_stop", "_tries", "contacted", "wait")
+    __slots__ = ("_began", "_ends_at", "_log_at", "_longest", "_name", "_should_stop", "_tries", "contacted", "wait")
 
     def __init__(
         self, name: str, wait: Wait, longest: float | None = None, should_stop: Callable[[], bool] = lambda: False
@@ -157,6 +159,7 @@ class Outage:
         #: Whether the server has answered before: the first contact is tried once.
         self.contacted = False
         self._began: float | None = None
+        self._ends_at = math.inf
         self._tries = 0
         self._log_at = 0.0
 
@@ -172,7 +175,7 @@ class Outage:
 
         :param closing: whether this is the end of the call, which the client may retry except during an outage.
         """
-        if not self.contacted or (self._began is None and (closing or self.wait.left() <= 0)):
+        if not self.contacted or (self._began is None and closing):
             return (yield step)
         tries_once.set(True)
         try:
@@ -203,8 +206,11 @@ class Outage:
         now = time.monotonic()
         if self._began is None:
             self._began, self._tries, self._log_at = now, 0, now
+            left = self.wait.left()
+            self._ends_at = now + (left if left > 0 else left + GRACE)
         lasted = now - self._began
-        if lasted >= self._longest or self.wait.left() <= 0:
+        left = self._ends_at - now
+        if lasted >= self._longest or left <= 0:
             return None
         if now >= self._log_at:
             log.warning("%s: the server is away for %.1f s: %s: %s", self._name, lasted, type(error).__name__, error)
@@ -212,7 +218,7 @@ class Outage:
         limit = min(LONGEST_PAUSE, SHORTEST_PAUSE * 2.0 ** min(self._tries, 16))
         self._tries += 1
         pause = random.uniform(0, limit)
-        return max(0.001, min(pause, self._longest - lasted, self.wait.left()))
+        return max(0.001, min(pause, self._longest - lasted, left))
 
 
 def stop_waiting(claims: Claims[Any, Any], waiter: Waiter, outage: Outage) -> Plan[bool]:
