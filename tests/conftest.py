@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from faces import Awaited, Blocking, Face
+from faces import SHARDS, Awaited, Blocking, Face
+from over_shards import leave_out_differences
 from proxy import Proxy
 from redset import embedded
 from redset.core import calls
@@ -311,6 +312,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item in chosen]
     for item in beyond_the_sample(items):
         item.add_marker(pytest.mark.soak)
+    if SHARDS:
+        leave_out_differences(items)
     yield
     items[:] = with_something_to_wait_beside(items)
 

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import functools
 import inspect
+import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -16,7 +17,7 @@ import redset.sets
 from clients import close_awaited
 from servers import Place
 
-__all__ = ("CLIENTS", "Awaited", "Blocking", "Face")
+__all__ = ("CLIENTS", "SHARDS", "Awaited", "Blocking", "Face")
 
 T = TypeVar("T")
 
@@ -237,10 +238,17 @@ def original_of(thing: Any) -> Any:
     return thing._original if isinstance(thing, Twin) else thing
 
 
+#: How many shards each set has that a test makes without saying so; None: it is no set over shards.
+SHARDS = int(os.environ["REDSET_TEST_SHARDS"]) if os.environ.get("REDSET_TEST_SHARDS") else None
+#: The classes of sets that can have shards.
+SETS = ("SortedSet", "TimeSortedSet", "ScheduledSet", "PeriodicSet", "ExpiringSet")
+
+
 def found(name: str, *modules: Any) -> Any:
     for module in modules:
         if hasattr(module, name):
-            return getattr(module, name)
+            made_by = getattr(module, name)
+            return functools.partial(made_by, shards=SHARDS) if SHARDS and name in SETS else made_by
     raise AttributeError(f"redset has no {name}")
 
 

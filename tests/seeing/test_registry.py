@@ -273,6 +273,20 @@ def test_a_forgotten_set_is_registered_again_by_objects_that_differed(face: Face
     assert names(face) == [("jobs", "SortedSet")]
 
 
+@pytest.mark.parametrize("kind", ["SortedSet", "ExpiringSet"])
+def test_a_forgotten_set_over_shards_is_known_again_with_its_next_item(face: Face, raw: Any, kind: str) -> None:
+    """Else other processes would make shards of other names, and find nothing there."""
+    options = {"ttl": 60} if kind == "ExpiringSet" else {}
+    jobs = getattr(face, kind)("jobs", shards=4, **options)
+    jobs.add("a")
+    record = raw.hgetall("jobs")
+    face.forget_set("jobs")
+    jobs.add("b")
+    assert raw.hgetall("jobs") == record
+    assert [(info.name, info.options["shards"]) for info in face.list_sets()] == [("jobs", 4)]
+    assert list(getattr(face, kind)("jobs", shards=4, **options)) == ["b"]
+
+
 def test_a_set_that_takes_the_name_of_an_expiring_one_stays_registered(face: Face, clock: Any) -> None:
     expiring = face.ExpiringSet("jobs", 10)
     expiring.add("a")

@@ -83,6 +83,11 @@ class TestNames:
         with pytest.raises(ClusterNameError, match="hash tag"):
             face.SortedSet(name, shards=2).add("a")
 
+    def test_a_name_that_is_nothing_but_a_tag(self, face: Any) -> None:
+        """Its shards would have the names of those of another set."""
+        with pytest.raises(ClusterNameError, match="'jobs'"):
+            face.SortedSet("{jobs}", shards=2).add("a")
+
 
 class TestTheLayout:
     def test_it_is_recorded_under_the_name_of_the_set(self, jobs: Any, raw: Any) -> None:

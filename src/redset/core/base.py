@@ -24,6 +24,7 @@ from redset.core.leases import BaseReservation
 from redset.core.letters import Letters
 from redset.core.looking import Looking
 from redset.core.operands import Held, Side
+from redset.core.operations import Operation
 from redset.core.paging import Paging
 from redset.core.parameters import (
     CallOptions,
@@ -45,7 +46,7 @@ from redset.core.serializing import checked_serializer
 from redset.core.shards.claims import ShardsClaims
 from redset.core.shards.drivers import over_shards
 from redset.core.shards.endings import ShardsEndings
-from redset.core.shards.layout import Layout, ShardCount, checked_count
+from redset.core.shards.layout import Layout, ShardCount, checked_count, create
 from redset.core.shards.living import LivingParts, ShardsExpiring
 from redset.core.shards.parts import (
     ShardsAdding,
@@ -215,10 +216,14 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         self._algebra = parts.algebra
         self.lock = self._lock_type(redis_client, self._keys.lock, expires=lock_expires, timeout=lock_timeout)
 
-    def _register(self, definition: Definition[T], kind: str, driver: Any, count: Any = None) -> None:
-        """Have calls by a driver register the set."""
+    def _register(self, definition: Definition[T], kind: str, driver: Any, layout: Layout | None = None) -> None:
+        """Have calls by a driver register the set.
+
+        :param layout: for a shard, that of its set.
+        """
+        count, before = _of_shards(layout)
         register: Register = Registration(
-            partial(_info, definition, kind, count), definition.keys, definition.options, 0.0
+            partial(_info, definition, kind, count), definition.keys, definition.options, 0.0, before
         )
         driver.register_by(register if definition.grouping is None else Sorting(definition, register))
 
@@ -275,7 +280,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             name = layout.names[number]
             own = replace(definition, keys=Keys(name), sharded=True)
             driver = driver_type(self.redis, self._name, own.keys.call_prefix, **self._driver_options)
-            self._register(own, kind, driver, layout.count)
+            self._register(own, kind, driver, layout)
             return Shard(number, name, driver, self._made_parts(own, driver, self._driver, endings))
 
         self._shards = shards = Shards(
@@ -413,9 +418,10 @@ class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
         kind, lifetime = _class_of(self), seconds(ttl, "ttl", positive=True)
         shards: Shards | None = None
 
-        def register(keys: Keys, driver: Any, count: int | None) -> None:
+        def register(keys: Keys, driver: Any, layout: Layout | None) -> None:
+            count, before = _of_shards(layout)
             options = {"ttl": lifetime, "digest": digest} | ({} if count is None else {"shards": count})
-            driver.register_by(Registration(lambda: SetInfo(name, kind, options), keys, None, lifetime))
+            driver.register_by(Registration(lambda: SetInfo(name, kind, options), keys, None, lifetime, before))
 
         def side_of(expiring: Expiring[T], driver: Any) -> Side:
             facts: dict[str, Any] = {} if shards is None or driver is not self._driver else {"shards": shards}
@@ -436,7 +442,7 @@ class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
         def make(layout: Layout, number: int) -> Shard:
             own = Keys(layout.names[number])
             driver: Any = self._driver_type(redis_client, name, own.call_prefix, **self._driver_options)
-            register(own, driver, layout.count)
+            register(own, driver, layout)
             expiring = Expiring(name, own, items, ttl, digest=digest)
             return Shard(number, layout.names[number], driver, LivingParts(own, expiring, side_of(expiring, driver)))
 
@@ -465,6 +471,13 @@ class BaseDeadLetters(Generic[DriverT, T]):
 def _class_of(one: Any) -> str:
     """Return the name of redset's class of a set, which may be of a subclass."""
     return next(kind.__name__ for kind in type(one).__mro__ if kind.__module__ in ("redset.sets", "redset.aio"))
+
+
+def _of_shards(layout: Layout | None) -> tuple[int | None, Operation[bool] | None]:
+    """Return the number of shards, and what writes the layout record if it is not there; None without shards."""
+    if layout is None or layout.count is None:
+        return None, None
+    return layout.count, create(layout)
 
 
 def _info(definition: Definition[Any], kind: str, shards: int | None) -> SetInfo:

@@ -50,13 +50,22 @@ class Registration:
 
     :param mark: what ``registered`` in the hash of the set then says; None if the script has written it already.
     :param ttl: for an expiring set the seconds that its items live; else 0.
+    :param before: for a shard what writes the layout record of its set, which may have been forgotten with it.
     """
 
-    def __init__(self, about: Callable[[], SetInfo], keys: Keys, mark: str | None, ttl: float) -> None:
+    def __init__(
+        self,
+        about: Callable[[], SetInfo],
+        keys: Keys,
+        mark: str | None,
+        ttl: float,
+        before: Operation[bool] | None = None,
+    ) -> None:
         self._about = about
         self._keys = keys
         self._mark = mark
         self._ttl = ttl
+        self._before = before
         self._has_differed = False
 
     def __call__(self, caller: Caller, request: bytes) -> Talk[None]:
@@ -69,6 +78,8 @@ class Registration:
         record = json.dumps({"kind": info.kind, **info.options}, sort_keys=True)
         entry = Operation(script("register"), REGISTRY, (info.name, record, repr(2 * self._ttl)), _bytes_or_none)
         try:
+            if self._before is not None and request != DIFFERS:
+                yield from ask(self._before, caller, [])
             before = yield from ask(entry, caller, [])
             if before is not None and before != record.encode() and self._mark is not None:
                 log.info("%s: registered as %s before, and now as %s", info.name, before.decode(), record)
@@ -80,12 +91,15 @@ class Registration:
             if not isinstance(error, AccessDeniedError | WrongTypeError):
                 return
         if self._mark is not None:
-            try:
-                yield from ask(Operation("HSET", (self._keys.meta,), ("registered", self._mark), int), caller, [])
-            except Exception as error:
-                if not is_failure(error):
-                    raise
-                log.debug("%s: could not be marked as registered: %s", info.name, error)
+            yield from self._write_mark(caller, info.name, self._mark)
+
+    def _write_mark(self, caller: Caller, name: str, mark: str) -> Talk[None]:
+        try:
+            yield from ask(Operation("HSET", (self._keys.meta,), ("registered", mark), int), caller, [])
+        except Exception as error:
+            if not is_failure(error):
+                raise
+            log.debug("%s: could not be marked as registered: %s", name, error)
 
 
 def _bytes_or_none(reply: Any) -> bytes | None:

@@ -68,10 +68,13 @@ GRACE = 1.0
 class Wait:
     """The time that a call may wait, from now on: a number of seconds, or None for ever."""
 
-    __slots__ = ("_ends_at",)
+    __slots__ = ("_ends_at", "is_none")
 
     def __init__(self, wait: Duration | None) -> None:
-        self._ends_at = math.inf if wait is None else time.monotonic() + seconds(wait, "wait")
+        longest = math.inf if wait is None else seconds(wait, "wait")
+        self._ends_at = time.monotonic() + longest
+        #: Whether the call does not wait at all.
+        self.is_none = longest == 0
 
     def left(self) -> float:
         """Return the seconds left; 0 or less at the end."""
@@ -171,11 +174,11 @@ class Outage:
             self._began = None
 
     def once(self, step: Any, *, closing: bool = False) -> Plan[Any]:
-        """Perform a step of a call that waits without the client's own retries, which would delay it.
+        """Perform a step of a call that waits without the client's own retries, which would delay its end.
 
         :param closing: whether this is the end of the call, which the client may retry except during an outage.
         """
-        if not self.contacted or (self._began is None and closing):
+        if not self.contacted or (self._began is None and (closing or self.wait.is_none)):
             return (yield step)
         tries_once.set(True)
         try:
@@ -207,7 +210,7 @@ class Outage:
         if self._began is None:
             self._began, self._tries, self._log_at = now, 0, now
             left = self.wait.left()
-            self._ends_at = now + (left if left > 0 else left + GRACE)
+            self._ends_at = now + left + (GRACE if left <= 0 and not self.wait.is_none else 0)
         lasted = now - self._began
         left = self._ends_at - now
         if lasted >= self._longest or left <= 0:

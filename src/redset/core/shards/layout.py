@@ -141,10 +141,12 @@ def _shard_name(name: str, generation: int, shard: int, count: int) -> str:
 def _around_tag(name: str) -> tuple[str, str, str]:
     """Return what is before the hash tag of a name, the tag, and what is behind it. A name without braces is a tag.
 
-    :raises ClusterNameError: the name has braces but no tag.
+    :raises ClusterNameError: the name has braces but no tag, or is nothing but a tag.
     """
     before, opened, rest = name.partition("{")
     tag, closed, after = rest.partition("}")
+    if name == f"{{{tag}}}":
+        raise ClusterNameError(f"the shards of the set {name!r} would have the names of those of the set {tag!r}")
     if opened and closed and tag and "}" not in before:
         return before, tag, after
     if "{" in name or "}" in name:
