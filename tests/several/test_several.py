@@ -466,6 +466,25 @@ class TestBadInput:
         with pytest.raises(TypeError, match=repr(weight)):
             face.several("shared", [(sets[0], weight)])
 
+    @pytest.mark.parametrize(
+        "malformed",
+        [
+            pytest.param(lambda a, b: [a, b], id="sets"),
+            pytest.param(lambda a, b: a, id="one set"),
+            pytest.param(lambda a, b: [(a, 1), b], id="a pair and a set"),
+            pytest.param(lambda a, b: [(a,)], id="one element"),
+            pytest.param(lambda a, b: [(a, 1, b)], id="three elements"),
+            pytest.param(lambda a, b: {a.name: 1, b.name: 2}, id="a dict"),
+            pytest.param(lambda a, b: (a, 1), id="a bare pair"),
+            pytest.param(lambda a, b: None, id="None"),
+        ],
+    )
+    def test_no_pairs_of_a_set_and_a_weight(self, face: Any, sets: list[Any], raw: Any, malformed: Any) -> None:
+        """Refused before anything is sent: iterating over a set asks the server, which has another type there."""
+        raw.hset("high", "another", "type")
+        with pytest.raises(TypeError, match=r"pairs of a set and its weight.*(high|low|middle|None)"):
+            face.several("shared", malformed(*sets[:2]))
+
     def test_no_set(self, face: Any) -> None:
         with pytest.raises(ValueError, match="at least one"):
             face.several("first_of")

@@ -17,7 +17,7 @@ from redset.core.operations import CHUNK, RECEIVED, At, ListenToAny, Operation, 
 from redset.core.times import Duration, seconds
 from redset.core.waiting import Outage, Wait, Waiter, stop_waiting
 
-__all__ = ("BaseSeveral", "BaseSeveralConsumption", "Member", "checked", "in_order", "in_turns", "located")
+__all__ = ("BaseSeveral", "BaseSeveralConsumption", "Member", "checked", "in_order", "in_turns", "located", "paired")
 
 R = TypeVar("R")
 DriverT = TypeVar("DriverT")
@@ -125,6 +125,25 @@ def _note_turns(members: list[Member], chosen: Member, count: int) -> None:
     for member in members:
         member.credit += count * member.weight
     chosen.credit -= count * sum(member.weight for member in members)
+
+
+def paired(pairs: Any, kinds: tuple[type[Any], ...]) -> list[tuple[Any, int]]:
+    """Return pairs of a set and its weight. Does not iterate over a set of one of these kinds, which asks the server.
+
+    :raises TypeError: they are no pairs.
+    """
+    wanted = "shared() takes pairs of a set and its weight, such as [(a, 8), (b, 1)]"
+    if isinstance(pairs, kinds) or not isinstance(pairs, Iterable):
+        raise TypeError(f"{wanted}, not {pairs!r}")
+    found = list(pairs)
+    for pair in found:
+        # A set is no sequence, and so is not unpacked either.
+        match pair:
+            case (_, _):
+                pass
+            case _:
+                raise TypeError(f"{wanted}; one of those given is {pair!r}")
+    return [(one, weight) for one, weight in found]
 
 
 def checked(sets: Iterable[tuple[Any, int]], kind: type[Any]) -> list[tuple[Any, int]]:
