@@ -3,7 +3,7 @@
 Usage: python benchmarks/idle.py [options]
 
 Consumers are threads in four processes, a producer is this one, the server is on TCP loopback. First nothing happens,
-and the server's CPU time is read; then items come one by one. Prints figures and judges none.
+and the server's CPU time is read; then items come one by one, or a pause ends. Prints figures and judges none.
 
 ``cpu`` is in percent of a core, ``scripts`` and ``commands`` (with those in scripts: EXISTS) are for each second in
 which nothing happens, and ``scripts_per_item`` are those of the producer and of all consumers together.
@@ -121,10 +121,28 @@ def _add_by_another_program(jobs: Any, client: Any, item: str) -> float:
     return now
 
 
+def _add_during_a_pause(jobs: Any, _client: Any, item: str) -> float:
+    ends_at = time.time() + 0.3
+    jobs.pause(until=ends_at)
+    jobs.add(item, score=1)
+    return ends_at
+
+
+def _add_before_a_resume(jobs: Any, _client: Any, item: str) -> float:
+    jobs.pause()
+    jobs.add(item, score=1)
+    time.sleep(0.05)
+    now = time.time()
+    jobs.resume()
+    return now
+
+
 EVENTS: dict[str, Callable[[Any, Any, str], float]] = {
     "redset's add": _add,
     "an item that falls due": _add_what_falls_due,
     "another program's ZADD": _add_by_another_program,
+    "a pause that ends": _add_during_a_pause,
+    "a resume": _add_before_a_resume,
 }
 
 

@@ -87,7 +87,15 @@ def main() -> None:
             plain_us, shards_us = (statistics.median(each) for each in spent.values())
             between = f"{low:.2f} .. {high:.2f}"
             table.line(name, f"{plain_us:.2f}", f"{shards_us:.2f}", f"{ratio:.2f}", between, f"{way.goal:.2f}")
-            lines.append({"name": name, "ratio": ratio, "low": low, "high": high, "goal": way.goal})
+            line = {
+                "name": name,
+                "plain_us": plain_us,
+                "shards_us": shards_us,
+                "ratio": ratio,
+                "low": low,
+                "high": high,
+            }
+            lines.append(line | {"goal": way.goal})
         client.close()
     report(options, told, lines)
 

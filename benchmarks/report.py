@@ -143,6 +143,35 @@ def _times(line: Line | None) -> Iterator[str]:
         yield f"{line[figure]:.2f}" if line and tells else ""
 
 
+def _idle(results: Results) -> Iterator[str]:
+    """What waiters cost while nothing happens, and then how late they are."""
+    lines = _lines(results, "idle")
+    figures = {line["consumers"]: line for line in lines}
+    heads = ("waiting consumers", "scripts/s", "commands/s, those in scripts included", "% of a core of the server")
+    yield from _table(
+        heads,
+        (
+            (f"{consumers:,}", f"{line['scripts']:.1f}", f"{line['commands']:.1f}", f"{line['cpu']:.2f}")
+            for consumers, line in figures.items()
+        ),
+    )
+    yield ""
+    heads = ("event", "waiting consumers", "ms until one has the item, p50", "longest ms", "scripts per item")
+    yield from _table(
+        heads,
+        (
+            (
+                line["event"],
+                f"{line['consumers']:,}",
+                f"{line['p50_ms']:.1f}",
+                f"{line['max_ms']:.1f}",
+                f"{line['scripts_per_item']:.1f}",
+            )
+            for line in sorted(lines, key=lambda line: [each["event"] for each in lines].index(line["event"]))
+        ),
+    )
+
+
 def _costs(results: Results) -> Iterator[str]:
     heads = ("per item", "commands sent", "commands run", "bytes in", "bytes out", "server CPU, µs")
     figures = ("sent", "run", "bytes_in", "bytes_out", "cpu_us")
@@ -299,6 +328,23 @@ def _sharding(results: Results) -> Iterator[str]:
     )
 
 
+def _overhead(results: Results) -> Iterator[str]:
+    heads = ("per item", "µs, plain set", "µs, set over shards", "quotient", "goal, at most")
+    yield from _table(
+        heads,
+        (
+            (
+                line["name"],
+                f"{line['plain_us']:.2f}",
+                f"{line['shards_us']:.2f}",
+                f"{line['ratio']:.2f} ({line['low']:.2f} .. {line['high']:.2f})",
+                f"{line['goal']:.2f}",
+            )
+            for line in _lines(results, "overhead")
+        ),
+    )
+
+
 def _order(results: Results) -> Iterator[str]:
     lines = _lines(results, "order")
     heads = ("", "measured", "simulated", "two choices alone, simulated", "5S/6 - 1", "p50", "p99")
@@ -410,6 +456,7 @@ TABLES: dict[str, tuple[Callable[[Results], Iterator[str]], str]] = {
         _latency,
         "Milliseconds from an addition until a waiting consumer has the item, p50 and p99 or the longest",
     ),
+    "idle": (_idle, ""),
     "costs": (_costs, ""),
     "memory": (_memory, "Bytes of the server's memory for each item in each state"),
     "consumers": (_consumers, "Items per second that 1 to 16 consumer processes claim, and a client in C"),
@@ -422,6 +469,7 @@ TABLES: dict[str, tuple[Callable[[Results], Iterator[str]], str]] = {
         _sharding,
         "The busiest node's processor time, as part of that of one set, and items per second without a node",
     ),
+    "overhead": (_overhead, ""),
     "order": (_order, "How many lower items a pop passes over: histograms of the measured and the simulated ones"),
     "fleet": (_fleet, ""),
     "peers": (_peers, "Jobs per second that redset and other libraries enqueue and process"),

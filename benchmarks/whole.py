@@ -84,6 +84,15 @@ SECTIONS = {
         },
         far={"full": "--samples 0.1 --rounds 3", "quick": "--samples 0.04"},
     ),
+    "idle": Section(
+        "idle.py",
+        near={
+            "full": "--consumers 1,50,1000 --samples 20",
+            "quick": "--consumers 1,200 --seconds 2 --samples 10",
+            "tiny": "--consumers 1,5 --seconds 0.5 --samples 1",
+        },
+        far={},
+    ),
     "costs": Section(
         "costs.py",
         near={"full": "--rounds 3", "quick": "--rounds 1 --items 1000", "tiny": "--rounds 1 --items 20"},
@@ -128,6 +137,15 @@ SECTIONS = {
             "full": "--rounds 5 --items 4000",
             "quick": "--rounds 2 --items 2000 --seconds 4",
             "tiny": "--rounds 1 --items 300 --seconds 1 --consumers 1",
+        },
+        far={},
+    ),
+    "overhead": Section(
+        "overhead.py",
+        near={
+            "full": "--rounds 15",
+            "quick": "--rounds 3",
+            "tiny": "--rounds 1 --items 20",
         },
         far={},
     ),

@@ -38,6 +38,8 @@ class Peer:
     reliable_in: dict[str, str] = field(default_factory=dict)
     #: How its version is told, by the names of what is installed; none: that of the first.
     told: str = ""
+    #: The oldest Python that it runs on, such as 3.12; none: it runs on ours.
+    python: str = ""
     #: Seconds after a crash in which that setting brings back what was in hand, at the latest.
     patience: float = 10.0
     #: The ways in which it can be used, where there are several, and that in which it is reliable first.
@@ -262,16 +264,21 @@ _ALL = (
     Peer(
         "redis-message-queue",
         "on_redis_message_queue.py",
-        ("redis-message-queue==1.0.0", *_CLIENT),
+        ("redis-message-queue==11.0.1", *_CLIENT),
         "https://github.com/Elijas/redis-message-queue",
-        delivery="In 1.0.0: at least once with a visibility timeout, otherwise at most once.",
-        fast_delivery="In 1.0.0: at most once; there is no visibility timeout.",
-        duplicates="In 1.0.0: left out for an hour, by the message or a given key.",
-        also="In 1.0.0: logs of what succeeded and failed, an orderly shutdown.",
+        delivery="At least once: an expired message is reclaimed; at most once without a visibility timeout.",
+        fast_delivery="At most once: a crash of its consumer loses the message in flight.",
+        duplicates="With a deduplication key, left out for an hour.",
+        also=(
+            "asyncio, Redis Cluster; a dead-letter queue, backpressure, logs of what succeeded and failed, events, an "
+            "orderly shutdown."
+        ),
         bulk="one by one; there is no bulk call",
         fast="no deduplication, no visibility timeout",
-        reliable="deduplication, visibility_timeout_seconds=3, heartbeat_interval_seconds=1",
-        told="{redis-message-queue}, the last for Python 3.11; later ones need 3.12 and were not tried",
+        reliable=(
+            "get_deduplication_key, visibility_timeout_seconds=3, heartbeat_interval_seconds=1, max_delivery_count=100"
+        ),
+        python="3.12",
         patience=10,
     ),
     Peer(

@@ -1,4 +1,4 @@
-"""redis-message-queue 1.0.0. Fast: without deduplication and a visibility timeout, both of which are optional."""
+"""redis-message-queue 11. Fast: without deduplication and a visibility timeout, both of which are optional."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -12,15 +12,17 @@ from redis_message_queue import RedisMessageQueue
 def queue_at(url: str) -> RedisMessageQueue:
     client = Redis.from_url(url, decode_responses=True)
     if handling.is_reliable():
-        # https://github.com/Elijas/redis-message-queue#crash-recovery-with-visibility-timeout
+        # https://github.com/Elijas/redis-message-queue/blob/main/docs/configuration.md#crash-recovery-with-visibility-timeout
         return RedisMessageQueue(
             handling.QUEUE,
             client=client,
-            deduplication=True,
+            get_deduplication_key=str,
             visibility_timeout_seconds=3,
             heartbeat_interval_seconds=1,
+            max_delivery_count=100,
         )
-    return RedisMessageQueue(handling.QUEUE, client=client, deduplication=False)
+    # Both: the number of deliveries is limited by default, which needs the timeout.
+    return RedisMessageQueue(handling.QUEUE, client=client, visibility_timeout_seconds=None, max_delivery_count=None)
 
 
 @contextlib.contextmanager

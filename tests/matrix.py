@@ -1,4 +1,4 @@
-"""Runs the conformance part of the suite on every server and with every kind of client.
+"""Runs the conformance part of the suite on every server and with every kind of client; and tests with old packages.
 
 A program, no test: ``make matrix``. Says what it had to leave out and why, and ends with the sum of all runs.
 """
@@ -70,6 +70,7 @@ def runs() -> Iterator[Run]:
     yield Run("fakeredis lua-5.4", PYTEST, {"REDSET_TEST_SERVER": "fakeredis", "FAKEREDIS_LUA_VERSION": "5.4"})
     yield Run("oldest redis-py", [*NOX, "oldest", "--"])
     yield Run("oldest redis-py decode", [*NOX, "oldest", "--"], {"REDSET_TEST_CLIENT": "redis-decode"})
+    yield Run("oldest Scrapy", [*NOX, "oldest_scrapy", "--"])
 
 
 def is_to_be_had(server: str) -> bool:

@@ -662,7 +662,7 @@ def first_of(*sets: SortedSet[Any]) -> Several:
 
 @described_by(blocking_several.shared)
 def shared(sets: Iterable[tuple[SortedSet[Any], int]]) -> Several:
-    return Several(several.checked(sets, SortedSet), several.in_turns)
+    return Several(several.checked(several.paired(sets, (SortedSet, ExpiringSet)), SortedSet), several.in_turns)
 
 
 @described_by(blocking_registry.list_sets)

@@ -9,7 +9,7 @@ from redset.core.drivers import Driver
 from redset.core.several import BaseSeveral, BaseSeveralConsumption
 from redset.core.times import Duration
 from redset.reservations import Reservation
-from redset.sets import Loop, SortedSet
+from redset.sets import ExpiringSet, Loop, SortedSet
 
 __all__ = ("Several", "SeveralConsumption", "first_of", "shared")
 
@@ -132,7 +132,7 @@ def shared(sets: Iterable[tuple[SortedSet[Any], int]]) -> Several:
     Source: smooth weighted round robin, as in nginx (commit 52327e0627f4, 2012).
 
     :param sets: pairs of a set and its weight, a positive int; the sets as in :func:`first_of`.
-    :raises TypeError: one of them is something else.
+    :raises TypeError: they are no pairs, or one of the sets is something else.
     :raises ValueError: there is none, one is named twice, they are on different clients, or a weight is not positive.
 
     >>> urgent, usual = SortedSet(client, "urgent"), SortedSet(client, "usual")
@@ -141,4 +141,4 @@ def shared(sets: Iterable[tuple[SortedSet[Any], int]]) -> Several:
     >>> shared([(urgent, 2), (usual, 1)]).take(6)
     ['1', 'a', '2', '3', 'b', '4']
     """
-    return Several(several.checked(sets, SortedSet), several.in_turns)
+    return Several(several.checked(several.paired(sets, (SortedSet, ExpiringSet)), SortedSet), several.in_turns)

@@ -5,6 +5,7 @@ import functools
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -321,6 +322,14 @@ class TestWrites:
 
 def test_flags_have_names_where_they_are_passed() -> None:
     assert not [name for name, path in CORE.items() if "noqa: FBT" in path.read_text()]
+
+
+@pytest.mark.parametrize("name", ["redis", "scrapy"])
+def test_the_oldest_versions_that_are_tested_are_those_that_are_permitted(name: str) -> None:
+    tested = re.search(rf'^OLDEST_{name.upper()} = "{name}==(.+)"$', (ROOT / "noxfile.py").read_text(), re.MULTILINE)
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][name]
+    assert tested is not None
+    assert f"{name}>={tested[1]}" in extra
 
 
 class TestDocuments:

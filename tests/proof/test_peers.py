@@ -1,7 +1,9 @@
 """What judges other libraries under faults judges rightly, and its proxy disturbs what it is said to."""
 
 import importlib
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +127,51 @@ def test_what_is_cut_was_done_by_the_server(server: Server) -> None:
             wait_until(lambda: near.get("number") == b"1")
         assert proxy.cuts == 1
         assert far.get("number") == b"1"
+
+
+# The Python of a peer
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Returns the Python that makes the environment of a peer that needs a later one than there is."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
+
+    def found() -> str:
+        environments = importlib.import_module("environments")
+        peer = replace(importlib.import_module("catalogue").PEERS["rq"], python="3.99")
+        try:
+            return str(Path(environments._interpreter(peer)).relative_to(tmp_path))
+        except environments.Unavailable as unavailable:
+            return str(unavailable)
+
+    return found
+
+
+def made(path: Path, code: int = 0) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text(f"#!/bin/sh\nexit {code}\n")
+    path.chmod(0o755)
+
+
+def test_a_peer_that_runs_on_our_python_has_it() -> None:
+    peers = importlib.import_module("catalogue").PEERS
+    assert importlib.import_module("environments")._interpreter(peers["rq"]) == sys.executable
+
+
+def test_a_peer_that_needs_a_later_python_has_the_one_on_path(found: Any, tmp_path: Path) -> None:
+    made(tmp_path / "bin" / "python3.99")
+    made(tmp_path / "pyenv" / "versions" / "3.99.1" / "bin" / "python")
+    assert found() == "bin/python3.99"
+
+
+def test_it_has_the_newest_of_pyenv_where_the_shim_on_path_names_none(found: Any, tmp_path: Path) -> None:
+    made(tmp_path / "bin" / "python3.99", code=127)
+    for version in ("3.9.9", "3.99.2", "3.99.10", "3.99-dev"):
+        made(tmp_path / "pyenv" / "versions" / version / "bin" / "python")
+    assert found() == "pyenv/versions/3.99.10/bin/python"
+
+
+def test_a_peer_without_its_python_is_left_out_and_says_why(found: Any) -> None:
+    assert found().startswith("rq needs Python 3.99: there is no python3.99 on PATH or in pyenv")

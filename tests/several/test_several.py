@@ -1,5 +1,6 @@
 """One consumer over several sets: whose turn it is, that it waits for all of them, and that it loses nothing of any."""
 
+import itertools
 import threading
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from faces import Awaited
 from redset.core import drivers
 from redset.core.keys import Keys
 from redset.core.several import Member, in_turns
+from redset.serializers import JSONSerializer
 from servers import PATIENCE, Place, Server, blocked_clients, wait_until
 
 pytestmark = pytest.mark.conformance
@@ -35,6 +37,51 @@ def filled(one: Any, count: int) -> None:
 
 def names(items: list[str]) -> list[str]:
     return [item.split()[0] for item in items]
+
+
+def park(one: Any, count: int, name: str = "parked") -> None:
+    """Add so many items that are leased, before all others of the set. The claim that meets them parks them."""
+    items = [f"{name} {number:04}" for number in range(count)]
+    one.update(items, score=-1)
+    leased = {reservation.item for reservation in one.reserve_many(count, lease=600)}
+    assert leased == set(items)
+    one.update(items, score=-1)
+
+
+def add_done(one: Any, count: int, raw: Any) -> None:
+    """Add so many remembered items as another program does. The claim that meets them drops them."""
+    items = [f"done {number:04}" for number in range(count)]
+    one.update(items, score=-2)
+    assert one.take(count) == items
+    raw.zadd(one.name, dict.fromkeys(items, -2))
+
+
+def expire(one: Any, items: list[str]) -> set[str]:
+    """Add items whose leases have expired."""
+    one.update(items, score=-3)
+    assert len(one.reserve_many(len(items), lease=0.001)) == len(items)
+    wait_until(lambda: one.stats().expired == len(items))
+    return set(items)
+
+
+def nothing_if_empty(call: Callable[[], Any]) -> list[Any]:
+    try:
+        return [call()]
+    except KeyError:
+        return []
+
+
+#: Each way to claim; a loop claims one item at a time, so that none is claimed before it is returned.
+MANY: dict[str, Callable[[Any, Any, int], list[str]]] = {
+    "pop": lambda several, _loop, _num: nothing_if_empty(several.pop),
+    "take": lambda several, _loop, num: list(several.take(num)),
+    "reserve": lambda several, _loop, _num: [one.item for one in nothing_if_empty(several.reserve)],
+    "reserve_many": lambda several, _loop, num: [one.item for one in several.reserve_many(num)],
+    "consume": lambda _several, loop, _num: [one.item for one in (next(loop, None),) if one is not None],
+}
+
+#: The examples of a property share a server, and each has sets of its own.
+NUMBERS = itertools.count()
 
 
 class TestAStrictOrder:
@@ -61,6 +108,82 @@ class TestAStrictOrder:
         now.add("b")
 
         assert face.several("first_of", later, now).pop() == "b"
+
+    @pytest.mark.parametrize("way", ["pop", "take", "reserve", "reserve_many", "consume"])
+    @pytest.mark.parametrize("shards", [None, 2])
+    def test_more_parked_items_than_a_claim_passes_do_not_give_the_turn_away(
+        self, face: Any, way: str, shards: int | None
+    ) -> None:
+        high, low = (face.SortedSet(name, shards=shards) for name in NAMES[:2])
+        park(high, 700)
+        high.add("due", 2)
+        low.add("low")
+
+        assert WAYS[way](face.several("first_of", high, low)) == "due"
+
+    def test_items_done_before_that_another_program_adds_do_not_give_the_turn_away(self, face: Any, raw: Any) -> None:
+        high, low = (face.SortedSet(name, remember=600) for name in NAMES[:2])
+        add_done(high, 600, raw)
+        high.add("due", 2)
+        low.add("low")
+
+        assert next(face.several("first_of", high, low).consume(wait=0)).item == "due"
+
+    def test_a_loop_that_waits_passes_all_parked_items_first(self, face: Any) -> None:
+        high, low = face.SortedSet("high"), face.SortedSet("low")
+        park(high, 700)
+        filled(low, 20)
+        loop = face.several("first_of", high, low).consume(batch=10)
+        assert next(loop).set_name == "low"
+        park(high, 700, "again")
+        high.add("due", 2)
+        items = [next(loop).item for _ in range(10)]
+
+        assert names(items) == ["low"] * 9 + ["due"]
+
+    def test_items_that_cannot_be_loaded_do_not_give_the_turn_away(self, face: Any, raw: Any) -> None:
+        """Also a suspect one, beside which nothing else would be claimed."""
+        bad, low = (face.SortedSet(name, serializer=JSONSerializer()) for name in NAMES[:2])
+        raw.zadd("high", {"{": 1})
+        bare = face.SortedSet("high", serializer=None)
+        bare.reserve(lease=0.001)
+        wait_until(lambda: bare.stats().expired)
+        bad.add("due", 2)
+        low.add("low", 1)
+
+        assert [one.item for one in face.several("first_of", bad, low).reserve_many(5)] == ["due", "low"]
+
+    @pytest.mark.parametrize("shards", [None, 2])
+    @given(data=st.data())
+    def test_nothing_of_a_later_set_is_claimed_before_what_was_due_in_an_earlier_one(
+        self, face: Any, raw: Any, shards: int | None, data: st.DataObject
+    ) -> None:
+        example = f"strict {next(NUMBERS)}"
+        sets = [face.SortedSet(f"{example} {at}", shards=shards, remember=600) for at in range(3)]
+        due: list[set[str]] = [set() for _ in sets]
+        for at, one in enumerate(sets):
+            if data.draw(st.booleans(), label="items are parked"):
+                park(one, 700, f"parked {at}")
+            if shards is None and data.draw(st.booleans(), label="done items are added"):
+                add_done(one, 300, raw)
+            if expired := data.draw(st.integers(0, 2), label="expired"):
+                due[at] |= expire(one, [f"{at} expired {number}" for number in range(expired)])
+        several = face.several("first_of", *sets)
+        loop = several.consume(wait=0)
+        for step in range(data.draw(st.integers(1, 8), label="calls")):
+            for at, one in enumerate(sets):
+                new = [f"{at} new {step} {number}" for number in range(data.draw(st.integers(0, 3), label="new"))]
+                one.update(new, score=2)
+                due[at] |= set(new)
+            way, num = data.draw(st.sampled_from(list(MANY))), data.draw(st.integers(1, 6), label="num")
+            claimed = MANY[way](several, loop, num)
+            assert bool(claimed) == any(due)
+            for item in claimed:
+                at = int(item[0])
+                assert not any(due[:at]), (way, item)
+                due[at].remove(item)
+            if way == "consume" and not claimed:
+                loop = several.consume(wait=0)
 
 
 class TestTurnsByWeight:
@@ -322,6 +445,15 @@ class TestSuspects:
         assert [one.item for one in face.several("first_of", *sets).reserve_many(5)] == ["high 0000", "high 0001"]
         assert [one.item for one in face.several("first_of", *sets).reserve_many(5)] == ["middle 0000"]
 
+    def test_items_of_sets_behind_it_do_not_come_before_it(self, face: Any, sets: list[Any]) -> None:
+        expire(sets[1], ["suspect"])
+        filled(sets[0], 2)
+        filled(sets[2], 2)
+
+        assert [one.item for one in face.several("first_of", *sets).reserve_many(5)] == ["high 0000", "high 0001"]
+        assert [one.item for one in face.several("first_of", *sets).reserve_many(5)] == ["suspect"]
+        assert [one.item for one in face.several("first_of", *sets).reserve_many(5)] == ["low 0000", "low 0001"]
+
 
 class TestBadInput:
     @pytest.mark.parametrize("weight", [0, -1])
@@ -333,6 +465,25 @@ class TestBadInput:
     def test_a_weight_that_is_no_int(self, face: Any, sets: list[Any], weight: Any) -> None:
         with pytest.raises(TypeError, match=repr(weight)):
             face.several("shared", [(sets[0], weight)])
+
+    @pytest.mark.parametrize(
+        "malformed",
+        [
+            pytest.param(lambda a, b: [a, b], id="sets"),
+            pytest.param(lambda a, b: a, id="one set"),
+            pytest.param(lambda a, b: [(a, 1), b], id="a pair and a set"),
+            pytest.param(lambda a, b: [(a,)], id="one element"),
+            pytest.param(lambda a, b: [(a, 1, b)], id="three elements"),
+            pytest.param(lambda a, b: {a.name: 1, b.name: 2}, id="a dict"),
+            pytest.param(lambda a, b: (a, 1), id="a bare pair"),
+            pytest.param(lambda a, b: None, id="None"),
+        ],
+    )
+    def test_no_pairs_of_a_set_and_a_weight(self, face: Any, sets: list[Any], raw: Any, malformed: Any) -> None:
+        """Refused before anything is sent: iterating over a set asks the server, which has another type there."""
+        raw.hset("high", "another", "type")
+        with pytest.raises(TypeError, match=r"pairs of a set and its weight.*(high|low|middle|None)"):
+            face.several("shared", malformed(*sets[:2]))
 
     def test_no_set(self, face: Any) -> None:
         with pytest.raises(ValueError, match="at least one"):

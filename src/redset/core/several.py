@@ -17,7 +17,7 @@ from redset.core.operations import CHUNK, RECEIVED, At, ListenToAny, Operation, 
 from redset.core.times import Duration, seconds
 from redset.core.waiting import Outage, Wait, Waiter, stop_waiting
 
-__all__ = ("BaseSeveral", "BaseSeveralConsumption", "Member", "checked", "in_order", "in_turns", "located")
+__all__ = ("BaseSeveral", "BaseSeveralConsumption", "Member", "checked", "in_order", "in_turns", "located", "paired")
 
 R = TypeVar("R")
 DriverT = TypeVar("DriverT")
@@ -125,6 +125,25 @@ def _note_turns(members: list[Member], chosen: Member, count: int) -> None:
     for member in members:
         member.credit += count * member.weight
     chosen.credit -= count * sum(member.weight for member in members)
+
+
+def paired(pairs: Any, kinds: tuple[type[Any], ...]) -> list[tuple[Any, int]]:
+    """Return pairs of a set and its weight. Does not iterate over a set of one of these kinds, which asks the server.
+
+    :raises TypeError: they are no pairs.
+    """
+    wanted = "shared() takes pairs of a set and its weight, such as [(a, 8), (b, 1)]"
+    if isinstance(pairs, kinds) or not isinstance(pairs, Iterable):
+        raise TypeError(f"{wanted}, not {pairs!r}")
+    found = list(pairs)
+    for pair in found:
+        # A set is no sequence, and so is not unpacked either.
+        match pair:
+            case (_, _):
+                pass
+            case _:
+                raise TypeError(f"{wanted}; one of those given is {pair!r}")
+    return [(one, weight) for one, weight in found]
 
 
 def checked(sets: Iterable[tuple[Any, int]], kind: type[Any]) -> list[tuple[Any, int]]:
@@ -239,8 +258,9 @@ class _Gathering:
                     _note_turns(left, member, len(got))
                     if len(got) < wanted:
                         left.remove(member)
-                    # Beside a suspect item nothing may be claimed, nor behind a failure.
-                    goes_on = reply is not None and not (reply.alone and got)
+                    # Nothing may be claimed beside a suspect item, or after a failure. In a strict order nothing may be
+                    # claimed after a suspect item that the next call will claim.
+                    goes_on = reply is not None and not (reply.alone and (got or self._turns_of is in_order))
             for member in turns:
                 if counts[member]:
                     counts[member] -= 1
@@ -276,7 +296,9 @@ class _Gathering:
             got += yield from member.perform(member.claims.received(reply))
             self._replies[member] = reply
             self.must_go_on = self.must_go_on or reply.more
-            if len(got) >= wanted or reply.alone or reply.was_all:
+            # Rows that could not be loaded are dead letters by now, so they are no reason to stop.
+            stops = reply.alone and (got or not reply.rows)
+            if len(got) >= wanted or stops or reply.was_all:
                 return got, reply
 
     def listen(self) -> Plan[None]:
@@ -343,11 +365,10 @@ class BaseSeveralConsumption(BaseLoop[DriverT, Any]):
                 reservation = yield from self._try_all(wait, replies)
                 if reservation is not None or len(replies) < len(self._members):
                     break
-                if not any(reply.more for _, reply in replies):
-                    if is_last:
-                        break
-                    if _enter_all(loop._waiter for loop in self._loops):
-                        yield from self._listen(replies, wait)
+                if is_last:
+                    break
+                if _enter_all(loop._waiter for loop in self._loops):
+                    yield from self._listen(replies, wait)
             if self._is_ours:
                 yield from self._stop_waiting()
         finally:
@@ -356,7 +377,10 @@ class BaseSeveralConsumption(BaseLoop[DriverT, Any]):
         return reservation
 
     def _try_all(self, wait: Wait, replies: list[tuple[Member, Claimed]]) -> Plan[Any]:
-        """Return the next reservation, or None if there is none, or if told to stop."""
+        """Return the next reservation, or None if there is none, or if told to stop.
+
+        A set is left only when it has nothing to claim, so a claim that stopped early is followed by another one.
+        """
         for member, loop in zip(self._members, self._loops, strict=True):
             loop._outage.wait = wait
             if loop._ready and loop._is_late():
@@ -380,7 +404,7 @@ class BaseSeveralConsumption(BaseLoop[DriverT, Any]):
             if got.rows or is_over:
                 # The claim said that it does not wait any longer.
                 loop._waiter.leave()
-            if not got.rows:
+            if not (got.rows or got.more):
                 replies.append((member, got))
                 left.remove(member)
         return None
