@@ -427,6 +427,28 @@ class TestWaiting:
             jobs.add("item")
             assert future.result(PATIENCE) == "item"
 
+    @pytest.mark.parametrize("kind", ["paused", "scheduled"])
+    def test_items_in_several_shards_that_fall_due_together_are_claimed_at_once(
+        self, face: Any, raw: Any, kind: str
+    ) -> None:
+        jobs = getattr(face, "SortedSet" if kind == "paused" else "ScheduledSet")("jobs", shards=S, poll=30)
+        by_shard = {layout(S).shard_of(item.encode()): item for item in numbers(100)}
+        assert len(by_shard) == S
+        due = time.time() + 1
+        jobs.update(by_shard.values(), score=0 if kind == "paused" else due)
+        if kind == "paused":
+            jobs.pause(due)
+
+        def claim() -> tuple[str, float]:
+            return jobs.pop(wait=6), time.time()
+
+        with ThreadPoolExecutor(S) as threads:
+            futures = [threads.submit(claim) for _ in range(S)]
+            wait_until(lambda: all(raw.exists(Keys(name).looks) for name in layout(S).names))
+            claimed = [future.result(PATIENCE) for future in futures]
+        assert sorted(item for item, _ in claimed) == sorted(by_shard.values())
+        assert max(at for _, at in claimed) < due + 2.5
+
     def test_it_ends_on_time(self, jobs: Any) -> None:
         began = time.monotonic()
         with pytest.raises(KeyError):
