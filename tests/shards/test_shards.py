@@ -22,7 +22,7 @@ from redset.core.forms import layout_of
 from redset.core.keys import Keys
 from redset.core.operations import Operation
 from redset.core.shards.layout import Layout
-from redset.exceptions import ClusterNameError, Full, LayoutError, LeaseLost
+from redset.exceptions import ClusterNameError, Full, LayoutError, LeaseLost, WrongTypeError
 from servers import PATIENCE, wait_until
 
 pytestmark = pytest.mark.conformance
@@ -114,7 +114,7 @@ class TestTheLayout:
 
     def test_an_object_without_shards_adds_nothing_beside(self, face: Any, jobs: Any) -> None:
         jobs.add("a")
-        with pytest.raises(TypeError, match="'jobs' holds"):
+        with pytest.raises(TypeError, match="'jobs' has shards"):
             face.SortedSet("jobs").add("b")
         assert list(jobs) == ["a"]
 
@@ -455,6 +455,30 @@ class TestWaiting:
             jobs.pop(wait=0.3)
         assert jobs.take(3, wait=0.3) == []
         assert 0.6 <= time.monotonic() - began < PATIENCE / 4
+
+
+@pytest.mark.parametrize("way", ["add", "update", "pop", "reserve", "count", "iterate", "stats"])
+def test_an_object_without_shards_is_told_that_the_set_has_them(face: Any, jobs: Any, way: str) -> None:
+    jobs.add("a")
+    plain = face.SortedSet("jobs")
+    calls: dict[str, Callable[[], Any]] = {
+        "add": lambda: plain.add("b"),
+        "update": lambda: plain.update(["b"]),
+        "pop": plain.pop,
+        "reserve": plain.reserve,
+        "count": plain.count,
+        "iterate": lambda: list(plain),
+        "stats": plain.stats,
+    }
+    with pytest.raises(WrongTypeError, match=r"'jobs' has shards.*shards=.stored"):
+        calls[way]()
+    assert list(jobs) == ["a"]
+
+
+def test_a_hash_of_another_program_is_not_taken_for_shards(face: Any, raw: Any) -> None:
+    raw.hset("jobs", "layout", "of another program")
+    with pytest.raises(WrongTypeError, match="'jobs' holds"):
+        face.SortedSet("jobs").add("a")
 
 
 class TestRemoving:
