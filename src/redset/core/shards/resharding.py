@@ -196,7 +196,10 @@ class _Move:
     def _announce(self) -> Plan[None]:
         """Have calls that read the record wait. That of a set without shards is written when it is sealed."""
         if self.old.count is not None:
-            yield Operation("HSETNX", (self._record,), (layouts.NEXT, self.new.written()), bool)
+            try:
+                yield Operation("HSETNX", (self._record,), (layouts.NEXT, self.new.written()), bool)
+            except AccessDeniedError as error:
+                raise _refused(self.old.name, error) from error
 
     def _seal(self, name: str) -> Plan[None]:
         keys, to = Keys(name), Keys(layouts.moved_name(name))
