@@ -70,7 +70,8 @@ class Full(RedsetError, queue.Full):
     """Raised when the set has as many items as its ``maxsize`` allows; see :meth:`redset.SortedSet.limit`.
 
     :attr:`added` is the number of items of the call that were added, in order: all before the first one that the set
-    had no room for. Items that the set had already count too.
+    had no room for. Items that the set had already count too. On a set over shards each shard adds its own items, in
+    order, until it is full, and ``added`` is the sum: so these items are not the first ones of the call.
     """
 
     def __init__(self, name: str, added: int = 0) -> None:

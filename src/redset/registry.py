@@ -77,9 +77,9 @@ def forget_set(client: Any, name: str) -> bool:
 def reshard(client: Any, name: str, shards: int | None, progress: Progress | None = None) -> bool:
     """Move a set to another number of shards, and return whether there was anything to do.
 
-    For a :class:`SortedSet`, :class:`TimeSortedSet` or :class:`ScheduledSet`. All items move along, in every state:
-    waiting, leased, delayed, parked, remembered and dead ones, with their attempts. Reservations stay valid, tokens
-    keep growing, and totals, the pause and the limits stay. The samples of ``history()`` are deleted.
+    For a :class:`SortedSet`, :class:`TimeSortedSet` or :class:`ScheduledSet` without ``group=``. All items move along,
+    in every state: waiting, leased, delayed, parked, remembered and dead ones, with their attempts. Reservations stay
+    valid, tokens keep growing, and totals, the pause and the limits stay. The samples of ``history()`` are deleted.
 
     While items are copied, calls on the set wait, also those of objects made with another number of shards, which go on
     with the new one. Only an object without ``shards=`` raises an error from then on. A call whose reply is lost at the
@@ -89,7 +89,9 @@ def reshard(client: Any, name: str, shards: int | None, progress: Progress | Non
 
     :param shards: the new number of shards; None for a set without shards.
     :param progress: called with the number of entries that were copied, and of all; an item has one to four.
-    :raises LayoutError: the set is of another kind, there is none, or a reshard to another number has not ended.
+    :raises AccessDeniedError: the user of the client lacks a right that a reshard needs; nothing has changed.
+    :raises LayoutError: the set is of another kind or has groups, there is none, or a reshard to another number has not
+        ended.
     :raises ValueError: a limit of the set is lower than the number of shards.
 
     >>> jobs = SortedSet(client, "jobs")

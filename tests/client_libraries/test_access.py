@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -156,6 +157,16 @@ def documented() -> tuple[str, list[str]]:
 
 
 _, RIGHTS = documented()
+#: Two sets over shards, each with the documented rights to its keys: of the set, for shards, and for a reshard.
+OVER_SHARDS = {
+    "jobs": ("~jobs ~{jobs}:*", "~{jobs#*", "~{jobs}#moved*"),
+    "{shop}orders": (
+        "~{shop}orders ~{shop}orders::*",
+        "~{shop#*}orders ~{shop#*}orders::*",
+        "~{shop#*}orders#moved* ~{shop}orders#moved*",
+    ),
+}
+FOR_RESHARD = "+rename +hscan"
 
 
 @pytest.fixture
@@ -236,7 +247,7 @@ def test_the_documented_rights_are_enough_for_expiring_sets(grant: Any, raw: Any
 
 def test_the_documented_rights_are_those_that_scripts_need() -> None:
     # A reshard needs rights of its own.
-    names = {path.stem for path in Path(str(files("redset.core.scripts"))).glob("*.lua")} - {"seal"}
+    names = {path.stem for path in Path(str(files("redset.core.scripts"))).glob("*.lua")} - {"seal", "reshardable"}
     bodies = (Script(name, frozenset(FEATURES)).body for name in names)
     used = {name for body in bodies for name in re.findall(r"redis\.p?call\('(\w+)'", body)}
 
@@ -398,3 +409,78 @@ def test_a_key_without_rights_is_named(grant: Any, raw: Any) -> None:
     with pytest.raises(AccessDeniedError, match=r"'others'.*~others and ~\{others\}:\*"):
         redset.SortedSet[str](client, "others").pop()
     assert raw.keys() == []
+
+
+# Over shards.
+
+
+def with_rights(raw: Any, client: Any, *rights: str) -> Any:
+    """Give the user exactly these rights to keys, and others in addition to the documented ones."""
+    raw.execute_command("ACL", "SETUSER", "worker", "resetkeys", *" ".join(rights).split())
+    return client
+
+
+def test_the_rights_over_shards_are_documented() -> None:
+    page = PAGE.read_text()
+    assert all(one in page for rights in OVER_SHARDS.values() for one in (*rights, FOR_RESHARD))
+
+
+@pytest.mark.parametrize("name", OVER_SHARDS)
+def test_the_documented_rights_are_enough_over_shards(grant: Any, raw: Any, name: str) -> None:
+    jobs: Any = redset.SortedSet(
+        with_rights(raw, grant(), *OVER_SHARDS[name][:2]), name, shards=3, max_attempts=2, max_dead=1, remember=60
+    )
+    for call in itertools.chain(CALLS.values(), MORE_CALLS["remembering",].values()):
+        raw.flushall()
+        jobs.update(["a", "b", "c", "dead", "done"], score=5)
+        for held in jobs.reserve_many(5):
+            held.bury("why") if held.item == "dead" else held.ack() if held.item == "done" else held.again()
+        # Those that a set over shards does not have raise a TypeError.
+        with suppress(TypeError):
+            ignoring_key_errors(call, jobs)
+    for end in ENDS.values():
+        raw.flushall()
+        jobs.add("a")
+        end(jobs, jobs.reserve())
+
+
+@pytest.mark.parametrize("name", OVER_SHARDS)
+def test_the_documented_rights_are_enough_for_a_reshard(grant: Any, raw: Any, name: str) -> None:
+    client = with_rights(raw, grant(), *OVER_SHARDS[name], FOR_RESHARD)
+    redset.SortedSet(raw, name).update("abcdefgh")
+    redset.SortedSet(raw, name).limit(rate=100, burst=100, maxsize=100)
+    for count in 3, 5, None, 2:
+        assert redset.reshard(client, name, count)
+        assert sorted(redset.SortedSet(client, name, shards="stored")) == list("abcdefgh")
+
+
+def test_a_reshard_without_rights_to_the_registry_leaves_it_alone(grant: Any, raw: Any) -> None:
+    redset.SortedSet(raw, "jobs", shards=3).update("abc")
+    (before,) = redset.list_sets(raw)
+    assert redset.reshard(with_rights(raw, grant(), *OVER_SHARDS["jobs"], FOR_RESHARD), "jobs", 5)
+    assert redset.list_sets(raw) == [before]
+    assert redset.SortedSet(raw, "jobs", shards=5).count() == 3
+
+
+@pytest.mark.parametrize("shards", [None, 3])
+@pytest.mark.parametrize("name", OVER_SHARDS)
+def test_where_a_right_for_a_reshard_is_missing_nothing_changes(
+    grant: Any, raw: Any, name: str, shards: int | None
+) -> None:
+    options: dict[str, Any] = {} if shards is None else {"shards": shards}
+    redset.SortedSet(raw, name, **options).update("abcdefgh")
+    before = contents(raw)
+    keys = OVER_SHARDS[name]
+    # The right to `{jobs}#moved*` is one for sets without shards.
+    for lacking in keys if shards is None or name == "{shop}orders" else keys[:2]:
+        client = with_rights(raw, grant(), *(one for one in keys if one != lacking), FOR_RESHARD)
+        with pytest.raises(AccessDeniedError, match=re.escape(f"the set {name!r} cannot be resharded")):
+            redset.reshard(client, name, 5)
+        assert contents(raw) == before
+    # Only a set over shards has a record before.
+    for right in ("rename", "hscan", "unlink", "zadd", "hset", "set", *(["hsetnx"] if shards else [])):
+        client = with_rights(raw, grant(), *keys, FOR_RESHARD, f"-{right}")
+        with pytest.raises(AccessDeniedError, match=f"{re.escape(repr(name))}.*{right.upper()}"):
+            redset.reshard(client, name, 5)
+        assert contents(raw) == before
+    assert redset.reshard(with_rights(raw, grant(), *keys, FOR_RESHARD), name, 5)

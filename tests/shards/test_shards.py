@@ -22,7 +22,7 @@ from redset.core.forms import layout_of
 from redset.core.keys import Keys
 from redset.core.operations import Operation
 from redset.core.shards.layout import Layout
-from redset.exceptions import ClusterNameError, Full, LayoutError, LeaseLost
+from redset.exceptions import ClusterNameError, Full, LayoutError, LeaseLost, WrongTypeError
 from servers import PATIENCE, wait_until
 
 pytestmark = pytest.mark.conformance
@@ -119,7 +119,7 @@ class TestTheLayout:
 
     def test_an_object_without_shards_adds_nothing_beside(self, face: Any, jobs: Any) -> None:
         jobs.add("a")
-        with pytest.raises(TypeError, match="'jobs' holds"):
+        with pytest.raises(TypeError, match="'jobs' has shards"):
             face.SortedSet("jobs").add("b")
         assert list(jobs) == ["a"]
 
@@ -432,12 +432,58 @@ class TestWaiting:
             jobs.add("item")
             assert future.result(PATIENCE) == "item"
 
+    @pytest.mark.parametrize("kind", ["paused", "scheduled"])
+    def test_items_in_several_shards_that_fall_due_together_are_claimed_at_once(
+        self, face: Any, raw: Any, kind: str
+    ) -> None:
+        jobs = getattr(face, "SortedSet" if kind == "paused" else "ScheduledSet")("jobs", shards=S, poll=30)
+        by_shard = {layout(S).shard_of(item.encode()): item for item in numbers(100)}
+        assert len(by_shard) == S
+        due = time.time() + 1
+        jobs.update(by_shard.values(), score=0 if kind == "paused" else due)
+        if kind == "paused":
+            jobs.pause(due)
+
+        def claim() -> tuple[str, float]:
+            return jobs.pop(wait=6), time.time()
+
+        with ThreadPoolExecutor(S) as threads:
+            futures = [threads.submit(claim) for _ in range(S)]
+            wait_until(lambda: all(raw.exists(Keys(name).looks) for name in layout(S).names))
+            claimed = [future.result(PATIENCE) for future in futures]
+        assert sorted(item for item, _ in claimed) == sorted(by_shard.values())
+        assert max(at for _, at in claimed) < due + 2.5
+
     def test_it_ends_on_time(self, jobs: Any) -> None:
         began = time.monotonic()
         with pytest.raises(KeyError):
             jobs.pop(wait=0.3)
         assert jobs.take(3, wait=0.3) == []
         assert 0.6 <= time.monotonic() - began < PATIENCE / 4
+
+
+@pytest.mark.parametrize("way", ["add", "update", "pop", "reserve", "count", "iterate", "stats"])
+def test_an_object_without_shards_is_told_that_the_set_has_them(face: Any, jobs: Any, way: str) -> None:
+    jobs.add("a")
+    plain = face.SortedSet("jobs")
+    calls: dict[str, Callable[[], Any]] = {
+        "add": lambda: plain.add("b"),
+        "update": lambda: plain.update(["b"]),
+        "pop": plain.pop,
+        "reserve": plain.reserve,
+        "count": plain.count,
+        "iterate": lambda: list(plain),
+        "stats": plain.stats,
+    }
+    with pytest.raises(WrongTypeError, match=r"'jobs' has shards.*shards=.stored"):
+        calls[way]()
+    assert list(jobs) == ["a"]
+
+
+def test_a_hash_of_another_program_is_not_taken_for_shards(face: Any, raw: Any) -> None:
+    raw.hset("jobs", "layout", "of another program")
+    with pytest.raises(WrongTypeError, match="'jobs' holds"):
+        face.SortedSet("jobs").add("a")
 
 
 class TestRemoving:

@@ -25,6 +25,11 @@ WAYS: dict[str, Callable[[Any, Any], Any]] = {
     "union": lambda jobs, item: jobs.union_update([item]),
     "symmetric difference": lambda jobs, item: jobs.symmetric_difference_update([item]),
 }
+#: Ways to add many items.
+WAYS_OF_MANY: dict[str, Callable[[Any, Any], Any]] = {
+    "update": lambda jobs, items: jobs.update(items),
+    "union_update": lambda jobs, items: jobs.union_update(items),
+}
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "keyed": {"key": str},
@@ -219,6 +224,51 @@ class TestBulk:
         with pytest.raises(Full):
             jobs.union_update(original_of(other))
         assert len(jobs) == 1200
+
+
+class TestOverShards:
+    @pytest.mark.parametrize("way", WAYS_OF_MANY)
+    @pytest.mark.parametrize("kind", ["SortedSet", "ScheduledSet", "PeriodicSet"])
+    def test_the_number_counts_the_items_of_all_shards(self, face: Any, kind: str, way: str) -> None:
+        options = {"interval": 60} if kind == "PeriodicSet" else {}
+        jobs = getattr(face, kind)("jobs", shards=4, **options)
+        jobs.limit(maxsize=8)
+        items = [f"item {number}" for number in range(20)]
+        with pytest.raises(Full, match="8 were added") as raised:
+            WAYS_OF_MANY[way](jobs, items)
+        assert raised.value.added == len(jobs) == 8
+        assert raised.value.name == "jobs"
+
+    def test_items_that_were_there_count_too(self, face: Any) -> None:
+        jobs = face.SortedSet("jobs", shards=4)
+        items = [f"item {number}" for number in range(20)]
+        jobs.update(items[:10])
+        jobs.limit(maxsize=12)
+        with pytest.raises(Full) as raised:
+            jobs.update(items)
+        assert 10 <= raised.value.added <= len(jobs) <= 12
+
+    def test_the_number_of_a_later_chunk_counts_the_earlier_ones(self, face: Any) -> None:
+        jobs = face.SortedSet("jobs", shards=4)
+        jobs.limit(maxsize=1200)
+        with pytest.raises(Full) as raised:
+            jobs.update(map(str, range(2500)), score=1)
+        assert raised.value.added == len(jobs)
+        assert 1000 < len(jobs) <= 1200
+
+    @pytest.mark.parametrize("shards", [None, 4])
+    def test_one_at_a_time_all_are_added_once_there_is_room(self, face: Any, shards: int | None) -> None:
+        jobs = face.SortedSet("jobs", **({"shards": shards} if shards else {}))
+        jobs.limit(maxsize=8)
+        items, claimed = [f"item {number}" for number in range(40)], []
+        for item in items:
+            while True:
+                try:
+                    jobs.add(item)
+                    break
+                except Full:
+                    claimed.append(jobs.pop())
+        assert sorted([*claimed, *jobs.take(40)]) == sorted(items)
 
 
 class TestPeriodic:

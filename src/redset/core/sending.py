@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias
 
 from redset.core.clients import explained, is_failure, script_is_unknown, slot_is_moving
 from redset.core.scripts import Script
+from redset.exceptions import WrongTypeError
 
 __all__ = ("NO_CALL", "Batch", "Sleep", "Words", "sent_again", "unrecorded", "words_of")
 
@@ -87,8 +88,23 @@ def sent_again(
             meaning = explained(error, name, command.keys, client)
             if meaning is None:
                 raise error
+            if isinstance(meaning, WrongTypeError) and name.encode() in command.keys and (yield from _has_shards(name)):
+                meaning = WrongTypeError(
+                    f'the set {name!r} has shards, and this object was made without: make it with shards="stored"'
+                )
             raise meaning from None
         try:
             return (yield words)
         except Exception as raised:
             error = raised
+
+
+def _has_shards(name: str) -> Generator[Words | Sleep, Any, bool]:
+    """Return whether the key with the name of a set holds the layout record of shards; see `core/shards/layout.py`."""
+    try:
+        found: list[bytes | None] = yield ("HMGET", name.encode(), "layout", "next")
+    except Exception as error:
+        if not is_failure(error):
+            raise
+        return False
+    return any(record is not None and record.startswith(b"{") for record in found)

@@ -20,7 +20,6 @@ from operator import itemgetter, neg
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from redset.core.claiming import Claimed, Claims, head_with
-from redset.core.clients import is_failure
 from redset.core.definition import Definition
 from redset.core.leases import BaseReservation
 from redset.core.operations import CHUNK, At, Listen, ListenToAny, Operation, Plan, flattened, once
@@ -244,21 +243,30 @@ class _Asking:
             if not self.ends and (look is None or look.at <= now + EARLY or (is_missed and shard not in asked)):
                 yield from self._try(shard, word)
 
+    def pass_on(self) -> Plan[None]:
+        """Leave, with an item, the first shard and those that have another item, now or before the next looks.
+
+        Where the caller has planned to look at that moment, another waiter is woken, to claim the item or to look then.
+        Else one waiter would have planned the looks of all shards, and claim from one of them only.
+        """
+        word = self._wanted.word
+        assert word is not None
+        soon = [shard for shard, seconds in self._soon.items() if seconds < 2 * word.poll]
+        yield from self.leave(list(dict.fromkeys([self.home, *soon])))
+
     def leave(self, shards: list[Shard]) -> Plan[None]:
         """Tell some shards that the caller waits no longer. Whether that succeeds does not matter."""
         word = self._wanted.word
         assert word is not None
         home, left = self.home, _Word("left", word.name, word.poll)
-        for shard in shards:
-            if shard.looks.pop(word.name, None) is None:
-                continue
+        told = [shard for shard in shards if shard.looks.pop(word.name, None) is not None]
+        steps = []
+        for shard in told:
             text = left.text(1 if shard is home else len(self.shards))
-            try:
-                yield from shard.carefully(shard.parts.claims.claim(0, 0.0, waiter=text))
-            except Exception as error:
-                if not is_failure(error):
-                    raise
-                log.debug("%s: the server was not told that a call stopped waiting: %s", shard.name, error)
+            steps.append(shard.asked(shard.parts.claims.claim(0, 0.0, waiter=text)))
+        for shard, outcome in zip(told, (yield from outcomes_of(steps)), strict=True):
+            if isinstance(outcome, Exception):
+                log.debug("%s: the server was not told that a call stopped waiting: %s", shard.name, outcome)
 
     def check(self) -> None:
         """Raise the error of a shard if no other one had something."""
@@ -490,7 +498,7 @@ class ShardsClaims(Claims[T, Res]):
         elif word is not None and not asking.ends:
             yield from asking.announce()
         elif word is not None and word.how == "leaves" and asking.has_rows:
-            yield from asking.leave([asking.home])
+            yield from asking.pass_on()
         asking.check()
         return ShardsClaimed(asking.replies, late, wanted, asking.shards)
 

@@ -25,6 +25,7 @@ __all__ = (
     "first",
     "moved_name",
     "names_in",
+    "patterns",
     "plain",
     "read_past",
     "read_record",
@@ -109,6 +110,14 @@ def plain(name: str, form: str, *, digest: bool) -> Layout:
 def moved_name(name: str) -> str:
     """Return the name under which a reshard keeps the items of a shard, or of a set, in the same slot."""
     return f"{name}#moved" if "{" in name else f"{{{name}}}#moved"
+
+
+def patterns(name: str) -> list[str]:
+    """Return the patterns of all keys that a set with this name has, over any shards and during a reshard."""
+    before, tag, after = _around_tag(name)
+    shards = f"{before}{{{tag}#*}}{after}"
+    own = [pattern for one in (name, shards) for pattern in (one, f"{Keys(one).prefix}*")]
+    return [*own, *(f"{moved_name(one)}*" for one in (name, shards))]
 
 
 def checked_count(count: Any) -> ShardCount:

@@ -180,26 +180,44 @@ def _add_rows(shards: Shards, width: int, rows: Sequence[Any], ask: Callable[[Sh
     """Add rows, each at its shard, and return the number of new items."""
 
     def at_shard(shard: Shard, positions: list[int]) -> Any:
-        some = [cell for at in positions for cell in rows[width * at : width * (at + 1)]]
-        return _full_or(ask(shard, some))
+        return ask(shard, [cell for at in positions for cell in rows[width * at : width * (at + 1)]])
 
-    results = yield from shards.divided(rows[1::width], at_shard)
-    full = [new for _, new in results if isinstance(new, Full)]
-    added = sum(new.added if isinstance(new, Full) else new if isinstance(new, int) else 0 for _, new in results)
-    if full:
-        raise Full(full[0].name, added)
-    return added
+    return (yield from _add_all(shards, rows[1::width], at_shard))
 
 
-def _full_or(operation: Any) -> Any:
-    """Return an addition whose result is the error if there is no room, so that other shards are not held up."""
+def _add_all(shards: Shards, identities: Sequence[bytes], ask: Callable[[Shard, list[int]], Any]) -> Plan[int]:
+    """Perform an addition at each shard that some identities belong to, and return the number of new items.
+
+    :param ask: takes the shard and the positions of its identities.
+    :raises Full: a shard had no room for some. The others have added theirs.
+    """
+    results = yield from shards.divided(identities, lambda shard, positions: _room_or(ask(shard, positions)))
+    if any(isinstance(found, _NoRoom) for _, found in results):
+        raise Full(
+            shards.name,
+            sum(found.added if isinstance(found, _NoRoom) else len(positions) for positions, found in results),
+        )
+    return sum(found for _, found in results if isinstance(found, int))
+
+
+@dataclass(frozen=True, slots=True)
+class _NoRoom:
+    """The result of an addition that ran out of room, and the number of items that are in. It is no error: these end
+    the call at the first shard that has one.
+    """
+
+    added: int
+
+
+def _room_or(operation: Any) -> Any:
+    """Return an addition whose result says so if there is no room, so that the items of all shards are counted."""
     read = operation.read
 
     def read_it(reply: Any) -> Any:
         try:
             return read(reply)
         except Full as full:
-            return full
+            return _NoRoom(full.added)
 
     return replace(operation, read=read_it)
 
@@ -230,11 +248,10 @@ class ShardsScheduling(Scheduling[T]):
         return as_operation(self._shards.aligned(self._items.identities(items), at_shard))
 
     def count_scheduled(self, items: Sequence[T], interval: Any, first: Score[T]) -> Operation[int]:
-        def counted() -> Plan[int]:
-            new: list[bool] = yield self.schedule_all(items, interval, first, bulk=True)
-            return sum(new)
+        def at_shard(shard: Shard, positions: list[int]) -> Any:
+            return shard.parts.adding.count_scheduled(picked(items, positions), interval, first)
 
-        return as_operation(counted())
+        return as_operation(_add_all(self._shards, self._items.identities(items), at_shard))
 
     def add_absent(self, rows: Sequence[bytes | str]) -> Operation[Any]:
         add = lambda shard, some: shard.parts.adding.add_absent(some)  # noqa: E731

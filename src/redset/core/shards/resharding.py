@@ -10,7 +10,9 @@ Each step can be repeated, so a reshard that was interrupted is continued by the
 """
 
 import json
+import logging
 import math
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -27,9 +29,11 @@ from redset.core.shards import layout as layouts
 from redset.core.shards.layout import Layout, checked_count
 from redset.core.shards.parts import share_of, sum_of_limits
 from redset.core.shards.place import Shard, read_layouts
-from redset.exceptions import LayoutError, WrongTypeError
+from redset.exceptions import AccessDeniedError, LayoutError, WrongTypeError
 
 __all__ = ("Progress", "reshard")
+
+log = logging.getLogger("redset")
 
 #: Is told how many entries were copied, and of how many. An item that is leased has several.
 Progress = Callable[[int, int], None]
@@ -51,7 +55,10 @@ def reshard(one: Any, count: Any, progress: Progress | None = None) -> Plan[bool
     checked = checked_count(count)
     if checked == "stored":
         raise ValueError('shards must be an int or None, not "stored": that is what the set has')
-    old, coming = yield from _found(name)
+    try:
+        old, coming = yield from _found(name)
+    except AccessDeniedError as error:
+        raise _refused(name, error) from error
     if old.form not in RESHARDED:
         raise LayoutError(
             other_version(name, old.form)
@@ -108,6 +115,7 @@ class _Move:
     total: int = 0
 
     def perform(self) -> Plan[None]:
+        yield from self._check_rights()
         limits = yield from self._limits()
         yield from self._check_layouts()
         yield from self._announce()
@@ -133,6 +141,19 @@ class _Move:
         for name in self.old.names:
             stored = yield Operation("HGET", (Keys(name).meta,), (FORM[0],), lambda reply: reply)
             check_layout(self.old.name, stored, self.old.form)
+
+    def _check_rights(self) -> Plan[None]:
+        """Raise an AccessDeniedError, before anything is changed, if the user lacks a right (ACL) for a later step.
+
+        With the next layout in the record, calls would wait for the end of a reshard that cannot go on.
+        """
+        old = [(*Keys(name).all(), *Keys(layouts.moved_name(name)).all()) for name in self.old.names]
+        new = [tuple(keys.values()) for keys in self._targets()]
+        for keys in [(self._record,), *old, *new]:
+            try:
+                yield Operation(script("reshardable"), keys, (), int)
+            except AccessDeniedError as error:
+                raise _refused(self.old.name, error) from error
 
     # Limits.
 
@@ -175,7 +196,10 @@ class _Move:
     def _announce(self) -> Plan[None]:
         """Have calls that read the record wait. That of a set without shards is written when it is sealed."""
         if self.old.count is not None:
-            yield Operation("HSETNX", (self._record,), (layouts.NEXT, self.new.written()), bool)
+            try:
+                yield Operation("HSETNX", (self._record,), (layouts.NEXT, self.new.written()), bool)
+            except AccessDeniedError as error:
+                raise _refused(self.old.name, error) from error
 
     def _seal(self, name: str) -> Plan[None]:
         keys, to = Keys(name), Keys(layouts.moved_name(name))
@@ -290,8 +314,25 @@ def _written(value: Any) -> bytes:
     return value if isinstance(value, bytes) else repr(value).encode()
 
 
+def _refused(name: str, error: AccessDeniedError) -> AccessDeniedError:
+    """Return the error for a user who lacks a right to reshard a set. The other one names keys and no set."""
+    who, command = str(error).partition(" has no right")[0], re.search(r"run the command (\w+)", str(error))
+    keys = " ".join(f"~{pattern}" for pattern in layouts.patterns(name))
+    lacks = f"run the command {command[1]}" if command else f"access all of its keys, {keys}"
+    return AccessDeniedError(
+        f"the set {name!r} cannot be resharded: {who} has no right to {lacks}; that request changed nothing"
+    )
+
+
 def registered(name: str, count: int | None) -> Plan[None]:
-    """Note the new number of shards in the registry, if that knows the set."""
+    """Note the new number of shards in the registry, if that knows the set, and may be read and written."""
+    try:
+        yield from _register(name, count)
+    except (AccessDeniedError, WrongTypeError) as error:
+        log.debug("%s: its number of shards could not be registered: %s", name, error)
+
+
+def _register(name: str, count: int | None) -> Plan[None]:
     record = yield Operation("HGET", REGISTRY[:1], (name,), lambda reply: reply)
     try:
         about = json.loads(record or b"")
