@@ -124,14 +124,16 @@ def _read(reply: list[bytes]) -> list[GroupStats]:
 class Sorting:
     """Gives items that other programs have added their groups, when the reply to a claim requests that.
 
-    An item whose group cannot be told becomes a dead letter: it could not be claimed.
+    An item for which the callable fails becomes a dead letter: it could not be claimed. A process without the callable
+    leaves such items to the others. Reading them mends the index for items that have a group already.
     """
 
-    __slots__ = ("_grouping", "_options", "_register", "_sort")
+    __slots__ = ("_can_tell", "_grouping", "_options", "_register", "_sort")
 
     def __init__(self, definition: Definition[Any], register: Register) -> None:
         assert definition.grouping is not None
         self._grouping = definition.grouping
+        self._can_tell = bool(definition.sorts)
         self._options = definition.options
         self._sort = definition.script("sort")
         self._register = register
@@ -149,6 +151,8 @@ class Sorting:
 
     def _sort_some(self, caller: Caller) -> Generator[Any, Any, None]:
         _, *found = yield from ask(self._operation("read", read=list), caller, [])
+        if not self._can_tell:
+            return
         sorted_ones: list[bytes] = []
         buried: list[bytes] = []
         for identity in found:
