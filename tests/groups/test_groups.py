@@ -685,9 +685,11 @@ class TestRefusals:
         calls: list[Callable[[], Any]] = [
             lambda: face.SortedSet("jobs").group("a"),
             lambda: face.SortedSet("jobs").groups(),
+            lambda: face.PeriodicSet("ticks", 60).group("a"),
+            lambda: face.PeriodicSet("ticks", 60).groups(),
         ]
         for call in calls:
-            with pytest.raises(TypeError, match="group="):
+            with pytest.raises(TypeError, match=r"a SortedSet, TimeSortedSet or ScheduledSet created with group="):
                 call()
 
 

@@ -60,7 +60,7 @@ class Groups(Generic[T]):
         self._survey = definition.script("survey")
 
     def limit(self, name: Any, leases: int | None, pause: Duration | None) -> Operation[None]:
-        number, span = written_limit(leases, pause)
+        number, span = written_limit(leases, pause, none="None for the number that all groups have")
         return self._operation(name, "limit", str(number) if number else "-", repr(span) if span else "-")
 
     def pause(self, name: Any, until: Moment | None) -> Operation[None]:
@@ -82,12 +82,12 @@ class Groups(Generic[T]):
 def all_groups(groups: Groups[Any] | None, set_name: str, limit: int) -> Operation[list[GroupStats]]:
     """Return the groups with the most leases.
 
-    :raises TypeError: the set has no groups.
+    :raises TypeError: the set has no groups, or ``limit`` is no int.
+    :raises ValueError: ``limit`` is less than 1.
     """
-    most = checked_count(limit, "limit")
-    if not most:
-        raise TypeError(f"limit must be an int, not {limit!r}")
-    return groups_of(groups, set_name).all(most)
+    operations = groups_of(groups, set_name)
+    most = checked_count(limit, "limit", none="")
+    return operations.all(most)
 
 
 def groups_of(groups: Groups[Any] | None, set_name: str) -> Groups[Any]:
@@ -96,7 +96,9 @@ def groups_of(groups: Groups[Any] | None, set_name: str) -> Groups[Any]:
     :raises TypeError: it has no groups.
     """
     if groups is None:
-        raise TypeError(f"the set {set_name!r} has no groups: create it with group=")
+        raise TypeError(
+            f"the set {set_name!r} has no groups: a SortedSet, TimeSortedSet or ScheduledSet created with group= has"
+        )
     return groups
 
 
