@@ -6,7 +6,8 @@ A producer adds jobs to a set that holds a few only, and waits where the set is 
 no faster than the rate. An operator pauses the set, and resumes it. None of that is in the workers' code: the limits
 are on the server, and could be set by another program at any time.
 
-Expect: what the operator sees, the totals, and a check of the limits.
+Expect: what the operator sees, the totals, the metrics as Prometheus would read them, and a check of the limits. The
+metrics need prometheus-client (`pip install redset[prometheus]`); without it they are left out.
 
 Guarantee: of each job exactly one lease is acked. At most `burst + rate * seconds` jobs are claimed in any time, and
 the set never has more than `maxsize` jobs.
@@ -19,6 +20,7 @@ from multiprocessing import Process
 from multiprocessing.queues import SimpleQueue
 
 import redset
+import redset.metrics
 from common import cleared, run, running
 
 MAXSIZE = 10
@@ -47,6 +49,17 @@ def work(claimed: "SimpleQueue[float]") -> None:
         claimed.put(reservation.token / 1e6)  # a fencing token begins with the server's time
 
 
+def acked_by_metrics(jobs: redset.SortedSet[str]) -> float | None:
+    """Return what a scrape shows of the acks; None without prometheus-client."""
+    try:
+        from prometheus_client import CollectorRegistry
+    except ImportError:
+        return None
+    metrics = CollectorRegistry()
+    metrics.register(redset.metrics.Collector(jobs.redis, [jobs.name]))
+    return metrics.get_sample_value("redset_items_acked_total", {"set": jobs.name})
+
+
 def main() -> bool:
     options = arguments()
     jobs = jobs_set()
@@ -67,6 +80,7 @@ def main() -> bool:
             while jobs.totals().acked < options.items:
                 time.sleep(0.01)
         totals = jobs.totals()
+        acked = acked_by_metrics(jobs)
     times.sort()
     took = times[-1] - times[0]
     allowed = 1 + options.rate * took
@@ -74,7 +88,11 @@ def main() -> bool:
     print(f"waiting and leased while paused (must be {MAXSIZE} at most): {largest}")
     print(f"claimed in {took:.1f} s (must be {allowed:.0f} at most): {len(times)}")
     print(f"added, leased, acked (must be {options.items}): {totals.added}, {totals.leased}, {totals.acked}")
-    right = totals.added == totals.leased == totals.acked == options.items
+    if acked is None:
+        print("metrics: left out, prometheus-client is not installed")
+    else:
+        print(f"acked, by the metrics (must be {options.items}): {acked:.0f}")
+    right = acked in (None, options.items) and totals.added == totals.leased == totals.acked == options.items
     return right and during == 0 and largest <= MAXSIZE and len(times) <= allowed
 
 

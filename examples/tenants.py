@@ -70,7 +70,7 @@ def main() -> bool:
             )
     is_right = counts == [("large", options.flood), ("small", 10 * len(SMALL))] * 2
     is_fair = medians[True, "small"] < medians[False, "small"] / 2
-    print(f"each job was handed out once (must be True): {is_right}")
+    print(f"each job was claimed once (must be True): {is_right}")
     print(f"with fair turns, small tenants waited less than half as long (must be True): {is_fair}")
     return is_right and is_fair
 

@@ -298,7 +298,7 @@ class SortedSet(BaseSet[Driver, Lock, Reservation[T], T], SetOperators[T]):
         :func:`~redset.reshard` changes the number.
     :param group: a callable that returns the name of an item's group: a str, bytes, or an object with a ``str`` of its
         own, but not None or empty. On a keyed set it is given the key. An item keeps its group while the set has it.
-        It cannot be given together with ``shards``. Default: no groups.
+        Together with ``shards``, a group is in one shard. Default: no groups.
     :param per_group: a :class:`redset.Limit`: how many leases each group may have at once, and how long it rests after
         a claim. Claims pass over groups that may not be claimed from, at no cost. A group may have limits of its own,
         see :meth:`group`. Default: no limits.

@@ -417,6 +417,20 @@ class TestEnds:
             reservation.again()
             assert process.communicate(timeout=60) == (b"a\n", b"")
 
+    def test_it_leaves_items_whose_group_it_cannot_tell_to_others(self, redset: Console, raw: Any) -> None:
+        jobs = library.SortedSet(raw, "jobs", group=lambda item: item[0])
+        jobs.update(["a1", "a2"])
+        jobs.pop()
+        raw.zadd("jobs", {"c1": 0})
+        with redset.start("work", "jobs", "--", "echo") as process:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1.5)
+            assert (jobs.stats().dead, jobs.stats().waiting) == (0, 1)
+            # That gives it a group; then either of the two may claim it.
+            got = jobs.take(1) + jobs.take(1)
+            out, _ = process.communicate(timeout=60)
+            assert out.decode().split() + got == ["a2", "c1"]
+
     def test_an_outage(self, redset: Console) -> None:
         with Server(appendonly="yes", appendfsync="always") as server:
             jobs: Any = library.SortedSet(server.client(), "jobs")

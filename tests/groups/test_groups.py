@@ -502,6 +502,55 @@ class TestOtherPrograms:
         assert jobs.dead_letters.retry_all() == 1
         assert drained(jobs, 1) == ["a1"]
 
+    @pytest.mark.parametrize("shards", [None, 2])
+    def test_a_tool_that_cannot_tell_their_groups_leaves_them_alone(
+        self, grouped: Any, face: Any, raw: Any, shards: Any
+    ) -> None:
+        jobs = grouped(per_group=Limit(leases=1), shards=shards)
+        jobs.update(["a1", "a2", "a3"])
+        jobs.take(2)
+        waiting = next(key for key in raw.scan_iter("*jobs*", _type="zset") if raw.zscore(key, "a3") is not None)
+        raw.zadd(waiting, {"c1": 0, "c2": 0})
+        tool = opened(face)
+        assert [as_text(item) for item in tool.take(10)] == ["a3"]
+        assert tool.take(10) == []
+        assert tool.reserve_many(10) == []
+        began = time.monotonic()
+        assert tool.take(1, wait=0.3) == []
+        assert time.monotonic() - began >= 0.3
+        assert list(tool.consume(wait=0)) == []
+        assert (jobs.stats().dead, jobs.stats().waiting) == (0, 2)
+        assert sorted(drained(jobs, 2)) == ["c1", "c2"]
+
+    def test_tools_do_not_keep_programs_from_telling_their_groups(self, grouped: Any, face: Any, raw: Any) -> None:
+        """Each process registers the set again only once."""
+        jobs = grouped()
+        jobs.add("a1")
+        for number in range(3):
+            jobs.take(1)
+            raw.zadd("jobs", {f"c{number}": 0})
+            assert opened(face).take(1) == []
+            assert drained(jobs, 1) == [f"c{number}"]
+
+    def test_a_tool_claims_those_that_have_a_group_already(self, grouped: Any, face: Any, raw: Any) -> None:
+        jobs = grouped()
+        jobs.update(["a1", "a2"])
+        jobs.reserve_many(2, lease=1000)[0].nack(delay=1000)
+        raw.zadd("jobs", {"a1": 1})
+        tool = opened(face)
+        assert [as_text(item) for _ in range(3) for item in tool.take(1)] == ["a1"]
+
+
+def opened(face: Any) -> Any:
+    """The set as a tool opens it that knows its name only."""
+    if isinstance(face, Awaited):
+        return face.adapt(face.run(redset.aio.open_set(face.client, "jobs")))
+    return redset.open_set(face.client, "jobs")
+
+
+def as_text(item: Any) -> Any:
+    return item.decode() if isinstance(item, bytes) else item
+
 
 def drained(jobs: Any, most: int) -> list[Any]:
     """What a few claims get; what other programs have added may come with the second."""
@@ -628,7 +677,7 @@ class TestRefusals:
         with pytest.raises(LayoutError, match=r"ScheduledSet with groups in fair turns, and .* a SortedSet"):
             grouped(turns="fair").take(1)
 
-    def test_shards_and_periodic_sets_say_so(self, face: Any) -> None:
+    def test_a_periodic_set_takes_no_group(self, face: Any) -> None:
         with pytest.raises(TypeError, match="group"):
             face.PeriodicSet("ticks", interval=5, group=first_letter)
 
@@ -636,9 +685,11 @@ class TestRefusals:
         calls: list[Callable[[], Any]] = [
             lambda: face.SortedSet("jobs").group("a"),
             lambda: face.SortedSet("jobs").groups(),
+            lambda: face.PeriodicSet("ticks", 60).group("a"),
+            lambda: face.PeriodicSet("ticks", 60).groups(),
         ]
         for call in calls:
-            with pytest.raises(TypeError, match="group="):
+            with pytest.raises(TypeError, match=r"a SortedSet, TimeSortedSet or ScheduledSet created with group="):
                 call()
 
 

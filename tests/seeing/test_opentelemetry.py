@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -398,6 +399,15 @@ def test_a_server_that_is_away_has_no_observations(caplog: Any) -> None:
 
     assert not caplog.records
     seen.meters.shutdown()
+
+
+@pytest.mark.parametrize("name", ["meter_provider", "tracer_provider"])
+@pytest.mark.parametrize("value", ["x", 5, [], False])
+def test_what_is_no_provider_is_refused(name: str, value: Any) -> None:
+    allowed = rf"{name} must be a provider with get_\w+\(\), or None"
+    with pytest.raises(TypeError, match=rf"{allowed} .*, not {re.escape(repr(value))}"):
+        instrument(**{name: value})
+    assert hooks.observer is None
 
 
 def test_an_asyncio_client_is_refused(here: Place) -> None:

@@ -148,7 +148,7 @@ def test_sets_can_be_chosen_by_name(face: Any, raw: Any) -> None:
     assert {labels[0] for name, *labels in found if name == "redset_items"} == {"a", "c"}
 
 
-@pytest.mark.parametrize("sets", ["jobs", b"jobs", [b"jobs"], [None]])
+@pytest.mark.parametrize("sets", ["jobs", b"jobs", [b"jobs"], [None], 5, True])
 def test_what_is_no_iterable_of_names_is_refused(raw: Any, sets: Any) -> None:
     with pytest.raises(TypeError, match="names"):
         Collector(raw, sets)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import pytest
 
 from faces import Face
-from redset import priority_then_time
+from redset import Limit, priority_then_time
 from redset.locks import AsyncLock, Lock
 
 NAIVE = datetime(2100, 1, 1)  # noqa: DTZ001 # that it is naive is the point
@@ -26,7 +26,7 @@ def each(error: type[Exception], allowed: str, *values: Any) -> list[Wrong]:
 
 
 NO_DURATIONS = [
-    *each(TypeError, "a number of seconds or a timedelta", "1", b"1", [], 1j, NAIVE),
+    *each(TypeError, "a number of seconds or a timedelta", "1", b"1", [], 1j, NAIVE, True, False),  # noqa: FBT003 # a bool is the point
     *each(ValueError, "at least 0", -1, -math.inf, math.inf, math.nan, HUGE, BEFORE),
 ]
 NO_LENGTHS = [
@@ -98,7 +98,8 @@ PARAMETERS = [
     Parameter("when", lambda face, value: sets(face)[2].reschedule("a", value), each(TypeError, "datetime", None)),
     Parameter("score", lambda face, value: sets(face)[0].add("a", value), NO_SCORES),
     Parameter("score", lambda face, value: sets(face)[0].update("a", score=value), NO_SCORES),
-    Parameter("score", lambda face, value: sets(face)[2].add("a", first=value), NO_SCORES),
+    Parameter("first", lambda face, value: sets(face)[2].add("a", first=value), NO_SCORES),
+    Parameter("first", lambda face, value: sets(face)[2].update("a", first=value), NO_SCORES),
     Parameter("min", lambda face, value: sets(face)[0].count(min=value), NO_SCORES),
     Parameter("max", lambda face, value: sets(face)[0].remove_between(max=value), NO_SCORES),
     # Others
@@ -107,6 +108,28 @@ PARAMETERS = [
         lambda face, value: sets(face)[0].add("a", force=value),
         each(TypeError, "True or False", "yes", "", None, 0, 1, math.nan, HUGE, []),
     ),
+    Parameter(
+        "group",
+        lambda face, value: face.SortedSet("jobs", group=str).again([], group=value),
+        each(TypeError, "True or False", "yes", "", None, 0, 1, math.nan, HUGE, []),
+    ),
+    Parameter(
+        "limit",
+        lambda face, value: sets(face)[0].leases(limit=value),
+        each(TypeError, "an int, or None for all leases", True, False, "1", 1.5),  # noqa: FBT003 # a bool is the point
+    ),
+    Parameter(
+        "limit",
+        lambda face, value: face.SortedSet("jobs", group=str).groups(limit=value),
+        each(TypeError, "limit must be an int, not", None, True, "1", 1.5)  # noqa: FBT003 # a bool is the point
+        + each(ValueError, r"at most 2\*\*53, not", 0, -1, HUGE),
+    ),
+    Parameter(
+        "leases",
+        lambda face, value: face.SortedSet("jobs", group=str).group("a").limit(leases=value),
+        each(ValueError, "None for the number that all groups have", 0, -1, HUGE),
+    ),
+    Parameter("pause", lambda face, value: Limit(pause=value), NO_LENGTHS),
     Parameter(
         "receipt",
         lambda face, value: sets(face)[0].reservation(value),

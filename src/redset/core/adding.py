@@ -8,7 +8,7 @@ from redset.core.definition import Definition
 from redset.core.operations import Operation, Shape, only
 from redset.core.scores import written_score, written_scores
 from redset.core.scripts import Script
-from redset.core.shown import shown
+from redset.core.shown import checked_flag, shown
 from redset.core.times import Duration, Moment, difference, seconds
 from redset.exceptions import Full
 
@@ -116,9 +116,7 @@ class Adding(Generic[T]):
 
         :raises TypeError: ``force`` is no bool.
         """
-        if not isinstance(force, bool):
-            raise TypeError(f"force must be True or False, not {shown(force)}")
-        return force and self._set.remember > 0
+        return checked_flag(force, "force") and self._set.remember > 0
 
     def _add_specially(self, row: Sequence[bytes | str], rule: Rule | None, *features: str) -> Operation[float | None]:
         """Return an addition by the script that has these features in addition to those of the set."""

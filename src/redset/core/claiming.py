@@ -196,7 +196,7 @@ class Claims(Generic[T, Res]):
         """Claim chunk by chunk, until there are ``num`` items or no more. Only the first claim waits."""
         if num <= 0:
             return []
-        if wait == 0:
+        if wait == 0 and wait is not False:  # which is no duration
             got: Claimed = yield self.claim(min(num, CHUNK), lease, last=last)
         else:
             got = yield from self._claim_within(self, min(num, CHUNK), lease, wait, last=last)

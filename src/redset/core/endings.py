@@ -10,7 +10,7 @@ from redset.core.definition import Definition
 from redset.core.leases import BaseReservation
 from redset.core.operations import CHUNK, Operation, Plan, Shape, Unfinished
 from redset.core.scores import written_score
-from redset.core.shown import shown
+from redset.core.shown import checked_flag, shown
 from redset.core.times import Duration, Moment, seconds
 from redset.exceptions import LeaseLost
 
@@ -124,7 +124,7 @@ class Endings(Generic[T]):
         self, reservations: Iterable[Res], delay: Duration, score: Moment | None, *, group: bool = False
     ) -> Plan[list[Res]]:
         after = seconds(delay, "a delay")
-        if group and self.definition.grouping is None:
+        if checked_flag(group, "group") and self.definition.grouping is None:
             raise TypeError(f"group=True needs a set with groups, and {self.set_name!r} was made without group=")
         verb = "rest" if group else "again"
 

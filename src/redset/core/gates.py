@@ -55,7 +55,7 @@ class Gates(Generic[T]):
     ) -> Operation[None]:
         """Replace all limits."""
         number = None if rate is None else _rate(rate)
-        span = seconds(_no_bool(per, "per", "a number of seconds or a timedelta"), "per", positive=True)
+        span = seconds(per, "per", positive=True)
         if number is None and burst is not None:
             raise ValueError(f"burst must come with a rate, and burst={burst!r} was given without one")
         if number is None and span != 1.0:
@@ -120,14 +120,19 @@ def _rate(value: Any) -> float:
     return number
 
 
-def checked_count(value: Any, what: str) -> int:
-    """Return a limit as the scripts take it: 0 for none."""
-    if value is None:
+def checked_count(value: Any, what: str, *, none: str = "None for no limit") -> int:
+    """Return a limit as the scripts take it: 0 for None.
+
+    :param none: what None means, for errors; empty: None is not allowed.
+    """
+    if value is None and none:
         return 0
-    if not isinstance(_no_bool(value, what, "an int or None"), Integral) or not is_number(value):
-        raise TypeError(f"{what} must be an int or None, not {value!r}")
+    allowed = "an int or None" if none else "an int"
+    if not isinstance(_no_bool(value, what, allowed), Integral) or not is_number(value):
+        raise TypeError(f"{what} must be {allowed}, not {value!r}")
     if not 1 <= value <= LARGEST:
-        raise ValueError(f"{what} must be at least 1 and at most 2**53, or None for no limit, not {value!r}")
+        choice = f", or {none}," if none else ","
+        raise ValueError(f"{what} must be at least 1 and at most 2**53{choice} not {value!r}")
     return int(value)
 
 

@@ -53,9 +53,12 @@ class Limit:
             seconds(self.pause, "pause", positive=True)
 
 
-def written_limit(leases: int | None, pause: Duration | None) -> tuple[int, float]:
-    """Return both as scripts take them: 0 for no limit."""
-    return checked_count(leases, "leases"), 0.0 if pause is None else seconds(pause, "pause", positive=True)
+def written_limit(leases: int | None, pause: Duration | None, *, none: str = "None for no limit") -> tuple[int, float]:
+    """Return both as scripts take them: 0 for None.
+
+    :param none: what None as the number of leases means, for errors.
+    """
+    return checked_count(leases, "leases", none=none), 0.0 if pause is None else seconds(pause, "pause", positive=True)
 
 
 def checked_per_group(value: Any, *, grouped: bool) -> tuple[int, float]:

@@ -60,7 +60,7 @@ class Groups(Generic[T]):
         self._survey = definition.script("survey")
 
     def limit(self, name: Any, leases: int | None, pause: Duration | None) -> Operation[None]:
-        number, span = written_limit(leases, pause)
+        number, span = written_limit(leases, pause, none="None for the number that all groups have")
         return self._operation(name, "limit", str(number) if number else "-", repr(span) if span else "-")
 
     def pause(self, name: Any, until: Moment | None) -> Operation[None]:
@@ -82,12 +82,12 @@ class Groups(Generic[T]):
 def all_groups(groups: Groups[Any] | None, set_name: str, limit: int) -> Operation[list[GroupStats]]:
     """Return the groups with the most leases.
 
-    :raises TypeError: the set has no groups.
+    :raises TypeError: the set has no groups, or ``limit`` is no int.
+    :raises ValueError: ``limit`` is less than 1.
     """
-    most = checked_count(limit, "limit")
-    if not most:
-        raise TypeError(f"limit must be an int, not {limit!r}")
-    return groups_of(groups, set_name).all(most)
+    operations = groups_of(groups, set_name)
+    most = checked_count(limit, "limit", none="")
+    return operations.all(most)
 
 
 def groups_of(groups: Groups[Any] | None, set_name: str) -> Groups[Any]:
@@ -96,7 +96,9 @@ def groups_of(groups: Groups[Any] | None, set_name: str) -> Groups[Any]:
     :raises TypeError: it has no groups.
     """
     if groups is None:
-        raise TypeError(f"the set {set_name!r} has no groups: create it with group=")
+        raise TypeError(
+            f"the set {set_name!r} has no groups: a SortedSet, TimeSortedSet or ScheduledSet created with group= has"
+        )
     return groups
 
 
@@ -124,14 +126,16 @@ def _read(reply: list[bytes]) -> list[GroupStats]:
 class Sorting:
     """Gives items that other programs have added their groups, when the reply to a claim requests that.
 
-    An item whose group cannot be told becomes a dead letter: it could not be claimed.
+    An item for which the callable fails becomes a dead letter: it could not be claimed. A process without the callable
+    leaves such items to the others. Reading them mends the index for items that have a group already.
     """
 
-    __slots__ = ("_grouping", "_options", "_register", "_sort")
+    __slots__ = ("_can_tell", "_grouping", "_options", "_register", "_sort")
 
     def __init__(self, definition: Definition[Any], register: Register) -> None:
         assert definition.grouping is not None
         self._grouping = definition.grouping
+        self._can_tell = bool(definition.sorts)
         self._options = definition.options
         self._sort = definition.script("sort")
         self._register = register
@@ -149,6 +153,8 @@ class Sorting:
 
     def _sort_some(self, caller: Caller) -> Generator[Any, Any, None]:
         _, *found = yield from ask(self._operation("read", read=list), caller, [])
+        if not self._can_tell:
+            return
         sorted_ones: list[bytes] = []
         buried: list[bytes] = []
         for identity in found:

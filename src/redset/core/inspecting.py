@@ -190,7 +190,7 @@ class Inspecting(Generic[T]):
         )
 
     def leases(self, limit: int | None) -> Plan[list[Lease[T]]]:
-        if limit is not None and not hasattr(limit, "__index__"):
+        if limit is not None and (isinstance(limit, bool) or not hasattr(limit, "__index__")):
             raise TypeError(f"limit must be an int, or None for all leases, not {limit!r}")
         if limit is not None and limit < 0:
             raise ValueError(f"limit must be at least 0, or None for all leases, not {limit!r}")

@@ -132,7 +132,7 @@ class AdditionOptions(TypedDict, total=False):
 
 
 class GroupOptions(TypedDict, Generic[T], total=False):
-    """The groups of items: for sets that hand out the item with the lowest score."""
+    """The groups of items: for sets whose claims get the item with the lowest score."""
 
     group: Annotated[Callable[[Any], Any] | None, None]
     per_group: Annotated[Limit | None, None]

@@ -169,7 +169,8 @@ class Scheduling(Adding[T]):
     def _first(self, item: T, first: Score[T]) -> str:
         """Return the time of an item's first tick, in seconds since the epoch; after a plus, from the server's now."""
         if first is not None:
-            return written_score(called(first, item, "first") if callable(first) else first, item)
+            own = called(first, item, "first") if callable(first) else first
+            return written_score(own, item, "first" if own is first else f"the result of first for {shown(item)}")
         spread = random.uniform(0, self._jitter)
         if self._set.scorer is self._set.kind.scorer:
             return f"+{spread!r}"
@@ -183,6 +184,8 @@ class ScheduleMany(Update[T]):
     __slots__ = ("_interval", "_scheduling")
 
     def __init__(self, scheduling: Scheduling[T], interval: Durations[T], first: Score[T]) -> None:
+        if first is not None and not callable(first):
+            written_score(first, None, "first")
         super().__init__(scheduling, first)
         if interval is not None and not callable(interval):
             seconds(interval, "the interval of all items", positive=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from redset.core.interruptions import is_interruption
 
-__all__ = ("described", "shown", "shown_fields")
+__all__ = ("checked_flag", "described", "shown", "shown_fields")
 
 
 def shown(thing: Any) -> str:
@@ -32,3 +32,14 @@ def described(error: BaseException) -> str:
         if is_interruption(trouble):
             raise
         return type(error).__name__
+
+
+def checked_flag(value: Any, what: str) -> bool:
+    """Return ``value``.
+
+    :param what: the name of the parameter, for errors.
+    :raises TypeError: it is no bool.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} must be True or False, not {shown(value)}")
+    return value

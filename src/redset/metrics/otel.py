@@ -50,7 +50,7 @@ def instrument(client: Any = None, *, meter_provider: Any = None, tracer_provide
     :returns: a context manager with ``uninstrument()``.
     :raises ImportError: opentelemetry-api is not installed; the message says how to install it.
     :raises RuntimeError: this process is instrumented already.
-    :raises TypeError: the client is an asyncio one.
+    :raises TypeError: the client is an asyncio one, or a provider is none.
 
     >>> with instrument():
     ...     pass
@@ -59,8 +59,16 @@ def instrument(client: Any = None, *, meter_provider: Any = None, tracer_provide
         import opentelemetry.metrics  # noqa: F401 # whether it is there
     except ImportError:
         raise missing_extra("redset.metrics.instrument", "opentelemetry-api", "otel") from None
+    _check_provider(meter_provider, "meter_provider", "get_meter")
+    _check_provider(tracer_provider, "tracer_provider", "get_tracer")
     reader = None if client is None else Reader(client, None)
     return Instrumentation(reader, meter_provider, tracer_provider)
+
+
+def _check_provider(value: Any, what: str, method: str) -> None:
+    """Raise a TypeError for what is no provider."""
+    if value is not None and not callable(getattr(value, method, None)):
+        raise TypeError(f"{what} must be a provider with {method}(), or None for the global one, not {value!r}")
 
 
 class Instrumentation:

@@ -61,6 +61,8 @@ class Reader:
         check_client(client, awaits=False)
         if isinstance(sets, str | bytes):
             raise TypeError(f"sets must be an iterable of names, not the name {sets!r}: write [{sets!r}]")
+        if sets is not None and not isinstance(sets, Iterable):
+            raise TypeError(f"sets must be an iterable of names, or None for all sets, not {sets!r}")
         self._client = client
         self._names = None if sets is None else tuple(sets)
         for name in self._names or ():

@@ -142,9 +142,7 @@ local has_strangers = grouped and are_there_strangers()
 more = more or has_strangers and may_go_on and #rows == 0 and moves() and sorts == 1
 local stops = meets_suspect and (#rows > 0 or caller == 'follows') and '2 ' or more and '1 ' or '0 '
 local reply = answer_claim(kind, stops .. next_look, deadline .. lost, rows, found, undo)
-if is_known and facts[4] ~= ARGV[3] then
-    reply[#reply + 1] = facts[4] and 'differs' or 'register'
-elseif has_strangers then
-    reply[#reply + 1] = #rows > 0 and 'groups, if possible' or 'groups'
-end
+-- `differs` comes last, since a process follows it only once and then is requested nothing else.
+reply[#reply + 1] = is_known and not facts[4] and 'register' or has_strangers and (#rows > 0 and 'groups, if possible' or 'groups')
+    or is_known and facts[4] ~= ARGV[3] and 'differs' or nil
 return reply

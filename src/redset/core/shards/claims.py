@@ -546,7 +546,7 @@ class ShardsClaims(Claims[T, Res]):
 
     def _gather(self, num: int, lease: float, wait: Duration | None, *, last: bool = False) -> Plan[list[Any]]:
         """Claim the ``num`` lowest items of all shards, as of one look at each."""
-        if num == 1 and wait == 0:
+        if num == 1 and wait == 0 and wait is not False:
             return (yield from self._one(lease, last=last))
         if num <= 1:
             return (yield from super()._gather(num, lease, wait, last=last))
