@@ -86,7 +86,7 @@ def test_it_holds_for_sets_over_shards(tmp_path: Path) -> None:
     # Every shard had a part in it, as the checkers divide the items and as the servers did.
     for left in history.left:
         assert len(left.shards) == SHARDS
-        assert (left.waiting, left.leased, left.parked) == ([], [], []) or promises[left.set].ttl
+        assert (left.waiting, left.leased, left.parked) == ([], [], []) or not promises[left.set].ends
     added = history.of_names("add", "update")
     assert {promises[call.set].shard_of(item) for call in added for item in call.items} == {*range(SHARDS)}
     assert all(shard.totals["leased"] for left in history.left if left.set == "shards-leased" for shard in left.shards)
