@@ -38,7 +38,7 @@ def oldest(session: nox.Session) -> None:
 
 @nox.session
 def oldest_scrapy(session: nox.Session) -> None:
-    """What the scheduler takes from Scrapy's own interfaces, with the oldest Scrapy."""
+    """Run the tests of requests and values with the oldest Scrapy."""
     # Not all development tools: they take longer to install than the tests to run.
     tools = ("httpx", "hypothesis", "pytest-cov", "pytest-rerunfailures", "pytest-timeout", "pytest-xdist")
     try:

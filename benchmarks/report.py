@@ -144,7 +144,7 @@ def _times(line: Line | None) -> Iterator[str]:
 
 
 def _idle(results: Results) -> Iterator[str]:
-    """What waiters cost while nothing happens, and then how late they are."""
+    """Return the tables of idle waiters: their cost, and their delay at an event."""
     lines = _lines(results, "idle")
     figures = {line["consumers"]: line for line in lines}
     heads = ("waiting consumers", "scripts/s", "commands/s, those in scripts included", "% of a core of the server")

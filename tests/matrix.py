@@ -64,7 +64,7 @@ def runs() -> Iterator[Run]:
     for server, client in PAIRS:
         if is_to_be_had(server):
             yield Run(f"{server} {client}", PYTEST, {"REDSET_TEST_SERVER": server, "REDSET_TEST_CLIENT": client})
-    # What differs there is listed in tests/over_shards.py.
+    # tests/over_shards.py lists the differences.
     yield Run("4 shards", PYTEST, {"REDSET_TEST_SHARDS": "4"})
     # As Dragonfly, which has Lua 5.4.
     yield Run("fakeredis lua-5.4", PYTEST, {"REDSET_TEST_SERVER": "fakeredis", "FAKEREDIS_LUA_VERSION": "5.4"})

@@ -165,7 +165,7 @@ def steered_by(choices: Sequence[dict[str, Any]]) -> Role:
             await hand.do("pause", hand.set.pause)
             await hand.pause(hand.random.uniform(0.2, 0.6))
             await hand.do("resume", hand.set.resume)
-        # What is left must be claimed.
+        # The drain claims all items that are left.
         for name, method in ("resume", hand.set.resume), ("limit", hand.set.limit):
             while (await hand.do(name, method)).outcome != "ok":
                 pass

@@ -221,9 +221,9 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
 
         :param layout: for a shard, that of its set.
         """
-        count, before = _of_shards(layout)
+        count, restore = _of_shards(layout)
         register: Register = Registration(
-            partial(_info, definition, kind, count), definition.keys, definition.options, 0.0, before
+            partial(_info, definition, kind, count), definition.keys, definition.options, 0.0, restore
         )
         driver.register_by(register if definition.grouping is None else Sorting(definition, register))
 
@@ -419,9 +419,9 @@ class BaseExpiring(OnServer[DriverT], Generic[DriverT, T]):
         shards: Shards | None = None
 
         def register(keys: Keys, driver: Any, layout: Layout | None) -> None:
-            count, before = _of_shards(layout)
+            count, restore = _of_shards(layout)
             options = {"ttl": lifetime, "digest": digest} | ({} if count is None else {"shards": count})
-            driver.register_by(Registration(lambda: SetInfo(name, kind, options), keys, None, lifetime, before))
+            driver.register_by(Registration(lambda: SetInfo(name, kind, options), keys, None, lifetime, restore))
 
         def side_of(expiring: Expiring[T], driver: Any) -> Side:
             facts: dict[str, Any] = {} if shards is None or driver is not self._driver else {"shards": shards}
@@ -474,7 +474,7 @@ def _class_of(one: Any) -> str:
 
 
 def _of_shards(layout: Layout | None) -> tuple[int | None, Operation[bool] | None]:
-    """Return the number of shards, and what writes the layout record if it is not there; None without shards."""
+    """Return the number of shards, and the operation that writes a missing layout record; None without shards."""
     if layout is None or layout.count is None:
         return None, None
     return layout.count, create(layout)

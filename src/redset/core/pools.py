@@ -200,12 +200,20 @@ class LoopLinks:
         self._all.add(link)
         return link
 
+    def free(self) -> int:
+        """Return how many links a call that is in no hurry may have: none while others wait for one."""
+        return 0 if self._queue else self._connections.limit - len(self._all) + len(self._idle)
+
     async def some_free(self) -> int:
-        """Return how many links a call that is in no hurry may have, once there is one for which no other waits."""
-        while self._queue or (free := self._connections.limit - len(self._all) + len(self._idle)) < 1:
+        """Return the same, once it is not 0."""
+        while (free := self.free()) < 1:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._patient.append(turn)
-            await asyncio.wait({turn}, timeout=LOOK)
+            try:
+                await asyncio.wait({turn}, timeout=LOOK)
+            finally:
+                if turn in self._patient:
+                    self._patient.remove(turn)
         return free
 
     async def wait(self) -> AsyncLink:
@@ -235,9 +243,7 @@ class LoopLinks:
                 return
         self._idle.append(link)
         while self._patient:
-            patient = self._patient.pop()
-            if not patient.done():
-                patient.set_result(None)
+            self._patient.pop().set_result(None)
 
 
 def _none_free(connections: Connections | AsyncConnections) -> str:

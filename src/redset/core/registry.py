@@ -50,7 +50,7 @@ class Registration:
 
     :param mark: what ``registered`` in the hash of the set then says; None if the script has written it already.
     :param ttl: for an expiring set the seconds that its items live; else 0.
-    :param before: for a shard what writes the layout record of its set, which may have been forgotten with it.
+    :param restore: for a shard the operation that writes the layout record, which may have been forgotten with the set.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class Registration:
         keys: Keys,
         mark: str | None,
         ttl: float,
-        before: Operation[bool] | None = None,
+        restore: Operation[bool] | None = None,
     ) -> None:
         self._about = about
         self._keys = keys
         self._mark = mark
         self._ttl = ttl
-        self._before = before
+        self._restore = restore
         self._has_differed = False
 
     def __call__(self, caller: Caller, request: bytes) -> Talk[None]:
@@ -78,8 +78,8 @@ class Registration:
         record = json.dumps({"kind": info.kind, **info.options}, sort_keys=True)
         entry = Operation(script("register"), REGISTRY, (info.name, record, repr(2 * self._ttl)), _bytes_or_none)
         try:
-            if self._before is not None and request != DIFFERS:
-                yield from ask(self._before, caller, [])
+            if self._restore is not None and request != DIFFERS:
+                yield from ask(self._restore, caller, [])
             before = yield from ask(entry, caller, [])
             if before is not None and before != record.encode() and self._mark is not None:
                 log.info("%s: registered as %s before, and now as %s", info.name, before.decode(), record)

@@ -88,7 +88,7 @@ if picked > 0 then
     local single = flags == '0' and count == 1 and {columns[first]}
     refusal = grouped and watch_additions(items, names, single)
     if refusal then return refusal end
-    -- The first write: refused whole on a server that is full, and where the key is no sorted set.
+    -- The first write, but for a new item with a group: refused whole on a server that is full, and where the key is no sorted set.
     added = redis.pcall('ZADD', waiting, unpack(rows, start, length))
     if type(added) == 'table' then
         if grouped then forget_addition(items) end

@@ -6,7 +6,7 @@ under_lease, defaults, has_own_limits = tonumber(ARGV[6]) > 0, string.match(ARGV
 -- How many rested groups one claim puts back, and how often it reads which groups are ready.
 local RESTED = 20
 
--- What the last plan chose: for each row its group and its entry; and whether more may be found at once, since it passed over something.
+-- The last plan: the group and the entry of each row; and whether it passed over something, so that more may be found at once.
 local planned, planned_entries, has_passed = {}, {}, false
 
 local function end_rests(key)
