@@ -1,18 +1,17 @@
 """The ends of leases in a set over shards: each goes to the shard of its item, also after a reshard."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from redset.core.definition import Definition
 from redset.core.endings import Answer, End, Endings
-from redset.core.leases import BaseReservation
 from redset.core.operations import Operation, Plan, Unfinished
 from redset.core.shards.place import Shard, Shards, as_operation, picked
 
 __all__ = ("ShardsEndings",)
 
 T = TypeVar("T")
-Res = TypeVar("Res", bound=BaseReservation[Any])
+R = TypeVar("R")
 
 
 class ShardsEndings(Endings[T]):
@@ -24,11 +23,20 @@ class ShardsEndings(Endings[T]):
         super().__init__(definition)
         self._shards = shards
 
-    def ack_one(self, one: Res) -> Operation[Sequence[Res]]:
-        return as_operation(self.ack([one]))
-
     def ends(self, ends: Sequence[End], unfinished: Unfinished | None = None) -> Operation[Answer]:
-        return as_operation(self._ends_of(ends, unfinished))
+        return super().ends(ends, unfinished) if len(ends) == 1 else as_operation(self._ends_of(ends, unfinished))
+
+    def _operation(
+        self, ends: Sequence[End], read: Callable[[bytes], R], unfinished: Unfinished | None
+    ) -> Operation[R]:
+        """Return the step that ends or extends one lease at its shard."""
+        calls = _Calls.of(unfinished)
+
+        def at_shard(shard: Shard) -> Operation[R]:
+            found: Operation[R] = shard.parts.endings._operation(ends, read, calls.at(shard, [0]))
+            return found
+
+        return as_operation(self._shards.at(ends[0].stored, at_shard))
 
     def _ends_of(self, ends: Sequence[End], unfinished: Unfinished | None) -> Plan[Answer]:
         """End some leases. A repeated request sends the same calls: one for each shard."""
