@@ -65,7 +65,7 @@ def test_a_receipt_has_all_of_its_reservation(jobs: Any) -> None:
 @conformance
 def test_a_lease_is_extended_from_its_receipt(jobs: Any) -> None:
     jobs.add("read")
-    reservation = jobs.reserve(lease=1)
+    reservation = jobs.reserve(lease=60)
     there = jobs.reservation(reservation.receipt)
     there.extend(600)
 
