@@ -15,7 +15,7 @@ import math
 import re
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from redset.core.forms import check_layout, described, layout_of, other_version
@@ -132,7 +132,7 @@ class _Move:
             for key in MOVED:
                 yield from self._copy(getattr(Keys(layouts.moved_name(name)), key), key, targets)
         yield from self._write_facts(targets)
-        yield from self._write_limits(limits)
+        yield from self._write_limits(limits, targets)
         yield from self._flip(targets)
         yield from _delete_copied(self.new)
 
@@ -178,14 +178,18 @@ class _Move:
                 )
         return None if None in ends else min(end for end in ends if end is not None), limits
 
-    def _write_limits(self, gates: tuple[float | None, Limits | None]) -> Plan[None]:
-        end, limits = gates
-        for number in range(len(self.new.names)):
+    def _write_limits(self, found: tuple[float | None, Limits | None], targets: list[dict[str, bytes]]) -> Plan[None]:
+        end, limits = found
+        for number, target in enumerate(targets):
             shard = self.make(self.new, number)
+            gates, steps = shard.parts.gates, []
             if limits is not None:
-                yield shard.at(shard.parts.gates.limit(*share_of(limits, number, len(self.new.names))))
+                steps.append(gates.limit(*share_of(limits, number, len(targets))))
             if end is not None:
-                yield shard.at(shard.parts.gates.pause(None if end == math.inf else end))
+                steps.append(gates.pause(None if end == math.inf else end))
+            for step in steps:
+                # Of a set without shards, the items are not in their place yet.
+                yield shard.at(replace(step, keys=(target["waiting"], *step.keys[1:])))
 
     # The layout record.
 
