@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from redset.core.callables import checked_callable
 from redset.core.forms import check_layout, described, layout_of, other_version
 from redset.core.gates import Limits, read_gates
 from redset.core.inspecting import Totals
@@ -52,6 +53,9 @@ def reshard(one: Any, count: Any, progress: Progress | None = None) -> Plan[bool
     :param one: the set, with ``shards="stored"``. Only its name and its client matter.
     """
     name, make = one.name, one._made_shard
+    if progress is not None:
+        # An error of it would leave the set between two layouts.
+        checked_callable(progress, "progress", "takes two numbers")
     checked = checked_count(count)
     if checked == "stored":
         raise ValueError('shards must be an int or None, not "stored": that is what the set has')
