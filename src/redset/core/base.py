@@ -508,7 +508,7 @@ def _info(definition: Definition[Any], kind: str, shards: int | None) -> SetInfo
     return SetInfo(definition.name, kind, options)
 
 
-def _limit(value: int | None, what: str) -> int:
+def _limit(value: Any, what: str) -> int:
     """Return a limit as the scripts take it: 0 for none."""
     if value is None:
         return 0

@@ -127,7 +127,8 @@ def checked_count(value: Any, what: str, *, none: str = "None for no limit") -> 
     """
     if value is None and none:
         return 0
-    if not isinstance(value, Integral) or not is_number(value):
+    is_whole = isinstance(value, Integral) and is_number(value)
+    if not is_whole:
         raise TypeError(f"{what} must be {'an int or None' if none else 'an int'}, not {value!r}")
     if not 1 <= value <= LARGEST:
         choice = f", or {none}," if none else ","
