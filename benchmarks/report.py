@@ -227,7 +227,7 @@ def _growth(results: Results) -> Iterator[str]:
 
 
 def _grouping(results: Results) -> Iterator[str]:
-    heads = ("", "µs of the server, or bytes", "times as much")
+    heads = ("", "µs of the server per item", "times as long")
     yield from _table(
         heads,
         ((line["name"], f"{line['us_per_item']:.1f}", f"{line['ratio']:.2f}") for line in _lines(results, "grouping")),
