@@ -37,7 +37,7 @@ def main() -> None:
         client = redis.Redis.from_url(url)
         told = conditions(options, url)
         table = Table(told, **COLUMNS)
-        lines = [*_bytes(client, options, table), *_compare(client, options, table), *_grow(client, options, table)]
+        lines = [*_compare(client, options, table), *_grow(client, options, table)]
     report(options, told, lines)
 
 
@@ -99,23 +99,6 @@ def _grouped(client: Any) -> redset.SortedSet[str]:
 
 def _claims(client: Any, ss: Any, rounds: int) -> float:
     return min(_spent(client, lambda: ss.reserve().ack(), CALLS) for _ in range(rounds))
-
-
-def _bytes(client: Any, options: Any, table: Table) -> list[dict[str, Any]]:
-    """The server's memory for an item, and for a group with one item."""
-    lines = []
-    for name, group in {
-        "bytes an item, without groups": None,
-        "bytes an item, 100 groups": lambda item: item[-2:],
-        "bytes an item, each in a group of its own": lambda item: item,
-    }.items():
-        client.execute_command("FLUSHALL", "SYNC")
-        before = client.info("memory")["used_memory"]
-        ss: Any = redset.SortedSet(client, "jobs", **({} if group is None else {"group": group}))
-        ss.update((f"{number:07}" for number in range(options.items)), score=int)
-        used = (client.info("memory")["used_memory"] - before) / options.items
-        lines.append(_line(table, name, used, lines[0]["us_per_item"] if lines else used))
-    return lines
 
 
 def _spent(client: Any, call: Callable[[], Any], times: int) -> float:

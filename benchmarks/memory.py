@@ -3,7 +3,8 @@
 Usage: python benchmarks/memory.py [options]
 
 Of each the bytes that the item has itself, those that MEMORY USAGE says of all the keys there are, and by how much the
-server grew: that has the records of calls and the buffers of connections in it. A round fills an empty server.
+server grew: that has the records of calls and the buffers of connections in it. A round fills an empty server. The last
+line is a group of items: the difference between a set with a group for each item and one with a hundred groups.
 """
 
 import statistics
@@ -20,7 +21,7 @@ from redset.serializers import JSONSerializer
 
 Item = dict[str, Any]
 
-COLUMNS = {"": "<34", "its_own": ">10", "keys": ">10", "growth": ">10"}
+COLUMNS = {"": "<38", "its_own": ">10", "keys": ">10", "growth": ">10"}
 HOUR = 3600
 #: A call for more would keep the records of all its steps until it has returned.
 BATCH = 100
@@ -40,6 +41,7 @@ def main() -> None:
             for name, (fill, _) in STATES.items():
                 found[name].append(_measure(client, fill, items))
         lines = [_line(name, items, found[name], table) for name in STATES]
+        lines.append(_line_of_group(lines, items, table))
     report(options, told, lines)
 
 
@@ -64,7 +66,7 @@ def _identity(item: Item) -> str:
 def _measure(client: Any, fill: Callable[[Any, list[Item]], Any], items: list[Item]) -> tuple[float, float]:
     """The bytes per item of all keys, and of the server's growth."""
     # On a server that knows the scripts, and has no data. At once: what is freed later would be taken off the growth.
-    client.flushdb()
+    client.execute_command("FLUSHDB", "SYNC")
     fill(client, items[:10])
     client.execute_command("FLUSHDB", "SYNC")
     before = client.info("memory")["used_memory"]
@@ -77,8 +79,19 @@ def _measure(client: Any, fill: Callable[[Any, list[Item]], Any], items: list[It
 def _line(name: str, items: list[Item], found: list[tuple[float, float]], table: Table) -> dict[str, Any]:
     own = statistics.mean(map(STATES[name][1], items))
     keys, growth = map(statistics.median, zip(*found, strict=True))
-    table.line(name, *(f"{value:.1f}" for value in (own, keys, growth)))
-    return {"name": name, "own": own, "keys": keys, "growth": growth}
+    return _told(table, name, own=own, keys=keys, growth=growth)
+
+
+def _line_of_group(lines: list[dict[str, Any]], items: list[Item], table: Table) -> dict[str, Any]:
+    few, many = (next(line for line in lines if line["name"] == name) for name in (IN_GROUPS, OWN_GROUPS))
+    more = len(items) - len(set(map(_last_digits, items)))
+    figures = {which: (many[which] - few[which]) * len(items) / more for which in ("own", "keys", "growth")}
+    return _told(table, "a group", **figures)
+
+
+def _told(table: Table, name: str, **figures: float) -> dict[str, Any]:
+    table.line(name, *(f"{value:.1f}" for value in figures.values()))
+    return {"name": name, **figures}
 
 
 # How many bytes an item has itself.
@@ -89,12 +102,17 @@ def _whole(item: Item) -> int:
 
 
 def _named(item: Item) -> int:
-    """What tells it, twice: once in a sorted set and once beside its value."""
+    """The item and its url: what tells it in a sorted set beside its value, or the name of its own group."""
     return _whole(item) + len(_identity(item))
 
 
 def _digest(_: Item) -> int:
     return 16
+
+
+def _last_digits(item: Item) -> str:
+    """One of a hundred groups."""
+    return _identity(item)[-2:]
 
 
 # What is to be measured: how it comes about, on an empty server.
@@ -134,10 +152,14 @@ def _seen(client: Any, items: list[Item], *, digest: bool) -> None:
     redset.ExpiringSet(client, "jobs", HOUR, JSONSerializer(), digest=digest).add_new(items)
 
 
+IN_GROUPS, OWN_GROUPS = "waiting, in 100 groups", "waiting, each in a group of its own"
 STATES: dict[str, tuple[Callable[[Any, list[Item]], Any], Callable[[Item], int]]] = {
     "a bare ZSET": (_bare, _whole),
     "waiting": (_waiting, _whole),
     "leased": (_leased, _whole),
+    IN_GROUPS: (partial(_waiting, group=_last_digits), _whole),
+    OWN_GROUPS: (partial(_waiting, group=_identity), _named),
+    "leased, in 100 groups": (partial(_leased, group=_last_digits), _whole),
     "keyed, waiting": (partial(_waiting, key=_identity), _named),
     "keyed, leased": (partial(_leased, key=_identity), _named),
     "periodic": (_periodic, _named),

@@ -18,6 +18,8 @@ from measure import spread
 
 import redset
 
+__all__ = ("WAYS", "Way", "compare_sets")
+
 COLUMNS = {"": "<18", "plain_us": ">10", "shards_us": ">10", "ratio": ">8", "half_lie_between": ">18", "goal": ">6"}
 
 
@@ -65,39 +67,34 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=16, help="how many (%(default)s)")
     parser.add_argument("--only", action="append", choices=WAYS, help="measure this line only")
     options = parser.parse_args()
-    with place(options) as url:
+    with place(options) as url, redis.Redis.from_url(url) as client:
         told = conditions(options, url) | {"items": f"{options.items:,}", "shards": str(options.shards)}
-        client = redis.Redis.from_url(url)
-        table, lines = Table(told, **COLUMNS), []
-        for name, way in WAYS.items():
-            if options.only and name not in options.only:
-                continue
-            sets: dict[str, Any] = {
-                "plain": redset.SortedSet(client, "plain"),
-                "shards": redset.SortedSet(client, "over-shards", shards=options.shards),
-            }
-            spent: dict[str, list[float]] = {"plain": [], "shards": []}
-            for number in range(options.rounds + 1):
-                for which in sorted(sets, reverse=number % 2 == 1):
-                    took = _sample(sets[which], way, options.items)
-                    if number:
-                        spent[which].append(took)
-            ratios = [over / plain for plain, over in zip(spent["plain"], spent["shards"], strict=True)]
-            ratio, (low, high) = statistics.median(ratios), spread(ratios)
-            plain_us, shards_us = (statistics.median(each) for each in spent.values())
-            between = f"{low:.2f} .. {high:.2f}"
-            table.line(name, f"{plain_us:.2f}", f"{shards_us:.2f}", f"{ratio:.2f}", between, f"{way.goal:.2f}")
-            line = {
-                "name": name,
-                "plain_us": plain_us,
-                "shards_us": shards_us,
-                "ratio": ratio,
-                "low": low,
-                "high": high,
-            }
-            lines.append(line | {"goal": way.goal})
-        client.close()
+        sets: dict[str, Any] = {
+            "plain": redset.SortedSet(client, "plain"),
+            "shards": redset.SortedSet(client, "over-shards", shards=options.shards),
+        }
+        lines = compare_sets(options, WAYS, sets, Table(told, **COLUMNS))
     report(options, told, lines)
+
+
+def compare_sets(options: Any, ways: dict[str, Way], sets: dict[str, Any], table: Table) -> list[dict[str, Any]]:
+    """Time the calls of two sets. Each ratio is that of the second to the first."""
+    return [_compare(options, name, ways[name], sets, table) for name in options.only or ways]
+
+
+def _compare(options: Any, name: str, way: Way, sets: dict[str, Any], table: Table) -> dict[str, Any]:
+    spent: dict[str, list[float]] = {which: [] for which in sets}
+    for number in range(options.rounds + 1):
+        for which in sorted(sets, reverse=number % 2 == 1):
+            took = _sample(sets[which], way, options.items)
+            if number:
+                spent[which].append(took)
+    ratios = [after / before for before, after in zip(*spent.values(), strict=True)]
+    ratio, (low, high) = statistics.median(ratios), spread(ratios)
+    times = {f"{which}_us": statistics.median(each) for which, each in spent.items()}
+    figures = [f"{each:.2f}" for each in times.values()]
+    table.line(name, *figures, f"{ratio:.3f}", f"{low:.3f} .. {high:.3f}", f"{way.goal:.2f}")
+    return {"name": name, **times, "ratio": ratio, "low": low, "high": high, "goal": way.goal}
 
 
 def _sample(jobs: Any, way: Way, count: int) -> float:

@@ -227,7 +227,7 @@ def _growth(results: Results) -> Iterator[str]:
 
 
 def _grouping(results: Results) -> Iterator[str]:
-    heads = ("", "µs of the server, or bytes", "times as much")
+    heads = ("", "µs of the server per item", "times as long")
     yield from _table(
         heads,
         ((line["name"], f"{line['us_per_item']:.1f}", f"{line['ratio']:.2f}") for line in _lines(results, "grouping")),
@@ -329,18 +329,25 @@ def _sharding(results: Results) -> Iterator[str]:
 
 
 def _overhead(results: Results) -> Iterator[str]:
-    heads = ("per item", "µs, plain set", "µs, set over shards", "quotient", "goal, at most")
+    yield from _two_sets(_lines(results, "overhead"), plain="plain set", shards="set over shards")
+
+
+def _totals(results: Results) -> Iterator[str]:
+    yield from _two_sets(_lines(results, "totals"), without="without totals", **{"with": "with totals"})
+
+
+def _two_sets(lines: list[Line], **sets: str) -> Iterator[str]:
+    heads = ("per item", *(f"µs, {name}" for name in sets.values()), "quotient", "goal, at most")
     yield from _table(
         heads,
         (
             (
                 line["name"],
-                f"{line['plain_us']:.2f}",
-                f"{line['shards_us']:.2f}",
-                f"{line['ratio']:.2f} ({line['low']:.2f} .. {line['high']:.2f})",
+                *(f"{line[f'{which}_us']:.2f}" for which in sets),
+                f"{line['ratio']:.3f} ({line['low']:.3f} .. {line['high']:.3f})",
                 f"{line['goal']:.2f}",
             )
-            for line in _lines(results, "overhead")
+            for line in lines
         ),
     )
 
@@ -458,6 +465,7 @@ TABLES: dict[str, tuple[Callable[[Results], Iterator[str]], str]] = {
     ),
     "idle": (_idle, ""),
     "costs": (_costs, ""),
+    "totals": (_totals, ""),
     "memory": (_memory, "Bytes of the server's memory for each item in each state"),
     "consumers": (_consumers, "Items per second that 1 to 16 consumer processes claim, and a client in C"),
     "growth": (_growth, "How much longer a call takes on a large set than on a small one"),

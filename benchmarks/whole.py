@@ -98,6 +98,15 @@ SECTIONS = {
         near={"full": "--rounds 3", "quick": "--rounds 1 --items 1000", "tiny": "--rounds 1 --items 20"},
         far={},
     ),
+    "totals": Section(
+        "totals.py",
+        near={
+            "full": "--rounds 15",
+            "quick": "--rounds 3 --items 500",
+            "tiny": "--rounds 1 --items 20",
+        },
+        far={},
+    ),
     "memory": Section("memory.py", near={"full": "", "quick": "--items 20000", "tiny": "--items 500"}, far={}),
     "consumers": Section(
         "consumers.py",

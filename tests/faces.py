@@ -17,7 +17,7 @@ import redset.sets
 from clients import close_awaited
 from servers import Place
 
-__all__ = ("CLIENTS", "SHARDS", "Awaited", "Blocking", "Face")
+__all__ = ("CLIENTS", "SHARDS", "Awaited", "Batch", "Blocking", "Face")
 
 T = TypeVar("T")
 
@@ -227,6 +227,25 @@ class Twin:
     def _call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         originals = {name: original_of(value) for name, value in options.items()}
         return self._face.adapt(self._face.call(function, *map(original_of, args), **originals))
+
+
+class Batch:
+    """A pipeline of a face's client, each call of which blocks."""
+
+    def __init__(self, face: Any, **options: Any) -> None:
+        self._face = face
+        self.pipeline = self._do(face.client.pipeline, **options)
+
+    def _do(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        call = self._face.call if isinstance(self._face, Awaited) else lambda do, *args, **options: do(*args, **options)
+        return call(function, *args, **options)
+
+    def execute(self) -> list[Any]:
+        result: list[Any] = self._do(self.pipeline.execute)
+        return result
+
+    def watch(self, key: str) -> None:
+        self._do(self.pipeline.watch, key)
 
 
 def original_of(thing: Any) -> Any:

@@ -105,6 +105,11 @@ class GroupMachine(Machine):
         with suppress(Full):
             self.jobs(who).add(item, score=self.moment(place), force=True)
 
+    @precondition(lambda self: self.has_pipelines)
+    @rule(item=items, place=places, who=numbers)
+    def add_to(self, item: str, place: float, who: int) -> None:
+        self.add_in_a_pipeline(self.jobs(who), item, score=self.moment(place))
+
     @rule(additions=st.lists(st.tuples(items, places), max_size=5), who=numbers)
     def update(self, additions: list[tuple[str, float]], who: int) -> None:
         following = iter([self.moment(place) for _, place in additions])
@@ -215,6 +220,11 @@ class GroupMachine(Machine):
             assert self.rests.get(name, -math.inf) < self.now, f"{item!r} comes too early"
             if pause := self.pause_of(name):
                 self.rests[name] = self.now + pause * AGE
+
+    @precondition(lambda self: self.reservations)
+    @rule(which=numbers, who=numbers)
+    def open_a_receipt(self, which: int, who: int) -> None:
+        self.reservations.append(self.from_receipt(self.jobs(who), self.one_of(which)))
 
     # Ending a lease, also one that has ended
 

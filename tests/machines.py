@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from faces import Batch
 from invariants import RawSet
 from proxy import Fault, Interrupted, Proxy
 from redset import Limits
@@ -158,6 +159,24 @@ class Machine(RuleBasedStateMachine):
 
     def add_without_redset(self, item: str | bytes, score: float) -> None:
         self.foreign += self.raw.zadd(self.name, {item: score})
+
+    @property
+    def has_pipelines(self) -> bool:
+        return hasattr(self.face.client, "pipeline")
+
+    def add_in_a_pipeline(self, to: Any, item: Any, **options: Any) -> None:
+        """Add an item by ``add_to``: whether it was left out is not said. A pipeline that is lost is sent again."""
+        # In a transaction, the proxy would see MULTI, which is no call.
+        batch = Batch(self.face, transaction=False)
+        to.add_to(batch.pipeline, item, **options)
+        batch.execute()
+
+    def from_receipt(self, of: Any, reservation: Any) -> Any:
+        """Another reservation for the same lease: that of the receipt of the first."""
+        opened = of.reservation(reservation.receipt)
+        for name in "item", "attempt", "token", "score", "deadline", "receipt":
+            assert getattr(opened, name) == getattr(reservation, name), name
+        return opened
 
     def server_time(self) -> float:
         return server_time(self.raw)

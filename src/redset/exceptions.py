@@ -12,6 +12,7 @@ __all__ = (
     "ClusterNameError",
     "DeserializationError",
     "Full",
+    "HasShardsError",
     "LayoutError",
     "LeaseLost",
     "LockTimeout",
@@ -55,7 +56,13 @@ class WrongTypeError(RedsetError, TypeError):
 
 
 class LayoutError(RedsetError):
-    """Raised when the server has the set as one of another kind, or stored in another form. Nothing was changed."""
+    """Raised when the server has the set as one of another kind, over another number of shards, or stored in another
+    form. Nothing was changed.
+    """
+
+
+class HasShardsError(LayoutError, WrongTypeError):
+    """Raised when the set has shards, and the object was made without ``shards=``. Nothing was changed."""
 
 
 class AccessDeniedError(RedsetError, PermissionError):

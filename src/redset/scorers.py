@@ -5,7 +5,7 @@ from collections.abc import Callable
 from numbers import Integral
 from typing import Any
 
-from redset.core.callables import called
+from redset.core.callables import called, checked_callable
 from redset.core.shown import shown
 from redset.core.times import is_number
 
@@ -45,8 +45,7 @@ def priority_then_time(priority: Callable[[Any], int]) -> Callable[[object], flo
     >>> jobs.take(2)
     ['urgent call', 'wash']
     """
-    if not callable(priority):
-        raise TypeError(f"priority must be a callable that takes an item, not {shown(priority)}")
+    checked_callable(priority, "priority", "takes an item")
 
     def score(item: object) -> float:
         return float(_checked(called(priority, item, "priority"), item) * SPAN + time.time_ns() // 1_000_000)

@@ -1333,7 +1333,8 @@ class PeriodicSet(BasePeriodic[Driver, Lock, Reservation[T], T], ScheduledSet[T]
         """Add ``item`` by a pipeline of the caller's; see :meth:`SortedSet.add_to`.
 
         :param interval: as for :meth:`add`.
-        :param first: as for :meth:`add`, but there is no error if the item is not new: it is left alone.
+        :param first: as for :meth:`add`, but nothing is raised if the item is not new: it is left alone, with its next
+            tick, its interval and its value.
         """
         self._driver.enqueue(pipeline, self._scheduling.schedule(item, interval, first))
 
@@ -1348,11 +1349,15 @@ class PeriodicSet(BasePeriodic[Driver, Lock, Reservation[T], T], ScheduledSet[T]
         One round trip for each 1,000 items, each time atomically; O(k log n).
 
         :param interval: seconds for all items, or a callable that takes an item.
-        :param first: the first tick of the items that are new, or a callable that takes an item.
+        :param first: the first tick of the items that are new, or a callable that takes an item. An item that is not
+            new keeps its next tick, and its interval and value are replaced as without ``first``. Nothing is raised for
+            it, unlike in :meth:`add`: so a program can add all of its items at each start.
 
         >>> feeds = PeriodicSet(client, "feeds", interval=3600)
-        >>> feeds.update(["a", "b"], interval={"a": 60, "b": 120}.get), feeds.update(["b", "c"])
+        >>> feeds.update(["a", "b"], interval={"a": 60, "b": 120}.get, first=0), feeds.update(["b", "c"], first=7)
         (2, 1)
+        >>> [feeds.next_due(item) for item in ("a", "b", "c")]
+        [0.0, 0.0, 7.0]
         """
         return self._driver.follow(self._scheduling.schedule_many(iterables, interval, first))
 

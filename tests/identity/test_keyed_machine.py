@@ -35,7 +35,7 @@ class Valued(str):
 
 
 class Versions:
-    """A serializer that makes a new version of each item it stores."""
+    """A serializer that makes a new version of each item it stores, unless it is that of a receipt."""
 
     def __init__(self) -> None:
         self.newest = 0
@@ -43,6 +43,8 @@ class Versions:
         self.loaded: list[tuple[str, int]] = []
 
     def dumps(self, item: str) -> str:
+        if isinstance(item, Valued):
+            return f"{item} {item.version}"
         self.newest += 1
         return f"{item} {self.newest}"
 
@@ -176,6 +178,15 @@ class KeyedMachine(LeaseMachine):
             self.model.waiting[item] = score
             self.note_value(item, self.versions.newest)
 
+    @precondition(lambda self: self.has_pipelines)
+    @rule(item=items, place=places, who=numbers)
+    def add_to(self, item: str, place: float, who: int) -> None:
+        score = self.moment(place)
+        self.add_in_a_pipeline(self.one_of(self.consumers, who), item, score=score)
+        if not (self.is_full_for(item) or self.model.leaves_out(item)):
+            self.model.waiting[item] = score
+            self.note_value(item, self.versions.newest)
+
     @rule(item=items, place=places, who=numbers)
     def add_by_force(self, item: str, place: float, who: int) -> None:
         score = self.moment(place)
@@ -293,6 +304,13 @@ class KeyedMachine(LeaseMachine):
         self.interrupted.plan = ["after"]
         with suppress(KeyboardInterrupt):
             self.forgetful.reserve_many(num)
+
+    @precondition(lambda self: self.reservations)
+    @rule(which=numbers, who=numbers)
+    def open_a_receipt(self, which: int, who: int) -> None:
+        super().open_a_receipt(which, who)
+        # The value is that of the claim, which need not be the newest by now.
+        self.versions.loaded.clear()
 
     # Forgetting
 

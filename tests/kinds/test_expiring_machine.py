@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, rule
+from hypothesis.stateful import invariant, precondition, rule
 
 from faces import Face
 from machines import Ageing, Machine, MovedClock, run_machine, seconds_for, thoroughly
@@ -54,6 +54,14 @@ class ExpiringMachine(Machine):
     @rule(item=items, ttl=st.none() | ttls)
     def add(self, item: Any, ttl: float | None) -> None:
         assert self.seen.add(item, ttl=ttl) is not self.lives(item)
+        if not self.lives(item):
+            self.until[stored(item)] = self.now + (ttl or 1000)
+        self.ends = True
+
+    @precondition(lambda self: self.has_pipelines)
+    @rule(item=items, ttl=st.none() | ttls)
+    def add_to(self, item: Any, ttl: float | None) -> None:
+        self.add_in_a_pipeline(self.seen, item, ttl=ttl)
         if not self.lives(item):
             self.until[stored(item)] = self.now + (ttl or 1000)
         self.ends = True

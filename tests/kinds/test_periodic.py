@@ -57,7 +57,6 @@ def test_add_says_whether_the_item_is_new(feeds: Any) -> None:
 def test_what_is_added_again_keeps_its_place(feeds: Any, started: float) -> None:
     feeds.add("a", first=started)
     feeds.add("a")
-    feeds.update(["a"], first=0)
 
     assert feeds.next_due("a") == started
 
@@ -77,6 +76,21 @@ def test_a_first_tick_of_an_item_that_is_not_new_is_an_error_and_changes_nothing
     with pytest.raises(ValueError, match=r"first=0, but \['a', 1\] is in the set 'feeds' already: use reschedule"):
         feeds.add(["a", 1], interval=500, first=0)
     assert (intervals(raw), feeds.next_due(["a", 1])) == before
+
+
+@conformance
+@pytest.mark.parametrize("leased", [False, True])
+def test_a_first_tick_of_many_is_that_of_the_new_ones_and_the_others_keep_theirs(
+    face: Any, started: float, leased: bool
+) -> None:
+    feeds = face.PeriodicSet("feeds", EVERY, serializer=json, key=lambda feed: feed[0])
+    feeds.add(["a", 1], interval=7, first=started)
+    due = None if leased and feeds.reserve() else started
+
+    assert feeds.update([["a", 2], ["b", 1]], interval=500, first=0) == 1
+    assert [feeds.next_due(Key(item)) for item in "ab"] == [due, 0]
+    assert [feeds.interval(Key(item)) for item in "ab"] == [500, 500]
+    assert feeds.get(Key("a")) == ["a", 2]
 
 
 @conformance

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, rule
+from hypothesis.stateful import invariant, precondition, rule
 
 import redset
 from faces import Face
@@ -244,6 +244,21 @@ class PeriodicMachine(LimitedMachine):
         assert full_at is None
         assert found == new
 
+    @rule(name=names, place=st.none() | places, own=own_intervals, who=numbers)
+    def add_to(self, name: str, place: float | None, own: float | None, who: int) -> None:
+        """With a first tick, an item that is there is left alone."""
+        now = self.model.now
+        first = None if place is None else self.moment(now + place)
+        every = None if own is None else own * BEAT
+        self.add_in_a_pipeline(self.poller(who), self.made(name), interval=every, first=first)
+        is_new = not self.model.is_there(name)
+        if is_new and not self.has_room():
+            return
+        if is_new:
+            self.model.waiting[name] = now if place is None else now + place
+        if is_new or place is None:
+            self.note(name, own)
+
     def note(self, name: str, own: float | None) -> None:
         if own is not None:
             self.model.intervals[name] = own
@@ -329,6 +344,12 @@ class PeriodicMachine(LimitedMachine):
             assert (reservation.item, reservation.attempt) == (self.seen(row[0]), row[2])
             self.model.finish(*row[:2])
         assert self.claimed(1, lease=True) == []
+
+    @precondition(lambda self: self.reservations)
+    @rule(which=numbers, who=numbers)
+    def open_a_receipt(self, which: int, who: int) -> None:
+        reservation = self.reservations[which % len(self.reservations)]
+        self.reservations.append(self.from_receipt(self.poller(who), reservation))
 
     # Ending leases
 

@@ -8,6 +8,7 @@ import pickle
 import re
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -16,9 +17,16 @@ from faces import original_of
 from redset import SortedSet
 from redset.core.forms import layout_of
 from redset.exceptions import DeserializationError, LayoutError, LeaseLost
+from redset.serializers import TypedSerializer
 from servers import wait_until
 
 conformance = pytest.mark.conformance
+
+
+@dataclass
+class Job:
+    id: str
+
 
 ENDS: dict[str, Callable[[Any], Any]] = {
     "ack": lambda reservation: reservation.ack(),
@@ -98,6 +106,18 @@ def test_a_receipt_of_a_keyed_set_has_the_value(face: Any) -> None:
     assert there.item == {"id": 1, "n": 1}
     there.ack()
     assert jobs.pop() == {"id": 1, "n": 2}
+
+
+@conformance
+def test_an_identity_without_a_value_needs_no_serializer(face: Any, raw: Any) -> None:
+    jobs = face.SortedSet("jobs", serializer=TypedSerializer(Job), key=lambda job: job.id)
+    raw.zadd("jobs", {"7": 1})
+    reservation = jobs.reserve()
+    there = jobs.reservation(reservation.receipt)
+
+    assert (there.item, there.receipt) == ("7", reservation.receipt)
+    there.ack()
+    assert jobs.stats().leased == 0
 
 
 @conformance

@@ -25,6 +25,7 @@ SECTIONS = (
     "latency",
     "idle",
     "costs",
+    "totals",
     "memory",
     "consumers",
     "growth",
@@ -132,6 +133,17 @@ def test_each_run_says_which_redset_it_measured(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.syspath_prepend(FOLDER.parent / "peers")
     version = importlib.import_module("sources").version_of_redset()
     assert version.split()[0] == redset.__version__
+
+
+def test_the_lines_that_count_totals_are_found_in_the_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    totals = importlib.import_module("totals")
+    with totals.without_totals():
+        redset.SortedSet(redis.Redis(), "jobs")
+
+    monkeypatch.setitem(totals.CUTS, "end", [("no such line", "")])
+    with pytest.raises(ValueError, match=r"end.lua has nothing like 'no such line' any more"), totals.without_totals():
+        redset.SortedSet(redis.Redis(), "jobs")
 
 
 def _has_a_figure(line: dict[str, Any]) -> bool:

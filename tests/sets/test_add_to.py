@@ -3,39 +3,19 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from conftest import CLIENT
-from faces import Awaited
+from faces import Batch
 from redset import SortedSet
 from servers import PATIENCE, Cluster, Server
 
 pytestmark = pytest.mark.skipif(CLIENT == "thirty-lines", reason="it has no pipelines")
 
 conformance = pytest.mark.conformance
-
-
-class Batch:
-    """A pipeline of a face's client, each call of which blocks."""
-
-    def __init__(self, face: Any, **options: Any) -> None:
-        self._face = face
-        self.pipeline = self._do(face.client.pipeline, **options)
-
-    def _do(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        call = self._face.call if isinstance(self._face, Awaited) else lambda do, *args, **options: do(*args, **options)
-        return call(function, *args, **options)
-
-    def execute(self) -> list[Any]:
-        result: list[Any] = self._do(self.pipeline.execute)
-        return result
-
-    def watch(self, key: str) -> None:
-        self._do(self.pipeline.watch, key)
 
 
 @pytest.fixture
@@ -90,7 +70,7 @@ def test_an_addition_obeys_flags(face: Any, batch: Batch) -> None:
 def test_other_kinds_of_set_add_in_their_own_way(face: Any, batch: Batch) -> None:
     feeds, seen = face.PeriodicSet("feeds", 100), face.ExpiringSet("seen", 100)
     feeds.add("known", first=3)
-    feeds.add_to(batch.pipeline, "a", interval=7, first=5), feeds.add_to(batch.pipeline, "known", first=5)
+    feeds.add_to(batch.pipeline, "a", interval=7, first=5), feeds.add_to(batch.pipeline, "known", interval=7, first=5)
     seen.add_to(batch.pipeline, "x", ttl=50)
     batch.execute()
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from fractions import Fraction
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import pytest
@@ -29,12 +30,17 @@ NO_DURATIONS = [
     *each(TypeError, "a number of seconds or a timedelta", "1", b"1", [], 1j, NAIVE, True, False),  # noqa: FBT003 # a bool is the point
     *each(ValueError, "at least 0", -1, -math.inf, math.inf, math.nan, HUGE, BEFORE),
 ]
+NO_CALLABLES = each(TypeError, "a callable that takes", 5, "str", [len], math.nan, HUGE)
+NO_COUNTS = [
+    *each(TypeError, "an int or None", "1", 1.5, [], math.nan, True, False),  # noqa: FBT003 # a bool is the point
+    *each(ValueError, "at least 1", 0, -1, -HUGE),
+]
 NO_LENGTHS = [
     *((value, error, allowed.replace("at least", "more than")) for value, error, allowed in NO_DURATIONS),
     *each(ValueError, "more than 0", 0, 0.0, timedelta(0), Fraction(0)),
 ]
 NO_SCORES = [
-    *each(TypeError, "aware datetime", "1", b"1", [], 1j, BEFORE),
+    *each(TypeError, "aware datetime", "1", b"1", [], 1j, BEFORE, True, False),  # noqa: FBT003 # a bool is the point
     *each(ValueError, "number|too large", math.nan, HUGE),
     *each(ValueError, "aware datetime", NAIVE),
 ]
@@ -68,6 +74,11 @@ PARAMETERS = [
     Parameter("poll", lambda face, value: face.SortedSet("x", poll=value), each(TypeError, "timedelta", None)),
     Parameter("remember", lambda face, value: face.SortedSet("x", remember=value), NO_LENGTHS),
     Parameter("interval", lambda face, value: face.PeriodicSet("x", value), NO_LENGTHS),
+    Parameter("scorer", lambda face, value: face.SortedSet("x", value), NO_CALLABLES),
+    Parameter("key", lambda face, value: face.SortedSet("x", key=value), NO_CALLABLES),
+    Parameter("backoff", lambda face, value: face.SortedSet("x", backoff=value), NO_CALLABLES),
+    Parameter("max_attempts", lambda face, value: face.SortedSet("x", max_attempts=value), NO_COUNTS),
+    Parameter("max_dead", lambda face, value: face.PeriodicSet("x", 60, max_dead=value), NO_COUNTS),
     Parameter("jitter", lambda face, value: face.PeriodicSet("x", 60, jitter=value), NO_DURATIONS),
     Parameter("ttl", lambda face, value: face.ExpiringSet("x", value), NO_LENGTHS),
     Parameter(
@@ -79,7 +90,10 @@ PARAMETERS = [
     Parameter("delay", lambda face, value: sets(face)[1].add("a", delay=value), NO_DURATIONS),
     Parameter("wait", lambda face, value: sets(face)[0].pop(wait=value), NO_DURATIONS),
     Parameter("wait", lambda face, value: sets(face)[0].take(1, wait=value), NO_DURATIONS),
+    Parameter("wait", lambda face, value: sets(face)[0].take(2, wait=value), NO_DURATIONS),
+    Parameter("wait", lambda face, value: sets(face)[0].take_max(2, wait=value), NO_DURATIONS),
     Parameter("wait", lambda face, value: sets(face)[0].reserve(wait=value), NO_DURATIONS),
+    Parameter("wait", lambda face, value: sets(face)[0].reserve_many(2, wait=value), NO_DURATIONS),
     Parameter("wait", lambda face, value: sets(face)[0].consume(wait=value), NO_DURATIONS),
     Parameter("max_outage", lambda face, value: sets(face)[0].consume(max_outage=value), NO_DURATIONS),
     Parameter("lease", lambda face, value: sets(face)[0].reserve(lease=value), NO_LENGTHS),
@@ -98,6 +112,8 @@ PARAMETERS = [
     Parameter("when", lambda face, value: sets(face)[2].reschedule("a", value), each(TypeError, "datetime", None)),
     Parameter("score", lambda face, value: sets(face)[0].add("a", value), NO_SCORES),
     Parameter("score", lambda face, value: sets(face)[0].update("a", score=value), NO_SCORES),
+    Parameter("until", lambda face, value: sets(face)[0].pause(value), NO_SCORES),
+    Parameter("by", lambda face, value: sets(face)[0].increment("a", value), NO_DURATIONS[:7]),
     Parameter("first", lambda face, value: sets(face)[2].add("a", first=value), NO_SCORES),
     Parameter("first", lambda face, value: sets(face)[2].update("a", first=value), NO_SCORES),
     Parameter("min", lambda face, value: sets(face)[0].count(min=value), NO_SCORES),
@@ -143,9 +159,9 @@ PARAMETERS = [
     ),
     Parameter(
         "priority",
-        lambda face, value: face.SortedSet("x", priority_then_time(lambda job: value)).add("a"),
+        lambda face, value: face.SortedSet("jobs", priority_then_time(lambda job: value)).add("a"),
         each(ValueError, "from 0 to 499", -1, 500, 1.5, math.nan, math.inf, HUGE)
-        + each(TypeError, "from 0 to 499", None, "1", NAIVE, BEFORE),
+        + each(TypeError, "from 0 to 499", None, "1", NAIVE, BEFORE, True, False),  # noqa: FBT003 # a bool is the point
     ),
 ]
 CASES = [
@@ -175,6 +191,29 @@ def test_bad_input_is_refused_before_anything_is_sent(
     assert re.search(allowed, message), message
     assert repr(value) in message
     assert sent == []
+
+
+class OverShards:
+    """A face that makes sets over shards."""
+
+    def __init__(self, face: Face) -> None:
+        self._face = face
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(getattr(self._face, name), shards=4)
+
+
+@pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda one: one.name)
+def test_bad_input_changes_nothing_over_shards(face: Face, raw: Any, parameter: Parameter) -> None:
+    over_shards: Any = OverShards(face)
+    for one in sets(over_shards):
+        for item in "abcdefgh":
+            one.add(item)
+    before = {key: raw.dump(key) for key in raw.scan_iter()}
+    for value, error, _ in parameter.wrong:
+        with pytest.raises(error, match=parameter.name):
+            parameter.call(over_shards, value)
+    assert {key: raw.dump(key) for key in raw.scan_iter()} == before
 
 
 @pytest.mark.parametrize(

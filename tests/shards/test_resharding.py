@@ -247,6 +247,12 @@ class TestErrors:
         assert reshard(3)
         assert made(face, "stored").pop() == "a"
 
+    def test_a_progress_that_cannot_be_called(self, face: Any, reshard: Any) -> None:
+        face.SortedSet("jobs").add("a")
+        with pytest.raises(TypeError, match="progress must be a callable that takes two numbers, not 5"):
+            reshard(3, progress=5)
+        assert face.SortedSet("jobs").pop() == "a"
+
     @pytest.mark.parametrize("count", ["stored", 0, 2000])
     def test_a_number_that_cannot_be(self, reshard: Any, count: Any) -> None:
         with pytest.raises(ValueError, match="shards must be"):

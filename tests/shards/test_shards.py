@@ -462,24 +462,6 @@ class TestWaiting:
         assert 0.6 <= time.monotonic() - began < PATIENCE / 4
 
 
-@pytest.mark.parametrize("way", ["add", "update", "pop", "reserve", "count", "iterate", "stats"])
-def test_an_object_without_shards_is_told_that_the_set_has_them(face: Any, jobs: Any, way: str) -> None:
-    jobs.add("a")
-    plain = face.SortedSet("jobs")
-    calls: dict[str, Callable[[], Any]] = {
-        "add": lambda: plain.add("b"),
-        "update": lambda: plain.update(["b"]),
-        "pop": plain.pop,
-        "reserve": plain.reserve,
-        "count": plain.count,
-        "iterate": lambda: list(plain),
-        "stats": plain.stats,
-    }
-    with pytest.raises(WrongTypeError, match=r"'jobs' has shards.*shards=.stored"):
-        calls[way]()
-    assert list(jobs) == ["a"]
-
-
 def test_a_hash_of_another_program_is_not_taken_for_shards(face: Any, raw: Any) -> None:
     raw.hset("jobs", "layout", "of another program")
     with pytest.raises(WrongTypeError, match="'jobs' holds"):

@@ -8,6 +8,7 @@ from typing import Any, Generic, NoReturn, SupportsIndex, TypeVar, Unpack, cast,
 from redset.core.adding import Adding
 from redset.core.algebra import Algebra, SortedAlgebra
 from redset.core.burying import Burying
+from redset.core.callables import checked_callable
 from redset.core.claiming import Claims
 from redset.core.clients import check_client, longest_block
 from redset.core.definition import LONGEST_POLL, Definition, Kind
@@ -64,7 +65,7 @@ from redset.core.shards.parts import (
 from redset.core.shards.place import Shard, Shards
 from redset.core.shown import shown
 from redset.core.talking import Register
-from redset.core.times import Duration, Moment, seconds
+from redset.core.times import Duration, Moment, is_number, seconds
 from redset.core.waiting import claim_within
 from redset.interfaces import Serializer
 
@@ -171,8 +172,13 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
         super().__init__(redis_client, name, serializer, options)
         remember, group = options["remember"], checked_group(options["group"])
         leases, pause = checked_per_group(options["per_group"], grouped=group is not None)
-        self.scorer: Callable[[T], Moment] = scorer or self._kind.scorer
-        items = self._make_items(name, self.serializer, options["key"])
+        self.scorer: Callable[[T], Moment] = checked_callable(
+            scorer or self._kind.scorer, "scorer", "takes an item and returns its score"
+        )
+        key = options["key"]
+        if key is not None:
+            checked_callable(key, "key", "takes an item and returns its identity")
+        items = self._make_items(name, self.serializer, key)
         definition: Definition[T] = Definition(
             name=name,
             keys=self._keys,
@@ -187,7 +193,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             interval=self._interval,
             duplicates=one_of_duplicates(options["duplicates"]),
             while_leased=one_of_while_leased(options["while_leased"]),
-            backoff=options["backoff"],
+            backoff=checked_callable(options["backoff"], "backoff", "takes the number of an attempt"),
             longest_block=longest_block(redis_client),
             poll=seconds(options["poll"], "poll", positive=True, most=LONGEST_POLL),
             grouping=None if group is None else Grouping(group, items, name),
@@ -502,11 +508,11 @@ def _info(definition: Definition[Any], kind: str, shards: int | None) -> SetInfo
     return SetInfo(definition.name, kind, options)
 
 
-def _limit(value: int | None, what: str) -> int:
+def _limit(value: Any, what: str) -> int:
     """Return a limit as the scripts take it: 0 for none."""
     if value is None:
         return 0
-    if not isinstance(value, int):
+    if not isinstance(value, int) or not is_number(value):
         raise TypeError(f"{what} must be an int or None, not {value!r}")
     if value < 1:
         raise ValueError(f"{what} must be at least 1, or None for no limit, not {value!r}")

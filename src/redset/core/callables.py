@@ -4,14 +4,26 @@ A StopIteration that one raises would silently end a generator or an iteration, 
 """
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redset.core.shown import shown
 
-__all__ = ("called", "called_each", "called_plainly")
+__all__ = ("called", "called_each", "called_plainly", "checked_callable")
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def checked_callable(call: Any, what: str, does: str) -> Any:
+    """Return ``call``.
+
+    :param what: the name of the parameter, for errors.
+    :param does: what it takes and returns, for errors.
+    :raises TypeError: it is not callable.
+    """
+    if not callable(call):
+        raise TypeError(f"{what} must be a callable that {does}, not {shown(call)}")
+    return call
 
 
 def called(call: Callable[[T], R], item: T, what: str) -> R:

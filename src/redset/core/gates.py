@@ -82,7 +82,7 @@ def end_of_pause(until: Moment) -> float:
     :raises TypeError: ``until`` is no int, float or datetime.
     :raises ValueError: it is NaN or infinite, or a naive datetime.
     """
-    number = moment(_no_bool(until, "until", "a number of seconds since the epoch or an aware datetime"), "until")
+    number = moment(until, "until")
     if not math.isfinite(number):
         raise ValueError(f"until must be a finite number of seconds since the epoch, not {until!r}")
     return number
@@ -109,7 +109,7 @@ def read_gates(gate: bytes, maxsize: bytes, now: float) -> tuple[float | None, L
 
 
 def _rate(value: Any) -> float:
-    if not is_number(_no_bool(value, "rate", "a number of items")):
+    if not is_number(value):
         raise TypeError(f"rate must be a number of items, not {value!r}")
     try:
         number = float(value)
@@ -127,17 +127,10 @@ def checked_count(value: Any, what: str, *, none: str = "None for no limit") -> 
     """
     if value is None and none:
         return 0
-    allowed = "an int or None" if none else "an int"
-    if not isinstance(_no_bool(value, what, allowed), Integral) or not is_number(value):
-        raise TypeError(f"{what} must be {allowed}, not {value!r}")
+    is_whole = isinstance(value, Integral) and is_number(value)
+    if not is_whole:
+        raise TypeError(f"{what} must be {'an int or None' if none else 'an int'}, not {value!r}")
     if not 1 <= value <= LARGEST:
         choice = f", or {none}," if none else ","
         raise ValueError(f"{what} must be at least 1 and at most 2**53{choice} not {value!r}")
     return int(value)
-
-
-def _no_bool(value: Any, what: str, allowed: str) -> Any:
-    """Return ``value``. A bool is an int to Python, but none that anybody means."""
-    if isinstance(value, bool):
-        raise TypeError(f"{what} must be {allowed}, not {value!r}")
-    return value

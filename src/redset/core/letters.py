@@ -115,9 +115,14 @@ class Letters(Generic[T]):
         return self._end_all("delete")
 
     def _end_all(self, verb: str) -> Plan[int]:
-        """Release as many letters as there are now, in chunks: new ones must not make it endless."""
+        """Release as many letters as there are now, in chunks: new ones must not make it endless.
+
+        A call is sent even if there are none: it raises an error on a set in another layout.
+        """
+        ended: int = yield self._end_oldest(verb, CHUNK)
+        if ended < CHUNK:
+            return ended
         left: int = yield self.count()
-        ended = 0
         while left > 0:
             some: int = yield self._end_oldest(verb, min(left, CHUNK))
             if some == 0:

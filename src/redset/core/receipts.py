@@ -110,9 +110,14 @@ class WithReceipt(BaseReservation[T]):
         It contains the serialized item, so it is about one and a third times as long. It stays valid when the lease is
         extended. Errors of the serializer pass through on a set with a ``key``. No round trip.
         """
-        of = self._endings.definition
-        value = of.items.dump(self.item) if of.items.keyed else None
+        of, item = self._endings.definition, self.item
+        value = of.items.dump(item) if of.items.keyed and not self._has_no_value(item) else None
         return Receipt(of.name, of.layout, self._stored, self._delivery, self.deadline, self._lease, value).written()
+
+    def _has_no_value(self, item: T) -> bool:
+        """Return whether the item is its identity, as one that another program has added: no serializer may know it."""
+        identity = self._endings.definition.items.load(self._stored)
+        return type(item) is type(identity) and item == identity
 
 
 class Receipts(Generic[T, Res]):

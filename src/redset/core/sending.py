@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 
 from redset.core.clients import explained, is_failure, script_is_unknown, slot_is_moving
 from redset.core.scripts import Script
-from redset.exceptions import WrongTypeError
+from redset.exceptions import HasShardsError, WrongTypeError
 
 __all__ = ("NO_CALL", "Batch", "Sleep", "Words", "sent_again", "unrecorded", "words_of")
 
@@ -89,7 +89,7 @@ def sent_again(
             if meaning is None:
                 raise error
             if isinstance(meaning, WrongTypeError) and name.encode() in command.keys and (yield from _has_shards(name)):
-                meaning = WrongTypeError(
+                meaning = HasShardsError(
                     f'the set {name!r} has shards, and this object was made without: make it with shards="stored"'
                 )
             raise meaning from None

@@ -22,9 +22,6 @@ def seconds(value: Any, what: str, *, positive: bool = False, most: float = math
     :raises TypeError: it is none of these.
     :raises ValueError: it is negative, NaN, infinite or too long, or 0 where it must be positive.
     """
-    if isinstance(value, bool):
-        # A bool is an int to Python, but none that anybody means.
-        raise TypeError(f"{what} must be a number of seconds or a timedelta, not {value!r}")
     number = _as_float(difference(value, what))
     if not math.isfinite(number) or number < 0 or (positive and number == 0) or number > most:
         least = "more than" if positive else "at least"
@@ -76,9 +73,9 @@ def timestamp(value: datetime, what: str) -> float:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether ``value`` is a real number."""
+    """Return whether ``value`` is a real number. A bool is an int to Python, but none that anybody means."""
     if isinstance(value, (float, int)):
-        return True
+        return not isinstance(value, bool)
     # numpy registers its durations as integers, whatever their unit is.
     return isinstance(value, Real) and getattr(getattr(value, "dtype", None), "kind", "") != "m"
 

@@ -58,8 +58,12 @@ else
         local verb, seconds, text = string.match(ARGV[3 * i + 4], '^(%l+) (%S+) (.*)$')
         return verb, tonumber(seconds), text
     end)
-    -- Nothing was written if all are lost.
-    if select(2, string.gsub(lost, ' ', '')) == #items then free_record() end
+    -- Nothing was written if all are lost: maybe since this is another set than that of the leases.
+    if select(2, string.gsub(lost, ' ', '')) == #items then
+        refusal = wrong_type(waiting)
+        if refusal then return refusal end
+        free_record()
+    end
 end
 if grouped then turns().settle() end
 moves().write_totals()

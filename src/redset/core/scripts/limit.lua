@@ -1,5 +1,5 @@
 -- Pauses and resumes a set, and sets its limits; `shared/gates.lua` and `shared/room.lua` say what they mean.
--- KEYS: call meta leased wake looks
+-- KEYS: call waiting meta leased wake looks
 -- TIME
 -- ARGV: number, seen; `pause`, the time at which it ends or -1; or `resume`; or `limit`, rate, per, burst, leases, maxsize, with 0 for
 --       what is not limited

@@ -25,7 +25,7 @@ from redset.core.leases import BaseReservation
 from redset.core.operations import CHUNK, At, Listen, ListenToAny, Operation, Plan, flattened, once
 from redset.core.shards.endings import ShardsEndings
 from redset.core.shards.place import FORGET, Flat, Shard, Shards, as_operation, is_other_trouble, outcomes_of
-from redset.core.times import Duration
+from redset.core.times import Duration, seconds
 from redset.core.waiting import SPARE, claim_within
 from redset.exceptions import WrongTypeError
 
@@ -175,8 +175,8 @@ class _Asking:
         shards = [shard for shard in working(self.shards) if shard not in self._answered and shard not in self._failed]
         self._soon = yield from self._soon_at(shards)
         word = self._wanted.word
-        for shard, seconds in self._soon.items():
-            if seconds <= 0 and not self.ends:
+        for shard, left in self._soon.items():
+            if left <= 0 and not self.ends:
                 yield from self._try(shard, word if word is not None and word.is_announced(shard) else None)
 
     def _soon_at(self, shards: list[Shard]) -> Plan[dict[Shard, float]]:
@@ -550,6 +550,9 @@ class ShardsClaims(Claims[T, Res]):
             return (yield from self._one(lease, last=last))
         if num <= 1:
             return (yield from super()._gather(num, lease, wait, last=last))
+        if wait is not None:
+            # Raises for a wait that cannot be.
+            seconds(wait, "wait")
         rows: list[tuple[float, bytes, Any]] = []
         yield from self._shards.settled(lambda: self._claim_lowest(rows, num, lease, last=last))
         if not rows and wait != 0:

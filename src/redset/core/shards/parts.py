@@ -481,8 +481,13 @@ class ShardsGates(Gates[T]):
         self._set_name = definition.name
         self._shards = shards
 
-    pause = from_each("gates", "pause", _nothing)
+    _pause = from_each("gates", "pause", _nothing)
     resume = from_each("gates", "resume", _nothing)
+
+    def pause(self, until: Moment | None) -> Operation[None]:
+        # Raises for a moment that cannot be.
+        super().pause(until)
+        return as_operation(self._pause(until))
 
     def limit(
         self, rate: float | None, per: Duration, burst: int | None, leases: int | None, maxsize: int | None

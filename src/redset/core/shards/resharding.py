@@ -15,9 +15,10 @@ import math
 import re
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from redset.core.callables import checked_callable
 from redset.core.forms import check_layout, described, layout_of, other_version
 from redset.core.gates import Limits, read_gates
 from redset.core.inspecting import Totals
@@ -52,6 +53,9 @@ def reshard(one: Any, count: Any, progress: Progress | None = None) -> Plan[bool
     :param one: the set, with ``shards="stored"``. Only its name and its client matter.
     """
     name, make = one.name, one._made_shard
+    if progress is not None:
+        # An error of it would leave the set between two layouts.
+        checked_callable(progress, "progress", "takes two numbers")
     checked = checked_count(count)
     if checked == "stored":
         raise ValueError('shards must be an int or None, not "stored": that is what the set has')
@@ -132,7 +136,7 @@ class _Move:
             for key in MOVED:
                 yield from self._copy(getattr(Keys(layouts.moved_name(name)), key), key, targets)
         yield from self._write_facts(targets)
-        yield from self._write_limits(limits)
+        yield from self._write_limits(limits, targets)
         yield from self._flip(targets)
         yield from _delete_copied(self.new)
 
@@ -178,14 +182,18 @@ class _Move:
                 )
         return None if None in ends else min(end for end in ends if end is not None), limits
 
-    def _write_limits(self, gates: tuple[float | None, Limits | None]) -> Plan[None]:
-        end, limits = gates
-        for number in range(len(self.new.names)):
+    def _write_limits(self, found: tuple[float | None, Limits | None], targets: list[dict[str, bytes]]) -> Plan[None]:
+        end, limits = found
+        for number, target in enumerate(targets):
             shard = self.make(self.new, number)
+            gates, steps = shard.parts.gates, []
             if limits is not None:
-                yield shard.at(shard.parts.gates.limit(*share_of(limits, number, len(self.new.names))))
+                steps.append(gates.limit(*share_of(limits, number, len(targets))))
             if end is not None:
-                yield shard.at(shard.parts.gates.pause(None if end == math.inf else end))
+                steps.append(gates.pause(None if end == math.inf else end))
+            for step in steps:
+                # Of a set without shards, the items are not in their place yet.
+                yield shard.at(replace(step, keys=(target["waiting"], *step.keys[1:])))
 
     # The layout record.
 
