@@ -1,18 +1,22 @@
 """Calls that wait while the server is away: how long they go on, and that no retry of the client makes them late."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from functools import partial
 from typing import Any
 
 import pytest
 import redis
+from redis.backoff import ConstantBackoff
 
 import redset
 import redset.aio
 from faces import Awaited, Blocking, Face
 from redset.core.keys import Keys
-from servers import Cluster, Server, blocked_clients, wait_until
+from servers import Cluster, Server, blocked_clients, client_module, wait_until
 
 #: Seconds within which a call must have ended that should have ended at once. The client's retries take longer.
 SOON = 3.0
@@ -168,6 +172,77 @@ def test_the_first_contact_fails_at_once(face_type: Any, mortal: Server) -> None
     assert isinstance(call.result, Exception)
     face.client = before
     face.close()
+
+
+class Useless:
+    """A place without a server: its port refuses connections, closes them at once, or never answers.
+
+    Its clients retry for six seconds.
+    """
+
+    def __init__(self, how: str) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        if how == "refuses":
+            self._listening.close()
+        if how == "closes":
+            threading.Thread(target=self._close_all, daemon=True).start()
+
+    def client(self, library: str = "redis", *, awaited: bool = False, **options: Any) -> Any:
+        module: Any = client_module(library, awaited=awaited)
+        retry = module.retry.Retry(ConstantBackoff(2), 3)
+        return module.Redis(port=self.port, retry=retry, socket_timeout=0.5, **options)
+
+    def _close_all(self) -> None:
+        with suppress(OSError):
+            while True:
+                self._listening.accept()[0].close()
+
+    def empty(self) -> None: ...
+
+    def stop(self) -> None:
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+
+@pytest.mark.parametrize("shards", [None, 4])
+@pytest.mark.parametrize("how", ["refuses", "closes", "never answers"])
+def test_a_wait_tries_the_first_contact_once(face_type: Any, how: str, shards: int | None) -> None:
+    place = Useless(how)
+    try:
+        with closing(face_type(place, "redis")) as face:
+            for way in WAITING.values():
+                call = Running(partial(way, face.SortedSet("jobs", shards=shards)))
+                assert call.ends(SOON)
+                assert isinstance(call.result, (redis.ConnectionError, redis.TimeoutError))
+    finally:
+        place.stop()
+
+
+@pytest.mark.parametrize("shards", [None, 4])
+@pytest.mark.parametrize("way", WAITING)
+def test_a_wait_that_begins_during_an_outage_survives_it(
+    away: Face, mortal: Server, way: str, shards: int | None
+) -> None:
+    """The client has had an answer before, by another call."""
+    jobs: Any = away.SortedSet("jobs", shards=shards)
+    jobs.add("early")
+    assert len(jobs) == 1
+    mortal.kill()
+    again = threading.Timer(1, mortal.start)
+    again.start()
+    ways = {
+        "pop": lambda: [jobs.pop(wait=None)],
+        "take": lambda: jobs.take(3, wait=None),
+        "reserve": lambda: [jobs.reserve(wait=None).item],
+        "consume": lambda: [next(iter(jobs.consume())).item],
+    }
+    call = Running(ways[way])
+
+    assert call.ends(15)
+    assert call.result == ["early"]
+    again.join()
 
 
 @pytest.fixture(scope="module")

@@ -176,6 +176,8 @@ class ClientState:
         #: Received claims with large records, by the key of the record; and the time of the last reply.
         self.large: dict[bytes, Call] = {}
         self.large_at = 0.0
+        #: Whether the server has answered this client before.
+        self.contacted = False
         #: The thread that empties them; see :mod:`redset.core.emptying`.
         self.emptier: Thread | None = None
         #: Per event loop and set name, while such a set exists: the coalesced calls and the listener of its tasks.

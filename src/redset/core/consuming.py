@@ -136,7 +136,7 @@ class BaseConsumption(BaseLoop[DriverT, Res], Generic[T, DriverT, Res]):
         self._wait = wait
         self._waiter = self._waiter_type(claims)
         longest = None if max_outage is None else seconds(max_outage, "max_outage")
-        self._outage = Outage(claims.set_name, NONE, longest, self._should_stop)
+        self._outage = Outage(claims.set_name, claims.state, NONE, longest, self._should_stop)
         self._current: Res | None = None
         self._ready: deque[Res] = deque()
         #: Ends that were sent and not answered.
