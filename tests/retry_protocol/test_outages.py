@@ -3,9 +3,11 @@
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -243,6 +245,52 @@ def test_a_wait_that_begins_during_an_outage_survives_it(
     assert call.ends(15)
     assert call.result == ["early"]
     again.join()
+
+
+FAILING: dict[str, Callable[[Any], Any]] = {
+    "add": lambda jobs: jobs.add("late"),
+    "pop": lambda jobs: jobs.pop(),
+    "pop that waits": lambda jobs: jobs.pop(wait=0.5),
+    "take": lambda jobs: jobs.take(2),
+    "count": len,
+}
+
+
+@pytest.mark.parametrize("shards", [None, 4])
+@pytest.mark.parametrize("way", FAILING)
+def test_the_traceback_of_a_failure_is_short(face_type: Any, mortal: Server, way: str, shards: int | None) -> None:
+    with closing(face_type(mortal, "redis")) as face:
+        jobs = face.SortedSet("jobs", shards=shards)
+        jobs.add("early")
+        mortal.kill()
+        with pytest.raises(redis.ConnectionError) as caught:
+            FAILING[way](jobs)
+
+    ours = str(Path(redset.__file__).parent)
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    assert len([frame for frame in frames if frame.filename.startswith(ours)]) <= 14
+    assert is_the_only_failure(caught.value)
+
+
+def test_a_consumer_that_cannot_end_its_leases_raises_one_failure(mortal: Server) -> None:
+    """It tries to end them, and does not raise what comes of that."""
+    with mortal.client() as client:
+        jobs: redset.SortedSet[str] = redset.SortedSet(client, "jobs")
+        jobs.add("early")
+        with pytest.raises(redis.ConnectionError) as caught:
+            for _ in jobs.consume(wait=0.5):
+                mortal.kill()
+
+    assert is_the_only_failure(caught.value)
+
+
+def is_the_only_failure(error: BaseException) -> bool:
+    """Whether an error of the client library has no other one among its causes."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        if isinstance(cause, redis.RedisError):
+            return False
+        error = cause
+    return True
 
 
 @pytest.fixture(scope="module")

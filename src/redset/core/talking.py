@@ -29,6 +29,7 @@ from redset.core.operations import (
     Unfinished,
 )
 from redset.core.sending import NO_CALL, Batch, Sleep, Words, sent_again, words_of
+from redset.core.shown import shorten
 
 __all__ = ("EMPTY_SOON", "Caller", "Register", "Request", "Talk", "ask", "exchange", "follow", "roll_back")
 
@@ -257,6 +258,7 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
         return result  # noqa: TRY300 # in an else block, an interruption would not be caught
     except BaseException as error:
         yield from break_off(error, claims, caller)
+        shorten(error, __name__)
         raise
 
 
@@ -413,7 +415,7 @@ def pay_claims(caller: Caller, roll_back_of: Callable[..., Operation[bytes]]) ->
     """Roll back all claims of this set whose outcome is unknown, and wait for those that others are rolling back."""
     state, payer = caller.state, Payer()
     try:
-        while state.owes_claims(caller.prefix):
+        while state.owed(caller.prefix, claims=True):
             if (debt := state.take_claim_to_pay(caller.prefix, payer)) is not None:
                 yield from _pay(debt, payer, caller, roll_back_of)
             else:

@@ -340,7 +340,7 @@ class ShardsClaims(Claims[T, Res]):
             now = time.monotonic()
             for shard in shards:
                 # A shard that failed has a debt, and would fail again each time.
-                if shard.rests_until <= now and state.owes_claims(shard.driver.caller.prefix):
+                if shard.rests_until <= now and state.owed(shard.driver.caller.prefix, claims=True):
                     return shard
         one = self._drawn(shards)
         if STRAY * self._random.random() >= 1 and self._comes_later(one, other := self._drawn(shards), last=last):
