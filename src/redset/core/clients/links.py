@@ -467,7 +467,7 @@ class AsyncLink(_Link):
                 connection = self._made()
                 await connection.connect()
                 if await _can_read(connection) and not owner.keeps_unread():
-                    raise owner.ConnectionError("Connection not ready")
+                    raise owner.ConnectionError("Connection not ready")  # noqa: TRY301 # dropped as after any error
         except BaseException:
             await _drop(connection)
             raise
