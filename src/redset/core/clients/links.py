@@ -281,7 +281,11 @@ class Link(_Link):
             if time.monotonic() >= ends_at or (should_stop is not None and should_stop()):
                 connection.disconnect()
                 return False
-        reply = connection.read_response(disable_decoding=True)
+        try:
+            reply = connection.read_response(disable_decoding=True)
+        except self._owner.ResponseError:
+            slot.append(connection)
+            raise
         self._used_at = time.monotonic()
         slot.append(connection)
         return reply is not None
