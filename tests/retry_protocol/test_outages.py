@@ -18,6 +18,7 @@ import redset
 import redset.aio
 from faces import Awaited, Blocking, Face
 from redset.core.keys import Keys
+from redset.core.retries import tries_once
 from servers import Cluster, Server, blocked_clients, client_module, wait_until
 
 #: Seconds within which a call must have ended that should have ended at once. The client's retries take longer.
@@ -291,6 +292,20 @@ def is_the_only_failure(error: BaseException) -> bool:
             return False
         error = cause
     return True
+
+
+def test_the_client_retries_again_after_calls_at_several_shards_that_were_tried_once(mortal: Server) -> None:
+    with mortal.client() as client:
+        jobs: redset.SortedSet[str] = redset.SortedSet(client, "jobs", shards=4)
+        jobs.add("early")
+        mortal.kill()
+        with pytest.raises(redis.ConnectionError):
+            jobs.take(3, wait=0.3)
+        assert not tries_once.get()
+        mortal.start()
+        jobs.update("abc")
+        jobs.take(3)
+        assert not tries_once.get()
 
 
 @pytest.fixture(scope="module")

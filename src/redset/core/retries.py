@@ -15,10 +15,15 @@ tries_once: ContextVar[bool] = ContextVar("redset_tries_once", default=False)
 
 
 def tried_once(step: Any) -> Generator[Any, Any, Any]:
-    """Perform a step of a plan so that each of its commands is tried once."""
-    before = tries_once.get()
+    """Perform a step of a plan so that each of its commands is tried once, as in a step that this one is a part of.
+
+    Of steps that take turns, the first that ends sets the client's retries free. To restore the value that each has
+    found would leave them suspended.
+    """
+    if tries_once.get():
+        return (yield step)
     tries_once.set(True)
     try:
         return (yield step)
     finally:
-        tries_once.set(before)
+        tries_once.set(False)
