@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar, cast, overload
 from redset.core.adding import flagged
 from redset.core.algebra import Algebra
 from redset.core.base import BaseDeadLetters, BaseExpiring, BasePeriodic, BaseSet, T
+from redset.core.clients import is_failure
 from redset.core.consuming import BaseConsumption, BaseLoop, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import Driver
@@ -1603,12 +1604,18 @@ class Loop(BaseLoop[Driver, Reservation[T]]):
         try:
             try:
                 yield from iter(self._next_one, None)
-            finally:
-                self.close()
-        except BaseException:
+            except BaseException as error:
+                self._close_after(error)
+                raise
+        except BaseException as error:
             # An interruption can come before the call above begins.
-            self.close()
+            self._close_after(error)
             raise
+
+    def _close_after(self, error: BaseException) -> None:
+        """Close the loop, unless the error is a failure: after that, the loop was closed as far as possible."""
+        if not is_failure(error):
+            self.close()
 
     def __next__(self) -> Reservation[T]:
         reservation = self._next_one()

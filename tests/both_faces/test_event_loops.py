@@ -6,14 +6,19 @@ import gc
 import os
 import random
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import pytest
+import redis.asyncio
 
 import redset.aio
+from clients import close_awaited
 from invariants import RawSet
+from redset.core.drivers import AsyncDriver
 from servers import PATIENCE, Server, wait_until
 
 anyio = pytest.importorskip("anyio")
@@ -255,3 +260,38 @@ def test_no_item_is_lost_or_claimed_twice(
     assert RawSet(raw, "jobs").is_empty()
     assert caplog.messages == []
     wait_until(lambda: len(raw.client_list()) <= connections)
+
+
+def test_a_set_is_used_by_event_loops_in_two_threads(here: Any, raw: Any) -> None:
+    """Whenever one has found what its tasks share, the other makes a call."""
+    if not isinstance(here, Server):
+        pytest.skip("the connections of a client of a single server belong to event loops")
+    connections = len(raw.client_list())
+    client = redis.asyncio.Redis(unix_socket_path=here.socket_path)
+    jobs = redset.aio.SortedSet[str](client, "jobs")
+    other = asyncio.new_event_loop()
+    thread = threading.Thread(target=other.run_forever)
+    thread.start()
+
+    def call_in_the_other_loop(frame: FrameType, event: str, _: Any) -> Any:
+        if frame.f_code is AsyncDriver._here.__code__ and event == "return":
+            asyncio.run_coroutine_threadsafe(jobs.count(), other).result(20)
+        return call_in_the_other_loop
+
+    async def main() -> None:
+        sys.settrace(call_in_the_other_loop)
+        try:
+            async with asyncio.timeout(20):
+                await asyncio.gather(*(jobs.add(item, score=1) for item in "abc"))
+        finally:
+            sys.settrace(None)
+            await close_awaited(client)
+
+    try:
+        asyncio.run(main())
+        assert raw.zcard("jobs") == 3
+    finally:
+        wait_until(lambda: len(raw.client_list()) <= connections)
+        other.call_soon_threadsafe(other.stop)
+        thread.join()
+        other.close()

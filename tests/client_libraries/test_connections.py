@@ -162,6 +162,16 @@ def test_a_changed_password_is_used(there: Server, library: Library, raw: Any) -
         raw.execute_command("ACL", "DELUSER", "guest")
 
 
+def test_an_error_reply_to_a_blocking_command_leaves_the_connection(there: Server, raw: Any) -> None:
+    library = Library("redis", awaited=False)
+    link = library.link(library.client(there.url))
+    raw.set("text", "x")
+    own = link.exchange(("CLIENT", "ID"))
+    with pytest.raises(library.errors.ResponseError, match="WRONGTYPE"):
+        link.listen(("BLPOP", "text", "1"), 2, None)
+    assert link.exchange(("CLIENT", "ID")) == own
+
+
 def test_an_error_reply_leaves_the_connection(there: Server, library: Library) -> None:
     link = library.link(library.client(there.url))
     library.run(link.exchange, ("SET", "text", "x"))

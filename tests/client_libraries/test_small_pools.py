@@ -63,7 +63,7 @@ def test_threads_that_add_have_their_turn_while_others_wait(
 @pytest.mark.usefixtures("raw")
 def test_other_calls_have_the_last_connection_before_a_thread_ends_to_wait(path: str, blocking: bool) -> None:
     client = redis.Redis(connection_pool=pool_of(redis, blocking, 1, path))
-    jobs, other = SortedSet[str](client, "jobs"), SortedSet[str](client, "other")
+    jobs, other = SortedSet[str](client, "jobs", poll=5), SortedSet[str](client, "other")
     threads = [threading.Thread(target=jobs.pop, kwargs={"wait": 60}) for _ in range(30)]
     for thread in threads:
         thread.start()
@@ -74,7 +74,7 @@ def test_other_calls_have_the_last_connection_before_a_thread_ends_to_wait(path:
     jobs.update(map(str, range(30)))
     for thread in threads:
         thread.join()
-    # Each of so many looks some seconds after the one before, and would block until then.
+    # Each looks some seconds after the one before, and would block until then.
     assert lasted < 10
     client.close()
     client.connection_pool.disconnect()

@@ -5,6 +5,8 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -412,6 +414,28 @@ def test_a_loop_that_is_closed_has_no_more_to_give(abc: SortedSet[str]) -> None:
         next(consumption)
     assert items_of(consumption) == []
     assert len(abc) == 3
+
+
+def test_a_loop_has_one_iterator(abc: SortedSet[str]) -> None:
+    """A second one would ack the item that is in hand at the first."""
+    consumption: Any = abc.consume(batch=3, wait=0)
+    with closing(iter(consumption)) as iterator:
+        first = next(iterator)
+        with pytest.raises(RuntimeError, match="call consume\\(\\) again for another one"):
+            next(iter(consumption))
+        first.nack()
+
+    assert abc.state("a") == "delayed"
+
+
+def test_a_second_thread_or_task_is_refused_while_one_waits_for_the_next_item(jobs: SortedSet[str], raw: Any) -> None:
+    with jobs.consume() as consumption, ThreadPoolExecutor() as threads:
+        first = threads.submit(next, consumption)
+        wait_until(lambda: is_awaited(raw))
+        with pytest.raises(RuntimeError, match="another thread or task is asking"):
+            next(consumption)
+        jobs.add("late", score=1)
+        assert first.result(20).item == "late"
 
 
 # Stopping

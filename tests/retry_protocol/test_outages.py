@@ -1,18 +1,25 @@
 """Calls that wait while the server is away: how long they go on, and that no retry of the client makes them late."""
 
+import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from redis.backoff import ConstantBackoff
 
 import redset
 import redset.aio
 from faces import Awaited, Blocking, Face
 from redset.core.keys import Keys
-from servers import Cluster, Server, blocked_clients, wait_until
+from redset.core.retries import tries_once
+from servers import Cluster, Server, blocked_clients, client_module, wait_until
 
 #: Seconds within which a call must have ended that should have ended at once. The client's retries take longer.
 SOON = 3.0
@@ -168,6 +175,137 @@ def test_the_first_contact_fails_at_once(face_type: Any, mortal: Server) -> None
     assert isinstance(call.result, Exception)
     face.client = before
     face.close()
+
+
+class Useless:
+    """A place without a server: its port refuses connections, closes them at once, or never answers.
+
+    Its clients retry for six seconds.
+    """
+
+    def __init__(self, how: str) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        if how == "refuses":
+            self._listening.close()
+        if how == "closes":
+            threading.Thread(target=self._close_all, daemon=True).start()
+
+    def client(self, library: str = "redis", *, awaited: bool = False, **options: Any) -> Any:
+        module: Any = client_module(library, awaited=awaited)
+        retry = module.retry.Retry(ConstantBackoff(2), 3)
+        return module.Redis(port=self.port, retry=retry, socket_timeout=0.5, **options)
+
+    def _close_all(self) -> None:
+        with suppress(OSError):
+            while True:
+                self._listening.accept()[0].close()
+
+    def empty(self) -> None: ...
+
+    def stop(self) -> None:
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+
+@pytest.mark.parametrize("shards", [None, 4])
+@pytest.mark.parametrize("how", ["refuses", "closes", "never answers"])
+def test_a_wait_tries_the_first_contact_once(face_type: Any, how: str, shards: int | None) -> None:
+    place = Useless(how)
+    try:
+        with closing(face_type(place, "redis")) as face:
+            for way in WAITING.values():
+                call = Running(partial(way, face.SortedSet("jobs", shards=shards)))
+                assert call.ends(SOON)
+                assert isinstance(call.result, (redis.ConnectionError, redis.TimeoutError))
+    finally:
+        place.stop()
+
+
+@pytest.mark.parametrize("shards", [None, 4])
+@pytest.mark.parametrize("way", WAITING)
+def test_a_wait_that_begins_during_an_outage_survives_it(
+    away: Face, mortal: Server, way: str, shards: int | None
+) -> None:
+    """The client has had an answer before, by another call."""
+    jobs: Any = away.SortedSet("jobs", shards=shards)
+    jobs.add("early")
+    assert len(jobs) == 1
+    mortal.kill()
+    again = threading.Timer(1, mortal.start)
+    again.start()
+    ways = {
+        "pop": lambda: [jobs.pop(wait=None)],
+        "take": lambda: jobs.take(3, wait=None),
+        "reserve": lambda: [jobs.reserve(wait=None).item],
+        "consume": lambda: [next(iter(jobs.consume())).item],
+    }
+    call = Running(ways[way])
+
+    assert call.ends(15)
+    assert call.result == ["early"]
+    again.join()
+
+
+FAILING: dict[str, Callable[[Any], Any]] = {
+    "add": lambda jobs: jobs.add("late"),
+    "pop": lambda jobs: jobs.pop(),
+    "pop that waits": lambda jobs: jobs.pop(wait=0.5),
+    "take": lambda jobs: jobs.take(2),
+    "count": len,
+}
+
+
+@pytest.mark.parametrize("shards", [None, 4])
+@pytest.mark.parametrize("way", FAILING)
+def test_the_traceback_of_a_failure_is_short(face_type: Any, mortal: Server, way: str, shards: int | None) -> None:
+    with closing(face_type(mortal, "redis")) as face:
+        jobs = face.SortedSet("jobs", shards=shards)
+        jobs.add("early")
+        mortal.kill()
+        with pytest.raises(redis.ConnectionError) as caught:
+            FAILING[way](jobs)
+
+    ours = str(Path(redset.__file__).parent)
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    assert len([frame for frame in frames if frame.filename.startswith(ours)]) <= 14
+    assert is_the_only_failure(caught.value)
+
+
+def test_a_consumer_that_cannot_end_its_leases_raises_one_failure(mortal: Server) -> None:
+    """It tries to end them, and does not raise what comes of that."""
+    with mortal.client() as client:
+        jobs: redset.SortedSet[str] = redset.SortedSet(client, "jobs")
+        jobs.add("early")
+        with pytest.raises(redis.ConnectionError) as caught:
+            for _ in jobs.consume(wait=0.5):
+                mortal.kill()
+
+    assert is_the_only_failure(caught.value)
+
+
+def is_the_only_failure(error: BaseException) -> bool:
+    """Whether an error of the client library has no other one among its causes."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        if isinstance(cause, redis.RedisError):
+            return False
+        error = cause
+    return True
+
+
+def test_the_client_retries_again_after_calls_at_several_shards_that_were_tried_once(mortal: Server) -> None:
+    with mortal.client() as client:
+        jobs: redset.SortedSet[str] = redset.SortedSet(client, "jobs", shards=4)
+        jobs.add("early")
+        mortal.kill()
+        with pytest.raises(redis.ConnectionError):
+            jobs.take(3, wait=0.3)
+        assert not tries_once.get()
+        mortal.start()
+        jobs.update("abc")
+        jobs.take(3)
+        assert not tries_once.get()
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The record of a large claim that was received is emptied, also when its process makes no further call."""
 
+import threading
 import time
 from typing import Any
 
@@ -41,6 +42,19 @@ def test_claims_one_after_the_other_are_forgotten(raw: Any) -> None:
         jobs.take(1000)
 
     assert len(jobs._driver.caller.state.large) == 1
+
+
+def test_a_process_that_cannot_start_a_thread_claims_all_the_same(raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    jobs = SortedSet[str](raw, "jobs")
+    jobs.update(f"{number:04}" + "x" * 100 for number in range(1000))
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+    assert len(jobs.take(1000)) == 1000
+    jobs.add("next")
+    assert largest_record(raw) <= SMALL
 
 
 def test_a_server_that_was_full_has_room_once_it_is_drained(face: Face, raw: Any, filling: Any) -> None:

@@ -266,7 +266,9 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             gates=Gates(definition),
             endings=endings,
             letters=Letters(definition),
-            claims=Claims(definition, new_reservation, claim_within, Burying(definition, endings).bury, id(self.redis)),
+            claims=Claims(
+                definition, new_reservation, claim_within, Burying(definition, endings).bury, driver.caller.state
+            ),
             groups=None if definition.grouping is None else Groups(definition),
             side=side,
             algebra=SortedAlgebra(side, keys.leased, adding, removing),
@@ -280,7 +282,8 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
     def _made_over_shards(self, definition: Definition[T], kind: str, count: ShardCount) -> "Parts[Res, T]":
         """Return the operations of a set over shards."""
         driver_type: Any = self._driver_type
-        self._driver = over_shards(driver_type)(self.redis, self._name, self._keys.call_prefix, **self._driver_options)
+        own_driver = over_shards(driver_type)(self.redis, self._name, self._keys.call_prefix, **self._driver_options)
+        self._driver = own_driver
 
         def make(layout: Layout, number: int) -> Shard:
             name = layout.names[number]
@@ -325,7 +328,7 @@ class BaseSet(OnServer[DriverT], Generic[DriverT, LockT, Res, T]):
             gates=ShardsGates(definition, shards),
             endings=endings,
             letters=ShardsLetters(definition, shards),
-            claims=ShardsClaims(definition, shards, endings, new_reservation, id(self.redis)),
+            claims=ShardsClaims(definition, shards, endings, new_reservation, own_driver.caller.state),
             groups=None if definition.grouping is None else ShardsGroups(definition, shards),
             side=side,
             algebra=ShardsAlgebra(side, self._keys.leased, adding, removing),

@@ -176,6 +176,8 @@ class ClientState:
         #: Received claims with large records, by the key of the record; and the time of the last reply.
         self.large: dict[bytes, Call] = {}
         self.large_at = 0.0
+        #: Whether the server has answered this client before.
+        self.contacted = False
         #: The thread that empties them; see :mod:`redset.core.emptying`.
         self.emptier: Thread | None = None
         #: Per event loop and set name, while such a set exists: the coalesced calls and the listener of its tasks.
@@ -247,13 +249,9 @@ class ClientState:
                 sessions.append(call.session)
         return sessions
 
-    def owes_claims(self, name: bytes) -> bool:
-        """Return whether there are debts of claims of the set, including those that others are paying."""
-        return bool(self._owed(name, claims=True))
-
     def take_claim_to_pay(self, name: bytes, payer: Payer) -> Call | None:
         """Return the debt of a claim of the set, or None."""
-        return self._first_to_pay(self._owed(name, claims=True), payer)
+        return self._first_to_pay(self.owed(name, claims=True), payer)
 
     def take_debt_to_roll_back(self, name: bytes, payer: Payer, *, plain: bool = False) -> Call | None:
         """Return a claim's debt that must be rolled back before the next claim is sent, or None.
@@ -262,17 +260,17 @@ class ClientState:
 
         :param plain: whether the next claim pays no debt at all.
         """
-        debts = self._owed(name, claims=True)
+        debts = self.owed(name, claims=True)
         if not plain and len(debts) == 1:
             debts = [debt for debt in debts if not debt.is_plain]
         return self._first_to_pay(debts, payer)
 
     def _take_debt(self, name: bytes, payer: Payer, *, claim: bool) -> Call | None:
         """Return a debt of the set that the next call pays by itself, or None."""
-        return self._first_to_pay([debt for debt in self._owed(name, claims=claim) if debt.is_plain], payer)
+        return self._first_to_pay([debt for debt in self.owed(name, claims=claim) if debt.is_plain], payer)
 
-    def _owed(self, name: bytes, *, claims: bool) -> list[Call]:
-        """Return the debts of a set: those of claims, or those of other calls."""
+    def owed(self, name: bytes, *, claims: bool) -> list[Call]:
+        """Return the debts of a set, also those that others are paying: of claims, or of other calls."""
         return [debt for debt in self.debts[:] if debt.name == name and (debt.roll_back is not None) == claims]
 
     def _first_to_pay(self, debts: list[Call], payer: Payer) -> Call | None:

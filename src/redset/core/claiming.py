@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import partial
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from redset.core.calls import takes_much
+from redset.core.calls import ClientState, takes_much
 from redset.core.clients import is_failure
 from redset.core.definition import Definition
 from redset.core.endings import log_deaths
@@ -125,7 +125,7 @@ class ClaimWithin(Protocol):
     """Claims until there are items or some seconds have passed; see :mod:`redset.core.waiting`."""
 
     def __call__(
-        self, claims: "Claims[Any, Any]", limit: int, lease: float, seconds: Duration | None, *, last: bool
+        self, claims: "Claims[Any, Any]", limit: int, lease: float, wait: Duration | None, *, last: bool
     ) -> Plan[Claimed]: ...
 
 
@@ -142,7 +142,7 @@ class Claims(Generic[T, Res]):
         new_reservation: Callable[..., Res],
         claim_within: ClaimWithin,
         bury: Bury,
-        client: Hashable,
+        state: ClientState,
     ) -> None:
         self._set = definition
         self._keys = definition.keys
@@ -150,7 +150,7 @@ class Claims(Generic[T, Res]):
         self._new_reservation = new_reservation
         self._claim_within = claim_within
         self._bury = bury
-        self._client = client
+        self.state = state
         self._claim = definition.script("claim")
         self._roll_back = definition.script("rollback")
         self._shape = KEYED_CLAIMS if definition.items.keyed else CLAIMS
@@ -282,7 +282,7 @@ class Claims(Generic[T, Res]):
     @property
     def place(self) -> tuple[Hashable, bytes, str]:
         """The client, the set and the kind of items for which waiters wait. Other clients may have other servers."""
-        return self._client, self._keys.wake, self._set.kind.which
+        return id(self.state), self._keys.wake, self._set.kind.which
 
     def roll_back(self, positions: Sequence[int] | None = None) -> Operation[bytes]:
         """Roll back a session's last claim unless it was received: all rows, or those at some positions.

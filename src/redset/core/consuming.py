@@ -136,7 +136,7 @@ class BaseConsumption(BaseLoop[DriverT, Res], Generic[T, DriverT, Res]):
         self._wait = wait
         self._waiter = self._waiter_type(claims)
         longest = None if max_outage is None else seconds(max_outage, "max_outage")
-        self._outage = Outage(claims.set_name, NONE, longest, self._should_stop)
+        self._outage = Outage(claims.set_name, claims.state, NONE, longest, self._should_stop)
         self._current: Res | None = None
         self._ready: deque[Res] = deque()
         #: Ends that were sent and not answered.
@@ -223,13 +223,15 @@ class BaseConsumption(BaseLoop[DriverT, Res], Generic[T, DriverT, Res]):
                 claim = self._claims.claim(self._batch, self._lease, acks, on_roll_back, waiter=self._waiter.word(wait))
                 got: Claimed = yield from self._outage.once(claim)
             except Exception as error:
-                if (yield from self._outage.pause(error)) and (yield from self._roll_back_unknown()):
-                    continue
+                if not (yield from self._outage.pause(error)):
+                    return None
+            else:
+                self._outage.end()
+                self._acked(acks, got.lost)
+                self._ready += yield from self._claims.received(got)
+                return got
+            if not (yield from self._roll_back_unknown()):
                 return None
-            self._outage.end()
-            self._acked(acks, got.lost)
-            self._ready += yield from self._claims.received(got)
-            return got
 
     def _roll_back_unknown(self) -> Plan[bool]:
         """Roll back claims with an unknown outcome, and so learn which acks arrived. Return False if told to stop."""

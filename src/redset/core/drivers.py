@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from redset.core import emptying
 from redset.core.calls import Call, State, state_of
@@ -354,12 +354,20 @@ class Driver:
             links.put(link)
 
 
+class Here(NamedTuple):
+    """The running event loop, and the objects that its tasks share for one set."""
+
+    loop: asyncio.AbstractEventLoop
+    gathering: Gathering
+    links: LoopLinks | None
+
+
 class AsyncDriver:
     """Runs the operations of one set on an asyncio client; see :class:`Driver`."""
 
     awaits = True
 
-    __slots__ = ("_execute_command", "_gathering", "_links", "_loop", "_loop_links", "_pipeline", "caller")
+    __slots__ = ("_execute_command", "_last", "_links", "_pipeline", "caller")
 
     def __init__(self, client: Any, name: str, prefix: bytes, *, recording: bool, connections: str) -> None:
         state = state_of(client)
@@ -367,10 +375,8 @@ class AsyncDriver:
         self._pipeline = pipelines_of(client)
         self.caller = Caller(client, state, name, prefix, recording, emptying.empty_records)
         self._links = AsyncLinks.of(client, state, connections)
-        #: The event loop of the last call, and the objects that its tasks share; see :meth:`_enter`.
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._gathering: Gathering
-        self._loop_links: LoopLinks | None = None
+        #: Where the last call was made; see :meth:`_here`.
+        self._last: Here | None = None
 
     def register_by(self, register: Register) -> None:
         self.caller.register = register
@@ -398,11 +404,10 @@ class AsyncDriver:
 
     def begin_to_follow(self, plan: Plan[R]) -> "asyncio.Task[R]":
         """Follow a plan in a task of its own, which withstands cancellation; see :meth:`wait_for`."""
-        self._enter()
         if hooks.observer is not None:
             plan = observed(plan, self.caller.name)
         talk = follow(plan, self.caller, self._as_before)
-        return self._gathering.start(self._run(talk, shielded=True))
+        return self._here().gathering.start(self._run(talk, shielded=True))
 
     async def enqueue(self, pipeline: Any, operation: Operation[Any]) -> None:
         """Put an addition into a pipeline of the user's, which is a client that is awaited."""
@@ -419,26 +424,25 @@ class AsyncDriver:
 
     # Coalesced calls.
 
-    def _enter(self) -> asyncio.AbstractEventLoop:
-        """Return the running event loop, after attaching this driver to the objects that its tasks share."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
+    def _here(self) -> Here:
+        """Return what the tasks of the running event loop share. Loops in other threads may use this driver as well."""
+        loop, here = asyncio.get_running_loop(), self._last
+        if here is None or here.loop is not loop:
             state, key = self.caller.state, (id(loop), self.caller.prefix)
             gathering = state.in_loops.get(key)
             if gathering is None or gathering.loop() is not loop:
                 gathering = state.in_loops[key] = Gathering(loop)
-            self._gathering = gathering
-            self._loop_links = None if self._links is None else self._links.of_loop(loop)
-            self._loop = loop
-        return loop
+            links = None if self._links is None else self._links.of_loop(loop)
+            self._last = here = Here(loop, gathering, links)
+        return here
 
     def _place(self, operation: Operation[Any]) -> Part | Line | None:
         """Return the part of an operation in a group, the line that it is the first of, or None if it is sent alone."""
         unfinished, shape = operation.unfinished, operation.shape
         if shape is None or (unfinished is not None and (unfinished.call or unfinished.reply or unfinished.part)):
             return None
-        loop = self._enter()
-        place = self._gathering.enter(operation, shape, self, loop)
+        here = self._here()
+        place = here.gathering.enter(operation, shape, self, here.loop)
         if unfinished is not None and type(place) is Part:
             unfinished.part = place
         return place
@@ -568,17 +572,16 @@ class AsyncDriver:
     async def _carry_out(self, request: Request) -> Any:
         if type(request) is tuple:
             if self._links is not None and self._links.usable():
-                self._enter()
-                here = self._loop_links
-                assert here is not None
-                link = here.take() or await here.wait()
+                links = self._here().links
+                assert links is not None
+                link = links.take() or await links.wait()
                 try:
                     return await link.exchange(request)
                 except Exception as error:
                     if not self._links.tries_again(error):
                         raise
                 finally:
-                    here.put(link)
+                    links.put(link)
             return await self._execute_command(*request, **AS_STORED)
         if isinstance(request, Batch):
             return await self._send_all(request.commands)
@@ -606,16 +609,15 @@ class AsyncDriver:
 
     async def _send_together(self, commands: Sequence[Words]) -> list[Any]:
         if self._links is not None and self._links.usable():
-            self._enter()
-            here = self._loop_links
-            assert here is not None
-            link = here.take() or await here.wait()
+            links = self._here().links
+            assert links is not None
+            link = links.take() or await links.wait()
             try:
                 return await link.exchange_all(commands)
             except Exception as error:
                 return [error] * len(commands)
             finally:
-                here.put(link)
+                links.put(link)
         if self._pipeline is None:
             return [NOT_SENT] * len(commands)
         try:
@@ -641,8 +643,7 @@ class AsyncDriver:
 
     async def listen(self, listen: Listen) -> None:
         """Wait for a wake-up together with the other tasks that wait for this set."""
-        self._enter()
-        shares = self._gathering
+        shares = self._here().gathering
         if shares.listener is None:
             shares.listener = Listener(
                 self._carry_out,
@@ -656,8 +657,8 @@ class AsyncDriver:
 
     async def _free(self) -> float:
         """Return how many connections of redset's own are free, as soon as there is one."""
-        links, here = self._links, self._loop_links
-        return await here.some_free() if here is not None and links is not None and links.usable() else math.inf
+        links = self._here().links if self._links is not None and self._links.usable() else None
+        return math.inf if links is None else await links.some_free()
 
     async def _listen_to_any(self, request: ListenToAny) -> None:
         tasks = [asyncio.ensure_future(driver.listen(listen)) for driver, listen in request.listens]
@@ -671,8 +672,7 @@ class AsyncDriver:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _empty_soon(self) -> None:
-        self._enter()
-        shares = self._gathering
+        shares = self._here().gathering
         if shares.emptying is None:
             left = max(0.0, emptying.seconds_left(self.caller.state))
             shares.emptying = asyncio.get_running_loop().call_later(left, self._begin_to_empty, shares)
@@ -712,8 +712,7 @@ class AsyncDriver:
 
     async def _in_task(self, work: Coroutine[Any, Any, R], *, keeps_reply: bool = False) -> R:
         """Start a task for ``work`` and wait for it; see :meth:`wait_for`."""
-        self._enter()
-        return await self.wait_for(self._gathering.start(work), keeps_reply=keeps_reply)
+        return await self.wait_for(self._here().gathering.start(work), keeps_reply=keeps_reply)
 
     async def wait_for(self, task: "asyncio.Task[R]", *, keeps_reply: bool = False) -> R:
         """Wait for a task; if this one is cancelled meanwhile, for two more seconds at most.

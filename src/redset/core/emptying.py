@@ -7,6 +7,7 @@ server full for as long as a record lives.
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from redset.core import calls
@@ -68,7 +69,9 @@ def begin_thread(state: ClientState, empty: Callable[[Call], Any]) -> None:
     """Start a thread that empties the records, unless there is one. It ends when it has found none for a second."""
     if state.emptier is None or not state.emptier.is_alive():
         state.emptier = threading.Thread(target=_empty_all, args=(state, empty), name="redset records", daemon=True)
-        state.emptier.start()
+        # At the end of a program, or of what the system allows, no thread can be started.
+        with suppress(RuntimeError):
+            state.emptier.start()
 
 
 def _empty_all(state: ClientState, empty: Callable[[Call], Any]) -> None:

@@ -4,9 +4,26 @@ A call that waits retries by itself, until its time has passed or it has to stop
 would delay it by many seconds.
 """
 
+from collections.abc import Generator
 from contextvars import ContextVar
+from typing import Any
 
-__all__ = ("tries_once",)
+__all__ = ("tried_once", "tries_once")
 
 #: Whether each command of this context is tried once.
 tries_once: ContextVar[bool] = ContextVar("redset_tries_once", default=False)
+
+
+def tried_once(step: Any) -> Generator[Any, Any, Any]:
+    """Perform a step of a plan so that each of its commands is tried once, as in a step that this one is a part of.
+
+    Of steps that take turns, the first that ends sets the client's retries free. To restore the value that each has
+    found would leave them suspended.
+    """
+    if tries_once.get():
+        return (yield step)
+    tries_once.set(True)
+    try:
+        return (yield step)
+    finally:
+        tries_once.set(False)

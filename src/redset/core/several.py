@@ -232,7 +232,7 @@ class _Gathering:
     def __init__(self, several: BaseSeveral[Any], num: int, lease: float, wait: Wait) -> None:
         self._members, self._turns_of = several._members, several._turns
         self._num, self._lease, self._wait = num, lease, wait
-        self._outage = Outage(several._names, wait)
+        self._outage = Outage(several._names, self._members[0].claims.state, wait)
         self._waiters = [_Waiter(member.claims) for member in self._members]
         self._rows: dict[Member, deque[Any]] = {member: deque() for member in self._members}
         self._turns: list[Member] = []

@@ -1,11 +1,11 @@
-"""Texts for an item or an error that never raise, even if its ``repr`` or ``str`` does."""
+"""How items and errors are shown: texts that never raise, even if a ``repr`` or ``str`` does, and short tracebacks."""
 
 from dataclasses import fields
 from typing import Any
 
 from redset.core.interruptions import is_interruption
 
-__all__ = ("checked_flag", "described", "shown", "shown_fields")
+__all__ = ("checked_flag", "described", "shorten", "shown", "shown_fields")
 
 
 def shown(thing: Any) -> str:
@@ -43,3 +43,12 @@ def checked_flag(value: Any, what: str) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{what} must be True or False, not {shown(value)}")
     return value
+
+
+def shorten(error: BaseException, module: str) -> None:
+    """Leave out of a traceback what comes before the last frame of a module, and that frame: the way through a plan."""
+    found = error.__traceback__
+    while found is not None and found.tb_next is not None:
+        if found.tb_frame.f_globals.get("__name__") == module:
+            error.__traceback__ = found.tb_next
+        found = found.tb_next

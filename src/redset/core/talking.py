@@ -29,6 +29,7 @@ from redset.core.operations import (
     Unfinished,
 )
 from redset.core.sending import NO_CALL, Batch, Sleep, Words, sent_again, words_of
+from redset.core.shown import shorten
 
 __all__ = ("EMPTY_SOON", "Caller", "Register", "Request", "Talk", "ask", "exchange", "follow", "roll_back")
 
@@ -103,6 +104,7 @@ def ask(operation: Operation[R], caller: Caller, claims: list[Any]) -> Talk[R]:
             reply = yield words
         except Exception as error:
             reply = yield from sent_again(operation, words, error, caller.client, caller.name)
+        state.contacted = True
         call.become(State.ANSWERED)
     except BaseException as error:
         _lose(call, operation, state, claims, error)
@@ -243,8 +245,7 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
                     if isinstance(step, At):
                         where, joins, step = step.driver.caller, step.driver.joins, step.step
                     if isinstance(step, Operation):
-                        talk = joins(step, claims) if joins is not None and step.shape is not None else None
-                        read: Any = yield from talk or ask(step, where, claims)
+                        read: Any = yield from _talk_of(step, where, joins, claims)
                     else:
                         read = yield from _perform(step, where, claims)
                 except BaseException as error:
@@ -257,7 +258,13 @@ def follow(plan: Plan[R], caller: Caller, coalesce: Coalesce | None = None) -> T
         return result  # noqa: TRY300 # in an else block, an interruption would not be caught
     except BaseException as error:
         yield from break_off(error, claims, caller)
+        shorten(error, __name__)
         raise
+
+
+def _talk_of(operation: Any, caller: Caller, joins: Coalesce | None, claims: list[Any]) -> Talk[Any]:
+    talk = joins(operation, claims) if joins is not None and operation.shape is not None else None
+    return talk or ask(operation, caller, claims)
 
 
 def _perform(step: Any, where: Caller, claims: list[Any]) -> Talk[Any]:
@@ -276,7 +283,7 @@ def _ask_together(steps: Sequence[At], claims: list[Any]) -> Talk[list[Any]]:
 
     Each call is numbered, sent again, lost and owed by itself, as if it were the only one.
     """
-    talks = [_talk_at(step, claims) for step in steps]
+    talks = [_talk_of(step.step, step.driver.caller, step.driver.joins, claims) for step in steps]
     outcomes: list[Any] = [None] * len(talks)
     replies: dict[int, Any] = dict.fromkeys(range(len(talks)))
     try:
@@ -297,13 +304,6 @@ def _ask_together(steps: Sequence[At], claims: list[Any]) -> Talk[list[Any]]:
         yield from _interrupt(talks, error)
         raise
     return outcomes
-
-
-def _talk_at(step: At, claims: list[Any]) -> Talk[Any]:
-    operation, joins = step.step, step.driver.joins
-    assert isinstance(operation, Operation)
-    talk: Talk[Any] | None = joins(operation, claims) if joins is not None and operation.shape is not None else None
-    return talk or ask(operation, step.driver.caller, claims)
 
 
 def _replies_to(requests: dict[int, Request]) -> Talk[dict[int, Any]]:
@@ -415,7 +415,7 @@ def pay_claims(caller: Caller, roll_back_of: Callable[..., Operation[bytes]]) ->
     """Roll back all claims of this set whose outcome is unknown, and wait for those that others are rolling back."""
     state, payer = caller.state, Payer()
     try:
-        while state.owes_claims(caller.prefix):
+        while state.owed(caller.prefix, claims=True):
             if (debt := state.take_claim_to_pay(caller.prefix, payer)) is not None:
                 yield from _pay(debt, payer, caller, roll_back_of)
             else:
@@ -448,6 +448,8 @@ def _pay(
 def exchange(operation: Operation[Any], words: Words, caller: Caller) -> Talk[Any]:
     """Send a request, again if that can help, and return the reply."""
     try:
-        return (yield words)
+        reply = yield words
     except Exception as error:
-        return (yield from sent_again(operation, words, error, caller.client, caller.name))
+        reply = yield from sent_again(operation, words, error, caller.client, caller.name)
+    caller.state.contacted = True
+    return reply

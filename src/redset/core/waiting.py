@@ -12,10 +12,11 @@ from threading import get_ident
 from typing import Any, ClassVar
 
 from redset.core import calls
+from redset.core.calls import ClientState
 from redset.core.claiming import Claimed, Claims
 from redset.core.clients import explained, is_failure, is_outage, slot_is_moving, timed_out
 from redset.core.operations import Listen, Plan, Sleep
-from redset.core.retries import tries_once
+from redset.core.retries import tried_once
 from redset.core.times import Duration, seconds
 
 __all__ = (
@@ -143,24 +144,30 @@ class Waiter:
 
 
 class Outage:
-    """Decides whether a call that waits continues after a failure: once the server has answered, it survives an outage.
+    """Decides whether a call that waits continues after a failure: it survives an outage of a server that has answered.
+
+    What is wrong with the first contact of a client, such as an address or a password, is an error at once.
 
     Pauses between two tries grow exponentially up to a limit, with full jitter (Marc Brooker, "Exponential Backoff And
     Jitter", AWS Architecture Blog, 2015).
     """
 
-    __slots__ = ("_began", "_ends_at", "_log_at", "_longest", "_name", "_should_stop", "_tries", "contacted", "wait")
+    __slots__ = ("_began", "_ends_at", "_log_at", "_longest", "_name", "_should_stop", "_state", "_tries", "wait")
 
     def __init__(
-        self, name: str, wait: Wait, longest: float | None = None, should_stop: Callable[[], bool] = lambda: False
+        self,
+        name: str,
+        state: ClientState,
+        wait: Wait,
+        longest: float | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._name = name
+        self._state = state
         #: The time that the present call waits.
         self.wait = wait
         self._longest = math.inf if longest is None else longest
         self._should_stop = should_stop
-        #: Whether the server has answered before: the first contact is tried once.
-        self.contacted = False
         self._began: float | None = None
         self._ends_at = math.inf
         self._tries = 0
@@ -168,7 +175,6 @@ class Outage:
 
     def end(self) -> None:
         """Note that the server has answered."""
-        self.contacted = True
         if self._began is not None:
             log.warning("%s: the server is back after %.1f s", self._name, time.monotonic() - self._began)
             self._began = None
@@ -178,13 +184,9 @@ class Outage:
 
         :param closing: whether this is the end of the call, which the client may retry except during an outage.
         """
-        if not self.contacted or (self._began is None and (closing or self.wait.is_none)):
+        if self._began is None and (closing or self.wait.is_none):
             return (yield step)
-        tries_once.set(True)
-        try:
-            return (yield step)
-        finally:
-            tries_once.set(False)
+        return (yield from tried_once(step))
 
     def pause(self, error: Exception) -> Plan[bool]:
         """Wait until the next try. Return False if told to stop.
@@ -204,7 +206,7 @@ class Outage:
 
     def _pause_after(self, error: BaseException) -> float | None:
         """Return the seconds until the next try, or None to raise ``error``."""
-        if not self.contacted or not is_outage(error):
+        if not self._state.contacted or not is_outage(error):
             return None
         now = time.monotonic()
         if self._began is None:
@@ -251,11 +253,11 @@ def listen(
 
 
 def claim_within(
-    claims: Claims[Any, Any], limit: int, lease: float, seconds: Duration | None, *, last: bool
+    claims: Claims[Any, Any], limit: int, lease: float, wait: Duration | Wait | None, *, last: bool
 ) -> Plan[Claimed]:
     """Claim until there are items or the time has passed, and through outages after the first reply."""
-    wait = Wait(seconds)
-    waiter, outage = Waiter(claims), Outage(claims.set_name, wait)
+    wait = wait if isinstance(wait, Wait) else Wait(wait)
+    waiter, outage = Waiter(claims), Outage(claims.set_name, claims.state, wait)
     try:
         while True:
             is_last = wait.left() <= 0

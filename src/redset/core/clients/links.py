@@ -281,7 +281,11 @@ class Link(_Link):
             if time.monotonic() >= ends_at or (should_stop is not None and should_stop()):
                 connection.disconnect()
                 return False
-        reply = connection.read_response(disable_decoding=True)
+        try:
+            reply = connection.read_response(disable_decoding=True)
+        except self._owner.ResponseError:
+            slot.append(connection)
+            raise
         self._used_at = time.monotonic()
         slot.append(connection)
         return reply is not None
@@ -310,15 +314,16 @@ class Link(_Link):
         owner = self._owner
         connection.connect()
         try:
-            if connection.can_read() and not owner.keeps_unread():
-                raise owner.ConnectionError("Connection has data")
+            is_clean = not connection.can_read() or owner.keeps_unread()
         except owner.unusable:
+            is_clean = False
+        if not is_clean:
             connection.disconnect()
             connection = self._made()
             connection.connect()
             if connection.can_read() and not owner.keeps_unread():
                 connection.disconnect()
-                raise owner.ConnectionError("Connection not ready") from None
+                raise owner.ConnectionError("Connection not ready")
         return connection
 
 
@@ -458,14 +463,15 @@ class AsyncLink(_Link):
             await connection.connect()
             try:
                 # asyncio does not show whether this is a push message or the end of the connection.
-                if await _can_read(connection):
-                    raise owner.ConnectionError("Connection has data")
+                is_clean = not await _can_read(connection)
             except owner.unusable:
+                is_clean = False
+            if not is_clean:
                 await connection.disconnect()
                 connection = self._made()
                 await connection.connect()
                 if await _can_read(connection) and not owner.keeps_unread():
-                    raise owner.ConnectionError("Connection not ready") from None
+                    raise owner.ConnectionError("Connection not ready")  # noqa: TRY301 # dropped as after any error
         except BaseException:
             await _drop(connection)
             raise

@@ -13,20 +13,21 @@ import random
 import time
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter, neg
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
+from redset.core.calls import ClientState
 from redset.core.claiming import Claimed, Claims, head_with
 from redset.core.definition import Definition
 from redset.core.leases import BaseReservation
 from redset.core.operations import CHUNK, At, Listen, ListenToAny, Operation, Plan, flattened, once
 from redset.core.shards.endings import ShardsEndings
 from redset.core.shards.place import FORGET, Flat, Shard, Shards, as_operation, is_other_trouble, outcomes_of
-from redset.core.times import Duration, seconds
-from redset.core.waiting import SPARE, claim_within
+from redset.core.times import Duration
+from redset.core.waiting import SPARE, Outage, Wait, claim_within
 from redset.exceptions import WrongTypeError
 
 __all__ = ("ShardsClaims",)
@@ -318,9 +319,9 @@ class ShardsClaims(Claims[T, Res]):
         shards: Shards,
         endings: ShardsEndings[T],
         new_reservation: Callable[..., Res],
-        client: Hashable,
+        state: ClientState,
     ) -> None:
-        super().__init__(definition, new_reservation, claim_within, bury=_bury_nothing, client=client)
+        super().__init__(definition, new_reservation, claim_within, bury=_bury_nothing, state=state)
         self._shards = shards
         self._endings = endings
         self._random = random.Random()
@@ -339,7 +340,7 @@ class ShardsClaims(Claims[T, Res]):
             now = time.monotonic()
             for shard in shards:
                 # A shard that failed has a debt, and would fail again each time.
-                if shard.rests_until <= now and state.owes_claims(shard.driver.caller.prefix):
+                if shard.rests_until <= now and state.owed(shard.driver.caller.prefix, claims=True):
                     return shard
         one = self._drawn(shards)
         if STRAY * self._random.random() >= 1 and self._comes_later(one, other := self._drawn(shards), last=last):
@@ -550,13 +551,20 @@ class ShardsClaims(Claims[T, Res]):
             return (yield from self._one(lease, last=last))
         if num <= 1:
             return (yield from super()._gather(num, lease, wait, last=last))
-        if wait is not None:
-            # Raises for a wait that cannot be.
-            seconds(wait, "wait")
         rows: list[tuple[float, bytes, Any]] = []
-        yield from self._shards.settled(lambda: self._claim_lowest(rows, num, lease, last=last))
-        if not rows and wait != 0:
-            got: Any = yield from claim_within(self, min(num, CHUNK), lease, wait, last=last)
+        whole = Wait(wait)
+        outage = Outage(self.set_name, self.state, whole)
+        while True:
+            lowest = self._shards.settled(lambda: self._claim_lowest(rows, num, lease, last=last))
+            try:
+                yield from outage.once(as_operation(lowest))
+            except Exception as error:
+                yield from outage.pause(error)
+            else:
+                break
+        outage.end()
+        if not (rows or whole.is_none):
+            got: Any = yield from claim_within(self, min(num, CHUNK), lease, whole, last=last)
             if got.at is not None:
                 rows += yield from self._rows(*got.at)
                 if not got.alone:

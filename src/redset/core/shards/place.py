@@ -12,7 +12,7 @@ from redset.core.items import Items
 from redset.core.keys import Keys
 from redset.core.looking import identity_if_any
 from redset.core.operations import At, Operation, Plan, Sleep, Together, flattened, once
-from redset.core.retries import tries_once
+from redset.core.retries import tried_once
 from redset.core.several import located
 from redset.core.shards import layout as layouts
 from redset.core.shards.layout import Layout, ShardCount
@@ -144,11 +144,7 @@ class Shard:
             return (yield self.at(step))
         if rest.failures:
             rest.try_again()
-        tries_once.set(True)
-        try:
-            result = yield self.at(step)
-        finally:
-            tries_once.set(False)
+        result = yield from tried_once(self.at(step))
         if rest.failures:
             rest.end()
         return result
