@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -111,14 +112,16 @@ def test_a_str_of_another_class_is_stored_as_by_add(face: Any, raw: Any) -> None
     assert raw.zrange("jobs", 0, -1) == [b"A", b"B"]
 
 
-@pytest.mark.parametrize("score", [True, 2**53 + 1, float("inf"), -0.0], ids=repr)
+@pytest.mark.parametrize("score", [Fraction(1, 4), 2**53 + 1, float("inf"), -0.0], ids=repr)
 def test_scores_are_those_of_add(jobs: SortedSet[str], score: float) -> None:
     jobs.update(["a", "b"], score=lambda item: score)
 
     assert jobs.scores(["a", "b"]) == [float(score), float(score)]
 
 
-@pytest.mark.parametrize("wrong", ["7", float("nan"), 10**400, [1]], ids=["str", "nan", "too large", "list"])
+@pytest.mark.parametrize(
+    "wrong", ["7", float("nan"), 10**400, [1], True], ids=["str", "nan", "too large", "list", "bool"]
+)
 def test_a_wrong_score_is_refused_before_anything_is_sent(face: Any, raw: Any, wrong: Any) -> None:
     jobs = face.SortedSet("jobs")
     with pytest.raises((TypeError, ValueError)):

@@ -255,7 +255,7 @@ def listen(
 def claim_within(
     claims: Claims[Any, Any], limit: int, lease: float, wait: Duration | Wait | None, *, last: bool
 ) -> Plan[Claimed]:
-    """Claim until there are items or the time has passed, and through outages after the first reply."""
+    """Claim until there are items or the time has passed, and through outages."""
     wait = wait if isinstance(wait, Wait) else Wait(wait)
     waiter, outage = Waiter(claims), Outage(claims.set_name, claims.state, wait)
     try:
