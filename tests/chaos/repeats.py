@@ -4,7 +4,7 @@ from collections import Counter
 from importlib import import_module
 from typing import Any
 
-__all__ = ("cut", "cuts", "repeating", "seen")
+__all__ = ("TIMES", "cut", "cuts", "repeating", "seen")
 
 #: How often what failed is sent again: as often as redis-py does by default, and once, so that some of it is given up
 #: which the server has done.
