@@ -95,7 +95,7 @@ async def add_pages_from_elsewhere(hand: Hand) -> None:
 
 async def force_pages(hand: Hand) -> None:
     """What many find, whether or not it is done or dead."""
-    while await hand.produces(2 * PACE):
+    while await hand.produces(PACE):
         page = found_now(hand, "page")
         await hand.do("add", hand.set.add, page, items=[page], score=0, force=True)
 
