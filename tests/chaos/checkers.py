@@ -751,7 +751,7 @@ def ticks_once(story: Story) -> Judgements:
 def _tick_after(
     story: Story, interval: float, delivery: Delivery, later: Delivery
 ) -> Wrong | Excuses | Literal["holds"]:
-    if _may_be_replanned(story, delivery.row.item, delivery.since, later.until):
+    if any(_replans(story, delivery.row.item, delivery.since, later.until)):
         return Excuses("it was set anew")
     acks = [end.call for end in story.ends_of(delivery, "ack") if end.certain]
     apart = ((later.row.score or 0) - (delivery.row.score or 0)) / interval
@@ -772,16 +772,15 @@ def _tick_after(
     return Excuses(back.why) if back and round(apart) == 0 else HOLDS
 
 
-def _may_be_replanned(story: Story, item: str, since: float, until: float, but: Call | None = None) -> bool:
-    """Whether the next tick of an item may have been set in between, other than by one call."""
-    return any(
-        call is not but and call.invoked < until and story.gone_by(call) > since for call in story.replans.get(item, ())
-    )
+def _replans(story: Story, item: str, since: float, until: float) -> Iterator[Call]:
+    """The calls that may have set the next tick of an item in between."""
+    calls = story.replans.get(item, ())
+    return (call for call in calls if call.invoked < until and story.gone_by(call) > since)
 
 
 def ticks_set_anew(story: Story) -> Judgements:
     """The next hand-out after a `reschedule` is of that tick, and after a `trigger` of one that is due by then; also of
-    an item that was leased meanwhile.
+    an item that was leased meanwhile. If there may have been several, it is of one of these.
     """
     for item, replans in story.replans.items():
         deliveries = story.deliveries.get(item, ())
@@ -790,11 +789,11 @@ def ticks_set_anew(story: Story) -> Judgements:
             position = next((at for at, one in enumerate(deliveries) if one.since > done), len(deliveries))
             # Those at the same time may have come before it or after.
             next_ones = [one for one in deliveries[: position + 1] if one.until >= call.invoked]
-            if position == len(deliveries) or _may_be_replanned(
-                story, item, call.invoked, next_ones[-1].until, but=call
-            ):
+            if position == len(deliveries):
                 continue
-            if any(_is_set_by(story, call, one.row.score or 0) for one in next_ones):
+            ticks = [one.row.score or 0 for one in next_ones]
+            setters = _replans(story, item, call.invoked, next_ones[-1].until)
+            if any(_is_set_by(story, setter, tick) for setter in setters for tick in ticks):
                 yield HOLDS
             else:
                 what = f"{item} did not come at the tick that was set"

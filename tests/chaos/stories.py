@@ -8,7 +8,7 @@ import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -412,8 +412,9 @@ def _additions(call: Call) -> Iterator[tuple[str, Addition]]:
     for item, score, version in zip(call.items, scores, versions, strict=True):
         yield item, Addition(call, score, version)
         if call.name in UNRECORDED and (call.repeated or call.completed is None):
-            # Each time that its client sends it again it adds the item again, which may be done by then.
-            yield from [(item, Addition(call, score, version))] * max(TIMES.values())
+            # Each time that its client sends it, early or late, it adds the item, which may be done by then.
+            again = Addition(replace(call, outcome="unknown"), score, version)
+            yield from [(item, again)] * max(TIMES.values())
 
 
 def _in_order(deliveries: list[Delivery]) -> list[Delivery]:

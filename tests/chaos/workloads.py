@@ -425,7 +425,7 @@ WORKLOADS = (
         "dropped",
         Promises(drops=True),
         lambda face, client: face.SortedSet(client, "dropped", while_leased="drop"),
-        (add_few_keys, add_few_keys, reserve, hold),
+        (add_few_keys, reserve, hold),
     ),
     Workload(
         "rows",
@@ -532,7 +532,7 @@ SHARDED = (
         "shards-dropped",
         Promises(drops=True, shards=SHARDS),
         lambda face, client: face.SortedSet(client, "shards-dropped", shards=SHARDS, while_leased="drop"),
-        (add_few_keys, add_few_keys, reserve, hold),
+        (add_few_keys, reserve, hold),
     ),
     Workload(
         "shards-rows",

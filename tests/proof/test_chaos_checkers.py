@@ -448,7 +448,7 @@ def test_items_of_a_transaction_are_added_all_or_not_at_all() -> None:
 
 
 def test_a_transaction_that_is_sent_again_adds_again() -> None:
-    events = call("add_to", 1, "a", until=3), reserve(1.5, "a", 1), ack(2, "a", 1), reserve(4, "a", 2), ack(5, "a", 2)
+    events = call("add_to", 1, "a"), reserve(2, "a", 1), ack(3, "a", 1), reserve(4, "a", 2), ack(5, "a", 2)
     assert caught_by(judge(LEASES, *events)) == {"handed_out_once"}
     events[0].repeated = True
     assert judge(LEASES, *events).ok
@@ -779,7 +779,9 @@ def reschedule(at: float, when: float, **more: Any) -> Call:
         (33, [reschedule(12, 23)], False),
         (23, [reschedule(12, 21), reschedule(14, 23)], True),
         (21, [reschedule(12, 21), reschedule(14, 23)], False),
-        (20, [reschedule(12, 23), reschedule(14, 29, outcome="unknown")], True),
+        (29, [reschedule(12, 23), reschedule(14, 29, outcome="unknown")], True),
+        (20, [reschedule(12, 23), reschedule(14, 29, outcome="unknown")], False),
+        (20, [reschedule(12, 23), call("trigger", 14, "a", outcome="unknown")], True),
         (20, [reschedule(12, 23, outcome="unknown")], True),
         (23, [reschedule(12, 23, outcome="refused")], False),
         (1012, [call("trigger", 12, "a")], True),
@@ -788,7 +790,7 @@ def reschedule(at: float, when: float, **more: Any) -> Call:
 )
 def test_the_tick_that_was_set_under_a_lease_is_the_next(tick: float, anew: list[Call], holds: bool) -> None:
     periodic = Promises(interval=10)
-    events = [clock(0, 0), add(1, "a"), reserve(11, "a", 1, score=10), *anew, ack(15, "a", 1)]
+    events: list[Call | Fault] = [clock(0, 0), add(1, "a"), reserve(11, "a", 1, score=10), *anew, ack(15, "a", 1)]
     later = reserve(1023, "a", 2, score=tick)
     expected = {"ticks_once"} if "refused" in {one.outcome for one in anew} else {"ticks_set_anew"}
     assert caught_by(judge(periodic, *events, later, left="a")) == (set() if holds else expected)
