@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise, permutations, zip_longest
+from itertools import accumulate, groupby, pairwise, permutations, zip_longest
 from typing import Literal, NamedTuple, TypeAlias
 
 from chaos.history import Call, History, Left, Row
@@ -946,9 +946,16 @@ def _limited(story: Story, limit: str) -> Iterator[tuple[Period, list[Call], int
             for row in call.rows:
                 rows[story.promises.shard_of(row.item)].append(row)
             for shard, of_shard in rows.items():
-                claims[shard].append(replace(call, rows=of_shard))
+                claims[shard] += (replace(call, rows=claimed) for claimed in _claimed_at_once(of_shard))
         for claimed in claims.values():
             yield period, sorted(claimed, key=_moment), story.promises.shards or 1
+
+
+def _claimed_at_once(rows: list[Row]) -> Iterator[list[Row]]:
+    """The rows of each claim, whose tokens count up by one: a call may claim from a shard more than once."""
+    in_order = sorted(rows, key=lambda row: row.token or 0)
+    for _, claimed in groupby(enumerate(in_order), key=lambda one: (one[1].token or 0) - one[0]):
+        yield [row for _, row in claimed]
 
 
 def _moment(claim: Call) -> float:

@@ -985,6 +985,11 @@ def test_each_shard_has_its_part_of_a_limit() -> None:
     assert found(limit(1, rate=0.1, per=1.0, burst=4), claim(2, *four)) == set()
     assert found(limit(1, rate=0.1, per=1.0, burst=2), claim(2, *here)) == {"rate_holds"}
 
+    # A call may claim from a shard again, if it did not get enough from all of them.
+    again = call("reserve", 2, rows=[Row("a", 0, 2_000_000, 1), Row("b", 0, 2_600_000, 1)], lease=10)
+    assert found(limit(1, rate=4, per=1.0, burst=2), again) == set()
+    assert found(limit(1, rate=2, per=1.0, burst=2), again) == {"rate_holds"}
+
     def grown(most: int, *items: str) -> set[str]:
         added = [add(2 + at, item) for at, item in enumerate(items)]
         return caught_by(judge(promises, limit(1, maxsize=most), *added, waiting=items))
