@@ -633,8 +633,9 @@ def remembered_once(story: Story) -> Judgements:
     for item, deliveries in story.deliveries.items():
         forced = sorted((over_by(one.call), one.call.invoked) for one in story.additions.get(item, ()) if one.forced)
         for delivery, later in pairwise(deliveries):
-            ends = [end.call for end in story.ends_of(delivery, "ack", "bury") if end.certain]
-            if delivery.lease and not ends:
+            # The first of several that were asked for may have been the one that counted.
+            ends = [end.call for end in story.ends_of(delivery, "ack", "bury")]
+            if delivery.lease and not story.was_ended(delivery, "ack", "bury"):
                 yield HOLDS
                 continue
             del forced[: bisect_left(forced, (min((end.invoked for end in ends), default=delivery.since),))]

@@ -175,7 +175,7 @@ async def replan_feeds(hand: Hand) -> None:
             return False
         return True
 
-    while await hand.produces(5 * PACE):
+    while await hand.produces(3 * PACE):
         feed = f"feed:{hand.random.randrange(10)}"
         if hand.random.randrange(2):
             await hand.do("trigger", partial(replan, hand.set.trigger), feed, items=[feed], done=bool)

@@ -651,6 +651,8 @@ def test_what_was_done_or_died_comes_again_once_for_each_time_it_is_added_by_for
     assert caught_by(judge(remembers, *twice)) == {"remembered_once"}
     before = [add(1, "a"), reserve(2, "a", 1), forced(2.5, "a"), ack(3, "a", 1), *second]
     assert caught_by(judge(remembers, *before)) == {"remembered_once"}, "the ack dropped it"
+    unknown = ack(2.2, "a", 1, outcome="unknown")
+    assert judge(remembers, *before, unknown).ok, "an ack before it may have counted"
     buried = [add(1, "a"), reserve(2, "a", 1), end("bury", 3, "a", 1), add(4, "a"), *second]
     assert caught_by(judge(remembers, *buried)) == {"remembered_once"}
     assert judge(remembers, *buried, forced(4.5, "a")).ok
