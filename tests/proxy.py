@@ -10,7 +10,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Self
+from itertools import islice
+from typing import Any, NamedTuple, Self
 
 import pytest
 
@@ -19,7 +20,7 @@ from servers import Server, client_module
 __all__ = ("Chance", "Fault", "Interrupted", "Proxy", "fails", "is_of_the_network", "proxied")
 
 #: What a client says on a new connection is no call.
-CALLS = (b"EVAL", b"EVALSHA")
+CALLS = (b"EVAL", b"EVALSHA", b"MULTI")
 
 
 class Fault(enum.Enum):
@@ -34,6 +35,14 @@ class Fault(enum.Enum):
     CUT_REPLY = enum.auto()
     #: It reaches the server later, when its client has long gone on: when the proxy is told to deliver it.
     LATE = enum.auto()
+
+
+class Sent(NamedTuple):
+    """A command; or a transaction, which has one fate."""
+
+    content: bytes
+    #: How many replies the server makes.
+    replies: int
 
 
 @dataclass
@@ -79,7 +88,7 @@ class Proxy:
         self._repeats = repeats
         self._planned: deque[Planned] = deque()
         #: Calls that are late, each with how many others may still overtake it.
-        self._late: list[tuple[int, bytes]] = []
+        self._late: list[tuple[int, Sent]] = []
         self._lock = threading.Lock()
         #: How many calls came to which end.
         self.met: Counter[Fault] = Counter()
@@ -161,39 +170,40 @@ class Proxy:
         with contextlib.suppress(OSError), self._connected() as server:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             replies = messages(server)
-            for command in messages(client):
-                if not self._pass_on(command, client, server, replies):
+            for sent in sent_by(client):
+                if not self._pass_on(sent, client, server, replies):
                     break
         self._open.discard(client)
         hang_up(client)
 
-    def _pass_on(self, command: bytes, client: socket.socket, server: socket.socket, replies: Iterator[bytes]) -> bool:
+    def _pass_on(self, sent: Sent, client: socket.socket, server: socket.socket, replies: Iterator[bytes]) -> bool:
         """Whether the connection goes on."""
         if self.delay:
             time.sleep(random.uniform(0, self.delay))
-        planned = self._what_becomes_of(command)
+        planned = self._what_becomes_of(sent)
         fault = planned.fault
         if fault in {Fault.LOST_COMMAND, Fault.LATE}:
             planned.meanwhile()
             return False
-        server.sendall(command)
-        reply = next(replies, None)
-        if reply is None:
+        server.sendall(sent.content)
+        received = [*islice(replies, sent.replies)]
+        if len(received) < sent.replies:
             return False
         planned.meanwhile()
+        reply = b"".join(received)
         if fault is not Fault.LOST_REPLY:
             client.sendall(reply if fault is Fault.NONE else reply[: len(reply) // 2])
         return fault is Fault.NONE
 
-    def _what_becomes_of(self, command: bytes) -> Planned:
-        if words(command)[0].upper() not in CALLS:
+    def _what_becomes_of(self, sent: Sent) -> Planned:
+        if verb(sent.content) not in CALLS:
             return Planned(Fault.NONE)
         with self._lock:
             planned = self._decide()
             self.met[planned.fault] += 1
             self._deliver_what_was_overtaken()
             if planned.fault is Fault.LATE:
-                self._late.append((self._chance.delay() if self._chance else -1, command))
+                self._late.append((self._chance.delay() if self._chance else -1, sent))
         return planned
 
     def _decide(self) -> Planned:
@@ -209,11 +219,12 @@ class Proxy:
                     self._execute(call)
             self._late = [(left - 1, call) for left, call in self._late if left != 0]
 
-    def _execute(self, call: bytes) -> None:
-        """Has a call executed on a connection of its own; nobody reads the reply."""
+    def _execute(self, call: Sent) -> None:
+        """Has a call executed on a connection of its own, and throws its replies away."""
         with self._connected() as server:
-            server.sendall(call)
-            next(messages(server), None)
+            server.sendall(call.content)
+            for _ in islice(messages(server), call.replies):
+                pass
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[socket.socket]:
@@ -305,6 +316,20 @@ def end_of_message(buffer: bytes, start: int = 0) -> int | None:
                 return None
             end = found
     return end
+
+
+def sent_by(client: socket.socket) -> Iterator[Sent]:
+    """What a client sends, each transaction in one piece."""
+    content, replies = b"", 0
+    for command in messages(client):
+        content, replies = content + command, replies + 1
+        if verb(content) != b"MULTI" or verb(command) in {b"EXEC", b"DISCARD"}:
+            yield Sent(content, replies)
+            content, replies = b"", 0
+
+
+def verb(command: bytes) -> bytes:
+    return words(command)[0].upper()
 
 
 def words(command: bytes) -> list[bytes]:

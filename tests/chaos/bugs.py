@@ -204,6 +204,27 @@ def look_before_adding() -> None:
     aio.ExpiringSet.add = add  # type: ignore[method-assign]
 
 
+def leave_out_the_forced() -> None:
+    from redset.core.adding import Adding
+
+    Adding._forces = lambda self, *, force: False  # type: ignore[method-assign]
+
+
+def park_all() -> None:
+    base = import_module("redset.core.base")
+    mock.patch.object(base, "one_of_while_leased", return_value="park").start()
+
+
+def add_before_the_pipeline() -> None:
+    from redset.core.drivers import AsyncDriver, Driver
+
+    def enqueue(self: Any, pipeline: Any, operation: Any) -> Any:
+        return self.perform(operation)
+
+    Driver.enqueue = enqueue  # type: ignore[method-assign]
+    AsyncDriver.enqueue = enqueue  # type: ignore[method-assign]
+
+
 def maxsize_of_what_waits() -> None:
     scripts = import_module("redset.core.scripts")
     text, leased = scripts._text, " - redis.call('ZCARD', leased)"
@@ -267,6 +288,12 @@ BUGS: dict[str, Bug] = {
                 "function(field, deadline, _, moment) return field and deadline and tonumber(deadline) > moment end",
             ),
         ),
+    ),
+    "lost-ends-confirmed": Bug(
+        "A caller that ends a lost lease is not told so.",
+        "ended_once",
+        ("leased",),
+        (Override("shared/leases", "end_leases", "function(...) original(...) return '' end"),),
     ),
     "wait-by-popping": Bug(
         "A waiter blocks on a command that removes an item, and adds the item again before it claims.",
@@ -363,6 +390,30 @@ BUGS: dict[str, Bug] = {
             ),
         ),
     ),
+    "forced-left-out": Bug(
+        "A forced addition of a remembered item is left out like any other.",
+        "nothing_lost",
+        ("forced",),
+        patch=leave_out_the_forced,
+    ),
+    "forced-stays-dead": Bug(
+        "A forced addition of a dead item leaves it dead, so that the claim drops it.",
+        "nothing_lost",
+        ("forced",),
+        (Override("shared/states", "from_dead", "function(item) return not done and original(item) end"),),
+    ),
+    "parked-not-dropped": Bug(
+        "An addition of a leased item is parked on a set that drops it.",
+        "handed_out_once",
+        ("dropped",),
+        patch=park_all,
+    ),
+    "added-before-the-pipeline": Bug(
+        "An addition in a pipeline is sent at once, before the pipeline is executed.",
+        "added_together",
+        ("consumed",),
+        patch=add_before_the_pipeline,
+    ),
     "value-dropped-at-ack": Bug(
         "An ack deletes the value of its item even if the item was added again meanwhile.",
         "nothing_invented",
@@ -422,6 +473,18 @@ BUGS: dict[str, Bug] = {
                 "    for i = 1, #items do now[i] = time end\n"
                 "    return original(items, now, found)\n"
                 "end\n",
+            ),
+        ),
+    ),
+    "ack-overrides-reschedule": Bug(
+        "An ack plans the next tick although it was set anew under the lease.",
+        "ticks_set_anew",
+        ("replanned",),
+        (
+            Override(
+                "shared/expiry",
+                "schedule_next",
+                "function(items, ...) redis.call('ZREM', waiting, unpack(items)) return original(items, ...) end",
             ),
         ),
     ),

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise, permutations, zip_longest
+from itertools import accumulate, groupby, pairwise, permutations, zip_longest
 from typing import Literal, NamedTuple, TypeAlias
 
 from chaos.history import Call, History, Left, Row
@@ -98,7 +98,7 @@ def nothing_lost(story: Story) -> Judgements:
     """What was added is handed out afterwards, and acked where it was leased; or it is still there in the end.
 
     A pop that nobody saw the end of explains as many lost items as it asked for, if its process was killed before its
-    next hand-out could put them back.
+    next hand-out could put them back. Where work is remembered, the last forced addition of an item is judged.
     """
     if story.promises.ttl is not None:
         return
@@ -110,16 +110,14 @@ def nothing_lost(story: Story) -> Judgements:
         certain = [addition for addition in additions if addition.call.outcome == "ok"]
         if not certain:
             continue
-        last = max(certain, key=lambda addition: addition.call.invoked)
+        last = max(certain, key=lambda addition: (addition.forced, addition.call.invoked))
         since, wrong = _went_astray(story, item, last)
-        if wrong is None or item in story.remaining:
+        if wrong is None:
             yield HOLDS
         elif story.removed(item, since) < math.inf:
             yield Excuses("it was discarded")
-        elif story.promises.remembers and any(
-            _may_be_done(story, delivery) for delivery in story.deliveries.get(item, ())
-        ):
-            yield Excuses("it was done before")
+        elif isinstance(wrong, Excuses):
+            yield wrong
         elif wrong.was_forgotten(story) or story.promises.interval is not None:
             # The one needs no crash to explain it, and the other cannot be explained by one.
             yield wrong
@@ -128,21 +126,42 @@ def nothing_lost(story: Story) -> Judgements:
     yield from _explained_by_crashes(missing, list(story.swallowed()))
 
 
-def _went_astray(story: Story, item: str, last: Addition) -> tuple[float, Wrong | None]:
+def _went_astray(story: Story, item: str, last: Addition) -> tuple[float, Wrong | Excuses | None]:
     """From when on nothing is known of an item, if it is not there in the end; and what is wrong then."""
     since = last.call.invoked
+    deliveries = story.deliveries.get(item, [])
+    unseen_since = all(delivery.until < since for delivery in deliveries)
+    # A forced addition ends its death.
+    if item in (story.alive if last.forced and unseen_since else story.remaining):
+        return since, None
     if story.promises.interval is not None:
         return since, Wrong(f"{item} comes back for ever, and is not there in the end", [last.call], in_the_end=True)
-    deliveries = story.deliveries.get(item, [])
-    if all(delivery.until < since for delivery in deliveries):
+    if unseen_since:
         what = f"{item} was added, never handed out afterwards, and is not there in the end"
-        return since, Wrong(what, [last.call], in_the_end=True)
+        return since, _left_out(story, deliveries, last) or Wrong(what, [last.call], in_the_end=True)
     latest = deliveries[-1]
     taken = any(not delivery.lease and delivery.until > latest.since for delivery in deliveries)
     if latest.lease and not (taken or any(story.ends_of(latest, "ack"))):
         what = f"{item} was leased, never acked under that token, and is not there in the end"
         return latest.since, Wrong(what, [last.call, latest.call], in_the_end=True)
     return since, None
+
+
+def _left_out(story: Story, deliveries: Sequence[Delivery], addition: Addition) -> Excuses | None:
+    """Why an addition needs no delivery of its own, if anything explains it."""
+    if story.promises.remembers and not addition.forced and any(_may_be_done(story, one) for one in deliveries):
+        return Excuses("it was done before")
+    if (story.promises.drops or addition.forced) and any(_may_drop(story, one, addition) for one in deliveries):
+        return Excuses("it was dropped under a lease")
+    return None
+
+
+def _may_drop(story: Story, delivery: Delivery, addition: Addition) -> bool:
+    """Whether an addition may have been made under a lease of its item, which an ack or a bury ended then."""
+    since = addition.call.invoked
+    return story.has_run_out(delivery) >= since and any(
+        over_by(end.call) >= since for end in story.ends_of(delivery, "ack", "bury")
+    )
 
 
 def _may_be_done(story: Story, delivery: Delivery) -> bool:
@@ -180,6 +199,17 @@ def nothing_stuck(story: Story) -> Judgements:
                 yield Wrong(f"{item} is dead in the end, without having failed that often", calls[-1:])
             else:
                 yield HOLDS
+
+
+def added_together(story: Story) -> Judgements:
+    """The items of a transaction are added all or not at all."""
+    for call in story.calls:
+        if call.name == "add_to" and call.outcome != "refused":
+            there = [item for item in call.items if item in story.deliveries or item in story.remaining]
+            if len(there) in {0, len(call.items)}:
+                yield HOLDS
+            else:
+                yield Wrong(f"of {', '.join(call.items)} only {', '.join(there)} was added", [call], in_the_end=True)
 
 
 def totals_add_up(story: Story) -> Judgements:
@@ -242,14 +272,26 @@ def handed_out_once(story: Story) -> Judgements:
 
     Either the lease before may have ended without an ack, or the item was added again, and that took effect after the
     hand-out before. One addition is a reason for one hand-out. A pop that nobody saw is none: what it took and put back
-    has been handed to nobody else.
+    has been handed to nobody else. Where claims drop the additions of leased items, one that a claim certainly dropped
+    is none either.
     """
     if story.promises.interval is not None:
         return
     for item, deliveries in story.deliveries.items():
-        pool = _Reasons(story, story.additions.get(item, ()))
+        additions = [one for one in story.additions.get(item, ()) if not _was_dropped(story, deliveries, one)]
+        pool = _Reasons(story, additions)
         for group in _overlapping(deliveries):
             yield from pool.explain(group)
+
+
+def _was_dropped(story: Story, deliveries: Sequence[Delivery], addition: Addition) -> bool:
+    """Whether a claim certainly met an addition under a lease that was live when it was made, and dropped it."""
+    call = addition.call
+    if not story.promises.drops or call.outcome != "ok":
+        return False
+    held = max((story.holds_until(one) for one in deliveries if one.until <= call.invoked), default=-math.inf)
+    met = (claim for claim in story.empty if over_by(call) <= claim.invoked and over_by(claim) < held)
+    return any(not story.forgotten([claim]) for claim in met)
 
 
 class _Reasons:
@@ -363,6 +405,17 @@ def _ends_as_it_must(story: Story, delivery: Delivery) -> Judgements:
             yield Wrong(f"{call.name} of {item} succeeded after its lease had run out", [delivery.call, call])
         else:
             yield HOLDS
+
+
+def ended_once(story: Story) -> Judgements:
+    """A lease ends once, whoever of those that know of it ends it first: all others are told that it is lost."""
+    for deliveries in story.deliveries.values():
+        for delivery in deliveries:
+            ends = [end.call for end in story.ends_of(delivery, "ack", "nack", "again", "bury") if end.certain]
+            if len(ends) > 1:
+                yield Wrong(f"a lease of {delivery.row.item} was ended twice", [delivery.call, *ends])
+            elif delivery.lease:
+                yield HOLDS
 
 
 def tokens_grow(story: Story) -> Judgements:
@@ -572,16 +625,26 @@ def not_before_its_time(story: Story) -> Judgements:
 
 
 def remembered_once(story: Story) -> Judgements:
-    """What is remembered as done, because it was acked or taken for good, is not handed out again."""
+    """What is remembered as done, because it was acked or taken for good, or is dead, is handed out again only after a
+    forced addition, which explains one hand-out.
+    """
     if not story.promises.remembers:
         return
     for item, deliveries in story.deliveries.items():
+        forced = sorted((over_by(one.call), one.call.invoked) for one in story.additions.get(item, ()) if one.forced)
         for delivery, later in pairwise(deliveries):
-            acks = [end.call for end in story.ends_of(delivery, "ack") if end.certain]
-            if acks or not delivery.lease:
-                yield Wrong(f"{item} was handed out again after it was done", [delivery.call, *acks, later.call])
-            else:
+            # The first of several that were asked for may have been the one that counted.
+            ends = [end.call for end in story.ends_of(delivery, "ack", "bury")]
+            if delivery.lease and not story.was_ended(delivery, "ack", "bury"):
                 yield HOLDS
+                continue
+            del forced[: bisect_left(forced, (min((end.invoked for end in ends), default=delivery.since),))]
+            reason = next((one for one in forced if one[1] < later.until), None)
+            if reason is None:
+                yield Wrong(f"{item} was handed out again after it was done", [delivery.call, *ends, later.call])
+            else:
+                forced.remove(reason)
+                yield Excuses("it was added by force")
         if len(deliveries) == 1:
             yield HOLDS
 
@@ -673,7 +736,8 @@ def _may_count_less(story: Story, delivery: Delivery, later: Delivery) -> bool:
 
 def ticks_once(story: Story) -> Judgements:
     """On periodic sets each tick is acked once at most, and handed out again only after its lease ended; ticks of an
-    item are whole intervals apart. Where they are taken for good, there are not more than a time has ticks.
+    item are whole intervals apart, unless one was set anew. Where they are taken for good, there are not more than a
+    time has ticks.
     """
     interval = story.promises.interval
     if interval is None:
@@ -688,6 +752,8 @@ def ticks_once(story: Story) -> Judgements:
 def _tick_after(
     story: Story, interval: float, delivery: Delivery, later: Delivery
 ) -> Wrong | Excuses | Literal["holds"]:
+    if any(_replans(story, delivery.row.item, delivery.since, later.until)):
+        return Excuses("it was set anew")
     acks = [end.call for end in story.ends_of(delivery, "ack") if end.certain]
     apart = ((later.row.score or 0) - (delivery.row.score or 0)) / interval
     back, what = story.returns(delivery), ""
@@ -705,6 +771,43 @@ def _tick_after(
     if what:
         return Wrong(f"a tick of {delivery.row.item} {what}", [delivery.call, *acks, later.call])
     return Excuses(back.why) if back and round(apart) == 0 else HOLDS
+
+
+def _replans(story: Story, item: str, since: float, until: float) -> Iterator[Call]:
+    """The calls that may have set the next tick of an item in between."""
+    calls = story.replans.get(item, ())
+    return (call for call in calls if call.invoked < until and story.gone_by(call) > since)
+
+
+def ticks_set_anew(story: Story) -> Judgements:
+    """The next hand-out after a `reschedule` is of that tick, and after a `trigger` of one that is due by then; also of
+    an item that was leased meanwhile. If there may have been several, it is of one of these.
+    """
+    for item, replans in story.replans.items():
+        deliveries = story.deliveries.get(item, ())
+        for call in (call for call in replans if call.outcome == "ok"):
+            done = over_by(call)
+            position = next((at for at, one in enumerate(deliveries) if one.since > done), len(deliveries))
+            # Those at the same time may have come before it or after.
+            next_ones = [one for one in deliveries[: position + 1] if one.until >= call.invoked]
+            if position == len(deliveries):
+                continue
+            ticks = [one.row.score or 0 for one in next_ones]
+            setters = _replans(story, item, call.invoked, next_ones[-1].until)
+            if any(_is_set_by(story, setter, tick) for setter in setters for tick in ticks):
+                yield HOLDS
+            else:
+                what = f"{item} did not come at the tick that was set"
+                yield Wrong(what, [call, *(one.call for one in next_ones)])
+
+
+def _is_set_by(story: Story, call: Call, tick: float) -> bool:
+    """Whether this may be the tick that a call set."""
+    when = call.given.get("when")
+    if when is not None:
+        return bool(abs(tick - when) <= ROUNDING)
+    now = story.clock.at(over_by(call))
+    return now is None or tick <= now + ROUNDING
 
 
 def _may_have_gone(story: Story, delivery: Delivery, later: Delivery) -> bool:
@@ -844,9 +947,16 @@ def _limited(story: Story, limit: str) -> Iterator[tuple[Period, list[Call], int
             for row in call.rows:
                 rows[story.promises.shard_of(row.item)].append(row)
             for shard, of_shard in rows.items():
-                claims[shard].append(replace(call, rows=of_shard))
+                claims[shard] += (replace(call, rows=claimed) for claimed in _claimed_at_once(of_shard))
         for claimed in claims.values():
             yield period, sorted(claimed, key=_moment), story.promises.shards or 1
+
+
+def _claimed_at_once(rows: list[Row]) -> Iterator[list[Row]]:
+    """The rows of each claim, whose tokens count up by one: a call may claim from a shard more than once."""
+    in_order = sorted(rows, key=lambda row: row.token or 0)
+    for _, claimed in groupby(enumerate(in_order), key=lambda one: (one[1].token or 0) - one[0]):
+        yield [row for _, row in claimed]
 
 
 def _moment(claim: Call) -> float:
@@ -987,10 +1097,12 @@ RULES: dict[str, Rule] = {
     for rule in (
         nothing_lost,
         nothing_stuck,
+        added_together,
         totals_add_up,
         nothing_invented,
         handed_out_once,
         one_lease_at_a_time,
+        ended_once,
         tokens_grow,
         in_order,
         not_before_its_time,
@@ -998,6 +1110,7 @@ RULES: dict[str, Rule] = {
         fresh_values,
         attempts_count,
         ticks_once,
+        ticks_set_anew,
         new_once,
         not_while_paused,
         rate_holds,

@@ -1,7 +1,9 @@
 """What a worker does with, and writes down as it does it: calls, with how they ended."""
 
 import asyncio
+import contextlib
 import inspect
+import os
 import random
 import time
 import traceback
@@ -18,7 +20,7 @@ from redset.core.operations import Elsewhere
 from redset.core.shards.place import Shard, Shards
 from redset.exceptions import Full, LeaseLost, RedsetError
 
-__all__ = ("Answer", "Hand", "Phase", "Worker", "WrittenLoop", "called", "row_of", "rows_of")
+__all__ = ("Answer", "Hand", "Phase", "Post", "Worker", "WrittenLoop", "called", "row_of", "rows_of")
 
 #: Errors that say that the server has not done what it was asked; by name, since each client library has its own.
 REFUSALS = {
@@ -60,6 +62,27 @@ class Phase:
         return self._stop.exists()
 
 
+class Post:
+    """Texts for whichever process takes them first, each a file."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def send(self, text: str) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        name = os.urandom(8).hex()
+        (self._directory / name).write_text(text)
+        # Whoever takes it finds all of it.
+        (self._directory / name).rename(self._directory / f"{name}.sent")
+
+    def take(self) -> str | None:
+        for path in self._directory.glob("*.sent"):
+            # Another process may have taken it meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                return path.rename(path.with_suffix(".taken")).read_text()
+        return None
+
+
 class Answer(NamedTuple):
     """How a call ended."""
 
@@ -77,6 +100,8 @@ class Worker(NamedTuple):
     awaited: bool
     recorder: Recorder
     phase: Phase
+    #: Of the run.
+    directory: Path
 
 
 class Hand:
@@ -96,6 +121,8 @@ class Hand:
         self.set = set
         self.client = client
         self.witness = witness
+        #: To the hands of all workers that use the set.
+        self.post = Post(worker.directory / "post" / set.name)
         self.random = random.Random(f"{worker.seed} {worker.process} {self.actor}")
         self.process = worker.process
         self.recorder = worker.recorder

@@ -14,6 +14,8 @@ class Promises:
     scheduled: bool = False
     #: Finished work is left out for good: its memory outlasts the run.
     remembers: bool = False
+    #: A claim that meets the addition of a leased item drops it.
+    drops: bool = False
     #: Items carry values, which one producer for each identity counts up.
     keyed: bool = False
     #: Items come back: each tick, this many seconds apart, is handed out once. Never finished.

@@ -1,10 +1,12 @@
 """How often the clients of this process have sent a command again, which is all they tell of it."""
 
+import asyncio
+import sys
 from collections import Counter
 from importlib import import_module
 from typing import Any
 
-__all__ = ("cut", "cuts", "repeating", "seen")
+__all__ = ("TIMES", "cut", "cuts", "repeating", "seen")
 
 #: How often what failed is sent again: as often as redis-py does by default, and once, so that some of it is given up
 #: which the server has done.
@@ -33,14 +35,18 @@ def repeating(library: str, *, awaited: bool) -> dict[str, Any]:
     retry = import_module(f"{library}.asyncio.retry" if awaited else f"{library}.retry")
     pause = import_module(f"{library}.backoff").FullJitterBackoff(cap=0.3, base=0.01)
     exceptions = import_module(f"{library}.exceptions")
-
-    class Retry(retry.Retry):  # type: ignore[misc, name-defined] # of either library
-        def call_with_retry(self, do: Any, fail: Any, *args: Any, **options: Any) -> Any:
-            def failed(*error: Any) -> Any:
-                _seen["failures"] += 1
-                return fail(*error)
-
-            return super().call_with_retry(do, failed, *args, **options)
-
+    _count_failures(import_module(f"{library}.asyncio.connection" if awaited else f"{library}.connection"))
     errors = [exceptions.ConnectionError, exceptions.TimeoutError]
-    return {"retry": Retry(pause, TIMES[library]), "retry_on_error": errors, "socket_timeout": 5}
+    return {"retry": retry.Retry(pause, TIMES[library]), "retry_on_error": errors, "socket_timeout": 5}
+
+
+def _count_failures(module: Any) -> None:
+    """Count the connections that are closed because of an error: some cluster clients repeat without their `retry`."""
+    disconnect = module.AbstractConnection.disconnect
+
+    def counting(self: Any, *args: Any, **options: Any) -> Any:
+        if not isinstance(sys.exc_info()[1], (asyncio.CancelledError, type(None))):
+            _seen["failures"] += 1
+        return disconnect(self, *args, **options)
+
+    module.AbstractConnection.disconnect = counting

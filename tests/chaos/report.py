@@ -80,7 +80,7 @@ def _figures(run: Run) -> dict[str, Any]:
         "seed": run.seed,
         "seconds": run.seconds,
         "processes": len({call.process for call in history.calls}),
-        "items": sum(len(call.items) for call in history.of_names("add", "update", "add_new", "zadd")),
+        "items": sum(len(call.items) for call in history.of_names("add", "update", "add_to", "add_new", "zadd")),
         "handed out": sum(len(call.rows) for call in history.of_names(*HAND_OUTS)),
         "calls": _counted((call.name, call.outcome) for call in history.calls),
         "faults": {

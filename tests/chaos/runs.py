@@ -1,6 +1,7 @@
 """One run from beginning to end: with faults, then without, until all is drained; and what was recorded of it."""
 
 import json
+import math
 import threading
 import time
 from collections.abc import Collection, Mapping
@@ -20,8 +21,8 @@ from redset.core.keys import Keys
 
 __all__ = ("run",)
 
-#: Seconds: how long draining may take, and how long all must have been empty for it to be over. By then, whoever was
-#: not answered while things went wrong has asked again, and what was taken for him is put back.
+#: Seconds: how long draining may get no further, and how long all must have been empty for it to be over. By then,
+#: whoever was not answered while things went wrong has asked again, and what was taken for him is put back.
 DRAINING = 30.0
 QUIET = 3.0
 
@@ -102,8 +103,8 @@ def disturb(nemeses: list[Nemesis], crew: Crew, seconds: float) -> None:
 
 
 def wait_until_drained(raw: Any, crew: Crew, promised: Mapping[str, Promises]) -> None:
-    """Returns at the latest when it must have been; what is left then is for ``nothing_stuck`` to see."""
-    deadline = time.monotonic() + DRAINING
+    """Returns at the latest when it gets no further; what is left then is for ``nothing_stuck`` to see."""
+    deadline, fewest = time.monotonic() + DRAINING, math.inf
     drained = [
         Keys(name) for set, promises in promised.items() if promises.ends for name in names_of(raw, set, promises)
     ]
@@ -111,8 +112,11 @@ def wait_until_drained(raw: Any, crew: Crew, promised: Mapping[str, Promises]) -
     while (now := time.monotonic()) < deadline and now - since < QUIET:
         time.sleep(0.1)
         crew.check()
-        if any(raw.zcard(key) for keys in drained for key in (keys.waiting, keys.leased, keys.parked)):
+        there = sum(raw.zcard(key) for keys in drained for key in (keys.waiting, keys.leased, keys.parked))
+        if there:
             since = time.monotonic()
+        if there < fewest:
+            fewest, deadline = there, time.monotonic() + DRAINING
 
 
 def names_of(raw: Any, set: str, promises: Promises) -> list[str]:

@@ -8,12 +8,13 @@ import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 from chaos.history import CUT, Call, Fault, History, Left, Row
 from chaos.promises import Promises
+from chaos.repeats import TIMES
 
 __all__ = (
     "ADDITIONS",
@@ -29,11 +30,15 @@ __all__ = (
     "stories",
 )
 
-ADDITIONS = ("add", "update", "zadd", "add_new", "retry")
+ADDITIONS = ("add", "update", "zadd", "add_to", "add_new", "retry")
+#: Additions that their client may send again and that count again then.
+UNRECORDED = ("zadd", "add_to")
 FOR_GOOD = ("pop", "take", "pop_max", "take_max")
 HAND_OUTS = (*FOR_GOOD, "reserve", "reserve_many")
 ENDS = ("ack", "nack", "again", "bury", "extend")
 REMOVALS = ("discard", "clear", "forget")
+#: Set the next tick of a periodic item.
+REPLANS = ("reschedule", "trigger")
 
 #: How long after its process is gone, in seconds, a command may still reach the server.
 LATE = 10.0
@@ -56,6 +61,11 @@ class Addition(NamedTuple):
     call: Call
     score: float | None
     version: int | None
+
+    @property
+    def forced(self) -> bool:
+        """Whether it brings back an item that is done or dead, on a set that remembers."""
+        return bool(self.call.given.get("force"))
 
 
 class Delivery(NamedTuple):
@@ -199,6 +209,21 @@ class Story:
         left = self.left or Left(self.set)
         return frozenset((*left.waiting, *left.leased, *left.parked, *left.dead))
 
+    @cached_property
+    def replans(self) -> dict[str, list[Call]]:
+        """By item, the calls that may have set its next tick."""
+        found: dict[str, list[Call]] = defaultdict(list)
+        for call in self.calls:
+            if call.name in REPLANS and call.outcome != "refused":
+                for item in call.items:
+                    found[item].append(call)
+        return found
+
+    @property
+    def alive(self) -> frozenset[str]:
+        """What was left and is not dead."""
+        return self.remaining.difference(self.left.dead if self.left else ())
+
     def removed(self, item: str, since: float) -> float:
         """The earliest moment from ``since`` on at which somebody may have removed it; inf when nobody did."""
         calls = (*self._removals.get(item, ()), *self._removals.get(None, ()))
@@ -317,6 +342,17 @@ class Story:
         given_up = call.invoked if call.completed is None else call.completed
         return given_up + LATE + float(call.given.get("lease", 0))
 
+    def gone_by(self, call: Call) -> float:
+        """When a call that may change something has certainly done so, or never will."""
+        if call.outcome == "ok":
+            return over_by(call)
+        return (self._killed.get(call.process, math.inf) if call.completed is None else call.completed) + LATE
+
+    @cached_property
+    def empty(self) -> list[Call]:
+        """The hand-outs that met all that waited, and found nothing to hand out."""
+        return [call for call in self.hand_outs if call.outcome == "ok" and not call.rows and call.error != CUT]
+
     def swallowed(self) -> Iterator[tuple[float, int, str]]:
         """What unseen hand-outs may have taken for good: until when, how many, and why it did not come back."""
         for call in self.unseen:
@@ -375,9 +411,10 @@ def _additions(call: Call) -> Iterator[tuple[str, Addition]]:
     versions = call.given.get("versions") or [call.given.get("version")] * count
     for item, score, version in zip(call.items, scores, versions, strict=True):
         yield item, Addition(call, score, version)
-        if call.name == "zadd" and (call.repeated or call.completed is None):
-            # A plain ZADD that its client sends again adds the item again, which may be done by then.
-            yield item, Addition(call, score, version)
+        if call.name in UNRECORDED and (call.repeated or call.completed is None):
+            # Each time that its client sends it, early or late, it adds the item, which may be done by then.
+            again = Addition(replace(call, outcome="unknown"), score, version)
+            yield from [(item, again)] * max(TIMES.values())
 
 
 def _in_order(deliveries: list[Delivery]) -> list[Delivery]:

@@ -123,7 +123,7 @@ def actors(
     from chaos.hands import Hand, Phase, Worker
     from chaos.workloads import ALL_WORKLOADS
 
-    worker = Worker(orders.process, orders.seed, orders.awaited, recorder, Phase(orders.directory))
+    worker = Worker(orders.process, orders.seed, orders.awaited, recorder, Phase(orders.directory), orders.directory)
     for workload in ALL_WORKLOADS[orders.workloads]:
         set = workload.make(face, client)
         witness = orders.door.witness(client, awaited=orders.awaited)

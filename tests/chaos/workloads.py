@@ -4,10 +4,11 @@ import json
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import redset
-from chaos.hands import Hand, WrittenLoop, row_of, rows_of
+from chaos.hands import Hand, WrittenLoop, called, row_of, rows_of
 from chaos.history import Row
 from chaos.promises import Promises
 
@@ -92,6 +93,30 @@ async def add_pages_from_elsewhere(hand: Hand) -> None:
         await hand.do("zadd", hand.client.zadd, hand.set.name, {page: 0}, items=[page], given={"score": 0})
 
 
+async def force_pages(hand: Hand) -> None:
+    """What many find, whether or not it is done or dead."""
+    while await hand.produces(PACE):
+        page = found_now(hand, "page")
+        await hand.do("add", hand.set.add, page, items=[page], score=0, force=True)
+
+
+async def add_in_transactions(hand: Hand) -> None:
+    """Two items in a transaction of one's own; one in a pipeline of a cluster, whose clients have no transactions."""
+    of_a_cluster = hasattr(hand.client, "get_nodes")
+
+    async def add(items: list[str], score: float) -> None:
+        pipeline = hand.client.pipeline(transaction=not of_a_cluster)
+        for item in items:
+            await called(hand.set.add_to, pipeline, item, score=score)
+        await called(pipeline.execute)
+
+    number = 0
+    while await hand.produces(PACE):
+        number += 1
+        items = [f"{hand.mark}:together:{number:06}{half}" for half in ("a" if of_a_cluster else "ab")]
+        await hand.do("add_to", add, items, items=items, score=time.monotonic())
+
+
 async def add_new_items_from_elsewhere(hand: Hand) -> None:
     number = 0
     while await hand.produces(3 * PACE):
@@ -137,6 +162,26 @@ async def add_feeds(hand: Hand) -> None:
     while await hand.produces(2 * PACE):
         feed = feeds.pop() if feeds else f"feed:{hand.random.randrange(10)}"
         await hand.do("add", hand.set.add, feed, items=[feed], rows=if_new(feed))
+
+
+async def replan_feeds(hand: Hand) -> None:
+    """One of them is due at another time, or now, whether or not it is leased."""
+
+    async def replan(method: Callable[..., Any], feed: str, **when: Any) -> bool:
+        """Whether it was there: at first, nobody may have added it."""
+        try:
+            await called(method, feed, **when)
+        except KeyError:
+            return False
+        return True
+
+    while await hand.produces(3 * PACE):
+        feed = f"feed:{hand.random.randrange(10)}"
+        if hand.random.randrange(2):
+            await hand.do("trigger", partial(replan, hand.set.trigger), feed, items=[feed], done=bool)
+        elif (now := await hand.server_time()) is not None:
+            method, when = partial(replan, hand.set.reschedule), now + hand.random.uniform(-1, 2)
+            await hand.do("reschedule", method, feed, items=[feed], done=bool, when=when)
 
 
 async def add_seen(hand: Hand) -> None:
@@ -292,6 +337,23 @@ async def hold(hand: Hand) -> None:
         await hand.end(reservation, "ack")
 
 
+async def hand_on(hand: Hand) -> None:
+    """One at a time, which another process is to end; at times who claimed it ends it, too."""
+    while await hand.consumes(PACE):
+        reservation = await reserve_one(hand)
+        if reservation is not None:
+            hand.post.send(reservation.receipt)
+            if hand.happens(3):
+                await hand.end(reservation, "ack")
+
+
+async def end_by_receipt(hand: Hand) -> None:
+    """What others have claimed."""
+    while await hand.consumes(PACE):
+        while (receipt := hand.post.take()) is not None:
+            await end_somehow(hand, await called(hand.set.reservation, receipt))
+
+
 async def reserve_one(hand: Hand) -> Any:
     wait = hand.random.choice((0, 0.2))
     answer = await hand.do("reserve", hand.set.reserve, rows=rows_of_one, lease=LEASE, wait=wait)
@@ -327,7 +389,7 @@ WORKLOADS = (
         "leased",
         Promises(),
         lambda face, client: face.SortedSet(client, "leased", backoff=lambda attempt: 0.2),
-        (add_new_items, add_new_items, reserve, reserve_many, reserve_and_add_again),
+        (add_new_items, add_new_items, reserve, reserve_many, reserve_and_add_again, hand_on, end_by_receipt),
     ),
     Workload(
         "failing",
@@ -339,7 +401,7 @@ WORKLOADS = (
         "consumed",
         Promises(),
         lambda face, client: face.SortedSet(client, "consumed"),
-        (add_new_items, consume),
+        (add_new_items, add_in_transactions, consume),
     ),
     Workload(
         "updated",
@@ -352,6 +414,18 @@ WORKLOADS = (
         Promises(remembers=True),
         lambda face, client: face.SortedSet(client, "pages", remember=FOR_GOOD),
         (add_pages, add_pages_from_elsewhere, reserve, consume),
+    ),
+    Workload(
+        "forced",
+        Promises(remembers=True),
+        lambda face, client: face.SortedSet(client, "forced", remember=FOR_GOOD),
+        (add_pages, add_pages_from_elsewhere, force_pages, fail, hold),
+    ),
+    Workload(
+        "dropped",
+        Promises(drops=True),
+        lambda face, client: face.SortedSet(client, "dropped", while_leased="drop"),
+        (add_few_keys, reserve, hold),
     ),
     Workload(
         "rows",
@@ -370,6 +444,12 @@ WORKLOADS = (
         Promises(scheduled=True, interval=1.5, taken_for_good=True),
         lambda face, client: face.PeriodicSet(client, "feeds", interval=1.5),
         (add_feeds, take, reserve),
+    ),
+    Workload(
+        "replanned",
+        Promises(scheduled=True, interval=1.5),
+        lambda face, client: face.PeriodicSet(client, "replanned", interval=1.5),
+        (add_feeds, replan_feeds, reserve, hold),
     ),
     Workload(
         "limited",
@@ -420,7 +500,7 @@ SHARDED = (
         "shards-leased",
         Promises(shards=SHARDS),
         lambda face, client: face.SortedSet(client, "shards-leased", shards=SHARDS, backoff=lambda attempt: 0.2),
-        (add_new_items, add_new_items, reserve, reserve_many, reserve_and_add_again),
+        (add_new_items, add_new_items, reserve, reserve_many, reserve_and_add_again, hand_on, end_by_receipt),
     ),
     Workload(
         "shards-failing",
@@ -434,13 +514,25 @@ SHARDED = (
         "shards-consumed",
         Promises(shards=SHARDS),
         lambda face, client: face.SortedSet(client, "shards-consumed", shards=SHARDS),
-        (add_new_items, consume),
+        (add_new_items, add_in_transactions, consume),
     ),
     Workload(
         "shards-pages",
         Promises(remembers=True, shards=SHARDS),
         lambda face, client: face.SortedSet(client, "shards-pages", shards=SHARDS, remember=FOR_GOOD),
         (add_pages, add_pages, reserve, consume),
+    ),
+    Workload(
+        "shards-forced",
+        Promises(remembers=True, shards=SHARDS),
+        lambda face, client: face.SortedSet(client, "shards-forced", shards=SHARDS, remember=FOR_GOOD),
+        (add_pages, force_pages, fail, hold),
+    ),
+    Workload(
+        "shards-dropped",
+        Promises(drops=True, shards=SHARDS),
+        lambda face, client: face.SortedSet(client, "shards-dropped", shards=SHARDS, while_leased="drop"),
+        (add_few_keys, reserve, hold),
     ),
     Workload(
         "shards-rows",
@@ -461,6 +553,12 @@ SHARDED = (
         Promises(scheduled=True, interval=1.5, taken_for_good=True, shards=SHARDS),
         lambda face, client: face.PeriodicSet(client, "shards-feeds", interval=1.5, shards=SHARDS),
         (add_feeds, take, reserve),
+    ),
+    Workload(
+        "shards-replanned",
+        Promises(scheduled=True, interval=1.5, shards=SHARDS),
+        lambda face, client: face.PeriodicSet(client, "shards-replanned", interval=1.5, shards=SHARDS),
+        (add_feeds, replan_feeds, reserve, hold),
     ),
     Workload(
         "shards-limited",

@@ -72,6 +72,10 @@ def ack(at: float, item: str, token: int, **more: Any) -> Call:
     return end("ack", at, item, token, **more)
 
 
+def forced(at: float, item: str, **more: Any) -> Call:
+    return add(at, item, force=True, **more)
+
+
 def lost(name: str, at: float, item: str, token: int, **more: Any) -> Call:
     return end(name, at, item, token, outcome="refused", error="LeaseLost: it ran out", **more)
 
@@ -229,6 +233,50 @@ def test_what_is_discarded_or_remembered_as_done_is_not_lost() -> None:
     assert caught_by(judge(LEASES, *done)) == {"nothing_lost"}
 
 
+def test_what_was_added_by_force_comes_again_though_it_was_done_or_dead() -> None:
+    remembers = Promises(remembers=True)
+    leased = [add(1, "a"), reserve(2, "a", 1)]
+    for name in "ack", "bury":
+        events = [*leased, end(name, 3, "a", 1), forced(4, "a"), add(5, "a")]
+        assert judge(remembers, *events, reserve(6, "a", 2), ack(7, "a", 2)).ok
+        assert judge(remembers, *events, waiting="a").ok
+        assert caught_by(judge(remembers, *events)) == {"nothing_lost"}
+        assert caught_by(judge(remembers, *events, reserve(6, "a", 2))) == {"nothing_lost"}, "it was not acked"
+        assert excuses(judge(remembers, *events, failover(4.5)), "nothing_lost") == {"forgotten by a failover"}
+    buried = [*leased, end("bury", 3, "a", 1), forced(4, "a")]
+    assert caught_by(judge(remembers, *buried, dead="a")) == {"nothing_lost"}
+    assert judge(remembers, *buried, reserve(5, "a", 2), end("bury", 6, "a", 2), dead="a").ok
+
+
+@pytest.mark.parametrize("promises", [Promises(remembers=True), Promises(drops=True)])
+def test_an_addition_may_be_dropped_under_a_lease_that_an_ack_ended(promises: Promises) -> None:
+    def judged(*events: Call, left: str = "") -> Verdict:
+        return judge(promises, add(1, "a"), reserve(2, "a", 1), *events, dead=left)
+
+    assert excuses(judged(forced(3, "a"), ack(4, "a", 1)), "nothing_lost") == {"it was dropped under a lease"}
+    assert excuses(judged(forced(3, "a"), end("bury", 3.05, "a", 1), left="a"), "nothing_stuck") == set()
+    assert caught_by(judged(ack(3, "a", 1), forced(4, "a"))) == {"nothing_lost"}
+    assert caught_by(judged(forced(3, "a"), end("nack", 4, "a", 1))) == {"nothing_lost"}
+    unknown = ack(3, "a", 1, outcome="unknown")
+    assert judged(unknown, forced(4, "a")).ok
+    assert caught_by(judged(unknown, forced(20, "a"))) == {"nothing_lost"}, "the lease was over"
+
+
+def test_an_addition_that_a_claim_dropped_is_no_reason_to_come_again() -> None:
+    drops = Promises(drops=True)
+    leased, again = [add(1, "a"), reserve(2, "a", 1), add(3, "a")], [ack(6, "a", 1), reserve(7, "a", 2), ack(8, "a", 2)]
+    met = call("reserve", 4, lease=10)
+    assert judge(drops, *leased, *again).ok, "no claim met it before the ack"
+    assert caught_by(judge(drops, *leased, met, *again)) == {"handed_out_once"}
+    assert judge(drops, *leased, met, end("again", 5, "a", 1), *again[1:]).ok
+    assert judge(drops, *leased, met, add(4.5, "a"), *again).ok
+    assert judge(drops, *leased, call("reserve", 4, lease=10, outcome="unknown"), *again).ok
+    assert judge(drops, *leased, call("reserve", 4, lease=10, error=CUT), *again).ok
+    assert judge(drops, *leased, call("reserve", 4, until=6.5, lease=10), *again).ok
+    assert judge(drops, *leased, met, failover(4.2), *again).ok
+    assert judge(LEASES, *leased, met, *again).ok
+
+
 def test_periodic_items_are_never_gone() -> None:
     ticks = [add(1, "a"), reserve(2, "a", 1), ack(3, "a", 1)]
     assert judge(Promises(interval=5), *ticks, waiting=["a"]).ok
@@ -383,6 +431,29 @@ def test_a_bury_that_a_failover_forgot_is_no_end() -> None:
     assert "handed_out_once" in caught_by(judge(LEASES, *known, *again))
 
 
+# In a transaction
+
+
+def test_items_of_a_transaction_are_added_all_or_not_at_all() -> None:
+    def together(**how: Any) -> Call:
+        return call("add_to", 1, "a", "b", **how)
+
+    assert judge(LEASES, together(), waiting="ab").ok
+    assert judge(LEASES, together(outcome="unknown")).ok
+    claimed = reserve(2, "a", 1), ack(3, "a", 1)
+    assert judge(LEASES, together(outcome="unknown"), *claimed, waiting="b").ok
+    assert caught_by(judge(LEASES, together(outcome="unknown"), *claimed)) == {"added_together"}
+    assert judge(LEASES, together(outcome="unknown"), *claimed, failover(5)).ok
+    assert caught_by(judge(LEASES, together(outcome="refused"), *claimed)) == {"nothing_invented"}
+
+
+def test_a_transaction_that_is_sent_again_adds_again() -> None:
+    events = call("add_to", 1, "a"), reserve(2, "a", 1), ack(3, "a", 1), reserve(4, "a", 2), ack(5, "a", 2)
+    assert caught_by(judge(LEASES, *events)) == {"handed_out_once"}
+    events[0].repeated = True
+    assert judge(LEASES, *events).ok
+
+
 # Nothing is stuck
 
 
@@ -450,6 +521,16 @@ def test_a_lease_that_ran_out_cannot_be_ended() -> None:
     assert judge(LEASES, *leased, ack(11, "a", 1, until=14)).ok
     # It is told again what became of it the first time.
     assert judge(LEASES, *leased, ack(3, "a", 1, outcome="unknown"), ack(13, "a", 1)).ok
+
+
+def test_a_lease_ends_once_though_several_know_of_it() -> None:
+    leased = [add(1, "a"), reserve(2, "a", 1)]
+    first, second = end("again", 3, "a", 1), ack(3.05, "a", 1, process="other/1")
+    assert judge(LEASES, *leased, first, lost("ack", 3.05, "a", 1, process="other/1"), waiting="a").ok
+    assert caught_by(judge(LEASES, *leased, first, second)) == {"ended_once"}
+    assert judge(LEASES, *leased, ack(3, "a", 1, outcome="unknown"), second).ok
+    assert judge(LEASES, *leased, end("extend", 3, "a", 1, lease=5), second).ok
+    assert judge(LEASES, *leased, first, failover(3.02), second).ok
 
 
 # Tokens
@@ -558,6 +639,23 @@ def test_what_was_taken_for_good_does_not_come_again() -> None:
     remembers = Promises(remembers=True, taken_for_good=True)
     assert judge(remembers, add(1, "a"), pop(2, "a"), add(3, "a")).ok
     assert caught_by(judge(remembers, add(1, "a"), pop(2, "a"), add(3, "a"), pop(4, "a"))) == {"remembered_once"}
+
+
+def test_what_was_done_or_died_comes_again_once_for_each_time_it_is_added_by_force() -> None:
+    remembers = Promises(remembers=True)
+    first = [add(1, "a"), reserve(2, "a", 1), ack(3, "a", 1)]
+    second, third = [reserve(5, "a", 2), ack(6, "a", 2)], [reserve(8, "a", 3), ack(9, "a", 3)]
+    assert excuses(judge(remembers, *first, forced(4, "a"), *second), "remembered_once") == {"it was added by force"}
+    assert judge(remembers, *first, forced(4, "a"), *second, forced(7, "a"), *third).ok
+    twice = [*first, forced(4, "a"), *second, add(7, "a"), *third]
+    assert caught_by(judge(remembers, *twice)) == {"remembered_once"}
+    before = [add(1, "a"), reserve(2, "a", 1), forced(2.5, "a"), ack(3, "a", 1), *second]
+    assert caught_by(judge(remembers, *before)) == {"remembered_once"}, "the ack dropped it"
+    unknown = ack(2.2, "a", 1, outcome="unknown")
+    assert judge(remembers, *before, unknown).ok, "an ack before it may have counted"
+    buried = [add(1, "a"), reserve(2, "a", 1), end("bury", 3, "a", 1), add(4, "a"), *second]
+    assert caught_by(judge(remembers, *buried)) == {"remembered_once"}
+    assert judge(remembers, *buried, forced(4.5, "a")).ok
 
 
 # Values
@@ -669,6 +767,49 @@ def test_a_tick_that_a_failover_forgot_is_handed_out_again() -> None:
     assert excuses(judge(periodic, *known, *again, failover(7.5), waiting="a"), "ticks_once") == {
         "forgotten by a failover"
     }
+
+
+def reschedule(at: float, when: float, **more: Any) -> Call:
+    return call("reschedule", at, "a", when=when, **more)
+
+
+@pytest.mark.parametrize(
+    ("tick", "anew", "holds"),
+    [
+        (23, [reschedule(12, 23)], True),
+        (20, [reschedule(12, 23)], False),
+        (33, [reschedule(12, 23)], False),
+        (23, [reschedule(12, 21), reschedule(14, 23)], True),
+        (21, [reschedule(12, 21), reschedule(14, 23)], False),
+        (29, [reschedule(12, 23), reschedule(14, 29, outcome="unknown")], True),
+        (20, [reschedule(12, 23), reschedule(14, 29, outcome="unknown")], False),
+        (20, [reschedule(12, 23), call("trigger", 14, "a", outcome="unknown")], True),
+        (20, [reschedule(12, 23, outcome="unknown")], True),
+        (23, [reschedule(12, 23, outcome="refused")], False),
+        (1012, [call("trigger", 12, "a")], True),
+        (1013, [call("trigger", 12, "a")], False),
+    ],
+)
+def test_the_tick_that_was_set_under_a_lease_is_the_next(tick: float, anew: list[Call], holds: bool) -> None:
+    periodic = Promises(interval=10)
+    events: list[Call | Fault] = [clock(0, 0), add(1, "a"), reserve(11, "a", 1, score=10), *anew, ack(15, "a", 1)]
+    later = reserve(1023, "a", 2, score=tick)
+    expected = {"ticks_once"} if "refused" in {one.outcome for one in anew} else {"ticks_set_anew"}
+    assert caught_by(judge(periodic, *events, later, left="a")) == (set() if holds else expected)
+
+
+def test_a_claim_at_the_same_time_may_come_before_the_tick_that_was_set_or_have_it() -> None:
+    periodic = Promises(interval=10)
+
+    def judged(*ticks: float) -> Verdict:
+        first, later = (
+            reserve(at, "a", token, score=tick) for at, token, tick in zip((12, 30), (1, 2), ticks, strict=True)
+        )
+        return judge(periodic, add(1, "a"), reschedule(12, 13), first, ack(14, "a", 1), later, left="a")
+
+    assert judged(10, 13).ok
+    assert judged(13, 23).ok
+    assert caught_by(judged(10, 20)) == {"ticks_set_anew"}
 
 
 # What was seen
@@ -845,6 +986,11 @@ def test_each_shard_has_its_part_of_a_limit() -> None:
     assert found(limit(1, leases=2), claim(2, *here)) == {"leases_hold"}, "the other shard has the other lease"
     assert found(limit(1, rate=0.1, per=1.0, burst=4), claim(2, *four)) == set()
     assert found(limit(1, rate=0.1, per=1.0, burst=2), claim(2, *here)) == {"rate_holds"}
+
+    # A call may claim from a shard again, if it did not get enough from all of them.
+    again = call("reserve", 2, rows=[Row("a", 0, 2_000_000, 1), Row("b", 0, 2_600_000, 1)], lease=10)
+    assert found(limit(1, rate=4, per=1.0, burst=2), again) == set()
+    assert found(limit(1, rate=2, per=1.0, burst=2), again) == {"rate_holds"}
 
     def grown(most: int, *items: str) -> set[str]:
         added = [add(2 + at, item) for at, item in enumerate(items)]

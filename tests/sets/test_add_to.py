@@ -10,6 +10,7 @@ import pytest
 
 from conftest import CLIENT
 from faces import Batch
+from proxy import Fault, Proxy, fails
 from redset import SortedSet
 from servers import PATIENCE, Cluster, Server
 
@@ -99,6 +100,17 @@ def test_it_wakes_who_waits(face: Any, batch: Batch) -> None:
         batch.execute()
         assert waiting.result() == "a"
         assert time.monotonic() - began < 20
+
+
+def test_a_transaction_that_arrives_late_arrives_whole(frank: Any, frank_proxy: Proxy) -> None:
+    jobs, batch = frank.SortedSet("jobs"), Batch(frank, transaction=True)
+    jobs.add_to(batch.pipeline, "a"), jobs.add_to(batch.pipeline, "b")
+    frank_proxy.plan(Fault.LATE)
+    fails(batch.execute)
+    assert len(jobs) == 0
+
+    assert frank_proxy.deliver() == 1
+    assert list(jobs) == ["a", "b"]
 
 
 def test_a_transaction_is_as_a_whole_or_not_at_all(face: Any, here: Any, raw: Any) -> None:
