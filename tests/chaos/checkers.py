@@ -838,15 +838,20 @@ def _limited(story: Story, limit: str) -> Iterator[tuple[Period, list[Call], int
     for period in story.periods("limit"):
         if period.call.given.get(limit) is None:
             continue
-        claims: dict[int | None, list[Call]] = defaultdict(list)
-        for call in filter(period.has, leased):
-            rows: dict[int | None, list[Row]] = defaultdict(list)
-            for row in call.rows:
-                rows[story.promises.shard_of(row.item)].append(row)
-            for shard, of_shard in rows.items():
-                claims[shard].append(replace(call, rows=of_shard))
-        for claimed in claims.values():
-            yield period, sorted(claimed, key=_moment), story.promises.shards or 1
+        for claims in _by_shard(story, filter(period.has, leased)).values():
+            yield period, sorted(claims, key=_moment), story.promises.shards or 1
+
+
+def _by_shard(story: Story, calls: Iterable[Call]) -> dict[int | None, list[Call]]:
+    """The claims from each shard: with the rows of that shard only."""
+    found: dict[int | None, list[Call]] = defaultdict(list)
+    for call in calls:
+        rows: dict[int | None, list[Row]] = defaultdict(list)
+        for row in call.rows:
+            rows[story.promises.shard_of(row.item)].append(row)
+        for shard, of_shard in rows.items():
+            found[shard].append(replace(call, rows=of_shard))
+    return found
 
 
 def _moment(claim: Call) -> float:
@@ -854,37 +859,100 @@ def _moment(claim: Call) -> float:
     return (claim.rows[0].token or 0) / 1e6
 
 
+class _Allowed(NamedTuple):
+    """The limits that a group certainly has for a time."""
+
+    #: The call that has set them; none where they are those of all groups.
+    calls: tuple[Call, ...]
+    since: float
+    until: float
+    leases: int
+    pause: float
+
+
+def _allowed(story: Story, group: str) -> list[_Allowed]:
+    promises = story.promises
+    began = (call.invoked for call in story.calls if call.name == "limit_group" and group in call.items)
+    found = [_Allowed((), -math.inf, min(began, default=math.inf), promises.leases_of_group, promises.pause_of_group)]
+    for period in story.periods("limit_group", group=group):
+        leases, pause = map(period.call.given.get, ("leases", "pause"))
+        found.append(
+            _Allowed(
+                (period.call,),
+                period.since,
+                period.until,
+                promises.leases_of_group if leases is None else leases,
+                promises.pause_of_group if pause is None else pause,
+            )
+        )
+    return found
+
+
 def groups_hold(story: Story) -> Judgements:
     """No claim makes more leases of a group live than it may have at once."""
     if not story.promises.leases_of_group:
         return
-    for _, deliveries in _by_group(story):
+    for group, deliveries in _by_group(story):
         live: list[tuple[float, Call]] = []
-        for delivery in deliveries:
+        for delivery, allowed in _with_limits(story, group, deliveries):
             call = delivery.call
             # Later tokens were given later, so what ended before this claim ended before those that follow, too.
             live = [one for one in live if one[0] > call.invoked]
             held = [other for until, other in live if until > over_by(call)]
             live.append((story.holds_until(delivery), call))
-            if len(held) + 1 > story.promises.leases_of_group:
-                yield Wrong(
-                    f"{len(held) + 1} leases of a group were live at once, with {delivery.row.item}", [*held, call]
-                )
+            if allowed is None:
+                continue
+            if len(held) + 1 > allowed.leases:
+                what = f"{len(held) + 1} leases of a group were live at once, with {delivery.row.item}"
+                yield Wrong(what, [*allowed.calls, *held, call])
             else:
                 yield HOLDS
 
 
 def groups_rest(story: Story) -> Judgements:
-    """Between two claims of a group its pause passes, by the server's clock, of which the tokens tell."""
+    """Between two claims of a group its pause passes, by the server's clock, of which the tokens tell; and nothing of
+    it is claimed while it rests because a holder of one of its items asked for that.
+    """
     if not story.promises.pause_of_group:
         return
-    for _, deliveries in _by_group(story):
-        for delivery, later in pairwise(deliveries):
-            if _moment_of(later) - _moment_of(delivery) < story.promises.pause_of_group - ROUNDING:
+    for group, deliveries in _by_group(story):
+        for (delivery, allowed), later in zip(_with_limits(story, group, deliveries), deliveries[1:], strict=False):
+            if allowed is None:
+                continue
+            if _moment_of(later) - _moment_of(delivery) < allowed.pause - ROUNDING:
                 what = f"{later.row.item} was handed out before the pause of its group was over"
-                yield Wrong(what, [delivery.call, later.call])
+                yield Wrong(what, [*allowed.calls, delivery.call, later.call])
             else:
                 yield HOLDS
+        for period in (period for delivery in deliveries for period in story.rests(delivery)):
+            early = next((each.call for each in deliveries if period.has(each.call)), None)
+            yield HOLDS if early is None else Wrong(f"group {group} was claimed from at rest", [period.call, early])
+
+
+def groups_pause(story: Story) -> Judgements:
+    """Nothing of a group is claimed while it is certainly paused, which by the server's clock may end by itself."""
+    for group in sorted({name for call in story.calls if call.name == "pause_group" for name in call.items}):
+        for period in story.periods("pause_group", "resume_group", group=group):
+            if period.call.name == "resume_group":
+                continue
+            ends = period.call.given["ends"] or math.inf
+            for call in filter(period.has, story.hand_outs):
+                rows = [row for row in call.rows if story.promises.group_of(row.item) == group]
+                if any((row.token or 0) / 1e6 < ends - ROUNDING for row in rows):
+                    yield Wrong(f"{rows[0].item} was handed out during a pause of its group", [period.call, call])
+                else:
+                    yield HOLDS
+
+
+def _with_limits(
+    story: Story, group: str, deliveries: Sequence[Delivery]
+) -> Iterator[tuple[Delivery, _Allowed | None]]:
+    """With what its group was certainly allowed when it was claimed; None where nobody knows."""
+    limits = _allowed(story, group)
+    for delivery in deliveries:
+        call = delivery.call
+        certain = (one for one in limits if one.since <= call.invoked and over_by(call) <= one.until)
+        yield delivery, next(certain, None)
 
 
 def _by_group(story: Story) -> Iterator[tuple[str, list[Delivery]]]:
@@ -905,17 +973,17 @@ def _moment_of(delivery: Delivery) -> float:
 
 def no_group_starves(story: Story) -> Judgements:
     """Where groups take turns, a group with an item that certainly waits is claimed from once in as many claims as
-    there are groups.
+    there are groups; over shards, in so many claims from its shard as there are groups in that.
 
     An item that a killed process had claimed comes back with its second attempt. So an item that comes with its first
     was not claimed by that process. Another item of its group may have been, and that counts as a turn.
     """
     if not story.promises.takes_turns:
         return
-    claims = [call for call in story.hand_outs if call.rows]
-    began = [call.invoked for call in claims]
+    claims = _by_shard(story, story.hand_outs)
+    began = {shard: [call.invoked for call in calls] for shard, calls in claims.items()}
     own: dict[str, list[Call]] = defaultdict(list)
-    for call in claims:
+    for call in story.hand_outs:
         for group in {story.promises.group_of(row.item) for row in call.rows}:
             own[group].append(call)
     killed = [(call.invoked, story.had_by(call)) for call in story.unseen if story.settled_by(call) == math.inf]
@@ -924,10 +992,12 @@ def no_group_starves(story: Story) -> Judgements:
         if unseen and wait.attempt != 1:
             continue
         for since, until in _without(own[story.promises.group_of(wait.key[1])], wait):
-            within = claims[bisect_left(began, since) : bisect_left(began, until)]
+            shard = story.promises.shard_of(wait.key[1])
+            start, end = (bisect_left(began.get(shard, ()), moment) for moment in (since, until))
+            within = claims.get(shard, [])[start:end]
             others = [call for call in within if over_by(call) <= until]
             turns = sum(span[0] < until and since < span[1] for span in unseen)
-            if sum(len(call.rows) for call in others) > (turns + 1) * ((story.promises.groups or 1) - 1):
+            if sum(len(call.rows) for call in others) > (turns + 1) * story.promises.rivals_of(wait.key[1]):
                 yield Wrong(f"the group of {wait.key[1]} had no turn while others had several", [wait.call, *others])
             else:
                 yield HOLDS
@@ -1005,6 +1075,7 @@ RULES: dict[str, Rule] = {
         maxsize_holds,
         groups_hold,
         groups_rest,
+        groups_pause,
         no_group_starves,
     )
 }

@@ -234,9 +234,16 @@ class Story:
         removed = self.removed(delivery.row.item, delivery.since)
         return min(self.runs_out(delivery), removed, *ends)
 
-    def periods(self, *names: str) -> Iterator[Period]:
-        """When each call of these methods certainly is the last that took effect."""
-        calls = [call for call in self.calls if call.name in names and call.outcome != "refused"]
+    def periods(self, *names: str, group: str | None = None) -> Iterator[Period]:
+        """When each call of these methods certainly is the last that took effect.
+
+        :param group: the group whose limits or pause they set; None: those of the set.
+        """
+        calls = [
+            call
+            for call in self.calls
+            if call.name in names and call.outcome != "refused" and (group is None or group in call.items)
+        ]
         for call in calls:
             if call.outcome != "ok":
                 continue
@@ -263,6 +270,15 @@ class Story:
         if not any(end.certain for end in given_back):
             found.append(Return(self.runs_out(delivery), "its lease ran out"))
         return min(found)
+
+    def rests(self, delivery: Delivery) -> Iterator[Period]:
+        """When its group certainly rests, since its holder asked for that."""
+        asked = [end for end in self.ends_of(delivery, "again") if end.call.given.get("group")]
+        # One that was never answered may have begun the rest, and what came after it got the same answer.
+        began = min((end.call.invoked for end in asked), default=math.inf)
+        for end in asked:
+            if end.certain:
+                yield Period(end.call, over_by(end.call), self.clock.earliest(began, end.call.given["delay"]))
 
     def _delayed(self, call: Call) -> float:
         delay = float(call.given.get("delay") or 0)

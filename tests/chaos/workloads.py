@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import redset
@@ -33,7 +33,14 @@ LIMITS_OVER_SHARDS: tuple[dict[str, Any], ...] = (
     {"leases": 6, "maxsize": 36},
 )
 #: Less than what consumers claim without limits.
-POLITE = Promises(groups=10, leases_of_group=4, pause_of_group=0.03)
+POLITE = Promises(groups=5, leases_of_group=4, pause_of_group=0.03)
+#: The groups that are given limits of their own, which are lower or higher than those of all groups.
+STEERED = ("1", "2", "4")
+LIMITS_OF_GROUPS: tuple[dict[str, Any], ...] = (
+    {"leases": 1},
+    {"leases": 2, "pause": 0.2},
+    {"leases": 8, "pause": 0.01},
+)
 #: Without limits, so that a group is ready for as long as one of its items waits.
 FAIR = Promises(groups=10, takes_turns=True)
 #: Longer than any run, also by a clock that is set forward.
@@ -156,8 +163,8 @@ async def add_many_seen(hand: Hand) -> None:
 
 def steered_by(choices: Sequence[dict[str, Any]]) -> Role:
     async def steer(hand: Hand) -> None:
-        """One worker changes the limits, pauses and resumes, so that it is known which of them hold."""
-        if not hand.process.startswith("sync-1/"):
+        """Change the limits, pause and resume."""
+        if not steers(hand):
             return
         while await hand.produces(1.0):
             await hand.do("limit", hand.set.limit, **hand.random.choice(choices))
@@ -171,6 +178,34 @@ def steered_by(choices: Sequence[dict[str, Any]]) -> Role:
                 pass
 
     return steer
+
+
+async def limit_groups(hand: Hand) -> None:
+    """The same with the limits of single groups."""
+    while steers(hand) and await hand.produces(1.0):
+        name = hand.random.choice(STEERED)
+        limits = hand.random.choice(LIMITS_OF_GROUPS)
+        await hand.do("limit_group", hand.set.group(name).limit, items=[name], **limits)
+
+
+async def pause_groups(hand: Hand) -> None:
+    """And with single groups that are paused. Some of these pauses end by themselves."""
+    while steers(hand) and await hand.produces(0.3):
+        name, seconds = hand.random.choice(STEERED), hand.random.uniform(0.5, 1.5)
+        group, now = hand.set.group(name), await hand.server_time()
+        ends = now and hand.random.choice((None, now + seconds))
+        await hand.do("pause_group", group.pause, ends, items=[name], given={"ends": ends})
+        await hand.pause(seconds)
+        if ends is None:
+            await hand.do("resume_group", group.resume, items=[name])
+    for name in STEERED if steers(hand) else ():
+        while (await hand.do("resume_group", hand.set.group(name).resume, items=[name])).outcome != "ok":
+            pass
+
+
+def steers(hand: Hand) -> bool:
+    """Whether it is the worker that sets limits: only one does, so that it is known which of them hold."""
+    return hand.process.startswith("sync-1/")
 
 
 def if_new(item: str) -> Callable[[bool], list[Row]]:
@@ -240,6 +275,19 @@ async def reserve_many(hand: Hand) -> None:
             await work(hand)
             verb = "again" if hand.happens(10) else "ack"
             await hand.end_many(answer.value, verb)
+
+
+async def reserve_and_rest(hand: Hand) -> None:
+    """Now and then its work tells it to come back later: the whole group rests."""
+    while await hand.consumes(PACE):
+        reservation = await reserve_one(hand)
+        if reservation is None:
+            continue
+        await work(hand)
+        if hand.happens(3):
+            await hand.end(reservation, "again", delay=hand.random.choice((0.2, 0.8)), group=True)
+        else:
+            await hand.end(reservation, "ack")
 
 
 async def fail(hand: Hand) -> None:
@@ -316,6 +364,14 @@ async def work(hand: Hand) -> None:
     await hand.pause(1.2 * LEASE if hand.happens(100) else hand.random.uniform(0, 0.02))
 
 
+IS_POLITE: dict[str, Any] = {
+    "group": POLITE.group_of,
+    "per_group": redset.Limit(leases=POLITE.leases_of_group, pause=POLITE.pause_of_group),
+    "backoff": lambda attempt: 0.2,
+}
+POLITELY = (reserve, reserve_many, reserve_and_rest, hold, hold, consume, limit_groups, pause_groups)
+IS_FAIR: dict[str, Any] = {"group": FAIR.group_of, "turns": "fair", "backoff": lambda attempt: 0.2}
+
 WORKLOADS = (
     Workload(
         "taken",
@@ -380,21 +436,13 @@ WORKLOADS = (
     Workload(
         "polite",
         POLITE,
-        lambda face, client: face.SortedSet(
-            client,
-            "polite",
-            group=POLITE.group_of,
-            per_group=redset.Limit(leases=POLITE.leases_of_group, pause=POLITE.pause_of_group),
-            backoff=lambda attempt: 0.2,
-        ),
-        (add_new_items, add_new_items_from_elsewhere, reserve, reserve_many, hold, consume),
+        lambda face, client: face.SortedSet(client, "polite", **IS_POLITE),
+        (add_several_new_items, add_new_items_from_elsewhere, *POLITELY),
     ),
     Workload(
         "fair",
         FAIR,
-        lambda face, client: face.SortedSet(
-            client, "fair", group=FAIR.group_of, turns="fair", backoff=lambda attempt: 0.2
-        ),
+        lambda face, client: face.SortedSet(client, "fair", **IS_FAIR),
         (add_new_items, flood, reserve, reserve_many),
     ),
     Workload(
@@ -467,6 +515,18 @@ SHARDED = (
         Promises(shards=SHARDS),
         lambda face, client: face.SortedSet(client, "shards-limited", shards=SHARDS),
         (add_new_items, add_new_items, reserve, reserve_many, hold, consume, steered_by(LIMITS_OVER_SHARDS)),
+    ),
+    Workload(
+        "shards-polite",
+        replace(POLITE, shards=SHARDS),
+        lambda face, client: face.SortedSet(client, "shards-polite", shards=SHARDS, **IS_POLITE),
+        (add_new_items, add_several_new_items, *POLITELY),
+    ),
+    Workload(
+        "shards-fair",
+        replace(FAIR, shards=SHARDS),
+        lambda face, client: face.SortedSet(client, "shards-fair", shards=SHARDS, **IS_FAIR),
+        (add_new_items, flood, reserve, reserve_many),
     ),
     Workload(
         "shards-seen",
