@@ -240,6 +240,23 @@ def forget_failed_claims() -> None:
     ClientState.owe = lambda self, call: None  # type: ignore[method-assign]
 
 
+def reshard_without(left_out: str) -> Callable[[], None]:
+    def patch() -> None:
+        from redset.core.shards.resharding import _Move
+
+        copy = _Move._copy
+
+        def copy_others(self: _Move, source: bytes, key: str, targets: Any) -> Any:
+            return iter(()) if key == left_out else copy(self, source, key, targets)
+
+        _Move._copy = copy_others  # type: ignore[method-assign]
+
+    return patch
+
+
+#: The hazards without which a short run has time for several reshards.
+INSTEAD_OF_RESHARDS = ("failover", "handover", "freeze", "slot")
+
 BUGS: dict[str, Bug] = {
     "reserve-without-parking": Bug(
         "An item that is added again under its lease is claimed at once.",
@@ -659,6 +676,22 @@ BUGS: dict[str, Bug] = {
         ("shards-taken",),
         patch=forget_failed_claims,
         without=("kill", "failover"),
+        place="shards",
+    ),
+    "reshard-forgets-what-is-done": Bug(
+        "A reshard does not move what is remembered.",
+        "remembered_once",
+        ("resharded-pages",),
+        patch=reshard_without("done"),
+        without=INSTEAD_OF_RESHARDS,
+        place="shards",
+    ),
+    "reshard-drops-leases": Bug(
+        "A reshard does not move items that are leased.",
+        "nothing_lost",
+        ("resharded-taken", "resharded-later"),
+        patch=reshard_without("leased"),
+        without=INSTEAD_OF_RESHARDS,
         place="shards",
     ),
 }

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise, permutations, zip_longest
+from operator import itemgetter
 from typing import Literal, NamedTuple, TypeAlias
 
 from chaos.history import Call, History, Left, Row
@@ -184,11 +185,12 @@ def nothing_stuck(story: Story) -> Judgements:
 
 def totals_add_up(story: Story) -> Judgements:
     """The three equations of the totals hold in the end: each thing was counted once, though calls were repeated or
-    rolled back, or replies lost; over shards in each of them. Other programs' additions are not counted.
+    rolled back, or replies lost; over shards in each of them, but after a reshard in all together. Other programs'
+    additions are not counted.
     """
     if story.left is None or story.promises.ttl is not None:
         return
-    for left in story.left.shards or [story.left]:
+    for left in [story.left] if story.promises.is_resharded else story.left.shards or [story.left]:
         yield from _add_up(story, left)
 
 
@@ -783,63 +785,59 @@ def rate_holds(story: Story) -> Judgements:
     """In no window of t seconds by the server's clock, of which the tokens tell, are there more claims than the burst
     and rate / per * t.
     """
-    for period, claims, parts in _limited(story, "rate"):
-        given = period.call.given
-        rate, burst = given["rate"] / given["per"] / parts, given["burst"] / parts
-        count, lowest, first = 0, math.inf, 0
-        for position, claim in enumerate(claims):
-            leaked = rate * _moment(claim)
-            # That of all windows which end here and hold most beyond the rate begins where this was lowest.
-            if count - leaked < lowest:
-                lowest, first = count - leaked, position
-            count += len(claim.rows)
-            if count - leaked - lowest > burst + ROUNDING:
-                what = f"{claim.rows[0].item} was handed out sooner than the rate allows"
-                yield Wrong(what, [period.call, *claims[first : position + 1]])
-            else:
-                yield HOLDS
+    parts = story.promises.shards or 1
+    leased = [call for call in story.hand_outs if call.rows and call.rows[0].token is not None]
+    for period in story.periods("limit"):
+        if period.call.given.get("rate") is None:
+            continue
+        rate, burst = (period.call.given[what] / parts for what in ("rate", "burst"))
+        for claims in _by_shard(story, filter(period.has, leased)).values():
+            yield from _not_too_soon(period, claims, rate / period.call.given["per"], burst)
+
+
+def _not_too_soon(period: Period, claims: list[Call], rate: float, burst: float) -> Judgements:
+    # A call may claim from a shard more than once.
+    rows = sorted(((row.token or 0, row.item, claim) for claim in claims for row in claim.rows), key=itemgetter(0))
+    lowest, first = math.inf, 0
+    for count, (token, item, _) in enumerate(rows):
+        leaked = rate * token / 1e6
+        # That of all windows which end here and hold most beyond the rate begins where this was lowest.
+        if count - leaked < lowest:
+            lowest, first = count - leaked, count
+        if count + 1 - leaked - lowest > burst + ROUNDING:
+            within = {id(claim): claim for _, _, claim in rows[first : count + 1]}
+            yield Wrong(f"{item} was handed out sooner than the rate allows", [period.call, *within.values()])
+        else:
+            yield HOLDS
 
 
 def leases_hold(story: Story) -> Judgements:
-    """No claim makes more leases live than there may be at once."""
-    # Of each shard, by their tokens, until when they certainly are live.
-    leases_of: dict[int | None, list[tuple[int, float, Call]]] = defaultdict(list)
-    for item, deliveries in story.deliveries.items():
-        for delivery in deliveries:
-            if (token := delivery.row.token) is not None:
-                lease = token, story.holds_until(delivery), delivery.call
-                leases_of[story.promises.shard_of(item)].append(lease)
-    for period, claims, parts in _limited(story, "leases"):
-        if not claims:
-            continue
-        leases = sorted(leases_of[story.promises.shard_of(claims[0].rows[0].item)], key=lambda lease: lease[0])
-        most = period.call.given["leases"] // parts
-        live: list[tuple[float, Call]] = []
-        position = 0
-        for claim in claims:
-            while leases[position][0] < (claim.rows[0].token or 0):
-                live.append(leases[position][1:])
-                position += 1
-            # Later tokens were given later, so what ended before this claim ended before those that follow, too.
-            live = [one for one in live if one[0] > claim.invoked]
-            held = [call for until, call in live if until > over_by(claim)]
-            if len(held) + len(claim.rows) > most:
-                what = f"{len(held) + len(claim.rows)} leases were live at once, with {claim.rows[-1].item}"
-                yield Wrong(what, [period.call, *held, claim])
+    """No claim makes more leases live than there may be at once; over shards in each of them, of their part."""
+    periods = [period for period in story.periods("limit") if period.call.given.get("leases") is not None]
+    of_shards: dict[int | None, list[Delivery]] = defaultdict(list)
+    for item, deliveries in story.deliveries.items() if periods else ():
+        of_shards[story.promises.shard_of(item)] += [one for one in deliveries if one.row.token is not None]
+    for deliveries in of_shards.values():
+        for delivery, held in _with_live_leases(story, sorted(deliveries, key=_moment_of)):
+            period = next((period for period in periods if period.has(delivery.call)), None)
+            if period is None:
+                continue
+            if len(held) + 1 > period.call.given["leases"] // (story.promises.shards or 1):
+                what = f"{len(held) + 1} leases were live at once, with {delivery.row.item}"
+                yield Wrong(what, [period.call, *held, delivery.call])
             else:
                 yield HOLDS
 
 
-def _limited(story: Story, limit: str) -> Iterator[tuple[Period, list[Call], int]]:
-    """The claims under a lease that were made while such a limit certainly held, in order; and into how many parts
-    the limit was divided. Each shard has one: its claims have the rows of that shard only.
-    """
-    leased = [call for call in story.hand_outs if call.rows and call.rows[0].token is not None]
-    for period in story.periods("limit"):
-        if period.call.given.get(limit) is None:
-            continue
-        for claims in _by_shard(story, filter(period.has, leased)).values():
-            yield period, sorted(claims, key=_moment), story.promises.shards or 1
+def _with_live_leases(story: Story, deliveries: Iterable[Delivery]) -> Iterator[tuple[Delivery, list[Call]]]:
+    """With the claims of the leases that certainly were live when it was claimed. Tokens tell the order."""
+    live: list[tuple[float, Call]] = []
+    for delivery in deliveries:
+        call = delivery.call
+        # Later tokens were given later, so what ended before this claim ended before those that follow, too.
+        live = [one for one in live if one[0] > call.invoked]
+        yield delivery, [other for until, other in live if until > over_by(call)]
+        live.append((story.holds_until(delivery), call))
 
 
 def _by_shard(story: Story, calls: Iterable[Call]) -> dict[int | None, list[Call]]:
@@ -852,11 +850,6 @@ def _by_shard(story: Story, calls: Iterable[Call]) -> dict[int | None, list[Call
         for shard, of_shard in rows.items():
             found[shard].append(replace(call, rows=of_shard))
     return found
-
-
-def _moment(claim: Call) -> float:
-    """When it was executed by the server's clock: tokens are its microseconds."""
-    return (claim.rows[0].token or 0) / 1e6
 
 
 class _Allowed(NamedTuple):
@@ -893,18 +886,13 @@ def groups_hold(story: Story) -> Judgements:
     if not story.promises.leases_of_group:
         return
     for group, deliveries in _by_group(story):
-        live: list[tuple[float, Call]] = []
-        for delivery, allowed in _with_limits(story, group, deliveries):
-            call = delivery.call
-            # Later tokens were given later, so what ended before this claim ended before those that follow, too.
-            live = [one for one in live if one[0] > call.invoked]
-            held = [other for until, other in live if until > over_by(call)]
-            live.append((story.holds_until(delivery), call))
+        claimed = zip(_with_live_leases(story, deliveries), _with_limits(story, group, deliveries), strict=True)
+        for (delivery, held), (_, allowed) in claimed:
             if allowed is None:
                 continue
             if len(held) + 1 > allowed.leases:
                 what = f"{len(held) + 1} leases of a group were live at once, with {delivery.row.item}"
-                yield Wrong(what, [*allowed.calls, *held, call])
+                yield Wrong(what, [*allowed.calls, *held, delivery.call])
             else:
                 yield HOLDS
 

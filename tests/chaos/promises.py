@@ -3,7 +3,10 @@
 import zlib
 from dataclasses import dataclass
 
-__all__ = ("Promises",)
+__all__ = ("NUMBERS", "Promises")
+
+#: The numbers of shards that sets are moved to, if they are; None: to none.
+NUMBERS = (None, 3, 6, 9)
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Promises:
     #: The number of shards, among which items are divided by the CRC-32 of their identity, or that of their group;
     #: None: it has none.
     shards: int | None = None
+    #: Whether it is moved to other numbers of shards, of which ``shards`` is the highest.
+    is_resharded: bool = False
 
     #: The number of groups, by the last digit of an item; of each group at most so many leases, and at least so many
     #: seconds between two claims, unless it is given limits of its own.

@@ -8,7 +8,7 @@ import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -168,12 +168,26 @@ class Story:
         self.additions: dict[str, list[Addition]] = defaultdict(list)
         self.deliveries: dict[str, list[Delivery]] = defaultdict(list)
         self.ends: dict[tuple[str, int], list[End]] = defaultdict(list)
+        self.calls = list(map(self._with_doubts, self.calls))
         self.hand_outs: list[Call] = []
         self._removals: dict[str | None, list[Call]] = defaultdict(list)
         for call in self.calls:
             self._take_in(call)
         for item, deliveries in self.deliveries.items():
             self.deliveries[item] = _in_order(deliveries)
+
+    def _with_doubts(self, call: Call) -> Call:
+        """Of a call that was refused after a reshard it is unknown whether the old shards had done it."""
+        is_doubtful = call.outcome == "refused" and self._is_twice(call)
+        return replace(call, outcome="unknown", error="") if is_doubtful else call
+
+    def _is_twice(self, call: Call) -> bool:
+        """Whether a call may have been done twice: the second time in shards that do not know of the first."""
+        until = self._killed.get(call.process, math.inf) if call.completed is None else call.completed
+        return (call.repeated or call.completed is None) and self._was_resharded(call.invoked, until)
+
+    def _was_resharded(self, since: float, until: float) -> bool:
+        return any(fault.name == "reshard" and fault.began <= until and fault.ended >= since for fault in self.faults)
 
     def _take_in(self, call: Call) -> None:
         if call.name in HAND_OUTS:
@@ -187,7 +201,7 @@ class Story:
         elif call.outcome == "refused":
             return
         elif call.name in ADDITIONS:
-            for addition in _additions(call):
+            for addition in _additions(call, is_twice=self._is_twice(call)):
                 self.additions[addition[0]].append(addition[1])
         elif call.name in REMOVALS:
             for removed in call.items or (None,):
@@ -287,7 +301,11 @@ class Story:
     @cached_property
     def unseen(self) -> list[Call]:
         """The hand-outs of which nobody knows what they took, or not all of it."""
-        return [call for call in self.hand_outs if (call.outcome == "unknown" and not call.rows) or call.error == CUT]
+        return [
+            call
+            for call in self.hand_outs
+            if (call.outcome == "unknown" and not call.rows) or call.error == CUT or self._is_twice(call)
+        ]
 
     @cached_property
     def _killed(self) -> dict[str, float]:
@@ -340,13 +358,16 @@ class Story:
                 continue
             number = int(call.given.get("number", 1)) * (1 if self.promises.shards is None else SHARDS_OF_A_CALL)
             killed = self._killed.get(call.process)
-            if self.settled_by(call) == math.inf:
+            settled = self.settled_by(call)
+            if settled == math.inf:
                 if killed is not None:
                     yield killed + LATE, number, "its taker was killed"
                 elif call.completed is not None:
                     yield math.inf, number, "its taker never took again"
             elif self.forgotten([call]):
                 yield math.inf, number, "what puts it back was forgotten by a failover"
+            elif self._was_resharded(call.invoked, settled):
+                yield settled, number, "it was not put back after a reshard"
 
     def forgotten(self, calls: Iterable[Call], by: float = math.inf) -> bool:
         """Whether a failover may have undone one of these by then."""
@@ -385,14 +406,14 @@ def stories(history: History, promises: dict[str, Promises]) -> Iterator[Story]:
         yield Story(name, promised, calls[name], faults, left.get(name))
 
 
-def _additions(call: Call) -> Iterator[tuple[str, Addition]]:
+def _additions(call: Call, *, is_twice: bool) -> Iterator[tuple[str, Addition]]:
     count = len(call.items)
     scores = call.given.get("scores") or [call.given.get("score")] * count
     versions = call.given.get("versions") or [call.given.get("version")] * count
     for item, score, version in zip(call.items, scores, versions, strict=True):
         yield item, Addition(call, score, version)
-        if call.name == "zadd" and (call.repeated or call.completed is None):
-            # A plain ZADD that its client sends again adds the item again, which may be done by then.
+        # A plain ZADD that its client sends again adds the item again, which may be done by then.
+        if is_twice or (call.name == "zadd" and (call.repeated or call.completed is None)):
             yield item, Addition(call, score, version)
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import redset
 from chaos.hands import Hand, WrittenLoop, row_of, rows_of
 from chaos.history import Row
-from chaos.promises import Promises
+from chaos.promises import NUMBERS, Promises
 
 __all__ = ("ALL_PROMISES", "ALL_WORKLOADS", "PROMISES", "SHARDS", "Role", "Workload")
 
@@ -89,6 +89,13 @@ async def add_pages(hand: Hand) -> None:
     """What many find at about the same time, and often."""
     while await hand.produces(PACE):
         page = found_now(hand, "page")
+        await hand.do("add", hand.set.add, page, items=[page], score=0)
+
+
+async def add_pages_for_long(hand: Hand) -> None:
+    """Each page is found before a reshard and after it."""
+    while await hand.produces(PACE):
+        page = found_now(hand, "page", 100)
         await hand.do("add", hand.set.add, page, items=[page], score=0)
 
 
@@ -173,9 +180,8 @@ def steered_by(choices: Sequence[dict[str, Any]]) -> Role:
             await hand.pause(hand.random.uniform(0.2, 0.6))
             await hand.do("resume", hand.set.resume)
         # The drain claims all items that are left.
-        for name, method in ("resume", hand.set.resume), ("limit", hand.set.limit):
-            while (await hand.do(name, method)).outcome != "ok":
-                pass
+        await insist(hand, "resume", hand.set.resume)
+        await insist(hand, "limit", hand.set.limit)
 
     return steer
 
@@ -186,6 +192,8 @@ async def limit_groups(hand: Hand) -> None:
         name = hand.random.choice(STEERED)
         limits = hand.random.choice(LIMITS_OF_GROUPS)
         await hand.do("limit_group", hand.set.group(name).limit, items=[name], **limits)
+    for name in STEERED if steers(hand) else ():
+        await insist(hand, "limit_group", hand.set.group(name).limit, items=[name])
 
 
 async def pause_groups(hand: Hand) -> None:
@@ -199,8 +207,13 @@ async def pause_groups(hand: Hand) -> None:
         if ends is None:
             await hand.do("resume_group", group.resume, items=[name])
     for name in STEERED if steers(hand) else ():
-        while (await hand.do("resume_group", hand.set.group(name).resume, items=[name])).outcome != "ok":
-            pass
+        await insist(hand, "resume_group", hand.set.group(name).resume, items=[name])
+
+
+async def insist(hand: Hand, name: str, method: Callable[..., Any], **how: Any) -> None:
+    """Make a call until it succeeds."""
+    while (await hand.do(name, method, **how)).outcome != "ok":
+        pass
 
 
 def steers(hand: Hand) -> bool:
@@ -455,6 +468,9 @@ WORKLOADS = (
 
 #: The number of shards: two for each master.
 SHARDS = 6
+#: Of sets that are moved to other numbers of shards. Objects made so follow them.
+STORED: dict[str, Any] = {"shards": "stored"}
+RESHARDED = Promises(shards=max(number or 1 for number in NUMBERS), is_resharded=True)
 
 #: The same over shards, for as long as every program has redset: a plain ZADD to their name is refused.
 SHARDED = (
@@ -527,6 +543,24 @@ SHARDED = (
         replace(FAIR, shards=SHARDS),
         lambda face, client: face.SortedSet(client, "shards-fair", shards=SHARDS, **IS_FAIR),
         (add_new_items, flood, reserve, reserve_many),
+    ),
+    Workload(
+        "resharded-pages",
+        replace(RESHARDED, remembers=True),
+        lambda face, client: face.TimeSortedSet(client, "resharded-pages", **STORED, remember=FOR_GOOD),
+        (add_pages_for_long, add_pages_for_long, reserve, hold, consume),
+    ),
+    Workload(
+        "resharded-taken",
+        replace(RESHARDED, taken_for_good=True),
+        lambda face, client: face.SortedSet(client, "resharded-taken", **STORED, backoff=lambda attempt: 0.2),
+        (add_new_items, add_several_new_items, pop, take, reserve, reserve_many),
+    ),
+    Workload(
+        "resharded-later",
+        replace(RESHARDED, scheduled=True),
+        lambda face, client: face.ScheduledSet(client, "resharded-later", **STORED),
+        (add_for_later, reserve, consume),
     ),
     Workload(
         "shards-seen",

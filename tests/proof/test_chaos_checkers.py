@@ -177,6 +177,56 @@ def test_a_shard_that_failed_may_have_been_claimed_from() -> None:
     assert judge(takes, *taken, *back[1:]).ok
 
 
+# Over other shards than before
+
+
+MOVED = Promises(taken_for_good=True, shards=6, is_resharded=True)
+
+
+def reshard(at: float) -> Fault:
+    return Fault("reshard", at, at + 1, details={"sets": ["jobs"]})
+
+
+def repeated(one: Call) -> Call:
+    one.repeated = True
+    return one
+
+
+def test_after_a_reshard_the_totals_add_up_in_all_shards_together() -> None:
+    def judged(**totals: int) -> set[str]:
+        shards = [Left("shard 0", totals={"added": 1}), Left("shard 1", totals={"taken": 1})]
+        return caught_by(check(History(left=[Left("jobs", totals=totals, shards=shards)]), {"jobs": MOVED}))
+
+    assert judged(added=1, taken=1) == set()
+    assert judged(added=2, taken=1) == {"totals_add_up"}
+
+
+def test_a_reshard_rolls_nothing_back() -> None:
+    events = [add(1, "a"), pop(2, outcome="unknown")]
+    back = [pop(5 + number / 100, until=5.005 + number / 100) for number in range(2 * 6)]
+    assert caught_by(judge(MOVED, *events, *back)) == {"nothing_lost"}
+    assert excuses(judge(MOVED, *events, *back, reshard(3)), "nothing_lost") == {"it was not put back after a reshard"}
+    assert caught_by(judge(MOVED, *events, *back, reshard(7))) == {"nothing_lost"}, "it was put back before"
+    other = Fault("reshard", 3, 4, details={"sets": ["others"]})
+    assert caught_by(judge(MOVED, *events, *back, other)) == {"nothing_lost"}
+
+
+def test_what_was_done_before_a_reshard_may_be_done_again_after_it() -> None:
+    def twice(*, is_repeated: bool, at: float) -> list[Call | Fault]:
+        added = add(1, "a", until=4)
+        return [repeated(added) if is_repeated else added, pop(1.5, "a"), pop(5, "a"), reshard(at)]
+
+    assert judge(MOVED, *twice(is_repeated=True, at=2)).ok
+    assert caught_by(judge(MOVED, *twice(is_repeated=False, at=2))) == {"handed_out_once"}
+    assert caught_by(judge(MOVED, *twice(is_repeated=True, at=6))) == {"handed_out_once"}
+
+    late = [add(1, "a"), reserve(2, "a", 1), lost("ack", 3, "a", 1, until=6)]
+    assert "nothing_lost" in caught_by(judge(MOVED, *late, reshard(4)))
+    late[-1] = repeated(lost("ack", 3, "a", 1, until=6))
+    assert judge(MOVED, *late, reshard(4)).ok
+    assert "nothing_lost" in caught_by(judge(MOVED, *late, reshard(8)))
+
+
 # Nothing is lost
 
 
@@ -845,6 +895,14 @@ def test_each_shard_has_its_part_of_a_limit() -> None:
     assert found(limit(1, leases=2), claim(2, *here)) == {"leases_hold"}, "the other shard has the other lease"
     assert found(limit(1, rate=0.1, per=1.0, burst=4), claim(2, *four)) == set()
     assert found(limit(1, rate=0.1, per=1.0, burst=2), claim(2, *here)) == {"rate_holds"}
+    # One call claimed from the shard twice.
+    twice = call("reserve", 2, rows=[Row("a", 0, 2_000_000, 1), Row("b", 0, 2_600_000, 1)], until=3, lease=10)
+    assert found(limit(1, rate=4, per=1.0, burst=2), twice) == set()
+    assert found(limit(1, rate=2, per=1.0, burst=2), twice) == {"rate_holds"}
+    assert found(limit(1, leases=2), twice) == {"leases_hold"}
+    # By then the first lease may have expired.
+    late = call("reserve", 2, rows=[Row("a", 0, 2_000_000, 1), Row("b", 0, 4_000_000, 1)], until=5, lease=1)
+    assert found(limit(1, leases=2), late) == set()
 
     def grown(most: int, *items: str) -> set[str]:
         added = [add(2 + at, item) for at, item in enumerate(items)]
