@@ -1,13 +1,19 @@
-"""What is always true of the raw keys of a set with groups."""
+"""What is always true of the raw keys of a set with groups, and of each shard of one."""
 
 import struct
+import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from invariants import KeyedRawSet
+from redset.core.shards import layout as layouts
 
-__all__ = ("Entry", "GroupedRawSet", "score_of")
+__all__ = ("SHARDS", "Entry", "GroupedRawSet", "GroupedShards", "score_of")
+
+#: The number of shards: of four groups, two are in one shard, and the others have one each.
+SHARDS = 3
 
 #: The keys of groups, and their types.
 TYPES = {
@@ -36,7 +42,7 @@ class GroupedRawSet(KeyedRawSet):
 
     TYPES = KeyedRawSet.TYPES | TYPES
 
-    #: Returns the group of an item. A test sets it, and what follows.
+    #: Returns the group of an item. :meth:`expect` sets it, and what follows.
     group_of: Callable[[bytes], bytes]
     #: The leases that each group may have; 0 for no limit.
     most: int = 0
@@ -48,6 +54,12 @@ class GroupedRawSet(KeyedRawSet):
     def __init__(self, raw: Any, name: str) -> None:
         super().__init__(raw, name)
         self.foreign = set()
+
+    def expect(
+        self, group_of: Callable[[bytes], bytes], *, most: int = 0, fair: bool = False, scheduled: bool = False
+    ) -> None:
+        """Set what the keys depend on."""
+        self.group_of, self.most, self.fair, self.scheduled = group_of, most, fair, scheduled
 
     def index(self) -> set[Entry]:
         """Return the entries of ``groups``."""
@@ -126,3 +138,56 @@ class GroupedRawSet(KeyedRawSet):
                 assert upcoming[name] == heads[name], f"the first item of {name!r}"
         if self.fair:
             assert len(set(ready.values())) == len(ready), "each turn is one group's"
+
+
+class _Shard(GroupedRawSet):
+    """The keys of one shard."""
+
+    def _all_keys(self) -> list[bytes]:
+        return [key for key in super()._all_keys() if key == self._keys.waiting or key.startswith(self._prefix)]
+
+    @property
+    def _prefix(self) -> bytes:
+        return self._keys.prefix.encode()
+
+
+class GroupedShards(GroupedRawSet):
+    """The keys of one set with groups over shards: it has the members and fields of all shards."""
+
+    def __init__(self, raw: Any, name: str) -> None:
+        super().__init__(raw, name)
+        self.shards = [_Shard(raw, shard) for shard in layouts.first(name, SHARDS, "", digest=False).names]
+
+    def expect(self, group_of: Callable[[bytes], bytes], **what: Any) -> None:
+        super().expect(group_of, **what)
+        for shard in self.shards:
+            shard.expect(group_of, **what)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        with ExitStack() as all_of_them:
+            for shard in self.shards:
+                all_of_them.enter_context(shard.at_once())
+            yield
+
+    def check(self, without_value: frozenset[bytes] | None = None) -> None:
+        known = {key for shard in self.shards for key in shard._all_keys()}
+        assert known >= {*self._all_keys()} - {self._keys.waiting}, "each key is of a shard, or is the layout record"
+        for number, shard in enumerate(self.shards):
+            # What has no value is in this shard or in another one.
+            shard.check(None if without_value is None else without_value & shard.identities())
+            for item in shard.identities():
+                assert zlib.crc32(self.group_of(item)) % SHARDS == number, f"{item!r} is in the shard {number}"
+
+    def check_totals(self, foreign: int = 0) -> None:
+        assert not foreign, "other programs cannot add to shards"
+        for shard in self.shards:
+            shard.check_totals()
+
+    def _read(self, key: str) -> Any:
+        rows: dict[bytes, Any] = {}
+        for shard in self.shards:
+            found = dict(shard._read(key))
+            assert key == "meta" or not rows.keys() & found.keys(), f"{key} is in two shards"
+            rows |= found
+        return rows

@@ -7,6 +7,7 @@ and scores end half way between: it never matters how long a step took.
 
 import math
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,11 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 import redset
-from group_keys import GroupedRawSet
+from group_keys import SHARDS, GroupedRawSet, GroupedShards
 from machines import Machine
 from redset.exceptions import Full, LeaseLost
 
-__all__ = ("AGE", "GroupMachine", "group_of")
+__all__ = ("AGE", "GroupMachine", "ShardedGroupMachine", "group_of")
 
 #: Seconds; far longer than an example takes.
 AGE = 1000.0
@@ -52,8 +53,11 @@ class GroupMachine(Machine):
     #: Whether pauses may end by themselves: not where time is what moments are made older by.
     has_ends: bool = True
 
+    #: The number of shards; None: it has none.
+    shards: int | None = None
+
     stored: GroupedRawSet
-    raw_set = GroupedRawSet
+    raw_set: type[GroupedRawSet] = GroupedRawSet
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,12 +70,15 @@ class GroupMachine(Machine):
             "turns": self.turns,
             "max_attempts": MAX_ATTEMPTS,
         }
-        made_with |= {"backoff": lambda attempt: AGE / 2, "max_dead": 2, **self.options}
+        made_with |= {"backoff": lambda attempt: AGE / 2, "max_dead": 2, "shards": self.shards, **self.options}
         self.consumers = [getattr(self.face, self.kind)("jobs", **made_with) for _ in range(2)]
         self.forgetful = getattr(redset, self.kind)(self.interrupted, "jobs", **made_with)
-        self.stored.group_of = lambda item: group_of(item.decode()).encode()
-        self.stored.most = self.most
-        self.stored.fair, self.stored.scheduled = self.turns == "fair", self.kind == "ScheduledSet"
+        self.stored.expect(
+            lambda item: group_of(item.decode()).encode(),
+            most=self.most,
+            fair=self.turns == "fair",
+            scheduled=self.kind == "ScheduledSet",
+        )
         self.began = math.floor(self.server_time())
         #: Seconds since the beginning, and until when each group rests at least.
         self.now = 0.0
@@ -127,15 +134,16 @@ class GroupMachine(Machine):
         with suppress(Full):
             self.jobs(who).add(item, delay=delay)
 
-    # Other programs
+    # Other programs, which cannot add to a set over shards
 
+    @precondition(lambda self: self.shards is None)
     @rule(item=items, place=places)
     def another_program_adds(self, item: str, place: float) -> None:
         self.add_without_redset(item, self.moment(place))
         self.stored.foreign.add(item.encode())
 
     # The value of what another program removes would stay.
-    @precondition(lambda self: "key" not in self.options)
+    @precondition(lambda self: self.shards is None and "key" not in self.options)
     @rule(item=items)
     def another_program_removes(self, item: str) -> None:
         # An attempt that it had would stay.
@@ -173,10 +181,11 @@ class GroupMachine(Machine):
                 break
         self.passed = {}
 
-    @rule(num=counts, lease=spans, is_for_good=st.booleans())
-    def a_claim_is_broken_off(self, num: int, lease: float, is_for_good: bool) -> None:
+    @rule(num=counts, lease=spans, is_for_good=st.booleans(), calls=st.integers(0, 2 * SHARDS))
+    def a_claim_is_broken_off(self, num: int, lease: float, is_for_good: bool, calls: int) -> None:
+        """Over shards, after so many calls; one of a set is a call."""
         before = self.stored.scores("waiting")
-        self.interrupted.plan = ["after"]
+        self.interrupted.plan = ["after"] if self.shards is None else [*[None] * calls, "after"]
         with suppress(KeyboardInterrupt):
             if is_for_good:
                 self.forgetful.take(num)
@@ -198,7 +207,7 @@ class GroupMachine(Machine):
         self.note_claims(made)
         after, scores_after = self.ready(), self.scores()
         for name in made if self.turns == "fair" else ():
-            for other in (before & after) - uncertain - unclaimed - {group_of(name)}:
+            for other in (before & after & self.rivals_of(name)) - uncertain - unclaimed:
                 passed = self.passed.setdefault(other, set())
                 assert group_of(name) not in passed, f"{group_of(name)!r} comes twice while {other!r} is ready"
                 passed.add(group_of(name))
@@ -210,7 +219,7 @@ class GroupMachine(Machine):
         }
         if len(made) < num and not self.is_gated and not is_suspect:
             assert not left, f"{made} of {num} were claimed, and {left} are left"
-        if self.turns == "score" and len(made) == num == 1 and made[0] in scores:
+        if self.turns == "score" and self.shards is None and len(made) == num == 1 and made[0] in scores:
             for item, score in left.items():
                 assert score >= scores[made[0]], f"{made[0]!r} came before {item!r}"
 
@@ -280,6 +289,7 @@ class GroupMachine(Machine):
     def discard(self, item: str, who: int) -> None:
         self.jobs(who).discard(item)
 
+    @precondition(lambda self: self.shards is None)
     @rule(start=st.integers(-4, 4), stop=st.none() | st.integers(-4, 4), who=numbers)
     def remove_slice(self, start: int, stop: int | None, who: int) -> None:
         self.jobs(who).remove_slice(start, stop)
@@ -327,7 +337,8 @@ class GroupMachine(Machine):
 
     @rule(leases=st.none() | st.integers(1, 2), maxsize=st.none() | st.integers(3, 6), is_paused=st.booleans())
     def limit_set(self, leases: int | None, maxsize: int | None, is_paused: bool) -> None:
-        self.consumers[0].limit(leases=leases, maxsize=maxsize)
+        # Each shard has an equal part.
+        self.consumers[0].limit(leases=leases and leases * (self.shards or 1), maxsize=maxsize)
         self.consumers[0].pause() if is_paused else self.consumers[0].resume()
         self.is_gated = is_paused or leases is not None
 
@@ -417,6 +428,15 @@ class GroupMachine(Machine):
         known.update(self.stored.scores("dead"), self.stored.scores("done"))
         return {group_of(item.decode()) for item in known.intersection(self.stored.scores("waiting"))}
 
+    def rivals_of(self, item: str) -> set[str]:
+        """The other groups with which that of an item takes turns: of its shard."""
+
+        def shard_of(name: str) -> int:
+            return zlib.crc32(name.encode()) % (self.shards or 1)
+
+        own = group_of(item)
+        return {name for name in "abcÿ" if name != own and shard_of(name) == shard_of(own)}
+
     def scores(self) -> dict[str, float]:
         return {item.decode(): score for item, score in self.stored.scores("waiting").items()}
 
@@ -427,3 +447,10 @@ class GroupMachine(Machine):
         name = group_of(item).encode()
         is_due = self.kind != "ScheduledSet" or score <= self.server_time()
         return is_due and not self.stored.is_blocked(name) and not self.stored.is_resting(name)
+
+
+class ShardedGroupMachine(GroupMachine):
+    """The same over shards: a group is in one shard, and what holds for a set with groups holds in each shard."""
+
+    shards = SHARDS
+    raw_set = GroupedShards

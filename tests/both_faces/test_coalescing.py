@@ -403,6 +403,19 @@ class TestAcks:
 
         run(test)
 
+    @pytest.mark.conformance
+    def test_loops_over_shards_that_are_closed_at_once_requeue_their_items(self, run: Any) -> None:
+        async def test(gate: Gate) -> None:
+            jobs = redset.aio.SortedSet[str](gate, "shards", shards=1)
+            await jobs.update("abcdefgh")
+            loops = [jobs.consume(batch=2, wait=0) for _ in range(4)]
+            for loop in loops:
+                await anext(loop)
+            await asyncio.gather(*(loop.close() for loop in loops))
+            assert sorted(await jobs.take(9)) == [*"abcdefgh"]
+
+        run(test)
+
     @pytest.mark.parametrize("fault", [lose_reply, lose_call])
     def test_acks_whose_reply_was_lost_are_neither_lost_nor_sent_twice(
         self, run: Any, raw: Any, state: RawSet, fault: Any

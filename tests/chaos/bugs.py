@@ -249,11 +249,34 @@ def divide_by_the_process() -> None:
     Layout.shard_of = shifted  # type: ignore[method-assign]
 
 
+def divide_groups() -> None:
+    from redset.core.shards.place import Shards
+
+    Shards._number_of = lambda self, identity: self.now.layout.shard_of(identity)  # type: ignore[method-assign]
+
+
 def forget_failed_claims() -> None:
     from redset.core.calls import ClientState
 
     ClientState.owe = lambda self, call: None  # type: ignore[method-assign]
 
+
+def reshard_without(left_out: str) -> Callable[[], None]:
+    def patch() -> None:
+        from redset.core.shards.resharding import _Move
+
+        copy = _Move._copy
+
+        def copy_others(self: _Move, source: bytes, key: str, targets: Any) -> Any:
+            return iter(()) if key == left_out else copy(self, source, key, targets)
+
+        _Move._copy = copy_others  # type: ignore[method-assign]
+
+    return patch
+
+
+#: The hazards without which a short run has time for several reshards.
+INSTEAD_OF_RESHARDS = ("failover", "handover", "freeze", "slot")
 
 BUGS: dict[str, Bug] = {
     "reserve-without-parking": Bug(
@@ -652,6 +675,41 @@ BUGS: dict[str, Bug] = {
         ("polite",),
         (Override("shared/group_limits", "count_leases", "function() end"),),
     ),
+    "own-limits-of-groups-forgotten": Bug(
+        "The limits that a group was given do not replace those of all groups.",
+        "groups_hold",
+        ("polite",),
+        (
+            Override(
+                "shared/group_limits",
+                "limits_of",
+                "function(name) own_limits[name] = false return original(name) end",
+            ),
+        ),
+        without=("kill", "lose"),
+    ),
+    "rest-of-the-item-alone": Bug(
+        "Where the holder of an item has its group rest, only the item is requeued.",
+        "groups_rest",
+        ("polite",),
+        (Override("shared/leases", "verbs.rest", "function(...) return verbs.again(...) end"),),
+    ),
+    "paused-group-resumed": Bug(
+        "A group that is paused without an end is ready again when one of its items is added or acked.",
+        "groups_pause",
+        ("polite",),
+        (
+            Override(
+                "shared/groups",
+                "place_group",
+                "function(name, ...)\n"
+                "    redis.call('ZREMRANGEBYSCORE', resting, '+inf', '+inf')\n"
+                "    return original(name, ...)\n"
+                "end\n",
+            ),
+        ),
+        without=("kill", "lose"),
+    ),
     "turns-not-given-up": Bug(
         "A claim takes all it can from the group whose turn it is, which keeps its turn.",
         "no_group_starves",
@@ -668,12 +726,35 @@ BUGS: dict[str, Bug] = {
         patch=divide_by_the_process,
         place="shards",
     ),
+    "groups-over-several-shards": Bug(
+        "The items of a group are divided among the shards.",
+        "groups_rest",
+        ("shards-polite",),
+        patch=divide_groups,
+        place="shards",
+    ),
     "failed-shard-forgotten": Bug(
         "A claim goes on with another shard after one failed, and what it claimed there is not rolled back.",
         "nothing_lost",
         ("shards-taken",),
         patch=forget_failed_claims,
         without=("kill", "failover"),
+        place="shards",
+    ),
+    "reshard-forgets-what-is-done": Bug(
+        "A reshard does not move what is remembered.",
+        "remembered_once",
+        ("resharded-pages",),
+        patch=reshard_without("done"),
+        without=INSTEAD_OF_RESHARDS,
+        place="shards",
+    ),
+    "reshard-drops-leases": Bug(
+        "A reshard does not move items that are leased.",
+        "nothing_lost",
+        ("resharded-taken", "resharded-later"),
+        patch=reshard_without("leased"),
+        without=INSTEAD_OF_RESHARDS,
         place="shards",
     ),
 }

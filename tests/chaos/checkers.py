@@ -11,7 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, groupby, pairwise, permutations, zip_longest
+from itertools import accumulate, pairwise, permutations, zip_longest
+from operator import itemgetter
 from typing import Literal, NamedTuple, TypeAlias
 
 from chaos.history import Call, History, Left, Row
@@ -214,11 +215,12 @@ def added_together(story: Story) -> Judgements:
 
 def totals_add_up(story: Story) -> Judgements:
     """The three equations of the totals hold in the end: each thing was counted once, though calls were repeated or
-    rolled back, or replies lost; over shards in each of them. Other programs' additions are not counted.
+    rolled back, or replies lost; over shards in each of them, but after a reshard in all together. Other programs'
+    additions are not counted.
     """
     if story.left is None or story.promises.ttl is not None:
         return
-    for left in story.left.shards or [story.left]:
+    for left in [story.left] if story.promises.is_resharded else story.left.shards or [story.left]:
         yield from _add_up(story, left)
 
 
@@ -886,115 +888,162 @@ def rate_holds(story: Story) -> Judgements:
     """In no window of t seconds by the server's clock, of which the tokens tell, are there more claims than the burst
     and rate / per * t.
     """
-    for period, claims, parts in _limited(story, "rate"):
-        given = period.call.given
-        rate, burst = given["rate"] / given["per"] / parts, given["burst"] / parts
-        count, lowest, first = 0, math.inf, 0
-        for position, claim in enumerate(claims):
-            leaked = rate * _moment(claim)
-            # That of all windows which end here and hold most beyond the rate begins where this was lowest.
-            if count - leaked < lowest:
-                lowest, first = count - leaked, position
-            count += len(claim.rows)
-            if count - leaked - lowest > burst + ROUNDING:
-                what = f"{claim.rows[0].item} was handed out sooner than the rate allows"
-                yield Wrong(what, [period.call, *claims[first : position + 1]])
-            else:
-                yield HOLDS
+    parts = story.promises.shards or 1
+    leased = [call for call in story.hand_outs if call.rows and call.rows[0].token is not None]
+    for period in story.periods("limit"):
+        if period.call.given.get("rate") is None:
+            continue
+        rate, burst = (period.call.given[what] / parts for what in ("rate", "burst"))
+        for claims in _by_shard(story, filter(period.has, leased)).values():
+            yield from _not_too_soon(period, claims, rate / period.call.given["per"], burst)
+
+
+def _not_too_soon(period: Period, claims: list[Call], rate: float, burst: float) -> Judgements:
+    # A call may claim from a shard more than once.
+    rows = sorted(((row.token or 0, row.item, claim) for claim in claims for row in claim.rows), key=itemgetter(0))
+    lowest, first = math.inf, 0
+    for count, (token, item, _) in enumerate(rows):
+        leaked = rate * token / 1e6
+        # That of all windows which end here and hold most beyond the rate begins where this was lowest.
+        if count - leaked < lowest:
+            lowest, first = count - leaked, count
+        if count + 1 - leaked - lowest > burst + ROUNDING:
+            within = {id(claim): claim for _, _, claim in rows[first : count + 1]}
+            yield Wrong(f"{item} was handed out sooner than the rate allows", [period.call, *within.values()])
+        else:
+            yield HOLDS
 
 
 def leases_hold(story: Story) -> Judgements:
-    """No claim makes more leases live than there may be at once."""
-    # Of each shard, by their tokens, until when they certainly are live.
-    leases_of: dict[int | None, list[tuple[int, float, Call]]] = defaultdict(list)
-    for item, deliveries in story.deliveries.items():
-        for delivery in deliveries:
-            if (token := delivery.row.token) is not None:
-                lease = token, story.holds_until(delivery), delivery.call
-                leases_of[story.promises.shard_of(item)].append(lease)
-    for period, claims, parts in _limited(story, "leases"):
-        if not claims:
-            continue
-        leases = sorted(leases_of[story.promises.shard_of(claims[0].rows[0].item)], key=lambda lease: lease[0])
-        most = period.call.given["leases"] // parts
-        live: list[tuple[float, Call]] = []
-        position = 0
-        for claim in claims:
-            while leases[position][0] < (claim.rows[0].token or 0):
-                live.append(leases[position][1:])
-                position += 1
-            # Later tokens were given later, so what ended before this claim ended before those that follow, too.
-            live = [one for one in live if one[0] > claim.invoked]
-            held = [call for until, call in live if until > over_by(claim)]
-            if len(held) + len(claim.rows) > most:
-                what = f"{len(held) + len(claim.rows)} leases were live at once, with {claim.rows[-1].item}"
-                yield Wrong(what, [period.call, *held, claim])
+    """No claim makes more leases live than there may be at once; over shards in each of them, of their part."""
+    periods = [period for period in story.periods("limit") if period.call.given.get("leases") is not None]
+    of_shards: dict[int | None, list[Delivery]] = defaultdict(list)
+    for item, deliveries in story.deliveries.items() if periods else ():
+        of_shards[story.promises.shard_of(item)] += [one for one in deliveries if one.row.token is not None]
+    for deliveries in of_shards.values():
+        for delivery, held in _with_live_leases(story, sorted(deliveries, key=_moment_of)):
+            period = next((period for period in periods if period.has(delivery.call)), None)
+            if period is None:
+                continue
+            if len(held) + 1 > period.call.given["leases"] // (story.promises.shards or 1):
+                what = f"{len(held) + 1} leases were live at once, with {delivery.row.item}"
+                yield Wrong(what, [period.call, *held, delivery.call])
             else:
                 yield HOLDS
 
 
-def _limited(story: Story, limit: str) -> Iterator[tuple[Period, list[Call], int]]:
-    """The claims under a lease that were made while such a limit certainly held, in order; and into how many parts
-    the limit was divided. Each shard has one: its claims have the rows of that shard only.
-    """
-    leased = [call for call in story.hand_outs if call.rows and call.rows[0].token is not None]
-    for period in story.periods("limit"):
-        if period.call.given.get(limit) is None:
-            continue
-        claims: dict[int | None, list[Call]] = defaultdict(list)
-        for call in filter(period.has, leased):
-            rows: dict[int | None, list[Row]] = defaultdict(list)
-            for row in call.rows:
-                rows[story.promises.shard_of(row.item)].append(row)
-            for shard, of_shard in rows.items():
-                claims[shard] += (replace(call, rows=claimed) for claimed in _claimed_at_once(of_shard))
-        for claimed in claims.values():
-            yield period, sorted(claimed, key=_moment), story.promises.shards or 1
+def _with_live_leases(story: Story, deliveries: Iterable[Delivery]) -> Iterator[tuple[Delivery, list[Call]]]:
+    """With the claims of the leases that certainly were live when it was claimed. Tokens tell the order."""
+    live: list[tuple[float, Call]] = []
+    for delivery in deliveries:
+        call = delivery.call
+        # Later tokens were given later, so what ended before this claim ended before those that follow, too.
+        live = [one for one in live if one[0] > call.invoked]
+        yield delivery, [other for until, other in live if until > over_by(call)]
+        live.append((story.holds_until(delivery), call))
 
 
-def _claimed_at_once(rows: list[Row]) -> Iterator[list[Row]]:
-    """The rows of each claim, whose tokens count up by one: a call may claim from a shard more than once."""
-    in_order = sorted(rows, key=lambda row: row.token or 0)
-    for _, claimed in groupby(enumerate(in_order), key=lambda one: (one[1].token or 0) - one[0]):
-        yield [row for _, row in claimed]
+def _by_shard(story: Story, calls: Iterable[Call]) -> dict[int | None, list[Call]]:
+    """The claims from each shard: with the rows of that shard only."""
+    found: dict[int | None, list[Call]] = defaultdict(list)
+    for call in calls:
+        rows: dict[int | None, list[Row]] = defaultdict(list)
+        for row in call.rows:
+            rows[story.promises.shard_of(row.item)].append(row)
+        for shard, of_shard in rows.items():
+            found[shard].append(replace(call, rows=of_shard))
+    return found
 
 
-def _moment(claim: Call) -> float:
-    """When it was executed by the server's clock: tokens are its microseconds."""
-    return (claim.rows[0].token or 0) / 1e6
+class _Allowed(NamedTuple):
+    """The limits that a group certainly has for a time."""
+
+    #: The call that has set them; none where they are those of all groups.
+    calls: tuple[Call, ...]
+    since: float
+    until: float
+    leases: int
+    pause: float
+
+
+def _allowed(story: Story, group: str) -> list[_Allowed]:
+    promises = story.promises
+    began = (call.invoked for call in story.calls if call.name == "limit_group" and group in call.items)
+    found = [_Allowed((), -math.inf, min(began, default=math.inf), promises.leases_of_group, promises.pause_of_group)]
+    for period in story.periods("limit_group", group=group):
+        leases, pause = map(period.call.given.get, ("leases", "pause"))
+        found.append(
+            _Allowed(
+                (period.call,),
+                period.since,
+                period.until,
+                promises.leases_of_group if leases is None else leases,
+                promises.pause_of_group if pause is None else pause,
+            )
+        )
+    return found
 
 
 def groups_hold(story: Story) -> Judgements:
     """No claim makes more leases of a group live than it may have at once."""
     if not story.promises.leases_of_group:
         return
-    for _, deliveries in _by_group(story):
-        live: list[tuple[float, Call]] = []
-        for delivery in deliveries:
-            call = delivery.call
-            # Later tokens were given later, so what ended before this claim ended before those that follow, too.
-            live = [one for one in live if one[0] > call.invoked]
-            held = [other for until, other in live if until > over_by(call)]
-            live.append((story.holds_until(delivery), call))
-            if len(held) + 1 > story.promises.leases_of_group:
-                yield Wrong(
-                    f"{len(held) + 1} leases of a group were live at once, with {delivery.row.item}", [*held, call]
-                )
+    for group, deliveries in _by_group(story):
+        claimed = zip(_with_live_leases(story, deliveries), _with_limits(story, group, deliveries), strict=True)
+        for (delivery, held), (_, allowed) in claimed:
+            if allowed is None:
+                continue
+            if len(held) + 1 > allowed.leases:
+                what = f"{len(held) + 1} leases of a group were live at once, with {delivery.row.item}"
+                yield Wrong(what, [*allowed.calls, *held, delivery.call])
             else:
                 yield HOLDS
 
 
 def groups_rest(story: Story) -> Judgements:
-    """Between two claims of a group its pause passes, by the server's clock, of which the tokens tell."""
+    """Between two claims of a group its pause passes, by the server's clock, of which the tokens tell; and nothing of
+    it is claimed while it rests because a holder of one of its items asked for that.
+    """
     if not story.promises.pause_of_group:
         return
-    for _, deliveries in _by_group(story):
-        for delivery, later in pairwise(deliveries):
-            if _moment_of(later) - _moment_of(delivery) < story.promises.pause_of_group - ROUNDING:
+    for group, deliveries in _by_group(story):
+        for (delivery, allowed), later in zip(_with_limits(story, group, deliveries), deliveries[1:], strict=False):
+            if allowed is None:
+                continue
+            if _moment_of(later) - _moment_of(delivery) < allowed.pause - ROUNDING:
                 what = f"{later.row.item} was handed out before the pause of its group was over"
-                yield Wrong(what, [delivery.call, later.call])
+                yield Wrong(what, [*allowed.calls, delivery.call, later.call])
             else:
                 yield HOLDS
+        for period in (period for delivery in deliveries for period in story.rests(delivery)):
+            early = next((each.call for each in deliveries if period.has(each.call)), None)
+            yield HOLDS if early is None else Wrong(f"group {group} was claimed from at rest", [period.call, early])
+
+
+def groups_pause(story: Story) -> Judgements:
+    """Nothing of a group is claimed while it is certainly paused, which by the server's clock may end by itself."""
+    for group in sorted({name for call in story.calls if call.name == "pause_group" for name in call.items}):
+        for period in story.periods("pause_group", "resume_group", group=group):
+            if period.call.name == "resume_group":
+                continue
+            ends = period.call.given["ends"] or math.inf
+            for call in filter(period.has, story.hand_outs):
+                rows = [row for row in call.rows if story.promises.group_of(row.item) == group]
+                if any((row.token or 0) / 1e6 < ends - ROUNDING for row in rows):
+                    yield Wrong(f"{rows[0].item} was handed out during a pause of its group", [period.call, call])
+                else:
+                    yield HOLDS
+
+
+def _with_limits(
+    story: Story, group: str, deliveries: Sequence[Delivery]
+) -> Iterator[tuple[Delivery, _Allowed | None]]:
+    """With what its group was certainly allowed when it was claimed; None where nobody knows."""
+    limits = _allowed(story, group)
+    for delivery in deliveries:
+        call = delivery.call
+        certain = (one for one in limits if one.since <= call.invoked and over_by(call) <= one.until)
+        yield delivery, next(certain, None)
 
 
 def _by_group(story: Story) -> Iterator[tuple[str, list[Delivery]]]:
@@ -1015,17 +1064,17 @@ def _moment_of(delivery: Delivery) -> float:
 
 def no_group_starves(story: Story) -> Judgements:
     """Where groups take turns, a group with an item that certainly waits is claimed from once in as many claims as
-    there are groups.
+    there are groups; over shards, in so many claims from its shard as there are groups in that.
 
     An item that a killed process had claimed comes back with its second attempt. So an item that comes with its first
     was not claimed by that process. Another item of its group may have been, and that counts as a turn.
     """
     if not story.promises.takes_turns:
         return
-    claims = [call for call in story.hand_outs if call.rows]
-    began = [call.invoked for call in claims]
+    claims = _by_shard(story, story.hand_outs)
+    began = {shard: [call.invoked for call in calls] for shard, calls in claims.items()}
     own: dict[str, list[Call]] = defaultdict(list)
-    for call in claims:
+    for call in story.hand_outs:
         for group in {story.promises.group_of(row.item) for row in call.rows}:
             own[group].append(call)
     killed = [(call.invoked, story.had_by(call)) for call in story.unseen if story.settled_by(call) == math.inf]
@@ -1034,10 +1083,12 @@ def no_group_starves(story: Story) -> Judgements:
         if unseen and wait.attempt != 1:
             continue
         for since, until in _without(own[story.promises.group_of(wait.key[1])], wait):
-            within = claims[bisect_left(began, since) : bisect_left(began, until)]
+            shard = story.promises.shard_of(wait.key[1])
+            start, end = (bisect_left(began.get(shard, ()), moment) for moment in (since, until))
+            within = claims.get(shard, [])[start:end]
             others = [call for call in within if over_by(call) <= until]
             turns = sum(span[0] < until and since < span[1] for span in unseen)
-            if sum(len(call.rows) for call in others) > (turns + 1) * ((story.promises.groups or 1) - 1):
+            if sum(len(call.rows) for call in others) > (turns + 1) * story.promises.rivals_of(wait.key[1]):
                 yield Wrong(f"the group of {wait.key[1]} had no turn while others had several", [wait.call, *others])
             else:
                 yield HOLDS
@@ -1118,6 +1169,7 @@ RULES: dict[str, Rule] = {
         maxsize_holds,
         groups_hold,
         groups_rest,
+        groups_pause,
         no_group_starves,
     )
 }

@@ -1,12 +1,15 @@
 """All workers of a run: who starts them, kills and stops them, and hears when one has met what it did not expect."""
 
 import contextlib
+import itertools
+import math
 import multiprocessing
 import os
 import random
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,16 @@ from typing import Any
 from chaos.doors import Door
 from chaos.faults import Done, Hazard
 from chaos.history import Fault, Recorder
-from chaos.workers import Orders, work
+from chaos.promises import NUMBERS
+from chaos.workers import Orders, reshard, work
 from redset.testing import TIMEOUT
 from servers import wait_until
 
 __all__ = ("Crashed", "Crew")
+
+#: About as many commands as a reshard sends; and the seconds that it takes at most, on a busy machine.
+COMMANDS = 150
+LONGEST = 60.0
 
 
 class Crashed(Exception):
@@ -41,6 +49,7 @@ class Crew:
         """
         :param size: how many workers of each face.
         """
+        self._door, self._bug = door, bug
         self._context = multiprocessing.get_context("forkserver")
         libraries = ("redis", "redis.asyncio", "valkey", "valkey.asyncio")
         self._context.set_forkserver_preload(["chaos.apart", *libraries, "chaos.workers"])
@@ -49,6 +58,8 @@ class Crew:
         self._random = random.Random(f"clocks {seed}")
         self._orders: dict[str, Orders] = {}
         self._processes: dict[str, Any] = {}
+        #: The numbers of shards of the sets that were moved.
+        self._shards: dict[str, int | None] = {}
         #: A process tells one thread how it ended; another that asks at the same time would be told 255.
         self._asking = threading.Lock()
         for number in range(size):
@@ -60,6 +71,11 @@ class Crew:
     @property
     def hazards(self) -> dict[str, Hazard]:
         return {"kill": Hazard(3, self._kill), "stop": Hazard(2, self._stop)}
+
+    def resharding(self, sets: Sequence[str]) -> dict[str, Hazard]:
+        """The hazard of these sets, one after the other. None of the servers may fail meanwhile."""
+        following = itertools.cycle(sets)
+        return {"reshard": Hazard(5, lambda chance: self._reshard(next(following), chance))} if sets else {}
 
     def start(self) -> None:
         for worker in self._orders:
@@ -115,6 +131,28 @@ class Crew:
         if orders.ahead:
             now = time.monotonic()
             self._recorder.fault(Fault("apart", now, now, orders.process, {"seconds": orders.ahead}))
+
+    def _reshard(self, name: str, chance: random.Random) -> Done:
+        """Who does it is killed at times, and another one repeats it."""
+        shards = self._shards[name] = chance.choice([number for number in NUMBERS if number != self._shards.get(name)])
+        lives = [*(chance.randrange(COMMANDS) for _ in range(chance.randrange(3))), math.inf]
+        killed = sum(self._move(name, shards, commands) for commands in lives)
+        return Done(name, {"sets": [name], "shards": shards, "killed": killed})
+
+    def _move(self, name: str, shards: int | None, commands: float) -> bool:
+        """Have a process reshard that is killed after so many commands; returns whether it was before it was done.
+
+        :raises Crashed: it ended otherwise.
+        """
+        process = self._context.Process(
+            target=reshard, args=(self._door, name, shards, self._bug, commands), daemon=True
+        )
+        process.start()
+        process.join(LONGEST)
+        expected = {0} if commands == math.inf else {0, -signal.SIGKILL}
+        if process.exitcode not in expected:
+            raise Crashed(f"the reshard of {name} to {shards} ended with {process.exitcode}")
+        return bool(process.exitcode)
 
     def _kill(self, chance: random.Random) -> Done:
         worker = chance.choice(sorted(self._processes))

@@ -18,7 +18,7 @@ from chaos.steps import Steps, through
 from clients import Witness
 from redset.core.operations import Elsewhere
 from redset.core.shards.place import Shard, Shards
-from redset.exceptions import Full, LeaseLost, RedsetError
+from redset.exceptions import Full, LayoutError, LeaseLost, RedsetError
 
 __all__ = ("Answer", "Hand", "Phase", "Post", "Worker", "WrittenLoop", "called", "row_of", "rows_of")
 
@@ -307,7 +307,8 @@ class Ends:
     def complete(self, lost: Sequence[Any], replicated: bool | None) -> None:
         for one, call in self._calls:
             if any(one is each for each in lost):
-                self._recorder.complete(call, "refused", error=LeaseLost.__name__)
+                again = repeats.seen() > self._repeated
+                self._recorder.complete(call, "refused", error=LeaseLost.__name__, repeated=again)
             else:
                 self._recorder.complete(call, replicated=replicated)
 
@@ -479,7 +480,8 @@ class WrittenLoop:
         learnt, self._learnt = self._learnt, []
         for call, is_late in learnt:
             if is_late:
-                self._hand.recorder.complete(call, "refused", error=LeaseLost.__name__)
+                # The loop may have sent it with an earlier call.
+                self._hand.recorder.complete(call, "refused", error=LeaseLost.__name__, repeated=True)
             else:
                 self._hand.recorder.complete(call, replicated=replicated)
 
@@ -510,6 +512,8 @@ def outcome_of(error: BaseException, *, repeated: bool) -> Outcome:
     names = [kind.__name__ for kind in type(error).__mro__]
     if isinstance(error, (Full, LeaseLost)) or (not repeated and REFUSALS.intersection(names)):
         return "refused"
+    if isinstance(error, LayoutError):
+        raise error
     if isinstance(error, (RedsetError, OSError, asyncio.CancelledError)) or ERRORS_OF_CLIENTS.intersection(names):
         return "unknown"
     if is_of_the_client(error):

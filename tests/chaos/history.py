@@ -71,7 +71,7 @@ class Call:
 class Fault:
     """Something that went wrong on purpose."""
 
-    #: ``kill``, ``stop``, ``restart``, ``failover`` ...: a name of :mod:`chaos.faults`.
+    #: ``kill``, ``stop``, ``restart``, ``failover`` ...: a name of :mod:`chaos.faults`, or of :mod:`chaos.crew`.
     name: str
     began: float
     ended: float

@@ -150,10 +150,11 @@ class Sharded:
     def __init__(self) -> None:
         self._cluster = ReplicatedCluster(node_timeout=1.5)
         self.door: Door = ClusterNodes(self._cluster.ports)
-        #: The names of the shards of each set. The checkers divide the items by their own rule.
+        #: The names of the shards of each set that keeps them. The checkers divide the items by their own rule.
         self.shards = {
             set: layouts.first(set, promises.shards or 1, "", digest=False).names
             for set, promises in ALL_PROMISES[self.workloads].items()
+            if not promises.is_resharded
         }
 
     @property

@@ -3,7 +3,10 @@
 import zlib
 from dataclasses import dataclass
 
-__all__ = ("Promises",)
+__all__ = ("NUMBERS", "Promises")
+
+#: The numbers of shards that sets are moved to, if they are; None: to none.
+NUMBERS = (None, 3, 6, 9)
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,14 @@ class Promises:
     max_attempts: int | None = None
     #: Whether anybody takes for good (pop, take); where nobody does, nothing may be lost to a crash either.
     taken_for_good: bool = False
-    #: The number of shards, among which items are divided by the CRC-32 of their identity; None: it has none.
+    #: The number of shards, among which items are divided by the CRC-32 of their identity, or that of their group;
+    #: None: it has none.
     shards: int | None = None
+    #: Whether it is moved to other numbers of shards, of which ``shards`` is the highest.
+    is_resharded: bool = False
 
     #: The number of groups, by the last digit of an item; of each group at most so many leases, and at least so many
-    #: seconds between two claims.
+    #: seconds between two claims, unless it is given limits of its own.
     groups: int | None = None
     leases_of_group: int = 0
     pause_of_group: float = 0.0
@@ -41,8 +47,15 @@ class Promises:
         return str(int(item[-1]) % (self.groups or 1))
 
     def shard_of(self, item: str) -> int | None:
-        """The number of the shard of an item."""
-        return None if self.shards is None else zlib.crc32(item.encode()) % self.shards
+        """The number of the shard of an item. The name of a group is in the shard of its items."""
+        if self.shards is None:
+            return None
+        return zlib.crc32((item if self.groups is None else self.group_of(item)).encode()) % self.shards
+
+    def rivals_of(self, item: str) -> int:
+        """The number of other groups in the shard of an item, with which its group takes turns."""
+        shard = self.shard_of(item)
+        return sum(self.shard_of(str(group)) == shard for group in range(self.groups or 1)) - 1
 
     @property
     def ends(self) -> bool:

@@ -4,6 +4,7 @@ import json
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -51,6 +52,7 @@ def run(
     phase, recorder = Phase(directory), Recorder(directory, "run")
     crew = Crew(2, place.door, directory, recorder, seed, bug, place.workloads)
     promised = ALL_PROMISES[place.workloads]
+    resharded = [set for set, promises in promised.items() if promises.is_resharded]
     broken_off = threading.Event()
     nemeses = [
         Nemesis(
@@ -60,7 +62,10 @@ def run(
             pause,
             broken_off,
         )
-        for name, hazards in ((place.name, place.hazards), ("crew", crew.hazards))
+        for name, hazards in (
+            (place.name, {**place.hazards, **crew.resharding(resharded)}),
+            ("crew", crew.hazards),
+        )
     ]
     note_time(place, recorder)
     with closing(recorder), ExitStack() as ends:
@@ -121,7 +126,7 @@ def wait_until_drained(raw: Any, crew: Crew, promised: Mapping[str, Promises]) -
 
 def names_of(raw: Any, set: str, promises: Promises) -> list[str]:
     """The sets that a set consists of: its shards, as its record names them, or itself."""
-    if promises.shards is None:
+    if promises.shards is None or raw.type(Keys(set).waiting) == b"zset":
         return [set]
     record = raw.hget(Keys(set).waiting, "layout")
     return list(json.loads(record)["names"]) if record else []
@@ -136,7 +141,8 @@ def left(raw: Any, set: str, promises: Promises) -> Left:
         state: [item for shard in shards for item in getattr(shard, state)]
         for state in ("waiting", "leased", "parked", "dead")
     }
-    return Left(set, **states, drained=promises.ends, shards=shards)
+    totals = dict(sum((Counter(shard.totals) for shard in shards), Counter()))
+    return Left(set, **states, drained=promises.ends, totals=totals, held=sum(s.held for s in shards), shards=shards)
 
 
 def left_in(raw: Any, set: str, promises: Promises) -> Left:

@@ -178,12 +178,26 @@ class Story:
         self.additions: dict[str, list[Addition]] = defaultdict(list)
         self.deliveries: dict[str, list[Delivery]] = defaultdict(list)
         self.ends: dict[tuple[str, int], list[End]] = defaultdict(list)
+        self.calls = list(map(self._with_doubts, self.calls))
         self.hand_outs: list[Call] = []
         self._removals: dict[str | None, list[Call]] = defaultdict(list)
         for call in self.calls:
             self._take_in(call)
         for item, deliveries in self.deliveries.items():
             self.deliveries[item] = _in_order(deliveries)
+
+    def _with_doubts(self, call: Call) -> Call:
+        """Of a call that was refused after a reshard it is unknown whether the old shards had done it."""
+        is_doubtful = call.outcome == "refused" and self._is_twice(call)
+        return replace(call, outcome="unknown", error="") if is_doubtful else call
+
+    def _is_twice(self, call: Call) -> bool:
+        """Whether a call may have been done twice: the second time in shards that do not know of the first."""
+        until = self._killed.get(call.process, math.inf) if call.completed is None else call.completed
+        return (call.repeated or call.completed is None) and self._was_resharded(call.invoked, until)
+
+    def _was_resharded(self, since: float, until: float) -> bool:
+        return any(fault.name == "reshard" and fault.began <= until and fault.ended >= since for fault in self.faults)
 
     def _take_in(self, call: Call) -> None:
         if call.name in HAND_OUTS:
@@ -197,7 +211,7 @@ class Story:
         elif call.outcome == "refused":
             return
         elif call.name in ADDITIONS:
-            for addition in _additions(call):
+            for addition in _additions(call, is_twice=self._is_twice(call)):
                 self.additions[addition[0]].append(addition[1])
         elif call.name in REMOVALS:
             for removed in call.items or (None,):
@@ -259,9 +273,16 @@ class Story:
         removed = self.removed(delivery.row.item, delivery.since)
         return min(self.runs_out(delivery), removed, *ends)
 
-    def periods(self, *names: str) -> Iterator[Period]:
-        """When each call of these methods certainly is the last that took effect."""
-        calls = [call for call in self.calls if call.name in names and call.outcome != "refused"]
+    def periods(self, *names: str, group: str | None = None) -> Iterator[Period]:
+        """When each call of these methods certainly is the last that took effect.
+
+        :param group: the group whose limits or pause they set; None: those of the set.
+        """
+        calls = [
+            call
+            for call in self.calls
+            if call.name in names and call.outcome != "refused" and (group is None or group in call.items)
+        ]
         for call in calls:
             if call.outcome != "ok":
                 continue
@@ -289,6 +310,15 @@ class Story:
             found.append(Return(self.runs_out(delivery), "its lease ran out"))
         return min(found)
 
+    def rests(self, delivery: Delivery) -> Iterator[Period]:
+        """When its group certainly rests, since its holder asked for that."""
+        asked = [end for end in self.ends_of(delivery, "again") if end.call.given.get("group")]
+        # One that was never answered may have begun the rest, and what came after it got the same answer.
+        began = min((end.call.invoked for end in asked), default=math.inf)
+        for end in asked:
+            if end.certain:
+                yield Period(end.call, over_by(end.call), self.clock.earliest(began, end.call.given["delay"]))
+
     def _delayed(self, call: Call) -> float:
         delay = float(call.given.get("delay") or 0)
         return self.clock.earliest(call.invoked, delay) if delay else call.invoked
@@ -296,7 +326,11 @@ class Story:
     @cached_property
     def unseen(self) -> list[Call]:
         """The hand-outs of which nobody knows what they took, or not all of it."""
-        return [call for call in self.hand_outs if (call.outcome == "unknown" and not call.rows) or call.error == CUT]
+        return [
+            call
+            for call in self.hand_outs
+            if (call.outcome == "unknown" and not call.rows) or call.error == CUT or self._is_twice(call)
+        ]
 
     @cached_property
     def _killed(self) -> dict[str, float]:
@@ -360,13 +394,16 @@ class Story:
                 continue
             number = int(call.given.get("number", 1)) * (1 if self.promises.shards is None else SHARDS_OF_A_CALL)
             killed = self._killed.get(call.process)
-            if self.settled_by(call) == math.inf:
+            settled = self.settled_by(call)
+            if settled == math.inf:
                 if killed is not None:
                     yield killed + LATE, number, "its taker was killed"
                 elif call.completed is not None:
                     yield math.inf, number, "its taker never took again"
             elif self.forgotten([call]):
                 yield math.inf, number, "what puts it back was forgotten by a failover"
+            elif self._was_resharded(call.invoked, settled):
+                yield settled, number, "it was not put back after a reshard"
 
     def forgotten(self, calls: Iterable[Call], by: float = math.inf) -> bool:
         """Whether a failover may have undone one of these by then."""
@@ -405,12 +442,14 @@ def stories(history: History, promises: dict[str, Promises]) -> Iterator[Story]:
         yield Story(name, promised, calls[name], faults, left.get(name))
 
 
-def _additions(call: Call) -> Iterator[tuple[str, Addition]]:
+def _additions(call: Call, *, is_twice: bool) -> Iterator[tuple[str, Addition]]:
     count = len(call.items)
     scores = call.given.get("scores") or [call.given.get("score")] * count
     versions = call.given.get("versions") or [call.given.get("version")] * count
     for item, score, version in zip(call.items, scores, versions, strict=True):
         yield item, Addition(call, score, version)
+        if is_twice:
+            yield item, Addition(call, score, version)
         if call.name in UNRECORDED and (call.repeated or call.completed is None):
             # Each time that its client sends it, early or late, it adds the item, which may be done by then.
             again = Addition(replace(call, outcome="unknown"), score, version)

@@ -3,6 +3,7 @@
 import asyncio
 import faulthandler
 import importlib
+import itertools
 import logging
 import multiprocessing
 import os
@@ -20,7 +21,7 @@ from chaos import repeats
 from chaos.doors import Door
 from chaos.history import Recorder
 
-__all__ = ("Orders", "work")
+__all__ = ("Orders", "reshard", "work")
 
 #: In asyncio, how many tasks do the same: their calls go out together.
 TASKS = 3
@@ -77,6 +78,26 @@ def work(orders: Orders) -> None:
     recorder.close()
     faulthandler.unregister(signal.SIGUSR1)
     stacks.close()
+
+
+def reshard(door: Door, set: str, shards: int | None, bug: str | None, commands: float) -> None:
+    """Move a set to another number of shards, or be killed after so many commands."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if bug:
+        importlib.import_module("chaos.bugs").plant(bug)
+    client = door.client("redis", awaited=False, **repeats.repeating("redis", awaited=False))
+    redset, keys = importlib.import_module("redset"), importlib.import_module("redset.core.keys").Keys(set)
+    # Before its first addition it is none.
+    importlib.import_module("servers").wait_until(lambda: client.exists(keys.meta) or client.exists(keys.waiting))
+    execute, sent = client.execute_command, itertools.count()
+
+    def execute_or_die(*words: Any, **options: Any) -> Any:
+        if next(sent) >= commands:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return execute(*words, **options)
+
+    client.execute_command = execute_or_die
+    redset.reshard(client, set, shards)
 
 
 def end_with_the_run() -> None:

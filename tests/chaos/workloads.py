@@ -3,14 +3,14 @@
 import json
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
 import redset
 from chaos.hands import Hand, WrittenLoop, called, row_of, rows_of
 from chaos.history import Row
-from chaos.promises import Promises
+from chaos.promises import NUMBERS, Promises
 
 __all__ = ("ALL_PROMISES", "ALL_WORKLOADS", "PROMISES", "SHARDS", "Role", "Workload")
 
@@ -34,7 +34,14 @@ LIMITS_OVER_SHARDS: tuple[dict[str, Any], ...] = (
     {"leases": 6, "maxsize": 36},
 )
 #: Less than what consumers claim without limits.
-POLITE = Promises(groups=10, leases_of_group=4, pause_of_group=0.03)
+POLITE = Promises(groups=5, leases_of_group=4, pause_of_group=0.03)
+#: The groups that are given limits of their own, which are lower or higher than those of all groups.
+STEERED = ("1", "2", "4")
+LIMITS_OF_GROUPS: tuple[dict[str, Any], ...] = (
+    {"leases": 1},
+    {"leases": 2, "pause": 0.2},
+    {"leases": 8, "pause": 0.01},
+)
 #: Without limits, so that a group is ready for as long as one of its items waits.
 FAIR = Promises(groups=10, takes_turns=True)
 #: Longer than any run, also by a clock that is set forward.
@@ -86,6 +93,13 @@ async def add_pages(hand: Hand) -> None:
         await hand.do("add", hand.set.add, page, items=[page], score=0)
 
 
+async def add_pages_for_long(hand: Hand) -> None:
+    """Each page is found before a reshard and after it."""
+    while await hand.produces(PACE):
+        page = found_now(hand, "page", 100)
+        await hand.do("add", hand.set.add, page, items=[page], score=0)
+
+
 async def add_pages_from_elsewhere(hand: Hand) -> None:
     """As programs without redset do."""
     while await hand.produces(3 * PACE):
@@ -129,7 +143,7 @@ async def add_new_items_from_elsewhere(hand: Hand) -> None:
 async def flood(hand: Hand) -> None:
     """Items of one group, more than are claimed, with lower scores than all others."""
     number = 0
-    while await hand.produces(PACE):
+    while await hand.produces(2 * PACE):
         items = [f"{hand.mark}:{number + each:06}0" for each in range(10)]
         number += 10
         await hand.do("update", hand.set.update, items, items=items, score=0)
@@ -201,8 +215,8 @@ async def add_many_seen(hand: Hand) -> None:
 
 def steered_by(choices: Sequence[dict[str, Any]]) -> Role:
     async def steer(hand: Hand) -> None:
-        """One worker changes the limits, pauses and resumes, so that it is known which of them hold."""
-        if not hand.process.startswith("sync-1/"):
+        """Change the limits, pause and resume."""
+        if not steers(hand):
             return
         while await hand.produces(1.0):
             await hand.do("limit", hand.set.limit, **hand.random.choice(choices))
@@ -211,11 +225,45 @@ def steered_by(choices: Sequence[dict[str, Any]]) -> Role:
             await hand.pause(hand.random.uniform(0.2, 0.6))
             await hand.do("resume", hand.set.resume)
         # The drain claims all items that are left.
-        for name, method in ("resume", hand.set.resume), ("limit", hand.set.limit):
-            while (await hand.do(name, method)).outcome != "ok":
-                pass
+        await insist(hand, "resume", hand.set.resume)
+        await insist(hand, "limit", hand.set.limit)
 
     return steer
+
+
+async def limit_groups(hand: Hand) -> None:
+    """The same with the limits of single groups."""
+    while steers(hand) and await hand.produces(1.0):
+        name = hand.random.choice(STEERED)
+        limits = hand.random.choice(LIMITS_OF_GROUPS)
+        await hand.do("limit_group", hand.set.group(name).limit, items=[name], **limits)
+    for name in STEERED if steers(hand) else ():
+        await insist(hand, "limit_group", hand.set.group(name).limit, items=[name])
+
+
+async def pause_groups(hand: Hand) -> None:
+    """And with single groups that are paused. Some of these pauses end by themselves."""
+    while steers(hand) and await hand.produces(0.3):
+        name, seconds = hand.random.choice(STEERED), hand.random.uniform(0.5, 1.5)
+        group, now = hand.set.group(name), await hand.server_time()
+        ends = now and hand.random.choice((None, now + seconds))
+        await hand.do("pause_group", group.pause, ends, items=[name], given={"ends": ends})
+        await hand.pause(seconds)
+        if ends is None:
+            await hand.do("resume_group", group.resume, items=[name])
+    for name in STEERED if steers(hand) else ():
+        await insist(hand, "resume_group", hand.set.group(name).resume, items=[name])
+
+
+async def insist(hand: Hand, name: str, method: Callable[..., Any], **how: Any) -> None:
+    """Make a call until it succeeds."""
+    while (await hand.do(name, method, **how)).outcome != "ok":
+        pass
+
+
+def steers(hand: Hand) -> bool:
+    """Whether it is the worker that sets limits: only one does, so that it is known which of them hold."""
+    return hand.process.startswith("sync-1/")
 
 
 def if_new(item: str) -> Callable[[bool], list[Row]]:
@@ -287,6 +335,19 @@ async def reserve_many(hand: Hand) -> None:
             await hand.end_many(answer.value, verb)
 
 
+async def reserve_and_rest(hand: Hand) -> None:
+    """Now and then its work tells it to come back later: the whole group rests."""
+    while await hand.consumes(PACE):
+        reservation = await reserve_one(hand)
+        if reservation is None:
+            continue
+        await work(hand)
+        if hand.happens(3):
+            await hand.end(reservation, "again", delay=hand.random.choice((0.2, 0.8)), group=True)
+        else:
+            await hand.end(reservation, "ack")
+
+
 async def fail(hand: Hand) -> None:
     """Work that often fails, and sometimes for good."""
     while await hand.consumes(PACE):
@@ -325,12 +386,16 @@ async def consume(hand: Hand) -> None:
 
 
 async def hold(hand: Hand) -> None:
-    """One at a time, for as long as the lease allows; longer when that was extended, and at times too long."""
+    """One at a time, for as long as the lease allows; longer when that was extended, and at times too long.
+
+    Not while the sets are drained, where others may wait for that lease to end.
+    """
     while await hand.consumes(PACE):
         reservation = await reserve_one(hand)
         if reservation is None:
             continue
-        await hand.pause(hand.random.uniform(0.3, 1.2) * LEASE)
+        if not hand.is_draining():
+            await hand.pause(hand.random.uniform(0.3, 1.2) * LEASE)
         if hand.happens(2):
             await hand.end(reservation, "extend", lease=LEASE)
             await hand.pause(hand.random.uniform(0.3, 0.9) * LEASE)
@@ -377,6 +442,14 @@ async def work(hand: Hand) -> None:
     """Takes some time, and now and then more than the lease."""
     await hand.pause(1.2 * LEASE if hand.happens(100) else hand.random.uniform(0, 0.02))
 
+
+IS_POLITE: dict[str, Any] = {
+    "group": POLITE.group_of,
+    "per_group": redset.Limit(leases=POLITE.leases_of_group, pause=POLITE.pause_of_group),
+    "backoff": lambda attempt: 0.2,
+}
+POLITELY = (reserve, reserve_many, reserve_and_rest, hold, consume, limit_groups, pause_groups)
+IS_FAIR: dict[str, Any] = {"group": FAIR.group_of, "turns": "fair", "backoff": lambda attempt: 0.2}
 
 WORKLOADS = (
     Workload(
@@ -460,21 +533,13 @@ WORKLOADS = (
     Workload(
         "polite",
         POLITE,
-        lambda face, client: face.SortedSet(
-            client,
-            "polite",
-            group=POLITE.group_of,
-            per_group=redset.Limit(leases=POLITE.leases_of_group, pause=POLITE.pause_of_group),
-            backoff=lambda attempt: 0.2,
-        ),
-        (add_new_items, add_new_items_from_elsewhere, reserve, reserve_many, hold, consume),
+        lambda face, client: face.SortedSet(client, "polite", **IS_POLITE),
+        (add_several_new_items, add_new_items_from_elsewhere, *POLITELY),
     ),
     Workload(
         "fair",
         FAIR,
-        lambda face, client: face.SortedSet(
-            client, "fair", group=FAIR.group_of, turns="fair", backoff=lambda attempt: 0.2
-        ),
+        lambda face, client: face.SortedSet(client, "fair", **IS_FAIR),
         (add_new_items, flood, reserve, reserve_many),
     ),
     Workload(
@@ -487,6 +552,9 @@ WORKLOADS = (
 
 #: The number of shards: two for each master.
 SHARDS = 6
+#: Of sets that are moved to other numbers of shards. Objects made so follow them.
+STORED: dict[str, Any] = {"shards": "stored"}
+RESHARDED = Promises(shards=max(number or 1 for number in NUMBERS), is_resharded=True)
 
 #: The same over shards, for as long as every program has redset: a plain ZADD to their name is refused.
 SHARDED = (
@@ -565,6 +633,36 @@ SHARDED = (
         Promises(shards=SHARDS),
         lambda face, client: face.SortedSet(client, "shards-limited", shards=SHARDS),
         (add_new_items, add_new_items, reserve, reserve_many, hold, consume, steered_by(LIMITS_OVER_SHARDS)),
+    ),
+    Workload(
+        "shards-polite",
+        replace(POLITE, shards=SHARDS),
+        lambda face, client: face.SortedSet(client, "shards-polite", shards=SHARDS, **IS_POLITE),
+        (add_several_new_items, *POLITELY),
+    ),
+    Workload(
+        "shards-fair",
+        replace(FAIR, shards=SHARDS),
+        lambda face, client: face.SortedSet(client, "shards-fair", shards=SHARDS, **IS_FAIR),
+        (add_several_new_items, flood, reserve, reserve_many),
+    ),
+    Workload(
+        "resharded-pages",
+        replace(RESHARDED, remembers=True),
+        lambda face, client: face.TimeSortedSet(client, "resharded-pages", **STORED, remember=FOR_GOOD),
+        (add_pages_for_long, add_pages_for_long, reserve, hold, consume),
+    ),
+    Workload(
+        "resharded-taken",
+        replace(RESHARDED, taken_for_good=True),
+        lambda face, client: face.SortedSet(client, "resharded-taken", **STORED, backoff=lambda attempt: 0.2),
+        (add_new_items, add_several_new_items, pop, take, reserve, reserve_many),
+    ),
+    Workload(
+        "resharded-later",
+        replace(RESHARDED, scheduled=True),
+        lambda face, client: face.ScheduledSet(client, "resharded-later", **STORED),
+        (add_for_later, reserve, consume),
     ),
     Workload(
         "shards-seen",

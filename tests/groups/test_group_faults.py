@@ -42,8 +42,7 @@ def made(
 
 def stored_in(raw: Any, *, fair: bool = False, most: int = 2) -> GroupedRawSet:
     stored = GroupedRawSet(raw, "jobs")
-    stored.group_of = lambda item: item[:1]
-    stored.fair, stored.most = fair, most
+    stored.expect(lambda item: item[:1], fair=fair, most=most)
     return stored
 
 

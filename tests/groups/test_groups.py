@@ -52,9 +52,7 @@ def checked(raw: Any) -> Callable[..., None]:
 
     def check(without_value: frozenset[bytes] | None = None, **members: Any) -> None:
         stored = GroupedRawSet(raw, "jobs")
-        stored.group_of = lambda item: item[:1]
-        for name, value in members.items():
-            setattr(stored, name, value)
+        stored.expect(lambda item: item[:1], **members)
         stored.check(without_value)
         stored.check_totals()
 

@@ -8,6 +8,7 @@ import pytest
 from chaos.checkers import RULES, Verdict, check
 from chaos.history import CUT, History
 from chaos.places import Clustered, Place, Sharded, Single, Watched
+from chaos.promises import NUMBERS
 from chaos.runs import run
 from chaos.telling import told
 from chaos.workloads import ALL_PROMISES, PROMISES, SHARDS
@@ -78,14 +79,15 @@ def test_it_holds_for_sets_over_shards(tmp_path: Path) -> None:
     verdict = check(history, promises)
     assert [*lines(verdict, history)] == []
 
-    assert {fault.name for fault in history.faults} >= {"cut", "failover", "freeze", "handover", "kill", "slot", "stop"}
+    faults = {"cut", "failover", "freeze", "handover", "kill", "reshard", "slot", "stop"}
+    assert {fault.name for fault in history.faults} >= faults
     assert all(any(history.of(set)) for set in promises)
     # Calls were given up whose shard did not answer, and went on with another one.
     assert any(call.outcome == "unknown" and call.completed for call in history.calls)
     assert any(call.error == CUT for call in history.of_names("pop", "take", "reserve"))
     # Every shard had a part in it, as the checkers divide the items and as the servers did.
     for left in history.left:
-        assert len(left.shards) == SHARDS
+        assert len(left.shards) in ({n or 1 for n in NUMBERS} if promises[left.set].is_resharded else {SHARDS})
         assert (left.waiting, left.leased, left.parked) == ([], [], []) or not promises[left.set].ends
     added = history.of_names("add", "update")
     assert {promises[call.set].shard_of(item) for call in added for item in call.items} == {*range(SHARDS)}

@@ -181,6 +181,56 @@ def test_a_shard_that_failed_may_have_been_claimed_from() -> None:
     assert judge(takes, *taken, *back[1:]).ok
 
 
+# Over other shards than before
+
+
+MOVED = Promises(taken_for_good=True, shards=6, is_resharded=True)
+
+
+def reshard(at: float) -> Fault:
+    return Fault("reshard", at, at + 1, details={"sets": ["jobs"]})
+
+
+def repeated(one: Call) -> Call:
+    one.repeated = True
+    return one
+
+
+def test_after_a_reshard_the_totals_add_up_in_all_shards_together() -> None:
+    def judged(**totals: int) -> set[str]:
+        shards = [Left("shard 0", totals={"added": 1}), Left("shard 1", totals={"taken": 1})]
+        return caught_by(check(History(left=[Left("jobs", totals=totals, shards=shards)]), {"jobs": MOVED}))
+
+    assert judged(added=1, taken=1) == set()
+    assert judged(added=2, taken=1) == {"totals_add_up"}
+
+
+def test_a_reshard_rolls_nothing_back() -> None:
+    events = [add(1, "a"), pop(2, outcome="unknown")]
+    back = [pop(5 + number / 100, until=5.005 + number / 100) for number in range(2 * 6)]
+    assert caught_by(judge(MOVED, *events, *back)) == {"nothing_lost"}
+    assert excuses(judge(MOVED, *events, *back, reshard(3)), "nothing_lost") == {"it was not put back after a reshard"}
+    assert caught_by(judge(MOVED, *events, *back, reshard(7))) == {"nothing_lost"}, "it was put back before"
+    other = Fault("reshard", 3, 4, details={"sets": ["others"]})
+    assert caught_by(judge(MOVED, *events, *back, other)) == {"nothing_lost"}
+
+
+def test_what_was_done_before_a_reshard_may_be_done_again_after_it() -> None:
+    def twice(*, is_repeated: bool, at: float) -> list[Call | Fault]:
+        added = add(1, "a", until=4)
+        return [repeated(added) if is_repeated else added, pop(1.5, "a"), pop(5, "a"), reshard(at)]
+
+    assert judge(MOVED, *twice(is_repeated=True, at=2)).ok
+    assert caught_by(judge(MOVED, *twice(is_repeated=False, at=2))) == {"handed_out_once"}
+    assert caught_by(judge(MOVED, *twice(is_repeated=True, at=6))) == {"handed_out_once"}
+
+    late = [add(1, "a"), reserve(2, "a", 1), lost("ack", 3, "a", 1, until=6)]
+    assert "nothing_lost" in caught_by(judge(MOVED, *late, reshard(4)))
+    late[-1] = repeated(lost("ack", 3, "a", 1, until=6))
+    assert judge(MOVED, *late, reshard(4)).ok
+    assert "nothing_lost" in caught_by(judge(MOVED, *late, reshard(8)))
+
+
 # Nothing is lost
 
 
@@ -986,6 +1036,14 @@ def test_each_shard_has_its_part_of_a_limit() -> None:
     assert found(limit(1, leases=2), claim(2, *here)) == {"leases_hold"}, "the other shard has the other lease"
     assert found(limit(1, rate=0.1, per=1.0, burst=4), claim(2, *four)) == set()
     assert found(limit(1, rate=0.1, per=1.0, burst=2), claim(2, *here)) == {"rate_holds"}
+    # One call claimed from the shard twice.
+    twice = call("reserve", 2, rows=[Row("a", 0, 2_000_000, 1), Row("b", 0, 2_600_000, 1)], until=3, lease=10)
+    assert found(limit(1, rate=4, per=1.0, burst=2), twice) == set()
+    assert found(limit(1, rate=2, per=1.0, burst=2), twice) == {"rate_holds"}
+    assert found(limit(1, leases=2), twice) == {"leases_hold"}
+    # By then the first lease may have expired.
+    late = call("reserve", 2, rows=[Row("a", 0, 2_000_000, 1), Row("b", 0, 4_000_000, 1)], until=5, lease=1)
+    assert found(limit(1, leases=2), late) == set()
 
     # A call may claim from a shard again, if it did not get enough from all of them.
     again = call("reserve", 2, rows=[Row("a", 0, 2_000_000, 1), Row("b", 0, 2_600_000, 1)], lease=10)
@@ -1022,6 +1080,73 @@ def test_a_group_rests_between_two_claims() -> None:
     assert caught_by(judge(GROUPS, added, claim(2, "a1"), claim(2.5, "c2"), left=there)) == set()
     assert caught_by(judge(GROUPS, added, claim(2, "a1"), claim(2.5, "b1"), left=there)) == {"groups_rest"}
     assert caught_by(judge(GROUPS, added, claim(2, "a1"), claim(2.5, "b1", second=3.5), left=there)) == set()
+
+
+def of_group(name: str, at: float, group: str = "1", **more: Any) -> Call:
+    """A call that sets the limits or the pause of a group."""
+    return call(f"{name}_group", at, group, **more)
+
+
+def grouped(*events: Call | Fault) -> set[str]:
+    """What catches it, of a history whose items were all added before."""
+    items = [row.item for event in events if isinstance(event, Call) for row in event.rows]
+    return caught_by(judge(GROUPS, add(0, *items), *events, left=items))
+
+
+def test_a_group_may_have_limits_of_its_own() -> None:
+    one, three = of_group("limit", 1, leases=1), of_group("limit", 1, leases=3)
+    claims = [claim(2, "a1"), claim(4, "b1"), claim(6, "c1")]
+    assert grouped(three, *claims) == set()
+    assert grouped(three, of_group("limit", 5, leases=2), *claims) == {"groups_hold"}
+    assert grouped(one, *claims[:2]) == {"groups_hold"}
+    assert grouped(one, of_group("limit", 3, leases=2), *claims[:2]) == set()
+    assert grouped(of_group("limit", 1, "2", leases=1), *claims[:2]) == set()
+    assert grouped(of_group("limit", 1, leases=1, outcome="unknown"), *claims[:2]) == set()
+    # With a lower limit the leases that there are go on.
+    assert grouped(*claims[:2], of_group("limit", 5, leases=1)) == set()
+    assert grouped(of_group("limit", 1, pause=5), *claims[:2]) == {"groups_rest"}
+    assert grouped(of_group("limit", 1, pause=0.2), claim(2, "a1"), claim(2.5, "b1")) == set()
+    assert grouped(claim(2, "a1"), of_group("limit", 2.2, pause=0.2), claim(2.5, "b1")) == {"groups_rest"}
+    assert excuses(judge(GROUPS, add(0, "a1", "b1"), one, *claims[:2], failover(3), left=["a1", "b1"]), "groups_hold")
+
+
+def test_nothing_is_claimed_during_a_pause_of_its_group() -> None:
+    pause, resume = of_group("pause", 1, ends=None), of_group("resume", 5)
+    assert grouped(pause, claim(2, "a2"), resume, claim(6, "b1")) == set()
+    assert grouped(pause, claim(2, "b1"), resume) == {"groups_pause"}
+    assert grouped(claim(0.5, "b1", until=2), pause) == set(), "it may have come before"
+    assert grouped(pause, of_group("resume", 1.5, outcome="unknown"), claim(2, "b1")) == set()
+    ends_by_itself = of_group("pause", 1, ends=3)
+    assert grouped(ends_by_itself, claim(2, "b1")) == {"groups_pause"}
+    assert grouped(ends_by_itself, claim(4, "b1")) == set()
+    assert grouped(ends_by_itself, claim(2, "b1", second=3.5)) == set(), "by the server's clock"
+
+
+def test_nothing_is_claimed_from_a_group_that_is_to_rest() -> None:
+    rest = end("again", 3, "a1", 2_000_000, delay=5.0, group=True)
+    assert grouped(claim(2, "a1"), rest, claim(4, "b2"), claim(9, "b1")) == set()
+    assert grouped(claim(2, "a1"), rest, claim(4, "b1")) == {"groups_rest"}
+    assert grouped(claim(2, "a1"), end("again", 3, "a1", 2_000_000, delay=5.0), claim(4, "b1")) == set()
+    # It was asked for before, and had begun then.
+    before = end("again", 2.2, "a1", 2_000_000, delay=5.0, group=True, outcome="unknown")
+    assert grouped(claim(2, "a1"), before, rest, claim(7.5, "b1")) == set()
+    assert grouped(claim(2, "a1"), before, claim(4, "b1")) == set()
+    assert grouped(claim(2, "a1"), rest, clock(3.5, 5), claim(4, "b1", second=9)) == set(), "by the server's clock"
+
+
+def test_over_shards_a_group_takes_turns_with_those_in_its_shard() -> None:
+    turns = Promises(groups=9, takes_turns=True, shards=6)
+    assert [turns.shard_of(group) for group in "1823"] == [5, 5, 1, 1]
+    assert (turns.rivals_of("a1"), turns.rivals_of("a2")) == (2, 1)
+
+    def found(*claimed: str) -> set[str]:
+        claims = [claim(2 + number, item) for number, item in enumerate(claimed)]
+        return caught_by(judge(turns, add(0, *claimed), *claims, left=claimed))
+
+    assert found("a2", "b2", "a3", "b3") == {"no_group_starves"}
+    assert found("a2", "a3", "b2", "b3", "c2") == set()
+    assert found("a2", "b2", "a1", "b1", "c1", "d1") == set(), "those of other shards do not count"
+    assert found("a8", "b8", "c8", "a1") == {"no_group_starves"}
 
 
 def test_a_group_of_which_an_item_waits_has_its_turn() -> None:

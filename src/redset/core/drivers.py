@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
@@ -66,6 +67,9 @@ R = TypeVar("R")
 #: Seconds for which a cancelled task stays to roll back its claims.
 GRACE = 1.0
 
+
+#: Whether calls are not coalesced: in a task that withstands cancellation. The wait for a coalesced call does not.
+joins_nobody: ContextVar[bool] = ContextVar("redset_joins_nobody", default=False)
 
 #: In the place of a reply: the client has no pipeline.
 NOT_SENT = ConnectionError("the command was not sent")
@@ -406,8 +410,11 @@ class AsyncDriver:
         """Follow a plan in a task of its own, which withstands cancellation; see :meth:`wait_for`."""
         if hooks.observer is not None:
             plan = observed(plan, self.caller.name)
-        talk = follow(plan, self.caller, self._as_before)
-        return self._here().gathering.start(self._run(talk, shielded=True))
+        return self._here().gathering.start(self._follow_alone(plan))
+
+    async def _follow_alone(self, plan: Plan[R]) -> R:
+        joins_nobody.set(True)
+        return await self._run(follow(plan, self.caller, self.joins), shielded=True)
 
     async def enqueue(self, pipeline: Any, operation: Operation[Any]) -> None:
         """Put an addition into a pipeline of the user's, which is a client that is awaited."""
@@ -439,7 +446,9 @@ class AsyncDriver:
     def _place(self, operation: Operation[Any]) -> Part | Line | None:
         """Return the part of an operation in a group, the line that it is the first of, or None if it is sent alone."""
         unfinished, shape = operation.unfinished, operation.shape
-        if shape is None or (unfinished is not None and (unfinished.call or unfinished.reply or unfinished.part)):
+        if joins_nobody.get() or shape is None:
+            return None
+        if unfinished is not None and (unfinished.call or unfinished.reply or unfinished.part):
             return None
         here = self._here()
         place = here.gathering.enter(operation, shape, self, here.loop)
@@ -453,10 +462,6 @@ class AsyncDriver:
         if isinstance(place, Part):
             return self._ask_in_part(operation, place, claims)
         return self._alone(operation, place, claims)
-
-    def _as_before(self, operation: Operation[R], claims: list[Any]) -> Talk[R] | None:
-        """Return the talk that sends a group again if the operation was part of one; else None."""
-        return self._alone(operation, None, claims)
 
     def _alone(self, operation: Operation[R], line: Line | None, claims: list[Any]) -> Talk[R] | None:
         """Return the talk of an operation that is the first of its line, or was part of a group before; else None."""
