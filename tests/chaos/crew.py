@@ -72,6 +72,11 @@ class Crew:
     def hazards(self) -> dict[str, Hazard]:
         return {"kill": Hazard(3, self._kill), "stop": Hazard(2, self._stop)}
 
+    @property
+    def working(self) -> set[str]:
+        """The workers and their incarnations that have not been killed."""
+        return {orders.process for orders in self._orders.values()}
+
     def resharding(self, sets: Sequence[str]) -> dict[str, Hazard]:
         """The hazard of these sets, one after the other. None of the servers may fail meanwhile."""
         following = itertools.cycle(sets)

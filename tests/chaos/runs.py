@@ -16,6 +16,7 @@ from chaos.hands import Phase
 from chaos.history import Fault, History, Left, Recorder
 from chaos.places import Place
 from chaos.promises import Promises
+from chaos.stories import ADDITIONS
 from chaos.workloads import ALL_PROMISES
 from redset.core.inspecting import NAMES as TOTALS
 from redset.core.keys import Keys
@@ -78,7 +79,7 @@ def run(
         place.heal()
         phase.begin_to_drain()
         with closing(place.raw()) as raw:
-            wait_until_drained(raw, crew, promised)
+            wait_until_drained(raw, crew, promised, directory)
             phase.stop()
             crew.join()
             for set, promises in promised.items():
@@ -107,29 +108,39 @@ def disturb(nemeses: list[Nemesis], crew: Crew, seconds: float) -> None:
             nemesis.end()
 
 
-def wait_until_drained(raw: Any, crew: Crew, promised: Mapping[str, Promises]) -> None:
+def wait_until_drained(raw: Any, crew: Crew, promised: Mapping[str, Promises], directory: Path) -> None:
     """Returns at the latest when it gets no further; what is left then is for ``nothing_stuck`` to see."""
     deadline, fewest = time.monotonic() + DRAINING, math.inf
     drained = [
         Keys(name) for set, promises in promised.items() if promises.ends for name in names_of(raw, set, promises)
     ]
     since = time.monotonic()
-    while (now := time.monotonic()) < deadline and now - since < QUIET:
+    while (now := time.monotonic()) < deadline:
         time.sleep(0.1)
         crew.check()
         there = sum(raw.zcard(key) for keys in drained for key in (keys.waiting, keys.leased, keys.parked))
         if there:
             since = time.monotonic()
+        elif now - since >= QUIET:
+            if not is_adding(crew, directory):
+                return
+            since = now
         if there < fewest:
             fewest, deadline = there, time.monotonic() + DRAINING
 
 
+def is_adding(crew: Crew, directory: Path) -> bool:
+    """Whether a worker has not heard yet what became of an addition, as on a busy machine."""
+    calls = History.read(directory).calls
+    return any(call.completed is None and call.name in ADDITIONS and call.process in crew.working for call in calls)
+
+
 def names_of(raw: Any, set: str, promises: Promises) -> list[str]:
     """The sets that a set consists of: its shards, as its record names them, or itself."""
-    if promises.shards is None or raw.type(Keys(set).waiting) == b"zset":
+    # After a reshard it may have no shards.
+    if promises.shards is None or raw.type(Keys(set).waiting) != b"hash":
         return [set]
-    record = raw.hget(Keys(set).waiting, "layout")
-    return list(json.loads(record)["names"]) if record else []
+    return list(json.loads(raw.hget(Keys(set).waiting, "layout"))["names"])
 
 
 def left(raw: Any, set: str, promises: Promises) -> Left:
