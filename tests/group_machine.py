@@ -206,12 +206,8 @@ class GroupMachine(Machine):
         made = claim()
         self.note_claims(made)
         after, scores_after = self.ready(), self.scores()
-        for name in made if self.turns == "fair" else ():
-            for other in (before & after & self.rivals_of(name)) - uncertain - unclaimed:
-                passed = self.passed.setdefault(other, set())
-                assert group_of(name) not in passed, f"{group_of(name)!r} comes twice while {other!r} is ready"
-                passed.add(group_of(name))
-            self.passed[group_of(name)] = set()
+        if self.turns == "fair":
+            self.judge_turns(made, (before & after) - uncertain - unclaimed)
         left = {
             item: score
             for item, score in scores_after.items()
@@ -222,6 +218,21 @@ class GroupMachine(Machine):
         if self.turns == "score" and self.shards is None and len(made) == num == 1 and made[0] in scores:
             for item, score in left.items():
                 assert score >= scores[made[0]], f"{made[0]!r} came before {item!r}"
+
+    def judge_turns(self, made: list[str], ready: set[str]) -> None:
+        counts = Counter(map(group_of, made))
+        # Over shards the items of one claim come in the order of their scores, not in that of the turns.
+        in_order = self.shards is None or len(made) == 1
+        for item in made:
+            name = group_of(item)
+            for other in ready & self.rivals_of(item):
+                passed = self.passed.setdefault(other, set())
+                comes_twice = name in passed if in_order else counts[name] > counts[other] + 1
+                assert not comes_twice, f"{name!r} comes twice while {other!r} is ready"
+                passed.add(name)
+            self.passed[name] = set()
+        if not in_order:
+            self.passed = {}
 
     def note_claims(self, made: list[str]) -> None:
         for item in made:
