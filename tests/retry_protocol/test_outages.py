@@ -273,6 +273,22 @@ def test_the_traceback_of_a_failure_is_short(face_type: Any, mortal: Server, way
     assert is_the_only_failure(caught.value)
 
 
+def test_the_traceback_of_a_failure_has_the_callable_that_made_the_call(server: Server, mortal: Server) -> None:
+    with server.client() as client, mortal.client() as other_client:
+        other: redset.SortedSet[str] = redset.SortedSet(other_client, "other")
+
+        def backoff(attempt: int) -> float:
+            return float(len(other))
+
+        jobs: redset.SortedSet[str] = redset.SortedSet(client, "jobs", backoff=backoff)
+        jobs.add("early")
+        mortal.kill()
+        with pytest.raises(redis.ConnectionError) as caught:
+            jobs.reserve().nack()
+
+    assert backoff.__name__ in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+
+
 def test_a_consumer_that_cannot_end_its_leases_raises_one_failure(mortal: Server) -> None:
     """It tries to end them, and does not raise what comes of that."""
     with mortal.client() as client:
