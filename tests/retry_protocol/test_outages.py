@@ -1,5 +1,6 @@
 """Calls that wait while the server is away: how long they go on, and that no retry of the client makes them late."""
 
+import asyncio
 import socket
 import threading
 import time
@@ -299,6 +300,33 @@ def test_a_consumer_that_cannot_end_its_leases_raises_one_failure(mortal: Server
                 mortal.kill()
 
     assert is_the_only_failure(caught.value)
+
+
+def test_a_consumer_that_cannot_end_its_leases_raises_the_error_of_its_body(mortal: Server) -> None:
+    failed = ValueError("in the body")
+    with mortal.client() as client:
+        jobs: redset.SortedSet[str] = redset.SortedSet(client, "jobs")
+        jobs.add("early")
+        with pytest.raises(ValueError, match="in the body") as caught, jobs.consume() as loop:
+            for _ in loop:
+                mortal.kill()
+                raise failed
+
+    assert caught.value is failed
+
+
+def test_an_awaited_consumer_that_cannot_end_its_leases_is_cancelled(mortal: Server) -> None:
+    async def consume() -> None:
+        async with mortal.client(awaited=True) as client:
+            jobs: redset.aio.SortedSet[str] = redset.aio.SortedSet(client, "jobs")
+            await jobs.add("early")
+            async with asyncio.timeout(0.5), jobs.consume() as loop:
+                async for _ in loop:
+                    mortal.kill()
+                    await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(consume())
 
 
 def is_the_only_failure(error: BaseException) -> bool:
