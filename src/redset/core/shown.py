@@ -46,7 +46,7 @@ def checked_flag(value: Any, what: str) -> bool:
 
 
 def shorten(error: BaseException, module: str) -> None:
-    """Leave out of a traceback what comes before the last frame of a module, and that frame: the way through a plan.
+    """Remove the first frames of a traceback, up to the last one of a module: the way through a plan.
 
     Keeps all frames from the first one of another package on: a callable of the user's may itself call redset.
     """
