@@ -2,10 +2,10 @@
 
 Usage: python benchmarks/totals.py [options]
 
-The lines that count are taken out of the text of the scripts, and with them the requests for the rights that they need
-and the fields that they read. The run fails if one of them is not there any more, or if something is counted all the
-same. Each round times both sets one right after the other, taking turns in going first. Said is the median of the
-ratios of the rounds, and between which values half lie.
+It removes from the text of the scripts the lines that count, the requests for the rights that these need, and the
+fields that they read. The run fails if one of them is missing, or if something is still counted. Each round times both
+sets one right after the other, and they take turns in going first. Each line has the median of the ratios of the
+rounds, and the two values between which half of them lie.
 """
 
 import re

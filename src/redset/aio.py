@@ -19,8 +19,8 @@ from redset.core import registry, several
 from redset.core.adding import flagged
 from redset.core.algebra import Algebra
 from redset.core.base import BaseDeadLetters, BaseExpiring, BasePeriodic, BaseSet, T
-from redset.core.clients import check_client
-from redset.core.consuming import BaseConsumption, BaseLoop, Stop
+from redset.core.clients import check_client, is_failure
+from redset.core.consuming import NOT_ENDED, BaseConsumption, BaseLoop, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import AsyncDriver
 from redset.core.expiring import Newcomers
@@ -66,8 +66,6 @@ __all__ = (
 )
 
 log = logging.getLogger("redset")
-
-NOT_ENDED = "the leases of a consume loop could not be ended: %s"
 
 
 async def _in_chunks(iterable: AsyncIterable[T], update: Update[T] | Newcomers[T]) -> AsyncIterator[list[T]]:
@@ -523,7 +521,6 @@ class Loop(BaseLoop[AsyncDriver, Reservation[T]]):
             try:
                 await self.close()
             except (Exception, asyncio.CancelledError) as trouble:
-                # The error being raised is more informative; the leases expire by themselves.
                 if not self._is_done:
                     log.warning(NOT_ENDED, trouble)
             raise
@@ -539,7 +536,12 @@ class Loop(BaseLoop[AsyncDriver, Reservation[T]]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.close()
+        try:
+            await self.close()
+        except Exception as trouble:
+            if error is None or not is_failure(trouble):
+                raise
+            log.warning(NOT_ENDED, trouble)
 
     async def close(self) -> None:
         if (task := self._begin_to_close()) is not None:

@@ -16,7 +16,7 @@ from redset.core.adding import flagged
 from redset.core.algebra import Algebra
 from redset.core.base import BaseDeadLetters, BaseExpiring, BasePeriodic, BaseSet, T
 from redset.core.clients import is_failure
-from redset.core.consuming import BaseConsumption, BaseLoop, Stop
+from redset.core.consuming import NOT_ENDED, BaseConsumption, BaseLoop, Stop
 from redset.core.definition import PLAIN, SCHEDULED, TIMED
 from redset.core.drivers import Driver
 from redset.core.expiring import Newcomers
@@ -1615,7 +1615,16 @@ class Loop(BaseLoop[Driver, Reservation[T]]):
     def _close_after(self, error: BaseException) -> None:
         """Close the loop, unless the error is a failure: after that, the loop was closed as far as possible."""
         if not is_failure(error):
+            self._try_to_close()
+
+    def _try_to_close(self) -> None:
+        """Close the loop after an error, which a failure of that must not replace."""
+        try:
             self.close()
+        except Exception as trouble:
+            if is_interruption(trouble):
+                raise
+            log.warning(NOT_ENDED, trouble)
 
     def __next__(self) -> Reservation[T]:
         reservation = self._next_one()
@@ -1637,13 +1646,7 @@ class Loop(BaseLoop[Driver, Reservation[T]]):
                 return reservation
         except BaseException:
             self._asking = False
-            try:
-                self.close()
-            except Exception as trouble:
-                if is_interruption(trouble):
-                    raise
-                # The error being raised is more informative; the leases expire by themselves.
-                log.warning("the leases of a consume loop could not be ended: %s", trouble)
+            self._try_to_close()
             raise
         finally:
             self._asking = False
@@ -1656,11 +1659,12 @@ class Loop(BaseLoop[Driver, Reservation[T]]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        close = self.close if error is None else self._try_to_close
         try:
-            self.close()
-        except BaseException:
+            close()
+        except BaseException as trouble:
             # An interruption can come before the call above begins.
-            self.close()
+            self._close_after(trouble)
             raise
 
     def close(self) -> None:

@@ -906,6 +906,28 @@ class TestCancellation:
 
         run(test)
 
+    def test_a_cancelled_pop_adds_its_item_again_beside_an_addition_that_is_under_way(self, run: Any) -> None:
+        async def test(gate: Gate) -> None:
+            seen = redset.aio.ExpiringSet[str](gate, "seen", ttl=60)
+            await seen.add("before")
+            await seen.pop()
+            await seen.add("first")
+            discarded, added = Hold(), Hold()
+            gate.plan += [pass_on, discarded, added]
+            popping = asyncio.create_task(seen.pop())
+            await discarded.is_held.wait()
+            adding = asyncio.create_task(seen.add("other"))
+            await added.is_held.wait()
+
+            popping.cancel()
+            await asyncio.wait([popping])
+            assert popping.cancelled()
+            assert await seen.contains("first")
+            added.release.set()
+            await adding
+
+        run(test)
+
 
 def test_waiting_callers_are_each_served_as_items_come(run: Any, raw: Any, state: RawSet) -> None:
     async def test(gate: Gate) -> None:

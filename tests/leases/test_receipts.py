@@ -109,6 +109,16 @@ def test_a_receipt_of_a_keyed_set_has_the_value(face: Any) -> None:
 
 
 @conformance
+def test_a_receipt_of_a_keyed_periodic_set_has_the_value(face: Any) -> None:
+    pages = face.PeriodicSet("pages", 60, serializer=pickle, key=lambda page: page["url"])
+    pages.add({"url": "/a", "text": "one line\nand another"}, first=0)
+    reservation = pages.reserve()
+    there = pages.reservation(reservation.receipt)
+
+    assert (there.item, there.receipt) == (reservation.item, reservation.receipt)
+
+
+@conformance
 def test_an_identity_without_a_value_needs_no_serializer(face: Any, raw: Any) -> None:
     jobs = face.SortedSet("jobs", serializer=TypedSerializer(Job), key=lambda job: job.id)
     raw.zadd("jobs", {"7": 1})
@@ -121,11 +131,13 @@ def test_an_identity_without_a_value_needs_no_serializer(face: Any, raw: Any) ->
 
 
 @conformance
-def test_an_item_that_cannot_be_loaded_there_can_be_ended(face: Any, jobs: Any) -> None:
+def test_an_item_that_cannot_be_loaded_there_can_be_ended_and_has_a_receipt(face: Any, jobs: Any) -> None:
     jobs.add("no json")
-    there = face.SortedSet("jobs", serializer=json).reservation(jobs.reserve().receipt)
+    receipt = jobs.reserve().receipt
+    there = face.SortedSet("jobs", serializer=json).reservation(receipt)
 
     assert "b'no json'" in repr(there)
+    assert there.receipt == receipt
     with pytest.raises(DeserializationError):
         _ = there.item
     there.ack()

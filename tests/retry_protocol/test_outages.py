@@ -1,5 +1,6 @@
 """Calls that wait while the server is away: how long they go on, and that no retry of the client makes them late."""
 
+import asyncio
 import socket
 import threading
 import time
@@ -273,6 +274,22 @@ def test_the_traceback_of_a_failure_is_short(face_type: Any, mortal: Server, way
     assert is_the_only_failure(caught.value)
 
 
+def test_the_traceback_of_a_failure_has_the_callable_that_made_the_call(server: Server, mortal: Server) -> None:
+    with server.client() as client, mortal.client() as other_client:
+        other: redset.SortedSet[str] = redset.SortedSet(other_client, "other")
+
+        def backoff(attempt: int) -> float:
+            return float(len(other))
+
+        jobs: redset.SortedSet[str] = redset.SortedSet(client, "jobs", backoff=backoff)
+        jobs.add("early")
+        mortal.kill()
+        with pytest.raises(redis.ConnectionError) as caught:
+            jobs.reserve().nack()
+
+    assert backoff.__name__ in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+
+
 def test_a_consumer_that_cannot_end_its_leases_raises_one_failure(mortal: Server) -> None:
     """It tries to end them, and does not raise what comes of that."""
     with mortal.client() as client:
@@ -283,6 +300,33 @@ def test_a_consumer_that_cannot_end_its_leases_raises_one_failure(mortal: Server
                 mortal.kill()
 
     assert is_the_only_failure(caught.value)
+
+
+def test_a_consumer_that_cannot_end_its_leases_raises_the_error_of_its_body(mortal: Server) -> None:
+    failed = ValueError("in the body")
+    with mortal.client() as client:
+        jobs: redset.SortedSet[str] = redset.SortedSet(client, "jobs")
+        jobs.add("early")
+        with pytest.raises(ValueError, match="in the body") as caught, jobs.consume() as loop:
+            for _ in loop:
+                mortal.kill()
+                raise failed
+
+    assert caught.value is failed
+
+
+def test_an_awaited_consumer_that_cannot_end_its_leases_is_cancelled(mortal: Server) -> None:
+    async def consume() -> None:
+        async with mortal.client(awaited=True) as client:
+            jobs: redset.aio.SortedSet[str] = redset.aio.SortedSet(client, "jobs")
+            await jobs.add("early")
+            async with asyncio.timeout(0.5), jobs.consume() as loop:
+                async for _ in loop:
+                    mortal.kill()
+                    await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(consume())
 
 
 def is_the_only_failure(error: BaseException) -> bool:

@@ -19,13 +19,16 @@ from redset.core.shown import shown
 from redset.core.times import Duration, seconds
 from redset.core.waiting import NONE, Outage, Wait, Waiter, listen, stop_waiting
 
-__all__ = ("BaseConsumption", "BaseLoop", "Stop")
+__all__ = ("NOT_ENDED", "BaseConsumption", "BaseLoop", "Stop")
 
 T = TypeVar("T")
 DriverT = TypeVar("DriverT")
 Res = TypeVar("Res", bound=BaseReservation[Any])
 
 log = logging.getLogger("redset")
+
+#: Logged when a loop cannot be closed after an error, which is more informative: the leases expire by themselves.
+NOT_ENDED = "the leases of a consume loop could not be ended: %s"
 
 #: Seconds for which an ack may wait for a claim to travel with.
 OLDEST_ACK = 1.0

@@ -68,7 +68,7 @@ R = TypeVar("R")
 GRACE = 1.0
 
 
-#: Whether calls are not coalesced: in a task that withstands cancellation. The wait for a coalesced call does not.
+#: Whether calls are not coalesced: while requests withstand cancellation. The wait for a coalesced call does not.
 joins_nobody: ContextVar[bool] = ContextVar("redset_joins_nobody", default=False)
 
 #: In the place of a reply: the client has no pipeline.
@@ -410,11 +410,7 @@ class AsyncDriver:
         """Follow a plan in a task of its own, which withstands cancellation; see :meth:`wait_for`."""
         if hooks.observer is not None:
             plan = observed(plan, self.caller.name)
-        return self._here().gathering.start(self._follow_alone(plan))
-
-    async def _follow_alone(self, plan: Plan[R]) -> R:
-        joins_nobody.set(True)
-        return await self._run(follow(plan, self.caller, self.joins), shielded=True)
+        return self._here().gathering.start(self._run(follow(plan, self.caller, self.joins), shielded=True))
 
     async def enqueue(self, pipeline: Any, operation: Operation[Any]) -> None:
         """Put an addition into a pipeline of the user's, which is a client that is awaited."""
@@ -538,6 +534,7 @@ class AsyncDriver:
         cancellations = cancelling()
         #: Seconds that a shielded request may take; None: no limit until the first interruption.
         limit: float | None = None
+        joins_nobody.set(shielded)
         try:
             request = next(talk)
             while True:
@@ -565,11 +562,14 @@ class AsyncDriver:
                     request = talk.send(reply)
                     continue
                 if not isinstance(error, Exception):
+                    joins_nobody.set(True)
                     shielded, limit = True, GRACE
                 request = talk.throw(error)
         except StopIteration as end:
             result: R = end.value
             return result
+        finally:
+            joins_nobody.set(False)
 
     def _goes_on(self, group: Group | None) -> bool:
         return group is not None and group.is_awaited and self.caller.recording

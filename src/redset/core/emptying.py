@@ -69,7 +69,7 @@ def begin_thread(state: ClientState, empty: Callable[[Call], Any]) -> None:
     """Start a thread that empties the records, unless there is one. It ends when it has found none for a second."""
     if state.emptier is None or not state.emptier.is_alive():
         state.emptier = threading.Thread(target=_empty_all, args=(state, empty), name="redset records", daemon=True)
-        # At the end of a program, or of what the system allows, no thread can be started.
+        # At the end of a program, or at the limit of the system, no thread can be started.
         with suppress(RuntimeError):
             state.emptier.start()
 

@@ -109,21 +109,21 @@ class Items(Generic[T]):
 
         :raises DeserializationError: the serializer cannot load it; the error carries the bytes.
         """
+        return self.load_own(stored, self.own_value(value))
+
+    def load_own(self, stored: bytes, own_value: bytes | None) -> T:
+        """Like :meth:`load`, from the result of :meth:`own_value`."""
         try:
-            return self._load_valued(stored, value) if self.keyed else self._serialization.load(stored)
+            return self._load_valued(stored, own_value) if self.keyed else self._serialization.load(stored)
         except Exception as error:
             if is_interruption(error):
                 raise
-            raise DeserializationError(self._name, self.raw(stored, value), described(error)) from error
+            raw = stored if own_value is None else own_value
+            raise DeserializationError(self._name, raw, described(error)) from error
 
     def own_values(self, values: Sequence[bytes | None]) -> Sequence[bytes | None]:
         """Like :meth:`own_value`, for many."""
         return values
-
-    def raw(self, stored: bytes, value: bytes | None) -> bytes:
-        """Return the bytes that are loaded: those of the item, or on a keyed set those of its value."""
-        own_value = self.own_value(value)
-        return stored if own_value is None else own_value
 
     def load_all(
         self, stored: Sequence[bytes], values: Sequence[bytes | None] | None
@@ -137,7 +137,7 @@ class Items(Generic[T]):
                 return self._serialization.load_each(stored), {}
             own_values = self.own_values(values)
             if None in own_values:
-                return [self._load_valued(*row) for row in zip(stored, values, strict=True)], {}
+                return [self._load_valued(*row) for row in zip(stored, own_values, strict=True)], {}
             return self._serialization.load_each(own_values), {}  # type: ignore[arg-type] # each of them is bytes
         except Exception as error:
             if is_interruption(error):
@@ -155,8 +155,7 @@ class Items(Generic[T]):
                 broken[position] = error
         return items, broken
 
-    def _load_valued(self, stored: bytes, value: bytes | None) -> T:
-        own_value = self.own_value(value)
+    def _load_valued(self, stored: bytes, own_value: bytes | None) -> T:
         if own_value is not None:
             return self._serialization.load(own_value)
         identity: T = text_if_it_is(stored)

@@ -150,13 +150,14 @@ class Letters(Generic[T]):
     def _letter(self, stored: bytes, died_at: bytes, known: bytes | None, value: bytes | None) -> DeadLetter[T]:
         # If somebody has deleted the letter of a dead item, the item can still be retried.
         attempts, score, reason = (known or NO_LETTER).split(b" ", 2)
+        own_value = self._items.own_value(value)
         try:
-            item = self._items.load(stored, value)
+            item = self._items.load_own(stored, own_value)
         except DeserializationError:
             item = None
         return DeadLetter(
             item=item,
-            raw=self._items.raw(stored, value),
+            raw=stored if own_value is None else own_value,
             reason=reason.decode(errors="replace"),
             died_at=float(died_at),
             attempts=int(attempts),

@@ -110,14 +110,15 @@ class WithReceipt(BaseReservation[T]):
         It contains the serialized item, so it is about one and a third times as long. It stays valid when the lease is
         extended. Errors of the serializer pass through on a set with a ``key``. No round trip.
         """
-        of, item = self._endings.definition, self.item
-        value = of.items.dump(item) if of.items.keyed and not self._has_no_value(item) else None
+        of = self._endings.definition
+        value = self._value() if of.items.keyed else None
         return Receipt(of.name, of.layout, self._stored, self._delivery, self.deadline, self._lease, value).written()
 
-    def _has_no_value(self, item: T) -> bool:
-        """Return whether the item is its identity, as one that another program has added: no serializer may know it."""
-        identity = self._endings.definition.items.load(self._stored)
-        return type(item) is type(identity) and item == identity
+    def _value(self) -> bytes | None:
+        """Return the serialized item; None for one that is its identity, as another program adds it without a value."""
+        items, item = self._endings.definition.items, self.item
+        identity = items.load(self._stored)
+        return None if type(item) is type(identity) and item == identity else items.dump(item)
 
 
 class Receipts(Generic[T, Res]):
@@ -149,7 +150,7 @@ class Receipts(Generic[T, Res]):
         # This process has seen no claim, so the clocks of both machines say how long the lease still lasts.
         left = max(0.0, min(receipt.lease, receipt.deadline - time.time()))
         return self._new_reservation(
-            Later(partial(self._set.items.load, receipt.stored, receipt.value)),
+            Later(partial(self._set.items.load_own, receipt.stored, receipt.value)),
             receipt.stored,
             receipt.delivery,
             receipt.deadline,

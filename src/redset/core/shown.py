@@ -46,9 +46,16 @@ def checked_flag(value: Any, what: str) -> bool:
 
 
 def shorten(error: BaseException, module: str) -> None:
-    """Leave out of a traceback what comes before the last frame of a module, and that frame: the way through a plan."""
+    """Remove the first frames of a traceback, up to the last one of a module: the way through a plan.
+
+    Keeps all frames from the first one of another package on: a callable of the user's may itself call redset.
+    """
+    package = module.partition(".")[0]
     found = error.__traceback__
     while found is not None and found.tb_next is not None:
-        if found.tb_frame.f_globals.get("__name__") == module:
+        name = str(found.tb_frame.f_globals.get("__name__"))
+        if name.partition(".")[0] != package:
+            return
+        if name == module:
             error.__traceback__ = found.tb_next
         found = found.tb_next

@@ -146,7 +146,7 @@ class Waiter:
 class Outage:
     """Decides whether a call that waits continues after a failure: it survives an outage of a server that has answered.
 
-    What is wrong with the first contact of a client, such as an address or a password, is an error at once.
+    A failure of the first contact of a client, such as by a wrong address or password, is raised at once.
 
     Pauses between two tries grow exponentially up to a limit, with full jitter (Marc Brooker, "Exponential Backoff And
     Jitter", AWS Architecture Blog, 2015).
