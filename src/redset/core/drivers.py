@@ -67,7 +67,6 @@ R = TypeVar("R")
 #: Seconds for which a cancelled task stays to roll back its claims.
 GRACE = 1.0
 
-
 #: Whether calls are not coalesced: while requests withstand cancellation. The wait for a coalesced call does not.
 joins_nobody: ContextVar[bool] = ContextVar("redset_joins_nobody", default=False)
 
@@ -534,6 +533,7 @@ class AsyncDriver:
         cancellations = cancelling()
         #: Seconds that a shielded request may take; None: no limit until the first interruption.
         limit: float | None = None
+        before = joins_nobody.get()
         joins_nobody.set(shielded)
         try:
             request = next(talk)
@@ -569,7 +569,7 @@ class AsyncDriver:
             result: R = end.value
             return result
         finally:
-            joins_nobody.set(False)
+            joins_nobody.set(before)
 
     def _goes_on(self, group: Group | None) -> bool:
         return group is not None and group.is_awaited and self.caller.recording
