@@ -1659,9 +1659,11 @@ class Loop(BaseLoop[Driver, Reservation[T]]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        close = self.close if error is None else self._try_to_close
         try:
-            close()
+            if error is None:
+                self.close()
+            else:
+                self._try_to_close()
         except BaseException as trouble:
             # An interruption can come before the call above begins.
             self._close_after(trouble)
