@@ -29,7 +29,7 @@ SOON = 3.0
 @pytest.fixture
 def mortal() -> Iterator[Server]:
     """A server that a test may kill."""
-    server = Server(appendonly="yes")
+    server = Server(appendonly="yes", appendfsync="always")
     yield server
     server.stop()
 
