@@ -1601,15 +1601,18 @@ class Loop(BaseLoop[Driver, Reservation[T]]):
         return self._iterate()
 
     def _iterate(self) -> Iterator[Reservation[T]]:
+        is_closed = False
         try:
             try:
                 yield from iter(self._next_one, None)
             except BaseException as error:
                 self._close_after(error)
+                is_closed = True
                 raise
         except BaseException as error:
             # An interruption can come before the call above begins.
-            self._close_after(error)
+            if not is_closed:
+                self._close_after(error)
             raise
 
     def _close_after(self, error: BaseException) -> None:

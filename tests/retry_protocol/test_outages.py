@@ -315,6 +315,20 @@ def test_a_consumer_that_cannot_end_its_leases_raises_the_error_of_its_body(mort
     assert caught.value is failed
 
 
+def test_a_loop_that_is_left_in_an_outage_tries_once_to_end_its_leases(
+    mortal: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with mortal.client() as client:
+        jobs: redset.SortedSet[str] = redset.SortedSet(client, "jobs")
+        jobs.add("early")
+        loop: Any = iter(jobs.consume())
+        assert next(loop).item == "early"
+        mortal.kill()
+        loop.close()
+
+    assert caplog.text.count("could not be ended") == 1
+
+
 def test_an_awaited_consumer_that_cannot_end_its_leases_is_cancelled(mortal: Server) -> None:
     async def consume() -> None:
         async with mortal.client(awaited=True) as client:
