@@ -627,8 +627,9 @@ def not_before_its_time(story: Story) -> Judgements:
 
 
 def remembered_once(story: Story) -> Judgements:
-    """What is remembered as done, because it was acked or taken for good, or is dead, is handed out again only after a
-    forced addition, which explains one hand-out.
+    """A done or dead item of a set that remembers is claimed again only after a forced addition, once for each.
+
+    An item is done if it was acked or claimed for good.
     """
     if not story.promises.remembers:
         return

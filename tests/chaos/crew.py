@@ -138,7 +138,7 @@ class Crew:
             self._recorder.fault(Fault("apart", now, now, orders.process, {"seconds": orders.ahead}))
 
     def _reshard(self, name: str, chance: random.Random) -> Done:
-        """Who does it is killed at times, and another one repeats it."""
+        """The process that reshards is killed at times. Then another one repeats the reshard."""
         shards = self._shards[name] = chance.choice([number for number in NUMBERS if number != self._shards.get(name)])
         lives = [*(chance.randrange(COMMANDS) for _ in range(chance.randrange(3))), math.inf]
         killed = sum(self._move(name, shards, commands) for commands in lives)

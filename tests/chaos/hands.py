@@ -72,7 +72,7 @@ class Post:
         self._directory.mkdir(parents=True, exist_ok=True)
         name = os.urandom(8).hex()
         (self._directory / name).write_text(text)
-        # Whoever takes it finds all of it.
+        # The process that takes the file finds all of it.
         (self._directory / name).rename(self._directory / f"{name}.sent")
 
     def take(self) -> str | None:

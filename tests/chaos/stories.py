@@ -235,7 +235,7 @@ class Story:
 
     @property
     def alive(self) -> frozenset[str]:
-        """What was left and is not dead."""
+        """The items that were left, except dead ones."""
         return self.remaining.difference(self.left.dead if self.left else ())
 
     def removed(self, item: str, since: float) -> float:

@@ -108,7 +108,7 @@ async def add_pages_from_elsewhere(hand: Hand) -> None:
 
 
 async def force_pages(hand: Hand) -> None:
-    """What many find, whether or not it is done or dead."""
+    """Pages that many processes find, by force: also those that are done or dead."""
     while await hand.produces(PACE):
         page = found_now(hand, "page")
         await hand.do("add", hand.set.add, page, items=[page], score=0, force=True)
@@ -413,7 +413,7 @@ async def hand_on(hand: Hand) -> None:
 
 
 async def end_by_receipt(hand: Hand) -> None:
-    """What others have claimed."""
+    """Leases that other processes have claimed."""
     while await hand.consumes(PACE):
         while (receipt := hand.post.take()) is not None:
             await end_somehow(hand, await called(hand.set.reservation, receipt))
