@@ -4,6 +4,7 @@ import importlib
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -172,6 +173,27 @@ def test_a_node_that_does_not_answer_stops_its_shards_only(
     finally:
         cluster.nodes[stopped].resume()
     assert {shard.failures for shard in shards_of(jobs)} == {0, 1}
+
+
+def test_a_waiter_looks_no_more_often_while_a_node_does_not_answer(impatient: Face, cluster: Cluster) -> None:
+    jobs = impatient.SortedSet("jobs", shards=S)
+    jobs.add("a")
+    assert jobs.pop() == "a"
+    with cluster.nodes[0].client() as client, ThreadPoolExecutor() as pool:
+        before = client.info("commandstats")
+        waiting = pool.submit(jobs.pop, wait=5)
+        wait_until(lambda: all(shard.looks for shard in shards_of(jobs)))
+        cluster.nodes[2].pause()
+        try:
+            error = waiting.exception()
+        finally:
+            cluster.nodes[2].resume()
+        after = client.info("commandstats")
+    # Who waits does not know whether a node that rests is empty.
+    assert type(error).__name__ == "TimeoutError"
+    # Where each pause ends at once, these are a thousand, and each leaves a connection for a while.
+    looks = after["cmdstat_exists"]["calls"] - before.get("cmdstat_exists", {"calls": 0})["calls"]
+    assert looks < 150
 
 
 def test_a_node_that_answers_again_is_claimed_from(cluster: Cluster) -> None:

@@ -316,6 +316,8 @@ class Driver:
         self, listen: Listen, longest: float, is_over: Event, heard: "SimpleQueue[Exception | None]"
     ) -> None:
         """Put each wake-up as None into ``heard``, until a fault or until it is over."""
+        # In the context of this thread. A server that does not answer is tried again by the next thread.
+        tries_once.set(True)
         try:
             while not is_over.is_set():
                 if self._execute(*blocking(listen.keys, longest)) is not None:

@@ -23,11 +23,11 @@ from redset.core.calls import ClientState
 from redset.core.claiming import Claimed, Claims, head_with
 from redset.core.definition import Definition
 from redset.core.leases import BaseReservation
-from redset.core.operations import CHUNK, At, Listen, ListenToAny, Operation, Plan, flattened, once
+from redset.core.operations import CHUNK, At, Listen, ListenToAny, Operation, Plan, Sleep, flattened, once
 from redset.core.shards.endings import ShardsEndings
 from redset.core.shards.place import FORGET, Flat, Shard, Shards, as_operation, is_other_trouble, outcomes_of
 from redset.core.times import Duration
-from redset.core.waiting import SPARE, Outage, Wait, claim_within
+from redset.core.waiting import SOON, SPARE, Outage, Wait, claim_within
 from redset.exceptions import WrongTypeError
 
 __all__ = ("ShardsClaims",)
@@ -519,7 +519,8 @@ class ShardsClaims(Claims[T, Res]):
         word, now = got.word, time.monotonic()
         assert word is not None
         listens = []
-        for shard in got.shards:
+        # Nothing is claimed from a shard that rests. Its planned look may be past, and would end each pause at once.
+        for shard in working(got.shards):
             if (look := shard.looks.get(word.name)) is not None:
                 claims = shard.parts.claims
                 listen = Listen(
@@ -532,7 +533,7 @@ class ShardsClaims(Claims[T, Res]):
                     should_stop,
                 )
                 listens.append((shard.driver, listen))
-        return ListenToAny(tuple(listens))
+        return ListenToAny(tuple(listens)) if listens else Sleep(SOON)
 
     def roll_back_unknown(self) -> Any:
         def perform() -> Plan[None]:
