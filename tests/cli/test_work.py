@@ -326,10 +326,11 @@ class TestEnds:
         done = work(redset, "-j", "2", "--lease", "4", "--retries", "1", "--", "sh", "-c", "sleep 5; echo done")
         assert (done.code, done.out, done.err) == (0, b"done\n", "")
 
-    def test_a_discarded_item_ends_its_command(self, redset: Console, jobs: Any) -> None:
+    def test_a_discarded_item_ends_its_command(self, redset: Console, jobs: Any, tmp_path: Path) -> None:
         jobs.add("a")
-        with redset.start("work", "jobs", "--lease", "3", "--", "sh", "-c", "sleep 60") as process:
-            until(lambda: jobs.stats().leased == 1)
+        script = f"touch {tmp_path}/began; exec sleep 60"
+        with redset.start("work", "jobs", "--lease", "3", "--", "sh", "-c", script) as process:
+            until(lambda: (tmp_path / "began").exists())
             jobs.discard("a")
             _, err = process.communicate(timeout=60)
         assert process.returncode == 0
@@ -423,9 +424,10 @@ class TestEnds:
         jobs.pop()
         raw.zadd("jobs", {"c1": 0})
         with redset.start("work", "jobs", "--", "echo") as process:
+            until(lambda: (jobs.stats().waiting, jobs.stats().unfinished) == (1, 1))
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(1.5)
-            assert (jobs.stats().dead, jobs.stats().waiting) == (0, 1)
+            assert jobs.stats().dead == 0
             # That gives it a group; then either of the two may claim it.
             got = jobs.take(1) + jobs.take(1)
             out, _ = process.communicate(timeout=60)
