@@ -17,6 +17,7 @@ from faces import Awaited
 from redset.core import drivers
 from redset.core.keys import Keys
 from redset.core.several import Member, in_turns
+from redset.core.shards import claims as shard_claims
 from redset.serializers import JSONSerializer
 from servers import PATIENCE, Place, Server, blocked_clients, wait_until
 
@@ -527,6 +528,23 @@ class TestOverShards:
             filled(one, 200)
         several = face.several("shared", [(all_over_shards[0], 8), (all_over_shards[1], 1)])
         assert Counter(names([several.pop() for _ in range(45)] + several.take(45))) == {"high": 80, "middle": 10}
+
+    def test_a_call_claims_again_where_no_shard_knows_that_it_waits(
+        self, face: Any, mixed: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As when the shards that know it have failed in another thread just now."""
+        working, left = shard_claims.working, iter([list[Any]()])
+        listen = shard_claims.ShardsClaims.listen
+
+        def listen_first_to_none(*args: Any) -> Any:
+            with monkeypatch.context() as patch:
+                patch.setattr(shard_claims, "working", lambda shards: next(left, working(shards)))
+                return listen(*args)
+
+        monkeypatch.setattr(shard_claims.ShardsClaims, "listen", listen_first_to_none)
+        with pytest.raises(KeyError):
+            face.several("first_of", *mixed).pop(wait=0.3)
+        assert next(left, None) is None
 
     @pytest.mark.parametrize("batch", [1, 7])
     def test_a_loop_acks_all(self, face: Any, mixed: list[Any], batch: int) -> None:

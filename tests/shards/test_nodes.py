@@ -1,6 +1,7 @@
 """A set over the nodes of a cluster, while shards move from node to node, and while a node is away."""
 
 import importlib
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.no_cover
 CLIENTS["patching"] = ("redis", {"reinitialize_steps": 0})
 
 S = 6
-NAMES = Layout("jobs", 0, S, "sorted", digest=False).names
+LAYOUT = Layout("jobs", 0, S, "sorted", digest=False)
+NAMES = LAYOUT.names
 
 
 @pytest.fixture
@@ -194,6 +196,41 @@ def test_a_waiter_looks_no_more_often_while_a_node_does_not_answer(impatient: Fa
     # Where each pause ends at once, these are a thousand, and each leaves a connection for a while.
     looks = after["cmdstat_exists"]["calls"] - before.get("cmdstat_exists", {"calls": 0})["calls"]
     assert looks < 150
+
+
+def items_beside_the_last_node(count: int) -> list[str]:
+    found = (f"{number:04}" for number in range(1000))
+    return [item for item in found if LAYOUT.shard_of(item.encode()) < S - 2][:count]
+
+
+def test_a_loop_over_several_sets_goes_on_while_a_node_is_away(face: Face, cluster: Cluster) -> None:
+    jobs, others = face.SortedSet("jobs", shards=S), face.SortedSet("others", shards=S)
+    items = items_beside_the_last_node(5)
+    jobs.update(items)
+    assert others.take(1) == []
+    cluster.nodes[2].kill()
+    # An empty set before one with items: whether its shards of that node are empty does not matter yet.
+    loop = face.several("first_of", others, jobs).consume(wait=10)
+    assert sorted(next(loop).item for _ in items) == items
+
+
+def test_a_loop_goes_on_whose_claim_a_node_has_not_answered(
+    face: Face, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = face.SortedSet("jobs", shards=S)
+    first, second = items_beside_the_last_node(2)
+    jobs.add(first)
+    loop = jobs.consume(wait=10)
+    next(loop).ack()
+    cluster.nodes[2].kill()
+    for shard in shards_of(jobs):
+        # As far as this process knows, only the shards of that node have items.
+        shard.heads[False] = math.inf if shard.number < S - 2 else -math.inf
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(next, loop)
+        wait_until(lambda: "the server is away" in caplog.text)
+        jobs.add(second)
+        assert waiting.result().item == second
 
 
 def test_a_node_that_answers_again_is_claimed_from(cluster: Cluster) -> None:

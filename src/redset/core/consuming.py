@@ -233,7 +233,8 @@ class BaseConsumption(BaseLoop[DriverT, Res], Generic[T, DriverT, Res]):
                 self._acked(acks, got.lost)
                 self._ready += yield from self._claims.received(got)
                 return got
-            if not (yield from self._roll_back_unknown()):
+            # Without acks whose outcome is unknown, the next claims pay these debts. A shard that has one may be away.
+            if self._to_ack and not (yield from self._roll_back_unknown()):
                 return None
 
     def _roll_back_unknown(self) -> Plan[bool]:

@@ -13,9 +13,9 @@ from redset.core.claiming import Claimed, Claims
 from redset.core.clients import is_failure
 from redset.core.consuming import BaseConsumption, BaseLoop, Stop
 from redset.core.endings import Endings
-from redset.core.operations import CHUNK, RECEIVED, At, ListenToAny, Operation, Plan, RollBackUnknown, flattened
+from redset.core.operations import CHUNK, RECEIVED, At, ListenToAny, Operation, Plan, RollBackUnknown, Sleep, flattened
 from redset.core.times import Duration, seconds
-from redset.core.waiting import Outage, Wait, Waiter, stop_waiting
+from redset.core.waiting import NOT_YET, Outage, Wait, Waiter, stop_waiting
 
 __all__ = ("BaseSeveral", "BaseSeveralConsumption", "Member", "checked", "in_order", "in_turns", "located", "paired")
 
@@ -62,15 +62,15 @@ def located(driver: Any, plan: Plan[R]) -> Plan[R]:
         return result
 
 
-def _listen_to_all(listens: Iterable[tuple[Member, Any]]) -> ListenToAny:
+def _listen_to_all(steps: Iterable[tuple[Member, Any]]) -> ListenToAny | Sleep:
     """Return the step that waits for the first of several sets. A set over shards has one for each shard."""
-    return ListenToAny(
-        tuple(
-            one
-            for member, listen in listens
-            for one in (listen.listens if isinstance(listen, ListenToAny) else [(member.driver, listen)])
-        )
-    )
+    listens: list[tuple[Any, Any]] = []
+    for member, step in steps:
+        if isinstance(step, Sleep):
+            # No shard of this set knows yet that the call waits.
+            return step
+        listens += step.listens if isinstance(step, ListenToAny) else [(member.driver, step)]
+    return ListenToAny(tuple(listens))
 
 
 class _Waiter(Waiter):
@@ -82,7 +82,9 @@ class _Waiter(Waiter):
     __slots__ = ()
 
     def word(self, wait: Wait) -> str:
-        return super().word(wait) if self.waits else ""
+        if self.waits:
+            return super().word(wait)
+        return NOT_YET if wait.left() > 0 else ""
 
 
 def _enter_all(waiters: Iterable[Waiter]) -> bool:

@@ -24,6 +24,7 @@ __all__ = (
     "LISTEN",
     "LONGEST_BLOCK",
     "NONE",
+    "NOT_YET",
     "SOON",
     "TURN",
     "Listener",
@@ -84,6 +85,10 @@ class Wait:
 
 #: For a call that does not wait.
 NONE = Wait(0)
+
+
+#: What a claim tells the server about a call that will claim again before it waits or ends: nothing.
+NOT_YET = "-"
 
 
 class Waiter:

@@ -27,7 +27,7 @@ from redset.core.operations import CHUNK, At, Listen, ListenToAny, Operation, Pl
 from redset.core.shards.endings import ShardsEndings
 from redset.core.shards.place import FORGET, Flat, Shard, Shards, as_operation, is_other_trouble, outcomes_of
 from redset.core.times import Duration
-from redset.core.waiting import SOON, SPARE, Outage, Wait, claim_within
+from redset.core.waiting import NOT_YET, SOON, SPARE, Outage, Wait, claim_within
 from redset.exceptions import WrongTypeError
 
 __all__ = ("ShardsClaims",)
@@ -58,7 +58,7 @@ class _Word:
 
     @classmethod
     def of(cls, text: str) -> "_Word | None":
-        if not text:
+        if text in ("", NOT_YET):
             return None
         how, name, poll = text.split(" ")
         return cls(how, name, float(poll))
@@ -80,6 +80,8 @@ class _Wanted(NamedTuple):
     word: _Word | None
     last: bool
     follows: bool
+    #: Whether the caller takes the set for empty if nothing is found.
+    decides: bool = True
 
 
 class _Asking:
@@ -138,7 +140,7 @@ class _Asking:
             yield (max if last else min)(others, key=lambda shard: shard.heads[last])
 
     def _try(self, shard: Shard, word: _Word | None) -> Plan[None]:
-        limit, lease, _, last, follows = self._wanted
+        limit, lease, _, last, follows, _ = self._wanted
         text = "" if word is None else word.text(1 if shard is self.home else len(self.shards))
         claim = shard.parts.claims.claim(limit, lease, waiter=text, last=last, follows=follows)
         asked_at = time.monotonic()
@@ -213,7 +215,7 @@ class _Asking:
 
         :raises Exception: the error of a shard that fails again.
         """
-        limit, lease, _, last, _ = self._wanted
+        limit, lease, _, last, *_ = self._wanted
         for shard in self.shards:
             if self.ends:
                 return
@@ -429,7 +431,9 @@ class ShardsClaims(Claims[T, Res]):
         last: bool = False,
         follows: bool = False,
     ) -> Operation[Claimed]:
-        wanted = _Wanted(limit, lease, _Word.of(waiter), last=last, follows=follows)
+        word = _Word.of(waiter)
+        decides = waiter == "" if word is None else word.how == "left"
+        wanted = _Wanted(limit, lease, word, last=last, follows=follows, decides=decides)
         return as_operation(self._shards.settled(lambda: self._claim_after(acks, on_roll_back, wanted)))
 
     def _claim_after(
@@ -492,7 +496,7 @@ class ShardsClaims(Claims[T, Res]):
                 yield from asking.begin(chosen)
             if not asking.ends:
                 yield from asking.look()
-            if not (asking.ends or wanted.follows) and (word is None or word.how == "left"):
+            if wanted.decides and not (asking.ends or wanted.follows):
                 yield from asking.ask_the_rest()
         if word is not None and word.how == "left":
             yield from asking.leave(asking.shards)
