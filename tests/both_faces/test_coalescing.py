@@ -383,6 +383,29 @@ class TestAcks:
 
         run(test)
 
+    @pytest.mark.parametrize("wait", [0, 20])
+    def test_loops_of_different_batches_share_one_call(self, run: Any, raw: Any, state: RawSet, wait: float) -> None:
+        async def test(gate: Gate) -> None:
+            raw.zadd("jobs", {f"{i:02}": i for i in range(20)})
+            jobs = redset.aio.SortedSet[str](gate, "jobs")
+            loops = [jobs.consume(batch=batch, wait=wait) for batch in (1, 2, 3)]
+            for batch, loop in enumerate(loops, 1):
+                for _ in range(batch):
+                    await anext(loop)
+            gate.calls.clear()
+            next_of_each = [loop.__anext__ for loop in loops]
+            _, tasks, hold = await start_behind(gate, jobs, lambda: jobs.reserve(wait=wait), *next_of_each)
+            hold.release.set()
+            following = await asyncio.gather(*tasks)
+
+            assert len(gate.calls) == 2, "the first call, and one for all loops"
+            assert [one.item for one in following] == ["07", "08", "10"]
+            assert raw.zcard(Keys("jobs").leased) == 1 + 1 + 2 + 3
+            await asyncio.gather(*(loop.close() for loop in loops))
+            assert [loop.lost for loop in loops] == [0, 0, 0]
+
+        run(test)
+
     @pytest.mark.conformance
     def test_an_ack_that_is_too_late_is_lost_for_its_own_loop_only(self, run: Any, raw: Any, state: RawSet) -> None:
         async def test(gate: Gate) -> None:

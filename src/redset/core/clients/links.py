@@ -457,7 +457,8 @@ class AsyncLink(_Link):
 
     async def _ready(self, connection: Any) -> Any:
         """Return a connection that was checked as the pool checks it: this one, or else a new one."""
-        owner = self._owner
+        owner, task = self._owner, asyncio.current_task()
+        cancelled_before = task.cancelling()  # type: ignore[union-attr]
         try:
             self._restore_limit(connection)
             await connection.connect()
@@ -472,6 +473,9 @@ class AsyncLink(_Link):
                 await connection.connect()
                 if await _can_read(connection) and not owner.keeps_unread():
                     raise owner.ConnectionError("Connection not ready")  # noqa: TRY301 # dropped as after any error
+            if task.cancelling() > cancelled_before:  # type: ignore[union-attr]
+                # Python before 3.12 can swallow a cancellation while the library connects.
+                raise asyncio.CancelledError  # noqa: TRY301 # dropped as after any error
         except BaseException:
             await _drop(connection)
             raise
