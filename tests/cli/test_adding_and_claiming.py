@@ -265,7 +265,7 @@ class TestPeek:
     def test_the_head(self, redset: Console) -> None:
         redset("add", "jobs", "--score-column", "1", stdin=b"2\tb\n1\ta\n")
         assert redset("peek", "jobs", "-n", "1").out == b"a\n"
-        assert redset("peek", "jobs", "--scores").lines == ["1\ta", "2\tb"]
+        assert redset("peek", "jobs", "-n", str(10**20), "--scores").lines == ["1\ta", "2\tb"]
         assert redset("peek", "jobs", "--json").rows[0] == {"name": "jobs", "item": "a", "score": 1, "state": "waiting"}
         assert len(redset("pop", "jobs", "-n", "9").lines) == 2
         assert redset("peek", "jobs").code == 1

@@ -168,6 +168,7 @@ class TestDeadLetters:
             ("a1", 1, "no a1\x1b"),
         ]
         (line,) = redset("dead", "ls", "plain", "-n", "1").lines
+        assert len(redset("dead", "ls", "plain", "-n", str(10**20)).lines) == 2
         assert re.fullmatch(r"b1\t1\t20\d\d-\d\d-\d\dT\S+\tno b1\\x1b", line)
         assert redset("dead", "ls", "keyed", "--json").rows[0]["value"] == '{"id": 1}'
         assert redset("dead", "ls", "seen").code == 2
@@ -210,6 +211,17 @@ class TestSteering:
         assert redset("pause", "plain", "--for", "1h", "--until", "1").code == 2
         assert redset("pause", "plain", "--until", "nan").code == 2
         assert redset("pause", "seen").code == 2
+
+    @pytest.mark.parametrize("end", [["--until", "1e15"], ["--for", "9999999999999d"]])
+    def test_a_pause_until_a_time_beyond_the_calendar(
+        self, redset: Console, sets: dict[str, Any], end: list[str]
+    ) -> None:
+        done = redset("pause", "plain", *end)
+        assert (done.code, "plain is paused until " in done.err) == (0, True)
+        rows = [line.split("\t") for line in redset("ls").lines]
+        assert {row[0] for row in rows} >= {"plain", "due", "ticks"}
+        assert redset("stats", "plain").code == 0
+        assert sets["plain"].stats().paused_until > 1e14
 
     def test_limit(self, redset: Console, sets: dict[str, Any]) -> None:
         assert "no limits" in redset("limit", "plain").err
@@ -281,6 +293,20 @@ class TestTrouble:
         assert redset("ls", "--url", url).code == 0
         assert redset("--url", "redis://localhost:1", "ls", "--url", url).code == 0
 
+    @pytest.mark.parametrize("command", [["ls"], ["web"], ["web", "--metrics"]])
+    def test_a_wrong_url(self, redset: Console, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        for url, shown in (("http://jobs", "http://jobs"), ("", "")):
+            for words in (["--url", url, *command], [*command, "--url", url]):
+                done = redset(*words)
+                assert (done.code, done.err.partition(" is ")[0]) == (2, f"redset: --url: {shown!r}")
+        monkeypatch.setenv("REDSET_URL", "http://jobs")
+        done = redset(*command)
+        assert (done.code, done.err.partition(" is ")[0]) == (2, "redset: $REDSET_URL: 'http://jobs'")
+
+    def test_the_demo_takes_no_url(self, redset: Console) -> None:
+        done = redset("--url", "redis://localhost:1", "demo")
+        assert (done.code, done.err) == (2, "redset: the demo takes its server from $REDSET_URL, not from --url\n")
+
     def test_rights(self, redset: Console, raw: Any, here: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         redset("add", "jobs", "a")
         raw.acl_setuser("reader", enabled=True, nopass=True, keys=["other"], categories=["+@all"])
@@ -315,10 +341,11 @@ class TestTrouble:
         assert redset("add", "text", "a").code == 2
         assert redset("peek", "text").code == 2
 
-    def test_a_full_disk(self, redset: Console) -> None:
+    @pytest.mark.parametrize("command", [["peek", "jobs"], ["top", "--once"], ["server", "status"]])
+    def test_a_full_disk(self, redset: Console, command: list[str]) -> None:
         redset("add", "jobs", "a")
         with Path("/dev/full").open("wb") as full:
-            done = redset.run("peek", "jobs", stdout=full)
+            done = redset.run(*command, stdout=full)
         assert (done.code, done.err) == (74, "redset: cannot write the output: No space left on device\n")
 
     def test_a_reader_that_has_gone(self, redset: Console) -> None:

@@ -50,6 +50,17 @@ def test_a_line_is_never_wider_than_the_screen(redset: Console, columns: int) ->
     shown = redset.run("top", "--once", env=os.environ | {"COLUMNS": str(columns)}).lines
     assert len(shown) == 7
     assert all(len(line) <= columns for line in shown)
+    assert [line.split()[0] for line in shown[2:]] == ["later", "late", "failing", "seen", "wide"]
+
+
+@pytest.mark.usefixtures("sets")
+def test_a_dumb_terminal_gets_it_once(redset: Console) -> None:
+    ours, theirs = pty.openpty()
+    with redset.start("top", stdout=theirs, env=os.environ | {"TERM": "dumb"}) as process:
+        assert process.wait(60) == 0
+    assert b"later" in os.read(ours, 65536)
+    os.close(ours)
+    os.close(theirs)
 
 
 @pytest.mark.usefixtures("sets")

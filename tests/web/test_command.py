@@ -70,15 +70,15 @@ def test_it_serves_the_page_and_ends_with_a_signal(here: Place, raw: Any) -> Non
         sys.executable,
         "-m",
         "redset",
+        "--url",
+        here.url,
         "web",
         "--port",
         str(port),
         "--read-only",
         "--metrics",
-        "--url",
-        here.url,
     ]
-    environment = os.environ | {"REDSET_WEB_PASSWORD": "secret"}
+    environment = os.environ | {"REDSET_WEB_PASSWORD": "secret", "REDSET_URL": "redis://localhost:1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -121,4 +121,5 @@ def test_an_address_that_is_taken(here: Place) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(RedsetError, match="cannot be used"):
-            asyncio.run(serve(here.url, "127.0.0.1", port, None, (), None, read_only=False, ready=lambda address: None))
+            client = here.client(awaited=True)
+            asyncio.run(serve(client, "127.0.0.1", port, None, (), None, read_only=False, ready=lambda address: None))

@@ -14,10 +14,10 @@ from redset import embedded
 from redset.cli import adding, claiming, completing, looking, steering, watching, working
 from redset.cli.connecting import Url
 from redset.cli.dead import dead
-from redset.cli.exits import INTERRUPTED, failure_of
+from redset.cli.exits import INTERRUPTED, Failure, failure_of
 from redset.cli.inputs import Input, Lines, Tree, waiting_lines
 from redset.cli.web import add_web
-from redset.cli.writing import say
+from redset.cli.writing import put_lines, say
 
 __all__ = ("app",)
 
@@ -87,6 +87,7 @@ app.add_typer(server, name="server")
 
 @app.command(short_help="See it work: processes share work, one is killed.")
 def demo(
+    context: typer.Context,
     producers: Annotated[int, typer.Option(min=1, help="Processes that each add all of the input.")] = 3,
     consumers: Annotated[int, typer.Option(min=1, help="Processes that claim items and hash them.")] = 4,
     path: Annotated[
@@ -104,6 +105,8 @@ def demo(
         redset demo
         redset demo --consumers 8 < lines.txt
     """
+    if context.find_root().obj is not None:
+        raise Failure("the demo takes its server from $REDSET_URL, not from --url")
     # The demo and rich take a tenth of a second to import, which the other commands need not pay.
     from rich.console import Console
 
@@ -133,11 +136,13 @@ def status() -> None:
     """
     found = embedded.status()
     if found is None:
-        print(f"The embedded server is not running; its data are in {embedded.data_directory()}")
+        put_lines(f"The embedded server is not running; its data are in {embedded.data_directory()}")
         raise typer.Exit(1)
-    print(f"The embedded server is running: {found.version}, process {found.pid}, for {found.uptime:,} s")
-    print(f"  url   {found.url}")
-    print(f"  data  {found.directory} ({found.keys:,} keys, {found.memory:,} bytes in memory)")
+    put_lines(
+        f"The embedded server is running: {found.version}, process {found.pid}, for {found.uptime:,} s",
+        f"  url   {found.url}",
+        f"  data  {found.directory} ({found.keys:,} keys, {found.memory:,} bytes in memory)",
+    )
 
 
 @server.command()
@@ -148,7 +153,7 @@ def stop() -> None:
     Example:
         redset server stop
     """
-    print("Stopped; the data stay." if embedded.stop() else "The embedded server was not running.")
+    put_lines("Stopped; the data stay." if embedded.stop() else "The embedded server was not running.")
 
 
 def _end(number: int, _frame: object) -> NoReturn:

@@ -1,6 +1,7 @@
 """The commands at the head of a set: ``pop`` and ``peek``."""
 
 from itertools import islice
+from sys import maxsize
 from typing import Annotated, Any
 
 import typer
@@ -88,7 +89,7 @@ def peek(
         redset peek prices --json | jq .item
     """
     client = connected(context, url)
-    rows = list(islice(_rows(client, known_set(client, name)), count))
+    rows = list(islice(_rows(client, known_set(client, name)), min(count, maxsize)))
     if not rows:
         raise typer.Exit(NO)
     if as_json:

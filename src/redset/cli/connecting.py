@@ -1,6 +1,8 @@
 """From a URL and a name to a set."""
 
+import contextlib
 import difflib
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +27,7 @@ __all__ = (
     "recorded",
     "refuse_kinds",
     "url_of",
+    "url_refused",
 )
 
 
@@ -36,12 +39,11 @@ def connected(context: typer.Context, url: str | None) -> Any:
     given, client = url_of(context, url), None
     try:
         # A cluster is contacted at once.
-        client = connect(given)
+        with url_refused(given):
+            client = connect(given)
         context.call_on_close(client.close)
         client.ping()
     except Exception as error:
-        if isinstance(error, ValueError) and client is None:
-            raise Failure(f"{'--url' if given else '$REDSET_URL'}: {error}") from None
         if is_outage(error):
             raise Failure(
                 f"the server does not answer: {error} Start it, or name another one by --url or $REDSET_URL.",
@@ -53,9 +55,18 @@ def connected(context: typer.Context, url: str | None) -> Any:
     return client
 
 
+@contextlib.contextmanager
+def url_refused(given: str | None) -> Iterator[None]:
+    """Turn the error of :func:`redset.connect` for a wrong URL into a failure that says where the URL stands."""
+    try:
+        yield
+    except ValueError as error:
+        raise Failure(f"{'$REDSET_URL' if given is None else '--url'}: {error}") from None
+
+
 def url_of(context: typer.Context, url: str | None) -> str | None:
     """Return the URL that was given behind the command, or before it."""
-    return url or context.find_root().obj
+    return context.find_root().obj if url is None else url
 
 
 def recorded(client: Any, name: str) -> SetInfo | None:

@@ -1,6 +1,7 @@
 """The commands about dead letters: ``dead ls``, ``dead retry`` and ``dead forget``."""
 
 from itertools import islice
+from sys import maxsize
 from typing import Annotated, Any
 
 import typer
@@ -57,7 +58,7 @@ def list_letters(
             "reason": letter.reason,
             **({"value": letter.raw} if keyed else {}),
         }
-        for letter in islice(letters, count)
+        for letter in islice(letters, None if count is None else min(count, maxsize))
     )
     put_rows(rows, (*_COLUMNS, "value") if keyed else _COLUMNS, as_json=as_json)
 

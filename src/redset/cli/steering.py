@@ -4,7 +4,6 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -14,7 +13,7 @@ from redset.cli.escapes import unescaped
 from redset.cli.exits import NO, Failure
 from redset.cli.progress import progress_bar
 from redset.cli.values import duration, moment
-from redset.cli.writing import Json, flush, is_terminal, put, put_json, put_rows, say
+from redset.cli.writing import Json, cell, flush, is_terminal, put, put_json, put_rows, say
 from redset.core.items import Key
 from redset.exceptions import LayoutError
 from redset.registry import reshard as move
@@ -113,7 +112,7 @@ def pause(
     if end is None or math.isinf(end):
         say(f"{name} is paused; 'redset resume {name}' ends it")
     else:
-        say(f"{name} is paused until {datetime.fromtimestamp(end).astimezone():%Y-%m-%d %H:%M:%S %Z}")
+        say(f"{name} is paused until {cell(end, 'paused_until')}")
 
 
 def resume(context: typer.Context, name: Name, url: Url = None) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from redset.cli.escapes import escaped
+from redset.cli.writing import draw
 from redset.core import overview, registry
 from redset.core.clients import is_failure
 from redset.core.drivers import Driver
@@ -25,16 +26,16 @@ __all__ = ("Screen", "watch")
 
 #: The number of lines around the rows: title, heads, rules, the line below.
 AROUND = 6
-#: The columns, and how wide the screen has to be for each.
+#: The columns, and how wide the screen has to be for each, so that some of the name is left.
 COLUMNS = {
     "set": 0,
-    "": 0,
+    "": 30,
     "waiting": 0,
-    "leased": 0,
+    "leased": 40,
     "delayed": 90,
-    "dead": 0,
-    "lag": 0,
-    "claims/min": 0,
+    "dead": 50,
+    "lag": 50,
+    "claims/min": 64,
     "failed/min": 90,
     "last hour": 100,
     "limits": 120,
@@ -45,11 +46,12 @@ MINUTES_OF_BAR = 4
 
 
 def watch(client: Any, interval: float, *, once: bool) -> None:
-    """Show the table, and again after each ``interval`` seconds unless ``once``, or where there is no terminal."""
+    """Show the table, and again after each ``interval`` seconds unless ``once``, or if no terminal can redraw it."""
     screen = Screen(client)
     console = Console()
-    if once or not console.is_terminal:
-        console.print(screen.table(None))
+    # On a dumb terminal, rich draws nothing that is to be redrawn.
+    if once or not console.is_terminal or console.is_dumb_terminal:
+        draw(console, screen.table(None))
         return
     try:
         with Live(console=console, screen=True, auto_refresh=False) as live:

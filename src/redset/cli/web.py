@@ -5,7 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
+from redset.cli.connecting import Url, url_of, url_refused
 from redset.cli.exits import Failure
+from redset.cli.writing import put_lines
+from redset.connect import connect, connect_async
 from redset.exceptions import RedsetError
 
 __all__ = ("add_web",)
@@ -17,6 +20,7 @@ def add_web(app: typer.Typer) -> None:
 
 
 def web(
+    context: typer.Context,
     host: Annotated[
         str, typer.Option(help="The address to listen on. Beyond this machine, it needs a password.")
     ] = "127.0.0.1",
@@ -30,9 +34,7 @@ def web(
         list[str] | None, typer.Option(help="A name under which browsers reach the page. May be repeated.")
     ] = None,
     metrics: Annotated[bool, typer.Option("--metrics", help="Serve the metrics for Prometheus at /metrics.")] = False,
-    url: Annotated[
-        str | None, typer.Option(help="The server of the sets. Default: $REDSET_URL, else the embedded one.")
-    ] = None,
+    url: Url = None,
 ) -> None:
     """Serve a web page on all sets, with their dead letters, leases and limits.
 
@@ -52,19 +54,24 @@ def web(
         check_address(host, password)
     except RedsetError as error:
         raise Failure(str(error)) from None
-    registry = _registry(url) if metrics else None
-    asyncio.run(
-        serve(
-            url,
+    given = url_of(context, url)
+    registry = _registry(given) if metrics else None
+
+    async def run() -> None:
+        with url_refused(given):
+            client = await connect_async(given, socket_timeout=5)
+        await serve(
+            client,
             host,
             port,
             password,
             tuple(allow_host or ()),
             registry,
             read_only=read_only,
-            ready=lambda address: print(f"The page is at {address}", flush=True),
+            ready=lambda address: put_lines(f"The page is at {address}"),
         )
-    )
+
+    asyncio.run(run())
 
 
 def _registry(url: str | None) -> Any:
@@ -73,9 +80,10 @@ def _registry(url: str | None) -> Any:
     except ImportError:
         raise Failure('--metrics needs prometheus-client: pip install "redset[prometheus]"') from None
 
-    from redset.connect import connect
     from redset.metrics import Collector
 
     registry = CollectorRegistry()
-    registry.register(Collector(connect(url, socket_timeout=5)))
+    with url_refused(url):
+        client = connect(url, socket_timeout=5)
+    registry.register(Collector(client))
     return registry

@@ -15,7 +15,19 @@ import typer
 from redset.cli.escapes import escaped
 from redset.cli.exits import BROKEN_PIPE, IO, Failure
 
-__all__ = ("Json", "cell", "flush", "is_terminal", "put", "put_items", "put_json", "put_rows", "say")
+__all__ = (
+    "Json",
+    "cell",
+    "draw",
+    "flush",
+    "is_terminal",
+    "put",
+    "put_items",
+    "put_json",
+    "put_lines",
+    "put_rows",
+    "say",
+)
 
 #: The names of fields that are times, in seconds since the epoch.
 _TIMES = {"died_at", "deadline", "paused_until", "rests_until", "since", "next_due"}
@@ -74,6 +86,12 @@ def put_items(items: Iterable[bytes], *, null: bool = False) -> None:
     flush()
 
 
+def put_lines(*lines: str) -> None:
+    """Write lines of text at once."""
+    put("".join(f"{line}\n" for line in lines).encode())
+    flush()
+
+
 def put_json(row: Mapping[str, Any]) -> None:
     """Write one JSON object on a line. Items, which are bytes, are in their written form."""
     put(json.dumps(_plain(row), ensure_ascii=False).encode() + b"\n")
@@ -92,8 +110,10 @@ def cell(value: Any, name: str = "") -> str:
     """Return a value as the text of a column: times, which have such names, in local time."""
     if value is None:
         return "-"
-    if name in _TIMES and isinstance(value, float) and not math.isinf(value):
-        return datetime.fromtimestamp(value).astimezone().isoformat(timespec="seconds")
+    if name in _TIMES and isinstance(value, float):
+        # A time beyond the years of a calendar, which any program may set, is shown as the number that it is.
+        with contextlib.suppress(OSError, OverflowError, ValueError):
+            return datetime.fromtimestamp(value).astimezone().isoformat(timespec="seconds")
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -130,5 +150,10 @@ def _put_table(rows: list[Mapping[str, Any]], columns: Sequence[str]) -> None:
         )
     for row in rows:
         table.add_row(*(Text(cell(row.get(name), name)) for name in columns))
+    draw(Console(highlight=False), table)
+
+
+def draw(console: Any, drawn: Any) -> None:
+    """Print what rich draws, on stdout; raises as :func:`put` does."""
     flush()
-    _try(lambda: Console(highlight=False).print(table))
+    _try(lambda: console.print(drawn))

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from redset.connect import connect_async
 from redset.exceptions import RedsetError
 from redset.web import app
 from redset.web.guard import is_loopback
@@ -30,7 +29,7 @@ def check_address(host: str, password: str | None) -> None:
 
 
 async def serve(
-    url: str | None,
+    client: Any,
     host: str,
     port: int,
     password: str | None,
@@ -40,15 +39,15 @@ async def serve(
     read_only: bool,
     ready: Callable[[str], None] | Callable[[str], Awaitable[None]] = print,
 ) -> None:
-    """Serve the page until a signal ends it.
+    """Serve the page until a signal ends it, and close the client.
 
+    :param client: an asyncio client of the server of the sets.
     :param hosts: names under which the page is reached, in addition to its address.
     :param ready: called with the address of the page.
     """
     import uvicorn
 
     check_address(host, password)
-    client = await connect_async(url, socket_timeout=5)
     is_everywhere = host in ("0.0.0.0", "::")  # noqa: S104 # an address to compare with
     # With a password, and no names given, the page is reached under any name of this machine.
     allowed = ("*",) if is_everywhere and not hosts else (*THIS_MACHINE, f"[{host}]" if ":" in host else host, *hosts)
