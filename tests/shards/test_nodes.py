@@ -14,6 +14,7 @@ import redis
 import redset
 from faces import CLIENTS, Blocking, Face
 from redset.core.clients import is_failure
+from redset.core.keys import REGISTRY
 from redset.core.shards.layout import Layout
 from servers import PATIENCE, Cluster, wait_until
 
@@ -231,6 +232,29 @@ def test_a_loop_goes_on_whose_claim_a_node_has_not_answered(
         wait_until(lambda: "the server is away" in caplog.text)
         jobs.add(second)
         assert waiting.result().item == second
+
+
+def test_a_registry_that_does_not_answer_delays_one_call(impatient: Face, cluster: Cluster) -> None:
+    """It is at one node, and with a client's own retries each call on a set that is not registered would wait long."""
+    there = cluster.owner(cluster.slot_of(REGISTRY[0].decode()))
+    names = [name for name in map(str, range(100)) if cluster.owner(cluster.slot_of(name)) != there]
+    impatient.SortedSet(names[0]).add("a")
+    cluster.nodes[there].pause()
+    try:
+        added, ends_at = 0, time.monotonic() + 3
+        for name in names[1:]:
+            if time.monotonic() < ends_at:
+                impatient.SortedSet(name).add("a")
+                added += 1
+    finally:
+        cluster.nodes[there].resume()
+    assert added > 20
+
+    def is_registered() -> bool:
+        impatient.SortedSet(names[1]).add("a")
+        return names[1] in [info.name for info in impatient.list_sets()]
+
+    wait_until(is_registered)
 
 
 def test_a_node_that_answers_again_is_claimed_from(cluster: Cluster) -> None:

@@ -178,6 +178,8 @@ class ClientState:
         self.large_at = 0.0
         #: Whether the server has answered this client before.
         self.contacted = False
+        #: The time before which no set is registered, after a failure.
+        self.registers_after = 0.0
         #: The thread that empties them; see :mod:`redset.core.emptying`.
         self.emptier: Thread | None = None
         #: Per event loop and set name, while such a set exists: the coalesced calls and the listener of its tasks.

@@ -6,6 +6,7 @@ node of a cluster. So a set is registered a moment after its first call; see :cl
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -14,6 +15,7 @@ from redset.core.clients import is_failure
 from redset.core.grouping import Limit, cannot_tell
 from redset.core.keys import REGISTRY, Keys
 from redset.core.operations import Operation, Plan
+from redset.core.retries import all_tried_once
 from redset.core.scripts import script
 from redset.core.shards.layout import FIELD, PAST, Layout, names_in, read_past, read_record
 from redset.core.shown import shown
@@ -28,6 +30,8 @@ log = logging.getLogger("redset")
 PLACE = ("redset:sets", b"redset:")
 
 
+#: Seconds for which a client registers nothing after a failure.
+REST = 5.0
 #: Requests that a set be registered again: it is registered with other options.
 DIFFERS = b"differs"
 
@@ -69,6 +73,8 @@ class Registration:
         self._has_differed = False
 
     def __call__(self, caller: Caller, request: bytes) -> Talk[None]:
+        if caller.state.registers_after > time.monotonic():
+            return
         if request == DIFFERS:
             # Once, or two processes with different options would replace each other's with each claim.
             if self._has_differed:
@@ -79,8 +85,8 @@ class Registration:
         entry = Operation(script("register"), REGISTRY, (info.name, record, repr(2 * self._ttl)), _bytes_or_none)
         try:
             if self._restore is not None and request != DIFFERS:
-                yield from ask(self._restore, caller, [])
-            before = yield from ask(entry, caller, [])
+                yield from all_tried_once(ask(self._restore, caller, []))
+            before = yield from all_tried_once(ask(entry, caller, []))
             if before is not None and before != record.encode() and self._mark is not None:
                 log.info("%s: registered as %s before, and now as %s", info.name, before.decode(), record)
         except Exception as error:
@@ -89,6 +95,8 @@ class Registration:
             # Without the right to write there, or where the key is another program's, the set is not asked again.
             log.debug("%s: could not be registered: %s", info.name, error)
             if not isinstance(error, AccessDeniedError | WrongTypeError):
+                # The call waits for it, and its set may be at another node of a cluster.
+                caller.state.registers_after = time.monotonic() + REST
                 return
         if self._mark is not None:
             yield from self._write_mark(caller, info.name, self._mark)

@@ -6,24 +6,35 @@ would delay it by many seconds.
 
 from collections.abc import Generator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ("tried_once", "tries_once")
+__all__ = ("all_tried_once", "tried_once", "tries_once")
+
+R = TypeVar("R")
 
 #: Whether each command of this context is tried once.
 tries_once: ContextVar[bool] = ContextVar("redset_tries_once", default=False)
 
 
 def tried_once(step: Any) -> Generator[Any, Any, Any]:
-    """Perform a step of a plan so that each of its commands is tried once, as in a step that this one is a part of.
+    """Perform a step of a plan so that each of its commands is tried once, as in a step that this one is a part of."""
+    return all_tried_once(_only(step))
 
-    Of steps that take turns, the first that ends sets the client's retries free. To restore the value that each has
+
+def all_tried_once(steps: Generator[Any, Any, R]) -> Generator[Any, Any, R]:
+    """Perform several steps as :func:`tried_once` does one.
+
+    Of those that take turns, the first that ends sets the client's retries free. To restore the value that each has
     found would leave them suspended.
     """
     if tries_once.get():
-        return (yield step)
+        return (yield from steps)
     tries_once.set(True)
     try:
-        return (yield step)
+        return (yield from steps)
     finally:
         tries_once.set(False)
+
+
+def _only(step: Any) -> Generator[Any, Any, Any]:
+    return (yield step)
