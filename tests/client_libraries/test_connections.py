@@ -704,9 +704,18 @@ def test_a_cancelled_call_leaves_no_reply_behind(there: Server, name: str) -> No
     library.loop.close()
 
 
+def _after(turns: int, call: Callable[[], None]) -> None:
+    """Call after some turns of the event loop."""
+    if turns == 0:
+        call()
+    else:
+        asyncio.get_running_loop().call_soon(_after, turns - 1, call)
+
+
 @pytest.mark.parametrize("name", ["redis", "valkey"])
 def test_a_task_that_is_cancelled_while_it_connects_sends_nothing(there: Server, name: str) -> None:
     """In Python 3.11 the library can swallow that, and a command that blocks would keep a connection for seconds."""
+    anyio = pytest.importorskip("anyio")
     library = Library(name, awaited=True)
 
     async def body() -> None:
@@ -719,6 +728,11 @@ def test_a_task_that_is_cancelled_while_it_connects_sends_nothing(there: Server,
             task.cancel()
             await asyncio.wait({task}, timeout=10)
             assert task.cancelled(), f"after {steps} turns of the event loop"
+            link = connections_of(client, awaits=True).link()  # type: ignore[union-attr]
+            async with anyio.create_task_group() as group:
+                asyncio.get_running_loop().call_soon(_after, steps, group.cancel_scope.cancel)
+                with anyio.fail_after(10):
+                    await link.exchange(("BLPOP", "nothing", "30"))
         await client.connection_pool.disconnect()
 
     assert library.loop is not None

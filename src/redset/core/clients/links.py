@@ -474,7 +474,9 @@ class AsyncLink(_Link):
                 if await _can_read(connection) and not owner.keeps_unread():
                     raise owner.ConnectionError("Connection not ready")  # noqa: TRY301 # dropped as after any error
             if task.cancelling() > cancelled_before:  # type: ignore[union-attr]
-                # Python before 3.12 can swallow a cancellation while the library connects.
+                # Python before 3.12 can swallow a cancellation while the library connects. anyio cancels a task in each
+                # turn of the event loop, with a message that it looks for.
+                await asyncio.sleep(0)
                 raise asyncio.CancelledError  # noqa: TRY301 # dropped as after any error
         except BaseException:
             await _drop(connection)
