@@ -32,6 +32,22 @@ def client(here: Place) -> Iterator[redis.Redis]:
         yield client
 
 
+def test_looks_of_a_single_waiter_break_off_no_connection(face: Any, client: redis.Redis) -> None:
+    """Neither the command that it waits with: a new connection costs more than a look."""
+    jobs = face.SortedSet("jobs")
+
+    def connected() -> int:
+        return int(client.info("stats")["total_connections_received"])
+
+    with pytest.raises(KeyError):
+        jobs.pop(wait=0.5)
+    before = connected()
+    with pytest.raises(KeyError):
+        jobs.pop(wait=4)
+    # The end of the wait does.
+    assert connected() - before < 6
+
+
 @pytest.fixture
 def start(client: redis.Redis) -> Iterator[Callable[..., "Future[str]"]]:
     """Has a waiter of its own thread claim an item."""

@@ -328,6 +328,11 @@ class Listener:
         self._waiting: deque[tuple[Hashable, asyncio.Future[None]]] = deque()
         #: By kind: wakes one waiter when it is time to look.
         self._looks: dict[Hashable, asyncio.TimerHandle] = {}
+        #: By kind: the time of the next look, if the command that blocks should end by itself then. To break it off costs a
+        #: connection.
+        self._ends: dict[Hashable, float] = {}
+        #: The time at which the command that blocks, if there is one, ends by itself.
+        self._blocks_until = 0.0
         self._task: asyncio.Task[None] | None = None
 
     async def wait(self, listen: Listen) -> None:
@@ -337,10 +342,7 @@ class Listener:
         entry = listen.kind, future
         self._waiting.append(entry)
         self._longest = listen.longest
-        # The server plans one look for all waiters of a kind: the last reply says when.
-        if listen.kind in self._looks:
-            self._looks.pop(listen.kind).cancel()
-        self._looks[listen.kind] = loop.call_later(max(SOON, listen.look), self._look, listen.kind)
+        self._plan_look(listen)
         timer = loop.call_later(max(SOON, listen.left), _wake, future) if math.isfinite(listen.left) else None
         if self._task is None:
             self._task = self._run(self._listen(), self._ended)
@@ -363,9 +365,24 @@ class Listener:
             if not self._waiting:
                 self._stop()
 
+    def _plan_look(self, listen: Listen) -> None:
+        # The server plans one look for all waiters of a kind: the last reply says when.
+        if listen.kind in self._looks:
+            self._looks.pop(listen.kind).cancel()
+            self._ends.pop(listen.kind, None)
+        loop, left = asyncio.get_running_loop(), max(SOON, listen.look)
+        if not listen.precise and self._blocks_until <= loop.time() + left:
+            self._ends[listen.kind] = loop.time() + left
+            # An idle server ends it late.
+            left += 2 * LATENESS
+        self._looks[listen.kind] = loop.call_later(left, self._look, listen.kind)
+
     async def _listen(self) -> None:
+        now = asyncio.get_running_loop().time
         while self._waiting:
             longest = self._longest if await self._free() > 1 else min(self._longest, LISTEN)
+            longest = min([longest, *(max(SOON, end - now()) for end in self._ends.values())])
+            self._blocks_until = now() + longest
             try:
                 heard = await self._execute(blocking(self._keys, longest)) is not None
             except Exception as error:
@@ -376,6 +393,9 @@ class Listener:
                 heard = not timed_out(error)
             for kind in {kind for kind, _ in self._waiting if heard}:
                 self._wake_one(kind)
+            for kind in [kind for kind, end in self._ends.items() if end <= now() + SOON]:
+                self._looks[kind].cancel()
+                self._look(kind)
             # They claim now; the last waiter that leaves ends this task.
             await asyncio.sleep(0)
 
@@ -383,6 +403,7 @@ class Listener:
         """Wake one waiter to look, and soon another one, unless the first waits again and so plans the next look."""
         self._wake_one(kind)
         del self._looks[kind]
+        self._ends.pop(kind, None)
         if any(kind == other for other, _ in self._waiting):
             self._looks[kind] = asyncio.get_running_loop().call_later(SPARE, self._look, kind)
 
@@ -403,6 +424,8 @@ class Listener:
         for timer in self._looks.values():
             timer.cancel()
         self._looks.clear()
+        self._ends.clear()
+        self._blocks_until = 0.0
         if self._task is not None:
             self._task.cancel()
 
