@@ -328,8 +328,7 @@ class Listener:
         self._waiting: deque[tuple[Hashable, asyncio.Future[None]]] = deque()
         #: By kind: wakes one waiter when it is time to look.
         self._looks: dict[Hashable, asyncio.TimerHandle] = {}
-        #: By kind: the time of the next look, if the command that blocks should end by itself then. To break it off costs a
-        #: connection.
+        #: By kind: the time of the next look, if the command that blocks should end by itself then.
         self._ends: dict[Hashable, float] = {}
         #: The time at which the command that blocks, if there is one, ends by itself.
         self._blocks_until = 0.0
@@ -373,7 +372,7 @@ class Listener:
         loop, left = asyncio.get_running_loop(), max(SOON, listen.look)
         if not listen.precise and self._blocks_until <= loop.time() + left:
             self._ends[listen.kind] = loop.time() + left
-            # An idle server ends it late.
+            # To break it off costs a connection, and an idle server ends it late.
             left += 2 * LATENESS
         self._looks[listen.kind] = loop.call_later(left, self._look, listen.kind)
 
