@@ -40,7 +40,7 @@ def oldest(session: nox.Session) -> None:
 def oldest_scrapy(session: nox.Session) -> None:
     """Run the tests of requests and values with the oldest Scrapy."""
     # Not all development tools: they take longer to install than the tests to run.
-    tools = ("httpx", "hypothesis", "pytest-cov", "pytest-rerunfailures", "pytest-timeout", "pytest-xdist")
+    tools = ("httpx", "hypothesis", "pytest-cov", "pytest-timeout", "pytest-xdist")
     try:
         session.install("--editable", ".[redis,embedded,fast,web,testing]", OLDEST_SCRAPY, *tools)
     except CommandFailed:
