@@ -555,7 +555,12 @@ def _certain_waits(story: Story, doubts: list[tuple[float, float]]) -> Iterator[
         added = [addition.call.invoked for addition in additions]
         quiet_from = -math.inf
         for (began, ended, event), following in zip_longest(events, events[1:]):
-            certain = isinstance(event, Addition) and event.call.name != "retry" and quiet_from < began
+            certain = (
+                isinstance(event, Addition)
+                and event.call.name != "retry"
+                and quiet_from < began
+                and not _left_out(story, [one for one in deliveries if one.since < ended], event)
+            )
             quiet_from = max(quiet_from, ended)
             next_one = following[2] if following else None
             if not certain or isinstance(next_one, Addition) or not (next_one or item in story.remaining):

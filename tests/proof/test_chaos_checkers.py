@@ -651,6 +651,13 @@ def test_the_score_of_a_hand_out_tells_where_it_waited_unless_it_may_be_of_an_ad
     assert caught_by(judge(LEASES, *before, reserve(2.5, "a", 2, score=1), add(3, "a"), left="ab")) == {"in_order"}
 
 
+def test_what_was_left_out_as_done_need_not_go_first() -> None:
+    done = [add(1, "a", score=0), add(1, "b", score=0), reserve(2, "a", 1), ack(3, "a", 1), add(4, "a", score=0)]
+    events = [*done, reserve(4.2, "b", 2), forced(6, "a", score=0), reserve(4.5, "a", 3, until=7)]
+    assert judge(Promises(remembers=True), *events, left="ab").ok
+    assert caught_by(judge(LEASES, *events, left="ab")) == {"in_order"}
+
+
 def test_what_is_parked_need_not_go_first() -> None:
     added = [add(1, "a", score=1), add(1, "b", score=2)]
     leased = [*added, reserve(2, "a", 1, score=1), add(3, "a", score=1)]
