@@ -316,7 +316,7 @@ class Driver:
         self, listen: Listen, longest: float, is_over: Event, heard: "SimpleQueue[Exception | None]"
     ) -> None:
         """Put each wake-up as None into ``heard``, until a fault or until it is over."""
-        # In the context of this thread. A server that does not answer is tried again by the next thread.
+        # In the context of this thread.
         tries_once.set(True)
         try:
             while not is_over.is_set():
@@ -328,8 +328,10 @@ class Driver:
                     heard.put(None)
         except Exception as error:
             log.debug("%s: a wake-up list could not be read: %s", self.caller.name, error)
-            if (found := fault(error, self.caller.name, listen.keys, self._client)) is not None:
-                heard.put(found)
+            if (found := fault(error, self.caller.name, listen.keys, self._client)) is None:
+                time.sleep(LATENESS)
+            # Without a fault the waiter claims, and listens again.
+            heard.put(found)
 
     def _hears(self, listen: Listen, left: float) -> bool:
         """Send one blocking command, or sleep, and return whether there was a wake-up."""

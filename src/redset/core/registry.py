@@ -30,7 +30,7 @@ log = logging.getLogger("redset")
 PLACE = ("redset:sets", b"redset:")
 
 
-#: Seconds for which a client registers nothing after a failure.
+#: Seconds for which a client registers nothing after a failure; the layout record of a set over shards has its own.
 REST = 5.0
 #: Requests that a set be registered again: it is registered with other options.
 DIFFERS = b"differs"
@@ -71,21 +71,22 @@ class Registration:
         self._ttl = ttl
         self._restore = restore
         self._has_differed = False
+        self._rests_until = 0.0
 
     def __call__(self, caller: Caller, request: bytes) -> Talk[None]:
-        if caller.state.registers_after > time.monotonic():
+        # Once, or two processes with different options would replace each other's with each claim.
+        if (request == DIFFERS and self._has_differed) or self._rests_until > time.monotonic():
             return
-        if request == DIFFERS:
-            # Once, or two processes with different options would replace each other's with each claim.
-            if self._has_differed:
-                return
-            self._has_differed = True
         info = self._about()
         record = json.dumps({"kind": info.kind, **info.options}, sort_keys=True)
         entry = Operation(script("register"), REGISTRY, (info.name, record, repr(2 * self._ttl)), _bytes_or_none)
+        restore = None if request == DIFFERS else self._restore
         try:
-            if self._restore is not None and request != DIFFERS:
-                yield from all_tried_once(ask(self._restore, caller, []))
+            if restore is not None:
+                yield from all_tried_once(ask(restore, caller, []))
+                restore = None
+            if caller.state.registers_after > time.monotonic():
+                return
             before = yield from all_tried_once(ask(entry, caller, []))
             if before is not None and before != record.encode() and self._mark is not None:
                 log.info("%s: registered as %s before, and now as %s", info.name, before.decode(), record)
@@ -96,8 +97,12 @@ class Registration:
             log.debug("%s: could not be registered: %s", info.name, error)
             if not isinstance(error, AccessDeniedError | WrongTypeError):
                 # The call waits for it, and its set may be at another node of a cluster.
-                caller.state.registers_after = time.monotonic() + REST
+                if restore is None:
+                    caller.state.registers_after = time.monotonic() + REST
+                else:
+                    self._rests_until = time.monotonic() + REST
                 return
+        self._has_differed = self._has_differed or request == DIFFERS
         if self._mark is not None:
             yield from self._write_mark(caller, info.name, self._mark)
 

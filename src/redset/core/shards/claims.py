@@ -121,6 +121,14 @@ class _Asking:
             if self.ends:
                 return
 
+    def pay(self) -> Plan[None]:
+        """Claim from the shards where this client has lost a claim, which may have taken an item."""
+        state, word = self._claims.state, self._wanted.word
+        assert word is not None
+        for shard in working(self.shards) if state.debts else ():
+            if not self.ends and state.owed(shard.driver.caller.prefix, claims=True):
+                yield from self._try(shard, word if word.is_announced(shard) else None)
+
     def _best(self, chosen: Shard | None) -> Iterator[Shard]:
         """Yield the chosen shard, and then of the others the best that is not known to be empty."""
         if chosen is not None:
@@ -494,6 +502,8 @@ class ShardsClaims(Claims[T, Res]):
         if wanted.limit > 0 and not has_ended:
             if word is None or not word.is_announced(asking.home):
                 yield from asking.begin(chosen)
+            else:
+                yield from asking.pay()
             if not asking.ends:
                 yield from asking.look()
             if wanted.decides and not (asking.ends or wanted.follows):
@@ -523,14 +533,15 @@ class ShardsClaims(Claims[T, Res]):
         word, now = got.word, time.monotonic()
         assert word is not None
         listens = []
-        # Nothing is claimed from a shard that rests. Its planned look may be past, and would end each pause at once.
+        # Nothing is claimed from a shard that rests: its planned look may be past. Its rest ends with a look.
+        rests_end = min((shard.rests_until for shard in got.shards if shard.rests_until > now), default=math.inf)
         for shard in working(got.shards):
             if (look := shard.looks.get(word.name)) is not None:
                 claims = shard.parts.claims
                 listen = Listen(
                     (shard.parts.keys.wake,),
                     claims.place[2],
-                    look.at - now,
+                    min(look.at, rests_end) - now,
                     look.is_precise,
                     left,
                     self._set.longest_block,
