@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import redis
 import redset
 from faces import CLIENTS, Blocking, Face
 from redset.core.clients import is_failure
+from redset.core.drivers import Driver
 from redset.core.keys import REGISTRY
 from redset.core.shards.layout import Layout
 from servers import PATIENCE, Cluster, wait_until
@@ -232,6 +234,101 @@ def test_a_loop_goes_on_whose_claim_a_node_has_not_answered(
         wait_until(lambda: "the server is away" in caplog.text)
         jobs.add(second)
         assert waiting.result().item == second
+
+
+@pytest.mark.parametrize("what", ["commands end", "a rest ends"])
+def test_a_waiter_hears_a_node_again(impatient: Face, cluster: Cluster, what: str) -> None:
+    """At once, and not at its next look."""
+    jobs = impatient.SortedSet("jobs", shards=S, poll=2 * PATIENCE)
+    items = [str(number) for number in range(50)]
+    jobs.update(items)
+    assert len(jobs.take(len(items))) == len(items)
+    node = cluster.nodes[2]
+    item = next(item for item in items if jobs._shards.of(item.encode()).node == f"127.0.0.1:{node.port}")
+    with node.client() as client, ThreadPoolExecutor() as pool:
+
+        def blocked() -> int:
+            return int(client.info("clients")["blocked_clients"])
+
+        if what == "a rest ends":
+            for shard in shards_of(jobs):
+                if shard.node == f"127.0.0.1:{node.port}":
+                    shard.rest.failures, shard.rest.until = 1, time.monotonic() + 2
+        waiting = pool.submit(jobs.pop, wait=2 * PATIENCE)
+        wait_until(lambda: blocked() == 2)
+        if what == "commands end":
+            for row in client.client_list():
+                if row["cmd"].startswith("blpop"):
+                    client.client_kill_filter(_id=row["id"])
+            wait_until(lambda: blocked() == 2)
+        jobs.add(item)
+        assert waiting.result(timeout=PATIENCE) == item
+
+
+def test_a_lost_claim_is_paid_by_a_waiter_that_the_shards_know(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cluster.client() as client, ThreadPoolExecutor() as pool:
+        jobs = redset.SortedSet[str](client, "jobs", shards=16, poll=2)
+        jobs.add("a")
+        assert jobs.pop() == "a"
+        carry_out, lost = Driver._carry_out, list[Any]()
+
+        def lose_the_first_claim(driver: Any, request: Any) -> Any:
+            reply = carry_out(driver, request)
+            if not lost and "b'late'" in repr(reply):
+                lost.append(reply)
+                raise redis.ConnectionError("the reply is lost")
+            return reply
+
+        waiting = pool.submit(jobs.reserve, lease=PATIENCE, wait=2 * PATIENCE)
+        wait_until(lambda: all(shard.looks for shard in shards_of(jobs)))
+        monkeypatch.setattr(Driver, "_carry_out", lose_the_first_claim)
+        with cluster.client() as other:
+            redset.SortedSet[str](other, "jobs", shards=16).add("late")
+        # The shard looks again after sixteen times two seconds.
+        assert waiting.result(timeout=15).item == "late"
+        assert lost
+
+
+def test_a_layout_record_is_restored_while_the_registry_is_away(impatient: Face, cluster: Cluster) -> None:
+    """Else other programs would make a set without shards."""
+    there = cluster.owner(cluster.slot_of(REGISTRY[0].decode()))
+
+    def owners(name: str) -> set[int]:
+        keys = [name, *Layout(name, 0, 2, "sorted", digest=False).names]
+        return {cluster.owner(cluster.slot_of(key)) for key in keys}
+
+    name, other = islice((name for name in map(str, range(1000)) if there not in owners(name)), 2)
+    jobs = impatient.SortedSet(name, shards=2)
+    jobs.add("a")
+    impatient.forget_set(name)
+    cluster.nodes[there].pause()
+    try:
+        impatient.SortedSet(other).add("a")
+        jobs.add("b")
+        assert len(impatient.SortedSet(name, shards="stored")) == len(jobs)
+    finally:
+        cluster.nodes[there].resume()
+
+
+def test_other_options_are_registered_once_the_registry_is_back(impatient: Face, cluster: Cluster) -> None:
+    there = cluster.owner(cluster.slot_of(REGISTRY[0].decode()))
+    name = next(name for name in map(str, range(100)) if cluster.owner(cluster.slot_of(name)) != there)
+    impatient.SortedSet(name).update(["a", "b"])
+    jobs = impatient.SortedSet(name, max_attempts=7)
+    cluster.nodes[there].pause()
+    try:
+        jobs.pop()
+    finally:
+        cluster.nodes[there].resume()
+
+    def attempts() -> Any:
+        jobs.take(1)
+        return {info.name: info.options["max_attempts"] for info in impatient.list_sets()}.get(name)
+
+    jobs.add("c")
+    wait_until(lambda: attempts() == 7)
 
 
 def test_a_registry_that_does_not_answer_delays_one_call(impatient: Face, cluster: Cluster) -> None:
