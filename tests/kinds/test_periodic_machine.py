@@ -30,7 +30,7 @@ BEAT = 1000.0
 #: Beats between two ticks of an item that has no interval of its own.
 EVERY = 3
 MAX_ATTEMPTS = 3
-#: Beats: a triggered item falls due so long before the model's moment, each a little later than the one before.
+#: Beats: what is triggered, or added for now, falls due so long before the model's moment, each a little later than the last.
 JUST_BEFORE = 0.001
 A_LITTLE = 1e-6
 
@@ -167,7 +167,7 @@ class PeriodicMachine(LimitedMachine):
         self.model = Model()
         self.version = 0
         self.reservations: list[Any] = []
-        self.triggered = 0
+        self.scored = 0
 
     def server_now(self) -> float:
         return self.model.now
@@ -255,9 +255,14 @@ class PeriodicMachine(LimitedMachine):
         if is_new and not self.has_room():
             return
         if is_new:
-            self.model.waiting[name] = now if place is None else now + place
+            self.model.waiting[name] = self.just_now() if place is None else now + place
         if is_new or place is None:
             self.note(name, own)
+
+    def just_now(self) -> float:
+        """The score that the server's clock gives now: before what is planned for now, and after those that it gave."""
+        self.scored += 1
+        return self.model.now - JUST_BEFORE + self.scored * A_LITTLE
 
     def note(self, name: str, own: float | None) -> None:
         if own is not None:
@@ -290,8 +295,7 @@ class PeriodicMachine(LimitedMachine):
                 self.poller(who).trigger(redset.Key(name))
             return
         self.poller(who).trigger(redset.Key(name))
-        self.triggered += 1
-        now = self.model.now - JUST_BEFORE + self.triggered * A_LITTLE
+        now = self.just_now()
         self.model.waiting[name] = min(now, self.model.waiting.get(name, now))
 
     # Taking
