@@ -30,7 +30,7 @@ BEAT = 1000.0
 #: Beats between two ticks of an item that has no interval of its own.
 EVERY = 3
 MAX_ATTEMPTS = 3
-#: Beats: what is triggered, or added for now, falls due so long before the model's moment, each a little later than the last.
+#: Beats: what is triggered or added for now falls due so long before the model's moment, and a little after the last.
 JUST_BEFORE = 0.001
 A_LITTLE = 1e-6
 

@@ -10,6 +10,7 @@ pytestmark = pytest.mark.no_cover
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("bug", ["take-in-two-steps", "tokens-by-the-caller", "shard-by-process"])
 def test_a_bug_is_found(bug: str) -> None:
     try:
