@@ -194,7 +194,7 @@ def test_a_waiter_looks_no_more_often_while_a_node_does_not_answer(impatient: Fa
         finally:
             cluster.nodes[2].resume()
         after = client.info("commandstats")
-    # Who waits does not know whether a node that rests is empty.
+    # The caller does not know whether a node that rests is empty.
     assert type(error).__name__ == "TimeoutError"
     # Where each pause ends at once, these are a thousand, and each leaves a connection for a while.
     looks = after["cmdstat_exists"]["calls"] - before.get("cmdstat_exists", {"calls": 0})["calls"]

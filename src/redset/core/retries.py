@@ -24,8 +24,8 @@ def tried_once(step: Any) -> Generator[Any, Any, Any]:
 def all_tried_once(steps: Generator[Any, Any, R]) -> Generator[Any, Any, R]:
     """Perform several steps as :func:`tried_once` does one.
 
-    Of those that take turns, the first that ends sets the client's retries free. To restore the value that each has
-    found would leave them suspended.
+    Where several callers take turns, the first that ends sets the client's retries free. If each restored the value
+    that it had found, the retries would stay suspended.
     """
     if tries_once.get():
         return (yield from steps)
@@ -37,4 +37,5 @@ def all_tried_once(steps: Generator[Any, Any, R]) -> Generator[Any, Any, R]:
 
 
 def _only(step: Any) -> Generator[Any, Any, Any]:
+    # operations.once is the same, and cannot be imported here: its module needs the clients, and they need this one.
     return (yield step)

@@ -87,7 +87,7 @@ class Wait:
 NONE = Wait(0)
 
 
-#: What a claim tells the server about a call that will claim again before it waits or ends: nothing.
+#: The word of a call that claims again before it waits or ends. It tells the server nothing.
 NOT_YET = "-"
 
 
